@@ -1,0 +1,85 @@
+"""The service's documentation: an OpenAPI document and the page that shows it.
+
+BentoML makes both, but its document describes errors that this service does not send, in a
+dialect without null, and its page loads a tracker.
+"""
+
+import inspect
+from typing import Any
+
+from pydantic.json_schema import models_json_schema
+
+from bento.schemas import Problem, RecommendRequest, RecommendResponse
+
+REQUEST_ID_HEADER = {
+    "name": "X-Request-Id",
+    "in": "header",
+    "required": False,
+    "description": "Comes back in the answer and in the logs; made up when missing.",
+    "schema": {"type": "string", "pattern": "^[A-Za-z0-9._:-]{1,128}$"},
+}
+
+PAGE = b"""<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<title>fbt</title>
+<link rel="stylesheet" href="./static_content/swagger-ui.css">
+<link rel="icon" href="data:,">
+<div id="swagger-ui"></div>
+<script src="./static_content/swagger-ui-bundle.js"></script>
+<script>
+SwaggerUIBundle({url: "./docs.json", dom_id: "#swagger-ui", deepLinking: true, validatorUrl: null})
+</script>
+</html>
+"""
+"""Swagger UI as BentoML ships it; nothing comes from elsewhere."""
+
+
+def document(service: Any) -> dict[str, Any]:
+    """OpenAPI 3.1 of a running service: BentoML's probes, and the API as it really answers."""
+    made_by_bentoml = service.bento_service.openapi_spec.asdict()
+    _, schemas = models_json_schema(
+        [
+            (RecommendRequest, "validation"),
+            (RecommendResponse, "serialization"),
+            (Problem, "serialization"),
+        ],
+        ref_template="#/components/schemas/{model}",
+    )
+    return {
+        **made_by_bentoml,
+        "openapi": "3.1.0",
+        "info": {
+            "title": "fbt",
+            "version": service.model_version,
+            "description": inspect.getdoc(type(service)),
+        },
+        "paths": {**made_by_bentoml["paths"], "/recommend": {"post": _recommend(service)}},
+        "components": {"schemas": schemas["$defs"]},
+    }
+
+
+def _recommend(service: Any) -> dict[str, Any]:
+    summary, _, description = str(inspect.getdoc(type(service).recommend.func)).partition("\n\n")
+    return {
+        "tags": ["Service APIs"],
+        "operationId": "recommend",
+        "summary": summary,
+        "description": description,
+        "parameters": [REQUEST_ID_HEADER],
+        "requestBody": {"required": True, "content": _content(RecommendRequest)},
+        "responses": {
+            "200": {"description": "Companions", "content": _content(RecommendResponse)},
+            "400": _problem("The request is malformed; `errors` says what and where"),
+            "413": _problem("The body is too large"),
+            "500": _problem("The service failed"),
+        },
+    }
+
+
+def _problem(description: str) -> dict[str, Any]:
+    return {"description": description, "content": _content(Problem, "application/problem+json")}
+
+
+def _content(model: Any, media_type: str = "application/json") -> dict[str, Any]:
+    return {media_type: {"schema": {"$ref": f"#/components/schemas/{model.__name__}"}}}

@@ -1,0 +1,198 @@
+"""The one ranking code: the gate judges with it, the service answers with it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from components.bundle.bundle import Bundle
+from components.bundle.index import items_matrix, load_index, queries_matrix, search
+
+Ints = npt.NDArray[np.int32]
+Floats = npt.NDArray[np.float32]
+Rows = npt.NDArray[np.int64]
+
+BLOCK = 64
+"""Queries scored at once: large enough for BLAS, small enough for the cache and for memory."""
+
+CELLS = 2**24
+"""Scores held at once while carts are ranked, one per asked product and candidate: 64 MB."""
+
+GROUPS = 512
+"""Groups of columns whose best scores bound the k-th best; see `best_of`."""
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """An answer: rows of the bundle's product table with scores, best first, and how it came."""
+
+    rows: Rows
+    scores: Floats
+    source: str
+    """`model`, `category_bestsellers` or `bestsellers`."""
+    unknown: list[str] = field(default_factory=list)
+    """Products asked for that the bundle has no vectors of."""
+
+
+class Recommender:
+    """Ranks the catalogue of one bundle. Immutable and safe to share between threads.
+
+    One product: in·out + beta log p, by the bundle's index where it has one. A cart: the products
+    are scored one by one, turned into probabilities (softmax over the catalogue), and a candidate
+    counts by the product that wants it most; averaging vectors loses a quarter to half of the hits.
+    """
+
+    def __init__(self, bundle: Bundle) -> None:
+        self.bundle = bundle
+        manifest = bundle.manifest
+        self._n_items = manifest.n_items
+        log_popularity = np.log(bundle.n_orders / manifest.n_orders).astype(np.float32)
+        self._items = items_matrix(bundle.out_vectors, log_popularity)
+        self._single = queries_matrix(bundle.in_vectors, manifest.beta_single)
+        self._cart = queries_matrix(bundle.in_vectors, manifest.beta_cart)
+        # Of every product's softmax; filled in as carts need them. A race writes the same twice.
+        self._log_norms = np.full(self._n_items, np.nan, np.float32)
+        self._row_of = {id_: row for row, id_ in enumerate(bundle.product_ids)}
+        self._category = bundle.products["category"].combine_chunks().dictionary_encode()
+        self._category_of = self._category.indices.fill_null(-1).to_numpy()
+        self._index = None
+        if bundle.index_path and manifest.index:
+            self._index = load_index(
+                bundle.index_path, self._n_items, manifest.dims + 1, manifest.index.ef
+            )
+
+    def row(self, product_id: str) -> int | None:
+        """The product's row in the bundle's product table, or None."""
+        return self._row_of.get(product_id)
+
+    def recommend(self, product_ids: Sequence[str], k: int) -> Recommendation:
+        """The `k` best companions of a product or a cart, never one of `product_ids`.
+
+        Fewer than `k` only when the catalogue has no more. Products without vectors are named in
+        `unknown`; when all are, the answer is a fallback that says so in `source`.
+        """
+        asked = list(dict.fromkeys(product_ids))
+        rows = {id_: self._row_of.get(id_) for id_ in asked}
+        with_vectors = [row for row in rows.values() if row is not None and row < self._n_items]
+        unknown = [id_ for id_, row in rows.items() if row is None or row >= self._n_items]
+        if with_vectors:
+            found, scores = self.rank([np.array(with_vectors, np.int32)], k)
+            kept = found[0] >= 0
+            return Recommendation(found[0][kept], scores[0][kept], "model", unknown)
+        return self._fall_back([row for row in rows.values() if row is not None], k, unknown)
+
+    def rank(self, queries: Sequence[Ints], k: int) -> tuple[Rows, Floats]:
+        """Rows and scores (n_queries, k), best first, without the query's own products.
+
+        A query is the rows of one product or of a cart. Where the catalogue has fewer than `k`
+        others, rows are filled up with -1 and scores with -inf. Ties go to the lower row, that is
+        to the product bought more often.
+        """
+        rows = np.full((len(queries), k), -1, np.int64)
+        scores = np.full((len(queries), k), -np.inf, np.float32)
+        singles = [i for i, query in enumerate(queries) if len(query) == 1]
+        carts = [i for i, query in enumerate(queries) if len(query) != 1]
+        rank_singles = self._rank_by_index if self._index else self._rank_exactly
+        blocks = [(rank_singles, singles[i : i + BLOCK]) for i in range(0, len(singles), BLOCK)]
+        for cart_block in _grouped(carts, queries, max(1, CELLS // self._n_items)):
+            blocks.append((self._rank_exactly, cart_block))
+        for ranked, block in blocks:
+            rows[block], scores[block] = ranked([queries[i] for i in block], k)
+        return rows, scores
+
+    def scores(self, query: Ints) -> Floats:
+        """Exact scores (n_items,) of the whole catalogue for one product or one cart."""
+        best: Floats = self._score([query])[0]
+        return best
+
+    def _score(self, queries: Sequence[Ints]) -> Floats:
+        """Exact scores (n_queries, n_items) of single products, or of carts, not of both."""
+        asked = np.concatenate(queries)
+        if len(queries[0]) == 1:
+            singles: Floats = self._single[asked] @ self._items.T
+            return singles
+        products, places = np.unique(asked, return_inverse=True)
+        logits = self._cart[products] @ self._items.T
+        logits -= self._log_norms_of(products, logits)[:, None]
+        ends = np.cumsum([len(query) for query in queries])
+        return np.stack([logits[cart].max(axis=0) for cart in np.split(places, ends[:-1])])
+
+    def _log_norms_of(self, products: Ints, logits: Floats) -> Floats:
+        """Logarithm of the softmax denominators of `products`, whose logits are (n, n_items)."""
+        new = np.flatnonzero(np.isnan(self._log_norms[products]))
+        if len(new):
+            top = logits[new].max(axis=1)
+            sums = np.exp(logits[new] - top[:, None]).sum(axis=1)
+            self._log_norms[products[new]] = top + np.log(sums)
+        return self._log_norms[products]
+
+    def _rank_exactly(self, queries: Sequence[Ints], k: int) -> tuple[Rows, Floats]:
+        block = self._score(queries)
+        for scores, query in zip(block, queries, strict=True):
+            scores[query] = -np.inf
+        return best_of(block, k)
+
+    def _rank_by_index(self, queries: Sequence[Ints], k: int) -> tuple[Rows, Floats]:
+        query_rows = np.array([query[0] for query in queries])
+        vectors = self._single[query_rows]
+        found = search(self._index, vectors, min(k + 1, self._n_items))
+        scores = np.einsum("qd,qkd->qk", vectors, self._items[found])
+        scores[found == query_rows[:, None]] = -np.inf
+        order, scores = best_of(scores, k)
+        rows = np.take_along_axis(found, np.maximum(order, 0), axis=1)
+        return np.where(order >= 0, rows, -1), scores
+
+    def _fall_back(self, rows: list[int], k: int, unknown: list[str]) -> Recommendation:
+        categories = {self._category_of[row] for row in rows} - {-1}
+        mine = np.flatnonzero(np.isin(self._category_of[: self._n_items], list(categories)))
+        source = "category_bestsellers" if len(mine) else "bestsellers"
+        best = (mine if len(mine) else np.arange(self._n_items))[:k]
+        shares = self.bundle.n_orders[best] / self.bundle.manifest.n_orders
+        return Recommendation(best.astype(np.int64), shares.astype(np.float32), source, unknown)
+
+
+def best_of(scores: Floats, k: int) -> tuple[Rows, Floats]:
+    """Columns and scores (n, k) of the k largest per row, best first; -1 for what is -inf.
+
+    Ties go to the lower column.
+    """
+    n, width = scores.shape
+    columns = np.full((n, k), -1, np.int64)
+    best = np.full((n, k), -np.inf, np.float32)
+    depth = min(k, width)
+    for i, (row, bound) in enumerate(zip(scores, _lower_bounds(scores, depth), strict=True)):
+        above = np.flatnonzero(row > bound)
+        order = above[np.argsort(-row[above], kind="stable")][:depth]
+        if len(order) < depth:
+            # Sparse scores tie by the thousand at zero: those need cutting, not sorting.
+            order = np.concatenate([order, np.flatnonzero(row == bound)[: depth - len(order)]])
+        order = order[row[order] > -np.inf]
+        columns[i, : len(order)] = order
+        best[i, : len(order)] = row[order]
+    return columns, best
+
+
+def _lower_bounds(scores: Floats, depth: int) -> Floats:
+    """A value per row (n,) that at least `depth` of its scores reach, and few more.
+
+    That is the depth-th best of the maxima of many groups of columns: several times cheaper than
+    a partition of the whole row, which sparse scores slow down further.
+    """
+    n, width = scores.shape
+    groups = min(width, max(GROUPS, 2 * depth))
+    per_group = width // groups
+    whole = scores[:, : per_group * groups].reshape(n, per_group, groups)
+    maxima = whole.max(axis=1)
+    bounds: Floats = np.partition(maxima, groups - depth, axis=1)[:, groups - depth]
+    return bounds
+
+
+def _grouped(chosen: list[int], queries: Sequence[Ints], n_products: int) -> list[list[int]]:
+    """Consecutive `chosen` queries in groups of about `n_products` asked products each."""
+    groups: dict[int, list[int]] = {}
+    n_before = 0
+    for i in chosen:
+        groups.setdefault(n_before // n_products, []).append(i)
+        n_before += len(queries[i])
+    return list(groups.values())

@@ -1,0 +1,137 @@
+"""The BentoML service: a thin skin over `Recommender`, one bundle a process, for its whole life."""
+
+import functools
+import gc
+import os
+import uuid
+from pathlib import Path
+from typing import Any
+
+import bentoml
+
+from bento.endpoints import RECOMMEND, Endpoints
+from bento.recommender import Recommender
+from bento.schemas import SOURCES, RecommendRequest, RecommendResponse
+from components.bundle.bundle import read_bundle
+
+BUNDLE_MODEL = "bundle"
+"""Alias under which a packaged Bento carries its bundle."""
+
+CARD_FIELDS = ("product_id", "name", "category", "brand", "price", "image_url")
+
+LATENCY_BUCKETS_S = [
+    *(0.00025, 0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075),
+    *(0.01, 0.015, 0.02, 0.03, 0.05, 0.075, 0.1, 0.25, 0.5, 1.0),
+]
+"""An answer takes a millisecond; BentoML's own buckets start at five."""
+
+
+@bentoml.service(
+    name="fbt",
+    # BentoML never cancels the timer of a request: a long timeout keeps thousands alive, and
+    # Python's garbage collector busy.
+    traffic={"timeout": 1},
+    logging={"access": {"enabled": False}},
+    tracing={"excluded_urls": [".*"]},
+    envs=[
+        {"name": "BENTOML_DO_NOT_TRACK", "value": "True"},
+        # A worker is a process: BLAS threads of its own only stand in the way of the others. A cart
+        # costs a third of the CPU so.
+        {"name": "OPENBLAS_NUM_THREADS", "value": "1"},
+        # For the image, where hnswlib is compiled: no machine code that only the builder's CPU has.
+        {"name": "HNSWLIB_NO_NATIVE", "value": "1"},
+    ],
+    metrics={"duration": {"buckets": LATENCY_BUCKETS_S}},
+)
+class Fbt:
+    """What do people buy together with this?
+
+    Ask `POST /recommend` with one product or with a cart.
+    """
+
+    @bentoml.on_deployment  # type: ignore[untyped-decorator]
+    @staticmethod
+    def refuse_damaged() -> None:
+        """Check every hash of the bundle once, before any worker starts."""
+        read_bundle(bundle_path())
+
+    def __init__(self) -> None:
+        bundle = read_bundle(bundle_path(), verify=False)
+        self.model_version = model_version()
+        self.recommender = Recommender(bundle)
+        columns = [bundle.products[name].combine_chunks() for name in CARD_FIELDS]
+        self._card = functools.lru_cache(maxsize=100_000)(functools.partial(card, columns))
+        self._count_answers()
+        # What was loaded stays: the garbage collector need not look at it ever again.
+        gc.collect()
+        gc.freeze()
+
+    @bentoml.api(route=RECOMMEND)  # type: ignore[untyped-decorator]
+    def recommend(self, request: RecommendRequest, /) -> RecommendResponse:
+        """Products that are bought together with the products asked for, best first.
+
+        A product that the model does not know is no error: it is named in `unknown`, and when none
+        is known the bestsellers of their categories, or of the catalogue, come with that `source`.
+        """
+        return RecommendResponse.model_validate(self.answer(request, uuid.uuid4().hex))
+
+    def answer(self, request: RecommendRequest, request_id: str) -> dict[str, Any]:
+        """The RecommendResponse, as the dictionary that it is made of."""
+        found = self.recommender.recommend(request.items, request.k)
+        self._answers[found.source].inc()
+        if found.unknown:
+            self._unknown_items.inc(len(found.unknown))
+        rows, scores = found.rows.tolist(), found.scores.tolist()
+        return {
+            "request_id": request_id,
+            "model_version": self.model_version,
+            "items": [
+                {**self._card(row), "score": score} for row, score in zip(rows, scores, strict=True)
+            ],
+            "source": found.source,
+            "unknown": found.unknown,
+        }
+
+    def _count_answers(self) -> None:
+        # Imported in the worker only: the client library decides at its import whether it counts
+        # across workers.
+        from prometheus_client import Counter
+
+        requests = Counter(
+            "fbt_recommend_requests_total",
+            "Recommendations answered, by where they came from.",
+            ["source", "model_version"],
+        )
+        unknown = Counter(
+            "fbt_recommend_unknown_items_total",
+            "Products asked for that the model does not know.",
+            ["model_version"],
+        )
+        self._answers = {source: requests.labels(source, self.model_version) for source in SOURCES}
+        self._unknown_items = unknown.labels(self.model_version)
+
+
+Fbt.add_asgi_middleware(Endpoints)  # type: ignore[attr-defined]
+
+
+def bundle_path() -> Path:
+    """The bundle to serve: the directory FBT_BUNDLE, or the one that the packaged Bento carries."""
+    if directory := os.environ.get("FBT_BUNDLE"):
+        return Path(directory)
+    try:
+        return Path(bentoml.models.get(BUNDLE_MODEL).path)
+    except bentoml.exceptions.NotFound:
+        raise RuntimeError(
+            "no bundle to serve: set FBT_BUNDLE to a bundle directory, or serve a packaged Bento"
+        ) from None
+
+
+def model_version() -> str:
+    """What answers call the model: FBT_MODEL_VERSION, or the version of the packaged Bento."""
+    return os.environ.get("FBT_MODEL_VERSION") or bentoml.server_context.bento_version
+
+
+def card(columns: list[Any], row: int) -> dict[str, Any]:
+    """A product as an answer shows it, from the Arrow columns of CARD_FIELDS."""
+    values = (column[row].as_py() for column in columns)
+    return dict(zip(CARD_FIELDS, values, strict=True))

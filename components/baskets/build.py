@@ -1,0 +1,186 @@
+"""Order lines in; one row per order with its distinct products, its weight and its split, out."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow.compute as pc
+from pydantic import BaseModel, ConfigDict, Field
+
+from components.contracts import BASKETS, ORDER_LINES, SPLITS, open_table, written_aside
+from components.progress import say
+
+if TYPE_CHECKING:
+    from pyspark.sql import Column, DataFrame
+
+TRAIN_SHARE, VALIDATION_SHARE = 0.8, 0.1
+ISO = "yyyy-MM-dd'T'HH:mm:ss'Z'"
+
+
+class BasketSettings(BaseModel):
+    """How orders become baskets."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    half_life_days: float = Field(default=0.0, ge=0)
+    """An order this many days older than the newest counts half; 0 = all count alike."""
+    cap_quantile: float = Field(default=0.999, gt=0.5, le=1)
+    """Orders with more products than this quantile of orders has are dropped (wholesale, tests)."""
+
+
+class BasketsError(ValueError):
+    """The orders do not make baskets to learn from; the message says what was found."""
+
+
+def build_baskets(order_lines: Path, baskets: Path, settings: BasketSettings) -> dict[str, Any]:
+    """Write BASKETS and return the counts of everything that was kept and removed.
+
+    Split by time: the oldest 80 % of orders train, the next 10 % validate, the newest 10 % test;
+    orders without a timestamp are split alike by a hash of their id. Products stand in the order
+    of their positions where the lines have any, else by id.
+
+    Raises BasketsError when a split stays empty.
+    """
+    from components.spark import spark_session
+
+    lines = open_table(order_lines, ORDER_LINES)
+    has_positions = lines.count_rows(filter=pc.field("position").is_valid()) > 0
+    with spark_session("baskets") as spark:
+        orders = _orders(spark.read.parquet(str(order_lines)), has_positions).persist()
+        facts = _facts(orders, settings)
+        kept = orders.filter(f"size(items) between 2 and {facts['size_cap']}")
+        written = kept.select(
+            "order_id", "user_id", "ts", "items", "positions",
+            _weight(facts, settings).cast("float").alias("weight"), _split(facts).alias("split"),
+        )  # fmt: skip
+        with written_aside(baskets) as aside:
+            written.write.parquet(str(aside))
+    counts = _counts(lines.count_rows(), facts, baskets)
+    _refuse_empty(counts)
+    say("{orders} orders, {baskets} baskets of up to {size_cap} products".format_map(counts))
+    return counts
+
+
+def _orders(lines: "DataFrame", has_positions: bool) -> "DataFrame":
+    """One row per order, shuffled once: distinct products are found inside the collected list."""
+    from pyspark.sql import functions as F
+
+    collected = F.struct("position", "product_id") if has_positions else F.col("product_id")
+    orders = (
+        # By hand, because Spark would collect before the shuffle too, which only pays for lines
+        # that lie order by order, and costs twice the objects for all others.
+        lines.repartition("order_id")
+        .groupBy("order_id")
+        .agg(
+            F.any_value("user_id", True).alias("user_id"),
+            F.min("ts").alias("ts"),
+            F.collect_list(collected).alias("lines"),
+        )
+    )
+    items, positions = _by_position() if has_positions else _by_id()
+    return orders.select("order_id", "user_id", "ts", items.alias("items"), positions)
+
+
+def _by_id() -> tuple["Column", "Column"]:
+    from pyspark.sql import functions as F
+
+    return F.array_sort(F.array_distinct("lines")), F.expr("cast(null as array<int>) as positions")
+
+
+def _by_position() -> tuple["Column", "Column"]:
+    """Products in the order of their positions; one bought twice keeps its first place.
+
+    An order in which a line has no position is sorted by id, without positions.
+    """
+    from pyspark.sql import functions as F
+
+    ordered = "forall(lines, line -> line.position is not null)"
+    by_position = "array_distinct(array_sort(lines).product_id)"
+    firsts = (
+        f"transform({by_position}, id -> "
+        "array_min(filter(lines, line -> line.product_id = id).position))"
+    )
+    by_id = "array_sort(array_distinct(lines.product_id))"
+    items = F.expr(f"if({ordered}, {by_position}, {by_id})")
+    return items, F.expr(f"if({ordered}, {firsts}, null) as positions")
+
+
+def _facts(orders: "DataFrame", settings: BasketSettings) -> dict[str, Any]:
+    """What the whole set of orders says: sizes, cap, and where time cuts the splits."""
+    from pyspark.sql import functions as F
+
+    size = F.size("items")
+    cuts = [TRAIN_SHARE, TRAIN_SHARE + VALIDATION_SHARE]
+    in_split = F.when(size > 1, F.unix_micros("ts"))
+    row = orders.agg(
+        F.count("*").alias("n_orders"),
+        F.sum(size).alias("n_items"),
+        F.sum((size < 2).cast("int")).alias("n_single"),
+        F.expr(f"percentile(size(items), {settings.cap_quantile})").alias("size_cap"),
+        F.percentile_approx(in_split, cuts, 100_000).alias("cuts"),
+        F.max(in_split).alias("newest"),
+        F.date_format(F.min("ts"), ISO).alias("first"),
+        F.date_format(F.max("ts"), ISO).alias("last"),
+    ).first()
+    assert row is not None
+    facts = row.asDict()
+    # Interpolated between two sizes when few orders are large; two products are always a basket.
+    facts["size_cap"] = max(int(facts["size_cap"] or 2), 2)
+    if facts["cuts"] and facts["cuts"][1] == facts["newest"]:
+        facts["cuts"] = None  # all orders at (nearly) one moment: time cannot split them
+    return facts
+
+
+def _split(facts: dict[str, Any]) -> "Column":
+    from pyspark.sql import functions as F
+
+    train, validation, test = (F.lit(split) for split in SPLITS)
+    percent = F.pmod(F.xxhash64("order_id"), F.lit(100))
+    train_to, validation_to = 100 * TRAIN_SHARE, 100 * (TRAIN_SHARE + VALIDATION_SHARE)
+    hashed = F.when(percent < train_to, train).when(percent < validation_to, validation)
+    by_hash = hashed.otherwise(test)
+    if not facts["cuts"]:
+        return by_hash
+    moment = F.unix_micros("ts")
+    by_time = F.when(moment <= facts["cuts"][0], train).when(moment <= facts["cuts"][1], validation)
+    return F.when(moment.isNull(), by_hash).otherwise(by_time.otherwise(test))
+
+
+def _weight(facts: dict[str, Any], settings: BasketSettings) -> "Column":
+    from pyspark.sql import functions as F
+
+    if not settings.half_life_days or not facts["newest"]:
+        return F.lit(1.0)
+    age_days = (F.lit(facts["newest"]) - F.unix_micros("ts")) / (86400 * 1e6)
+    weight = F.pow(F.lit(0.5), F.greatest(age_days, F.lit(0.0)) / settings.half_life_days)
+    return F.coalesce(weight, F.lit(1.0))
+
+
+def _counts(n_lines: int, facts: dict[str, Any], baskets: Path) -> dict[str, Any]:
+    table = open_table(baskets, BASKETS).to_table(columns=["items", "split"])
+    sizes = pc.list_value_length(table["items"])
+    by_split = {one["values"]: one["counts"] for one in pc.value_counts(table["split"]).to_pylist()}
+    return {
+        "lines": n_lines,
+        "orders": facts["n_orders"],
+        "removed: repeated product in an order": n_lines - (facts["n_items"] or 0),
+        "removed: single-product orders": facts["n_single"] or 0,
+        "removed: orders over the cap": facts["n_orders"] - (facts["n_single"] or 0) - len(table),
+        "size_cap": facts["size_cap"],
+        "baskets": len(table),
+        "basket_items": pc.sum(sizes).as_py() or 0,
+        **{f"baskets_{split}": by_split.get(split, 0) for split in SPLITS},
+        "first_order": facts["first"] or "",
+        "last_order": facts["last"] or "",
+    }
+
+
+def _refuse_empty(counts: dict[str, Any]) -> None:
+    empty = [split for split in SPLITS if not counts[f"baskets_{split}"]]
+    if empty:
+        raise BasketsError(
+            f"baskets: no basket for {', '.join(empty)}: {counts['orders']} orders made "
+            f"{counts['baskets']} baskets of two or more products ("
+            f"{counts['removed: single-product orders']} orders have one product, "
+            f"{counts['removed: orders over the cap']} are over the cap of {counts['size_cap']}); "
+            "bring more orders: about a hundred are the least that can be judged"
+        )

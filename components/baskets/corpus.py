@@ -1,0 +1,92 @@
+"""Baskets as integers: what training, counting and judging work on."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from components.contracts import BASKETS, read
+
+Ints = npt.NDArray[np.int32]
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Baskets over a catalogue, as one flat array of product rows with offsets.
+
+    `items[offsets[b]:offsets[b + 1]]` are basket b's products as rows of the catalogue, in basket
+    order; `weights` (n_baskets,) is the age weight of each basket.
+    """
+
+    items: Ints
+    offsets: npt.NDArray[np.int64]
+    weights: Floats
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __getitem__(self, basket: int) -> Ints:
+        return self.items[self.offsets[basket] : self.offsets[basket + 1]]
+
+    @property
+    def sizes(self) -> npt.NDArray[np.int64]:
+        """Products per basket, (n_baskets,)."""
+        return np.diff(self.offsets)
+
+    def take(self, baskets: npt.NDArray[np.intp]) -> "Corpus":
+        """Only these baskets, in the order given."""
+        sizes = self.sizes[baskets]
+        offsets = np.concatenate([[0], np.cumsum(sizes)])
+        positions = np.arange(offsets[-1]) + np.repeat(self.offsets[baskets] - offsets[:-1], sizes)
+        return Corpus(self.items[positions], offsets, self.weights[baskets])
+
+    def with_at_least(self, n_items: int) -> "Corpus":
+        """Only the baskets of at least that many products."""
+        return self.take(np.flatnonzero(self.sizes >= n_items))
+
+
+def read_baskets(path: str | Path) -> pa.Table:
+    """The columns of BASKETS that models need."""
+    return read(path, BASKETS, ["order_id", "items", "weight", "split"])
+
+
+def catalogue_of(baskets: pa.Table, min_orders: int) -> tuple[pa.Array, npt.NDArray[np.int64]]:
+    """Products with at least `min_orders` training orders, most bought first, and those counts.
+
+    Ties are broken by product id, so that the same baskets always give the same rows.
+
+    Raises ValueError when no product is bought that often.
+    """
+    train = baskets.filter(pc.equal(baskets["split"], "train"))
+    counts = pc.value_counts(pc.list_flatten(train["items"]))
+    table = pa.table({"product_id": counts.field("values"), "n_orders": counts.field("counts")})
+    table = table.filter(pc.greater_equal(table["n_orders"], min_orders))
+    if not table.num_rows:
+        most = pc.max(counts.field("counts")).as_py() or 0
+        raise ValueError(
+            f"catalogue: no product has min_product_orders={min_orders} training orders (the most "
+            f"bought has {most}, {train.num_rows} training baskets); bring more orders or lower it"
+        )
+    table = table.sort_by([("n_orders", "descending"), ("product_id", "ascending")])
+    return table["product_id"].combine_chunks(), table["n_orders"].to_numpy()
+
+
+def encode(baskets: pa.Table, product_ids: pa.Array, split: str) -> Corpus:
+    """The baskets of one split over the catalogue; products outside it are left out.
+
+    Baskets may thereby shrink, down to none; `with_at_least` leaves those that say something.
+    """
+    chosen = baskets.filter(pc.equal(baskets["split"], split))
+    lists = chosen["items"].combine_chunks()
+    rows = pc.index_in(pc.list_flatten(lists), value_set=product_ids)
+    known = pc.is_valid(rows).to_numpy(zero_copy_only=False)
+    n_items = pc.list_value_length(lists).to_numpy(zero_copy_only=False).astype(np.int64)
+    basket = np.repeat(np.arange(len(n_items)), n_items)[known]
+    sizes = np.bincount(basket, minlength=len(n_items))
+    items = rows.drop_null().to_numpy().astype(np.int32)
+    offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+    return Corpus(items, offsets, chosen["weight"].to_numpy().astype(np.float32))

@@ -1,0 +1,208 @@
+"""The bundle: a model as one directory, with one reader, one writer and one format version.
+
+A bundle is immutable. `bundle.json` holds the sha256 of every other file, and is written last.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from components.contracts import PRODUCTS, written_aside
+
+FORMAT_VERSION = 1
+
+Ints = npt.NDArray[np.int32]
+Floats = npt.NDArray[np.float32]
+
+ARRAYS = {
+    "in_vectors": 2,
+    "out_vectors": 2,
+    "n_orders": 1,
+    "pair_offsets": 1,
+    "pair_rows": 1,
+    "pair_support": 1,
+    "pair_probability": 1,
+}
+"""The arrays of a bundle and their number of dimensions; each lies in NAME.npy."""
+
+
+class BundleError(ValueError):
+    """A directory is not a whole bundle of a known format; the message says what to do."""
+
+
+class IndexFacts(BaseModel):
+    """What the hnswlib file does not say of itself."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    m: int
+    ef_construction: int
+    ef: int
+    """Search breadth, the smallest tried that reached the recall aimed at."""
+    recall_at_10: float
+    """Share of the exact ten best that the index finds at `ef`, over sampled products."""
+
+
+class Manifest(BaseModel):
+    """bundle.json: everything about a model that is not an array."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format_version: int = FORMAT_VERSION
+    created_at: str
+    """ISO 8601, UTC."""
+    n_items: int
+    """Products with vectors; the first rows of the product table."""
+    n_products: int
+    """All rows of the product table."""
+    n_orders: int
+    """Training baskets, the base of support and lift."""
+    dims: int
+    beta_single: float = 0.75
+    """Weight of log popularity when one product is asked for."""
+    beta_cart: float = 0.25
+    """The same for carts."""
+    index: IndexFacts | None = None
+    """None where the catalogue is too small for an index to pay."""
+    data_window: tuple[str, str] | None = None
+    """First and last order, ISO 8601, or None for data without timestamps."""
+    git_revision: str = ""
+    code_version: str = ""
+    seed: int = 0
+    config: dict[str, Any] = Field(default_factory=dict)
+    """The training configuration the sweep picked."""
+    files: dict[str, str] = Field(default_factory=dict)
+    """sha256 of every file of the bundle, by name."""
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A model in memory (or memory-mapped, when it was read from a directory).
+
+    The first `manifest.n_items` products have vectors; they are sorted most bought first. Arrays:
+    `in_vectors`, `out_vectors` (n_items, dims); `n_orders` (n_items,) training baskets with the
+    product; `pair_offsets` (n_items + 1,), with `pair_rows`, `pair_support` (baskets with both) and
+    `pair_probability` (size-weighted P(row | product)) for the strongest co-occurring products.
+    """
+
+    manifest: Manifest
+    products: pa.Table
+    in_vectors: Floats
+    out_vectors: Floats
+    n_orders: npt.NDArray[np.int64]
+    pair_offsets: npt.NDArray[np.int64]
+    pair_rows: Ints
+    pair_support: Ints
+    pair_probability: Floats
+    index_path: Path | None = None
+
+    @property
+    def product_ids(self) -> list[str]:
+        """Ids of all products, in row order."""
+        ids: list[str] = self.products["product_id"].to_pylist()
+        return ids
+
+
+def write_bundle(bundle: Bundle, path: str | Path, index: Any = None) -> Manifest:
+    """Write the bundle to the directory `path`, whole or not at all.
+
+    `index` is anything with hnswlib's `save_index(path)`. Returns the manifest with all hashes.
+    """
+    with written_aside(path) as aside:
+        aside.mkdir(parents=True)
+        pq.write_table(bundle.products, aside / "products.parquet")
+        for name in ARRAYS:
+            np.save(aside / f"{name}.npy", np.ascontiguousarray(getattr(bundle, name)))
+        if index is not None:
+            index.save_index(str(aside / "index.hnsw"))
+        hashes = {file.name: sha256_of(file) for file in sorted(aside.iterdir())}
+        manifest = bundle.manifest.model_copy(update={"files": hashes})
+        (aside / "bundle.json").write_text(manifest.model_dump_json(indent=2))
+    return manifest
+
+
+def read_bundle(path: str | Path, verify: bool = True) -> Bundle:
+    """The bundle in the directory `path`, its arrays memory-mapped read-only.
+
+    Raises BundleError when it is no bundle, of a newer format, or (`verify`) not as it was written.
+    """
+    path = Path(path)
+    manifest = read_manifest(path)
+    for name, expected in manifest.files.items():
+        _check_file(path / name, expected if verify else None)
+    arrays = {name: np.load(path / f"{name}.npy", mmap_mode="r") for name in ARRAYS}
+    products = pq.read_table(path / "products.parquet", memory_map=True)
+    index_path = path / "index.hnsw" if manifest.index else None
+    bundle = Bundle(manifest, products, **arrays, index_path=index_path)
+    _check_shapes(bundle, path)
+    return bundle
+
+
+def read_manifest(path: str | Path) -> Manifest:
+    """bundle.json of the bundle in `path`. Raises BundleError as `read_bundle` does."""
+    file = Path(path) / "bundle.json"
+    if not file.is_file():
+        raise BundleError(
+            f"bundle: {path} holds no bundle.json, so it is no bundle or was only partly copied; "
+            "fetch the version again from the registry"
+        )
+    try:
+        content = json.loads(file.read_text())
+        found = content["format_version"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise BundleError(f"bundle: {file} is damaged ({error}); fetch the version again") from None
+    if not isinstance(found, int) or found > FORMAT_VERSION:
+        raise BundleError(
+            f"bundle: {path} has format {found!r}, this fbt reads up to {FORMAT_VERSION}; "
+            "upgrade fbt to serve this version"
+        )
+    try:
+        return Manifest.model_validate(content)
+    except ValidationError as error:
+        raise BundleError(f"bundle: {file} is damaged ({error}); fetch the version again") from None
+
+
+def sha256_of(file: Path) -> str:
+    """Hex digest of a file's content."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _check_file(file: Path, expected: str | None) -> None:
+    if not file.is_file():
+        raise BundleError(
+            f"bundle: {file.name} is missing in {file.parent}; fetch the version again"
+        )
+    if expected is not None and (found := sha256_of(file)) != expected:
+        raise BundleError(
+            f"bundle: {file} is damaged: its sha256 is {found[:12]}…, bundle.json says "
+            f"{expected[:12]}…; fetch the version again"
+        )
+
+
+def _check_shapes(bundle: Bundle, path: Path) -> None:
+    n_items, dims = bundle.manifest.n_items, bundle.manifest.dims
+    expected = {
+        "in_vectors": (n_items, dims),
+        "out_vectors": (n_items, dims),
+        "n_orders": (n_items,),
+        "pair_offsets": (n_items + 1,),
+    }
+    for name, shape in expected.items():
+        found = getattr(bundle, name).shape
+        if found != shape:
+            raise BundleError(f"bundle: {name} in {path} has shape {found}, expected {shape}")
+    missing = [name for name in PRODUCTS.names if name not in bundle.products.column_names]
+    if missing or bundle.products.num_rows != bundle.manifest.n_products:
+        raise BundleError(
+            f"bundle: the product table in {path} has {bundle.products.num_rows} rows and lacks "
+            f"{missing}, expected {bundle.manifest.n_products} rows and no lack"
+        )

@@ -1,0 +1,29 @@
+"""KFP step: trained arrays to a bundle."""
+
+from kfp import dsl
+
+from components.step import step
+
+
+@step
+def build_bundle(
+    vectors: dsl.Input[dsl.Model],
+    cooccurrence: dsl.Input[dsl.Model],
+    product_table: dsl.Input[dsl.Dataset],
+    basket_counts: dsl.Input[dsl.Artifact],
+    best: dict,
+    seed: int,
+    bundle: dsl.Output[dsl.Model],
+    metrics: dsl.Output[dsl.Metrics],
+):
+    """Put the model into one directory and measure its index."""
+    from pathlib import Path
+
+    from components.bundle import build
+    from components.results import log_metrics
+
+    manifest = build.build_bundle(
+        Path(vectors.path), Path(cooccurrence.path), Path(product_table.path),
+        Path(basket_counts.path), best, seed, Path(bundle.path),
+    )  # fmt: skip
+    log_metrics(metrics, manifest.model_dump())

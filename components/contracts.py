@@ -1,0 +1,192 @@
+"""The tables that steps hand to each other, and the one way to read and write them.
+
+Every column of a contract is always present in a file; nullable columns may be null throughout.
+A table on disk is one Parquet file or a folder of Parquet parts (what Spark writes).
+"""
+
+import shutil
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+if TYPE_CHECKING:
+    import pyarrow.dataset as ds
+
+ORDER_LINES = pa.schema(
+    [
+        pa.field("order_id", pa.string(), nullable=False),
+        pa.field("user_id", pa.string()),
+        pa.field("product_id", pa.string(), nullable=False),
+        pa.field("ts", pa.timestamp("us", tz="UTC")),
+        pa.field("position", pa.int32()),
+        pa.field("quantity", pa.float64(), nullable=False),
+        pa.field("price", pa.float64()),
+    ],
+    metadata={"name": "order_lines"},
+)
+"""One line of an order. `price` is per unit, in the shop's currency; `position` counts from 0."""
+
+QUARANTINE = pa.schema(
+    [pa.field(field.name, pa.string()) for field in ORDER_LINES]
+    + [pa.field("reason", pa.string(), nullable=False)],
+    metadata={"name": "quarantine"},
+)
+"""Lines that broke the order-line contract, as they were found (text), each with its reason."""
+
+PRODUCTS = pa.schema(
+    [
+        pa.field("product_id", pa.string(), nullable=False),
+        pa.field("name", pa.string()),
+        pa.field("category", pa.string()),
+        pa.field("brand", pa.string()),
+        pa.field("price", pa.float64()),
+        pa.field("image_url", pa.string()),
+        pa.field("in_stock", pa.bool_()),
+    ],
+    metadata={"name": "products"},
+)
+"""One product, one row."""
+
+BASKETS = pa.schema(
+    [
+        pa.field("order_id", pa.string(), nullable=False),
+        pa.field("user_id", pa.string()),
+        pa.field("ts", pa.timestamp("us", tz="UTC")),
+        pa.field("items", pa.list_(pa.string()), nullable=False),
+        pa.field("positions", pa.list_(pa.int32())),
+        pa.field("weight", pa.float32(), nullable=False),
+        pa.field("split", pa.string(), nullable=False),
+    ],
+    metadata={"name": "baskets"},
+)
+"""One order as the set of its products. `weight` is 1 for the newest; `split` is one of SPLITS."""
+
+SPLITS = ("train", "validation", "test")
+
+
+class ContractError(ValueError):
+    """A table breaks its contract; the message names table, found, expected and remedy."""
+
+
+def name_of(schema: pa.Schema) -> str:
+    """The table's name, as errors and reports print it."""
+    return str(schema.metadata[b"name"].decode())
+
+
+def open_table(path: str | Path, schema: pa.Schema) -> "ds.Dataset":
+    """The table at `path` as a lazy dataset whose columns have been checked.
+
+    Raises ContractError when nothing is there, a column is missing or has another type.
+    """
+    import pyarrow.dataset as ds  # brings pandas along, which a service has no use for
+
+    path = Path(path)
+    name = name_of(schema)
+    if not path.exists():
+        raise ContractError(f"{name}: nothing found at {path}; run the step that writes it first")
+    parts = [path] if path.is_file() else sorted(path.glob("**/*.parquet"))
+    if not parts:
+        raise ContractError(f"{name}: {path} holds no Parquet file; the step that writes it failed")
+    dataset = ds.dataset([str(part) for part in parts], format="parquet")
+    found = {field.name: field.type for field in dataset.schema}
+    for field in schema:
+        if field.name not in found:
+            raise ContractError(
+                f"{name}: column {field.name!r} is missing in {path}; found {sorted(found)}, "
+                f"expected {schema.names}"
+            )
+        if not _readable_as(found[field.name], field.type):
+            raise ContractError(
+                f"{name}: column {field.name!r} in {path} has type {found[field.name]}, "
+                f"expected {field.type}; map or cast it in the step that writes the table"
+            )
+    return dataset
+
+
+def read(path: str | Path, schema: pa.Schema, columns: list[str] | None = None) -> pa.Table:
+    """The table at `path`, cast to `schema` (or to the named columns of it) and checked for nulls.
+
+    Raises ContractError as `open_table` does, and when a column that must not be null holds nulls.
+    """
+    wanted = schema if columns is None else pa.schema([schema.field(c) for c in columns])
+    table = open_table(path, schema).to_table(columns=wanted.names)
+    _refuse_nulls(table, wanted, name_of(schema))
+    return pa.table(
+        [table.column(field.name).cast(field.type) for field in wanted], names=wanted.names
+    )
+
+
+def write(table: pa.Table, schema: pa.Schema, path: str | Path) -> None:
+    """Write `table` as one Parquet file, aside first and renamed when whole.
+
+    Raises ContractError when the columns are not those of `schema` or hold forbidden nulls.
+    """
+    name = name_of(schema)
+    if table.column_names != schema.names:
+        raise ContractError(
+            f"{name}: cannot write columns {table.column_names}, expected {schema.names}"
+        )
+    _refuse_nulls(table, schema, name)
+    with written_aside(path) as aside:
+        pq.write_table(table.cast(pa.schema(list(schema))), aside)
+
+
+def empty(schema: pa.Schema) -> pa.Table:
+    """A table of that schema without rows."""
+    return pa.schema(list(schema)).empty_table()
+
+
+class written_aside:
+    """Context: a fresh path beside `path` that takes its place only if the block succeeds.
+
+    The place may hold a file or a folder from an earlier try; it is replaced as a whole. On any
+    exception, Ctrl-C and a full disk included, what was written aside is removed.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.aside = self.path.with_name(f".{self.path.name}.{uuid.uuid4().hex[:8]}.part")
+
+    def __enter__(self) -> Path:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        return self.aside
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            _remove(self.path)
+            self.aside.rename(self.path)
+        else:
+            _remove(self.aside)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _readable_as(found: pa.DataType, expected: pa.DataType) -> bool:
+    if pa.types.is_list(expected):
+        is_list = pa.types.is_list(found) or pa.types.is_large_list(found)
+        return bool(is_list and _readable_as(found.value_type, expected.value_type))
+    if pa.types.is_string(expected):
+        return bool(pa.types.is_string(found) or pa.types.is_large_string(found))
+    if pa.types.is_timestamp(expected):
+        return bool(pa.types.is_timestamp(found) and found.tz is not None)
+    return bool(found == expected)
+
+
+def _refuse_nulls(table: pa.Table, schema: pa.Schema, name: str) -> None:
+    for field in schema:
+        column = table.column(field.name)
+        if not field.nullable and column.null_count:
+            first = pc.index(pc.is_null(column), pa.scalar(True)).as_py()
+            raise ContractError(
+                f"{name}: column {field.name!r} holds {column.null_count} nulls "
+                f"(first in row {first}), expected none; quarantine such rows before writing"
+            )

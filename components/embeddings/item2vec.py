@@ -1,0 +1,145 @@
+"""item2vec: word2vec over baskets (Barkan and Koenigstein 2016), the way it works for complements.
+
+gensim's defaults do not. What differs: skip-gram; baskets have no order, so the small window runs
+over baskets that are reshuffled every epoch, which pairs all of a basket's products and weights a
+pair by about 1/(n - 1); and the OUT vectors, which gensim throws away after training, are kept:
+in·out says "bought together", in·in only "bought in the same company".
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, Field
+
+from components.baskets.corpus import Corpus
+
+Floats = npt.NDArray[np.float32]
+
+
+class TrainSettings(BaseModel):
+    """How the vectors are trained. The defaults are good for groceries; the sweep finds better."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    vector_size: int = Field(default=64, ge=2, le=512)
+    """Dimensions of a vector. Cost grows slower than dimensions."""
+    epochs: int = Field(default=24, ge=1, le=500)
+    """Passes over the baskets, each with its own shuffle."""
+    window: int = Field(default=2, ge=1, le=100)
+    """Companions to each side, at most; gensim draws 1 to `window` each time. Many epochs with a
+    small window see more different pairs at the same cost than few with a large one."""
+    negative: int = Field(default=5, ge=1, le=50)
+    """Random products per companion that are pushed away."""
+    ns_exponent: float = Field(default=0.9, ge=-1, le=1)
+    """Their popularity exponent: 1 as bought, 0 all alike, below 0 rare products more often."""
+    learning_rate: float = Field(default=0.06, gt=0, le=1)
+    """At the start; it falls linearly to a thousandth of that."""
+    sample: float = Field(default=0.0, ge=0, le=1)
+    """Share of order lines above which a product is skipped at random; 0 skips none."""
+    seed: int = Field(default=1, ge=0, lt=2**32)
+    """Of shuffles, negatives and first vectors."""
+    workers: int = Field(default=1, ge=1, le=64)
+    """Threads. Only with one is a training reproducible: several write to shared vectors."""
+
+
+@dataclass(frozen=True)
+class Vectors:
+    """IN and OUT vectors (n_items, vector_size), in catalogue row order."""
+
+    in_vectors: Floats
+    out_vectors: Floats
+
+
+def train(
+    corpus: Corpus,
+    n_items: int,
+    settings: TrainSettings,
+    on_epoch: Callable[[int, Vectors], None] | None = None,
+    name: str = "item2vec",
+    show: Callable[[str], None] = print,
+) -> Vectors:
+    """Vectors of all `n_items` products from the baskets of at least two.
+
+    A basket of weight w takes part in an epoch with probability w, so that age weights make
+    training cheaper rather than dearer. `on_epoch(n_done, vectors)` sees the vectors so far and
+    may stop the training by raising. Progress is shown per epoch under `name`.
+
+    Raises ValueError when no basket says what is bought together.
+    """
+    corpus = corpus.with_at_least(2)
+    if not (corpus.weights > 0).any():
+        raise ValueError(
+            f"item2vec: none of the training baskets with a weight above 0 holds two products of "
+            f"the catalogue ({n_items} products); bring more orders or lower min_product_orders"
+        )
+    rng = np.random.default_rng(settings.seed)
+    model = _new_model(corpus, n_items, settings)
+    vectors = Vectors(model.wv.vectors, model.syn1neg)
+    rates = settings.learning_rate * np.linspace(1, 0.001, settings.epochs + 1)
+    start = time.monotonic()
+    for epoch in range(settings.epochs):
+        baskets = as_lists(shuffle(draw_by_weight(corpus, rng), rng))
+        model.train(
+            baskets,
+            total_examples=len(baskets),
+            epochs=1,
+            start_alpha=rates[epoch],
+            end_alpha=rates[epoch + 1],
+        )
+        seconds = time.monotonic() - start
+        show(f"{name}: epoch {epoch + 1} of {settings.epochs}, {seconds:.0f} s")
+        if on_epoch:
+            on_epoch(epoch + 1, vectors)
+    return vectors
+
+
+def shuffle(corpus: Corpus, rng: np.random.Generator) -> Corpus:
+    """The same baskets in random order, each with its products in random order."""
+    corpus = corpus.take(rng.permutation(len(corpus)))
+    basket = np.repeat(np.arange(len(corpus), dtype=np.uint64), corpus.sizes)
+    # One sort for all baskets: the basket in the upper half of a key, chance in the lower.
+    keys = (basket << np.uint64(32)) | rng.integers(2**32, size=len(basket), dtype=np.uint64)
+    return Corpus(corpus.items[np.argsort(keys)], corpus.offsets, corpus.weights)
+
+
+def draw_by_weight(corpus: Corpus, rng: np.random.Generator) -> Corpus:
+    """A basket of weight w with probability w, and at least the heaviest."""
+    if (corpus.weights >= 1).all():
+        return corpus
+    drawn = np.flatnonzero(rng.random(len(corpus)) < corpus.weights)
+    return corpus.take(drawn if len(drawn) else np.array([corpus.weights.argmax()]))
+
+
+def as_lists(corpus: Corpus) -> list[list[int]]:
+    """Baskets as Python lists, which is what gensim takes."""
+    items, offsets = corpus.items.tolist(), corpus.offsets.tolist()
+    return [items[a:b] for a, b in pairwise(offsets)]
+
+
+def _new_model(corpus: Corpus, n_items: int, settings: TrainSettings) -> Any:
+    """A gensim model whose words are catalogue rows, in row order."""
+    from gensim.models import Word2Vec
+
+    model = Word2Vec(
+        sg=1,
+        hs=0,
+        min_count=0,
+        sorted_vocab=0,
+        vector_size=settings.vector_size,
+        window=settings.window,
+        negative=settings.negative,
+        ns_exponent=settings.ns_exponent,
+        alpha=settings.learning_rate,
+        sample=settings.sample,
+        seed=settings.seed,
+        workers=settings.workers,
+    )
+    # A product in no basket of two must not be drawn infinitely often by a negative exponent.
+    counts = np.maximum(np.bincount(corpus.items, minlength=n_items), 1)
+    model.build_vocab_from_freq(dict(enumerate(counts.tolist())))
+    return model

@@ -1,0 +1,249 @@
+"""The sweep: hyper-parameters are tried on a sample of the training baskets, in shards.
+
+A shard is one Optuna study in one process, so that shards need nothing of each other: on a laptop
+they are processes, on a cluster pods. Trials are judged by task A on validation baskets; beta costs
+no training and is tuned for every trial afterwards, for carts on task B.
+"""
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from pydantic import BaseModel, ConfigDict, Field
+
+from components.baskets.corpus import Corpus, catalogue_of, encode, read_baskets
+from components.embeddings.item2vec import TrainSettings, Vectors, train
+from components.embeddings.tracking import start_tracking
+from components.embeddings.validation import Validation, draw_validation, measure, tune_betas
+from components.progress import say
+
+START: dict[str, Any] = {
+    "vector_size": 64,
+    "epochs": 24,
+    "window": 2,
+    "negative": 5,
+    "ns_exponent": 0.9,
+    "learning_rate": 0.06,
+    "sample": 0.0,
+}
+"""Known to be good; what the first trial tries."""
+
+BETAS_AT_HALF = (0.5, 1.0)
+"""The better of them stands for a half-trained trial when it is compared to the others."""
+
+NEARLY = 0.99
+"""Trials within 1 % of the best are as good: their difference is noise, their cost is not."""
+
+
+class SweepError(ValueError):
+    """No trial came through; the message names the first trial's error."""
+
+
+class SweepSettings(BaseModel):
+    """What trials learn from and are judged by."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    min_product_orders: int = Field(default=5, ge=1)
+    """Orders a product needs to be in the catalogue, counted in what is learned from."""
+    sample_share: float = Field(default=0.1, gt=0, le=1)
+    """Share of the training baskets that trials learn from."""
+    min_baskets: int = Field(default=5_000, ge=1)
+    """Where the share would be fewer training baskets than this, this many are taken."""
+    n_queries: int = Field(default=3_000, ge=1)
+    """Validation baskets that ask in task A; a sixth of that in task B."""
+    start: dict[str, Any] = Field(default_factory=lambda: dict(START))
+    """Setting that the first trial of shard 0 tries; what it leaves out is chosen as ever."""
+    seed: int = Field(default=1, ge=0)
+    """Of the sample, which all shards share."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What trials learn from, and what they are judged by."""
+
+    train: Corpus
+    validation: Validation
+
+
+def plan(n_trials: int, n_shards: int, seed: int) -> list[dict[str, int]]:
+    """The shards, never none: {"shard", "n_trials", "seed"} with the trials spread evenly."""
+    n_shards = max(1, min(n_shards, n_trials))
+    each, more = divmod(max(1, n_trials), n_shards)
+    return [
+        {"shard": shard, "n_trials": each + (shard < more), "seed": seed + shard}
+        for shard in range(n_shards)
+    ]
+
+
+def run_shard(
+    shard: dict[str, Any],
+    baskets_path: str | Path,
+    settings: SweepSettings,
+    tracking_uri: str | None = None,
+) -> list[dict[str, Any]]:
+    """One result per trial of the shard, finished or not; a trial that fails stops no other.
+
+    A result is {"trial", "shard", "state": complete, pruned or failed, "ndcg_a", "ndcg_b",
+    "config", "beta_single", "beta_cart", "cpu_s", "error"}; what is not known is None. Every trial
+    is an MLflow run where `tracking_uri` is given and answers.
+
+    Raises SweepError when all trials failed, ValueError when the sample has no catalogue.
+    """
+    # KFP hands whole numbers over as floats.
+    number, n_trials, seed = (int(shard[key]) for key in ("shard", "n_trials", "seed"))
+    sample = draw_sample(baskets_path, settings)
+    study = _new_study(seed)
+    if number == 0:
+        study.enqueue_trial(settings.start)
+    results = []
+    with start_tracking(tracking_uri, f"sweep shard {number}", settings.model_dump()) as track:
+        for i in range(n_trials):
+            name = f"sweep {number}: trial {i + 1} of {n_trials}"
+            result = {"trial": i, "shard": number} | run_trial(study, sample, seed, name)
+            say(f"{name}: {_in_words(result)}")
+            track(f"shard {number} trial {i}", result)
+            results.append(result)
+    _refuse_if_all_failed(results)
+    return results
+
+
+def run_trial(study: Any, sample: Sample, seed: int, name: str) -> dict[str, Any]:
+    """Ask the study for a setting, train it, tune its betas, tell the study."""
+    from optuna import TrialPruned
+
+    trial = study.ask()
+    config: dict[str, Any] = {}
+    result: dict[str, Any] = {"state": "failed", "ndcg_a": None, "ndcg_b": None, "config": config}
+    result |= {"beta_single": None, "beta_cart": None, "cpu_s": 0.0, "error": ""}
+    start = time.process_time()
+    try:
+        config |= suggest(trial)
+        vectors = _train(trial, TrainSettings(**config, seed=seed), sample, name)
+        result |= tune_betas(vectors, sample.validation) | {"state": "complete"}
+        study.tell(trial, result["ndcg_a"])
+    except TrialPruned as pruned:
+        result |= {"state": "pruned", "error": str(pruned)}
+        study.tell(trial, state=_state("PRUNED"))
+    except Exception as error:
+        # Whatever it was: the other trials are worth having, and the result names it.
+        result |= {"error": f"{type(error).__name__}: {error}"}
+        study.tell(trial, state=_state("FAIL"))
+    return result | {"cpu_s": round(time.process_time() - start, 2)}
+
+
+def suggest(trial: Any) -> dict[str, Any]:
+    """The search space. All of it trains in little more than twice the time of START.
+
+    What a sample can tell from noise is wide. The rest is narrow and nowhere cheaper than START: a
+    sample is content with fewer epochs, negatives and dimensions than the whole needs.
+    """
+    return {
+        "vector_size": trial.suggest_categorical("vector_size", [64, 96]),
+        "epochs": trial.suggest_int("epochs", 24, 28, step=2),
+        "window": trial.suggest_categorical("window", [2, 3]),
+        "negative": trial.suggest_int("negative", 5, 6),
+        "ns_exponent": trial.suggest_categorical("ns_exponent", [-0.5, 0.0, 0.5, 0.75, 0.9, 1.0]),
+        "learning_rate": trial.suggest_float("learning_rate", 0.05, 0.08, log=True),
+        "sample": trial.suggest_categorical("sample", [0.0, 1e-3]),
+    }
+
+
+def pick(results: Sequence[Sequence[dict[str, Any]]]) -> dict[str, Any]:
+    """The cheapest of the trials within 1 % of the best on task A, of all shards' `results`.
+
+    Returns {"config", "beta_single", "beta_cart", "trials": [all results]}.
+
+    Raises SweepError when no trial was completed.
+    """
+    trials = [trial for shard in results for trial in shard]
+    complete = [trial for trial in trials if _is_complete(trial)]
+    _refuse_if_all_failed(trials)
+    best = max(trial["ndcg_a"] for trial in complete)
+    near = [trial for trial in complete if trial["ndcg_a"] >= NEARLY * best]
+    picked = min(near, key=lambda trial: (trial["cpu_s"], -trial["ndcg_a"]))
+    chosen = {key: picked[key] for key in ("config", "beta_single", "beta_cart")}
+    return {**chosen, "trials": trials}
+
+
+def draw_sample(baskets_path: str | Path, settings: SweepSettings) -> Sample:
+    """A random share of the training baskets, with a catalogue of its own, and queries.
+
+    Its products have as many orders as those of the whole, only fewer products have them: what is
+    good for the sample is thereby good for the whole.
+    """
+    baskets = read_baskets(baskets_path)
+    rng = np.random.default_rng(settings.seed)
+    of_train = np.flatnonzero(pc.equal(baskets["split"], "train").to_numpy())
+    n = max(round(settings.sample_share * len(of_train)), settings.min_baskets)
+    drawn = np.sort(rng.permutation(of_train)[:n])
+    others = baskets.filter(pc.equal(baskets["split"], "validation"))
+    baskets = pa.concat_tables([baskets.take(drawn), others])
+    product_ids, n_orders = catalogue_of(baskets, settings.min_product_orders)
+    corpus = encode(baskets, product_ids, "train")
+    judged = encode(baskets, product_ids, "validation")
+    validation = draw_validation(
+        product_ids, n_orders, len(corpus), judged, settings.n_queries, settings.seed
+    )
+    return Sample(corpus, validation)
+
+
+def _train(trial: Any, settings: TrainSettings, sample: Sample, name: str) -> Vectors:
+    """Train, and give up half-way when the trial is below the median of those before."""
+    from optuna import TrialPruned
+
+    def compare(n_done: int, vectors: Vectors) -> None:
+        if n_done != math.ceil(settings.epochs / 2):
+            return
+        # Trials differ in epochs: they are compared at half of theirs.
+        ndcg = max(measure(vectors, sample.validation, "a", beta) for beta in BETAS_AT_HALF)
+        trial.report(ndcg, step=1)
+        if trial.should_prune():
+            raise TrialPruned(f"NDCG {ndcg:.4f} at half of its epochs is below the median")
+
+    return train(sample.train, len(sample.validation.n_orders), settings, compare, name)
+
+
+def _new_study(seed: int) -> Any:
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=3)
+    pruner = optuna.pruners.MedianPruner(n_startup_trials=2)
+    return optuna.create_study(direction="maximize", sampler=sampler, pruner=pruner)
+
+
+def _state(name: str) -> Any:
+    from optuna.trial import TrialState
+
+    return TrialState[name]
+
+
+def _refuse_if_all_failed(results: Sequence[dict[str, Any]]) -> None:
+    if any(_is_complete(result) for result in results):
+        return
+    errors = [result["error"] for result in results if result["state"] == "failed"]
+    raise SweepError(
+        f"sweep: none of {len(results)} trials was completed, {len(errors)} failed; the first "
+        f"error was: {errors[0] if errors else 'none'}; see the trials' output above"
+    )
+
+
+def _is_complete(result: dict[str, Any]) -> bool:
+    return result["state"] == "complete" and math.isfinite(result["ndcg_a"])
+
+
+def _in_words(result: dict[str, Any]) -> str:
+    cost = f"{result['cpu_s']:.0f} CPU s"
+    if result["state"] != "complete":
+        return f"{result['state']} after {cost}: {result['error']}"
+    return (
+        f"NDCG@10 {result['ndcg_a']:.4f} (beta {result['beta_single']}), carts "
+        f"{result['ndcg_b']:.4f} (beta {result['beta_cart']}), {cost}"
+    )

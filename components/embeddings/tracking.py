@@ -1,0 +1,101 @@
+"""The sweep's record in MLflow. A record, not a dependency: without MLflow the sweep goes on."""
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from components.progress import say
+
+EXPERIMENT = "fbt"
+
+ENVIRONMENT = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+}
+"""MLflow phones nobody, and a server that is down costs seconds."""
+
+Track = Callable[[str, Mapping[str, Any]], None]
+
+
+@contextmanager
+def start_tracking(uri: str | None, name: str, params: Mapping[str, Any]) -> Iterator[Track]:
+    """A function that records a trial under its name, as a run nested in the run `name`.
+
+    Without `uri` it does nothing and MLflow is not imported. When MLflow cannot be reached, it says
+    so once and does nothing from then on.
+    """
+    if not uri:
+        yield lambda name, result: None
+        return
+    record = _Record(uri)
+    record.attempt(record.start, name, params)
+    yield lambda name, result: record.attempt(record.add, name, result)
+    record.attempt(record.finish)
+
+
+class _Record:
+    """The parent run and its nested ones."""
+
+    def __init__(self, uri: str) -> None:
+        self.uri = uri
+        self.reachable = True
+
+    def attempt(self, action: Callable[..., None], *args: Any) -> None:
+        """Do it; on the first error of any kind warn, and do nothing any more."""
+        if not self.reachable:
+            return
+        try:
+            action(*args)
+        except Exception as error:
+            self.reachable = False
+            reason = f"{type(error).__name__}: {str(error)[:200]}"
+            say(f"sweep: MLflow at {self.uri} takes no records, going on ({reason})")
+
+    def start(self, name: str, params: Mapping[str, Any]) -> None:
+        for key, value in ENVIRONMENT.items():
+            os.environ.setdefault(key, value)
+        from mlflow import MlflowClient
+
+        self.client = MlflowClient(tracking_uri=self.uri)
+        self.experiment = self._experiment_id()
+        self.parent = self._create_run(name, {})
+        self._log_params(self.parent, params)
+
+    def add(self, name: str, result: Mapping[str, Any]) -> None:
+        run_id = self._create_run(name, {"mlflow.parentRunId": self.parent})
+        self._log_params(run_id, result["config"])
+        for key in ("ndcg_a", "ndcg_b", "beta_single", "beta_cart", "cpu_s"):
+            if result[key] is not None:
+                self.client.log_metric(run_id, key, result[key])
+        self.client.set_tag(run_id, "state", result["state"])
+        self.client.set_tag(run_id, "error", result["error"][:5000])
+        failed = result["state"] == "failed"
+        self.client.set_terminated(run_id, status="FAILED" if failed else "FINISHED")
+
+    def finish(self) -> None:
+        self.client.set_terminated(self.parent)
+
+    def _experiment_id(self) -> str:
+        from mlflow.exceptions import MlflowException
+
+        found = self.client.get_experiment_by_name(EXPERIMENT)
+        if found is None:
+            try:
+                root = os.environ.get("MLFLOW_ARTIFACT_ROOT")
+                return str(self.client.create_experiment(EXPERIMENT, artifact_location=root))
+            except MlflowException:
+                # Another shard was quicker.
+                found = self.client.get_experiment_by_name(EXPERIMENT)
+        if found is None:
+            raise LookupError(f"experiment {EXPERIMENT} can neither be made nor found")
+        return str(found.experiment_id)
+
+    def _create_run(self, name: str, tags: Mapping[str, str]) -> str:
+        tags = {"mlflow.runName": name, **tags}
+        return str(self.client.create_run(self.experiment, tags=tags).info.run_id)
+
+    def _log_params(self, run_id: str, params: Mapping[str, Any]) -> None:
+        for key, value in params.items():
+            self.client.log_param(run_id, key, value)

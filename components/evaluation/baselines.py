@@ -1,0 +1,121 @@
+"""What a model must beat to be worth its trouble. Each ranks as `Recommender.rank` does.
+
+Carts are answered by the sum over their products. Products that no companion speaks for follow in
+order of popularity.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from bento.recommender import BLOCK, best_of
+from components.baskets.corpus import Corpus
+
+Ints = npt.NDArray[np.int32]
+Floats = npt.NDArray[np.float32]
+Rows = npt.NDArray[np.int64]
+
+
+class Ranker(Protocol):
+    """Anything that ranks the catalogue for queries; see `Recommender.rank`."""
+
+    def rank(self, queries: Sequence[Ints], k: int) -> tuple[Rows, Floats]: ...
+
+
+class Popularity:
+    """The most bought products, whatever is asked."""
+
+    def __init__(self, n_orders: npt.NDArray[np.int64]) -> None:
+        self._n_orders = n_orders.astype(np.float32)
+
+    def rank(self, queries: Sequence[Ints], k: int) -> tuple[Rows, Floats]:
+        """As `Recommender.rank`; scores are orders."""
+        # The best k others are among the best k + asked: there is no need to rank all products.
+        depth = min(k + max(map(len, queries), default=0), len(self._n_orders))
+        scores = np.tile(self._n_orders[:depth], (len(queries), 1))
+        for row, query in zip(scores, queries, strict=True):
+            row[query[query < depth]] = -np.inf
+        return best_of(scores, k)
+
+
+class Together:
+    """Baskets with both of two products, counted by code that the judged model does not share."""
+
+    def __init__(self, corpus: Corpus, n_items: int) -> None:
+        from scipy.sparse import csr_array
+
+        corpus = corpus.with_at_least(2)
+        # scipy carries the index type of its inputs along: 32 bits halve the memory.
+        narrow = np.int32 if len(corpus.items) < np.iinfo(np.int32).max else np.int64
+        rows, offsets = corpus.items.astype(narrow), corpus.offsets.astype(narrow)
+        ones = np.ones(len(rows), np.float32)
+        self._baskets = csr_array((ones, rows, offsets), shape=(len(corpus), n_items))
+        self._of_product = self._baskets.T.tocsr()
+        self.n_orders = np.diff(self._of_product.indptr).astype(np.float32)
+        """Baskets of every product, (n_items,)."""
+
+    def support(self, products: npt.NDArray[np.intp]) -> Any:
+        """Baskets with both, sparse (n_products, n_items); with itself: all of a product's."""
+        return self._of_product[products] @ self._baskets
+
+
+class Cooccurrence:
+    """P(product | asked) = baskets with both / baskets with the asked, summed over a cart.
+
+    Plain counts, not size-weighted ones: they are the stronger baseline on product pages (demo
+    data, task A: .101 against .093), and what everybody starts with.
+    """
+
+    def __init__(self, together: Together) -> None:
+        self._together = together
+
+    def rank(self, queries: Sequence[Ints], k: int) -> tuple[Rows, Floats]:
+        """As `Recommender.rank`; scores are (summed) probabilities."""
+        asked = _products_of(queries)
+        support = self._together.support(asked)
+        n_orders = np.repeat(self._together.n_orders[asked], np.diff(support.indptr))
+        support.data = support.data / n_orders
+        return _rank_sums(support, asked, queries, k)
+
+
+class Cosine:
+    """Cosine between the baskets of two products, summed over a cart."""
+
+    def __init__(self, together: Together) -> None:
+        self._together = together
+
+    def rank(self, queries: Sequence[Ints], k: int) -> tuple[Rows, Floats]:
+        """As `Recommender.rank`; scores are (summed) cosines."""
+        asked = _products_of(queries)
+        support = self._together.support(asked)
+        n_orders = self._together.n_orders
+        rows = np.repeat(asked, np.diff(support.indptr))
+        support.data = support.data / np.sqrt(n_orders[rows] * n_orders[support.indices])
+        return _rank_sums(support, asked, queries, k)
+
+
+def _products_of(queries: Sequence[Ints]) -> npt.NDArray[np.intp]:
+    return np.unique(np.concatenate([np.empty(0, np.intp), *queries])).astype(np.intp)
+
+
+def _rank_sums(
+    similar: Any, products: npt.NDArray[np.intp], queries: Sequence[Ints], k: int
+) -> tuple[Rows, Floats]:
+    """Rank by the sum of the asked products' rows in `similar` (n_products, n_items), sparse."""
+    from scipy.sparse import csr_array
+
+    rows = np.full((len(queries), k), -1, np.int64)
+    best = np.full((len(queries), k), -np.inf, np.float32)
+    for start in range(0, len(queries), BLOCK):
+        block = queries[start : start + BLOCK]
+        columns = np.searchsorted(products, np.concatenate(block))
+        offsets = np.concatenate([[0], np.cumsum([len(query) for query in block])])
+        ones = np.ones(len(columns), np.float32)
+        asked = csr_array((ones, columns, offsets), shape=(len(block), len(products)))
+        scores = (asked @ similar).toarray()
+        for row, query in zip(scores, block, strict=True):
+            row[query] = -np.inf
+        rows[start : start + BLOCK], best[start : start + BLOCK] = best_of(scores, k)
+    return rows, best

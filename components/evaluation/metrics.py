@@ -1,0 +1,89 @@
+"""Ranking metrics per query, what a whole set of answers looks like, and how sure we are."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+
+from components.baskets.corpus import Corpus
+
+Rows = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+
+METRICS = ("ndcg", "hr", "recall", "mrr")
+RESAMPLES = 1_000
+
+
+def score(found: Rows, relevant: Corpus, n_items: int) -> dict[str, Floats]:
+    """The METRICS of every query, (n_queries,) each, at k = the width of `found`.
+
+    `found` (n_queries, k) are catalogue rows, best first; -1 is a miss. NDCG has binary gains and
+    is normalised by the best ranking of min(k, relevant) hits; recall divides by all relevant.
+    """
+    hits = find_hits(found, relevant, n_items)
+    discounts = 1 / np.log2(np.arange(found.shape[1]) + 2)
+    ideal = np.concatenate([[0], np.cumsum(discounts)])
+    n_relevant = relevant.sizes
+    best = ideal[np.minimum(n_relevant, found.shape[1])]
+    first = np.where(hits.any(axis=1), hits.argmax(axis=1), np.inf)
+    return {
+        "ndcg": (hits * discounts).sum(axis=1) / best,
+        "hr": hits.any(axis=1).astype(np.float64),
+        "recall": hits.sum(axis=1) / n_relevant,
+        "mrr": 1 / (first + 1),
+    }
+
+
+def find_hits(found: Rows, relevant: Corpus, n_items: int) -> npt.NDArray[np.bool_]:
+    """Which of the found products are relevant to their query, (n_queries, k)."""
+    right = np.repeat(np.arange(len(relevant)), relevant.sizes) * n_items + relevant.items
+    asked = np.arange(len(found))[:, None] * n_items + found
+    hits: npt.NDArray[np.bool_] = np.isin(asked, right) & (found >= 0)
+    return hits
+
+
+def coverage(found: Rows, n_items: int) -> float:
+    """Share of the catalogue that is recommended at least once."""
+    return float(len(np.unique(found[found >= 0])) / n_items)
+
+
+def popularity_percentile(found: Rows, n_items: int) -> float:
+    """Mean popularity of what is recommended: 100 the bestseller, 0 the least bought.
+
+    Rows are sorted most bought first. NaN when nothing is recommended.
+    """
+    kept = found[found >= 0]
+    return float(100 * (1 - kept.mean() / max(n_items - 1, 1))) if len(kept) else float("nan")
+
+
+def intervals(
+    values: Mapping[str, Floats], basket: npt.NDArray[np.int64], seed: int, n: int = RESAMPLES
+) -> dict[str, dict[str, float]]:
+    """Mean and 95 % percentile-bootstrap bounds of each of `values` (n_queries,), by its name.
+
+    Baskets are resampled, not queries, since queries of one basket are not independent. All values
+    see the same resamples: a difference of two rankers, passed as a value, is a paired one.
+    """
+    if not len(basket):
+        return {name: dict.fromkeys(("mean", "low", "high"), float("nan")) for name in values}
+    matrix = np.column_stack([*values.values(), np.ones(len(basket))])
+    clusters = np.unique(basket, return_inverse=True)[1]
+    columns = [np.bincount(clusters, column).astype(np.float64) for column in matrix.T]
+    sums = np.stack(columns, axis=1)
+    totals = _resampled_totals(sums, np.random.default_rng(seed), n)
+    means = totals[:, :-1] / totals[:, -1:]
+    low, high = np.quantile(means, [0.025, 0.975], axis=0)
+    mean = matrix[:, :-1].mean(axis=0)
+    return {
+        name: {"mean": float(mean[i]), "low": float(low[i]), "high": float(high[i])}
+        for i, name in enumerate(values)
+    }
+
+
+def _resampled_totals(sums: Floats, rng: np.random.Generator, n: int) -> Floats:
+    """Column totals of `sums` (n_clusters, m) over `n` draws of n_clusters clusters each."""
+    size = len(sums)
+    totals = np.empty((n, sums.shape[1]))
+    for i in range(n):
+        totals[i] = np.bincount(rng.integers(size, size=size), minlength=size) @ sums
+    return totals

@@ -1,0 +1,255 @@
+"""Where order lines and products come from, and reading any of it as a Spark table of text.
+
+A source is a Parquet or CSV file, a folder or a glob of them, an http(s) or s3:// address, or
+`jdbc:…` with the query behind a `|` (`jdbc:postgresql://host/shop?user=me|select * from lines`).
+"""
+
+import csv
+import glob
+import hashlib
+import os
+import re
+import shutil
+import urllib.error
+import urllib.request
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    from pyarrow.fs import FileInfo, S3FileSystem
+    from pyspark.sql import DataFrame, SparkSession
+
+ROWS_PER_FETCH = 10_000
+"""Rows a query hands over at once; left to itself, the PostgreSQL driver holds the whole answer."""
+
+
+class SourceError(ValueError):
+    """A source cannot be read; the message names it, what was found and what to do."""
+
+
+def fingerprint(source: str) -> str:
+    """A hash that changes when the content of `source` does.
+
+    Local files are hashed by content, addresses by what the server says of them. A query cannot be
+    hashed without running it, so it gets the current time: it is read again in every run.
+
+    Raises SourceError when nothing is there.
+    """
+    digest = hashlib.sha256(source.encode())
+    if source.startswith("jdbc:"):
+        digest.update(datetime.now(UTC).isoformat().encode())
+    elif source.startswith(("http://", "https://")):
+        with _open_url(source, "HEAD") as answer:
+            for header in ("ETag", "Last-Modified", "Content-Length"):
+                digest.update(str(answer.headers.get(header)).encode())
+    elif source.startswith("s3://"):
+        for info in _s3_files(source)[1]:
+            digest.update(f"{info.path} {info.size} {info.mtime_ns}".encode())
+    else:
+        for file in local_files(source):
+            with file.open("rb") as stream:
+                digest.update(hashlib.file_digest(stream, "sha256").digest())
+    return digest.hexdigest()[:16]
+
+
+def read_source(spark: "SparkSession", source: str, staging: Path) -> "DataFrame":
+    """The source as Spark reads it; CSV columns are text, so that leading zeros survive.
+
+    `staging` is a folder for what has to be fetched first. Raises SourceError.
+    """
+    if source.startswith("jdbc:"):
+        return _read_query(spark, source, staging)
+    files = local_files(str(fetch(source, staging)))
+    if all(_is_parquet(file) for file in files):
+        return spark.read.parquet(*map(str, files))
+    if any(_is_parquet(file) for file in files):
+        raise SourceError(f"{source}: mixes Parquet and CSV files; name one kind by a glob")
+    return spark.read.csv(
+        [str(file) for file in files], header=True, sep=_separator(files[0]), escape='"',
+        multiLine=_has_quoted_newlines(files), ignoreLeadingWhiteSpace=False,
+    )  # fmt: skip
+
+
+def fetch(source: str, staging: Path) -> Path | str:
+    """The source itself when it is local, else a local copy in `staging`."""
+    if source.startswith(("http://", "https://")):
+        staging.mkdir(parents=True, exist_ok=True)
+        target = staging / (Path(urlsplit(source).path).name or "download")
+        with _open_url(source, "GET") as answer, target.open("wb") as file:
+            shutil.copyfileobj(answer, file)
+        return target
+    if source.startswith("s3://"):
+        return _fetch_s3(source, staging)
+    return source
+
+
+def shown(source: str) -> str:
+    """The source for messages: of a query only the address, as what follows may hold a password."""
+    if not source.startswith("jdbc:"):
+        return source
+    address = re.split(r"[?;|]", source, maxsplit=1)[0]
+    return re.sub(r"^((?:\w+:)+(?://)?).*@", r"\1", address)
+
+
+def local_files(source: str) -> list[Path]:
+    """The non-empty files behind a path, a folder or a glob, sorted. Raises SourceError."""
+    path = Path(source).expanduser()
+    if path.is_dir():
+        found = [file for file in path.rglob("*") if file.is_file() and file.name[0] not in "._"]
+    else:
+        found = [Path(name) for name in glob.glob(str(path), recursive=True)]  # noqa: PTH207
+    if not found:
+        raise SourceError(
+            f"{source}: no such file; give a Parquet or CSV file, a folder, a glob, an http(s) or "
+            "s3:// address, or a jdbc: query"
+        )
+    if filled := sorted(file for file in found if file.stat().st_size):
+        return filled
+    raise SourceError(f"{source}: empty (0 bytes); expected a header and at least one line")
+
+
+def _is_parquet(file: Path) -> bool:
+    with file.open("rb") as stream:
+        return stream.read(4) == b"PAR1"
+
+
+def _separator(file: Path) -> str:
+    with file.open(encoding="utf-8-sig", errors="replace", newline="") as stream:
+        header = stream.readline()
+    try:
+        return csv.Sniffer().sniff(header, delimiters=",;\t|").delimiter
+    except csv.Error:
+        return ","
+
+
+def _has_quoted_newlines(files: list[Path]) -> bool:
+    # Spark splits a CSV file into tasks only when no value spans lines, so look before giving up.
+    with files[0].open(encoding="utf-8-sig", errors="replace", newline="") as stream:
+        return any(line.count('"') % 2 for _, line in zip(range(10_000), stream, strict=False))
+
+
+def _open_url(source: str, method: str):  # type: ignore[no-untyped-def]
+    try:
+        return urllib.request.urlopen(urllib.request.Request(source, method=method), timeout=60)
+    except (urllib.error.URLError, OSError) as error:
+        raise SourceError(
+            f"{source}: cannot be fetched ({error}); check address and network"
+        ) from None
+
+
+def _s3_files(source: str) -> "tuple[S3FileSystem, list[FileInfo]]":
+    from pyarrow import fs
+
+    bucket, _, key = source.removeprefix("s3://").partition("/")
+    if not bucket:
+        raise SourceError(f"{source}: names no bucket; expected s3://bucket/object")
+    try:
+        system = _s3_system(bucket)
+        infos = [system.get_file_info(f"{bucket}/{key}".rstrip("/"))]
+        if infos[0].type == fs.FileType.Directory:
+            inside = system.get_file_info(fs.FileSelector(infos[0].path, recursive=True))
+            infos = [one for one in inside if one.base_name[0] not in "._"]
+    except OSError as error:
+        raise SourceError(
+            f"{source}: cannot be listed ({error}); check bucket, credentials and AWS_ENDPOINT_URL"
+        ) from None
+    files = [one for one in infos if one.type == fs.FileType.File and one.size]
+    if not files:
+        raise SourceError(f"{source}: no such bucket or object, or only empty ones")
+    return system, sorted(files, key=lambda one: one.path)
+
+
+def _s3_system(bucket: str) -> "S3FileSystem":
+    """Where the bucket is: at AWS_ENDPOINT_URL, else with AWS, in whatever region.
+
+    Built here because what pyarrow makes of an s3:// address tries a server that does not answer
+    thirty times.
+    """
+    from pyarrow import fs
+
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    if endpoint:
+        scheme, _, host = endpoint.rpartition("://")
+        place = {"scheme": scheme or "https", "endpoint_override": host.rstrip("/")}
+    else:
+        place = {"region": fs.resolve_s3_region(bucket)}
+    retries = fs.AwsStandardS3RetryStrategy(max_attempts=3)
+    return fs.S3FileSystem(connect_timeout=3, request_timeout=5, retry_strategy=retries, **place)
+
+
+def _fetch_s3(source: str, staging: Path) -> Path:
+    from pyarrow import fs
+
+    system, files = _s3_files(source)
+    shutil.rmtree(staging, ignore_errors=True)  # what an earlier try fetched is not the source
+    staging.mkdir(parents=True)
+    for number, info in enumerate(files):
+        target = staging / f"{number:05d}-{Path(info.path).name}"
+        try:
+            fs.copy_files(info.path, str(target), system, fs.LocalFileSystem())
+        except OSError as error:
+            raise SourceError(f"{source}: {info.path} cannot be fetched ({error})") from None
+    return staging
+
+
+def _read_query(spark: "SparkSession", source: str, staging: Path) -> "DataFrame":
+    """The answer, fetched once: a table that changes between two reads would lose lines."""
+    url, bar, query = source.partition("|")
+    if not bar or not query.strip():
+        raise SourceError(f"{shown(url)}: a jdbc source needs its query, as jdbc:…|select …")
+    options: dict[str, str | int | bool] = {
+        "url": url, "query": query.strip().rstrip(";"), "driver": _driver(spark, url),
+        "fetchsize": ROWS_PER_FETCH,
+        "preferTimestampNTZ": True,  # else they are moved by the time zone of this machine
+    }  # fmt: skip
+    try:
+        answer = spark.read.format("jdbc").options(**options).load()
+        _whole_decimals_as_ids(answer).write.mode("overwrite").parquet(str(staging))
+    except Exception as error:
+        raise SourceError(
+            f"{shown(url)}: query failed ({_reason(error, url)}); check address, login and query"
+        ) from None
+    return spark.read.parquet(str(staging))
+
+
+def _driver(spark: "SparkSession", url: str) -> str:
+    """The class that serves `url`; Java's own search does not look into the jars of a session."""
+    java = spark.sparkContext._jvm.java  # type: ignore[union-attr]
+    service = java.lang.Class.forName("java.sql.Driver")
+    loader = java.lang.Thread.currentThread().getContextClassLoader()
+    drivers = java.util.ServiceLoader.load(service, loader).iterator()
+    while drivers.hasNext():
+        driver = drivers.next()
+        if driver.acceptsURL(url):
+            return str(driver.getClass().getName())
+    raise SourceError(
+        f"{shown(url)}: no driver for such an address; name its jar in FBT_SPARK_JARS or its Maven "
+        "coordinates in FBT_SPARK_PACKAGES"
+    )
+
+
+def _whole_decimals_as_ids(frame: "DataFrame") -> "DataFrame":
+    """Decimals as text, 42 instead of 42.000: a numeric without a scale arrives with 18 digits."""
+    from pyspark.sql import functions as F
+
+    decimals = [field.name for field in frame.schema if field.dataType.typeName() == "decimal"]
+    return frame.withColumns(
+        {
+            name: F.regexp_replace(F.col(f"`{name}`").cast("string"), r"\.0+$", "")
+            for name in decimals
+        }
+    )
+
+
+def _reason(error: Exception, url: str) -> str:
+    """What the database said, in one line and without the password in `url`."""
+    cause = getattr(error, "java_exception", None) or getattr(error, "_origin", None)
+    while cause and cause.getCause() and cause.getClass().getName().startswith("org.apache.spark"):
+        cause = cause.getCause()
+    reason = str(cause.getMessage() if cause else error).partition("\n")[0]
+    reason = reason.replace(url, shown(url))
+    for secrets in re.findall(r"(?i)(?:password|pwd)=([^&;]+)|[:/]([^:/@]+)@", url):
+        reason = reason.replace("".join(secrets), "***")
+    return reason

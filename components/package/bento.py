@@ -1,0 +1,157 @@
+"""A model version as one BentoML archive: the service's code, its bundle, and how to install both.
+
+The archive serves on a machine without this repository: `bentoml import fbt-3.bento`, then
+`bentoml serve fbt:3`, or `bentoml containerize fbt:3` for an image.
+"""
+
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from components.bundle.bundle import read_bundle, sha256_of
+from components.contracts import written_aside
+from components.package.requirements import serving_requirements
+from components.package.server import SERVICE, store_env
+
+SOURCE = Path(__file__).parents[2]
+"""Where the packages lie, side by side, in a source tree or installed."""
+
+BUNDLE_ALIAS = "bundle"
+"""What the service asks BentoML for; the Bento says which stored model that is."""
+
+SERVED_COMPONENTS = (
+    "__init__.py",
+    "contracts.py",
+    "bundle/__init__.py",
+    "bundle/bundle.py",
+    "bundle/index.py",
+)
+
+
+class PackagingError(RuntimeError):
+    """BentoML could not build or import; the message ends with its own words."""
+
+
+def build_bento(bundle_dir: Path, version: str, archive: Path) -> str:
+    """Build the Bento of a model version, write it to the file `archive`, and return its tag.
+
+    The archive is a tar.xz, whatever its name. Raises BundleError for a damaged bundle.
+    """
+    manifest = read_bundle(bundle_dir).manifest
+    labels = [
+        f"model_version={version}",
+        f"git_revision={manifest.git_revision or 'unknown'}",
+        f"bundle_sha256={sha256_of(Path(bundle_dir) / 'bundle.json')}",
+    ]
+    with tempfile.TemporaryDirectory(prefix="fbt-package-") as scratch:
+        home, source, folder = (Path(scratch) / name for name in ("home", "source", "bento"))
+        stage_source(source)
+        tag = _in_store(home, build_in_store, source, bundle_dir, version, folder, *labels)
+        with written_aside(archive) as aside:
+            _pack(folder, aside)
+    return tag
+
+
+def import_bento(archive: Path, bentoml_home: Path) -> str:
+    """Import an archive of `build_bento` into the store in `bentoml_home`, and return its tag.
+
+    A Bento of that tag that is there already stays if its bundle is the same, else is replaced.
+    """
+    return _in_store(bentoml_home, import_into_store, archive)
+
+
+def stage_source(target: Path) -> None:
+    """Copy what serving needs of this source tree, and the requirements, to a fresh directory."""
+    served = sorted((SOURCE / "bento").glob("*.py"))
+    served += [SOURCE / "components" / name for name in SERVED_COMPONENTS]
+    for file in served:
+        copy = target / file.relative_to(SOURCE)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, copy)
+    (target / "requirements.txt").write_text(serving_requirements())
+
+
+def build_in_store(source: str, bundle: str, version: str, folder: str, *labels: str) -> str:
+    """Build in the store of this process, and export to `folder`. Runs in a child process."""
+    import bentoml
+
+    # Named by content: the same bundle is stored once, and no other ever passes for it.
+    stored = f"fbt-bundle:{sha256_of(Path(bundle) / 'bundle.json')[:16]}"
+    with bentoml.models.create(stored) as model:
+        shutil.copytree(bundle, model.path, dirs_exist_ok=True)
+    built = bentoml.build(
+        SERVICE,
+        version=version,
+        labels=dict(label.split("=", 1) for label in labels),
+        description=f"Frequently bought together: model version {version}.",
+        models=[{"tag": stored, "alias": BUNDLE_ALIAS}],
+        python={"requirements_txt": "requirements.txt", "lock_packages": False},
+        build_ctx=source,
+    )
+    bentoml.export_bento(built.tag, folder, output_format="folder")
+    return str(built.tag)
+
+
+def import_into_store(archive: str) -> str:
+    """Import into the store of this process. Runs in a child process."""
+    import bentoml
+
+    described = _describe(Path(archive))
+    tag = f"{described['name']}:{described['version']}"
+    try:
+        present = bentoml.get(tag)
+    except bentoml.exceptions.NotFound:
+        present = None
+    if present is None or present.info.labels != described["labels"]:
+        if present is not None:
+            bentoml.delete(tag)
+        bentoml.import_bento(archive, input_format="bento")
+    return tag
+
+
+def _describe(archive: Path) -> dict[str, Any]:
+    import yaml  # type: ignore[import-untyped]
+
+    with tarfile.open(archive, "r:xz") as tar:
+        member = tar.extractfile("bento.yaml")
+        described: dict[str, Any] = yaml.safe_load(member) if member else {}
+    return described
+
+
+def _pack(folder: Path, archive: Path) -> None:
+    # BentoML packs with xz's default preset, which costs four times the CPU for two per cent:
+    # vectors hardly shrink.
+    with tarfile.open(archive, "w:xz", preset=0) as tar:
+        tar.add(folder / "bento.yaml", "bento.yaml")
+        for path in sorted(set(folder.iterdir()) - {folder / "bento.yaml"}):
+            tar.add(path, path.name)
+
+
+def _in_store(home: Path, function: Any, *arguments: str | Path) -> str:
+    """The function's return value, from a child process whose BentoML store lies in `home`.
+
+    BentoML reads its home when it is imported, and building changes the working directory.
+    """
+    home.mkdir(parents=True, exist_ok=True)
+    code = (
+        f"import sys; from {__name__} import {function.__name__} as function\n"
+        "result = function(*sys.argv[1:]); print(); print(result)"
+    )
+    texts = [str(a.resolve()) if isinstance(a, Path) else a for a in arguments]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *texts],
+        env=store_env(home),
+        cwd=home,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        words = (done.stdout + done.stderr)[-2000:]
+        raise PackagingError(f"package: {function.__name__} failed:\n{words}")
+    return done.stdout.splitlines()[-1]

@@ -1,0 +1,127 @@
+"""Moving the alias `champion`, and remembering who moved it: MLflow keeps no history of aliases.
+
+The history is kept in tags of the registered model, one a move, so that it lives where the alias
+lives. A move made in the MLflow UI leaves no name; it is recorded as found.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from components.registry.registry import (
+    CHAMPION,
+    MODEL,
+    RegistryError,
+    Version,
+    aliases_of,
+    get_version,
+    registry_client,
+)
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+TAG_PREFIX = "fbt.promotion."
+OUTSIDE = "unknown (alias set outside of fbt, e.g. in the MLflow UI)"
+
+
+@dataclass(frozen=True)
+class Move:
+    """One change of the champion."""
+
+    at: str
+    """ISO 8601, UTC."""
+    to: str
+    """The version that became champion; empty when the alias was deleted."""
+    came_from: str
+    by: str
+    why: str
+    """`promoted`, `rolled back`, `promoted by force` or `found`."""
+
+
+class PromotionError(ValueError):
+    """The version may not, or cannot, become champion; the message says why."""
+
+
+def promote(version: str, by: str, force: bool = False) -> Move:
+    """Make `version` (a number or an alias) the champion.
+
+    Raises PromotionError for a version that did not pass its gate, unless `force`; the force is
+    then written into the version's tags too.
+    """
+    found = get_version(version)
+    if found.verdict != "passed" and not force:
+        raise PromotionError(
+            f"promote: version {found.version} has the gate verdict {found.verdict!r}, expected "
+            "'passed'; read its report, and use --force to promote it all the same"
+        )
+    forced = found.verdict != "passed"
+    return _move(found, by, "promoted by force" if forced else "promoted")
+
+
+def rollback(by: str) -> Move:
+    """Make the champion before the present one champion again.
+
+    Raises PromotionError when there was none.
+    """
+    moves = history()
+    present = moves[0].to if moves else ""
+    for move in moves:
+        if move.to == present and move.came_from and move.came_from != present:
+            return _move(get_version(move.came_from), by, "rolled back")
+    raise PromotionError(
+        f"rollback: there was no champion before version {present or '(none)'}; "
+        "promote one with `fbt promote VERSION`"
+    )
+
+
+def history() -> list[Move]:
+    """All moves of the champion, newest first, those made outside of fbt included."""
+    with registry_client() as client:
+        champion = aliases_of(client).get(CHAMPION, "")
+        moves = _recorded(client)
+        if champion != (moves[0].to if moves else ""):
+            found = Move(_now(), champion, moves[0].to if moves else "", OUTSIDE, "found")
+            _record(client, found)
+            moves.insert(0, found)
+    return moves
+
+
+def _move(version: Version, by: str, why: str) -> Move:
+    before = history()
+    came_from = before[0].to if before else ""
+    move = Move(_now(), version.version, came_from, by, why)
+    with registry_client() as client:
+        if why == "promoted by force":
+            client.set_model_version_tag(MODEL, version.version, "fbt.forced_by", by)
+        # The record first: an alias without its record would be put down to somebody else.
+        _record(client, move)
+        client.set_registered_model_alias(MODEL, CHAMPION, version.version)
+    return move
+
+
+def _recorded(client: "MlflowClient") -> list[Move]:
+    try:
+        tags = client.get_registered_model(MODEL).tags
+    except Exception as error:
+        if getattr(error, "error_code", "") == "RESOURCE_DOES_NOT_EXIST":
+            return []
+        raise
+    records = sorted((k, v) for k, v in tags.items() if k.startswith(TAG_PREFIX))
+    try:
+        return [Move(**json.loads(record)) for _, record in reversed(records)]
+    except (ValueError, TypeError) as error:
+        raise RegistryError(
+            f"registry: a tag {TAG_PREFIX}* of model {MODEL!r} was edited and cannot be read "
+            f"({error}); delete that tag in MLflow"
+        ) from None
+
+
+def _record(client: "MlflowClient", move: Move) -> None:
+    stamp = move.at.replace(":", "").replace("+0000", "Z")
+    client.set_registered_model_tag(MODEL, TAG_PREFIX + stamp, json.dumps(asdict(move)))
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="microseconds")

@@ -1,0 +1,39 @@
+"""What a version says of itself: parameters, metrics, tags, drawn from the run's own files."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from components.bundle.bundle import read_manifest
+from components.progress import say
+from components.registry.registry import VERDICT_TAG, register
+from components.results import flat_numbers, read_json
+
+RUN_KEY_TAG = "fbt.run_key"
+
+
+def register_run(artefacts: Mapping[str, Path], parameters: Mapping[str, Any], run_key: str) -> str:
+    """Register a run's artefacts (by the names the registry gives them); return the version."""
+    manifest = read_manifest(artefacts["bundle"])
+    evaluation = read_json(artefacts["evaluation.json"])
+    verdict = read_json(artefacts["verdict.json"])
+    metrics = flat_numbers({"test": evaluation["tasks"], "paired": evaluation["paired"]})
+    if manifest.index:
+        metrics["ann_recall_at_10"] = manifest.index.recall_at_10
+    model = evaluation["tasks"]
+    tags = {
+        VERDICT_TAG: "passed" if verdict["passed"] else "failed",
+        RUN_KEY_TAG: run_key,
+        "fbt.ndcg_a": f"{model['a']['model']['ndcg']['mean']:.4f}",
+        "fbt.ndcg_b": f"{model['b']['model']['ndcg']['mean']:.4f}",
+        "fbt.coverage_a": f"{model['a']['model']['coverage']:.3f}",
+        "fbt.data_window": " to ".join(manifest.data_window or ("no timestamps",)),
+        "fbt.git_revision": manifest.git_revision,
+        "fbt.code_version": manifest.code_version,
+        "fbt.products": str(manifest.n_items),
+        "fbt.rollout": "registered",
+    }
+    params = {**parameters, **{f"model.{key}": value for key, value in manifest.config.items()}}
+    version = register(artefacts, params, metrics, tags)
+    say(f"registered as version {version}")
+    return version

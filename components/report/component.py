@@ -1,0 +1,35 @@
+"""KFP step: everything a run left, to one page for people."""
+
+from kfp import dsl
+
+from components.step import step
+
+
+@step
+def report(
+    bundle: dsl.Input[dsl.Model],
+    baskets: dsl.Input[dsl.Dataset],
+    order_counts: dsl.Input[dsl.Artifact],
+    basket_counts: dsl.Input[dsl.Artifact],
+    line_checks: dsl.Input[dsl.Artifact],
+    basket_checks: dsl.Input[dsl.Artifact],
+    evaluation: dsl.Input[dsl.Artifact],
+    verdict: dsl.Input[dsl.Artifact],
+    best: dict,
+    parameters: dict,
+    page: dsl.Output[dsl.HTML],
+    plots: dsl.Output[dsl.Artifact],
+):
+    """Write the report and its pictures."""
+    from pathlib import Path
+
+    from components.report.report import RunFiles, write_report
+
+    files = RunFiles(
+        bundle=Path(bundle.path), baskets=Path(baskets.path),
+        order_counts=Path(order_counts.path), basket_counts=Path(basket_counts.path),
+        line_checks=Path(line_checks.path), basket_checks=Path(basket_checks.path),
+        evaluation=Path(evaluation.path), verdict=Path(verdict.path),
+        best=best, parameters=parameters,
+    )  # fmt: skip
+    write_report(files, Path(page.path), Path(plots.path))

@@ -1,0 +1,311 @@
+"""The report's pictures, each drawn once and kept twice: as PNG, and as SVG inside the page."""
+
+import re
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from components.bundle.bundle import Bundle
+from components.report.content import BasketFacts, Trial, rankers
+from components.report.projection import Points, projected
+from components.report.words import TASKS, is_number, name_of
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+COLOURS = {
+    "ink": "#1b1f23",
+    "muted": "#656d76",
+    "faint": "#b4bac1",
+    "line": "#e2e5e8",
+    "paper": "#fefefe",
+    "accent": "#0f766f",
+    "bad": "#b42318",
+    "c1": "#0f766e",
+    "c2": "#c2570c",
+    "c3": "#3b5bdb",
+    "c4": "#a6336f",
+    "c5": "#7c6f00",
+    "c6": "#6d43c0",
+}
+"""Light colours by their names in page.css. No two are alike: in the page they become variables,
+by which one picture serves light and dark."""
+HUES = ("c1", "c2", "c3", "c4", "c5", "c6")
+
+SHOWN_PRODUCTS = 1_500
+LABELLED_PRODUCTS = 24
+MAP_WIDTH_IN, MAP_HEIGHT_IN = 14.3, 8.2
+WIDTH_IN = 6.5
+"""At 72 points an inch the width of half a page, so that a point is a pixel there."""
+
+
+@contextmanager
+def style(salt: str) -> Iterator[None]:
+    """The look of all pictures; `salt` keeps the ids of one picture apart from another's."""
+    import matplotlib
+
+    own: Any = {
+        "svg.fonttype": "none",
+        "svg.hashsalt": salt,
+        "font.size": 12,
+        "font.family": "DejaVu Sans",
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.edgecolor": COLOURS["faint"],
+        "axes.labelcolor": COLOURS["muted"],
+        "axes.facecolor": "none",
+        "axes.axisbelow": True,
+        "grid.color": COLOURS["line"],
+        "xtick.color": COLOURS["muted"],
+        "ytick.color": COLOURS["muted"],
+        "text.color": COLOURS["ink"],
+        "text.parse_math": False,
+        "figure.facecolor": COLOURS["paper"],
+    }
+    with matplotlib.rc_context(own), warnings.catch_warnings():
+        # Product names may be in any script; a browser has the letters that matplotlib lacks.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        yield
+
+
+def save_png(figure: "Figure", path: Path) -> None:
+    """Write it as PNG."""
+    figure.savefig(path, format="png", dpi=110)
+
+
+def as_svg(figure: "Figure", title: str) -> str:
+    """It as an <svg> element without namespaces, colours or fonts of its own."""
+    import io
+    from html import escape
+
+    stream = io.StringIO()
+    nothing: dict[str, Any] = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    figure.savefig(stream, format="svg", metadata=nothing)
+    text = stream.getvalue()
+    text = text[text.index("<svg") :]
+    head, body = text.split(">", 1)
+    box = re.search(r'viewBox="[^"]*"', head)
+    head = f'<svg {box[0] if box else ""} role="img" aria-label="{escape(title)}">'
+    body = re.sub(r"<style.*?</style>", "", body, flags=re.DOTALL)
+    used = set(re.findall(r"#([\w.-]+)", body))
+    # All others would be repeated by the next picture.
+    body = re.sub(r' id="([^"]*)"', lambda found: found[0] if found[1] in used else "", body)
+    body = re.sub(r"font: ((?:\w+ )*[\d.]+px) [^;\"]+", r"font: \1 var(--sans)", body)
+    for name, colour in COLOURS.items():
+        body = body.replace(colour, f"var(--{name})")
+    return head + body
+
+
+def new_figure(
+    height_in: float, width_in: float = WIDTH_IN, n_columns: int = 1
+) -> "tuple[Figure, list[Axes]]":
+    """A figure with axes side by side. Not by pyplot, which keeps figures and a backend."""
+    from matplotlib.figure import Figure
+
+    figure = Figure((width_in * n_columns, height_in), layout="constrained")
+    grid = figure.subplots(1, n_columns, squeeze=False)
+    return figure, list(grid.flat)
+
+
+def basket_sizes(facts: BasketFacts) -> "Figure":
+    """How many baskets have how many products; the largest hundredth share the last bar."""
+    figure, [axes] = new_figure(3.4)
+    sizes = facts.sizes
+    last = max(int(np.quantile(sizes, 0.99)), 3) if len(sizes) else 3
+    bars = np.bincount(np.minimum(sizes, last), minlength=last + 1)[2:]
+    axes.bar(np.arange(2, last + 1), bars, width=0.8, color=COLOURS["accent"])
+    axes.axvline(facts.median_size, color=COLOURS["ink"], linewidth=1, linestyle=(0, (3, 3)))
+    axes.annotate(
+        f"half have {facts.median_size:g} or more", (facts.median_size, 1), (6, -2),
+        xycoords=("data", "axes fraction"), textcoords="offset points", va="top",
+    )  # fmt: skip
+    axes.set_xlabel(f"products in a basket (last bar: {last} or more)")
+    axes.set_ylabel("baskets")
+    axes.set_xlim(1.3, last + 0.7)
+    _whole_numbers(axes, "both")
+    axes.grid(axis="y")
+    return figure
+
+
+def popularity(facts: BasketFacts) -> "Figure":
+    """Baskets of each product by its rank, both on logarithmic axes."""
+    figure, [axes] = new_figure(3.4)
+    n = len(facts.popularity)
+    ranks = np.unique(np.geomspace(1, n, 300).astype(int)) if n else np.zeros(0, int)
+    counts = facts.popularity[ranks - 1]
+    axes.plot(ranks, counts, color=COLOURS["accent"], linewidth=2.5, solid_capstyle="round")
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(lambda number, _: f"{number:,.0f}".replace(",", "\u202f"))
+    axes.minorticks_off()
+    axes.set_xlabel("rank of the product, bestseller first")
+    axes.set_ylabel("baskets with it")
+    axes.grid()
+    return figure
+
+
+def comparison(evaluation: Mapping[str, Any], tasks: Sequence[str]) -> "Figure":
+    """NDCG with its interval of every ranker, one panel a task."""
+    found = [rankers((evaluation.get("tasks") or {}).get(task) or {}) for task in tasks]
+    height = 1.2 + 0.38 * max(map(len, found), default=1)
+    figure, every = new_figure(height, n_columns=len(tasks))
+    for axes, task, names in zip(every, tasks, found, strict=True):
+        _dots(axes, (evaluation.get("tasks") or {}).get(task) or {}, names)
+        axes.set_xlabel(f"NDCG@{evaluation.get('k', 10)}, further right is better")
+        axes.set_title(TASKS.get(task, task), loc="left", fontsize=13, fontweight="bold")
+    return figure
+
+
+def _dots(axes: "Axes", task: Mapping[str, Any], names: Sequence[str]) -> None:
+    metrics = [(task[name] or {}).get("ndcg") or {} for name in names]
+    for row, (name, ndcg) in enumerate(zip(names, metrics, strict=True)):
+        if not is_number(ndcg.get("mean")):
+            continue
+        own = name == "model"
+        colour = COLOURS["accent" if own else "muted"]
+        if is_number(ndcg.get("low")) and is_number(ndcg.get("high")):
+            axes.plot([ndcg["low"], ndcg["high"]], [row, row], color=colour, linewidth=2)
+        axes.plot(ndcg["mean"], row, "o", color=colour, markersize=9 if own else 7)
+        axes.annotate(
+            f"{ndcg['mean']:.3f}", (1.02, row), xycoords=("axes fraction", "data"), va="center",
+            color=colour, fontweight="bold" if own else "normal",
+        )  # fmt: skip
+        if own:
+            axes.axvline(ndcg["mean"], color=colour, linewidth=1, linestyle=(0, (2, 3)), zorder=0)
+    axes.set_yticks(range(len(names)), [name_of(name) for name in names])
+    axes.set_ylim(len(names) - 0.5, -0.6)
+    axes.set_xlim(left=0)
+    axes.locator_params(axis="x", nbins=5)
+    axes.spines["left"].set_visible(False)
+    axes.tick_params(axis="y", length=0, labelcolor=COLOURS["ink"])
+    axes.grid(axis="x")
+
+
+def sweep(trials: Sequence[Trial], tasks: Sequence[str], legend: bool = True) -> "Figure":
+    """Validation NDCG of every trial, one panel a task."""
+    figure, every = new_figure(3.0, n_columns=len(tasks))
+    for axes, task in zip(every, tasks, strict=True):
+        for trial in trials:
+            _trial(axes, trial, trial.ndcg(task))
+        axes.set_title(TASKS[task], loc="left", fontsize=13, fontweight="bold")
+        axes.set_xlabel("trial")
+        axes.set_ylabel("NDCG")
+        axes.set_xlim(0.4, max(len(trials), 1) + 0.6)
+        axes.margins(y=0.2)
+        axes.grid(axis="y")
+        _whole_numbers(axes, "x")
+        if not any(trial.ndcg(task) is not None for trial in trials):
+            axes.set_yticks([])
+            axes.text(0.5, 0.5, "no finished trial", ha="center", transform=axes.transAxes)
+    if legend:
+        _trial_legend(figure)
+    return figure
+
+
+MARKS: dict[str, dict[str, Any]] = {
+    "picked": {"marker": "o", "color": COLOURS["accent"], "markersize": 12},
+    "finished": {"marker": "o", "color": COLOURS["muted"], "markersize": 7},
+    "stopped early": {
+        "marker": "o", "markerfacecolor": "none", "markeredgecolor": COLOURS["muted"],
+        "markersize": 7,
+    },
+    "failed": {"marker": "x", "color": COLOURS["bad"], "markersize": 8, "markeredgewidth": 2},
+}  # fmt: skip
+STATES = {"complete": "finished", "pruned": "stopped early"}
+
+
+def mark_of(trial: Trial) -> str:
+    """How a trial ended, as the picture and the table call it."""
+    return "picked" if trial.picked else STATES.get(trial.state, "failed")
+
+
+def _trial(axes: "Axes", trial: Trial, ndcg: float | None) -> None:
+    mark = {**MARKS[mark_of(trial)], "zorder": 3}
+    if ndcg is not None:
+        axes.plot(trial.number, ndcg, linestyle="none", **mark)
+    else:
+        foot = axes.get_xaxis_transform()
+        axes.plot(trial.number, 0.05, linestyle="none", transform=foot, clip_on=False, **mark)
+
+
+def _trial_legend(figure: "Figure") -> None:
+    from matplotlib.lines import Line2D
+
+    marks = [Line2D([], [], linestyle="none", label=name, **mark) for name, mark in MARKS.items()]
+    figure.legend(
+        handles=marks, loc="outside upper left", ncols=4, frameon=False,
+        handletextpad=0.2, columnspacing=1.4,
+    )  # fmt: skip
+
+
+def embedding(bundle: Bundle) -> "Figure":
+    """The most bought products on a plane, coloured by category."""
+    figure, [axes] = new_figure(MAP_HEIGHT_IN, MAP_WIDTH_IN)
+    shown = min(len(bundle.in_vectors), SHOWN_PRODUCTS)
+    points = projected(bundle.in_vectors[:shown])
+    products = bundle.products.slice(0, shown)
+    group = _groups(products["category"].to_pylist())
+    hues = iter(HUES)
+    for name, n in Counter(group).most_common():
+        colour = "faint" if name == OTHER else next(hues)
+        mine = points[[one == name for one in group]]
+        label = f"{clipped(name, 20)} ({n})"
+        axes.scatter(mine[:, 0], mine[:, 1], 20, COLOURS[colour], linewidths=0, label=label)
+    known = products.select(["name", "category", "product_id"]).to_pylist()
+    labels = [one["name"] or one["category"] or one["product_id"] for one in known]
+    _label_some(axes, points, [clipped(label, 26) for label in labels])
+    axes.set_axis_off()
+    axes.set(xlim=(-1.04, 1.04), ylim=(-1.04, 1.04))
+    figure.legend(
+        loc="outside lower left", ncols=4, frameon=False, markerscale=1.8, handletextpad=0.1
+    )
+    return figure
+
+
+OTHER = "all others"
+
+
+def _groups(categories: Sequence[str | None]) -> list[str]:
+    """Each product's category, where it is one of the most common ones."""
+    largest = [name for name, _ in Counter(filter(None, categories)).most_common(len(HUES))]
+    return [one if one is not None and one in largest else OTHER for one in categories]
+
+
+def _label_some(axes: "Axes", points: Points, labels: Sequence[str]) -> None:
+    """Names of the most bought products, each where it hides no other."""
+    to_points = np.array([MAP_WIDTH_IN, MAP_HEIGHT_IN]) * 72 / 2
+    taken: dict[str, tuple[float, float, float]] = {}
+    for at, label in zip(points, labels, strict=True):
+        side = -1 if at[0] > 0 else 1  # towards the middle, where the picture does not end
+        width = 6.6 * len(label) + 12
+        x, y = at * to_points + (side * width / 2, 0)
+        free = all(abs(x - u) > (width + w) / 2 or abs(y - v) > 24 for u, v, w in taken.values())
+        if label not in taken and free and len(taken) < LABELLED_PRODUCTS:
+            taken[label] = (x, y, width)
+            axes.annotate(
+                label, (at[0], at[1]), (side * 6, 0), textcoords="offset points", va="center",
+                ha="left" if side > 0 else "right", fontsize=11,
+                bbox={"facecolor": COLOURS["paper"], "alpha": 0.7, "linewidth": 0, "pad": 1},
+            )  # fmt: skip
+
+
+def clipped(text: str, width: int) -> str:
+    """The text in one line, cut to that many letters; without what cannot be printed."""
+    line = " ".join("".join(one if one.isprintable() else " " for one in text).split())
+    return line if len(line) <= width else line[: width - 1].rstrip() + "…"
+
+
+def _whole_numbers(axes: "Axes", which: str) -> None:
+    from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+    for name in ("x", "y") if which == "both" else (which,):
+        axis = getattr(axes, f"{name}axis")
+        axis.set_major_locator(MaxNLocator(integer=True, nbins=8))
+        axis.set_major_formatter(FuncFormatter(lambda n, _: f"{n:,.0f}".replace(",", "\u202f")))

@@ -1,0 +1,61 @@
+"""The Spark session of a step: the whole local machine, or a cluster named by FBT_SPARK_MASTER."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+POSTGRES_JAR = "/usr/share/java/postgresql.jar"
+"""Where Debian's libpostgresql-jdbc-java puts the driver; used when it is there."""
+
+
+@contextmanager
+def spark_session(name: str) -> "Iterator[SparkSession]":
+    """A session that is stopped, its JVM included, when the block ends.
+
+    Environment: FBT_SPARK_MASTER (default `local[*]`), FBT_SPARK_MEMORY of the driver (default
+    `3g`), FBT_SPARK_JARS (comma-separated, e.g. a JDBC driver), FBT_SPARK_PACKAGES (Maven
+    coordinates). Driver memory only counts before the JVM starts, so a step opens one session.
+    """
+    from pyspark.sql import SparkSession
+
+    builder = SparkSession.builder.appName(f"fbt {name}")
+    builder = builder.master(os.environ.get("FBT_SPARK_MASTER", "local[*]"))
+    for key, value in _settings().items():
+        builder = builder.config(key, value)
+    session = builder.getOrCreate()
+    session.sparkContext.setLogLevel("ERROR")
+    try:
+        yield session
+    finally:
+        session.stop()
+
+
+def _settings() -> dict[str, str]:
+    settings = {
+        "spark.driver.memory": os.environ.get("FBT_SPARK_MEMORY", "3g"),
+        "spark.driver.bindAddress": "127.0.0.1",
+        "spark.driver.host": "127.0.0.1",
+        "spark.ui.enabled": "false",
+        "spark.ui.showConsoleProgress": "false",
+        "spark.sql.session.timeZone": "UTC",
+        "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
+        "spark.sql.shuffle.partitions": str(2 * (os.cpu_count() or 1)),
+        # Collecting baskets by hash holds millions of them as objects at once; sorted, one.
+        "spark.sql.execution.useObjectHashAggregateExec": "false",
+        # JDBC drivers read times by the zone of Java, which skips an hour of them every spring.
+        "spark.driver.extraJavaOptions": (
+            "-XX:+UseParallelGC -Dlog4j2.level=error -Duser.timezone=UTC"
+        ),
+    }
+    jars = os.environ.get("FBT_SPARK_JARS", POSTGRES_JAR if os.path.exists(POSTGRES_JAR) else "")  # noqa: PTH110
+    if jars:
+        settings["spark.jars"] = jars
+    if packages := os.environ.get("FBT_SPARK_PACKAGES"):
+        settings["spark.jars.packages"] = packages
+    if os.environ.get("FBT_SPARK_MASTER", "local").startswith("k8s"):
+        del settings["spark.driver.bindAddress"], settings["spark.driver.host"]
+    return settings

@@ -1,0 +1,63 @@
+"""The checks as steps of a pipeline."""
+
+from kfp import dsl
+
+from components.step import step
+
+
+@step
+def check_order_lines(
+    order_lines: dsl.Input[dsl.Dataset],
+    quarantine: dsl.Input[dsl.Dataset],
+    products: dsl.Input[dsl.Dataset],
+    champion: dsl.Input[dsl.Artifact],
+    settings: dict,
+    page: dsl.Output[dsl.HTML],
+    checks: dsl.Output[dsl.Artifact],
+    profile: dsl.Output[dsl.Artifact],
+    metrics: dsl.Output[dsl.Metrics],
+) -> None:
+    """Check the order lines; a failed critical check stops the run after the page is written.
+
+    Args:
+        champion: Folder of the model in use; its profile, if any, is what drift is measured from.
+        settings: Thresholds that differ from the defaults, by name.
+    """
+    from components.results import log_metrics
+    from data_checks.check import check_order_lines, previous_profile
+    from data_checks.settings import CheckSettings
+
+    before = previous_profile(champion.path, "order_lines")
+    paths = order_lines.path, quarantine.path, products.path
+    found = check_order_lines(*paths, before, CheckSettings(**settings))
+    found.write(page.path, checks.path, profile.path)
+    log_metrics(metrics, found.metrics())
+    found.raise_if_critical()
+
+
+@step
+def check_baskets(
+    baskets: dsl.Input[dsl.Dataset],
+    products: dsl.Input[dsl.Dataset],
+    champion: dsl.Input[dsl.Artifact],
+    settings: dict,
+    page: dsl.Output[dsl.HTML],
+    checks: dsl.Output[dsl.Artifact],
+    profile: dsl.Output[dsl.Artifact],
+    metrics: dsl.Output[dsl.Metrics],
+) -> None:
+    """Check the baskets; a failed critical check stops the run after the page is written.
+
+    Args:
+        champion: Folder of the model in use; its profile, if any, is what drift is measured from.
+        settings: Thresholds that differ from the defaults, by name.
+    """
+    from components.results import log_metrics
+    from data_checks.check import check_baskets, previous_profile
+    from data_checks.settings import CheckSettings
+
+    before = previous_profile(champion.path, "baskets")
+    found = check_baskets(baskets.path, products.path, before, CheckSettings(**settings))
+    found.write(page.path, checks.path, profile.path)
+    log_metrics(metrics, found.metrics())
+    found.raise_if_critical()

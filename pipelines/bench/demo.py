@@ -1,0 +1,36 @@
+"""`fbt bench demo`: the whole demo in a fresh FBT_HOME, and again."""
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from pipelines.bench.measure import measure, python
+from pipelines.home import Home
+
+
+def bench() -> tuple[dict[str, float], list[dict[str, Any]]]:
+    """Figures and rows: wall seconds, peak memory, test NDCG@10 of task A."""
+    with tempfile.TemporaryDirectory() as folder:
+        env = {"FBT_HOME": folder, "MLFLOW_TRACKING_URI": ""}
+        command = python("from pipelines.cli import main; main(['demo', '--check'])")
+        env.pop("MLFLOW_TRACKING_URI")
+        os.environ.pop("MLFLOW_TRACKING_URI", None)
+        first = measure(command, env)
+        again = measure(command, env)
+        ndcg = _ndcg(Home(Path(folder)))
+    figures = {
+        "demo_wall_s": first.wall_s,
+        "demo_peak_gb": first.peak_gb,
+        "demo_again_wall_s": again.wall_s,
+        "task_a_ndcg": ndcg,
+    }
+    rows = [{"what": what, **cost.__dict__} for what, cost in (("first", first), ("again", again))]
+    return figures, rows
+
+
+def _ndcg(home: Home) -> float:
+    from components.registry.registry import get_version
+
+    os.environ.update(home.environment())
+    return float(get_version("champion").tags["fbt.ndcg_a"])

@@ -1,0 +1,88 @@
+"""What a child process costs: wall and CPU seconds, and peak memory over it and all it starts."""
+
+import ctypes
+import os
+import resource
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+PR_SET_CHILD_SUBREAPER = 36
+SAMPLE_S = 0.25
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of one command, all its descendants included."""
+
+    wall_s: float
+    cpu_s: float
+    peak_gb: float
+    """Largest sum of proportional set sizes seen, in 10^9 bytes; pages shared count once."""
+
+
+def measure(command: Sequence[str], env: Mapping[str, str] | None = None) -> Cost:
+    """Run the command to its end. Raises RuntimeError when it fails.
+
+    Linux only: orphans (Spark's JVM outlives its Python) are adopted, so that their CPU counts.
+    """
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    before = _children_cpu_s()
+    started = time.monotonic()
+    child = subprocess.Popen(command, env={**os.environ, **(env or {})})
+    peak = _Peak(child.pid)
+    peak.start()
+    code = child.wait()
+    wall = time.monotonic() - started
+    _adopt_orphans()
+    peak.stop()
+    if code:
+        raise RuntimeError(f"bench: {' '.join(command[:4])} … ended with code {code}")
+    return Cost(wall, _children_cpu_s() - before, peak.bytes / 1e9)
+
+
+def python(call: str) -> list[str]:
+    """The command that runs a statement in a fresh interpreter."""
+    return [sys.executable, "-c", call]
+
+
+class _Peak(threading.Thread):
+    def __init__(self, pid: int) -> None:
+        super().__init__(daemon=True)
+        self.pid = pid
+        self.bytes = 0
+        self._stopped = threading.Event()
+
+    def run(self) -> None:
+        import psutil
+
+        while not self._stopped.wait(SAMPLE_S):
+            # All of ours, adopted orphans included, but not this process itself.
+            family = psutil.Process(os.getpid()).children(recursive=True)
+            total = 0
+            for process in family:
+                with suppress(psutil.Error):
+                    total += process.memory_full_info().pss
+            self.bytes = max(self.bytes, total)
+
+    def stop(self) -> None:
+        self._stopped.set()
+        self.join()
+
+
+def _children_cpu_s() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def _adopt_orphans(patience_s: float = 15.0) -> None:
+    deadline = time.monotonic() + patience_s
+    with suppress(ChildProcessError):
+        while time.monotonic() < deadline:
+            pid, _ = os.waitpid(-1, os.WNOHANG)
+            if not pid:
+                time.sleep(0.05)

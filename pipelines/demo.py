@@ -1,0 +1,131 @@
+"""`fbt demo`: from a year of baskets to a promoted, served model that answers a question."""
+
+import getpass
+import json
+import socket
+import time
+import urllib.request
+from typing import Any
+
+from components.registry.promotion import history, promote
+from components.registry.registry import fetch
+from pipelines.demo_data import write_demo_data
+from pipelines.home import Home
+from pipelines.mlflow_server import mlflow_server
+from pipelines.parameters import TrainingParameters
+from pipelines.run import run
+from pipelines.serve import champion_server
+
+MLFLOW_PORT, SERVICE_PORT = 5000, 3000
+
+
+class DemoFailed(RuntimeError):
+    """The service answered, but not as it must."""
+
+
+def demo(home: Home, check: bool) -> None:
+    """Run the whole way; stay until Ctrl-C, or with `check` end after the answer was verified."""
+    import os
+
+    started = time.monotonic()
+    print("fbt demo: a year of groceries, from order lines to recommendations", flush=True)
+    lines, products = write_demo_data(home.root / "demo")
+    with mlflow_server(home, port_near(MLFLOW_PORT)) as registry:
+        os.environ["MLFLOW_TRACKING_URI"] = registry.url
+        print(f"  ✓ MLflow server        {registry.url}", flush=True)
+        finished = run(TrainingParameters(orders=str(lines), products=str(products)), home)
+        version = finished.version.version
+        if not (moves := history()) or moves[0].to != version:
+            promote(version, by=f"{getpass.getuser()} (demo)")
+        print(f"  ✓ promoted version {version} to champion", flush=True)
+        with champion_server(home, port_near(SERVICE_PORT)) as (server, served):
+            product = example_product(home, version)
+            answer = ask(server.url, product["product_id"])
+            verify(answer, product["product_id"], served)
+            print(f"  ✓ Bento service        {server.url}\n", flush=True)
+            print(shown(answer, product, server.url, registry.url, str(finished.report)))
+            print(f"\ntook {time.monotonic() - started:.0f} s", flush=True)
+            if not check:
+                print("Ctrl-C ends both servers.", flush=True)
+                server.wait()
+                raise DemoFailed(f"the service ended by itself; log: {server.log}")
+
+
+def ask(url: str, product_id: str, k: int = 5) -> dict[str, Any]:
+    """The service's answer for one product."""
+    body = json.dumps({"items": [product_id], "k": k}).encode()
+    headers = {"Content-Type": "application/json"}
+    request = urllib.request.Request(f"{url}/recommend", body, headers)
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        content: dict[str, Any] = json.load(answer)
+    return content
+
+
+def verify(answer: dict[str, Any], product_id: str, version: str) -> None:
+    """Raises DemoFailed unless the answer is the model's, full, sorted and free of the product."""
+    ids = [item["product_id"] for item in answer["items"]]
+    scores = [item["score"] for item in answer["items"]]
+    wrong = [
+        text
+        for text, right in {
+            f"model_version is {answer['model_version']}, not {version}": answer["model_version"]
+            == version,
+            f"source is {answer['source']}, not model": answer["source"] == "model",
+            f"{len(set(ids))} different products, not 5": len(set(ids)) == 5,
+            "the product asked for is in it": product_id not in ids,
+            "the scores are not sorted": scores == sorted(scores, reverse=True),
+            "a product has no name": all(item["name"] for item in answer["items"]),
+        }.items()
+        if not right
+    ]
+    if wrong:
+        raise DemoFailed(f"the service's answer for {product_id} is wrong: {'; '.join(wrong)}")
+
+
+def example_product(home: Home, version: str) -> dict[str, Any]:
+    """A product of the report whose companions come with it far more often than by chance."""
+    target = home.root / "downloads" / f"evaluation-{version}"
+    fetch(version, "evaluation.json", target)
+    examples = json.loads(next(target.rglob("evaluation.json")).read_text())["examples"]
+
+    def strength(example: dict[str, Any]) -> float:
+        lifts = [one["lift"] or 0 for one in example["recommendations"][:5]]
+        return min(lifts, default=0.0)
+
+    best: dict[str, Any] = max(examples[:25], key=strength)
+    return best
+
+
+def shown(
+    answer: dict[str, Any], product: dict[str, Any], service: str, registry: str, report: str
+) -> str:
+    """What the demo prints at its end."""
+    lines = [f"Bought together with {product['label']} ({product['product_id']}):"]
+    lines += [
+        f"  {place}. {item['name']:<40} {item['category'] or ''}"
+        for place, item in enumerate(answer["items"], 1)
+    ]
+    body = json.dumps({"items": [product["product_id"]], "k": 5})
+    lines += [
+        "",
+        "Ask yourself:",
+        f"  curl -s {service}/recommend -H 'Content-Type: application/json' -d '{body}'",
+        "",
+        f"API docs       {service}/",
+        f"MLflow         {registry}/#/models/fbt",
+        f"Run's report   {report}",
+    ]
+    return "\n".join(lines)
+
+
+def port_near(wanted: int) -> int:
+    """The port wanted, or the next above it that is free."""
+    for port in range(wanted, wanted + 100):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise DemoFailed(f"no free port between {wanted} and {wanted + 100}; end what listens there")

@@ -1,0 +1,55 @@
+"""The training pipeline through kfp.local: `python -m pipelines.kfp_local PARAMETERS.json`.
+
+`fbt run` starts it as a child: kfp's flood of output goes to a log, and Ctrl-C ends all of it.
+"""
+
+import json
+import logging
+import signal
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+from components.step import STEPS_IMAGE
+from pipelines.home import Home, code_version, open_home
+
+
+def main() -> None:
+    """Run with the parameters in the JSON file named on the command line."""
+    # A shell that starts us in the background has Ctrl-C ignored, for us and all our children.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    # kfp says outside of its own log context that a step was found in the cache.
+    logging.basicConfig(
+        level=logging.INFO, stream=sys.stdout, format="%(asctime)s - %(levelname)s - %(message)s"
+    )
+    parameters = json.loads(Path(sys.argv[1]).read_text())
+    run_pipeline(parameters, open_home())
+
+
+def run_pipeline(parameters: dict[str, Any], home: Home) -> None:
+    """Raises RuntimeError when a step fails; the step has printed why."""
+    from kfp import local
+
+    from pipelines.training import training
+
+    # kfp warns of images without "python" in their name; locally no image is used at all.
+    warnings.filterwarnings("ignore", module="kfp")
+    local.init(
+        local.SubprocessRunner(use_venv=False),
+        pipeline_root=str(home.runs),
+        enable_caching=True,
+        cache_root=str(home.cache),
+    )
+    with_image(training.pipeline_spec, STEPS_IMAGE.split(":")[0] + ":" + code_version())
+    training(**parameters)
+
+
+def with_image(spec: Any, image: str) -> None:
+    """Set the image of all steps of a compiled pipeline, in place."""
+    for executor in spec.deployment_spec["executors"].values():
+        executor["container"]["image"] = image
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,31 @@
+"""A real MLflow server over the database of FBT_HOME, for as long as a `with` block lasts."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from components.package.server import Server, free_port, running
+from pipelines.home import Home
+
+
+@contextmanager
+def mlflow_server(home: Home, port: int = 0) -> Iterator[Server]:
+    """Port 0 takes a free one. Raises ServerError when it does not get ready."""
+    port = free_port(port=port)
+    command = [
+        sys.executable, "-m", "mlflow", "server",
+        "--host", "127.0.0.1", "--port", str(port), "--workers", "1",
+        "--backend-store-uri", home.database_uri,
+        "--default-artifact-root", str(home.mlflow / "artifacts"), "--no-serve-artifacts",
+    ]  # fmt: skip
+    with running(
+        command,
+        f"http://127.0.0.1:{port}",
+        ready="/health",
+        env={**os.environ, **home.environment()},
+        log=home.logs / "mlflow.log",
+        cwd=home.mlflow,
+        timeout_s=120,
+    ) as server:
+        yield server

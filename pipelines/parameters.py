@@ -1,0 +1,88 @@
+"""What a person may set for a training run, with bounds; checked before anything is computed."""
+
+import re
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from components.orders.clean import NON_PRODUCTS
+from components.orders.columns import parse_columns
+
+
+class ParameterError(ValueError):
+    """A parameter has a value that cannot work; the message names it, the found, the expected."""
+
+
+class TrainingParameters(BaseModel):
+    """The parameters of a training run. The descriptions are what `fbt run --help` shows."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    orders: str = Field(
+        min_length=1,
+        description="Parquet or CSV file, folder, glob, http(s)/s3:// address, or jdbc:URL|QUERY",
+    )
+    products: str = Field(
+        default="", description="Product table, the same kinds; empty = what the lines say"
+    )
+    columns: str = Field(
+        default="", description="Our names for the shop's columns: order_id=Invoice,product_id=Code"
+    )
+    ts_format: str = Field(
+        default="", description="Spark pattern of text timestamps; empty = found out"
+    )
+    non_products: str = Field(
+        default=NON_PRODUCTS,
+        description="Regular expression of ids, names or categories that are no products",
+    )
+    half_life_days: float = Field(
+        default=0.0,
+        ge=0,
+        le=36500,
+        description="Age in days at which an order counts half; 0 = off",
+    )
+    min_product_orders: int = Field(
+        default=5, ge=1, le=10_000, description="Orders a product needs to be learned"
+    )
+    trials: int = Field(default=8, ge=1, le=1000, description="Hyper-parameter settings to try")
+    shards: int = Field(default=2, ge=1, le=64, description="Processes or pods that try them")
+    sweep_share: float = Field(
+        default=0.1, gt=0, le=1, description="Share of the training baskets that trials learn from"
+    )
+    min_coverage: float = Field(
+        default=0.05, ge=0, le=1,
+        description="Gate: share of the catalogue that must be recommended at all",
+    )  # fmt: skip
+    champion_margin: float = Field(
+        default=0.02, ge=0, le=1,
+        description="Gate: share of the champion's NDCG@10 by which a model may be worse",
+    )  # fmt: skip
+    seed: int = Field(default=1, ge=0, le=2**31 - 1, description="Seed of everything random")
+
+    @field_validator("columns")
+    @classmethod
+    def _columns_parse(cls, value: str) -> str:
+        parse_columns(value)
+        return value
+
+    @field_validator("non_products")
+    @classmethod
+    def _pattern_compiles(cls, value: str) -> str:
+        try:
+            re.compile(value)
+        except re.error as error:
+            raise ValueError(f"no regular expression: {error}") from None
+        return value
+
+
+def checked_parameters(values: dict[str, Any]) -> TrainingParameters:
+    """The parameters, or a ParameterError that names each wrong one in a line of its own."""
+    try:
+        return TrainingParameters(**values)
+    except ValidationError as error:
+        lines = [
+            f"parameter {'.'.join(map(str, one['loc'])) or '?'}: found {one['input']!r}, "
+            f"expected: {one['msg'].removeprefix('Value error, ')}"
+            for one in error.errors()
+        ]
+        raise ParameterError("\n".join(lines)) from None

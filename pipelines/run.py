@@ -1,0 +1,118 @@
+"""`fbt run`: the training pipeline on this machine, with progress."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TextIO
+
+from components.registry.registry import Version, list_versions
+from components.registry.version import RUN_KEY_TAG
+from pipelines.home import Home
+from pipelines.parameters import TrainingParameters
+from pipelines.progress import Progress, report_of
+from pipelines.start import begin
+
+
+class RunFailed(RuntimeError):
+    """A step failed; the message is the step's own, with where to read more."""
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What a run left."""
+
+    version: Version
+    report: Path
+    seconds: dict[str, float]
+    """By step; empty when an earlier run had done the very same."""
+
+
+def run(
+    parameters: TrainingParameters,
+    home: Home,
+    again: bool = False,
+    show: Callable[[str], None] = print,
+) -> Finished:
+    """Run the pipeline unless the same code has already made a version of the same input.
+
+    Steps that are done are not repeated. Raises RunFailed, and what `begin` raises.
+    """
+    report = home.root / "report.html"
+    beginning = begin(parameters)
+    if not again and (version := _made_before(beginning.run_key)):
+        show(
+            f"version {version.version} was made by this code from this data with these parameters "
+            "(--again trains all the same)"
+        )
+        return Finished(version, report, {})
+    started = time.monotonic()
+    progress = Progress(show)
+    log = home.logs / f"run-{time.strftime('%Y%m%d-%H%M%S')}.log"
+    code = _run_child(parameters, progress, log)
+    if (page := report_of(home.runs, home.cache, progress)) and page.is_file():
+        shutil.copyfile(page, report)
+    if code:
+        raise RunFailed(_why(progress, log, report if page else None))
+    show(f"  all steps: {time.monotonic() - started:.0f} s; log: {log}")
+    return Finished(list_versions()[0], report, progress.seconds)
+
+
+def _made_before(run_key: str) -> Version | None:
+    found = (one for one in list_versions() if one.tags.get(RUN_KEY_TAG) == run_key)
+    return next(found, None)
+
+
+def _run_child(parameters: TrainingParameters, progress: Progress, log: Path) -> int:
+    with tempfile.NamedTemporaryFile("w", suffix=".json") as file, log.open("w") as copy:
+        json.dump(parameters.model_dump(), file)
+        file.flush()
+        child = subprocess.Popen(
+            [sys.executable, "-u", "-m", "pipelines.kfp_local", file.name],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            # In a group of its own, so that Ctrl-C ends the steps, Spark included, and not just us.
+            start_new_session=True,
+        )
+        try:
+            assert child.stdout is not None
+            progress.follow(_teed(child.stdout, copy))
+            return child.wait()
+        finally:
+            end_group(child)
+
+
+def end_group(child: "subprocess.Popen[str]", grace_s: float = 10.0) -> None:
+    """End a process and all of its group, politely first. Does nothing once all have ended.
+
+    SIGINT, for a step that has started a server ends it then on its way out.
+    """
+    with suppress(ProcessLookupError):
+        os.killpg(child.pid, signal.SIGINT)
+        with suppress(subprocess.TimeoutExpired):
+            child.wait(grace_s)
+        os.killpg(child.pid, signal.SIGKILL)
+
+
+def _teed(lines: Iterable[str], copy: TextIO) -> Iterator[str]:
+    for line in lines:
+        copy.write(line)
+        copy.flush()
+        yield line
+
+
+def _why(progress: Progress, log: Path, report: Path | None) -> str:
+    reason = progress.reason or "the step printed no reason"
+    where = f"log: {log}" + (f"\nreport: {report}" if report else "")
+    step = progress.failed or "the pipeline"
+    return f"{step} failed: {reason}\n{where}\nFix it and run again: finished steps are kept."

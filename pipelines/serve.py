@@ -1,0 +1,94 @@
+"""`fbt serve`: the champion as a running service, that follows the alias."""
+
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+
+from components.package.bento import import_bento
+from components.package.server import Server, served_bento
+from components.registry.promotion import history
+from components.registry.registry import BENTO_TAG, RegistryError, fetch, get_version
+from pipelines.home import Home
+
+POLL_S = 5.0
+
+
+@contextmanager
+def champion_server(home: Home, port: int) -> Iterator[tuple[Server, str]]:
+    """Serve the version that is champion now; yields the server and the version.
+
+    Raises RegistryError when there is no champion, or it has no Bento.
+    """
+    version = _champion()
+    if not version:
+        raise RegistryError(
+            "serve: no version is champion; see `fbt models`, then `fbt promote VERSION`"
+        )
+    with _serving(version, home, port) as server:
+        yield server, version
+
+
+def follow_champion(home: Home, port: int, show: Callable[[str], None] = print) -> None:
+    """Serve the champion until Ctrl-C; when the alias moves, serve the version it moved to.
+
+    The Bento of the new champion is fetched before the old one ends. Raises RuntimeError when the
+    server ends by itself.
+    """
+    with champion_server(home, port) as (server, version):
+        show(f"version {version} answers on {server.url}")
+        following = _await_change(server, version, home, show)
+    while True:
+        with _serving(following, home, port) as server:
+            show(f"version {following} answers on {server.url}")
+            following = _await_change(server, following, home, show)
+
+
+def _serving(version: str, home: Home, port: int) -> AbstractContextManager[Server]:
+    return served_bento(
+        bring_bento(version, home), home.bentos, port=port, log=home.logs / "serve.log"
+    )
+
+
+def _await_change(server: Server, version: str, home: Home, show: Callable[[str], None]) -> str:
+    """Block until another version is champion and its Bento is here; that version."""
+    refused = ""
+    while True:
+        if (code := server.process.poll()) is not None:
+            raise RuntimeError(f"serve: the server ended with code {code}; log: {server.log}")
+        time.sleep(POLL_S)
+        try:
+            champion = _champion()
+            if champion and champion not in (version, refused):
+                refused = champion
+                bring_bento(champion, home)
+                return champion
+        except RegistryError as error:
+            # The registry away, or a version that cannot be served: what is served goes on.
+            show(f"still version {version}: {error}")
+
+
+def _champion() -> str:
+    moves = history()
+    return moves[0].to if moves else ""
+
+
+def bring_bento(version: str, home: Home) -> str:
+    """The tag of the version's Bento, which is afterwards in the store of `home`."""
+    found = get_version(version)
+    tag = found.tags.get(BENTO_TAG)
+    if not tag:
+        raise RegistryError(
+            f"serve: version {version} has no Bento: its run ended before packaging; run it again"
+        )
+    name, _, bento_version = tag.partition(":")
+    if (home.bentos / "bentos" / name / bento_version / "bento.yaml").is_file():
+        return tag
+    folder = home.root / "downloads" / version
+    try:
+        if not fetch(version, "bento", folder):
+            raise RegistryError(f"serve: the archive of version {version} is gone from its run")
+        archive = next(folder.rglob("*.bento"))
+        return import_bento(archive, home.bentos)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,31 @@
+"""The first step of a run: refuse wrong parameters, look at the input, find the champion."""
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+
+from components.orders.source import fingerprint
+from components.registry.registry import champion_version
+from pipelines.parameters import TrainingParameters
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """What a run must know before its first real step."""
+
+    fingerprint: str
+    """Changes with the content of the sources, so that caches see it."""
+    champion: str
+    """The version to beat, or an empty text."""
+    run_key: str
+    """The same for runs of the same code on the same data with the same parameters."""
+
+
+def begin(parameters: TrainingParameters) -> Beginning:
+    """Raises SourceError for a source that is not there, RegistryError without an MLflow server."""
+    sources = [one for one in (parameters.orders, parameters.products) if one]
+    content = " ".join(fingerprint(one) for one in sources)
+    key = [content, os.environ.get("FBT_CODE_VERSION", ""), parameters.model_dump()]
+    run_key = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
+    return Beginning(content, champion_version(), run_key)

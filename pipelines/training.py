@@ -1,0 +1,156 @@
+"""The training pipeline: order lines in, a judged, registered and packaged model out."""
+
+from kfp import dsl
+
+from components.baskets.component import build_baskets
+from components.bundle.component import build_bundle
+from components.embeddings.component import pick, plan_sweep, sweep, train
+from components.evaluation.component import evaluate, gate, judge
+from components.orders.clean import NON_PRODUCTS
+from components.orders.component import read_orders
+from components.package.component import package
+from components.registry.component import fetch_champion, register
+from components.report.component import report
+from data_checks.component import check_baskets, check_order_lines
+from pipelines.component import start
+
+
+@dsl.pipeline(name="fbt-training")
+def training(
+    orders: str,
+    products: str = "",
+    columns: str = "",
+    ts_format: str = "",
+    non_products: str = NON_PRODUCTS,
+    half_life_days: float = 0.0,
+    min_product_orders: int = 5,
+    trials: int = 8,
+    shards: int = 2,
+    sweep_share: float = 0.1,
+    min_coverage: float = 0.05,
+    champion_margin: float = 0.02,
+    seed: int = 1,
+):
+    """What do people buy together with this? Learns it from order lines, and proves it.
+
+    1. start      every parameter is checked, the sources are looked at, the champion is found
+    2. orders     lines are read and mapped; what breaks the contract is quarantined
+    3. checks     Great Expectations on the lines; a critical failure stops the run
+    4. baskets    one row an order: distinct products, weight by age, split by time
+    5. checks     Great Expectations on the baskets
+    6. sweep      hyper-parameters are tried on a sample, in parallel shards; the best is picked
+    7. train      item2vec on all training baskets, and the co-occurrence table
+    8. bundle     vectors, index, evidence and product cards, in one hashed directory
+    9. judge      against baselines and the champion, and by a real service process
+    10. report    one page for people, whatever the verdict
+    11. gate      a model that is not good enough ends the run here
+    12. register  an MLflow version with everything, called challenger
+    13. package   a BentoML archive of that version
+
+    Args:
+        orders: Parquet or CSV file, folder, glob, http(s)/s3:// address, or jdbc:URL|QUERY
+        products: Product table, the same kinds; empty = what the lines say
+        columns: Our names for the shop's columns: order_id=Invoice,product_id=Code
+        ts_format: Spark pattern of text timestamps; empty = found out
+        non_products: Regular expression of ids, names or categories that are no products
+        half_life_days: Age in days at which an order counts half; 0 = off
+        min_product_orders: Orders a product needs to be learned
+        trials: Hyper-parameter settings to try
+        shards: Processes or pods that try them
+        sweep_share: Share of the training baskets that trials learn from
+        min_coverage: Gate: share of the catalogue that must be recommended at all
+        champion_margin: Gate: share of the champion's NDCG@10 by which a model may be worse
+        seed: Seed of everything random
+    """
+    begun = start(
+        orders=orders, products=products, columns=columns, ts_format=ts_format,
+        non_products=non_products, half_life_days=half_life_days,
+        min_product_orders=min_product_orders, trials=trials, shards=shards,
+        sweep_share=sweep_share, min_coverage=min_coverage, champion_margin=champion_margin,
+        seed=seed,
+    )  # fmt: skip
+    begun.set_caching_options(False)
+    champion = fetch_champion(version=begun.outputs["champion"])
+    lines = read_orders(
+        orders=orders, products=products, columns=columns, ts_format=ts_format,
+        non_products=non_products, fingerprint=begun.outputs["fingerprint"],
+    )  # fmt: skip
+    line_checks = check_order_lines(
+        order_lines=lines.outputs["order_lines"],
+        quarantine=lines.outputs["quarantine"],
+        products=lines.outputs["product_table"],
+        champion=champion.output,
+        settings={},
+    )
+    baskets = build_baskets(
+        order_lines=lines.outputs["order_lines"], half_life_days=half_life_days
+    ).after(line_checks)
+    basket_checks = check_baskets(
+        baskets=baskets.outputs["baskets"],
+        products=lines.outputs["product_table"],
+        champion=champion.output,
+        settings={},
+    )
+    plan = plan_sweep(trials=trials, shards=shards, seed=seed).after(basket_checks)
+    with dsl.ParallelFor(plan.output) as shard:
+        tried = sweep(
+            shard=shard,
+            baskets=baskets.outputs["baskets"],
+            min_product_orders=min_product_orders,
+            sample_share=sweep_share,
+        )
+    best = pick(results=dsl.Collected(tried.output))
+    trained = train(
+        baskets=baskets.outputs["baskets"],
+        best=best.output,
+        min_product_orders=min_product_orders,
+        seed=seed,
+    )
+    bundle = build_bundle(
+        vectors=trained.outputs["vectors"],
+        cooccurrence=trained.outputs["cooccurrence"],
+        product_table=lines.outputs["product_table"],
+        basket_counts=baskets.outputs["counts"],
+        best=best.output,
+        seed=seed,
+    )
+    evaluation = evaluate(
+        bundle=bundle.outputs["bundle"],
+        baskets=baskets.outputs["baskets"],
+        champion=champion.output,
+        seed=seed,
+    )
+    verdict = judge(
+        bundle=bundle.outputs["bundle"],
+        evaluation=evaluation.outputs["evaluation"],
+        min_coverage=min_coverage,
+        champion_margin=champion_margin,
+        seed=seed,
+    )
+    page = report(
+        bundle=bundle.outputs["bundle"],
+        baskets=baskets.outputs["baskets"],
+        order_counts=lines.outputs["counts"],
+        basket_counts=baskets.outputs["counts"],
+        line_checks=line_checks.outputs["checks"],
+        basket_checks=basket_checks.outputs["checks"],
+        evaluation=evaluation.outputs["evaluation"],
+        verdict=verdict.outputs["verdict"],
+        best=best.output,
+        parameters=begun.outputs["parameters"],
+    )
+    passed = gate(verdict=verdict.outputs["verdict"]).after(page)
+    version = register(
+        bundle=bundle.outputs["bundle"],
+        page=page.outputs["page"],
+        plots=page.outputs["plots"],
+        line_page=line_checks.outputs["page"],
+        basket_page=basket_checks.outputs["page"],
+        line_profile=line_checks.outputs["profile"],
+        basket_profile=basket_checks.outputs["profile"],
+        evaluation=evaluation.outputs["evaluation"],
+        verdict=verdict.outputs["verdict"],
+        parameters=begun.outputs["parameters"],
+        run_key=begun.outputs["run_key"],
+    ).after(passed)
+    package(bundle=bundle.outputs["bundle"], version=version.output)

@@ -1,0 +1,36 @@
+"""Real servers that many tests share, and the offline switches for all of them."""
+
+import os
+
+import pytest
+
+from pipelines.home import OFFLINE, Home
+
+
+@pytest.fixture(autouse=True, scope="session")
+def offline():
+    """No test phones home, and none sees the registry or folders of whoever runs the tests."""
+    os.environ.update(OFFLINE)
+    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_ARTIFACT_ROOT", "FBT_HOME", "FBT_CODE_VERSION"):
+        os.environ.pop(name, None)
+
+
+@pytest.fixture
+def home(tmp_path):
+    """An empty FBT_HOME."""
+    made = Home(tmp_path / "fbt")
+    for folder in (made.runs, made.cache, made.logs, made.mlflow, made.bentos):
+        folder.mkdir(parents=True)
+    return made
+
+
+@pytest.fixture(scope="session")
+def mlflow_url(tmp_path_factory):
+    """A real MLflow server over SQLite, for all tests that use a model of their own."""
+    from pipelines.mlflow_server import mlflow_server
+
+    home = Home(tmp_path_factory.mktemp("mlflow") / "fbt")
+    for folder in (home.logs, home.mlflow):
+        folder.mkdir(parents=True)
+    with mlflow_server(home) as server:
+        yield server.url

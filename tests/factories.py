@@ -1,0 +1,137 @@
+"""Small bundles whose right answers are obvious."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from components.bundle.bundle import Bundle, Manifest, read_bundle, write_bundle
+from components.bundle.index import build_index, items_matrix, measure_index, queries_matrix
+from components.contracts import PRODUCTS
+
+PAIRS: Sequence[tuple[str, str]] = (
+    ("tea", "milk"),
+    ("coffee", "sugar"),
+    ("bread", "butter"),
+    ("pasta", "pesto"),
+)
+"""Bought together, each only with the other."""
+
+CATEGORIES: Mapping[str, str] = {
+    "tea": "drinks",
+    "milk": "drinks",
+    "coffee": "drinks",
+    "sugar": "baking",
+    "bread": "bakery",
+    "butter": "bakery",
+    "pasta": "dry goods",
+    "pesto": "dry goods",
+}
+
+COLD: Mapping[str, str | None] = {"rye bread": "bakery", "mystery box": None}
+"""Products of the table without vectors, and their categories."""
+
+
+def make_bundle(
+    directory: Path,
+    pairs: Sequence[tuple[str, str]] = PAIRS,
+    categories: Mapping[str, str] = CATEGORIES,
+    cold: Mapping[str, str | None] = COLD,
+    with_index: bool = False,
+) -> Path:
+    """A bundle in which each product of a pair is the best companion of the other.
+
+    Every pair has a dimension of its own: a product's IN vector points to its partner's OUT
+    vector, and all other inner products are 0. Earlier products are bought more often, so the rest
+    of an answer comes in the order of `pairs`.
+    """
+    ids = [id_ for pair in pairs for id_ in pair]
+    dims = 2 * len(pairs)
+    partner = np.arange(len(ids)) ^ 1
+    out_vectors = np.eye(len(ids), dims, dtype=np.float32)
+    in_vectors = 10 * out_vectors[partner]
+    n_orders = np.arange(len(ids), 0, -1, dtype=np.int64) * 10
+    return write(
+        directory,
+        products_table(ids, categories, cold),
+        in_vectors,
+        out_vectors,
+        n_orders,
+        with_index=with_index,
+    )
+
+
+def make_large_bundle(
+    directory: Path, n_items: int, dims: int = 64, seed: int = 0, with_index: bool = True
+) -> Path:
+    """A bundle of random vectors, to load a service or an index with; no answer is obvious."""
+    rng = np.random.default_rng(seed)
+    ids = [f"p{row:07d}" for row in range(n_items)]
+    categories = {id_: f"category {row % 50}" for row, id_ in enumerate(ids)}
+    vectors = rng.normal(0, 0.35, (2, n_items, dims)).astype(np.float32)
+    n_orders = (1_000_000 / (np.arange(n_items) + 10)).astype(np.int64) + 5
+    table = products_table(ids, categories, {})
+    return write(directory, table, vectors[0], vectors[1], n_orders, with_index=with_index)
+
+
+def products_table(
+    ids: Sequence[str], categories: Mapping[str, str], cold: Mapping[str, str | None]
+) -> pa.Table:
+    """The product table: products with vectors, then those without."""
+    every = [*ids, *cold]
+    return pa.table(
+        {
+            "product_id": every,
+            "name": [f"{id_.title()}, the good one" for id_ in every],
+            "category": [{**categories, **cold}.get(id_) for id_ in every],
+            "brand": [None] * len(every),
+            "price": [1.5 + row for row in range(len(every))],
+            "image_url": [None] * len(every),
+            "in_stock": [True] * len(every),
+        },
+        schema=pa.schema(list(PRODUCTS)),
+    )
+
+
+def write(
+    directory: Path,
+    products: pa.Table,
+    in_vectors: np.ndarray,
+    out_vectors: np.ndarray,
+    n_orders: np.ndarray,
+    with_index: bool = False,
+    **facts: Any,
+) -> Path:
+    """Write these vectors as a bundle whose pair table is empty; `facts` go to the manifest."""
+    n_items = len(in_vectors)
+    n_baskets = int(n_orders.sum())
+    index, measured = None, None
+    if with_index:
+        items = items_matrix(out_vectors, np.log(n_orders / n_baskets))
+        index = build_index(items)
+        measured = measure_index(index, items, queries_matrix(in_vectors, 0.75), seed=0)
+    manifest = Manifest(
+        created_at="2024-01-01T00:00:00+00:00",
+        n_items=n_items,
+        n_products=products.num_rows,
+        n_orders=n_baskets,
+        dims=in_vectors.shape[1],
+        index=measured,
+        **facts,
+    )
+    bundle = Bundle(
+        manifest=manifest,
+        products=products,
+        in_vectors=in_vectors,
+        out_vectors=out_vectors,
+        n_orders=n_orders,
+        pair_offsets=np.zeros(n_items + 1, np.int64),
+        pair_rows=np.zeros(0, np.int32),
+        pair_support=np.zeros(0, np.int32),
+        pair_probability=np.zeros(0, np.float32),
+    )
+    write_bundle(bundle, directory, index)
+    read_bundle(directory)
+    return directory

@@ -1,0 +1,155 @@
+"""Registering, promoting and rolling back, against a real MLflow server."""
+
+import json
+
+import pytest
+from mlflow import MlflowClient
+
+from components.registry import registry
+from components.registry.promotion import OUTSIDE, PromotionError, history, promote, rollback
+from components.registry.registry import (
+    RegistryError,
+    attach_archive,
+    champion_version,
+    fetch,
+    fetch_champion,
+    get_version,
+    list_versions,
+    register,
+)
+
+
+@pytest.fixture
+def client(mlflow_url, monkeypatch, request):
+    """The server, with a model of this test's own."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_url)
+    name = f"fbt-{request.node.name}"
+    for module in ("registry", "promotion"):
+        monkeypatch.setattr(f"components.registry.{module}.MODEL", name)
+    return MlflowClient(mlflow_url)
+
+
+@pytest.fixture
+def artefacts(tmp_path):
+    bundle = tmp_path / "made" / "bundle"
+    bundle.mkdir(parents=True)
+    (bundle / "bundle.json").write_text("{}")
+    profile = tmp_path / "made" / "profile"
+    profile.write_text('{"rows": 3}')
+    return {"bundle": bundle, "profile/order_lines.json": profile}
+
+
+def made(artefacts, verdict="passed"):
+    tags = {registry.VERDICT_TAG: verdict}
+    return register(artefacts, {"seed": 1, "columns": ""}, {"test.a.ndcg": 0.1}, tags)
+
+
+def test_nothing_is_registered_yet(client):
+    assert list_versions() == []
+    assert champion_version() == ""
+    assert history() == []
+
+
+def test_a_version_has_everything_and_is_challenger(client, artefacts, tmp_path):
+    version = made(artefacts)
+    found = get_version("challenger")
+    assert (found.version, found.verdict, found.aliases) == (version, "passed", ["challenger"])
+    run = client.get_run(found.run_id)
+    assert run.info.status == "FINISHED"
+    assert run.data.params["seed"] == "1"
+    assert run.data.metrics["test.a.ndcg"] == 0.1
+    assert fetch(version, "bundle", tmp_path / "got")
+    assert (tmp_path / "got" / "bundle.json").read_text() == "{}"
+    assert not fetch(version, "absent", tmp_path / "absent")
+
+
+def test_the_champion_comes_with_its_profile(client, artefacts, tmp_path):
+    promote(made(artefacts), by="ann")
+    fetch_champion(champion_version(), tmp_path / "champion")
+    profile = tmp_path / "champion" / "profile" / "order_lines.json"
+    assert json.loads(profile.read_text()) == {"rows": 3}
+    assert (tmp_path / "champion" / "bundle" / "bundle.json").is_file()
+
+
+def test_no_champion_is_an_empty_folder(client, tmp_path):
+    fetch_champion("", tmp_path / "champion")
+    assert list((tmp_path / "champion").iterdir()) == []
+
+
+def test_promotions_are_remembered_with_who_and_from_what(client, artefacts):
+    first, second = made(artefacts), made(artefacts)
+    promote(first, by="ann")
+    promote("challenger", by="bob")
+    rollback(by="eve")
+    moves = [(m.to, m.came_from, m.by, m.why) for m in history()]
+    assert moves == [
+        (first, second, "eve", "rolled back"),
+        (second, first, "bob", "promoted"),
+        (first, "", "ann", "promoted"),
+    ]
+    assert champion_version() == first
+
+
+def test_the_alias_set_in_mlflow_does_the_same_and_is_noticed(client, artefacts):
+    first, second = made(artefacts), made(artefacts)
+    promote(first, by="ann")
+    client.set_registered_model_alias(f"{registry.MODEL}", "champion", second)
+    assert champion_version() == second
+    assert (history()[0].to, history()[0].came_from, history()[0].by) == (second, first, OUTSIDE)
+    assert len(history()) == 2, "noticed once"
+    rollback(by="ann")
+    assert champion_version() == first
+
+
+def test_two_rollbacks_do_not_end_in_a_circle(client, artefacts):
+    one, two, three = made(artefacts), made(artefacts), made(artefacts)
+    for version in (one, two, three):
+        promote(version, by="ann")
+    assert rollback(by="ann").to == two
+    assert rollback(by="ann").to == one
+    with pytest.raises(PromotionError, match="no champion before version 1"):
+        rollback(by="ann")
+
+
+def test_a_failed_version_needs_force_and_is_marked(client, artefacts):
+    version = made(artefacts, verdict="failed")
+    with pytest.raises(PromotionError, match=r"version 1 has the gate verdict 'failed'"):
+        promote(version, by="ann")
+    assert champion_version() == ""
+    assert promote(version, by="ann", force=True).why == "promoted by force"
+    assert get_version(version).tags["fbt.forced_by"] == "ann"
+
+
+def test_an_unknown_version(client, artefacts):
+    made(artefacts)
+    with pytest.raises(RegistryError, match=r"no version or alias '7' \(versions: 1\)"):
+        promote("7", by="ann")
+
+
+def test_the_archive_is_kept_with_the_version(client, artefacts, tmp_path):
+    version = made(artefacts)
+    archive = tmp_path / "fbt.bento"
+    archive.write_bytes(b"archive")
+    attach_archive(version, archive, "fbt:1")
+    assert get_version(version).tags["fbt.bento"] == "fbt:1"
+    assert fetch(version, "bento", tmp_path / "got")
+    assert (tmp_path / "got" / "fbt.bento").read_bytes() == b"archive"
+
+
+def test_a_broken_upload_makes_no_version(client, artefacts):
+    with pytest.raises(FileNotFoundError):
+        made({**artefacts, "report.html": artefacts["bundle"] / "absent"})
+    assert list_versions() == []
+
+
+def test_no_server_says_what_to_do(monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with pytest.raises(RegistryError, match=r"MLflow at http://127.0.0.1:1 .* run again"):
+        champion_version()
+
+
+def test_no_address_says_so(monkeypatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    with pytest.raises(RegistryError, match="MLFLOW_TRACKING_URI is not set"):
+        champion_version()

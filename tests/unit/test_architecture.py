@@ -1,0 +1,109 @@
+"""What keeps the design: thin wrappers, imports in one direction, light imports, offline pages."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = ("bento", "components", "data_checks", "pipelines")
+SOURCES = sorted(file for package in PACKAGES for file in (ROOT / package).rglob("*.py"))
+WRAPPERS = [file for file in SOURCES if file.name == "component.py"]
+
+# Who may import whom. A layer sees those above it (earlier in the list), never those below.
+LAYERS = (
+    "components.contracts",
+    "components.results",
+    "components.progress",
+    "components.step",
+    "components.spark",
+    "components.orders",
+    "components.baskets",
+    "components.bundle",
+    "bento",
+    "data_checks",
+    "components.package",
+    "components.evaluation",
+    "components.embeddings",
+    "components.registry",
+    "components.report",
+    "pipelines",
+)
+
+# kfp itself loads what it likes, and the service's modules are loaded by BentoML's server only.
+KFP_OR_BENTOML = {
+    *("__init__.py", "component.py", "training.py"),
+    *("service.py", "endpoints.py", "openapi.py"),
+}
+
+
+def layer_of(module: str) -> int:
+    matches = [
+        i for i, name in enumerate(LAYERS) if module == name or module.startswith(name + ".")
+    ]
+    assert matches, f"{module} belongs to no layer; add its folder to LAYERS where it fits"
+    return matches[-1]
+
+
+def imports_of(file: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            found.add(node.module)
+    return found
+
+
+@pytest.mark.parametrize("file", WRAPPERS, ids=lambda file: file.parent.name)
+def test_a_wrapper_only_translates(file):
+    for function in [n for n in ast.parse(file.read_text()).body if isinstance(n, ast.FunctionDef)]:
+        decorators = {ast.unparse(one).split("(")[0] for one in function.decorator_list}
+        assert "step" in decorators, f"{function.name} is no step"
+        body = [n for n in function.body if not isinstance(n, ast.Import | ast.ImportFrom)]
+        body = [
+            n for n in body if not (isinstance(n, ast.Expr) and isinstance(n.value, ast.Constant))
+        ]
+        assert len(body) <= 8, f"{function.name} has {len(body)} statements"
+        loops = [n for n in ast.walk(function) if isinstance(n, ast.For | ast.While | ast.Try)]
+        assert not loops, f"{function.name} does work of its own"
+
+
+@pytest.mark.parametrize("file", WRAPPERS, ids=lambda file: file.parent.name)
+def test_a_wrapper_keeps_its_annotations(file):
+    # kfp reads them as objects; as text it takes every input for a string.
+    assert "from __future__ import annotations" not in file.read_text()
+
+
+@pytest.mark.parametrize("file", SOURCES, ids=lambda file: str(file.relative_to(ROOT)))
+def test_imports_go_one_way(file):
+    module = ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+    if module in PACKAGES:
+        return
+    for imported in imports_of(file):
+        if imported.split(".")[0] not in PACKAGES:
+            continue
+        # The registry keeps the archive, so the step that packages calls it; nothing else may.
+        if module == "components.package.component" and imported.startswith("components.registry"):
+            continue
+        assert layer_of(imported) <= layer_of(module), f"{module} must not import {imported}"
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_importing_loads_nothing_heavy(package):
+    heavy = {"pyspark", "gensim", "mlflow", "great_expectations", "optuna", "matplotlib"}
+    if package == "bento":
+        heavy |= {"kfp", "pandas"}
+    modules = [
+        ".".join(file.relative_to(ROOT).with_suffix("").parts)
+        for file in (ROOT / package).rglob("*.py")
+        if file.name not in KFP_OR_BENTOML
+    ]
+    code = (
+        f"import importlib, sys\nfor m in {modules!r}: importlib.import_module(m)\n"
+        f"print(*sorted({heavy!r} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""

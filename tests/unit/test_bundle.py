@@ -1,0 +1,140 @@
+"""A bundle is read as it was written, or not at all."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bento.recommender import Recommender
+from components.bundle.bundle import (
+    ARRAYS,
+    FORMAT_VERSION,
+    BundleError,
+    read_bundle,
+    write_bundle,
+)
+from tests.factories import make_bundle
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+
+
+def test_a_bundle_reads_as_it_was_written(tmp_path):
+    original = read_bundle(make_bundle(tmp_path / "original"))
+    write_bundle(original, tmp_path / "copy")
+    copy = read_bundle(tmp_path / "copy")
+    assert copy.manifest == original.manifest
+    assert copy.products.equals(original.products)
+    for name in ARRAYS:
+        np.testing.assert_array_equal(getattr(copy, name), getattr(original, name))
+        assert not getattr(copy, name).flags.writeable
+
+
+def test_writing_replaces_an_older_bundle_as_a_whole(tmp_path):
+    make_bundle(tmp_path / "bundle", with_index=True)
+    make_bundle(tmp_path / "bundle", pairs=[("salt", "pepper")], cold={})
+    assert read_bundle(tmp_path / "bundle").product_ids == ["salt", "pepper"]
+    assert not (tmp_path / "bundle" / "index.hnsw").exists()
+    assert names_in(tmp_path) == ["bundle"]
+
+
+@pytest.mark.parametrize("name", ["in_vectors.npy", "products.parquet", "index.hnsw"])
+def test_a_damaged_file_is_named(tmp_path, name):
+    file = make_bundle(tmp_path / "bundle", with_index=True) / name
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(BundleError, match=f"{name} is damaged"):
+        read_bundle(tmp_path / "bundle")
+
+
+@pytest.mark.parametrize("verify", [True, False])
+def test_a_missing_file_is_named(tmp_path, verify):
+    bundle = make_bundle(tmp_path / "bundle")
+    (bundle / "n_orders.npy").unlink()
+    with pytest.raises(BundleError, match=r"n_orders\.npy is missing"):
+        read_bundle(bundle, verify=verify)
+
+
+def test_what_is_no_bundle_is_refused(tmp_path):
+    with pytest.raises(BundleError, match=r"holds no bundle\.json"):
+        read_bundle(tmp_path / "nowhere")
+
+
+def test_a_newer_format_asks_for_a_newer_fbt(tmp_path):
+    bundle = make_bundle(tmp_path / "bundle")
+    edit_manifest(bundle, format_version=FORMAT_VERSION + 1)
+    with pytest.raises(BundleError, match=f"has format {FORMAT_VERSION + 1}.*upgrade fbt"):
+        read_bundle(bundle)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", '"format_version"', "{}", "\x00"])
+def test_a_manifest_that_is_none_is_damaged(tmp_path, text):
+    bundle = make_bundle(tmp_path / "bundle")
+    (bundle / "bundle.json").write_text(text)
+    with pytest.raises(BundleError, match="is damaged"):
+        read_bundle(bundle)
+
+
+def test_a_manifest_that_is_not_text_is_damaged(tmp_path):
+    bundle = make_bundle(tmp_path / "bundle")
+    (bundle / "bundle.json").write_bytes(b"\xff\xfe\xfa")
+    with pytest.raises(BundleError, match="is damaged"):
+        read_bundle(bundle)
+
+
+@pytest.mark.parametrize("fact", [{"n_items": 3}, {"n_products": 3}, {"dims": 3}])
+def test_arrays_that_do_not_fit_the_manifest_are_refused(tmp_path, fact):
+    bundle = make_bundle(tmp_path / "bundle")
+    edit_manifest(bundle, **fact)
+    with pytest.raises(BundleError, match="expected"):
+        read_bundle(bundle)
+
+
+FULL_DISK = """
+import resource, signal, sys
+from pathlib import Path
+from components.bundle.bundle import read_bundle, write_bundle
+
+bundle = read_bundle(sys.argv[1])
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]), resource.RLIM_INFINITY))
+try:
+    write_bundle(bundle, Path(sys.argv[2]))
+except OSError as error:
+    sys.exit(f"refused: {error}")
+"""
+"""Writes a bundle in a process whose files cannot grow beyond a limit, as on a full disk."""
+
+
+@pytest.mark.parametrize("limit", [0, 100, 300])
+def test_a_full_disk_leaves_the_old_bundle_and_nothing_else(tmp_path, limit):
+    new = make_bundle(tmp_path / "new", pairs=[("salt", "pepper")])
+    target = make_bundle(tmp_path / "store" / "bundle")
+    done = subprocess.run(
+        [sys.executable, "-c", FULL_DISK, new, target, str(limit)], capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert "refused" in done.stderr
+    assert names_in(tmp_path / "store") == ["bundle"]
+    assert "tea" in read_bundle(target).product_ids
+
+
+@pytest.mark.parametrize("version", range(1, FORMAT_VERSION + 1))
+def test_every_format_that_ever_was_still_loads_and_answers(version):
+    bundle = read_bundle(GOLDEN / f"bundle_format_{version}")
+    recommender = Recommender(bundle)
+    for one, other in (("tea", "milk"), ("milk", "tea"), ("coffee", "sugar")):
+        answer = recommender.recommend([one], 1)
+        assert bundle.product_ids[answer.rows[0]] == other
+
+
+def edit_manifest(bundle: Path, **facts: object) -> None:
+    file = bundle / "bundle.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **facts}))
+
+
+def names_in(directory: Path) -> list[str]:
+    return [path.name for path in directory.iterdir()]

@@ -1,0 +1,295 @@
+"""Reading order lines: every line ends in exactly one table, and bad sources say what is wrong."""
+
+import functools
+import http.server
+import subprocess
+import threading
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from components.contracts import ORDER_LINES, PRODUCTS, QUARANTINE, read
+from components.orders.clean import OrdersError, OrderSettings, clean_orders
+from components.orders.columns import ColumnsError
+from components.orders.source import SourceError, fingerprint
+from components.orders.timestamps import TimestampError, parsed_timestamp
+from components.spark import spark_session
+
+LINES = """order_id,product_id,quantity,price,ts
+1,tea,2,3.50,2024-03-01 10:00:00
+1,milk,1,0.99,2024-03-01 10:00:00
+"""
+
+
+@pytest.fixture
+def clean(tmp_path):
+    def call(orders, products="", **settings):
+        paths = [tmp_path / "out" / name for name in ("lines", "quarantine", "products")]
+        counts = clean_orders(str(orders), str(products), OrderSettings(**settings), *paths)
+        contracts = (ORDER_LINES, QUARANTINE, PRODUCTS)
+        tables = [read(p, c).to_pylist() for p, c in zip(paths, contracts, strict=True)]
+        return counts, *tables
+
+    return call
+
+
+@pytest.fixture
+def csv(tmp_path):
+    def write(text, encoding="utf-8"):
+        path = tmp_path / "orders.csv"
+        path.write_text(text, encoding=encoding)
+        return path
+
+    return write
+
+
+def test_good_lines_keep_their_values(clean, csv):
+    counts, lines, quarantine, products = clean(csv(LINES))
+    assert counts == {"lines_read": 2, "lines_kept": 2, "lines_quarantined": 0, "products": 2}
+    assert not quarantine
+    tea = next(line for line in lines if line["product_id"] == "tea")
+    assert (tea["order_id"], tea["quantity"], tea["price"]) == ("1", 2.0, 3.5)
+    assert tea["ts"].isoformat() == "2024-03-01T10:00:00+00:00"
+    assert tea["user_id"] is None
+    assert {product["product_id"] for product in products} == {"tea", "milk"}
+
+
+BAD_LINES = {
+    ",bad00,1,1,2024-03-01": "order_id missing",
+    "2,,1,1,2024-03-02": "product_id missing",
+    "2,  ,1,1,2024-03-03": "product_id missing",
+    "2,bad03,many,1,2024-03-01": "quantity not a number",
+    "2,bad04,NaN,1,2024-03-01": "quantity not a number",
+    "2,bad05,0,1,2024-03-01": "quantity not positive",
+    "2,bad06,-3,1,2024-03-01": "quantity not positive",
+    "C2,bad07,-3,1,2024-03-01": "cancellation",
+    "2,bad08,1,cheap,2024-03-01": "price not a number",
+    "2,bad09,1,-1,2024-03-01": "price negative",
+    "2,bad10,1,1,yesterday": "timestamp unreadable",
+    "2,bad11,1,1,2999-01-01 00:00": "timestamp in the future",
+    "2,bad12,1,1,1970-01-01 00:00": "timestamp before 1990",
+    "2,POST,1,1,2024-03-01": "not a product",
+    "2,post,-1,-1,2024-03-01": "not a product; quantity not positive; price negative",
+}
+
+
+def test_every_bad_line_goes_to_quarantine_with_its_reason(clean, csv):
+    counts, lines, quarantine, _ = clean(csv(LINES + "\n".join(BAD_LINES)), max_loss=1)
+    assert (counts["lines_read"], len(lines)) == (2 + len(BAD_LINES), 2)
+    found = {(row["product_id"] or "").strip() + row["ts"]: row["reason"] for row in quarantine}
+    for line, reason in BAD_LINES.items():
+        _, product_id, _, _, ts = line.split(",")
+        assert found[product_id.strip() + ts] == reason
+    assert counts["quarantined: quantity not positive"] == 2
+
+
+def test_quarantine_keeps_what_was_found(clean, csv):
+    _, _, quarantine, _ = clean(csv(LINES + "2,tea, many ,1,2024-03-01\n"))
+    assert quarantine[0]["quantity"] == " many "
+
+
+def test_product_ids_survive_as_they_are(clean, csv):
+    # The first three look like codes for something else, and are products of a real shop.
+    ids = ["DCGS0069", "PADS", "SP1002", "0042", "a b", "it's", 'say "hi"', "🍵", "1e5", "naïve"]
+    ids += ["x;y", "=1+1", "x,y"]
+    quoted = [id_.replace('"', '""') for id_ in ids]
+    _, lines, _, _ = clean(csv(LINES + "".join(f'2,"{id_}",1,1,2024-03-01\n' for id_ in quoted)))
+    assert {line["product_id"] for line in lines} == {"tea", "milk", *ids}
+
+
+def test_a_product_is_left_out_by_its_category(clean, csv, tmp_path):
+    products = tmp_path / "products.csv"
+    products.write_text("product_id,name,category\ntea,Green tea,Drinks\nmilk,Regular,Fuel\n")
+    _, lines, quarantine, cards = clean(csv(LINES + LINES.splitlines()[1] + "\n"), products)
+    assert {line["product_id"] for line in lines} == {"tea"}
+    assert {row["reason"] for row in quarantine} == {"not a product"}
+    assert [card["name"] for card in cards] == ["Green tea"]
+
+
+def test_a_csv_with_bom_and_semicolons(clean, csv):
+    text = LINES.replace(",", ";")
+    counts, lines, _, _ = clean(csv(text, "utf-8-sig"))
+    assert counts["lines_kept"] == 2
+    assert {line["order_id"] for line in lines} == {"1"}
+
+
+def test_a_csv_whose_names_span_lines(clean, csv):
+    text = 'order_id,product_id,name\n1,tea,"Green\ntea"\n1,milk,Milk\n'
+    counts, _, _, products = clean(csv(text))
+    assert counts["lines_kept"] == 2
+    assert {card["name"] for card in products} == {"Green\ntea", "Milk"}
+
+
+TIMESTAMPS = {
+    "2024-03-13T10:05:00Z": "2024-03-13T10:05",
+    "2024-03-13T12:05:00+02:00": "2024-03-13T10:05",
+    "2024-03-13 10:05:00": "2024-03-13T10:05",
+    "2024-03-13 10:05:00.123": "2024-03-13T10:05",
+    "2024-03-13": "2024-03-13T00:00",
+    "13/3/2024 10:05": "2024-03-13T10:05",
+    "3/13/2024 10:05": "2024-03-13T10:05",
+    "13.03.2024 10:05": "2024-03-13T10:05",
+    "20240313": "2024-03-13T00:00",
+    "1710324300": "2024-03-13T10:05",
+    "1710324300000": "2024-03-13T10:05",
+}
+
+
+def test_timestamps_as_text():
+    with spark_session("test") as spark:
+        names = [f"c{i}" for i in range(len(TIMESTAMPS))]
+        frame = spark.createDataFrame([tuple(TIMESTAMPS)], names)
+        parsed = [parsed_timestamp(frame, name, "", "file").cast("string") for name in names]
+        found = frame.select(parsed).first()
+    assert [text[:16].replace(" ", "T") for text in found] == list(TIMESTAMPS.values())
+
+
+def test_one_format_reads_the_whole_column(clean, csv):
+    text = "order_id,product_id,ts\n1,tea,4/3/2024 9:00\n2,tea,13/3/2024 9:00\n"
+    _, lines, _, _ = clean(csv(text))
+    assert sorted(line["ts"].day for line in lines) == [4, 13]
+
+
+def test_a_given_format_wins(clean, csv):
+    text = "order_id,product_id,ts\n1,tea,4/3/2024\n1,milk,4/3/2024\n"
+    _, lines, _, _ = clean(csv(text), ts_format="M/d/yyyy")
+    assert lines[0]["ts"].month == 4
+
+
+def test_timestamps_nobody_can_read(clean, csv):
+    with pytest.raises(TimestampError, match=r"'ts'.*'soon'.*--ts-format"):
+        clean(csv("order_id,product_id,ts\n1,tea,soon\n"))
+
+
+def test_no_timestamps_at_all(clean, csv):
+    _, lines, _, _ = clean(csv("order_id,product_id\n1,tea\n1,milk\n"))
+    assert [line["ts"] for line in lines] == [None, None]
+    assert [line["quantity"] for line in lines] == [1.0, 1.0]
+
+
+def test_columns_are_mapped(clean, csv):
+    text = "Invoice,Code,Description\n1,0042,TEA\n1,7,MILK\n"
+    _, lines, _, products = clean(
+        csv(text), columns="order_id=Invoice, product_id=Code, name=Description"
+    )
+    assert {line["product_id"] for line in lines} == {"0042", "7"}
+    assert {card["name"] for card in products} == {"TEA", "MILK"}
+
+
+def test_whole_floats_are_ids_without_a_point(clean, tmp_path):
+    path = tmp_path / "orders.parquet"
+    pq.write_table(pa.table({"order_id": [1.0, 1.0], "product_id": ["a", "b"]}), path)
+    _, lines, _, _ = clean(path)
+    assert {line["order_id"] for line in lines} == {"1"}
+
+
+def test_the_name_most_often_given_wins(clean, csv):
+    text = "order_id,product_id,name\n1,7,MILK\n2,7,MILK\n3,7,damaged?\n3,8,TEA\n"
+    _, _, _, products = clean(csv(text))
+    assert {card["product_id"]: card["name"] for card in products} == {"7": "MILK", "8": "TEA"}
+
+
+def test_a_folder_and_a_glob(clean, tmp_path):
+    for day in (1, 2):
+        folder = tmp_path / "days" / f"day={day}"
+        folder.mkdir(parents=True)
+        pq.write_table(
+            pa.table({"order_id": [str(day)], "product_id": ["a"]}), folder / "x.parquet"
+        )
+    assert clean(tmp_path / "days")[0]["lines_kept"] == 2
+    assert clean(f"{tmp_path}/days/*/x.parquet")[0]["lines_kept"] == 2
+
+
+def test_a_file_from_a_web_server(clean, csv, tmp_path):
+    csv(LINES)
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(tmp_path))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/orders.csv"
+        assert clean(url)[0]["lines_kept"] == 2
+        before = fingerprint(url)
+        csv(LINES + "2,tea,1,1,2024-03-01\n")
+        assert fingerprint(url) != before
+        with pytest.raises(SourceError, match=r"absent\.csv.*404"):
+            clean(url.replace("orders", "absent"))
+        server.shutdown()
+
+
+class TestRefused:
+    def test_missing_file(self, clean, tmp_path):
+        with pytest.raises(SourceError, match=r"absent\.csv: no such file; give"):
+            clean(tmp_path / "absent.csv")
+
+    def test_empty_file(self, clean, csv):
+        with pytest.raises(SourceError, match=r"orders\.csv: empty \(0 bytes\)"):
+            clean(csv(""))
+
+    def test_header_only(self, clean, csv):
+        with pytest.raises(SourceError, match="only a header"):
+            clean(csv("order_id,product_id\n"))
+
+    def test_missing_column(self, clean, csv):
+        with pytest.raises(
+            ColumnsError, match=r"product_id is missing; found order_id, code; name"
+        ):
+            clean(csv("order_id,code\n1,2\n"))
+
+    def test_column_mapped_to_nothing(self, clean, csv):
+        with pytest.raises(ColumnsError, match=r"price=Preis fits neither"):
+            clean(csv(LINES), columns="price=Preis")
+
+    def test_unknown_name(self, clean, csv):
+        with pytest.raises(ColumnsError, match=r"'order' is unknown, expected one of order_id"):
+            clean(csv(LINES), columns="order=order_id")
+
+    def test_all_rows_quarantined(self, clean, csv):
+        with pytest.raises(OrdersError, match=r"2 of 2 lines .*quantity not positive: 2"):
+            clean(csv("order_id,product_id,quantity\n1,tea,0\n1,milk,-1\n"))
+
+    def test_a_column_of_the_wrong_type(self, clean, csv):
+        text = "order_id,product_id,quantity\n1,tea,two\n1,milk,one\n"
+        with pytest.raises(OrdersError, match="quantity not a number: 2"):
+            clean(csv(text))
+
+    def test_mixed_kinds(self, clean, csv, tmp_path):
+        csv(LINES)
+        pq.write_table(pa.table({"order_id": ["1"], "product_id": ["a"]}), tmp_path / "x.parquet")
+        with pytest.raises(SourceError, match="mixes Parquet and CSV"):
+            clean(f"{tmp_path}/*.*")
+
+    def test_a_jdbc_address_without_a_query(self, clean):
+        with pytest.raises(SourceError, match=r"jdbc:x: a jdbc source needs its query"):
+            clean("jdbc:x")
+
+    def test_nothing_half_written_stays(self, clean, csv, tmp_path):
+        with pytest.raises(ColumnsError):
+            clean(csv("order_id,code\n1,2\n"))
+        assert not list(tmp_path.glob("out/*"))
+
+
+def test_the_fingerprint_follows_content_not_time(csv, tmp_path):
+    path = csv(LINES)
+    first = fingerprint(str(path))
+    subprocess.run(["touch", str(path)], check=True)
+    assert fingerprint(str(path)) == first
+    csv(LINES + "2,tea,1,1,2024-03-01\n")
+    assert fingerprint(str(path)) != first
+
+
+def test_an_s3_address_without_a_server_says_so(clean, monkeypatch):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "x")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "x")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    with pytest.raises(SourceError, match="cannot be listed"):
+        clean("s3://shop/orders.parquet")
+
+
+def test_paths_with_spaces(clean, tmp_path):
+    folder = tmp_path / "my shop"
+    folder.mkdir()
+    path = Path(folder / "order lines.csv")
+    path.write_text(LINES)
+    assert clean(path)[0]["lines_kept"] == 2

@@ -1,0 +1,66 @@
+"""Parameters: one set of names, defaults and words in the model, the pipeline and its form."""
+
+import inspect
+import re
+
+import pytest
+
+from pipelines.cli import main
+from pipelines.parameters import ParameterError, TrainingParameters, checked_parameters
+
+
+def pipeline_inputs():
+    from pipelines.training import training
+
+    return training.pipeline_spec.root.input_definitions.parameters
+
+
+def test_the_form_in_the_kfp_ui_says_what_the_model_says():
+    inputs = pipeline_inputs()
+    assert set(inputs) == set(TrainingParameters.model_fields)
+    for name, field in TrainingParameters.model_fields.items():
+        assert inputs[name].description == field.description, name
+
+
+def test_the_pipeline_has_the_models_defaults():
+    from pipelines.training import training
+
+    signature = inspect.signature(training.pipeline_func)
+    for name, field in TrainingParameters.model_fields.items():
+        default = signature.parameters[name].default
+        if field.is_required():
+            assert default is inspect.Parameter.empty
+        else:
+            assert default == field.default, name
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"orders": ""}, "parameter orders: found ''"),
+        ({"trials": 0}, "parameter trials: found 0, expected: Input should be greater than or"),
+        ({"trials": "many"}, "parameter trials: found 'many'"),
+        ({"sweep_share": 1.5}, "parameter sweep_share: found 1.5"),
+        ({"columns": "order=x"}, "parameter columns: found 'order=x', expected: columns: 'order'"),
+        ({"non_products": "("}, "parameter non_products: found '('.*no regular expression"),
+        ({"half_life_days": float("nan")}, "parameter half_life_days: found nan"),
+        ({"halflife": 3}, "parameter halflife: found 3"),
+    ],
+)
+def test_a_wrong_value_is_named_with_what_was_expected(wrong, said):
+    with pytest.raises(ParameterError, match=said.replace("(", r"\(") if "(" in said else said):
+        checked_parameters({"orders": "lines.csv", **wrong})
+
+
+def test_all_wrong_values_are_named_at_once():
+    with pytest.raises(ParameterError) as error:
+        checked_parameters({"orders": "x", "trials": 0, "seed": -1})
+    assert len(re.findall("^parameter ", str(error.value), re.MULTILINE)) == 2
+
+
+def test_the_command_line_refuses_like_the_pipeline(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("FBT_HOME", str(tmp_path))
+    with pytest.raises(SystemExit) as end:
+        main(["run", "--orders", "lines.csv", "--trials", "0"])
+    assert end.value.code == 1
+    assert "parameter trials: found '0'" in capsys.readouterr().err

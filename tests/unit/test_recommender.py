@@ -1,0 +1,185 @@
+"""The ranking code, on bundles whose right answers are obvious."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from bento.recommender import Recommender, best_of
+from components.bundle.bundle import read_bundle
+from tests.factories import PAIRS, make_bundle, make_large_bundle, products_table, write
+
+IDS = [id_ for pair in PAIRS for id_ in pair]
+
+
+@pytest.fixture(scope="module", params=["exact", "index"])
+def recommender(request, tmp_path_factory):
+    directory = tmp_path_factory.mktemp(request.param) / "bundle"
+    return Recommender(read_bundle(make_bundle(directory, with_index=request.param == "index")))
+
+
+def ids_of(recommender, answer):
+    return [recommender.bundle.product_ids[row] for row in answer.rows]
+
+
+def ask(recommender, *items, k=3):
+    return ids_of(recommender, recommender.recommend(items, k))
+
+
+@pytest.mark.parametrize("pair", PAIRS)
+def test_the_partner_comes_first(recommender, pair):
+    one, other = pair
+    assert ask(recommender, one)[0] == other
+    assert ask(recommender, other)[0] == one
+
+
+def test_the_rest_comes_by_popularity(recommender):
+    assert ask(recommender, "pasta", k=100) == ["pesto", *IDS[:6]]
+
+
+def test_a_cart_wants_what_any_of_its_products_wants(recommender):
+    assert set(ask(recommender, "tea", "pasta", k=2)) == {"milk", "pesto"}
+    assert set(ask(recommender, "tea", "bread", "coffee", k=3)) == {"milk", "butter", "sugar"}
+
+
+def test_a_cart_with_both_of_a_pair_gets_something_else(recommender):
+    assert set(ask(recommender, "tea", "milk", k=100)) == set(IDS[2:])
+
+
+def test_never_what_was_asked_for_and_never_twice(recommender):
+    for size in (1, 2, 3, 7, 8):
+        for items in itertools.islice(itertools.combinations(IDS, size), 30):
+            found = ask(recommender, *items, k=100)
+            assert sorted(found) == sorted(set(IDS) - set(items))
+
+
+def test_the_order_of_a_cart_does_not_matter(recommender):
+    first, *others = (
+        recommender.recommend(items, 5)
+        for items in itertools.permutations(["tea", "sugar", "pasta"])
+    )
+    for other in others:
+        np.testing.assert_array_equal(other.rows, first.rows)
+        np.testing.assert_allclose(other.scores, first.scores, rtol=1e-6)
+
+
+def test_repetition_does_not_matter(recommender):
+    once, thrice = recommender.recommend(["tea"], 4), recommender.recommend(["tea"] * 3, 4)
+    assert once.rows.tolist() == thrice.rows.tolist()
+    assert once.scores.tolist() == thrice.scores.tolist()
+
+
+def test_scores_fall(recommender):
+    for items in (["tea"], ["tea", "pasta"], ["no such"]):
+        assert (np.diff(recommender.recommend(items, 100).scores) <= 0).all()
+
+
+def test_an_unknown_product_gets_bestsellers_and_is_named(recommender):
+    answer = recommender.recommend(["no such", "nor such"], 3)
+    assert answer.source == "bestsellers"
+    assert answer.unknown == ["no such", "nor such"]
+    assert ids_of(recommender, answer) == IDS[:3]
+
+
+def test_an_unknown_product_does_not_disturb_a_known_one(recommender):
+    answer = recommender.recommend(["no such", "tea"], 3)
+    assert answer.source == "model"
+    assert answer.unknown == ["no such"]
+    assert ids_of(recommender, answer) == ask(recommender, "tea")
+
+
+def test_a_cold_product_gets_the_bestsellers_of_its_category(recommender):
+    answer = recommender.recommend(["rye bread"], 3)
+    assert answer.source == "category_bestsellers"
+    assert answer.unknown == ["rye bread"]
+    assert ids_of(recommender, answer) == ["bread", "butter"]
+
+
+def test_a_cold_product_without_category_gets_bestsellers(recommender):
+    answer = recommender.recommend(["mystery box"], 2)
+    assert (answer.source, ids_of(recommender, answer)) == ("bestsellers", IDS[:2])
+
+
+@pytest.mark.parametrize("odd", ["-1", "0", "8", "", "TEA", "tea ", "te\x00a", "🫖", "x" * 10_000])
+def test_an_id_is_a_text_and_nothing_else(recommender, odd):
+    assert recommender.recommend([odd], 1).unknown == [odd]
+
+
+ODD_PAIRS = [
+    ("007", "7"),
+    ("-1", "1"),
+    ('say "tea"', "it's"),
+    ("茶", "🥛"),
+    ("with space", " "),
+    ("NaN", "null"),
+    ("a,b;c", "a\tb"),
+]
+
+
+@pytest.mark.parametrize(("one", "other"), ODD_PAIRS)
+def test_odd_ids_are_kept_apart(tmp_path, one, other):
+    bundle = make_bundle(tmp_path / "bundle", pairs=ODD_PAIRS, cold={})
+    assert ask(Recommender(read_bundle(bundle)), one, k=1) == [other]
+    assert ask(Recommender(read_bundle(bundle)), other, k=1) == [one]
+
+
+@pytest.mark.parametrize("with_index", [False, True])
+@pytest.mark.parametrize("n_items", [1, 2, 3])
+def test_the_smallest_catalogues_answer_with_what_they_have(tmp_path, n_items, with_index):
+    ids = ["tea", "milk", "sugar"][:n_items]
+    vectors = np.eye(n_items, 3, dtype=np.float32)
+    n_orders = np.array([30, 20, 10])[:n_items]
+    table = products_table(ids, {}, {})
+    write(tmp_path / "bundle", table, vectors, vectors, n_orders, with_index=with_index)
+    recommender = Recommender(read_bundle(tmp_path / "bundle"))
+    for k in (1, 2, 100):
+        assert ask(recommender, "tea", k=k) == ids[1 : k + 1]
+        assert ask(recommender, *ids, k=k) == []
+        assert ask(recommender, "no such", k=k) == ids[:k]
+
+
+def test_ties_go_to_the_lower_column():
+    scores = np.zeros((2, 50), np.float32)
+    scores[1, 40:] = 1
+    columns, _ = best_of(scores, 5)
+    assert columns.tolist() == [[0, 1, 2, 3, 4], [40, 41, 42, 43, 44]]
+
+
+def test_products_that_are_all_alike_come_in_the_same_order_every_time(tmp_path):
+    ids = [f"p{row}" for row in range(50)]
+    alike, n_orders = np.ones((50, 4), np.float32), np.full(50, 7)
+    write(tmp_path / "bundle", products_table(ids, {}, {}), alike, alike, n_orders)
+    for items in (["p3"], ["p3", "p0"]):
+        answers = {
+            tuple(ask(Recommender(read_bundle(tmp_path / "bundle")), *items, k=5)) for _ in range(5)
+        }
+        assert len(answers) == 1
+
+
+def test_index_and_exact_search_agree(tmp_path):
+    bundle = read_bundle(make_large_bundle(tmp_path / "bundle", n_items=2000, dims=16))
+    assert bundle.manifest.index is not None
+    by_index, exactly = Recommender(bundle), Recommender(bundle)
+    exactly._index = None
+    queries = [np.array([row], np.int32) for row in range(200)]
+    found, scores = by_index.rank(queries, 10)
+    wanted, wanted_scores = exactly.rank(queries, 10)
+    recall = np.mean([len(np.intersect1d(a, b)) / 10 for a, b in zip(found, wanted, strict=True)])
+    assert recall >= 0.95
+    same = found == wanted
+    np.testing.assert_allclose(scores[same], wanted_scores[same], rtol=1e-4)
+
+
+def test_many_at_once_are_ranked_as_one_by_one(recommender):
+    queries = [np.array(q, np.int32) for q in ([0], [1, 2], [3], [4, 5, 6], [7], [0, 7])] * 40
+    rows, scores = recommender.rank(queries, 5)
+    for query, many_rows, many_scores in zip(queries[:6], rows, scores, strict=False):
+        one_rows, one_scores = recommender.rank([query], 5)
+        np.testing.assert_array_equal(one_rows[0], many_rows)
+        np.testing.assert_allclose(one_scores[0], many_scores, rtol=1e-5)
+
+
+def test_best_of_fills_up_what_is_missing():
+    columns, best = best_of(np.array([[1.0, -np.inf, 3.0]], np.float32), 4)
+    assert columns.tolist() == [[2, 0, -1, -1]]
+    assert best.tolist() == [[3.0, 1.0, -np.inf, -np.inf]]

@@ -1,0 +1,333 @@
+"""The report: one page that opens offline and says in words whether a model is good enough."""
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from components.bundle.bundle import IndexFacts, Manifest, read_manifest
+from components.contracts import BASKETS, write
+from components.report import content, words
+from components.report.projection import projected
+from components.report.report import KEPT, RunFiles, write_report
+from tests.factories import make_bundle
+
+HOSTILE = "<script>alert(1)</script> \"quoted\" 'single' & $x^2$ 🍌 牛乳 http"
+
+
+def metrics(mean: float | None) -> dict[str, Any]:
+    around = {"mean": mean, "low": mean and mean - 0.01, "high": mean and mean + 0.01}
+    names = dict.fromkeys(("ndcg", "hr", "recall", "mrr"), around)
+    return {**names, "coverage": 0.62, "popularity_percentile": None}
+
+
+def evaluation(champion: bool = True) -> dict[str, Any]:
+    names = ["popularity", "cooccurrence", "cosine", *(["champion"] if champion else [])]
+    task = {"model": metrics(0.31), **{name: metrics(0.22) for name in names}}
+    task["cosine"] = metrics(None)
+    recommended = {"product_id": "b", "label": "Butter", "score": 1.0, "support": 12, "lift": 2.5}
+    cold = {**recommended, "label": HOSTILE, "support": 0, "lift": None}
+    examples = [
+        {"product_id": f"p{i}", "label": f"Example {i:02d}", "n_orders": 50 - i,
+         "recommendations": [recommended] * 9 + [cold]} for i in range(50)
+    ]  # fmt: skip
+    examples[7]["label"] = HOSTILE
+    difference = {"mean": 0.09, "low": 0.05, "high": 0.13}
+    return {
+        "k": 10, "split": "test", "n_queries": {"a": 100, "b": 0}, "catalogue": 8,
+        "tasks": {"a": task, "b": task},
+        "paired": {task: dict.fromkeys(names, difference) for task in "ab"},
+        "ann_recall": None, "examples": examples,
+    }  # fmt: skip
+
+
+def verdict(passed: bool) -> dict[str, Any]:
+    rule = {
+        "name": "popularity", "title": "Better than bestsellers", "passed": passed,
+        "observed": 0.02 if passed else -0.0041, "expected": 0.0,
+        "by": 0.02 if passed else -0.0041, "why": "the new model lost to bestsellers",
+    }  # fmt: skip
+    coverage = {**rule, "name": "coverage", "title": "Wide enough", "passed": True, "by": None}
+    return {"passed": passed, "rules": [rule, coverage]}
+
+
+def checks(table: str) -> dict[str, Any]:
+    one = {
+        "name": "x", "title": "Ids are there", "severity": "critical", "passed": True,
+        "observed": 0, "expected": 0, "why": "", "remedy": "",
+    }  # fmt: skip
+    bad = {**one, "title": "Prices are sane", "severity": "warning", "passed": False,
+           "observed": HOSTILE, "remedy": "Look at the dearest lines."}  # fmt: skip
+    skipped = {"name": "y", "title": "Gaps in time", "reason": "no timestamps"}
+    return {"table": table, "passed": True, "checks": [one, bad], "first_run": True,
+            "sampled_share": 0.5, "skipped": [skipped]}  # fmt: skip
+
+
+def best() -> dict[str, Any]:
+    one = {"shard": 0, "beta_single": 0.75, "beta_cart": 0.25, "cpu_s": 8.1, "error": ""}
+    trials = [
+        {**one, "trial": 0, "state": "complete", "ndcg_a": 0.1, "ndcg_b": 0.05,
+         "config": {"epochs": 5, "window": 10}},
+        {**one, "trial": 1, "state": "complete", "ndcg_a": 0.2, "ndcg_b": 0.06,
+         "config": {"epochs": 9, "window": 10}},
+        {**one, "trial": 2, "state": "pruned", "ndcg_a": 0.01, "ndcg_b": None,
+         "config": {"epochs": 2, "window": 10}},
+        {**one, "trial": 0, "shard": 1, "state": "failed", "ndcg_a": None, "ndcg_b": None,
+         "config": {"epochs": 7, "window": 10}, "error": "MemoryError: <all of it>"},
+    ]  # fmt: skip
+    return {"config": {"epochs": 9, "window": 10}, "beta_single": 0.75, "beta_cart": 0.25,
+            "trials": trials}  # fmt: skip
+
+
+def baskets(path: Path, n: int = 40) -> Path:
+    rows = {
+        "order_id": [str(i) for i in range(n)],
+        "user_id": [None] * n,
+        "ts": [None] * n,
+        "items": [[f"p{i % 7}", "bread", "butter"][: 2 + i % 2] for i in range(n)],
+        "positions": [None] * n,
+        "weight": [1.0] * n,
+        "split": ["train"] * n,
+    }
+    write(pa.table(rows, schema=pa.schema(list(BASKETS))), BASKETS, path)
+    return path
+
+
+FILES = ("order_counts", "basket_counts", "line_checks", "basket_checks", "evaluation", "verdict")
+
+
+def run_files(folder: Path, **other: Any) -> RunFiles:
+    """A whole run's files; `other` replaces the content of some."""
+    made = {
+        "order_counts": {"lines_read": 100, "lines_kept": 93, "lines_quarantined": 7, "products": 8,
+                         "quarantined: cancellation": 5, f"quarantined: {HOSTILE}": 2},
+        "basket_counts": {
+            "lines": 93, "orders": 45, "removed: repeated product in an order": 3,
+            "removed: single-product orders": 4, "removed: orders over the cap": 1, "size_cap": 9,
+            "baskets": 40, "basket_items": 100, "baskets_train": 32, "baskets_validation": 4,
+            "baskets_test": 4, "first_order": "2017-01-01T12:00:00Z",
+            "last_order": "2017-12-31T12:00:00Z"},
+        "line_checks": checks("order_lines"), "basket_checks": checks("baskets"),
+        "evaluation": evaluation(), "verdict": verdict(True), **other,
+    }  # fmt: skip
+    folder.mkdir(exist_ok=True)
+    paths: dict[str, Any] = {name: folder / f"{name}.json" for name in made if name in FILES}
+    for name, path in paths.items():
+        path.write_text(json.dumps(made[name]))
+    if "bundle" not in made:
+        made["bundle"] = make_bundle(folder / "bundle", cold={HOSTILE: HOSTILE})
+    paths["bundle"] = made["bundle"]
+    paths["baskets"] = made.get("baskets") or baskets(folder / "baskets")
+    parameters = {"orders": "orders.parquet", "seed": 1, "sweep_share": 0.1, "note": HOSTILE}
+    return RunFiles(**paths, best=made.get("best", best()), parameters=parameters)
+
+
+def render(folder: Path, **other: Any) -> str:
+    write_report(run_files(folder, **other), folder / "report.html", folder / "plots")
+    return (folder / "report.html").read_text(encoding="utf-8")
+
+
+class Seen(HTMLParser):
+    """The text, tags and attributes that a browser would find."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str]] = []
+        self.words: list[str] = []
+        self.feed(page)
+        self.text = " ".join(" ".join(self.words).split())
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += [(name, value or "") for name, value in attrs]
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("report")
+    render(made, bundle=indexed_bundle(made / "bundle"))
+    return made
+
+
+def indexed_bundle(folder: Path) -> Path:
+    bundle = make_bundle(folder, cold={HOSTILE: HOSTILE})
+    facts = IndexFacts(m=32, ef_construction=400, ef=100, recall_at_10=0.98)
+    manifest: Manifest = read_manifest(bundle).model_copy(update={"index": facts})
+    (bundle / "bundle.json").write_text(manifest.model_dump_json())
+    return bundle
+
+
+@pytest.fixture(scope="module")
+def bare_text(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The text of a failed run without champion, dates, trials and index."""
+    made = tmp_path_factory.mktemp("bare")
+    found = render(
+        made, evaluation=evaluation(champion=False), verdict=verdict(False),
+        basket_counts={"baskets": 40, "first_order": "", "last_order": ""},
+        best={"config": {}, "beta_single": 0.75, "beta_cart": 0.25, "trials": []},
+    )  # fmt: skip
+    return Seen(found).text
+
+
+@pytest.fixture(scope="module")
+def page(folder: Path) -> str:
+    return (folder / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_passed_verdict_says_what_to_do(page: str) -> None:
+    text = Seen(page).text
+    assert "This model may be promoted" in text
+    assert "give this version the alias “champion”" in text
+    assert "Not good enough" not in text
+
+
+def test_a_failed_verdict_names_rule_amount_and_remedy(bare_text: str) -> None:
+    assert "Not good enough: “Better than bestsellers” does not hold" in bare_text
+    found = "Found −0.0041 , needed 0: short by 0.0041. The new model lost to bestsellers."
+    assert found in bare_text
+    assert words.REMEDIES["popularity"] in bare_text
+    assert "may be promoted" not in bare_text
+
+
+def test_headline_numbers_are_in_plain_words(page: str) -> None:
+    text = Seen(page).text
+    assert "31 of 100 baskets held at least one of the 10 recommendations" in text
+    assert "Bestsellers alone: 22." in text
+    assert "62 of 100 products of the catalogue" in text
+
+
+def test_nothing_is_fetched_from_anywhere(page: str) -> None:
+    seen = Seen(page)
+    assert not {"script", "link", "img", "iframe", "object", "base"} & set(seen.tags)
+    assert "://" not in page
+    assert "@import" not in page
+    assert "url(" not in page.replace("url(#", "")
+    assert not [value for name, value in seen.attributes if name == "src"]
+    links = [value for name, value in seen.attributes if name in ("href", "xlink:href")]
+    assert links
+    assert all(link.startswith("#") for link in links)
+
+
+def test_links_and_clips_lead_to_one_place_each(page: str) -> None:
+    attributes = Seen(page).attributes
+    ids = [value for name, value in attributes if name == "id"]
+    assert len(ids) == len(set(ids))
+    targets = {value[1:] for name, value in attributes if name in ("href", "xlink:href")}
+    targets |= set(re.findall(r"url\(#([^)]+)\)", page))
+    assert targets <= set(ids)
+
+
+def test_hostile_text_stays_text(page: str) -> None:
+    seen = Seen(page)
+    assert "script" not in seen.tags
+    assert seen.text.count(HOSTILE) > 50
+    assert "MemoryError: <all of it>" in seen.text
+
+
+def test_every_example_is_there_most_bought_first(page: str) -> None:
+    found = re.findall(r"Example (\d\d)", Seen(page).text)
+    assert found == [f"{i:02d}" for i in range(50) if i != 7]
+    assert Seen(page).text.count("Butter") >= 50 * 9
+
+
+def test_everything_removed_is_counted(page: str) -> None:
+    text = Seen(page).text
+    for line in ("Set aside: cancellation −5", "Removed: single-product orders −4",
+                 "Removed: orders over the cap of 9 products −1",
+                 "Removed: repeated product in an order −3"):  # fmt: skip
+        assert line in text
+    assert "1 January 2017 to 31 December 2017" in text
+
+
+def test_failed_checks_come_first(page: str) -> None:
+    text = Seen(page).text
+    assert text.index("Prices are sane") < text.index("Ids are there")
+    assert "What to do: Look at the dearest lines." in text
+    assert "This is the first run" in text
+    assert "Not checked: Gaps in time (no timestamps)." in text
+    assert "Checked on a sample of 50 % of the rows." in text
+
+
+def test_the_picked_trial_is_explained(page: str) -> None:
+    text = Seen(page).text
+    assert "Trial 2 was picked : NDCG 0.200 on the product page (place 1 of 2 finished)" in text
+    assert "Of the trials within 1 % of the best on the product page" in text
+    assert "The same in all trials: window 10" in text
+
+
+def test_pictures_are_kept_as_png(folder: Path) -> None:
+    kept = sorted((folder / "plots").iterdir())
+    assert [file.name for file in kept] == sorted(f"{name}.png" for name in KEPT)
+    assert all(file.read_bytes().startswith(b"\x89PNG") for file in kept)
+
+
+def test_nothing_half_written_is_left(folder: Path) -> None:
+    assert not list(folder.glob(".*.part"))
+
+
+def test_a_run_without_champion_dates_trials_or_index(bare_text: str) -> None:
+    assert "There is no champion yet to compare with." in bare_text
+    assert "orders without dates" in bare_text
+    assert "exact; the catalogue is too small" in bare_text
+    assert "0 settings were tried" in bare_text
+
+
+def test_a_run_of_which_nearly_nothing_is_known(tmp_path: Path) -> None:
+    nothing: dict[str, Any] = {}
+    text = Seen(
+        render(
+            tmp_path, evaluation=nothing, verdict={"passed": False}, order_counts=nothing,
+            basket_counts=nothing, line_checks=nothing, basket_checks=nothing, best=nothing,
+            bundle=make_bundle(tmp_path / "tiny", pairs=[("a", "b")], categories={}, cold={}),
+        )
+    ).text  # fmt: skip
+    assert "Not good enough" in text
+
+
+def test_the_index_is_described(page: str) -> None:
+    assert "HNSW, M 32, ef_construction 400, ef 100; finds 98" in Seen(page).text
+
+
+def test_a_difference_is_judged_by_its_interval() -> None:
+    assert words.judgement({"mean": 0.1, "low": 0.05, "high": 0.2}) == "better"
+    assert words.judgement({"mean": -0.1, "low": -0.2, "high": -0.05}) == "worse"
+    assert words.judgement({"mean": 0.1, "low": -0.05, "high": 0.2}) == "no clear difference"
+    assert words.judgement({"mean": 0.1, "low": None, "high": float("nan")}) == "not known"
+
+
+def test_numbers_that_are_none_print_as_a_dash() -> None:
+    printers = (words.count, words.figure, words.signed, words.percent, words.hundred, words.value)
+    for printed in printers:
+        assert printed(None) == printed(float("nan")) == words.NOTHING
+
+
+def test_labels_of_several_products_are_told_apart() -> None:
+    one = {"product_id": "1", "label": "Milk", "recommendations": [
+        {"product_id": "2", "label": "Milk"}, {"product_id": "3", "label": "Tea"}]}  # fmt: skip
+    assert content.ambiguous_labels([one, one]) == {"Milk"}
+
+
+def test_the_map_puts_products_of_one_direction_together() -> None:
+    rng = np.random.default_rng(0)
+    centres = np.eye(3)[np.repeat([0, 1, 2], 40)]
+    at = projected(centres * rng.uniform(1, 9, (120, 1)) + rng.normal(0, 0.05, (120, 3)))
+    middles = np.array([at[i : i + 40].mean(axis=0) for i in (0, 40, 80)])
+    nearest = np.linalg.norm(at[:, None] - middles, axis=2).argmin(axis=1)
+    assert (nearest == np.repeat([0, 1, 2], 40)).mean() > 0.95
+    assert np.abs(at).max() <= 1
+
+
+@pytest.mark.parametrize("shape", [(1, 4), (2, 1), (3, 64)])
+def test_the_map_of_very_few_products(shape: tuple[int, int]) -> None:
+    at = projected(np.ones(shape, np.float32))
+    assert at.shape == (shape[0], 2)
+    assert np.isfinite(at).all()
