@@ -25,8 +25,10 @@ def start(
 ):
     """Check every parameter, look at the sources, find the champion."""
     given = dict(locals())
+    from components.orders.source import shown
     from pipelines.parameters import checked_parameters
     from pipelines.start import begin
 
     found = begin(checked_parameters(given))
+    given |= {"orders": shown(orders), "products": shown(products)}
     return given, found.fingerprint, found.champion, found.run_key

@@ -1,7 +1,10 @@
 """Raw order lines in; order lines that keep the contract, and all others with the reason, out."""
 
 import functools
+import tempfile
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from components.contracts import ORDER_LINES, PRODUCTS, QUARANTINE, open_table, written_aside
 from components.orders.columns import REQUIRED, ColumnsError, parse_columns, resolve
-from components.orders.source import SourceError, read_source
+from components.orders.source import SourceError, read_source, shown
 from components.orders.timestamps import parsed_timestamp
 from components.progress import say
 
@@ -59,21 +62,20 @@ def clean_orders(
     """
     from components.spark import spark_session
 
-    staging = order_lines.parent / "staging"
-    with spark_session("orders") as spark:
+    with staging_beside(order_lines) as staging, spark_session("orders") as spark:
         raw = read_source(spark, orders, staging / "orders")
-        columns = resolve(parse_columns(settings.columns), raw.columns, REQUIRED, orders)
+        columns = resolve(parse_columns(settings.columns), raw.columns, REQUIRED, shown(orders))
         known, mapping = raw, columns
         if products:
             known = read_source(spark, products, staging / "products")
             mapping = resolve(
-                parse_columns(settings.columns), known.columns, ("product_id",), products
+                parse_columns(settings.columns), known.columns, ("product_id",), shown(products)
             )
         _refuse_unused(settings.columns, columns, mapping)
         table = _product_table(known, mapping).cache()
         non_product = _matches(settings.non_products, "product_id", "name", "category")
         _write(table.filter(~non_product), PRODUCTS.names, product_table)
-        judged = _judge(raw, columns, table.filter(non_product), settings, orders)
+        judged = _judge(raw, columns, table.filter(non_product), settings, shown(orders))
         good = judged.filter("reason = ''").selectExpr(
             *[f"clean_{c} as {c}" for c in ORDER_LINES.names]
         )
@@ -84,8 +86,16 @@ def clean_orders(
         _write(bad, QUARANTINE.names, quarantine)
     counts = count(order_lines, quarantine, product_table)
     say("{lines_read} lines read, {lines_quarantined} quarantined".format_map(counts))
-    _refuse_loss(counts, settings, orders)
+    _refuse_loss(counts, settings, shown(orders))
     return counts
+
+
+@contextmanager
+def staging_beside(path: Path) -> Iterator[Path]:
+    """A folder for what has to be fetched first, gone afterwards."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="staging-", dir=path.parent) as folder:
+        yield Path(folder)
 
 
 def count(order_lines: Path, quarantine: Path, products: Path) -> dict[str, int]:

@@ -79,6 +79,11 @@ def fetch(source: str, staging: Path) -> Path | str:
         target = staging / (Path(urlsplit(source).path).name or "download")
         with _open_url(source, "GET") as answer, target.open("wb") as file:
             shutil.copyfileobj(answer, file)
+            expected, found = answer.headers.get("Content-Length"), file.tell()
+        if expected and found != int(expected):
+            raise SourceError(
+                f"{source}: {found} of {expected} bytes came through; try again, or fetch the file"
+            )
         return target
     if source.startswith("s3://"):
         return _fetch_s3(source, staging)
@@ -183,7 +188,6 @@ def _fetch_s3(source: str, staging: Path) -> Path:
     from pyarrow import fs
 
     system, files = _s3_files(source)
-    shutil.rmtree(staging, ignore_errors=True)  # what an earlier try fetched is not the source
     staging.mkdir(parents=True)
     for number, info in enumerate(files):
         target = staging / f"{number:05d}-{Path(info.path).name}"

@@ -65,15 +65,13 @@ def rollback(by: str) -> Move:
 
     Raises PromotionError when there was none.
     """
-    moves = history()
-    present = moves[0].to if moves else ""
-    for move in moves:
-        if move.to == present and move.came_from and move.came_from != present:
-            return _move(get_version(move.came_from), by, "rolled back")
-    raise PromotionError(
-        f"rollback: there was no champion before version {present or '(none)'}; "
-        "promote one with `fbt promote VERSION`"
-    )
+    *before, present = ["", *_line(history())]
+    if len(before) < 2:
+        raise PromotionError(
+            f"rollback: there was no champion before version {present or '(none)'}; "
+            "promote one with `fbt promote VERSION`"
+        )
+    return _move(get_version(before[-1]), by, "rolled back")
 
 
 def history() -> list[Move]:
@@ -86,6 +84,17 @@ def history() -> list[Move]:
             _record(client, found)
             moves.insert(0, found)
     return moves
+
+
+def _line(moves: list[Move]) -> list[str]:
+    """The champions that led to the present one, oldest first; what was rolled back is no more."""
+    line: list[str] = []
+    for move in reversed(moves):
+        if move.why == "rolled back":
+            line = line[:-1]
+        elif move.to and move.to not in line[-1:]:
+            line.append(move.to)
+    return line
 
 
 def _move(version: Version, by: str, why: str) -> Move:

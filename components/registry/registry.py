@@ -67,10 +67,11 @@ def registry_client() -> "Iterator[MlflowClient]":
         )
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
+    from requests import RequestException
 
     try:
         yield MlflowClient(tracking_uri=uri, registry_uri=uri)
-    except (MlflowException, OSError) as error:
+    except (MlflowException, RequestException) as error:
         reason = str(error).splitlines()[0][:300]
         raise RegistryError(
             f"registry: MLflow at {uri} refused or cannot be reached ({reason}); once it answers, "

@@ -133,7 +133,7 @@ def test_the_archive_is_kept_with_the_version(client, artefacts, tmp_path):
     attach_archive(version, archive, "fbt:1")
     assert get_version(version).tags["fbt.bento"] == "fbt:1"
     assert fetch(version, "bento", tmp_path / "got")
-    assert (tmp_path / "got" / "fbt.bento").read_bytes() == b"archive"
+    assert (tmp_path / "got" / "fbt-1.bento").read_bytes() == b"archive"
 
 
 def test_a_broken_upload_makes_no_version(client, artefacts):
