@@ -86,8 +86,8 @@ class Recommender:
         """Rows and scores (n_queries, k), best first, without the query's own products.
 
         A query is the rows of one product or of a cart. Where the catalogue has fewer than `k`
-        others, rows are filled up with -1 and scores with -inf. Ties go to the lower row, that is
-        to the product bought more often.
+        others, rows are filled up with -1 and scores with -inf. Equal scores go to the lower row,
+        that is to the product bought more often, as far as float32 products are equal.
         """
         rows = np.full((len(queries), k), -1, np.int64)
         scores = np.full((len(queries), k), -np.inf, np.float32)

@@ -173,7 +173,9 @@ def experiment_id(client: "MlflowClient") -> str:
         return str(found.experiment_id)
     # Without a server in between, the client decides where artefacts lie: beside the database.
     root = os.environ.get("MLFLOW_ARTIFACT_ROOT")
-    return str(client.create_experiment(EXPERIMENT, artifact_location=root))
+    # MLflow's pages are about language models unless an experiment says that it trains one.
+    tags = {"mlflow.experimentKind": "custom_model_development"}
+    return str(client.create_experiment(EXPERIMENT, artifact_location=root, tags=tags))
 
 
 def aliases_of(client: "MlflowClient") -> dict[str, str]:
