@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from components.bundle.bundle import Bundle
+from components.bundle.bundle import Bundle, CartWeights
 from components.bundle.index import items_matrix, load_index, queries_matrix, search
 
 Ints = npt.NDArray[np.int32]
@@ -41,6 +41,7 @@ class Recommender:
     One product: in·out + beta log p, by the bundle's index where it has one. A cart: the products
     are scored one by one, turned into probabilities (softmax over the catalogue), and a candidate
     counts by the product that wants it most; averaging vectors loses a quarter to half of the hits.
+    Co-occurrence and neighbours of all products of the cart are added with the bundle's weights.
     """
 
     def __init__(self, bundle: Bundle) -> None:
@@ -108,15 +109,41 @@ class Recommender:
 
     def _score(self, queries: Sequence[Ints]) -> Floats:
         """Exact scores (n_queries, n_items) of single products, or of carts, not of both."""
-        asked = np.concatenate(queries)
         if len(queries[0]) == 1:
-            singles: Floats = self._single[asked] @ self._items.T
+            singles: Floats = self._single[np.concatenate(queries)] @ self._items.T
             return singles
+        weights = self.bundle.manifest.cart_weights
+        if not weights.cooccurrence and not weights.neighbours:
+            return self._score_by_vectors(queries)
+        if weights.vectors:
+            scores = np.float32(weights.vectors) * np.exp(self._score_by_vectors(queries))
+        else:
+            scores = np.zeros((len(queries), self._n_items), np.float32)
+        for row, query in zip(scores, queries, strict=True):
+            self._add_counted(row, query, weights)
+        return scores
+
+    def _score_by_vectors(self, queries: Sequence[Ints]) -> Floats:
+        """Logarithms of the largest probability that a product of each cart gives a candidate."""
+        asked = np.concatenate(queries)
         products, places = np.unique(asked, return_inverse=True)
         logits = self._cart[products] @ self._items.T
         logits -= self._log_norms_of(products, logits)[:, None]
         ends = np.cumsum([len(query) for query in queries])
         return np.stack([logits[cart].max(axis=0) for cart in np.split(places, ends[:-1])])
+
+    def _add_counted(self, scores: Floats, query: Ints, weights: CartWeights) -> None:
+        """Add to `scores` (n_items,) what co-occurrence and neighbours say for a cart."""
+        bundle = self.bundle
+        for product in query:
+            # A product names another once, so that no row is met twice in an addition.
+            pairs = slice(*bundle.pair_offsets[product : product + 2])
+            probability = bundle.pair_probability[pairs]
+            scores[bundle.pair_rows[pairs]] += weights.cooccurrence * probability
+            if (neighbours := bundle.neighbours) is not None:
+                mine = slice(*neighbours.offsets[product : product + 2])
+                scale = weights.neighbours * neighbours.scales[product]
+                scores[neighbours.rows[mine]] += scale * neighbours.weights[mine]
 
     def _log_norms_of(self, products: Ints, logits: Floats) -> Floats:
         """Logarithm of the softmax denominators of `products`, whose logits are (n, n_items)."""

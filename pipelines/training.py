@@ -6,6 +6,7 @@ from components.baskets.component import build_baskets
 from components.bundle.component import build_bundle
 from components.embeddings.component import pick, plan_sweep, sweep, train
 from components.evaluation.component import evaluate, gate, judge
+from components.neighbours.component import train_neighbours
 from components.orders.clean import NON_PRODUCTS
 from components.orders.component import read_orders
 from components.package.component import package
@@ -40,12 +41,13 @@ def training(
     5. checks     Great Expectations on the baskets
     6. sweep      hyper-parameters are tried on a sample, in parallel shards; the best is picked
     7. train      item2vec on all training baskets, and the co-occurrence table
-    8. bundle     vectors, index, evidence and product cards, in one hashed directory
-    9. judge      against baselines and the champion, and by a real service process
-    10. report    one page for people, whatever the verdict
-    11. gate      a model that is not good enough ends the run here
-    12. register  an MLflow version with everything, called challenger
-    13. package   a BentoML archive of that version
+    8. neighbours a small regression per product, for carts; its share in them is tuned
+    9. bundle     vectors, neighbours, index and product cards, in one hashed directory
+    10. judge     against baselines and the champion, and by a real service process
+    11. report    one page for people, whatever the verdict
+    12. gate      a model that is not good enough ends the run here
+    13. register  an MLflow version with everything, called challenger
+    14. package   a BentoML archive of that version
 
     Args:
         orders: Parquet or CSV file, folder, glob, http(s)/s3:// address, or jdbc:URL|QUERY
@@ -106,9 +108,16 @@ def training(
         min_product_orders=min_product_orders,
         seed=seed,
     )
+    neighbours = train_neighbours(
+        baskets=baskets.outputs["baskets"],
+        vectors=trained.outputs["vectors"],
+        cooccurrence=trained.outputs["cooccurrence"],
+        seed=seed,
+    )
     bundle = build_bundle(
         vectors=trained.outputs["vectors"],
         cooccurrence=trained.outputs["cooccurrence"],
+        neighbours=neighbours.outputs["neighbours"],
         product_table=lines.outputs["product_table"],
         basket_counts=baskets.outputs["counts"],
         best=best.output,

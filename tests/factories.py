@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from components.bundle.bundle import Bundle, Manifest, read_bundle, write_bundle
+from components.bundle.bundle import Bundle, Manifest, Neighbours, read_bundle, write_bundle
 from components.bundle.index import build_index, items_matrix, measure_index, queries_matrix
 from components.contracts import PRODUCTS
 
@@ -102,6 +102,7 @@ def write(
     out_vectors: np.ndarray,
     n_orders: np.ndarray,
     with_index: bool = False,
+    neighbours: Neighbours | None = None,
     **facts: Any,
 ) -> Path:
     """Write these vectors as a bundle whose pair table is empty; `facts` go to the manifest."""
@@ -131,6 +132,7 @@ def write(
         pair_rows=np.zeros(0, np.int32),
         pair_support=np.zeros(0, np.int32),
         pair_probability=np.zeros(0, np.float32),
+        neighbours=neighbours,
     )
     write_bundle(bundle, directory, index)
     read_bundle(directory)

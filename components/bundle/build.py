@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from components.bundle.bundle import Bundle, Manifest, write_bundle
+from components.bundle.bundle import Bundle, CartWeights, Manifest, load_neighbours, write_bundle
 from components.bundle.index import build_index, items_matrix, measure_index, queries_matrix
 from components.contracts import PRODUCTS, read
 from components.progress import say
@@ -23,14 +23,14 @@ INDEX_FROM = 10_000
 
 
 def build_bundle(
-    vectors: Path, cooccurrence: Path, products: Path, basket_counts: Path,
+    vectors: Path, cooccurrence: Path, neighbours: Path, products: Path, basket_counts: Path,
     best: dict[str, Any], seed: int, target: Path,
 ) -> Manifest:  # fmt: skip
     """Write the bundle directory `target` from what the training steps left.
 
     `vectors` holds in_vectors.npy, out_vectors.npy, n_orders.npy, product_ids.parquet and, where
-    they were tuned on all data, betas.json; `cooccurrence` the four pair arrays. Products without
-    vectors keep their cards, for fallbacks.
+    they were tuned on all data, betas.json; `cooccurrence` the four pair arrays, `neighbours`
+    theirs and cart_weights.json. Products without vectors keep their cards, for fallbacks.
     """
     counts = json.loads(basket_counts.read_text())
     trained = {name: np.load(vectors / f"{name}.npy") for name in ("in_vectors", "out_vectors")}
@@ -51,13 +51,17 @@ def build_bundle(
         dims=trained["in_vectors"].shape[1],
         beta_single=betas["beta_single"],
         beta_cart=betas["beta_cart"],
+        cart_weights=CartWeights(**read_json(neighbours / "cart_weights.json")),
         data_window=_window(counts),
         git_revision=git_revision(),
         code_version=os.environ.get("FBT_CODE_VERSION", ""),
         seed=seed,
         config=best["config"],
     )
-    bundle = Bundle(manifest, cards, n_orders=n_orders, **trained, **pairs)
+    bundle = Bundle(
+        manifest, cards, n_orders=n_orders, **trained, **pairs,
+        neighbours=load_neighbours(neighbours),
+    )  # fmt: skip
     index, bundle = _with_index(bundle, seed)
     return write_bundle(bundle, target, index)
 

@@ -17,7 +17,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from components.contracts import PRODUCTS, written_aside
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""2 added neighbours; bundles of format 1 have none."""
 
 Ints = npt.NDArray[np.int32]
 Floats = npt.NDArray[np.float32]
@@ -32,6 +33,9 @@ ARRAYS = {
     "pair_probability": 1,
 }
 """The arrays of a bundle and their number of dimensions; each lies in NAME.npy."""
+
+NEIGHBOURS = ("offsets", "rows", "weights", "scales")
+"""The arrays of Neighbours; each lies in neighbour_NAME.npy where the bundle has any."""
 
 
 class BundleError(ValueError):
@@ -49,6 +53,19 @@ class IndexFacts(BaseModel):
     """Search breadth, the smallest tried that reached the recall aimed at."""
     recall_at_10: float
     """Share of the exact ten best that the index finds at `ef`, over sampled products."""
+
+
+class CartWeights(BaseModel):
+    """What a cart's score is made of; see `Recommender`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    vectors: float = Field(default=1.0, ge=0)
+    """Of the best softmax probability that any product of the cart gives a candidate."""
+    cooccurrence: float = Field(default=0.0, ge=0)
+    """Of the size-weighted probabilities, summed over the cart."""
+    neighbours: float = Field(default=0.0, ge=0)
+    """Of the regressions, summed over the cart."""
 
 
 class Manifest(BaseModel):
@@ -70,6 +87,7 @@ class Manifest(BaseModel):
     """Weight of log popularity when one product is asked for."""
     beta_cart: float = 0.25
     """The same for carts."""
+    cart_weights: CartWeights = CartWeights()
     index: IndexFacts | None = None
     """None where the catalogue is too small for an index to pay."""
     data_window: tuple[str, str] | None = None
@@ -81,6 +99,20 @@ class Manifest(BaseModel):
     """The training configuration the sweep picked."""
     files: dict[str, str] = Field(default_factory=dict)
     """sha256 of every file of the bundle, by name."""
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """What a product in a cart says for others, and against them.
+
+    `rows[offsets[i]:offsets[i + 1]]` are the products that product i speaks of; `scales[i]` times
+    `weights` (int8) is how much it adds to their scores.
+    """
+
+    offsets: npt.NDArray[np.int64]
+    rows: Ints
+    weights: npt.NDArray[np.int8]
+    scales: Floats
 
 
 @dataclass(frozen=True)
@@ -103,6 +135,7 @@ class Bundle:
     pair_support: Ints
     pair_probability: Floats
     index_path: Path | None = None
+    neighbours: Neighbours | None = None
 
     @property
     def product_ids(self) -> list[str]:
@@ -121,6 +154,8 @@ def write_bundle(bundle: Bundle, path: str | Path, index: Any = None) -> Manifes
         pq.write_table(bundle.products, aside / "products.parquet")
         for name in ARRAYS:
             np.save(aside / f"{name}.npy", np.ascontiguousarray(getattr(bundle, name)))
+        if bundle.neighbours is not None:
+            save_neighbours(bundle.neighbours, aside)
         if index is not None:
             index.save_index(str(aside / "index.hnsw"))
         hashes = {file.name: sha256_of(file) for file in sorted(aside.iterdir())}
@@ -141,7 +176,8 @@ def read_bundle(path: str | Path, verify: bool = True) -> Bundle:
     arrays = {name: np.load(path / f"{name}.npy", mmap_mode="r") for name in ARRAYS}
     products = pq.read_table(path / "products.parquet", memory_map=True)
     index_path = path / "index.hnsw" if manifest.index else None
-    bundle = Bundle(manifest, products, **arrays, index_path=index_path)
+    neighbours = load_neighbours(path) if "neighbour_rows.npy" in manifest.files else None
+    bundle = Bundle(manifest, products, **arrays, index_path=index_path, neighbours=neighbours)
     _check_shapes(bundle, path)
     return bundle
 
@@ -170,6 +206,19 @@ def read_manifest(path: str | Path) -> Manifest:
         raise BundleError(f"bundle: {file} is damaged ({error}); fetch the version again") from None
 
 
+def load_neighbours(folder: Path) -> Neighbours:
+    """The neighbours whose files lie in `folder`, memory-mapped read-only."""
+    return Neighbours(
+        **{name: np.load(folder / f"neighbour_{name}.npy", mmap_mode="r") for name in NEIGHBOURS}
+    )
+
+
+def save_neighbours(neighbours: Neighbours, folder: Path) -> None:
+    """Write them as neighbour_NAME.npy files into `folder`, which is not yet in its place."""
+    for name in NEIGHBOURS:
+        np.save(folder / f"neighbour_{name}.npy", getattr(neighbours, name))
+
+
 def sha256_of(file: Path) -> str:
     """Hex digest of a file's content."""
     with file.open("rb") as stream:
@@ -196,8 +245,13 @@ def _check_shapes(bundle: Bundle, path: Path) -> None:
         "n_orders": (n_items,),
         "pair_offsets": (n_items + 1,),
     }
+    shapes = {name: getattr(bundle, name).shape for name in expected}
+    if bundle.neighbours:
+        expected |= {"neighbour_offsets": (n_items + 1,), "neighbour_scales": (n_items,)}
+        shapes["neighbour_offsets"] = bundle.neighbours.offsets.shape
+        shapes["neighbour_scales"] = bundle.neighbours.scales.shape
     for name, shape in expected.items():
-        found = getattr(bundle, name).shape
+        found = shapes[name]
         if found != shape:
             raise BundleError(f"bundle: {name} in {path} has shape {found}, expected {shape}")
     missing = [name for name in PRODUCTS.names if name not in bundle.products.column_names]

@@ -9,6 +9,7 @@ from components.step import step
 def build_bundle(
     vectors: dsl.Input[dsl.Model],
     cooccurrence: dsl.Input[dsl.Model],
+    neighbours: dsl.Input[dsl.Model],
     product_table: dsl.Input[dsl.Dataset],
     basket_counts: dsl.Input[dsl.Artifact],
     best: dict,
@@ -23,7 +24,7 @@ def build_bundle(
     from components.results import log_metrics
 
     manifest = build.build_bundle(
-        Path(vectors.path), Path(cooccurrence.path), Path(product_table.path),
-        Path(basket_counts.path), best, seed, Path(bundle.path),
+        Path(vectors.path), Path(cooccurrence.path), Path(neighbours.path),
+        Path(product_table.path), Path(basket_counts.path), best, seed, Path(bundle.path),
     )  # fmt: skip
     log_metrics(metrics, manifest.model_dump())

@@ -78,11 +78,11 @@ def measure(vectors: Vectors, validation: Validation, task: str, beta: float) ->
     queries = validation.queries[task]
     if not len(queries):
         return 0.0
-    found, _ = Recommender(_as_bundle(vectors, validation, beta)).rank(queries.asked, K)
+    found, _ = Recommender(as_bundle(vectors, validation, beta)).rank(queries.asked, K)
     return float(score(found, queries.relevant, len(validation.n_orders))["ndcg"].mean())
 
 
-def _as_bundle(vectors: Vectors, validation: Validation, beta: float) -> Bundle:
+def as_bundle(vectors: Vectors, validation: Validation, beta: float) -> Bundle:
     """A bundle in memory: products without attributes, no pairs, no index."""
     n_items = len(validation.n_orders)
     manifest = Manifest(

@@ -180,6 +180,8 @@ def end(process: subprocess.Popen[bytes]) -> None:
             with suppress(psutil.NoSuchProcess):
                 survivor.kill()
         process.wait()
+        # A killed process is gone only when the system has got round to it.
+        psutil.wait_procs(family, timeout=GRACE_S)
 
 
 def store_env(home: Path) -> dict[str, str]:

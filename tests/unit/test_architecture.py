@@ -27,6 +27,7 @@ LAYERS = (
     "components.package",
     "components.evaluation",
     "components.embeddings",
+    "components.neighbours",
     "components.registry",
     "components.report",
     "pipelines",

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from bento.recommender import Recommender
 from components.bundle.bundle import (
     ARRAYS,
     FORMAT_VERSION,
+    NEIGHBOURS,
     BundleError,
     read_bundle,
     write_bundle,
@@ -30,6 +32,27 @@ def test_a_bundle_reads_as_it_was_written(tmp_path):
     for name in ARRAYS:
         np.testing.assert_array_equal(getattr(copy, name), getattr(original, name))
         assert not getattr(copy, name).flags.writeable
+
+
+def test_neighbours_read_as_they_were_written(tmp_path):
+    original = read_bundle(GOLDEN / "bundle_format_2")
+    assert original.neighbours is not None
+    write_bundle(original, tmp_path / "copy")
+    copy = read_bundle(tmp_path / "copy")
+    assert copy.manifest.cart_weights == original.manifest.cart_weights
+    for name in NEIGHBOURS:
+        np.testing.assert_array_equal(
+            getattr(copy.neighbours, name), getattr(original.neighbours, name)
+        )
+
+
+def test_neighbours_of_another_catalogue_are_refused(tmp_path):
+    bundle = read_bundle(make_bundle(tmp_path / "bundle"))
+    golden = read_bundle(GOLDEN / "bundle_format_2").neighbours
+    few = replace(golden, offsets=golden.offsets[:-1])
+    write_bundle(replace(bundle, neighbours=few), tmp_path / "wrong")
+    with pytest.raises(BundleError, match="neighbour_offsets"):
+        read_bundle(tmp_path / "wrong")
 
 
 def test_writing_replaces_an_older_bundle_as_a_whole(tmp_path):

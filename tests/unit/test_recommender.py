@@ -1,12 +1,13 @@
 """The ranking code, on bundles whose right answers are obvious."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from bento.recommender import Recommender, best_of
-from components.bundle.bundle import read_bundle
+from components.bundle.bundle import CartWeights, Neighbours, read_bundle
 from tests.factories import PAIRS, make_bundle, make_large_bundle, products_table, write
 
 IDS = [id_ for pair in PAIRS for id_ in pair]
@@ -168,6 +169,49 @@ def test_index_and_exact_search_agree(tmp_path):
     assert recall >= 0.95
     same = found == wanted
     np.testing.assert_allclose(scores[same], wanted_scores[same], rtol=1e-4)
+
+
+def test_a_cart_listens_to_neighbours_as_far_as_it_is_told(tmp_path):
+    """Tea and bread together speak for pesto, each half as loudly as tea alone for pasta."""
+    ids, eye = ["tea", "bread", "pasta", "pesto", "salt"], np.eye(5, dtype=np.float32)
+    neighbours = Neighbours(
+        offsets=np.array([0, 2, 4, 4, 4, 4]),
+        rows=np.array([2, 3, 3, 4], np.int32),
+        weights=np.array([100, 60, 60, -127], np.int8),
+        scales=np.full(5, 0.01, np.float32),
+    )
+    table, n_orders = products_table(ids, {}, {}), np.array([50, 40, 30, 20, 10])
+
+    def answer(**weights):
+        write(
+            tmp_path / "bundle", table, eye, eye, n_orders,
+            neighbours=neighbours, cart_weights=CartWeights(**weights),
+        )  # fmt: skip
+        return Recommender(read_bundle(tmp_path / "bundle")).recommend(["bread", "tea"], 3)
+
+    only = answer(vectors=0, neighbours=1)
+    assert only.rows.tolist() == [3, 2, 4]
+    np.testing.assert_allclose(only.scores, [1.2, 1.0, -1.27], rtol=1e-6)
+    assert answer(vectors=1).rows.tolist() == [2, 3, 4], "without a weight they are not heard"
+    both = answer(vectors=1, neighbours=2)
+    np.testing.assert_allclose(both.scores, 2 * only.scores, atol=1)
+    assert (both.scores > 2 * only.scores).all()
+
+
+def test_a_cart_counts_what_was_bought_with_all_of_it(tmp_path):
+    bundle = read_bundle(make_bundle(tmp_path / "bundle"))
+    pairs = {
+        "pair_offsets": np.array([0, 2, 2, 3, 3, 3, 3, 3, 3]),
+        "pair_rows": np.array([5, 7, 7], np.int32),
+        "pair_support": np.array([3, 2, 2], np.int32),
+        "pair_probability": np.array([0.3, 0.2, 0.2], np.float32),
+    }
+    weights = CartWeights(vectors=0, cooccurrence=0.5)
+    manifest = bundle.manifest.model_copy(update={"cart_weights": weights})
+    recommender = Recommender(replace(bundle, manifest=manifest, **pairs))
+    found = recommender.recommend(["tea", "coffee"], 3)
+    assert found.rows.tolist() == [7, 5, 1], "pesto, butter, then by popularity"
+    np.testing.assert_allclose(found.scores, [0.2, 0.15, 0], rtol=1e-6)
 
 
 def test_many_at_once_are_ranked_as_one_by_one(recommender):

@@ -1,0 +1,26 @@
+"""KFP step: co-occurrence to neighbours."""
+
+from kfp import dsl
+
+from components.step import step
+
+
+@step
+def train_neighbours(
+    baskets: dsl.Input[dsl.Dataset],
+    vectors: dsl.Input[dsl.Model],
+    cooccurrence: dsl.Input[dsl.Model],
+    seed: int,
+    neighbours: dsl.Output[dsl.Model],
+    metrics: dsl.Output[dsl.Metrics],
+):
+    """Fit a small regression per product, and tune its share in carts."""
+    from pathlib import Path
+
+    from components.neighbours import model
+    from components.results import log_metrics
+
+    found = model.train_neighbours(
+        baskets.path, Path(vectors.path), Path(cooccurrence.path), Path(neighbours.path), seed
+    )
+    log_metrics(metrics, found)

@@ -1,0 +1,132 @@
+"""Neighbours against the textbook solution, and on baskets whose answer is obvious."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from components.baskets.corpus import Corpus
+from components.contracts import BASKETS, write
+from components.embeddings.cooccurrence import count_pairs, write_pairs
+from components.embeddings.item2vec import Vectors
+from components.embeddings.model import write_vectors
+from components.neighbours.model import train_neighbours
+from components.neighbours.ridge import NeighbourSettings, fit_neighbours
+from components.results import read_json
+
+
+def corpus_of(*baskets):
+    sizes = [len(basket) for basket in baskets]
+    items = np.array([item for basket in baskets for item in basket], np.int32)
+    offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+    return Corpus(items, offsets, np.ones(len(baskets), np.float32))
+
+
+def fit(corpus, n_items, **settings):
+    n_orders = np.bincount(corpus.items, minlength=n_items)
+    return fit_neighbours(count_pairs(corpus, n_items), n_orders, NeighbourSettings(**settings))
+
+
+def dense(neighbours, n_items):
+    """Weights (asked, candidate)."""
+    weights = np.zeros((n_items, n_items))
+    for row in range(n_items):
+        mine = slice(*neighbours.offsets[row : row + 2])
+        weights[row, neighbours.rows[mine]] = neighbours.scales[row] * neighbours.weights[mine]
+    return weights
+
+
+def test_with_all_products_as_candidates_it_is_ease():
+    """EASE's closed form (Steck 2019), which needs the catalogue squared."""
+    rng = np.random.default_rng(3)
+    n_items, ridge = 12, 4.0
+    baskets = [rng.permutation(n_items)[: rng.integers(2, 6)] for _ in range(200)]
+    together = np.zeros((n_items, n_items))
+    for basket in baskets:
+        together[np.ix_(basket, basket)] += 1
+    inverse = np.linalg.inv(together + ridge * np.eye(n_items))
+    expected = -inverse / np.diag(inverse)
+    np.fill_diagonal(expected, 0)
+    found = dense(fit(corpus_of(*baskets), n_items, ridge=ridge), n_items)
+    step = np.abs(expected).max(axis=1, keepdims=True) / 127
+    assert (np.abs(found - expected) <= 0.51 * step + 1e-6).all()
+
+
+def test_two_companions_that_say_the_same_count_once():
+    """Cup and saucer are always together: both with spoon says no more than one of them."""
+    cup, saucer, spoon, tea = range(4)
+    baskets = 50 * [(cup, saucer, spoon), (cup, saucer), (spoon, tea), (tea, spoon)]
+    weights = dense(fit(corpus_of(*baskets), 4, ridge=1e-3), 4)
+    chance = 50 / 100
+    assert weights[cup, spoon] + weights[saucer, spoon] == pytest.approx(chance, rel=0.02)
+
+
+def test_only_so_many_weights_are_kept_and_the_largest():
+    rng = np.random.default_rng(1)
+    corpus = corpus_of(*[rng.permutation(30)[:5] for _ in range(500)])
+    every = dense(fit(corpus, 30, kept=400), 30)
+    few = dense(fit(corpus, 30, kept=3), 30)
+    assert (np.count_nonzero(few, axis=0) <= 3).all()
+    for target in range(30):
+        kept, lost = few[:, target] != 0, few[:, target] == 0
+        assert np.abs(every[kept, target]).min() >= np.abs(every[lost, target]).max() - 1e-2
+
+
+@pytest.mark.parametrize(
+    ("baskets", "n_items"),
+    [
+        pytest.param([(0, 1)], 3, id="a product sold with nothing"),
+        pytest.param([], 2, id="no baskets"),
+        pytest.param(20 * [(0, 1, 2)], 3, id="identical products"),
+        pytest.param([(0, i) for i in range(1, 9)], 9, id="a product in every basket"),
+        pytest.param([(2 * i, 2 * i + 1) for i in range(9)], 18, id="baskets that never repeat"),
+    ],
+)
+def test_odd_baskets_give_finite_weights(baskets, n_items):
+    weights = dense(fit(corpus_of(*baskets), n_items), n_items)
+    assert np.isfinite(weights).all()
+    assert not np.diag(weights).any()
+
+
+@pytest.fixture
+def trained(tmp_path):
+    """Two hundred carts of three: what goes with the first two is said by both, not by one.
+
+    The vectors know nothing: they are all alike.
+    """
+    ids = ["a", "b", "x", "c", "d", "y"]
+    rows = []
+    for i in range(240):
+        split = "train" if i < 160 else "validation"
+        items = ["a", "b", "x"] if i % 2 else ["c", "d", "y"]
+        rows.append({"order_id": f"o{i}", "items": items, "weight": 1.0, "split": split})
+    write(pa.Table.from_pylist(rows, pa.schema(list(BASKETS))), BASKETS, tmp_path / "baskets")
+    alike, n_orders = np.ones((6, 2), np.float32), np.full(6, 80)
+    betas = {"beta_single": 0.5, "beta_cart": 0.0}
+    write_vectors(Vectors(alike, alike), pa.array(ids), n_orders, betas, tmp_path / "vectors")
+    corpus = corpus_of(*80 * [(0, 1, 2), (3, 4, 5)])
+    write_pairs(count_pairs(corpus, 6), tmp_path / "pairs")
+    return tmp_path
+
+
+def test_carts_listen_to_neighbours_where_these_know_more(trained):
+    found = train_neighbours(
+        trained / "baskets", trained / "vectors", trained / "pairs", trained / "neighbours", seed=1
+    )
+    assert found["validation"]["ndcg_b"] == 1.0
+    assert found["validation"]["ndcg_b_vectors"] < 0.9
+    weights = read_json(trained / "neighbours" / "cart_weights.json")
+    assert weights == {"vectors": 0.0, "cooccurrence": 0.0, "neighbours": 1.0}
+
+
+def test_without_carts_to_judge_by_the_vectors_stay_alone(trained):
+    rows = [
+        {"order_id": f"o{i}", "items": ["a", "b"], "weight": 1.0, "split": split}
+        for i, split in enumerate(["train"] * 8 + ["validation"] * 2)
+    ]
+    table = pa.Table.from_pylist(rows, pa.schema(list(BASKETS)))
+    write(table, BASKETS, trained / "small baskets")
+    train_neighbours(
+        trained / "small baskets", trained / "vectors", trained / "pairs", trained / "made", seed=1
+    )
+    weights = read_json(trained / "made" / "cart_weights.json")
+    assert weights == {"vectors": 1.0, "cooccurrence": 0.0, "neighbours": 0.0}
