@@ -19,8 +19,14 @@ BLOCK = 64
 CELLS = 2**24
 """Scores held at once while carts are ranked, one per asked product and candidate: 64 MB."""
 
+RARE = 0.003
+"""Probability of a companion at which co-occurrence begins to count in full; flat around it."""
+
 GROUPS = 512
 """Groups of columns whose best scores bound the k-th best; see `best_of`."""
+
+
+NO_ROWS, NO_SCORES = np.empty(0, np.int32), np.empty(0, np.float32)
 
 
 @dataclass(frozen=True)
@@ -38,10 +44,13 @@ class Recommendation:
 class Recommender:
     """Ranks the catalogue of one bundle. Immutable and safe to share between threads.
 
-    One product: in·out + beta log p, by the bundle's index where it has one. A cart: the products
-    are scored one by one, turned into probabilities (softmax over the catalogue), and a candidate
-    counts by the product that wants it most; averaging vectors loses a quarter to half of the hits.
-    Co-occurrence and neighbours of all products of the cart are added with the bundle's weights.
+    One product: in·out + beta log p + w log(1 + P / RARE), P being the size-weighted probability of
+    a companion and w the bundle's weight; by the bundle's index where it has one.
+
+    A cart: what co-occurrence and neighbours say for each of its products is summed, with the
+    bundle's weights. From the vectors comes the largest probability (softmax over the catalogue)
+    that any of its products gives a candidate: averaging vectors loses a quarter to half of the
+    hits.
     """
 
     def __init__(self, bundle: Bundle) -> None:
@@ -111,6 +120,9 @@ class Recommender:
         """Exact scores (n_queries, n_items) of single products, or of carts, not of both."""
         if len(queries[0]) == 1:
             singles: Floats = self._single[np.concatenate(queries)] @ self._items.T
+            for row, query in zip(singles, queries, strict=True):
+                companions, gain = self._counted(query[0])
+                row[companions] += gain
             return singles
         weights = self.bundle.manifest.cart_weights
         if not weights.cooccurrence and not weights.neighbours:
@@ -122,6 +134,15 @@ class Recommender:
         for row, query in zip(scores, queries, strict=True):
             self._add_counted(row, query, weights)
         return scores
+
+    def _counted(self, product: int) -> tuple[Ints, Floats]:
+        """Companions of a product on its page, and what co-occurrence adds to their scores."""
+        weight = np.float32(self.bundle.manifest.page_cooccurrence)
+        if not weight:
+            return NO_ROWS, NO_SCORES
+        pairs = slice(*self.bundle.pair_offsets[product : product + 2])
+        probability = self.bundle.pair_probability[pairs]
+        return self.bundle.pair_rows[pairs], weight * np.log1p(probability / np.float32(RARE))
 
     def _score_by_vectors(self, queries: Sequence[Ints]) -> Floats:
         """Logarithms of the largest probability that a product of each cart gives a candidate."""
@@ -161,14 +182,27 @@ class Recommender:
         return best_of(block, k)
 
     def _rank_by_index(self, queries: Sequence[Ints], k: int) -> tuple[Rows, Floats]:
-        query_rows = np.array([query[0] for query in queries])
-        vectors = self._single[query_rows]
-        found = search(self._index, vectors, min(k + 1, self._n_items))
-        scores = np.einsum("qd,qkd->qk", vectors, self._items[found])
-        scores[found == query_rows[:, None]] = -np.inf
-        order, scores = best_of(scores, k)
-        rows = np.take_along_axis(found, np.maximum(order, 0), axis=1)
-        return np.where(order >= 0, rows, -1), scores
+        """As `_rank_exactly`, as far as the index finds the best k by vectors.
+
+        Co-occurrence only ever adds, so that the best are among those and the counted companions.
+        """
+        rows = np.full((len(queries), k), -1, np.int64)
+        best = np.full((len(queries), k), -np.inf, np.float32)
+        products = np.array([query[0] for query in queries])
+        vectors = self._single[products]
+        nearest = search(self._index, vectors, min(k + 1, self._n_items))
+        for i, product in enumerate(products):
+            companions, gain = self._counted(product)
+            others = nearest[i][~np.isin(nearest[i], companions)]
+            # In order of rows, for ties go to the lower one.
+            candidates = np.concatenate([companions, others]).astype(np.int64)
+            order = np.argsort(candidates)
+            scores = self._items[candidates] @ vectors[i]
+            scores[: len(companions)] += gain
+            scores[candidates == product] = -np.inf
+            columns, best[i : i + 1] = best_of(scores[order][None], k)
+            rows[i] = np.where(columns[0] >= 0, candidates[order][columns[0]], -1)
+        return rows, best
 
     def _fall_back(self, rows: list[int], k: int, unknown: list[str]) -> Recommendation:
         categories = {self._category_of[row] for row in rows} - {-1}

@@ -41,7 +41,7 @@ def training(
     5. checks     Great Expectations on the baskets
     6. sweep      hyper-parameters are tried on a sample, in parallel shards; the best is picked
     7. train      item2vec on all training baskets, and the co-occurrence table
-    8. neighbours a small regression per product, for carts; its share in them is tuned
+    8. neighbours a small regression per product, for carts; what is mixed is tuned
     9. bundle     vectors, neighbours, index and product cards, in one hashed directory
     10. judge     against baselines and the champion, and by a real service process
     11. report    one page for people, whatever the verdict

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from components.bundle.bundle import Bundle, CartWeights, Manifest, load_neighbours, write_bundle
+from components.bundle.bundle import Blend, Bundle, Manifest, load_neighbours, write_bundle
 from components.bundle.index import build_index, items_matrix, measure_index, queries_matrix
 from components.contracts import PRODUCTS, read
 from components.progress import say
@@ -30,7 +30,7 @@ def build_bundle(
 
     `vectors` holds in_vectors.npy, out_vectors.npy, n_orders.npy, product_ids.parquet and, where
     they were tuned on all data, betas.json; `cooccurrence` the four pair arrays, `neighbours`
-    theirs and cart_weights.json. Products without vectors keep their cards, for fallbacks.
+    theirs and blend.json. Products without vectors keep their cards, for fallbacks.
     """
     counts = json.loads(basket_counts.read_text())
     trained = {name: np.load(vectors / f"{name}.npy") for name in ("in_vectors", "out_vectors")}
@@ -38,6 +38,7 @@ def build_bundle(
     # The sweep's betas suit its sample; they do not transfer to vectors trained on everything.
     tuned = vectors / "betas.json"
     betas = read_json(tuned) if tuned.is_file() else best
+    blend = Blend(**read_json(neighbours / "blend.json"))
     pairs = {
         name: np.load(cooccurrence / f"{name}.npy")
         for name in ("pair_offsets", "pair_rows", "pair_support", "pair_probability")
@@ -49,9 +50,10 @@ def build_bundle(
         n_products=cards.num_rows,
         n_orders=counts["baskets_train"],
         dims=trained["in_vectors"].shape[1],
-        beta_single=betas["beta_single"],
+        beta_single=blend.beta_single,
         beta_cart=betas["beta_cart"],
-        cart_weights=CartWeights(**read_json(neighbours / "cart_weights.json")),
+        page_cooccurrence=blend.page_cooccurrence,
+        cart_weights=blend.cart_weights,
         data_window=_window(counts),
         git_revision=git_revision(),
         code_version=os.environ.get("FBT_CODE_VERSION", ""),

@@ -68,6 +68,16 @@ class CartWeights(BaseModel):
     """Of the regressions, summed over the cart."""
 
 
+class Blend(BaseModel):
+    """What validation baskets chose to mix; the manifest's fields of the same names."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    beta_single: float
+    page_cooccurrence: float
+    cart_weights: CartWeights
+
+
 class Manifest(BaseModel):
     """bundle.json: everything about a model that is not an array."""
 
@@ -87,6 +97,8 @@ class Manifest(BaseModel):
     """Weight of log popularity when one product is asked for."""
     beta_cart: float = 0.25
     """The same for carts."""
+    page_cooccurrence: float = Field(default=0.0, ge=0)
+    """Weight of co-occurrence when one product is asked for; see `Recommender`."""
     cart_weights: CartWeights = CartWeights()
     index: IndexFacts | None = None
     """None where the catalogue is too small for an index to pay."""

@@ -14,7 +14,7 @@ def train_neighbours(
     neighbours: dsl.Output[dsl.Model],
     metrics: dsl.Output[dsl.Metrics],
 ):
-    """Fit a small regression per product, and tune its share in carts."""
+    """Fit a small regression per product, and tune what pages and carts mix."""
     from pathlib import Path
 
     from components.neighbours import model

@@ -1,4 +1,4 @@
-"""Neighbours fitted on all training baskets, and what carts should listen to."""
+"""Neighbours fitted on all training baskets, and what pages and carts should mix."""
 
 import time
 from dataclasses import replace
@@ -10,77 +10,118 @@ import pyarrow.parquet as pq
 
 from bento.recommender import Recommender
 from components.baskets.corpus import encode, read_baskets
-from components.bundle.bundle import Bundle, CartWeights, save_neighbours
+from components.bundle.bundle import Blend, Bundle, CartWeights, save_neighbours
 from components.contracts import written_aside
-from components.embeddings.cooccurrence import read_pairs
+from components.embeddings.cooccurrence import count_pairs, read_pairs
 from components.embeddings.item2vec import Vectors
-from components.embeddings.validation import K, as_bundle, draw_validation
+from components.embeddings.validation import K, Validation, as_bundle
 from components.evaluation.metrics import score
-from components.evaluation.tasks import Queries
+from components.evaluation.tasks import Queries, draw_queries
 from components.neighbours.ridge import NeighbourSettings, fit_neighbours
 from components.progress import say
 from components.results import read_json, write_json
 
-N_QUERIES = 12_000
-"""Validation baskets; a sixth of them asks for carts."""
+N_PAGES, N_CARTS = 6_000, 2_000
+"""Validation baskets that ask; carts take longer."""
 
-COOCCURRENCE = (0.0, 0.25, 0.5, 1.0)
-VECTORS = (0.25, 0.5, 1.0)
-"""Weights tried beside 1 for the neighbours: first of co-occurrence alone, then of vectors too."""
+PAGE_COOCCURRENCE = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0)
+BETAS = (0.25, 0.5, 0.75, 1.0)
+"""Tried for product pages: first the weight of co-occurrence, then popularity beside it."""
+
+CART_COOCCURRENCE = (0.0, 0.25, 0.5, 1.0)
+CART_VECTORS = (0.25, 0.5, 1.0)
+"""Tried for carts beside 1 for the neighbours: first co-occurrence alone, then vectors too."""
+
+STRONGEST = 1_000
+MOST_PAIRS = 50_000_000
+"""Pairs per product that regressions see, and of all products together (12 bytes each). With 200
+they go wrong where baskets are large: what two companions share was mostly cut off."""
 
 
 def train_neighbours(
     baskets_path: str | Path, vectors: Path, cooccurrence: Path, target: Path, seed: int,
     settings: NeighbourSettings | None = None,
 ) -> dict[str, Any]:  # fmt: skip
-    """Write the directory `target` of neighbours and cart weights; what they took and gained."""
-    pairs, n_orders = read_pairs(cooccurrence), np.load(vectors / "n_orders.npy")
-    start = time.process_time()
-    neighbours = fit_neighbours(pairs, n_orders, settings or NeighbourSettings())
-    cpu_s = time.process_time() - start
+    """Write the directory `target` of neighbours and blend.json; what they took and gained."""
+    n_orders = np.load(vectors / "n_orders.npy")
     product_ids = pq.read_table(vectors / "product_ids.parquet")["product_id"].combine_chunks()
     baskets = read_baskets(baskets_path)
+    corpus = encode(baskets, product_ids, "train")
+    start = time.process_time()
+    say(f"neighbours: counting pairs of {len(n_orders)} products")
+    seen = count_pairs(corpus, len(n_orders), _pairs_seen(len(n_orders)))
+    neighbours = fit_neighbours(seen, n_orders, settings or NeighbourSettings())
+    cpu_s = time.process_time() - start
     judged = encode(baskets, product_ids, "validation")
-    n_baskets = len(encode(baskets, product_ids, "train"))
-    validation = draw_validation(product_ids, n_orders, n_baskets, judged, N_QUERIES, seed)
+    queries = {
+        "a": draw_queries(judged, "a", N_PAGES, seed), "b": draw_queries(judged, "b", N_CARTS, seed)
+    }  # fmt: skip
+    validation = Validation(product_ids, n_orders, len(corpus), queries)
     trained = Vectors(np.load(vectors / "in_vectors.npy"), np.load(vectors / "out_vectors.npy"))
-    bundle = as_bundle(trained, validation, read_json(vectors / "betas.json")["beta_cart"])
-    evidence = {f"pair_{name}": array for name, array in vars(pairs).items()}
+    betas = read_json(vectors / "betas.json")
+    bundle = as_bundle(trained, validation, betas["beta_cart"])
+    evidence = {f"pair_{name}": array for name, array in vars(read_pairs(cooccurrence)).items()}
     bundle = replace(bundle, neighbours=neighbours, **evidence)
-    weights, ndcg, before = tune_cart(bundle, validation.queries["b"])
-    say(f"carts listen to {weights}: NDCG@10 {ndcg:.4f}, vectors alone {before:.4f} (validation)")
+    blend, gained = tune_blend(bundle, betas["beta_single"], queries)
     with written_aside(target) as aside:
         aside.mkdir(parents=True)
         save_neighbours(neighbours, aside)
-        write_json(weights.model_dump(), aside / "cart_weights.json")
-    return {
-        "weights": len(neighbours.rows), "cpu_s": round(cpu_s, 1),
-        "cart": weights.model_dump(), "validation": {"ndcg_b": ndcg, "ndcg_b_vectors": before},
-    }  # fmt: skip
+        write_json(blend.model_dump(), aside / "blend.json")
+    facts = {"weights": len(neighbours.rows), "cpu_s": round(cpu_s, 1)}
+    return {**facts, **blend.model_dump(), "validation": gained}
 
 
-def tune_cart(bundle: Bundle, queries: Queries) -> tuple[CartWeights, float, float]:
-    """The best weights for carts, their NDCG@10 and that of the vectors alone, which may win.
+def tune_blend(
+    bundle: Bundle, beta: float, queries: dict[str, Queries]
+) -> tuple[Blend, dict[str, float]]:
+    """What to mix for pages and carts; NDCG@10 of both with it, and with the vectors alone.
 
-    Without carts to judge by, the vectors stay alone.
+    `beta` is the weight of popularity that suits the vectors alone. A part that does not help gets
+    no weight; without queries to judge by, the vectors stay alone.
     """
-    alone = CartWeights()
-    if not len(queries):
-        return alone, 0.0, 0.0
-    found = {alone: _measure(bundle, alone, queries)}
-    for weight in COOCCURRENCE:
-        tried = CartWeights(vectors=0, cooccurrence=weight, neighbours=1)
-        found[tried] = _measure(bundle, tried, queries)
-    best = max(found, key=found.__getitem__)
-    if best != alone:
-        for weight in VECTORS:
-            tried = best.model_copy(update={"vectors": weight})
-            found[tried] = _measure(bundle, tried, queries)
-    best = max(found, key=found.__getitem__)
-    return best, found[best], found[alone]
+    pages = _Tried(bundle, queries["a"])
+    alone = {"beta_single": beta, "page_cooccurrence": 0.0}
+    page = pages.best([{**alone, "page_cooccurrence": one} for one in PAGE_COOCCURRENCE])
+    if page["page_cooccurrence"]:
+        page = pages.best([page, *({**page, "beta_single": one} for one in BETAS)])
+    carts = _Tried(bundle, queries["b"])
+    vectors = {"cart_weights": CartWeights()}
+    counted = [CartWeights(vectors=0, cooccurrence=one, neighbours=1) for one in CART_COOCCURRENCE]
+    cart = carts.best([vectors, *({"cart_weights": one} for one in counted)])
+    if cart != vectors:
+        more = [cart["cart_weights"].model_copy(update={"vectors": one}) for one in CART_VECTORS]
+        cart = carts.best([cart, *({"cart_weights": one} for one in more)])
+    gained = {
+        "ndcg_a": pages(page), "ndcg_a_vectors": pages(alone),
+        "ndcg_b": carts(cart), "ndcg_b_vectors": carts(vectors),
+    }  # fmt: skip
+    say(f"blend on validation baskets: {page} {cart['cart_weights']!r}: {gained}")
+    return Blend(**page, **cart), gained
 
 
-def _measure(bundle: Bundle, weights: CartWeights, queries: Queries) -> float:
-    manifest = bundle.manifest.model_copy(update={"cart_weights": weights})
-    rows, _ = Recommender(replace(bundle, manifest=manifest)).rank(queries.asked, K)
-    return float(score(rows, queries.relevant, manifest.n_items)["ndcg"].mean())
+class _Tried:
+    """NDCG@10 of manifest fields on one task's queries, each measured once."""
+
+    def __init__(self, bundle: Bundle, queries: Queries) -> None:
+        self._bundle, self._queries = bundle, queries
+        self._found: dict[str, float] = {}
+
+    def __call__(self, fields: dict[str, Any]) -> float:
+        if not len(self._queries):
+            return 0.0
+        key = repr(fields)
+        if key not in self._found:
+            manifest = self._bundle.manifest.model_copy(update=fields)
+            recommender = Recommender(replace(self._bundle, manifest=manifest))
+            rows, _ = recommender.rank(self._queries.asked, K)
+            ndcg = score(rows, self._queries.relevant, manifest.n_items)["ndcg"].mean()
+            self._found[key] = float(ndcg)
+        return self._found[key]
+
+    def best(self, fields: list[dict[str, Any]]) -> dict[str, Any]:
+        """The first of the best."""
+        return max(fields, key=self)
+
+
+def _pairs_seen(n_items: int) -> int:
+    return min(STRONGEST, max(MOST_PAIRS // n_items, NeighbourSettings().candidates))

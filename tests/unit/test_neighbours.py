@@ -108,25 +108,27 @@ def trained(tmp_path):
     return tmp_path
 
 
-def test_carts_listen_to_neighbours_where_these_know_more(trained):
-    found = train_neighbours(
-        trained / "baskets", trained / "vectors", trained / "pairs", trained / "neighbours", seed=1
-    )
-    assert found["validation"]["ndcg_b"] == 1.0
-    assert found["validation"]["ndcg_b_vectors"] < 0.9
-    weights = read_json(trained / "neighbours" / "cart_weights.json")
-    assert weights == {"vectors": 0.0, "cooccurrence": 0.0, "neighbours": 1.0}
+def blend_of(folder, baskets="baskets"):
+    paths = (folder / "vectors", folder / "pairs", folder / "made")
+    found = train_neighbours(folder / baskets, *paths, seed=1)
+    return found["validation"], read_json(folder / "made" / "blend.json")
 
 
-def test_without_carts_to_judge_by_the_vectors_stay_alone(trained):
-    rows = [
-        {"order_id": f"o{i}", "items": ["a", "b"], "weight": 1.0, "split": split}
-        for i, split in enumerate(["train"] * 8 + ["validation"] * 2)
-    ]
+def test_counts_are_mixed_in_where_they_know_more_than_the_vectors(trained):
+    gained, blend = blend_of(trained)
+    assert gained["ndcg_a"] == gained["ndcg_b"] == 1.0
+    assert max(gained["ndcg_a_vectors"], gained["ndcg_b_vectors"]) < 0.9
+    assert blend["page_cooccurrence"] > 0
+    assert blend["cart_weights"] == {"vectors": 0.0, "cooccurrence": 0.0, "neighbours": 1.0}
+
+
+def test_without_baskets_to_judge_by_the_vectors_stay_alone(trained):
+    rows = [{"order_id": f"o{i}", "items": ["a"], "weight": 1.0, "split": "train"} for i in "123"]
     table = pa.Table.from_pylist(rows, pa.schema(list(BASKETS)))
-    write(table, BASKETS, trained / "small baskets")
-    train_neighbours(
-        trained / "small baskets", trained / "vectors", trained / "pairs", trained / "made", seed=1
-    )
-    weights = read_json(trained / "made" / "cart_weights.json")
-    assert weights == {"vectors": 1.0, "cooccurrence": 0.0, "neighbours": 0.0}
+    write(table, BASKETS, trained / "no carts")
+    _, blend = blend_of(trained, "no carts")
+    assert blend == {
+        "beta_single": 0.5,
+        "page_cooccurrence": 0.0,
+        "cart_weights": {"vectors": 1.0, "cooccurrence": 0.0, "neighbours": 0.0},
+    }

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from bento.recommender import Recommender, best_of
+from bento.recommender import RARE, Recommender, best_of
 from components.bundle.bundle import CartWeights, Neighbours, read_bundle
 from tests.factories import PAIRS, make_bundle, make_large_bundle, products_table, write
 
@@ -212,6 +212,49 @@ def test_a_cart_counts_what_was_bought_with_all_of_it(tmp_path):
     found = recommender.recommend(["tea", "coffee"], 3)
     assert found.rows.tolist() == [7, 5, 1], "pesto, butter, then by popularity"
     np.testing.assert_allclose(found.scores, [0.2, 0.15, 0], rtol=1e-6)
+
+
+@pytest.mark.parametrize("with_index", [False, True])
+def test_a_page_counts_what_was_bought_with_the_product(tmp_path, with_index):
+    bundle = read_bundle(make_bundle(tmp_path / "bundle", with_index=with_index))
+    pairs = {
+        "pair_offsets": np.array([0, 2, 2, 2, 2, 2, 2, 2, 2]),
+        "pair_rows": np.array([7, 4], np.int32),
+        "pair_support": np.array([3, 2], np.int32),
+        "pair_probability": np.array([0.3, 0.2], np.float32),
+    }
+
+    def answer(weight):
+        manifest = bundle.manifest.model_copy(update={"page_cooccurrence": weight})
+        return Recommender(replace(bundle, manifest=manifest, **pairs)).recommend(["tea"], 4)
+
+    plain, counted, loud = answer(0), answer(1), answer(9)
+    assert plain.rows.tolist() == [1, 2, 3, 4]
+    assert counted.rows.tolist() == [1, 4, 7, 2], "milk by the vectors, bread and pesto by counts"
+    assert loud.rows.tolist()[:2] == [7, 4]
+    assert counted.scores[0] == plain.scores[0]
+    np.testing.assert_allclose(counted.scores[1] - plain.scores[3], np.log1p(0.2 / RARE), rtol=1e-5)
+
+
+def test_by_index_and_exactly_pages_are_the_same(tmp_path):
+    bundle = read_bundle(make_large_bundle(tmp_path / "bundle", n_items=500, dims=8))
+    rng = np.random.default_rng(5)
+    pairs = {
+        "pair_offsets": np.arange(0, 501 * 20, 20),
+        "pair_rows": np.concatenate([rng.permutation(500)[:20] for _ in range(500)]),
+        "pair_support": np.ones(10_000, np.int32),
+        "pair_probability": rng.random(10_000).astype(np.float32) / 20,
+    }
+    manifest = bundle.manifest.model_copy(update={"page_cooccurrence": 1.0})
+    bundle = replace(bundle, manifest=manifest, **pairs)
+    by_index, exactly = Recommender(bundle), Recommender(replace(bundle, index_path=None))
+    assert by_index._index is not None
+    assert exactly._index is None
+    queries = [np.array([row], np.int32) for row in range(500)]
+    found, scores = by_index.rank(queries, 10)
+    wanted, wanted_scores = exactly.rank(queries, 10)
+    assert np.mean(found == wanted) > 0.98
+    np.testing.assert_allclose(scores[found == wanted], wanted_scores[found == wanted], rtol=1e-4)
 
 
 def test_many_at_once_are_ranked_as_one_by_one(recommender):
