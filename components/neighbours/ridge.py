@@ -36,7 +36,7 @@ class NeighbourSettings(BaseModel):
     """Companions that explain a product; time grows with the cube, memory not at all."""
     kept: int = Field(default=50, ge=1, le=400)
     """Weights kept per product, the largest by size."""
-    ridge: float = Field(default=100.0, gt=0)
+    ridge: float = Field(default=50.0, gt=0)
     """Added to every companion's number of orders: what was seen rarely is believed less."""
 
 
