@@ -6,7 +6,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from components.bundle.bundle import Bundle, CartWeights
+from bento.evidence import AT, Evidence
+from bento.forest import predict
+from components.bundle.bundle import Bundle, CartWeights, Forest
 from components.bundle.index import items_matrix, load_index, queries_matrix, search
 
 Ints = npt.NDArray[np.int32]
@@ -16,8 +18,8 @@ Rows = npt.NDArray[np.int64]
 BLOCK = 64
 """Queries scored at once: large enough for BLAS, small enough for the cache and for memory."""
 
-CELLS = 2**24
-"""Scores held at once while carts are ranked, one per asked product and candidate: 64 MB."""
+DEPTH = 60
+"""Candidates of a cart, and of a page, that a forest re-ranks."""
 
 RARE = 0.003
 """Probability of a companion at which co-occurrence begins to count in full; flat around it."""
@@ -44,32 +46,36 @@ class Recommendation:
 class Recommender:
     """Ranks the catalogue of one bundle. Immutable and safe to share between threads.
 
-    One product: in·out + beta log p + w log(1 + P / RARE), P being the size-weighted probability of
-    a companion and w the bundle's weight; by the bundle's index where it has one.
+    A page: the bundle's own answer, re-ranked when it was made. A bundle without pages ranks by
+    in·out + beta log p + g trend + w log(1 + P / RARE), P being the size-weighted probability of a
+    companion; by the bundle's index where it has one.
 
-    A cart: what co-occurrence and neighbours say for each of its products is summed, with the
-    bundle's weights. From the vectors comes the largest probability (softmax over the catalogue)
-    that any of its products gives a candidate: averaging vectors loses a quarter to half of the
-    hits.
+    A cart: candidates are what its products name as companions, by co-occurrence and neighbours;
+    where they name too few, what is near by vectors, then bestsellers. The bundle's forest ranks
+    them; without one, a weighted sum does: what co-occurrence, cosines and neighbours say for each
+    product is added up, and from the vectors comes the largest probability (softmax over the
+    catalogue) that any of its products gives a candidate. Averaging vectors instead loses a quarter
+    to half of the hits.
     """
 
     def __init__(self, bundle: Bundle) -> None:
         self.bundle = bundle
         manifest = bundle.manifest
         self._n_items = manifest.n_items
-        log_popularity = np.log(bundle.n_orders / manifest.n_orders).astype(np.float32)
-        self._items = items_matrix(bundle.out_vectors, log_popularity)
-        self._single = queries_matrix(bundle.in_vectors, manifest.beta_single)
-        self._cart = queries_matrix(bundle.in_vectors, manifest.beta_cart)
-        # Of every product's softmax; filled in as carts need them. A race writes the same twice.
-        self._log_norms = np.full(self._n_items, np.nan, np.float32)
+        self.evidence = Evidence(bundle)
+        dials, weights = [self.evidence.log_popularity], [manifest.beta_single]
+        if bundle.facts is not None:
+            dials.append(bundle.facts.items[:, 0])
+            weights.append(manifest.page_trend)
+        self._items = items_matrix(bundle.out_vectors, *dials)
+        self._queries = queries_matrix(bundle.in_vectors, *weights)
         self._row_of = {id_: row for row, id_ in enumerate(bundle.product_ids)}
         self._category = bundle.products["category"].combine_chunks().dictionary_encode()
         self._category_of = self._category.indices.fill_null(-1).to_numpy()
         self._index = None
         if bundle.index_path and manifest.index:
             self._index = load_index(
-                bundle.index_path, self._n_items, manifest.dims + 1, manifest.index.ef
+                bundle.index_path, self._n_items, self._items.shape[1], manifest.index.ef
             )
 
     def row(self, product_id: str) -> int | None:
@@ -101,39 +107,71 @@ class Recommender:
         """
         rows = np.full((len(queries), k), -1, np.int64)
         scores = np.full((len(queries), k), -np.inf, np.float32)
-        singles = [i for i, query in enumerate(queries) if len(query) == 1]
+        pages = [i for i, query in enumerate(queries) if len(query) == 1]
         carts = [i for i, query in enumerate(queries) if len(query) != 1]
-        rank_singles = self._rank_by_index if self._index else self._rank_exactly
-        blocks = [(rank_singles, singles[i : i + BLOCK]) for i in range(0, len(singles), BLOCK)]
-        for cart_block in _grouped(carts, queries, max(1, CELLS // self._n_items)):
-            blocks.append((self._rank_exactly, cart_block))
+        rank_pages = self._look_up if self._has_pages(k) else self.rank_pages
+        blocks = [(rank_pages, pages[i : i + BLOCK]) for i in range(0, len(pages), BLOCK)]
+        blocks += [(self.rank_carts, carts[i : i + BLOCK]) for i in range(0, len(carts), BLOCK)]
         for ranked, block in blocks:
             rows[block], scores[block] = ranked([queries[i] for i in block], k)
         return rows, scores
 
-    def scores(self, query: Ints) -> Floats:
-        """Exact scores (n_items,) of the whole catalogue for one product or one cart."""
-        best: Floats = self._score([query])[0]
-        return best
+    def rank_pages(self, queries: Sequence[Ints], k: int) -> tuple[Rows, Floats]:
+        """As `rank`, for single products, by the weights of the blend."""
+        return (self._rank_by_index if self._index else self._rank_exactly)(queries, k)
 
-    def _score(self, queries: Sequence[Ints]) -> Floats:
-        """Exact scores (n_queries, n_items) of single products, or of carts, not of both."""
-        if len(queries[0]) == 1:
-            singles: Floats = self._single[np.concatenate(queries)] @ self._items.T
-            for row, query in zip(singles, queries, strict=True):
-                companions, gain = self._counted(query[0])
-                row[companions] += gain
-            return singles
-        weights = self.bundle.manifest.cart_weights
-        if not weights.cooccurrence and not weights.neighbours:
-            return self._score_by_vectors(queries)
-        if weights.vectors:
-            scores = np.float32(weights.vectors) * np.exp(self._score_by_vectors(queries))
-        else:
-            scores = np.zeros((len(queries), self._n_items), np.float32)
-        for row, query in zip(scores, queries, strict=True):
-            self._add_counted(row, query, weights)
-        return scores
+    def rank_carts(self, queries: Sequence[Ints], k: int) -> tuple[Rows, Floats]:
+        """As `rank`, for carts, by the forest or by the weights of the blend."""
+        carts = [np.unique(query) for query in queries]
+        rows, features = self.cart_candidates(carts, max(DEPTH, k))
+        scores = blend_carts(features, self.bundle.manifest.cart_weights)
+        scores[rows < 0] = -np.inf
+        if self.bundle.forest is not None:
+            rows, features, scores = _sorted(scores, rows, features)
+            scores = _reranked(scores, features, self.bundle.forest)
+        rows, scores = _sorted(scores, rows, scores)[:2]
+        return rows[:, :k], scores[:, :k]
+
+    def cart_candidates(self, carts: Sequence[Ints], depth: int) -> tuple[Rows, Floats]:
+        """`depth` candidates (n_carts, depth), -1 where there are no more, and their features."""
+        said = self.evidence.said(carts)
+        rows = self.evidence.candidates(carts, said, depth)
+        for cart, mine in zip(carts, rows, strict=True):
+            if mine[-1] < 0:
+                self._fill(mine, cart)
+        return rows, self.evidence.features(carts, said, rows)
+
+    def _fill(self, rows: Rows, cart: Ints) -> None:
+        """Put products that are near by vectors, then bestsellers, where `rows` has -1."""
+        n_found = int((rows >= 0).sum())
+        near = self._nearest(cart, len(rows)).T.ravel() if len(cart) else np.empty(0, np.int64)
+        best = np.arange(min(len(rows) + len(cart), self._n_items))
+        every = np.concatenate([rows[:n_found], near, best])
+        every = every[np.sort(np.unique(every, return_index=True)[1])]
+        every = every[~np.isin(every, cart)][: len(rows)]
+        rows[: len(every)] = every
+
+    def _nearest(self, products: Ints, k: int) -> Rows:
+        """The `k` best by vectors and dials alone for every product, (n_products, k)."""
+        vectors, k = self._queries[products], min(k, self._n_items)
+        if self._index:
+            return search(self._index, vectors, k)
+        return best_of(vectors @ self._items.T, k)[0]
+
+    def _has_pages(self, k: int) -> bool:
+        """Whether the pages are deep enough for `k`, or as deep as the catalogue."""
+        pages = self.bundle.pages
+        return pages is not None and pages.rows.shape[1] >= min(k, self._n_items - 1)
+
+    def _look_up(self, queries: Sequence[Ints], k: int) -> tuple[Rows, Floats]:
+        pages = self.bundle.pages
+        assert pages is not None
+        products, width = np.concatenate(queries), min(k, pages.rows.shape[1])
+        rows = np.full((len(queries), k), -1, np.int64)
+        scores = np.full((len(queries), k), -np.inf, np.float32)
+        rows[:, :width] = pages.rows[products, :width]
+        scores[:, :width] = pages.scores[products, :width]
+        return rows, scores
 
     def _counted(self, product: int) -> tuple[Ints, Floats]:
         """Companions of a product on its page, and what co-occurrence adds to their scores."""
@@ -144,40 +182,11 @@ class Recommender:
         probability = self.bundle.pair_probability[pairs]
         return self.bundle.pair_rows[pairs], weight * np.log1p(probability / np.float32(RARE))
 
-    def _score_by_vectors(self, queries: Sequence[Ints]) -> Floats:
-        """Logarithms of the largest probability that a product of each cart gives a candidate."""
-        asked = np.concatenate(queries)
-        products, places = np.unique(asked, return_inverse=True)
-        logits = self._cart[products] @ self._items.T
-        logits -= self._log_norms_of(products, logits)[:, None]
-        ends = np.cumsum([len(query) for query in queries])
-        return np.stack([logits[cart].max(axis=0) for cart in np.split(places, ends[:-1])])
-
-    def _add_counted(self, scores: Floats, query: Ints, weights: CartWeights) -> None:
-        """Add to `scores` (n_items,) what co-occurrence and neighbours say for a cart."""
-        bundle = self.bundle
-        for product in query:
-            # A product names another once, so that no row is met twice in an addition.
-            pairs = slice(*bundle.pair_offsets[product : product + 2])
-            probability = bundle.pair_probability[pairs]
-            scores[bundle.pair_rows[pairs]] += weights.cooccurrence * probability
-            if (neighbours := bundle.neighbours) is not None:
-                mine = slice(*neighbours.offsets[product : product + 2])
-                scale = weights.neighbours * neighbours.scales[product]
-                scores[neighbours.rows[mine]] += scale * neighbours.weights[mine]
-
-    def _log_norms_of(self, products: Ints, logits: Floats) -> Floats:
-        """Logarithm of the softmax denominators of `products`, whose logits are (n, n_items)."""
-        new = np.flatnonzero(np.isnan(self._log_norms[products]))
-        if len(new):
-            top = logits[new].max(axis=1)
-            sums = np.exp(logits[new] - top[:, None]).sum(axis=1)
-            self._log_norms[products[new]] = top + np.log(sums)
-        return self._log_norms[products]
-
     def _rank_exactly(self, queries: Sequence[Ints], k: int) -> tuple[Rows, Floats]:
-        block = self._score(queries)
+        block: Floats = self._queries[np.concatenate(queries)] @ self._items.T
         for scores, query in zip(block, queries, strict=True):
+            companions, gain = self._counted(query[0])
+            scores[companions] += gain
             scores[query] = -np.inf
         return best_of(block, k)
 
@@ -189,15 +198,14 @@ class Recommender:
         rows = np.full((len(queries), k), -1, np.int64)
         best = np.full((len(queries), k), -np.inf, np.float32)
         products = np.array([query[0] for query in queries])
-        vectors = self._single[products]
-        nearest = search(self._index, vectors, min(k + 1, self._n_items))
+        nearest = self._nearest(products, k + 1)
         for i, product in enumerate(products):
             companions, gain = self._counted(product)
             others = nearest[i][~np.isin(nearest[i], companions)]
             # In order of rows, for ties go to the lower one.
             candidates = np.concatenate([companions, others]).astype(np.int64)
             order = np.argsort(candidates)
-            scores = self._items[candidates] @ vectors[i]
+            scores = self._items[candidates] @ self._queries[product]
             scores[: len(companions)] += gain
             scores[candidates == product] = -np.inf
             columns, best[i : i + 1] = best_of(scores[order][None], k)
@@ -249,11 +257,41 @@ def _lower_bounds(scores: Floats, depth: int) -> Floats:
     return bounds
 
 
-def _grouped(chosen: list[int], queries: Sequence[Ints], n_products: int) -> list[list[int]]:
-    """Consecutive `chosen` queries in groups of about `n_products` asked products each."""
-    groups: dict[int, list[int]] = {}
-    n_before = 0
-    for i in chosen:
-        groups.setdefault(n_before // n_products, []).append(i)
-        n_before += len(queries[i])
-    return list(groups.values())
+def blend_carts(features: Floats, weights: CartWeights) -> Floats:
+    """Scores (n_carts, depth) of carts' candidates by the weighted sum of what is said for them."""
+    total = weights.neighbours * features[..., AT["neighbours_sum"]]
+    total += weights.cooccurrence * features[..., AT["probability_sum"]]
+    total += weights.cosine * features[..., AT["cosine_sum"]]
+    total += weights.vectors * np.exp(features[..., AT["vector_max"]])
+    scores: Floats = total * np.exp(weights.trend * features[..., AT["trend_short"]])
+    return scores.astype(np.float32)
+
+
+def _reranked(scores: Floats, features: Floats, forest: Forest) -> Floats:
+    """Scores of the forest for the first DEPTH of sorted candidates; the others stay behind them."""
+    top = scores[:, :DEPTH]
+    grown = predict(forest, features[:, :DEPTH].reshape(-1, features.shape[2])).reshape(top.shape)
+    return stacked(grown, scores)
+
+
+def stacked(best: Floats, scores: Floats) -> Floats:
+    """`best` (n, depth) for the first places, and for those behind, `scores` moved below them.
+
+    `scores` (n, k) fall along a row; where they are -inf there is no candidate.
+    """
+    depth = best.shape[1]
+    best = np.where(np.isfinite(scores[:, :depth]), best, -np.inf).astype(np.float32)
+    lowest = np.where(np.isfinite(best), best, np.inf).min(axis=1, initial=np.inf)
+    step = scores[:, depth:] - scores[:, depth - 1 : depth]
+    return np.concatenate([best, lowest[:, None] + step], axis=1).astype(np.float32)
+
+
+def _sorted(scores: Floats, rows: Rows, values: Floats) -> tuple[Rows, Floats, Floats]:
+    """Rows, values and scores by falling scores; ties go to the lower row."""
+    order = np.lexsort((rows, -scores), axis=1)
+    deep = order if values.ndim == 2 else order[..., None]
+    return (
+        np.take_along_axis(rows, order, 1),
+        np.take_along_axis(values, deep, 1),
+        np.take_along_axis(scores, order, 1),
+    )

@@ -17,8 +17,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from components.contracts import PRODUCTS, written_aside
 
-FORMAT_VERSION = 2
-"""2 added neighbours; bundles of format 1 have none."""
+FORMAT_VERSION = 3
+"""2 added neighbours; 3 added facts, pages and a forest for carts. Older bundles have none."""
 
 Ints = npt.NDArray[np.int32]
 Floats = npt.NDArray[np.float32]
@@ -36,6 +36,14 @@ ARRAYS = {
 
 NEIGHBOURS = ("offsets", "rows", "weights", "scales")
 """The arrays of Neighbours; each lies in neighbour_NAME.npy where the bundle has any."""
+
+FACTS = ("recent", "items", "category_of", "category_lift", "log_norms")
+PAGES = ("rows", "scores")
+FOREST = ("feature", "threshold", "left", "right", "value")
+"""The arrays of Facts, Pages and Forest; they lie in fact_, page_ and forest_NAME.npy."""
+
+ITEM_FACTS = ("trend_short", "trend_long", "basket_size", "days_unsold")
+"""Columns of `Facts.items`."""
 
 
 class BundleError(ValueError):
@@ -66,22 +74,28 @@ class CartWeights(BaseModel):
     """Of the size-weighted probabilities, summed over the cart."""
     neighbours: float = Field(default=0.0, ge=0)
     """Of the regressions, summed over the cart."""
+    cosine: float = Field(default=0.0, ge=0)
+    """Of the cosines between the baskets of two products, summed over the cart."""
+    trend: float = Field(default=0.0, ge=0)
+    """Exponent of how much more often a candidate was bought lately than before."""
 
 
 class Blend(BaseModel):
-    """What validation baskets chose to mix; the manifest's fields of the same names."""
+    """What validation baskets chose to mix."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    beta_single: float
-    page_cooccurrence: float
-    cart_weights: CartWeights
+    beta_single: float = 0.75
+    """Weight of log popularity when one product is asked for."""
+    page_cooccurrence: float = Field(default=0.0, ge=0)
+    """Weight of co-occurrence when one product is asked for; see `Recommender`."""
+    page_trend: float = Field(default=0.0, ge=0)
+    """Weight of how much more often a candidate was bought lately, on a page."""
+    cart_weights: CartWeights = CartWeights()
 
 
-class Manifest(BaseModel):
-    """bundle.json: everything about a model that is not an array."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class Manifest(Blend):
+    """bundle.json: everything about a model that is not an array, what is mixed included."""
 
     format_version: int = FORMAT_VERSION
     created_at: str
@@ -93,13 +107,8 @@ class Manifest(BaseModel):
     n_orders: int
     """Training baskets, the base of support and lift."""
     dims: int
-    beta_single: float = 0.75
-    """Weight of log popularity when one product is asked for."""
     beta_cart: float = 0.25
-    """The same for carts."""
-    page_cooccurrence: float = Field(default=0.0, ge=0)
-    """Weight of co-occurrence when one product is asked for; see `Recommender`."""
-    cart_weights: CartWeights = CartWeights()
+    """Weight of log popularity in the softmax of carts."""
     index: IndexFacts | None = None
     """None where the catalogue is too small for an index to pay."""
     data_window: tuple[str, str] | None = None
@@ -128,6 +137,46 @@ class Neighbours:
 
 
 @dataclass(frozen=True)
+class Facts:
+    """What re-ranking and blending look at beside vectors, pairs and neighbours.
+
+    `recent` (n_pairs,) is the pairs' probability counted over recent baskets mostly; `items`
+    (n_items, 4) has the columns ITEM_FACTS; `category_of` (n_items,) codes categories, 0 being
+    none; `category_lift` (n_codes, n_codes) is the logarithm of how many times more than by chance
+    a category's products are bought with another's; `log_norms` (n_items,) the logarithm of every
+    product's softmax denominator in carts.
+    """
+
+    recent: Floats
+    items: Floats
+    category_of: Ints
+    category_lift: Floats
+    log_norms: Floats
+
+
+@dataclass(frozen=True)
+class Pages:
+    """The answer of every product's page: `rows` (n_items, depth), best first, -1 where none."""
+
+    rows: Ints
+    scores: Floats
+
+
+@dataclass(frozen=True)
+class Forest:
+    """Regression trees, (n_trees, n_nodes) each: rows go left where feature <= threshold.
+
+    A leaf points to itself on both sides; its `value` is what the tree adds.
+    """
+
+    feature: npt.NDArray[np.int16]
+    threshold: npt.NDArray[np.float64]
+    left: npt.NDArray[np.int16]
+    right: npt.NDArray[np.int16]
+    value: Floats
+
+
+@dataclass(frozen=True)
 class Bundle:
     """A model in memory (or memory-mapped, when it was read from a directory).
 
@@ -148,12 +197,28 @@ class Bundle:
     pair_probability: Floats
     index_path: Path | None = None
     neighbours: Neighbours | None = None
+    facts: Facts | None = None
+    pages: Pages | None = None
+    forest: Forest | None = None
+    """Re-ranks carts; None where it did not pay. Pages are re-ranked when they are made."""
 
     @property
     def product_ids(self) -> list[str]:
         """Ids of all products, in row order."""
         ids: list[str] = self.products["product_id"].to_pylist()
         return ids
+
+
+GROUPS: dict[str, tuple[type, tuple[str, ...]]] = {
+    "neighbours": (Neighbours, NEIGHBOURS),
+    "facts": (Facts, FACTS),
+    "pages": (Pages, PAGES),
+    "forest": (Forest, FOREST),
+}
+"""Arrays that come together or not at all: attribute of Bundle, its type, the arrays' names."""
+
+PREFIX = {"neighbours": "neighbour", "facts": "fact", "pages": "page", "forest": "forest"}
+"""Of the groups' files, PREFIX_NAME.npy."""
 
 
 def write_bundle(bundle: Bundle, path: str | Path, index: Any = None) -> Manifest:
@@ -166,8 +231,9 @@ def write_bundle(bundle: Bundle, path: str | Path, index: Any = None) -> Manifes
         pq.write_table(bundle.products, aside / "products.parquet")
         for name in ARRAYS:
             np.save(aside / f"{name}.npy", np.ascontiguousarray(getattr(bundle, name)))
-        if bundle.neighbours is not None:
-            save_neighbours(bundle.neighbours, aside)
+        for name in GROUPS:
+            if (group := getattr(bundle, name)) is not None:
+                save_group(group, aside)
         if index is not None:
             index.save_index(str(aside / "index.hnsw"))
         hashes = {file.name: sha256_of(file) for file in sorted(aside.iterdir())}
@@ -188,8 +254,8 @@ def read_bundle(path: str | Path, verify: bool = True) -> Bundle:
     arrays = {name: np.load(path / f"{name}.npy", mmap_mode="r") for name in ARRAYS}
     products = pq.read_table(path / "products.parquet", memory_map=True)
     index_path = path / "index.hnsw" if manifest.index else None
-    neighbours = load_neighbours(path) if "neighbour_rows.npy" in manifest.files else None
-    bundle = Bundle(manifest, products, **arrays, index_path=index_path, neighbours=neighbours)
+    groups = {name: load_group(name, path) for name in GROUPS}
+    bundle = Bundle(manifest, products, **arrays, index_path=index_path, **groups)
     _check_shapes(bundle, path)
     return bundle
 
@@ -218,17 +284,20 @@ def read_manifest(path: str | Path) -> Manifest:
         raise BundleError(f"bundle: {file} is damaged ({error}); fetch the version again") from None
 
 
-def load_neighbours(folder: Path) -> Neighbours:
-    """The neighbours whose files lie in `folder`, memory-mapped read-only."""
-    return Neighbours(
-        **{name: np.load(folder / f"neighbour_{name}.npy", mmap_mode="r") for name in NEIGHBOURS}
-    )
+def load_group(name: str, folder: Path) -> Any:
+    """The group of arrays of that name in GROUPS, memory-mapped; None where there is none."""
+    kind, names = GROUPS[name]
+    files = {one: folder / f"{PREFIX[name]}_{one}.npy" for one in names}
+    if not any(file.exists() for file in files.values()):
+        return None
+    return kind(**{one: np.load(file, mmap_mode="r") for one, file in files.items()})
 
 
-def save_neighbours(neighbours: Neighbours, folder: Path) -> None:
-    """Write them as neighbour_NAME.npy files into `folder`, which is not yet in its place."""
-    for name in NEIGHBOURS:
-        np.save(folder / f"neighbour_{name}.npy", getattr(neighbours, name))
+def save_group(group: Any, folder: Path) -> None:
+    """Write a group of arrays into `folder`, which is not yet in its place."""
+    name = next(name for name, (kind, _) in GROUPS.items() if isinstance(group, kind))
+    for one in GROUPS[name][1]:
+        np.save(folder / f"{PREFIX[name]}_{one}.npy", np.ascontiguousarray(getattr(group, one)))
 
 
 def sha256_of(file: Path) -> str:
@@ -258,10 +327,14 @@ def _check_shapes(bundle: Bundle, path: Path) -> None:
         "pair_offsets": (n_items + 1,),
     }
     shapes = {name: getattr(bundle, name).shape for name in expected}
-    if bundle.neighbours:
-        expected |= {"neighbour_offsets": (n_items + 1,), "neighbour_scales": (n_items,)}
-        shapes["neighbour_offsets"] = bundle.neighbours.offsets.shape
-        shapes["neighbour_scales"] = bundle.neighbours.scales.shape
+    for group, names in {
+        "neighbours": {"offsets": (n_items + 1,), "scales": (n_items,)},
+        "facts": {"items": (n_items, len(ITEM_FACTS)), "recent": bundle.pair_rows.shape},
+        "pages": {"rows": (n_items, bundle.pages.rows.shape[1])} if bundle.pages else {},
+    }.items():
+        if (arrays := getattr(bundle, group)) is not None:
+            expected |= {f"{PREFIX[group]}_{name}": shape for name, shape in names.items()}
+            shapes |= {f"{PREFIX[group]}_{name}": getattr(arrays, name).shape for name in names}
     for name, shape in expected.items():
         found = shapes[name]
         if found != shape:

@@ -23,14 +23,15 @@ EF_TRIED = (50, 100, 200, 400, 800)
 RECALL_AIM = 0.995
 
 
-def items_matrix(out_vectors: Floats, log_popularity: Floats) -> Floats:
-    """(n, dims + 1): an item as its OUT vector and its log popularity."""
-    return np.column_stack([out_vectors, log_popularity]).astype(np.float32)
+def items_matrix(out_vectors: Floats, *dials: Floats) -> Floats:
+    """(n, dims + n_dials): an item as its OUT vector and its log popularity, trend, …"""
+    return np.column_stack([out_vectors, *dials]).astype(np.float32)
 
 
-def queries_matrix(in_vectors: Floats, beta: float) -> Floats:
-    """(n, dims + 1): a query whose inner product with an item is in·out + beta log p."""
-    return np.column_stack([in_vectors, np.full(len(in_vectors), beta)]).astype(np.float32)
+def queries_matrix(in_vectors: Floats, *weights: float) -> Floats:
+    """(n, dims + n_dials): a query whose inner product with an item is in·out + weights · dials."""
+    dials = [np.full(len(in_vectors), weight) for weight in weights]
+    return np.column_stack([in_vectors, *dials]).astype(np.float32)
 
 
 def build_index(items: Floats) -> Any:

@@ -1,0 +1,265 @@
+"""What a bundle says of carts and candidates: the numbers that blend and forest are made of.
+
+Every product of a cart speaks for its companions, by co-occurrence and by the neighbours'
+regressions. All carts of a batch are looked up at once, in flat arrays; the cost of a cart is that
+of what its products say, whatever the size of the catalogue.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from components.bundle.bundle import Bundle, Facts
+
+Ints = npt.NDArray[np.int32]
+Floats = npt.NDArray[np.float32]
+Rows = npt.NDArray[np.int64]
+
+SHRINK = 2.0
+"""Baskets added to observed and expected ones, so that a chance pair has no great lift."""
+
+NORM_SAMPLE = 2_048
+"""Products over which softmax denominators are estimated; exact for smaller catalogues."""
+
+FEATURES = (
+    *("neighbours_sum", "neighbours_max", "neighbours_min"),
+    *("probability_sum", "probability_max", "recent_sum", "recent_max"),
+    *("cosine_sum", "cosine_max", "lift_sum", "lift_max", "support_max", "reverse_max"),
+    *("share_paired", "vector_max", "vector_mean", "alike_max"),
+    *("log_popularity", "trend_short", "trend_long", "basket_size", "days_unsold"),
+    *("n_asked", "asked_popularity", "asked_trend", "asked_basket_size"),
+    *("category_lift", "same_category", "same_brand", "price_ratio"),
+)
+"""Columns of `Evidence.features`. Sums, maxima and means run over the products of the cart."""
+
+AT = {name: column for column, name in enumerate(FEATURES)}
+
+
+@dataclass(frozen=True)
+class Said:
+    """What the products of a batch of carts say: one entry per cart, product and companion."""
+
+    keys: Rows
+    """cart * n_items + companion."""
+    pair: Rows
+    """Places in the bundle's pair arrays."""
+    pair_product: Ints
+    """Which product of the catalogue says so."""
+    neighbour_keys: Rows
+    neighbour_values: Floats
+
+
+class Evidence:
+    """Looks up and sums what a bundle's tables say of carts."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        self.bundle = bundle
+        self.facts = bundle.facts or plain_facts(bundle)
+        self.n_items = bundle.manifest.n_items
+        share = bundle.n_orders / bundle.manifest.n_orders
+        self.log_popularity = np.log(share).astype(np.float32)
+        self._log_norms = self.facts.log_norms
+        lengths = np.linalg.norm(bundle.in_vectors, axis=1, keepdims=True)
+        self._directions = (bundle.in_vectors / np.maximum(lengths, 1e-9)).astype(np.float32)
+        self._brand = _codes(bundle, "brand")
+        self._log_price = _log_prices(bundle)
+
+    def said(self, carts: Sequence[Ints]) -> Said:
+        """What the products of the carts say, flat."""
+        bundle, (cart, product) = self.bundle, _flat(carts)
+        pair, owner = places(bundle.pair_offsets, product)
+        keys = cart[owner] * self.n_items + bundle.pair_rows[pair]
+        neighbour_keys, values = np.empty(0, np.int64), np.empty(0, np.float32)
+        if (neighbours := bundle.neighbours) is not None:
+            at, speaker = places(neighbours.offsets, product)
+            neighbour_keys = cart[speaker] * self.n_items + neighbours.rows[at]
+            values = neighbours.scales[product[speaker]] * neighbours.weights[at]
+        return Said(keys, pair, product[owner], neighbour_keys, values)
+
+    def candidates(self, carts: Sequence[Ints], said: Said, depth: int) -> Rows:
+        """Up to `depth` products (n_carts, depth) for which most is said, best first; -1 where none.
+
+        By the bundle's cart weights, as far as no vectors are needed; never one of the cart.
+        """
+        bundle, weights = self.bundle, self.bundle.manifest.cart_weights
+        counted = weights.cooccurrence * bundle.pair_probability[said.pair]
+        counted = counted + weights.cosine * self._cosines(said)
+        keys = np.concatenate([said.keys, said.neighbour_keys])
+        values = np.concatenate([counted, weights.neighbours * said.neighbour_values])
+        found, inverse = np.unique(keys, return_inverse=True)
+        sums = np.bincount(inverse, values, len(found)).astype(np.float64)
+        cart, row = np.divmod(found, self.n_items)
+        sums *= np.exp(weights.trend * self.facts.items[row, 0])
+        sums[np.isin(found, _asked_keys(carts, self.n_items))] = -np.inf
+        order = np.lexsort((row, -sums, cart))
+        place = np.arange(len(order)) - np.searchsorted(cart, np.arange(len(carts)))[cart]
+        kept = (place < depth) & (sums[order] > 0)
+        rows = np.full((len(carts), depth), -1, np.int64)
+        rows[cart[kept], place[kept]] = row[order][kept]
+        return rows
+
+    def features(self, carts: Sequence[Ints], said: Said, rows: Rows) -> Floats:
+        """FEATURES of candidate `rows` (n_carts, depth), shape (n_carts, depth, n_features).
+
+        What is not known is 0. Places without a candidate (-1) hold anything.
+        """
+        table = np.zeros((*rows.shape, len(FEATURES)), np.float32)
+        keys = np.arange(len(rows))[:, None] * self.n_items + rows
+        self._add_counted(table, said, np.where(rows >= 0, keys, -1).ravel())
+        rows = np.maximum(rows, 0)
+        self._add_vectors(table, carts, rows)
+        self._add_candidates(table, rows)
+        self._add_carts(table, carts, rows)
+        return table
+
+    def _cosines(self, said: Said) -> Floats:
+        n_orders, companion = self.bundle.n_orders, self.bundle.pair_rows[said.pair]
+        support = self.bundle.pair_support[said.pair].astype(np.float32)
+        products = n_orders[said.pair_product].astype(np.float32) * n_orders[companion]
+        cosines: Floats = support / np.sqrt(products)
+        return cosines
+
+    def _add_counted(self, table: Floats, said: Said, wanted: Rows) -> None:
+        bundle = self.bundle
+        flat = table.reshape(-1, len(FEATURES))
+        kept, place = _match(said.keys, wanted)
+        pair, product = said.pair[kept], said.pair_product[kept]
+        companion = bundle.pair_rows[pair]
+        support = bundle.pair_support[pair].astype(np.float32)
+        chance = bundle.n_orders[product] * (bundle.n_orders[companion] / bundle.manifest.n_orders)
+        lift = np.log((support + SHRINK) / (chance + SHRINK))
+        only = Said(said.keys[kept], pair, product, said.neighbour_keys, said.neighbour_values)
+        values = {
+            "probability": bundle.pair_probability[pair],
+            "recent": self.facts.recent[pair],
+            "cosine": self._cosines(only),
+            "lift": lift,
+        }
+        for name, value in values.items():
+            flat[:, AT[f"{name}_sum"]] = np.bincount(place, value, len(flat))
+            np.maximum.at(flat[:, AT[f"{name}_max"]], place, value)
+        np.maximum.at(flat[:, AT["support_max"]], place, np.log1p(support))
+        np.maximum.at(flat[:, AT["reverse_max"]], place, support / bundle.n_orders[companion])
+        flat[:, AT["share_paired"]] = np.bincount(place, minlength=len(flat))
+        kept, place = _match(said.neighbour_keys, wanted)
+        value = said.neighbour_values[kept]
+        flat[:, AT["neighbours_sum"]] = np.bincount(place, value, len(flat))
+        np.maximum.at(flat[:, AT["neighbours_max"]], place, value)
+        np.minimum.at(flat[:, AT["neighbours_min"]], place, value)
+
+    def _add_vectors(self, table: Floats, carts: Sequence[Ints], rows: Rows) -> None:
+        bundle, beta = self.bundle, np.float32(self.bundle.manifest.beta_cart)
+        for one, cart, candidates in zip(table, carts, rows, strict=True):
+            logits = bundle.in_vectors[cart] @ bundle.out_vectors[candidates].T
+            logits += beta * self.log_popularity[candidates]
+            logits -= self._log_norms[cart][:, None]
+            one[:, AT["vector_max"]] = logits.max(axis=0)
+            one[:, AT["vector_mean"]] = logits.mean(axis=0)
+            alike = self._directions[cart] @ self._directions[candidates].T
+            one[:, AT["alike_max"]] = alike.max(axis=0)
+
+    def _add_candidates(self, table: Floats, rows: Rows) -> None:
+        table[..., AT["log_popularity"]] = self.log_popularity[rows]
+        first = AT["trend_short"]
+        table[..., first : first + self.facts.items.shape[1]] = self.facts.items[rows]
+
+    def _add_carts(self, table: Floats, carts: Sequence[Ints], rows: Rows) -> None:
+        facts, (cart, product) = self.facts, _flat(carts)
+        n_asked = np.array([len(one) for one in carts], np.float32)
+
+        def mean(values: Floats) -> Floats:
+            means: Floats = (np.bincount(cart, values, len(carts)) / n_asked).astype(np.float32)
+            return means
+
+        table[..., AT["share_paired"]] /= n_asked[:, None]
+        table[..., AT["n_asked"]] = n_asked[:, None]
+        table[..., AT["asked_popularity"]] = mean(self.log_popularity[product])[:, None]
+        table[..., AT["asked_trend"]] = mean(facts.items[product, 0])[:, None]
+        table[..., AT["asked_basket_size"]] = mean(facts.items[product, 2])[:, None]
+        log_price = self._log_price
+        priced = mean(np.isfinite(log_price[product]).astype(np.float32))
+        typical = mean(np.nan_to_num(log_price[product])) / np.maximum(priced, 1e-9)
+        ratio = np.nan_to_num(log_price[rows] - typical[:, None])
+        table[..., AT["price_ratio"]] = np.where(priced[:, None] > 0, ratio, 0)
+        codes, brands = facts.category_of, self._brand
+        for one, asked, candidates in zip(table, carts, rows, strict=True):
+            theirs, mine = codes[asked][:, None], codes[candidates][None]
+            one[:, AT["category_lift"]] = facts.category_lift[theirs, mine].mean(axis=0)
+            one[:, AT["same_category"]] = ((theirs == mine) & (mine > 0)).sum(axis=0)
+            theirs, mine = brands[asked][:, None], brands[candidates][None]
+            one[:, AT["same_brand"]] = ((theirs == mine) & (mine > 0)).mean(axis=0)
+
+
+def places(offsets: npt.NDArray[np.int64], products: Ints) -> tuple[Rows, Rows]:
+    """Places of the products' entries in a flat table with `offsets`, and whose each one is."""
+    starts = offsets[products].astype(np.int64)
+    sizes = offsets[products + 1] - starts
+    owner = np.repeat(np.arange(len(products)), sizes)
+    return np.arange(sizes.sum()) + (starts - (np.cumsum(sizes) - sizes))[owner], owner
+
+
+def log_norms(in_vectors: Floats, out_vectors: Floats, bias: Floats, seed: int = 0) -> Floats:
+    """log of the sum over all products of exp(in·out + bias), (n_items,), from a sample of them."""
+    n = len(out_vectors)
+    sample = np.sort(np.random.default_rng(seed).permutation(n)[:NORM_SAMPLE])
+    norms = np.empty(n, np.float32)
+    for start in range(0, n, 1_024):
+        block = slice(start, start + 1_024)
+        logits = in_vectors[block] @ out_vectors[sample].T + bias[sample]
+        top = logits.max(axis=1)
+        sums = np.exp(logits - top[:, None]).sum(axis=1)
+        norms[block] = top + np.log(sums * (n / len(sample)))
+    return norms
+
+
+def plain_facts(bundle: Bundle) -> Facts:
+    """Facts of a bundle that has none: nothing is known of time and categories."""
+    n_items = bundle.manifest.n_items
+    bias = bundle.manifest.beta_cart * np.log(bundle.n_orders / bundle.manifest.n_orders)
+    return Facts(
+        recent=bundle.pair_probability,
+        items=np.zeros((n_items, 4), np.float32),
+        category_of=np.zeros(n_items, np.int32),
+        category_lift=np.zeros((1, 1), np.float32),
+        log_norms=log_norms(bundle.in_vectors, bundle.out_vectors, bias.astype(np.float32)),
+    )
+
+
+def _flat(carts: Sequence[Ints]) -> tuple[Rows, Ints]:
+    """Cart and product of every product of all carts."""
+    sizes = [len(cart) for cart in carts]
+    return np.repeat(np.arange(len(carts)), sizes), np.concatenate([*carts, np.empty(0, np.int32)])
+
+
+def _asked_keys(carts: Sequence[Ints], n_items: int) -> Rows:
+    cart, product = _flat(carts)
+    return cart * n_items + product
+
+
+def _match(keys: Rows, wanted: Rows) -> tuple[Rows, Rows]:
+    """Which of `keys` are wanted, and the place in `wanted` of each; no key is wanted twice,
+    but for -1, which is none."""
+    if not len(wanted):
+        return np.empty(0, np.int64), np.empty(0, np.int64)
+    order = np.argsort(wanted, kind="stable")
+    found = np.minimum(np.searchsorted(wanted, keys, sorter=order), len(wanted) - 1)
+    place = order[found]
+    kept = np.flatnonzero(wanted[place] == keys)
+    return kept, place[kept]
+
+
+def _codes(bundle: Bundle, column: str) -> Ints:
+    """The column's values of products with vectors as numbers from 1; 0 where there is none."""
+    values = bundle.products[column].combine_chunks()[: bundle.manifest.n_items]
+    codes = values.dictionary_encode().indices.fill_null(-1).to_numpy(zero_copy_only=False)
+    return codes.astype(np.int32) + 1
+
+
+def _log_prices(bundle: Bundle) -> Floats:
+    """(n_items,), NaN where there is no price above 0."""
+    prices = bundle.products["price"].combine_chunks()[: bundle.manifest.n_items]
+    numbers = prices.cast("float64").to_numpy(zero_copy_only=False)
+    known = np.isfinite(numbers) & (numbers > 0)
+    return np.log(np.where(known, numbers, np.nan)).astype(np.float32)
