@@ -1,12 +1,20 @@
-"""The Spark session of a step: the whole local machine, or a cluster named by FBT_SPARK_MASTER."""
+"""The Spark session of a step: the whole local machine, or a cluster named by FBT_SPARK_MASTER.
+
+Work that is the same for every part of the catalogue is handed to a Mapper, which runs it here, one
+part after another, or on Spark's executors.
+"""
 
 import os
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
+
+Mapper = Callable[[Callable[[Any, range], Any], Any, Sequence[range]], Iterable[Any]]
+"""Calls `work(shared, part)` for every part; the results come in the order of the parts."""
 
 POSTGRES_JAR = "/usr/share/java/postgresql.jar"
 """Where Debian's libpostgresql-jdbc-java puts the driver; used when it is there."""
@@ -22,6 +30,8 @@ def spark_session(name: str) -> "Iterator[SparkSession]":
     """
     from pyspark.sql import SparkSession
 
+    # Else workers run whatever `python3` is found first, which has none of our packages.
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     builder = SparkSession.builder.appName(f"fbt {name}")
     builder = builder.master(os.environ.get("FBT_SPARK_MASTER", "local[*]"))
     for key, value in _settings().items():
@@ -32,6 +42,47 @@ def spark_session(name: str) -> "Iterator[SparkSession]":
         yield session
     finally:
         session.stop()
+
+
+def in_process(
+    work: Callable[[Any, range], Any], shared: Any, parts: Sequence[range]
+) -> Iterator[Any]:
+    """The Mapper of one process: a result at a time."""
+    return (work(shared, part) for part in parts)
+
+
+def on_spark(session: "SparkSession") -> Mapper:
+    """The Mapper of Spark's executors: `shared` is broadcast, every part is a task.
+
+    The executors must be able to import fbt; `work` is a function of a module.
+    """
+
+    def mapped(
+        work: Callable[[Any, range], Any], shared: Any, parts: Sequence[range]
+    ) -> Iterable[Any]:
+        context = session.sparkContext
+        sent = context.broadcast(shared)
+        tasks = context.parallelize(parts, max(len(parts), 1))
+        found: list[Any] = tasks.map(lambda part: work(sent.value, part)).collect()
+        sent.destroy()
+        return found
+
+    return mapped
+
+
+@contextmanager
+def catalogue_mapper(name: str) -> Iterator[Mapper]:
+    """Spark's executors where FBT_SPARK_MASTER names a cluster, else this process alone."""
+    if os.environ.get("FBT_SPARK_MASTER", "local").startswith("local"):
+        yield in_process
+    else:
+        with spark_session(name) as session:
+            yield on_spark(session)
+
+
+def parts_of(n_items: int, size: int) -> list[range]:
+    """The catalogue in parts of `size` products."""
+    return [range(i, min(i + size, n_items)) for i in range(0, n_items, size)]
 
 
 def _settings() -> dict[str, str]:

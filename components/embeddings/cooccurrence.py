@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from components.baskets.corpus import Corpus
 from components.contracts import written_aside
+from components.spark import Mapper, in_process, parts_of
 
 Ints = npt.NDArray[np.int32]
 Floats = npt.NDArray[np.float32]
@@ -23,6 +24,11 @@ STRONGEST = 200
 
 BLOCK = 2_000
 """Products counted at once: bounds memory by their companions, not by the catalogue squared."""
+
+HEAD = 8_000
+"""Most bought products of which all pairs are counted: 256 MB, however large the catalogue."""
+
+NO_COMPANION = np.iinfo(np.int64).max
 
 
 @dataclass(frozen=True)
@@ -53,36 +59,62 @@ class PairCounter:
         # scipy carries the index type of its inputs along: 32 bits halve the memory.
         narrow = np.int32 if len(corpus.items) < np.iinfo(np.int32).max else np.int64
         rows, offsets = corpus.items.astype(narrow), corpus.offsets.astype(narrow)
-        ones = np.ones(len(rows), np.float32)
-        shares = np.repeat(corpus.weights / np.maximum(sizes - 1, 1), sizes).astype(np.float32)
+        # One product of matrices counts both: baskets as real part, shares as imaginary part.
+        counted = np.ones(len(rows), np.complex64)
+        counted.imag = np.repeat(corpus.weights / np.maximum(sizes - 1, 1), sizes)
         shape = (len(corpus), n_items)
-        self._baskets = csr_array((ones, rows, offsets), shape=shape)
-        self._shares = csr_array((shares, rows, offsets), shape=shape)
-        self._of_product = self._baskets.T.tocsr()
+        self._baskets = csr_array((counted, rows, offsets), shape=shape)
+        ones = csr_array((np.ones(len(rows), np.float32), rows, offsets), shape=shape)
+        self._of_product = ones.T.tocsr()
         self.weight_of = self._of_product @ corpus.weights
         """Sum of the weights of every product's baskets, (n_items,)."""
 
+    def count(self, products: npt.NDArray[np.intp] | slice) -> Any:
+        """Sparse complex64 (n_products, n_items), columns in no order, over the baskets with both.
+
+        Real is their number (support); with itself: all of a product's. Imaginary is the sum of
+        weight/(n - 1) (shares).
+        """
+        return self._of_product[products] @ self._baskets
+
     def support(self, products: npt.NDArray[np.intp]) -> Any:
         """Baskets with both, sparse (n_products, n_items); with itself: all of a product's."""
-        return self._of_product[products] @ self._baskets
+        return self.count(products).real
 
     def shares(self, products: npt.NDArray[np.intp]) -> Any:
         """Sum of weight/(n - 1) over the baskets with both, its entries placed as in `support`."""
-        return self._of_product[products] @ self._shares
+        return self.count(products).imag
 
 
-def count_pairs(corpus: Corpus, n_items: int, strongest: int = STRONGEST) -> Pairs:
+def count_pairs(
+    corpus: Corpus, n_items: int, strongest: int = STRONGEST, mapped: Mapper = in_process
+) -> Pairs:
     """The `strongest` companions by probability of all `n_items` products."""
-    counter = PairCounter(corpus, n_items)
-    blocks = [
-        _strongest(counter, np.arange(start, min(start + BLOCK, n_items)), strongest)
-        for start in range(0, n_items, BLOCK)
-    ]
-    counts, rows, support, probability = (
-        np.concatenate(part) for part in zip(*blocks, strict=True)
-    )
+    shared = (PairCounter(corpus, n_items), strongest)
+    blocks = list(zip(*mapped(_strongest, shared, parts_of(n_items, BLOCK)), strict=True))
+    # Column by column, so that no more than one is held twice.
+    counts, rows, support, probability = (np.concatenate(blocks.pop(0)) for _ in range(4))
     offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
     return Pairs(offsets, rows, support, probability)
+
+
+def count_head(corpus: Corpus, n_items: int, largest: int = HEAD) -> Floats:
+    """Baskets with both, for all pairs of the `largest` first (most bought) products; dense."""
+    from scipy.sparse import csr_array
+
+    corpus = corpus.with_at_least(2)
+    n_head = min(largest, n_items)
+    kept = corpus.items < n_head
+    basket = np.repeat(np.arange(len(corpus)), corpus.sizes)[kept]
+    shape = (len(corpus), n_head)
+    ones = np.ones(len(basket), np.float32)
+    baskets = csr_array((ones, (basket, corpus.items[kept])), shape=shape)
+    of_product = baskets.T.tocsr()
+    head = np.zeros((n_head, n_head), np.float32)
+    for part in parts_of(n_head, BLOCK):
+        mine = slice(part.start, part.stop)
+        (of_product[mine] @ baskets).toarray(out=head[mine])
+    return head
 
 
 def write_pairs(pairs: Pairs, path: str | Path) -> None:
@@ -100,39 +132,45 @@ def read_pairs(path: str | Path) -> Pairs:
 
 
 def _strongest(
-    counter: PairCounter, products: npt.NDArray[np.intp], strongest: int
+    shared: tuple[PairCounter, int], products: range
 ) -> tuple[npt.NDArray[np.int64], Ints, Ints, Floats]:
-    support, shares = counter.support(products), counter.shares(products)
-    kept = np.flatnonzero(_above_threshold(shares, products, strongest))
-    product = np.repeat(np.arange(len(products)), np.diff(shares.indptr))[kept]
-    order = np.lexsort((shares.indices[kept], -shares.data[kept], product))
-    # What was kept may hold more than `strongest` where several tie at the threshold.
-    starts = np.searchsorted(product, np.arange(len(products)))
-    rank = np.arange(len(kept)) - starts[product]
-    chosen = kept[order[rank < strongest]]
-    counts = np.bincount(product[order[rank < strongest]], minlength=len(products))
-    probability = shares.data[chosen] / np.repeat(counter.weight_of[products], counts)
+    """How many, and rows, support and probability of the strongest companions of `products`."""
+    counter, strongest = shared
+    counted = counter.count(slice(products.start, products.stop))
+    keys = _ranks(counted, products)
+    bounds = zip(counted.indptr[:-1], counted.indptr[1:], strict=True)
+    best = [start + _smallest(keys[start:end], strongest) for start, end in bounds]
+    counts = np.array([len(one) for one in best], np.int64)
+    chosen = np.concatenate(best)
+    weights = np.repeat(counter.weight_of[products.start : products.stop], counts)
     return (
         counts,
-        shares.indices[chosen].astype(np.int32),
-        support.data[chosen].astype(np.int32),
-        probability.astype(np.float32),
+        counted.indices[chosen].astype(np.int32),
+        counted.data.real[chosen].astype(np.int32),
+        (counted.data.imag[chosen] / weights).astype(np.float32),
     )
 
 
-def _above_threshold(
-    shares: Any, products: npt.NDArray[np.intp], strongest: int
-) -> npt.NDArray[np.bool_]:
-    """Entries that may be among the `strongest` of their product: sorting all would take longest.
+def _ranks(counted: Any, products: range) -> npt.NDArray[np.int64]:
+    """Keys that sort every product's companions: the largest share first, ties by row.
 
-    A product itself is none, neither is a pair whose baskets weigh nothing.
+    A product itself is no companion, neither is one whose baskets weigh nothing: NO_COMPANION.
     """
-    row = np.repeat(np.arange(len(products)), np.diff(shares.indptr))
-    shares.data[shares.indices == products[row]] = 0
-    thresholds = np.zeros(len(products), np.float32)
-    for i, (start, end) in enumerate(zip(shares.indptr[:-1], shares.indptr[1:], strict=True)):
-        if end - start > strongest:
-            data = shares.data[start:end]
-            thresholds[i] = np.partition(data, len(data) - strongest)[len(data) - strongest]
-    kept: npt.NDArray[np.bool_] = (shares.data > 0) & (shares.data >= thresholds[row])
-    return kept
+    shares = np.ascontiguousarray(counted.data.imag)
+    own = np.repeat(np.arange(products.start, products.stop), np.diff(counted.indptr))
+    # Floats that are not negative sort as their bits do: sorting integers is several times faster.
+    bits = shares.view(np.int32).astype(np.int64)
+    keys: npt.NDArray[np.int64] = (np.iinfo(np.int32).max - bits) << 32 | counted.indices
+    keys[(counted.indices == own) | (shares <= 0)] = NO_COMPANION
+    return keys
+
+
+def _smallest(keys: npt.NDArray[np.int64], n: int) -> npt.NDArray[np.intp]:
+    """Places of the `n` smallest keys in order, without NO_COMPANION."""
+    if len(keys) > n:
+        nearest = np.argpartition(keys, n)[:n]
+        best = nearest[np.argsort(keys[nearest])]
+    else:
+        best = np.argsort(keys)
+    found: npt.NDArray[np.intp] = best[: np.searchsorted(keys[best], NO_COMPANION)]
+    return found

@@ -12,7 +12,7 @@ from bento.recommender import Recommender
 from components.baskets.corpus import encode, read_baskets
 from components.bundle.bundle import Blend, Bundle, CartWeights, save_neighbours
 from components.contracts import written_aside
-from components.embeddings.cooccurrence import count_pairs, read_pairs
+from components.embeddings.cooccurrence import count_head, read_pairs
 from components.embeddings.item2vec import Vectors
 from components.embeddings.validation import K, Validation, as_bundle
 from components.evaluation.metrics import score
@@ -20,6 +20,7 @@ from components.evaluation.tasks import Queries, draw_queries
 from components.neighbours.ridge import NeighbourSettings, fit_neighbours
 from components.progress import say
 from components.results import read_json, write_json
+from components.spark import catalogue_mapper
 
 N_PAGES, N_CARTS = 6_000, 2_000
 """Validation baskets that ask; carts take longer."""
@@ -32,11 +33,6 @@ CART_COOCCURRENCE = (0.0, 0.25, 0.5, 1.0)
 CART_VECTORS = (0.25, 0.5, 1.0)
 """Tried for carts beside 1 for the neighbours: first co-occurrence alone, then vectors too."""
 
-STRONGEST = 1_000
-MOST_PAIRS = 50_000_000
-"""Pairs per product that regressions see, and of all products together (12 bytes each). With 200
-they go wrong where baskets are large: what two companions share was mostly cut off."""
-
 
 def train_neighbours(
     baskets_path: str | Path, vectors: Path, cooccurrence: Path, target: Path, seed: int,
@@ -48,9 +44,11 @@ def train_neighbours(
     baskets = read_baskets(baskets_path)
     corpus = encode(baskets, product_ids, "train")
     start = time.process_time()
-    say(f"neighbours: counting pairs of {len(n_orders)} products")
-    seen = count_pairs(corpus, len(n_orders), _pairs_seen(len(n_orders)))
-    neighbours = fit_neighbours(seen, n_orders, settings or NeighbourSettings())
+    pairs = read_pairs(cooccurrence)
+    head = count_head(corpus, len(n_orders))
+    with catalogue_mapper("neighbours") as mapped:
+        fitted = settings or NeighbourSettings()
+        neighbours = fit_neighbours(pairs, n_orders, fitted, head, mapped)
     cpu_s = time.process_time() - start
     judged = encode(baskets, product_ids, "validation")
     queries = {
@@ -60,7 +58,7 @@ def train_neighbours(
     trained = Vectors(np.load(vectors / "in_vectors.npy"), np.load(vectors / "out_vectors.npy"))
     betas = read_json(vectors / "betas.json")
     bundle = as_bundle(trained, validation, betas["beta_cart"])
-    evidence = {f"pair_{name}": array for name, array in vars(read_pairs(cooccurrence)).items()}
+    evidence = {f"pair_{name}": array for name, array in vars(pairs).items()}
     bundle = replace(bundle, neighbours=neighbours, **evidence)
     blend, gained = tune_blend(bundle, betas["beta_single"], queries)
     with written_aside(target) as aside:
@@ -121,7 +119,3 @@ class _Tried:
     def best(self, fields: list[dict[str, Any]]) -> dict[str, Any]:
         """The first of the best."""
         return max(fields, key=self)
-
-
-def _pairs_seen(n_items: int) -> int:
-    return min(STRONGEST, max(MOST_PAIRS // n_items, NeighbourSettings().candidates))

@@ -16,15 +16,23 @@ from threadpoolctl import threadpool_limits
 from components.bundle.bundle import Neighbours
 from components.embeddings.cooccurrence import Pairs
 from components.progress import say
+from components.spark import Mapper, in_process, parts_of
 
 Ints = npt.NDArray[np.int32]
 Floats = npt.NDArray[np.float32]
+Doubles = npt.NDArray[np.float64]
 
 LEVELS = 127
 """Largest int8 a weight is stored as; finer storage gained nothing."""
 
+BLOCK = 1_000
+"""Products fitted by one call: a task, where Spark fits them."""
+
 SHOWN_EVERY = 5_000
 """Products between two lines of progress."""
+
+FEWEST = 20
+"""Companions that every product may have, however rarely it is bought."""
 
 
 class NeighbourSettings(BaseModel):
@@ -32,9 +40,10 @@ class NeighbourSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    candidates: int = Field(default=100, ge=1, le=400)
-    """Companions that explain a product; time grows with the cube, memory not at all."""
-    kept: int = Field(default=50, ge=1, le=400)
+    candidates: int = Field(default=200, ge=1, le=400)
+    """Companions that explain a product, at most as many as it has orders (but 20 anyway): time
+    grows with the cube, memory not at all."""
+    kept: int = Field(default=200, ge=1, le=400)
     """Weights kept per product, the largest by size."""
     ridge: float = Field(default=50.0, gt=0)
     """Added to every companion's number of orders: what was seen rarely is believed less."""
@@ -48,78 +57,160 @@ class _Together:
     rows: Ints
     support: Floats
     n_orders: Floats
-    place: Ints
-    """Scratch (n_items,), -1 outside of `_gram`."""
+    head: Floats
+    """Support (n_head, n_head) of all pairs of the first products."""
+    is_cut: npt.NDArray[np.bool_]
+    """Products (n_items,) with as many companions as are kept: there may have been more."""
 
 
 def fit_neighbours(
-    pairs: Pairs, n_orders: npt.NDArray[np.int64], settings: NeighbourSettings
+    pairs: Pairs,
+    n_orders: npt.NDArray[np.int64],
+    settings: NeighbourSettings,
+    head: Floats | None = None,
+    mapped: Mapper = in_process,
 ) -> Neighbours:
     """The regressions of all products, from their strongest pairs and their orders (n_items,).
 
-    Pairs that are not among the strongest of either product count as never bought together.
+    Pairs that are not among the strongest of either product count as never bought together, unless
+    both are in `head`, the counts of all pairs of the most bought products.
     """
     n_items = len(n_orders)
-    together = _both_directions(pairs, n_orders)
-    sources, targets = [np.empty(0, np.int32)], [np.empty(0, np.int32)]
-    weights = [np.empty(0, np.float32)]
-    # Such small systems are solved faster by one thread; several only wait for each other.
-    with threadpool_limits(1):
-        for target in range(n_items):
-            companions, coefficients = _regression(target, together, settings)
-            sources.append(companions)
-            targets.append(np.full(len(companions), target, np.int32))
-            weights.append(coefficients)
-            if (target + 1) % SHOWN_EVERY == 0 or target + 1 == n_items:
-                say(f"neighbours: {target + 1} of {n_items} products")
-    return _by_source(
-        np.concatenate(sources), np.concatenate(targets), np.concatenate(weights), n_items
-    )
+    together = _both_directions(pairs, n_orders, head)
+    found = []
+    for part in mapped(_fit_part, (together, settings), parts_of(n_items, BLOCK)):
+        found.append(part)
+        n_done = min(len(found) * BLOCK, n_items)
+        if n_done % SHOWN_EVERY == 0 or n_done == n_items:
+            say(f"neighbours: {n_done} of {n_items} products")
+    sources, targets, weights = (np.concatenate(column) for column in zip(*found, strict=True))
+    return _by_source(sources, targets, weights, n_items)
 
 
-def _both_directions(pairs: Pairs, n_orders: npt.NDArray[np.int64]) -> _Together:
+def _both_directions(
+    pairs: Pairs, n_orders: npt.NDArray[np.int64], head: Floats | None
+) -> _Together:
     from scipy.sparse import csr_array
 
     n_items = len(n_orders)
     support = pairs.support.astype(np.float32)
-    one_way = csr_array((support, pairs.rows, pairs.offsets), shape=(n_items, n_items))
+    # scipy carries the index type of its inputs along: 32 bits halve the memory.
+    narrow = np.int32 if 2 * len(support) < np.iinfo(np.int32).max else np.int64
+    rows, offsets = pairs.rows.astype(narrow), pairs.offsets.astype(narrow)
+    one_way = csr_array((support, rows, offsets), shape=(n_items, n_items))
     both = one_way.maximum(one_way.T).tocsr()
-    place = np.full(n_items, -1, np.int32)
-    offsets = both.indptr.astype(np.int64)
-    return _Together(offsets, both.indices, both.data, n_orders.astype(np.float32), place)
+    both.sort_indices()
+    n_kept = np.diff(pairs.offsets)
+    return _Together(
+        both.indptr.astype(np.int64),
+        both.indices,
+        both.data,
+        n_orders.astype(np.float32),
+        np.zeros((0, 0), np.float32) if head is None else head,
+        n_kept == n_kept.max(initial=0),
+    )
+
+
+def _fit_part(
+    shared: tuple[_Together, NeighbourSettings], products: range
+) -> tuple[Ints, Ints, Floats]:
+    """Who speaks (source) for whom (target) with which weight, for the targets `products`."""
+    together, settings = shared
+    place = np.full(len(together.n_orders), -1, np.int32)
+    # Such small systems are solved faster by one thread; several only wait for each other.
+    with threadpool_limits(1):
+        fitted = [_regression(target, together, settings, place) for target in products]
+    sources, weights = zip(*fitted, strict=True)
+    targets = np.repeat(np.array(products, np.int32), [len(one) for one in sources])
+    return np.concatenate(sources), targets, np.concatenate(weights)
 
 
 def _regression(
-    target: int, together: _Together, settings: NeighbourSettings
+    target: int, together: _Together, settings: NeighbourSettings, place: Ints
 ) -> tuple[Ints, Floats]:
-    """Companions of the target, and the weight with which each speaks for it."""
+    """Companions of the target, and the weight with which each speaks for it.
+
+    `place` (n_items,) is scratch, -1 throughout.
+    """
     mine = slice(together.offsets[target], together.offsets[target + 1])
     companions, counts = together.rows[mine], together.support[mine]
     # By cosine; the target's own orders are the same for all.
     similar = counts / np.sqrt(together.n_orders[companions])
-    best = _largest(similar, settings.candidates)
+    # What was bought five times cannot tell a hundred companions apart.
+    most = min(settings.candidates, max(FEWEST, int(together.n_orders[target])))
+    best = np.sort(_largest(similar, most))
     companions, counts = companions[best], counts[best]
-    gram = _gram(companions, together)
-    gram[np.diag_indices_from(gram)] += settings.ridge
-    weights = np.linalg.solve(gram, counts).astype(np.float32)
+    weights = _solve(companions, counts, together, settings.ridge, place)
     best = _largest(np.abs(weights), settings.kept)
     return companions[best], weights[best]
 
 
-def _gram(companions: Ints, together: _Together) -> Floats:
-    """Baskets with both of two companions (n, n); on the diagonal, their orders."""
-    place, n = together.place, len(companions)
-    place[companions] = np.arange(n)
-    starts = together.offsets[companions]
-    sizes = together.offsets[companions + 1] - starts
-    flat = np.arange(sizes.sum()) + np.repeat(starts - (np.cumsum(sizes) - sizes), sizes)
-    columns = place[together.rows[flat]]
-    inside = np.flatnonzero(columns >= 0)
-    gram = np.zeros((n, n), np.float32)
-    gram[np.repeat(np.arange(n), sizes)[inside], columns[inside]] = together.support[flat[inside]]
-    gram[np.diag_indices_from(gram)] = together.n_orders[companions]
-    place[companions] = -1
+def _solve(
+    companions: Ints, counts: Floats, together: _Together, ridge: float, place: Ints
+) -> Floats:
+    """Weights (n,) of the companions, whose rows ascend and who were `counts` (n,) times there."""
+    from scipy.linalg.lapack import dposv
+
+    if not len(companions):
+        return np.zeros(0, np.float32)
+    gram = _gram(companions, together, place)
+    n_head = int(np.searchsorted(companions, len(together.head)))
+    if together.is_cut[companions[n_head:]].any() and not _is_possible(gram, ridge):
+        # Leaves the head's counts, which are all there, and every companion's own orders.
+        gram[n_head:] = 0
+        _diagonal(gram)[:] = together.n_orders[companions]
+    _diagonal(gram)[:] += ridge
+    # Transposed is the order of LAPACK, whose upper half then is the lower one that `_gram` fills.
+    _, weights, failed = dposv(gram.T, counts, overwrite_a=True)
+    if failed:
+        raise ArithmeticError(
+            f"neighbours: a regression over {len(companions)} companions has no solution with a "
+            f"ridge of {ridge}; use a larger one"
+        )
+    found: Floats = weights.astype(np.float32)
+    return found
+
+
+def _gram(companions: Ints, together: _Together, place: Ints) -> Doubles:
+    """Baskets with both of two companions (n, n), in the lower half; on the diagonal, orders.
+
+    In double precision: single loses the ridge beside the counts of millions of baskets.
+    """
+    n, n_head = len(companions), int(np.searchsorted(companions, len(together.head)))
+    gram = np.zeros((n, n))
+    often = companions[:n_head]
+    gram[:n_head, :n_head] = together.head.take(often, axis=0).take(often, axis=1)
+    if n_head < n:
+        # Lists of those bought less are short; the head's would be the longest of all.
+        starts = together.offsets[companions[n_head:]]
+        sizes = together.offsets[companions[n_head:] + 1] - starts
+        flat = np.repeat(starts - (np.cumsum(sizes) - sizes), sizes)
+        flat += np.arange(len(flat))
+        place[companions] = np.arange(n)
+        columns = place[together.rows[flat]]
+        place[companions] = -1
+        inside = np.flatnonzero(columns >= 0)
+        lines = n_head + np.repeat(np.arange(n - n_head), sizes)[inside]
+        gram[lines, columns[inside]] = together.support[flat[inside]]
+    _diagonal(gram)[:] = together.n_orders[companions]
     return gram
+
+
+def _is_possible(gram: Doubles, ridge: float) -> bool:
+    """Whether baskets could give these counts, or nearly: half the ridge makes up for the rest.
+
+    Counts of cut lists may contradict each other where baskets are large: two that are nearly the
+    same product, of whom only one is known to go with a third. Weights then grow without bounds.
+    """
+    from scipy.linalg.lapack import dpotrf
+
+    tried = gram.copy()
+    _diagonal(tried)[:] += ridge / 2
+    return not dpotrf(tried.T, overwrite_a=True)[1]
+
+
+def _diagonal(matrix: Doubles) -> Doubles:
+    return matrix.reshape(-1)[:: len(matrix) + 1]
 
 
 def _largest(values: npt.NDArray[np.floating], n: int) -> npt.NDArray[np.intp]:

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from components.baskets.corpus import Corpus
 from components.contracts import BASKETS, write
-from components.embeddings.cooccurrence import count_pairs, read_pairs, write_pairs
+from components.embeddings.cooccurrence import count_head, count_pairs, read_pairs, write_pairs
 from components.embeddings.item2vec import (
     TrainSettings,
     as_lists,
@@ -189,6 +189,11 @@ def test_the_table_is_that_of_plain_counting() -> None:
     assert len(pairs.rows) == (support > 0).sum()
     sums = np.bincount(product, pairs.probability, minlength=30)
     assert sums[support.any(axis=1)] == pytest.approx(1)
+
+
+def test_the_head_is_that_of_plain_counting() -> None:
+    head = count_head(corpus([0, 1], [0, 1, 2], [0, 2, 3], [1]), 4, largest=3)
+    assert head.tolist() == [[3, 2, 2], [2, 2, 1], [2, 1, 2]]
 
 
 @pytest.mark.parametrize("baskets", [corpus(), corpus([0]), corpus([0], [1])])

@@ -6,12 +6,13 @@ import pytest
 
 from components.baskets.corpus import Corpus
 from components.contracts import BASKETS, write
-from components.embeddings.cooccurrence import count_pairs, write_pairs
+from components.embeddings.cooccurrence import count_head, count_pairs, write_pairs
 from components.embeddings.item2vec import Vectors
 from components.embeddings.model import write_vectors
 from components.neighbours.model import train_neighbours
 from components.neighbours.ridge import NeighbourSettings, fit_neighbours
 from components.results import read_json
+from components.spark import on_spark, spark_session
 
 
 def corpus_of(*baskets):
@@ -69,6 +70,65 @@ def test_only_so_many_weights_are_kept_and_the_largest():
     for target in range(30):
         kept, lost = few[:, target] != 0, few[:, target] == 0
         assert np.abs(every[kept, target]).min() >= np.abs(every[lost, target]).max() - 1e-2
+
+
+def large_baskets(n_items, n_baskets, size):
+    """Orders most bought first, of which each product has companions of its own."""
+    rng = np.random.default_rng(5)
+    popular = 1 / np.arange(1, n_items + 1)
+    places = np.arange(n_items)
+    baskets = []
+    for _ in range(n_baskets):
+        near = np.exp(-np.abs(places - rng.integers(n_items)) / 5) + 0.1
+        chances = popular * near
+        baskets.append(rng.choice(n_items, size, replace=False, p=chances / chances.sum()))
+    return corpus_of(*baskets)
+
+
+def test_counts_of_the_head_change_nothing_where_all_pairs_are_known():
+    """The head is looked up, the rest walked through: the same counts either way."""
+    corpus, n_items = large_baskets(60, 400, 5), 60
+    n_orders = np.bincount(corpus.items, minlength=n_items)
+    pairs, settings = count_pairs(corpus, n_items), NeighbourSettings(ridge=5.0)
+    walked = dense(fit_neighbours(pairs, n_orders, settings), n_items)
+    for n_head in (1, 20, 60):
+        head = count_head(corpus, n_items, n_head)
+        found = dense(fit_neighbours(pairs, n_orders, settings, head), n_items)
+        assert found == pytest.approx(walked, abs=np.abs(walked).max() / 127)
+
+
+def test_a_product_has_no_more_companions_than_orders():
+    corpus = corpus_of(*25 * [tuple(range(1, 41))], *5 * [tuple(range(41))])
+    weights = dense(fit(corpus, 41), 41)
+    assert np.count_nonzero(weights[:, 0]) == 20
+    assert np.count_nonzero(weights[:, 1]) == 30
+
+
+def test_cut_lists_of_large_baskets_do_not_blow_weights_up():
+    """Of eighty companions, fifteen are known: counts contradict each other."""
+    corpus, n_items = large_baskets(80, 600, 30), 80
+    n_orders = np.bincount(corpus.items, minlength=n_items)
+    settings = NeighbourSettings(ridge=20.0)
+    few = count_pairs(corpus, n_items, strongest=15)
+    weights = dense(fit_neighbours(few, n_orders, settings), n_items)
+    assert np.isfinite(weights).all()
+    assert np.abs(weights).max() < 1
+
+
+def test_spark_counts_and_fits_the_same():
+    corpus, n_items = large_baskets(3_000, 2_000, 6), 3_000
+    n_orders = np.bincount(corpus.items, minlength=n_items)
+    settings = NeighbourSettings(candidates=20)
+    head = count_head(corpus, n_items, 100)
+    pairs = count_pairs(corpus, n_items)
+    expected = fit_neighbours(pairs, n_orders, settings, head)
+    with spark_session("test") as session:
+        mapped = on_spark(session)
+        counted = count_pairs(corpus, n_items, mapped=mapped)
+        found = fit_neighbours(counted, n_orders, settings, head, mapped)
+    for ours, theirs in ((pairs, counted), (expected, found)):
+        for name, array in vars(ours).items():
+            assert np.array_equal(array, vars(theirs)[name]), name
 
 
 @pytest.mark.parametrize(
