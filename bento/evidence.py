@@ -27,7 +27,7 @@ FEATURES = (
     *("neighbours_sum", "neighbours_max", "neighbours_min"),
     *("probability_sum", "probability_max", "recent_sum", "recent_max"),
     *("cosine_sum", "cosine_max", "lift_sum", "lift_max", "support_max", "reverse_max"),
-    *("share_paired", "vector_max", "vector_mean", "alike_max"),
+    *("share_paired", "vector_max", "vector_sum", "vector_mean", "alike_max"),
     *("log_popularity", "trend_short", "trend_long", "basket_size", "days_unsold"),
     *("n_asked", "asked_popularity", "asked_trend", "asked_basket_size"),
     *("category_lift", "same_category", "same_brand", "price_ratio"),
@@ -156,6 +156,7 @@ class Evidence:
             logits += beta * self.log_popularity[candidates]
             logits -= self._log_norms[cart][:, None]
             one[:, AT["vector_max"]] = logits.max(axis=0)
+            one[:, AT["vector_sum"]] = np.log(np.exp(logits).sum(axis=0))
             one[:, AT["vector_mean"]] = logits.mean(axis=0)
             alike = self._directions[cart] @ self._directions[candidates].T
             one[:, AT["alike_max"]] = alike.max(axis=0)

@@ -10,6 +10,7 @@ from components.neighbours.component import train_neighbours
 from components.orders.clean import NON_PRODUCTS
 from components.orders.component import read_orders
 from components.package.component import package
+from components.ranking.component import train_ranking
 from components.registry.component import fetch_champion, register
 from components.report.component import report
 from data_checks.component import check_baskets, check_order_lines
@@ -41,13 +42,14 @@ def training(
     5. checks     Great Expectations on the baskets
     6. sweep      hyper-parameters are tried on a sample, in parallel shards; the best is picked
     7. train      item2vec on all training baskets, and the co-occurrence table
-    8. neighbours a small regression per product, for carts; what is mixed is tuned
-    9. bundle     vectors, neighbours, index and product cards, in one hashed directory
-    10. judge     against baselines and the champion, and by a real service process
-    11. report    one page for people, whatever the verdict
-    12. gate      a model that is not good enough ends the run here
-    13. register  an MLflow version with everything, called challenger
-    14. package   a BentoML archive of that version
+    8. neighbours a small regression per product
+    9. ranking    what is mixed is tuned, re-rankers are grown, every page is ranked in advance
+    10. bundle    everything that serving needs, in one hashed directory
+    11. judge     against baselines and the champion, and by a real service process
+    12. report    one page for people, whatever the verdict
+    13. gate      a model that is not good enough ends the run here
+    14. register  an MLflow version with everything, called challenger
+    15. package   a BentoML archive of that version
 
     Args:
         orders: Parquet or CSV file, folder, glob, http(s)/s3:// address, or jdbc:URL|QUERY
@@ -112,12 +114,20 @@ def training(
         baskets=baskets.outputs["baskets"],
         vectors=trained.outputs["vectors"],
         cooccurrence=trained.outputs["cooccurrence"],
+    )
+    ranking = train_ranking(
+        baskets=baskets.outputs["baskets"],
+        vectors=trained.outputs["vectors"],
+        cooccurrence=trained.outputs["cooccurrence"],
+        neighbours=neighbours.outputs["neighbours"],
+        product_table=lines.outputs["product_table"],
         seed=seed,
     )
     bundle = build_bundle(
         vectors=trained.outputs["vectors"],
         cooccurrence=trained.outputs["cooccurrence"],
         neighbours=neighbours.outputs["neighbours"],
+        ranking=ranking.outputs["ranking"],
         product_table=lines.outputs["product_table"],
         basket_counts=baskets.outputs["counts"],
         best=best.output,

@@ -12,60 +12,66 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from components.bundle.bundle import Blend, Bundle, Manifest, load_neighbours, write_bundle
-from components.bundle.index import build_index, items_matrix, measure_index, queries_matrix
+from components.bundle.bundle import (
+    ARRAYS,
+    Bundle,
+    IndexFacts,
+    Manifest,
+    load_group,
+    write_bundle,
+)
 from components.contracts import PRODUCTS, read
-from components.progress import say
 from components.results import read_json
 
-INDEX_FROM = 10_000
-"""Catalogue size from which approximate search is used; exact search is faster below."""
-
-
 def build_bundle(
-    vectors: Path, cooccurrence: Path, neighbours: Path, products: Path, basket_counts: Path,
-    best: dict[str, Any], seed: int, target: Path,
+    vectors: Path, cooccurrence: Path, neighbours: Path, ranking: Path, products: Path,
+    basket_counts: Path, best: dict[str, Any], seed: int, target: Path,
 ) -> Manifest:  # fmt: skip
     """Write the bundle directory `target` from what the training steps left.
 
-    `vectors` holds in_vectors.npy, out_vectors.npy, n_orders.npy, product_ids.parquet and, where
-    they were tuned on all data, betas.json; `cooccurrence` the four pair arrays, `neighbours`
-    theirs and blend.json. Products without vectors keep their cards, for fallbacks.
+    `vectors` holds in_vectors.npy, out_vectors.npy, n_orders.npy, product_ids.parquet and
+    betas.json; `cooccurrence` and `neighbours` their arrays; `ranking` facts, pages, where it paid
+    a forest, where there is one an index, and what is mixed. Products without vectors keep their
+    cards, for fallbacks.
     """
     counts = json.loads(basket_counts.read_text())
-    trained = {name: np.load(vectors / f"{name}.npy") for name in ("in_vectors", "out_vectors")}
     n_orders = np.load(vectors / "n_orders.npy")
-    # The sweep's betas suit its sample; they do not transfer to vectors trained on everything.
-    tuned = vectors / "betas.json"
-    betas = read_json(tuned) if tuned.is_file() else best
-    blend = Blend(**read_json(neighbours / "blend.json"))
-    pairs = {
-        name: np.load(cooccurrence / f"{name}.npy")
-        for name in ("pair_offsets", "pair_rows", "pair_support", "pair_probability")
-    }
     cards = product_cards(pq.read_table(vectors / "product_ids.parquet")["product_id"], products)
+    trained = {name: np.load(vectors / f"{name}.npy") for name in ("in_vectors", "out_vectors")}
+    index = read_json(ranking / "index.json")
     manifest = Manifest(
+        **read_json(ranking / "blend.json"),
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
         n_items=len(n_orders),
         n_products=cards.num_rows,
         n_orders=counts["baskets_train"],
         dims=trained["in_vectors"].shape[1],
-        beta_single=blend.beta_single,
-        beta_cart=betas["beta_cart"],
-        page_cooccurrence=blend.page_cooccurrence,
-        cart_weights=blend.cart_weights,
+        beta_cart=read_json(vectors / "betas.json")["beta_cart"],
+        index=IndexFacts(**index) if index else None,
+        ranking=read_json(ranking / "ranking.json"),
         data_window=_window(counts),
         git_revision=git_revision(),
         code_version=os.environ.get("FBT_CODE_VERSION", ""),
         seed=seed,
         config=best["config"],
     )
+    groups = {"facts": ranking, "pages": ranking, "forest": ranking, "neighbours": neighbours}
     bundle = Bundle(
-        manifest, cards, n_orders=n_orders, **trained, **pairs,
-        neighbours=load_neighbours(neighbours),
-    )  # fmt: skip
-    index, bundle = _with_index(bundle, seed)
-    return write_bundle(bundle, target, index)
+        manifest,
+        cards,
+        n_orders=n_orders,
+        **trained,
+        **pair_arrays(cooccurrence),
+        **{name: load_group(name, folder) for name, folder in groups.items()},
+        index_path=ranking / "index.hnsw" if index else None,
+    )
+    return write_bundle(bundle, target)
+
+
+def pair_arrays(cooccurrence: Path) -> dict[str, Any]:
+    """The pair arrays in a directory, by their names in Bundle."""
+    names = [name for name in ARRAYS if name.startswith("pair_")]
+    return {name: np.load(cooccurrence / f"{name}.npy") for name in names}
 
 
 def product_cards(product_ids: pa.ChunkedArray, products: Path) -> pa.Table:
@@ -94,19 +100,6 @@ def git_revision() -> str:
     except OSError:
         return ""
     return done.stdout.strip()
-
-
-def _with_index(bundle: Bundle, seed: int) -> tuple[Any, Bundle]:
-    if bundle.manifest.n_items < INDEX_FROM:
-        return None, bundle
-    log_popularity = np.log(bundle.n_orders / bundle.manifest.n_orders).astype(np.float32)
-    items = items_matrix(bundle.out_vectors, log_popularity)
-    index = build_index(items)
-    queries = queries_matrix(bundle.in_vectors, bundle.manifest.beta_single)
-    facts = measure_index(index, items, queries, seed)
-    say(f"index finds {facts.recall_at_10:.1%} of the exact ten best at ef {facts.ef}")
-    manifest = bundle.manifest.model_copy(update={"index": facts})
-    return index, Bundle(**{**bundle.__dict__, "manifest": manifest})
 
 
 def _window(counts: dict[str, Any]) -> tuple[str, str] | None:

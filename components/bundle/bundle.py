@@ -5,6 +5,7 @@ A bundle is immutable. `bundle.json` holds the sha256 of every other file, and i
 
 import hashlib
 import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -118,6 +119,8 @@ class Manifest(Blend):
     seed: int = 0
     config: dict[str, Any] = Field(default_factory=dict)
     """The training configuration the sweep picked."""
+    ranking: dict[str, Any] = Field(default_factory=dict)
+    """What ranking measured on validation baskets; see `train_ranking`."""
     files: dict[str, str] = Field(default_factory=dict)
     """sha256 of every file of the bundle, by name."""
 
@@ -224,7 +227,8 @@ PREFIX = {"neighbours": "neighbour", "facts": "fact", "pages": "page", "forest":
 def write_bundle(bundle: Bundle, path: str | Path, index: Any = None) -> Manifest:
     """Write the bundle to the directory `path`, whole or not at all.
 
-    `index` is anything with hnswlib's `save_index(path)`. Returns the manifest with all hashes.
+    `index` is anything with hnswlib's `save_index(path)`; without it the bundle's own index file is
+    copied. Returns the manifest with all hashes.
     """
     with written_aside(path) as aside:
         aside.mkdir(parents=True)
@@ -236,6 +240,8 @@ def write_bundle(bundle: Bundle, path: str | Path, index: Any = None) -> Manifes
                 save_group(group, aside)
         if index is not None:
             index.save_index(str(aside / "index.hnsw"))
+        elif bundle.index_path is not None:
+            shutil.copyfile(bundle.index_path, aside / "index.hnsw")
         hashes = {file.name: sha256_of(file) for file in sorted(aside.iterdir())}
         manifest = bundle.manifest.model_copy(update={"files": hashes})
         (aside / "bundle.json").write_text(manifest.model_dump_json(indent=2))

@@ -10,6 +10,7 @@ def build_bundle(
     vectors: dsl.Input[dsl.Model],
     cooccurrence: dsl.Input[dsl.Model],
     neighbours: dsl.Input[dsl.Model],
+    ranking: dsl.Input[dsl.Model],
     product_table: dsl.Input[dsl.Dataset],
     basket_counts: dsl.Input[dsl.Artifact],
     best: dict,
@@ -17,14 +18,14 @@ def build_bundle(
     bundle: dsl.Output[dsl.Model],
     metrics: dsl.Output[dsl.Metrics],
 ):
-    """Put the model into one directory and measure its index."""
+    """Put the model into one directory."""
     from pathlib import Path
 
     from components.bundle import build
     from components.results import log_metrics
 
     manifest = build.build_bundle(
-        Path(vectors.path), Path(cooccurrence.path), Path(neighbours.path),
+        Path(vectors.path), Path(cooccurrence.path), Path(neighbours.path), Path(ranking.path),
         Path(product_table.path), Path(basket_counts.path), best, seed, Path(bundle.path),
     )  # fmt: skip
     log_metrics(metrics, manifest.model_dump())

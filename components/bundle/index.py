@@ -6,6 +6,7 @@ makes them equally long, so that the nearest by L2 is the largest by inner produ
 al. 2014, "Speeding up the Xbox recommender system using a Euclidean transformation").
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,13 @@ import hnswlib
 import numpy as np
 import numpy.typing as npt
 
-from components.bundle.bundle import IndexFacts
+from components.bundle.bundle import Bundle, IndexFacts
+from components.progress import say
 
 Floats = npt.NDArray[np.float32]
+
+INDEX_FROM = 10_000
+"""Catalogue size from which approximate search is used; exact search is faster below."""
 
 M = 32
 EF_CONSTRUCTION = 400
@@ -32,6 +37,20 @@ def queries_matrix(in_vectors: Floats, *weights: float) -> Floats:
     """(n, dims + n_dials): a query whose inner product with an item is in·out + weights · dials."""
     dials = [np.full(len(in_vectors), weight) for weight in weights]
     return np.column_stack([in_vectors, *dials]).astype(np.float32)
+
+
+def index_catalogue(bundle: Bundle, seed: int) -> tuple[Bundle, Any]:
+    """The bundle with facts of its index, and the index; None where exact search is faster."""
+    manifest, facts = bundle.manifest, bundle.facts
+    if manifest.n_items < INDEX_FROM or facts is None:
+        return bundle, None
+    log_popularity = np.log(bundle.n_orders / manifest.n_orders).astype(np.float32)
+    items = items_matrix(bundle.out_vectors, log_popularity, facts.items[:, 0])
+    index = build_index(items)
+    queries = queries_matrix(bundle.in_vectors, manifest.beta_single, manifest.page_trend)
+    measured = measure_index(index, items, queries, seed)
+    say(f"index finds {measured.recall_at_10:.1%} of the exact ten best at ef {measured.ef}")
+    return replace(bundle, manifest=manifest.model_copy(update={"index": measured})), index
 
 
 def build_index(items: Floats) -> Any:

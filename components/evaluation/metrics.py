@@ -22,9 +22,8 @@ def score(found: Rows, relevant: Corpus, n_items: int) -> dict[str, Floats]:
     """
     hits = find_hits(found, relevant, n_items)
     discounts = 1 / np.log2(np.arange(found.shape[1]) + 2)
-    ideal = np.concatenate([[0], np.cumsum(discounts)])
     n_relevant = relevant.sizes
-    best = ideal[np.minimum(n_relevant, found.shape[1])]
+    best = ideal_dcg(n_relevant, found.shape[1])
     first = np.where(hits.any(axis=1), hits.argmax(axis=1), np.inf)
     return {
         "ndcg": (hits * discounts).sum(axis=1) / best,
@@ -32,6 +31,13 @@ def score(found: Rows, relevant: Corpus, n_items: int) -> dict[str, Floats]:
         "recall": hits.sum(axis=1) / n_relevant,
         "mrr": 1 / (first + 1),
     }
+
+
+def ideal_dcg(n_relevant: npt.NDArray[np.int64], k: int) -> Floats:
+    """DCG@k of the best ranking, by how many products are relevant, (n_queries,)."""
+    ideal = np.concatenate([[0], np.cumsum(1 / np.log2(np.arange(k) + 2))])
+    best: Floats = ideal[np.minimum(n_relevant, k)]
+    return best
 
 
 def find_hits(found: Rows, relevant: Corpus, n_items: int) -> npt.NDArray[np.bool_]:

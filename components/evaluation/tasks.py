@@ -30,18 +30,23 @@ class Queries:
         return len(self.asked)
 
 
-def draw_queries(corpus: Corpus, task: str, n_baskets: int, seed: int) -> Queries:
+def draw_queries(
+    corpus: Corpus, task: str, n_baskets: int, seed: int, times: int = 1
+) -> Queries:
     """Queries of task `a` or `b` from up to `n_baskets` baskets, drawn without replacement.
 
-    There may be none at all: when no basket holds enough products of the catalogue.
+    There may be none at all: when no basket holds enough products of the catalogue. Every basket
+    asks `times` times, each time with a product of its own chance.
     """
     rng = np.random.default_rng(seed)
     large = corpus.with_at_least(TASKS[task])
-    drawn = large.take(rng.permutation(len(large))[:n_baskets])
+    baskets = rng.permutation(len(large))[:n_baskets]
+    drawn = large.take(np.tile(baskets, times))
     chosen = drawn.offsets[:-1] + rng.integers(drawn.sizes) if len(drawn) else drawn.offsets[:-1]
     alone, rest = _split(drawn, chosen)
     asked, relevant = (alone, rest) if task == "a" else (rest, alone)
-    return Queries([asked[i] for i in range(len(asked))], relevant, np.arange(len(drawn)))
+    basket = np.tile(np.arange(len(baskets)), times)
+    return Queries([asked[i] for i in range(len(asked))], relevant, basket)
 
 
 def _split(corpus: Corpus, chosen: npt.NDArray[np.int64]) -> tuple[Corpus, Corpus]:

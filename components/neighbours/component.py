@@ -10,17 +10,16 @@ def train_neighbours(
     baskets: dsl.Input[dsl.Dataset],
     vectors: dsl.Input[dsl.Model],
     cooccurrence: dsl.Input[dsl.Model],
-    seed: int,
     neighbours: dsl.Output[dsl.Model],
     metrics: dsl.Output[dsl.Metrics],
 ):
-    """Fit a small regression per product, and tune what pages and carts mix."""
+    """Fit a small regression per product."""
     from pathlib import Path
 
     from components.neighbours import model
     from components.results import log_metrics
 
     found = model.train_neighbours(
-        baskets.path, Path(vectors.path), Path(cooccurrence.path), Path(neighbours.path), seed
+        baskets.path, Path(vectors.path), Path(cooccurrence.path), Path(neighbours.path)
     )
     log_metrics(metrics, found)

@@ -28,6 +28,7 @@ LAYERS = (
     "components.evaluation",
     "components.embeddings",
     "components.neighbours",
+    "components.ranking",
     "components.registry",
     "components.report",
     "pipelines",

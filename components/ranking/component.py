@@ -1,0 +1,29 @@
+"""KFP step: what pages and carts mix, re-rankers where they pay, and every product's page."""
+
+from kfp import dsl
+
+from components.step import step
+
+
+@step
+def train_ranking(
+    baskets: dsl.Input[dsl.Dataset],
+    vectors: dsl.Input[dsl.Model],
+    cooccurrence: dsl.Input[dsl.Model],
+    neighbours: dsl.Input[dsl.Model],
+    product_table: dsl.Input[dsl.Dataset],
+    seed: int,
+    ranking: dsl.Output[dsl.Model],
+    metrics: dsl.Output[dsl.Metrics],
+):
+    """Tune the blend on validation baskets, grow re-rankers, and rank all pages in advance."""
+    from pathlib import Path
+
+    from components.ranking import model
+    from components.results import log_metrics
+
+    found = model.train_ranking(
+        baskets.path, Path(vectors.path), Path(cooccurrence.path), Path(neighbours.path),
+        Path(product_table.path), Path(ranking.path), seed,
+    )  # fmt: skip
+    log_metrics(metrics, found)

@@ -1,0 +1,122 @@
+"""Facts of products and pairs that ranking looks at beside vectors and counts: time, categories."""
+
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from bento.evidence import log_norms
+from components.baskets.corpus import Corpus
+from components.bundle.bundle import Facts
+from components.embeddings.cooccurrence import BLOCK, PairCounter, Pairs
+from components.embeddings.item2vec import Vectors
+
+Floats = npt.NDArray[np.float32]
+
+SHORT_DAYS, LONG_DAYS, RECENT_DAYS = 14.0, 45.0, 60.0
+"""Half-lives of what counts as recent: of a product's two trends, and of pairs."""
+
+SMOOTHING = 0.1
+"""Orders added to every product's, so that one not sold lately has a trend and not minus infinity."""
+
+MOST_CATEGORIES = 2_000
+"""Categories of which lifts are kept, the most bought; the square of it is stored."""
+
+
+def make_facts(
+    corpus: Corpus, ages: Floats | None, pairs: Pairs, cards: pa.Table, vectors: Vectors,
+    n_orders: npt.NDArray[np.int64], beta: float,
+) -> Facts:  # fmt: skip
+    """The facts of a catalogue, from its training baskets and their `ages` in days (n_baskets,).
+
+    Without ages nothing is recent, and all trends are 0. `beta` weighs log popularity in carts.
+    """
+    n_items = len(n_orders)
+    codes = category_codes(cards, n_orders)
+    bias = beta * np.log(n_orders / len(corpus))
+    return Facts(
+        recent=recent_probability(corpus, ages, pairs),
+        items=item_facts(corpus, ages, n_items),
+        category_of=codes,
+        category_lift=category_lift(pairs, codes, n_orders, len(corpus)),
+        log_norms=log_norms(vectors.in_vectors, vectors.out_vectors, bias.astype(np.float32)),
+    )
+
+
+def recency(ages: Floats, half_life_days: float) -> Floats:
+    """Weights (n_baskets,) that halve with every `half_life_days` of age."""
+    weights: Floats = np.power(0.5, ages / half_life_days).astype(np.float32)
+    return weights
+
+
+def recent_probability(corpus: Corpus, ages: Floats | None, pairs: Pairs) -> Floats:
+    """P(companion | product) of all pairs, (n_pairs,), with baskets weighed by their age, too."""
+    if ages is None:
+        return pairs.probability
+    n_items = len(pairs.offsets) - 1
+    weighed = replace(corpus, weights=corpus.weights * recency(ages, RECENT_DAYS))
+    counter = PairCounter(weighed, n_items)
+    product = np.repeat(np.arange(n_items), np.diff(pairs.offsets))
+    found = np.zeros(len(pairs.rows), np.float32)
+    for start in range(0, n_items, BLOCK):
+        counted = counter.count(slice(start, start + BLOCK))
+        counted.sort_indices()
+        own = np.repeat(np.arange(counted.shape[0], dtype=np.int64), np.diff(counted.indptr))
+        keys = own * n_items + counted.indices
+        mine = slice(pairs.offsets[start], pairs.offsets[min(start + BLOCK, n_items)])
+        wanted = (product[mine] - start) * n_items + pairs.rows[mine]
+        found[mine] = counted.data.imag[np.searchsorted(keys, wanted)]
+    return (found / np.maximum(counter.weight_of[product], 1e-9)).astype(np.float32)
+
+
+def item_facts(corpus: Corpus, ages: Floats | None, n_items: int) -> Floats:
+    """ITEM_FACTS of all products, (n_items, 4).
+
+    A trend is the logarithm of a product's share of recent orders over its share of all; the basket
+    size is the mean of 1/sqrt(n), which few large orders do not sway; days unsold are log(1 + d).
+    """
+    sizes = corpus.sizes
+    n_orders = np.maximum(np.bincount(corpus.items, minlength=n_items), 1)
+    facts = np.zeros((n_items, 4), np.float32)
+    roots = 1 / np.sqrt(np.maximum(sizes, 1))
+    facts[:, 2] = np.bincount(corpus.items, np.repeat(roots, sizes), n_items) / n_orders
+    if ages is None:
+        return facts
+    plain = np.log((n_orders + SMOOTHING) / len(corpus))
+    for column, days in enumerate((SHORT_DAYS, LONG_DAYS)):
+        weights = recency(ages, days)
+        orders = np.bincount(corpus.items, np.repeat(weights, sizes), n_items)
+        facts[:, column] = np.log((orders + SMOOTHING) / weights.sum()) - plain
+    unsold = np.full(n_items, ages.max(initial=0), np.float32)
+    np.minimum.at(unsold, corpus.items, np.repeat(ages, sizes).astype(np.float32))
+    facts[:, 3] = np.log1p(unsold)
+    return facts
+
+
+def category_codes(cards: pa.Table, n_orders: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:
+    """Categories of the products (n_items,) as numbers, most bought first from 1; 0 for none."""
+    values = cards["category"].combine_chunks()[: len(n_orders)].dictionary_encode()
+    found = values.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
+    orders = np.bincount(found + 1, n_orders, len(values.dictionary) + 1)[1:]
+    code_of = np.zeros(len(orders) + 1, np.int32)
+    best = np.argsort(-orders, kind="stable")[:MOST_CATEGORIES]
+    code_of[best + 1] = np.arange(1, len(best) + 1)
+    return code_of[found + 1]
+
+
+def category_lift(
+    pairs: Pairs, codes: npt.NDArray[np.int32], n_orders: npt.NDArray[np.int64], n_baskets: int
+) -> Floats:
+    """log of how many times more than by chance categories are bought together, (n, n) codes."""
+    n_codes = int(codes.max(initial=0)) + 1
+    product = np.repeat(np.arange(len(n_orders)), np.diff(pairs.offsets))
+    cells = codes[product].astype(np.int64) * n_codes + codes[pairs.rows]
+    together = np.bincount(cells, pairs.support, n_codes**2).reshape(n_codes, n_codes)
+    orders = np.bincount(codes, n_orders, n_codes)
+    # Only a product's strongest pairs are counted, so that lifts compare within a row.
+    share = together / np.maximum(together.sum(axis=1, keepdims=True), 1)
+    chance = orders / max(orders.sum(), 1)
+    lift: Floats = np.log((share + 1e-4) / (chance + 1e-4)).astype(np.float32)
+    lift[0], lift[:, 0] = 0, 0
+    return lift

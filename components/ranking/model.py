@@ -1,0 +1,169 @@
+"""Vectors, pairs and neighbours in; what pages and carts mix, the re-ranker and all pages out."""
+
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from bento.recommender import Recommender, blend_carts
+from components.baskets.corpus import Corpus, encode, read_baskets
+from components.bundle.build import pair_arrays, product_cards
+from components.bundle.bundle import Blend, Bundle, Manifest, load_group, save_group
+from components.bundle.index import index_catalogue
+from components.contracts import BASKETS, read, written_aside
+from components.embeddings.cooccurrence import read_pairs
+from components.embeddings.item2vec import Vectors
+from components.progress import say
+from components.ranking import blend as blending
+from components.ranking.facts import make_facts
+from components.ranking.forest import as_forest, grow_if_it_pays
+from components.ranking.pages import make_pages
+from components.ranking.questions import Questions, draw_questions
+from components.results import read_json, write_json
+
+Floats = npt.NDArray[np.float32]
+
+
+def train_ranking(
+    baskets_path: str | Path, vectors: Path, cooccurrence: Path, neighbours: Path, products: Path,
+    target: Path, seed: int,
+) -> dict[str, Any]:  # fmt: skip
+    """Write the directory `target`: facts, pages, forest, index, blend.json and ranking.json.
+
+    Returns ranking.json: {"pages": RANKED, "carts": RANKED, "cpu_s": {STEP: seconds}}; RANKED is
+    {"weights": {...}, "parts": {PART: NDCG@10 on validation baskets}, "forest": {"pays", "why",
+    "gain": {"mean", "low", "high"} or null, "features": [[NAME, share]]}, "n_questions"}.
+    """
+    clock = _Clock()
+    bundle, validation = _prepare(baskets_path, vectors, cooccurrence, neighbours, products)
+    clock("facts")
+    bundle, index = index_catalogue(bundle, seed)
+    clock("index")
+    with written_aside(target) as aside:
+        aside.mkdir(parents=True)
+        if index is not None:
+            index.save_index(str(aside / "index.hnsw"))
+            bundle = replace(bundle, index_path=aside / "index.hnsw")
+        asked = {task: draw_questions(Recommender(bundle), validation, task, seed) for task in "ab"}
+        clock("questions")
+        tuned = blending.tune_carts(
+            asked["b"], blending.tune_pages(asked["a"], blending.START, bundle.manifest.beta_cart)
+        )
+        clock("blend")
+        bundle = _mixed(bundle, tuned)
+        page_model, cart_model, found = _judge_forests(asked, bundle, seed)
+        clock("forests")
+        pages = make_pages(Recommender(bundle), page_model)
+        clock("pages")
+        assert bundle.facts is not None
+        save_group(bundle.facts, aside)
+        save_group(pages, aside)
+        if cart_model is not None:
+            save_group(as_forest(cart_model), aside)
+        ranking = {**found, "cpu_s": clock.seconds}
+        facts = bundle.manifest.index
+        write_json(facts.model_dump() if facts else None, aside / "index.json")
+        write_json(tuned.model_dump(), aside / "blend.json")
+        write_json(ranking, aside / "ranking.json")
+    return ranking
+
+
+def _prepare(
+    baskets_path: str | Path, vectors: Path, cooccurrence: Path, neighbours: Path, products: Path
+) -> tuple[Bundle, Corpus]:
+    """A bundle in memory with facts and the weights to start from, and the validation baskets."""
+    product_ids = pq.read_table(vectors / "product_ids.parquet")["product_id"]
+    n_orders = np.load(vectors / "n_orders.npy")
+    trained = Vectors(np.load(vectors / "in_vectors.npy"), np.load(vectors / "out_vectors.npy"))
+    beta_cart = read_json(vectors / "betas.json")["beta_cart"]
+    pairs = read_pairs(cooccurrence)
+    baskets = read_baskets(baskets_path)
+    ids = product_ids.combine_chunks()
+    corpus = encode(baskets, ids, "train")
+    cards = product_cards(product_ids, products)
+    say(f"ranking: time and category facts of {len(n_orders)} products")
+    ages = ages_of(baskets_path)
+    facts = make_facts(corpus, ages, pairs, cards, trained, n_orders, beta_cart)
+    manifest = Manifest(
+        **blending.START.model_dump(),
+        created_at="",
+        n_items=len(n_orders),
+        n_products=cards.num_rows,
+        n_orders=len(corpus),
+        dims=trained.in_vectors.shape[1],
+        beta_cart=beta_cart,
+    )
+    bundle = Bundle(
+        manifest,
+        cards,
+        trained.in_vectors,
+        trained.out_vectors,
+        n_orders,
+        **pair_arrays(cooccurrence),
+        neighbours=load_group("neighbours", neighbours),
+        facts=facts,
+    )
+    return bundle, encode(baskets, ids, "validation")
+
+
+def ages_of(baskets_path: str | Path, split: str = "train") -> Floats | None:
+    """Days before the newest basket of the split, (n_baskets,); None where some have no time."""
+    table = read(baskets_path, BASKETS, ["ts", "split"])
+    moments = table.filter(pc.equal(table["split"], split))["ts"]
+    if not len(moments) or moments.null_count:
+        return None
+    micros = moments.cast(pa.int64()).to_numpy()
+    ages: Floats = ((micros.max() - micros) / 86_400e6).astype(np.float32)
+    return ages
+
+
+def _mixed(bundle: Bundle, blend: Blend) -> Bundle:
+    fields = {name: getattr(blend, name) for name in Blend.model_fields}
+    return replace(bundle, manifest=bundle.manifest.model_copy(update=fields))
+
+
+def _judge_forests(
+    asked: dict[str, Questions], bundle: Bundle, seed: int
+) -> tuple[Any, Any, dict[str, Any]]:
+    """Models for pages and carts, None where one does not pay, and what was measured."""
+    manifest, pages, carts = bundle.manifest, asked["a"], asked["b"]
+    page_scores = blending.blend_pages(pages.features, manifest, manifest.beta_cart)
+    page_model, page_facts = grow_if_it_pays(pages, page_scores, seed)
+    say(f"re-ranked pages: {page_facts['why']}")
+    cart_scores = blend_carts(carts.features, manifest.cart_weights)
+    cart_model, cart_facts = grow_if_it_pays(carts, cart_scores, seed)
+    say(f"re-ranked carts: {cart_facts['why']}")
+    weights = manifest.model_dump(include={"beta_single", "page_cooccurrence", "page_trend"})
+    found = {
+        "pages": {
+            "weights": weights,
+            "parts": blending.parts_of_pages(pages, manifest, manifest.beta_cart),
+            "forest": page_facts,
+            "n_questions": len(pages),
+        },
+        "carts": {
+            "weights": manifest.cart_weights.model_dump(),
+            "parts": blending.parts_of_carts(carts, manifest),
+            "forest": cart_facts,
+            "n_questions": len(carts),
+        },
+    }
+    return page_model, cart_model, found
+
+
+class _Clock:
+    """CPU seconds of this process between one call and the next, by name."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._last = time.process_time()
+
+    def __call__(self, name: str) -> None:
+        now = time.process_time()
+        self.seconds[name], self._last = round(now - self._last, 2), now

@@ -1,0 +1,45 @@
+"""Every product's page, ranked in advance: one product is then a table look-up."""
+
+from typing import Any
+
+import numpy as np
+
+from bento.recommender import DEPTH, Recommender, stacked
+from components.bundle.bundle import Pages
+from components.progress import say
+from components.ranking.forest import predict
+from components.ranking.questions import BATCH
+
+PAGE_DEPTH = 100
+"""Companions kept per product: the most that one request may ask for; 800 bytes a product."""
+
+SHOWN_EVERY = 100
+"""Batches between two lines of progress."""
+
+
+def make_pages(recommender: Recommender, model: Any) -> Pages:
+    """The pages of the whole catalogue by the recommender's blend, re-ranked by `model` if any."""
+    n_items = recommender.bundle.manifest.n_items
+    depth = min(PAGE_DEPTH, max(n_items - 1, 1))
+    rows = np.full((n_items, depth), -1, np.int32)
+    scores = np.full((n_items, depth), -np.inf, np.float32)
+    for number, start in enumerate(range(0, n_items, BATCH)):
+        products = np.arange(start, min(start + BATCH, n_items), dtype=np.int32)
+        block = slice(start, start + len(products))
+        rows[block], scores[block] = _ranked(recommender, products, depth, model)
+        if number % SHOWN_EVERY == 0 or block.stop == n_items:
+            say(f"pages: {block.stop} of {n_items} products")
+    return Pages(rows, scores)
+
+
+def _ranked(recommender: Recommender, products: Any, depth: int, model: Any) -> tuple[Any, Any]:
+    queries = list(products[:, None])
+    rows, scores = recommender.rank_pages(queries, depth)
+    if model is None:
+        return rows, scores
+    evidence = recommender.evidence
+    top = rows[:, :DEPTH]
+    grown = predict(model, evidence.features(queries, evidence.said(queries), top))
+    scores = stacked(grown, scores)
+    order = np.lexsort((rows, -scores), axis=1)
+    return np.take_along_axis(rows, order, 1), np.take_along_axis(scores, order, 1)
