@@ -7,6 +7,7 @@ of what its products say, whatever the size of the catalogue.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -39,15 +40,19 @@ AT = {name: column for column, name in enumerate(FEATURES)}
 
 @dataclass(frozen=True)
 class Said:
-    """What the products of a batch of carts say: one entry per cart, product and companion."""
+    """What the products of a batch of carts say: one entry per cart, product and companion.
 
-    keys: Rows
-    """cart * n_items + companion."""
+    `found` are the distinct keys, cart * n_items + companion, in order; `pair_at` and
+    `neighbour_at` say which of them an entry is about.
+    """
+
+    found: Rows
+    pair_at: Rows
     pair: Rows
     """Places in the bundle's pair arrays."""
     pair_product: Ints
     """Which product of the catalogue says so."""
-    neighbour_keys: Rows
+    neighbour_at: Rows
     neighbour_values: Floats
 
 
@@ -61,6 +66,7 @@ class Evidence:
         share = bundle.n_orders / bundle.manifest.n_orders
         self.log_popularity = np.log(share).astype(np.float32)
         self._log_norms = self.facts.log_norms
+        self._root = (1 / np.sqrt(np.maximum(bundle.n_orders, 1))).astype(np.float32)
         lengths = np.linalg.norm(bundle.in_vectors, axis=1, keepdims=True)
         self._directions = (bundle.in_vectors / np.maximum(lengths, 1e-9)).astype(np.float32)
         self._brand = _codes(bundle, "brand")
@@ -76,7 +82,9 @@ class Evidence:
             at, speaker = places(neighbours.offsets, product)
             neighbour_keys = cart[speaker] * self.n_items + neighbours.rows[at]
             values = neighbours.scales[product[speaker]] * neighbours.weights[at]
-        return Said(keys, pair, product[owner], neighbour_keys, values)
+        found, where = distinct(np.concatenate([keys, neighbour_keys]), len(carts) * self.n_items)
+        pair_at, neighbour_at = np.split(where, [len(keys)])
+        return Said(found, pair_at, pair, product[owner], neighbour_at, values)
 
     def candidates(self, carts: Sequence[Ints], said: Said, depth: int) -> Rows:
         """Up to `depth` products (n_carts, depth) for which most is said, best first; -1 where none.
@@ -86,18 +94,19 @@ class Evidence:
         bundle, weights = self.bundle, self.bundle.manifest.cart_weights
         counted = weights.cooccurrence * bundle.pair_probability[said.pair]
         counted = counted + weights.cosine * self._cosines(said)
-        keys = np.concatenate([said.keys, said.neighbour_keys])
-        values = np.concatenate([counted, weights.neighbours * said.neighbour_values])
-        found, inverse = np.unique(keys, return_inverse=True)
-        sums = np.bincount(inverse, values, len(found)).astype(np.float64)
+        found, n = said.found, len(said.found)
+        sums = np.bincount(said.pair_at, counted, n) + np.bincount(
+            said.neighbour_at, weights.neighbours * said.neighbour_values, n
+        )
         cart, row = np.divmod(found, self.n_items)
         sums *= np.exp(weights.trend * self.facts.items[row, 0])
         sums[np.isin(found, _asked_keys(carts, self.n_items))] = -np.inf
-        order = np.lexsort((row, -sums, cart))
-        place = np.arange(len(order)) - np.searchsorted(cart, np.arange(len(carts)))[cart]
-        kept = (place < depth) & (sums[order] > 0)
         rows = np.full((len(carts), depth), -1, np.int64)
-        rows[cart[kept], place[kept]] = row[order][kept]
+        bounds = np.searchsorted(cart, np.arange(len(carts) + 1))
+        for mine, (start, end) in zip(rows, pairwise(bounds), strict=True):
+            best = start + best_few(sums[start:end], depth)
+            best = best[sums[best] > 0]
+            mine[: len(best)] = row[best]
         return rows
 
     def features(self, carts: Sequence[Ints], said: Said, rows: Rows) -> Floats:
@@ -115,39 +124,43 @@ class Evidence:
         return table
 
     def _cosines(self, said: Said) -> Floats:
-        n_orders, companion = self.bundle.n_orders, self.bundle.pair_rows[said.pair]
-        support = self.bundle.pair_support[said.pair].astype(np.float32)
-        products = n_orders[said.pair_product].astype(np.float32) * n_orders[companion]
-        cosines: Floats = support / np.sqrt(products)
+        return self._cosine(said.pair, said.pair_product)
+
+    def _cosine(self, pair: Rows, product: Ints) -> Floats:
+        """Cosine between the baskets of the pairs' products, (n_pairs,)."""
+        support = self.bundle.pair_support[pair]
+        companion = self.bundle.pair_rows[pair]
+        cosines: Floats = support * self._root[product] * self._root[companion]
         return cosines
 
     def _add_counted(self, table: Floats, said: Said, wanted: Rows) -> None:
-        bundle = self.bundle
-        flat = table.reshape(-1, len(FEATURES))
-        kept, place = _match(said.keys, wanted)
-        pair, product = said.pair[kept], said.pair_product[kept]
-        companion = bundle.pair_rows[pair]
-        support = bundle.pair_support[pair].astype(np.float32)
+        bundle, n = self.bundle, len(wanted)
+        flat = table.reshape(n, len(FEATURES))
+        place_of = _places_of(said.found, wanted)
+        place = place_of[said.pair_at]
+        kept = np.flatnonzero(place >= 0)
+        place, pair, product = place[kept], said.pair[kept], said.pair_product[kept]
+        companion, support = bundle.pair_rows[pair], bundle.pair_support[pair].astype(np.float32)
         chance = bundle.n_orders[product] * (bundle.n_orders[companion] / bundle.manifest.n_orders)
-        lift = np.log((support + SHRINK) / (chance + SHRINK))
-        only = Said(said.keys[kept], pair, product, said.neighbour_keys, said.neighbour_values)
         values = {
             "probability": bundle.pair_probability[pair],
             "recent": self.facts.recent[pair],
-            "cosine": self._cosines(only),
-            "lift": lift,
+            "cosine": self._cosine(pair, product),
+            "lift": np.log((support + SHRINK) / (chance + SHRINK)).astype(np.float32),
         }
         for name, value in values.items():
-            flat[:, AT[f"{name}_sum"]] = np.bincount(place, value, len(flat))
-            np.maximum.at(flat[:, AT[f"{name}_max"]], place, value)
-        np.maximum.at(flat[:, AT["support_max"]], place, np.log1p(support))
-        np.maximum.at(flat[:, AT["reverse_max"]], place, support / bundle.n_orders[companion])
-        flat[:, AT["share_paired"]] = np.bincount(place, minlength=len(flat))
-        kept, place = _match(said.neighbour_keys, wanted)
-        value = said.neighbour_values[kept]
-        flat[:, AT["neighbours_sum"]] = np.bincount(place, value, len(flat))
-        np.maximum.at(flat[:, AT["neighbours_max"]], place, value)
-        np.minimum.at(flat[:, AT["neighbours_min"]], place, value)
+            flat[:, AT[f"{name}_sum"]] = np.bincount(place, value, n)
+            flat[:, AT[f"{name}_max"]] = _largest(place, value, n)
+        flat[:, AT["support_max"]] = np.log1p(_largest(place, support, n))
+        reverse = support / bundle.n_orders[companion].astype(np.float32)
+        flat[:, AT["reverse_max"]] = _largest(place, reverse, n)
+        flat[:, AT["share_paired"]] = np.bincount(place, minlength=n)
+        place = place_of[said.neighbour_at]
+        kept = np.flatnonzero(place >= 0)
+        place, value = place[kept], said.neighbour_values[kept]
+        flat[:, AT["neighbours_sum"]] = np.bincount(place, value, n)
+        flat[:, AT["neighbours_max"]] = _largest(place, value, n)
+        flat[:, AT["neighbours_min"]] = -_largest(place, -value, n)
 
     def _add_vectors(self, table: Floats, carts: Sequence[Ints], rows: Rows) -> None:
         bundle, beta = self.bundle, np.float32(self.bundle.manifest.beta_cart)
@@ -191,6 +204,14 @@ class Evidence:
             one[:, AT["same_category"]] = ((theirs == mine) & (mine > 0)).sum(axis=0)
             theirs, mine = brands[asked][:, None], brands[candidates][None]
             one[:, AT["same_brand"]] = ((theirs == mine) & (mine > 0)).mean(axis=0)
+
+
+def best_few(values: npt.NDArray[np.floating], n: int) -> npt.NDArray[np.intp]:
+    """Places of the `n` largest values, largest first; ties in order, but for those at the cut."""
+    few = np.argpartition(-values, n - 1)[:n] if len(values) > n else np.arange(len(values))
+    few.sort()
+    best: npt.NDArray[np.intp] = few[np.argsort(-values[few], kind="stable")]
+    return best
 
 
 def places(offsets: npt.NDArray[np.int64], products: Ints) -> tuple[Rows, Rows]:
@@ -239,16 +260,33 @@ def _asked_keys(carts: Sequence[Ints], n_items: int) -> Rows:
     return cart * n_items + product
 
 
-def _match(keys: Rows, wanted: Rows) -> tuple[Rows, Rows]:
-    """Which of `keys` are wanted, and the place in `wanted` of each; no key is wanted twice,
-    but for -1, which is none."""
-    if not len(wanted):
-        return np.empty(0, np.int64), np.empty(0, np.int64)
-    order = np.argsort(wanted, kind="stable")
-    found = np.minimum(np.searchsorted(wanted, keys, sorter=order), len(wanted) - 1)
-    place = order[found]
-    kept = np.flatnonzero(wanted[place] == keys)
-    return kept, place[kept]
+def distinct(keys: Rows, size: int) -> tuple[Rows, Rows]:
+    """The different ones of `keys`, which are below `size`, in order; and where each key is."""
+    if size > 8 * len(keys):
+        return np.unique(keys, return_inverse=True)
+    # Marking is several times faster than sorting while the marks are few.
+    marks = np.zeros(size, np.int32)
+    marks[keys] = 1
+    found = np.flatnonzero(marks)
+    marks[found] = np.arange(len(found))
+    return found, marks[keys]
+
+
+def _places_of(found: Rows, wanted: Rows) -> Rows:
+    """Place in `wanted` of every one of `found`, -1 where it is not wanted; -1 is never found."""
+    places = np.full(len(found), -1, np.int64)
+    if len(found):
+        at = np.minimum(np.searchsorted(found, wanted), len(found) - 1)
+        mine = np.flatnonzero(found[at] == wanted)
+        places[at[mine]] = mine
+    return places
+
+
+def _largest(place: Rows, values: Floats, n: int) -> Floats:
+    """The largest value at every place (n,), and at least 0."""
+    largest = np.zeros(n, np.float32)
+    np.maximum.at(largest, place, values)
+    return largest
 
 
 def _codes(bundle: Bundle, column: str) -> Ints:
