@@ -25,7 +25,7 @@ INDEX_FROM = 10_000
 M = 32
 EF_CONSTRUCTION = 400
 EF_TRIED = (50, 100, 200, 400, 800)
-RECALL_AIM = 0.995
+RECALL_AIM = 0.985
 
 
 def items_matrix(out_vectors: Floats, *dials: Floats) -> Floats:

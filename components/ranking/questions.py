@@ -15,7 +15,7 @@ Floats = npt.NDArray[np.float32]
 
 K = 10
 BATCH = 256
-N_QUESTIONS = {"a": 12_000, "b": 8_000}
+N_QUESTIONS = {"a": 10_000, "b": 8_000}
 """Questions of each task to learn from; carts take longer."""
 
 MOST_TIMES = 4
