@@ -6,6 +6,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from bento.fallback import Fallback
+from bento.substitutes import Substitutes
+from components.attributes.text import Attributes, build_attributes
 from components.bundle.bundle import Bundle, CartWeights
 from components.bundle.index import items_matrix, load_index, queries_matrix, search
 
@@ -19,12 +22,15 @@ BLOCK = 64
 CELLS = 2**24
 """Scores held at once while carts are ranked, one per asked product and candidate: 64 MB."""
 
+STAND_IN_BETA = 0.75
+"""Share of beta_single that suits a product others stand for: a mean of vectors is shorter than
+they are, and what it says is flatter."""
+
 RARE = 0.003
 """Probability of a companion at which co-occurrence begins to count in full; flat around it."""
 
 GROUPS = 512
 """Groups of columns whose best scores bound the k-th best; see `best_of`."""
-
 
 NO_ROWS, NO_SCORES = np.empty(0, np.int32), np.empty(0, np.float32)
 
@@ -36,7 +42,7 @@ class Recommendation:
     rows: Rows
     scores: Floats
     source: str
-    """`model`, `category_bestsellers` or `bestsellers`."""
+    """`model`, or the step of `Fallback` that answered."""
     unknown: list[str] = field(default_factory=list)
     """Products asked for that the bundle has no vectors of."""
 
@@ -64,8 +70,10 @@ class Recommender:
         # Of every product's softmax; filled in as carts need them. A race writes the same twice.
         self._log_norms = np.full(self._n_items, np.nan, np.float32)
         self._row_of = {id_: row for row, id_ in enumerate(bundle.product_ids)}
-        self._category = bundle.products["category"].combine_chunks().dictionary_encode()
-        self._category_of = self._category.indices.fill_null(-1).to_numpy()
+        self._cards = [bundle.products[name].combine_chunks() for name in Attributes._fields]
+        attributes = build_attributes(bundle.products, self._n_items)
+        self._fallback = Fallback(bundle, attributes, self.score_as)
+        self._substitutes = Substitutes(bundle.in_vectors)
         self._index = None
         if bundle.index_path and manifest.index:
             self._index = load_index(
@@ -76,11 +84,15 @@ class Recommender:
         """The product's row in the bundle's product table, or None."""
         return self._row_of.get(product_id)
 
-    def recommend(self, product_ids: Sequence[str], k: int) -> Recommendation:
+    def recommend(
+        self, product_ids: Sequence[str], k: int, attributes: Attributes | None = None
+    ) -> Recommendation:
         """The `k` best companions of a product or a cart, never one of `product_ids`.
 
         Fewer than `k` only when the catalogue has no more. Products without vectors are named in
-        `unknown`; when all are, the answer is a fallback that says so in `source`.
+        `unknown`; when all are, the answer is a fallback that says so in `source`. `attributes` are
+        those of the one product asked for, id or not; they are heard only by fallbacks, and before
+        what the product table says.
         """
         asked = list(dict.fromkeys(product_ids))
         rows = {id_: self._row_of.get(id_) for id_ in asked}
@@ -90,7 +102,57 @@ class Recommender:
             found, scores = self.rank([np.array(with_vectors, np.int32)], k)
             kept = found[0] >= 0
             return Recommendation(found[0][kept], scores[0][kept], "model", unknown)
-        return self._fall_back([row for row in rows.values() if row is not None], k, unknown)
+        described = [self._described(row, attributes) for row in rows.values()]
+        source, best, scores = self._fallback.companions(
+            described or [self._described(None, attributes)], k
+        )
+        return Recommendation(best, scores, source, unknown)
+
+    def similar(
+        self, product_id: str | None, k: int, attributes: Attributes | None = None
+    ) -> Recommendation:
+        """The `k` products that could replace one, by the company they are bought in.
+
+        One without vectors gets those that are described most alike; see `recommend` for the rest.
+        """
+        row = None if product_id is None else self._row_of.get(product_id)
+        if row is not None and row < self._n_items:
+            cosines = self._substitutes.cosines(np.array([row], np.int32))
+            cosines[0, row] = -np.inf
+            found, scores = best_of(cosines, k)
+            kept = found[0] >= 0
+            return Recommendation(found[0][kept], scores[0][kept], "model")
+        unknown = [] if product_id is None else [product_id]
+        described = self._described(row, attributes)
+        source, best, scores = self._fallback.substitutes(described, k)
+        return Recommendation(best, scores, source, unknown)
+
+    def score_as(self, rows: Ints, weights: Floats) -> Floats:
+        """Scores (n_items,) for a product that catalogue rows, weighted to a sum of 1, stand for.
+
+        Its IN vector is the mean of theirs, and so are its companions' probabilities.
+        """
+        query = weights @ self._single[rows]
+        query[-1] *= STAND_IN_BETA
+        scores: Floats = self._items @ query
+        if self.bundle.manifest.page_cooccurrence:
+            probability = np.zeros(self._n_items, np.float32)
+            for row, weight in zip(rows, weights, strict=True):
+                pairs = slice(*self.bundle.pair_offsets[row : row + 2])
+                companions = self.bundle.pair_rows[pairs]
+                probability[companions] += weight * self.bundle.pair_probability[pairs]
+            gain = np.log1p(probability / np.float32(RARE))
+            scores += np.float32(self.bundle.manifest.page_cooccurrence) * gain
+        return scores
+
+    def _described(self, row: int | None, attributes: Attributes | None) -> Attributes:
+        """What the asking one says of a product, else what its card says."""
+        given = attributes or Attributes()
+        if row is None:
+            return given
+        card = (column[row].as_py() for column in self._cards)
+        known = zip(given, card, strict=True)
+        return Attributes._make(own if own is not None else other for own, other in known)
 
     def rank(self, queries: Sequence[Ints], k: int) -> tuple[Rows, Floats]:
         """Rows and scores (n_queries, k), best first, without the query's own products.
@@ -203,14 +265,6 @@ class Recommender:
             columns, best[i : i + 1] = best_of(scores[order][None], k)
             rows[i] = np.where(columns[0] >= 0, candidates[order][columns[0]], -1)
         return rows, best
-
-    def _fall_back(self, rows: list[int], k: int, unknown: list[str]) -> Recommendation:
-        categories = {self._category_of[row] for row in rows} - {-1}
-        mine = np.flatnonzero(np.isin(self._category_of[: self._n_items], list(categories)))
-        source = "category_bestsellers" if len(mine) else "bestsellers"
-        best = (mine if len(mine) else np.arange(self._n_items))[:k]
-        shares = self.bundle.n_orders[best] / self.bundle.manifest.n_orders
-        return Recommendation(best.astype(np.int64), shares.astype(np.float32), source, unknown)
 
 
 def best_of(scores: Floats, k: int) -> tuple[Rows, Floats]:

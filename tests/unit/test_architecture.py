@@ -21,6 +21,7 @@ LAYERS = (
     "components.spark",
     "components.orders",
     "components.baskets",
+    "components.attributes",
     "components.bundle",
     "bento",
     "data_checks",
