@@ -51,20 +51,20 @@ class Fallback:
         chain: dict[str, Step] = {
             "attribute_neighbours": by_attributes,
             "category_bestsellers": self._category_bestsellers,
-            "bestsellers": self._bestsellers,
         }
         for source, step in chain.items():
             rows, scores = step(asked, k)
             if len(rows):
-                break
-        return source, rows, scores
+                return source, rows, scores
+        return "bestsellers", *self._bestsellers(k)
 
     def _by_neighbours(self, asked: Sequence[Attributes], k: int) -> tuple[Rows, Floats]:
         near = [self._attributes.nearest(one) for one in asked]
         rows = joined([rows for rows, _ in near], np.int32)
         if not len(rows):
             return np.empty(0, np.int64), np.empty(0, np.float32)
-        scores = self._score_as(rows, weights_of(joined([similar for _, similar in near], "f4")))
+        similar = joined([similar for _, similar in near], np.float32)
+        scores = self._score_as(rows, weights_of(similar))
         best = largest(scores, k)
         return best.astype(np.int64), scores[best]
 
@@ -77,7 +77,7 @@ class Fallback:
         wanted = [self._categories.get(one.category, -2) for one in asked]
         return self._most_bought(np.flatnonzero(np.isin(self._category_of, wanted)), k)
 
-    def _bestsellers(self, _asked: Sequence[Attributes], k: int) -> tuple[Rows, Floats]:
+    def _bestsellers(self, k: int) -> tuple[Rows, Floats]:
         return self._most_bought(np.arange(self._n_items), k)
 
     def _most_bought(self, rows: npt.NDArray[np.intp], k: int) -> tuple[Rows, Floats]:

@@ -1,7 +1,8 @@
 """Which products of the catalogue are described alike: names, categories, brands and prices.
 
-The texts are compared as tf-idf vectors; a different price makes products less alike. This is for products that nobody, or hardly anybody, has bought yet. Tokens are hashed, so that the
-index is five flat arrays and any text can be asked for.
+The texts are compared as tf-idf vectors; a different price makes products less alike. This is for
+products that nobody, or hardly anybody, has bought yet. Tokens are hashed, so that the index
+is a few flat arrays and any text can be asked for.
 """
 
 import functools
@@ -11,7 +12,7 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -203,7 +204,7 @@ def hash_of(token: str) -> int:
     return int.from_bytes(hashlib.blake2b(encoded, digest_size=8).digest(), "little")
 
 
-def joined(parts: list[npt.NDArray], dtype: type[np.generic]) -> npt.NDArray:
+def joined(parts: Sequence[npt.NDArray[Any]], dtype: type[np.generic]) -> npt.NDArray[Any]:
     """All of them in one array of that type; there may be none."""
     return np.concatenate([np.empty(0, dtype), *parts], dtype=dtype, casting="same_kind")
 

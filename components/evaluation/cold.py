@@ -5,7 +5,6 @@ the vectors of the others, which learned beside it. That flatters by little: tra
 hidden products, the same queries are ranked 1 % worse (Online Retail, a tenth hidden).
 """
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np

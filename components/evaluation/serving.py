@@ -121,16 +121,26 @@ def _in_place(
     expected: Recommendation,
     recommender: Recommender,
 ) -> Any:
-    """Per place: is it the expected product, or one that the model scores just the same?"""
+    """Per place: is it the expected product, or one that is scored just the same?"""
     same = np.array(found) == np.array(wanted)
-    if same.all() or expected.source != "model":
+    if same.all():
         return same
     rows = [recommender.row(id_) for id_ in found]
-    asked = [recommender.row(id_) for id_ in query["items"] if id_ not in expected.unknown]
-    true_scores = recommender.scores(np.unique(np.array(asked, np.int32)))
+    true_scores = _every_score(query, expected, recommender)
     known = [row is not None and row < len(true_scores) for row in rows]
     own = [true_scores[row] if ok else np.nan for row, ok in zip(rows, known, strict=True)]
     return same | _close(own, expected.scores)
+
+
+def _every_score(query: Query, expected: Recommendation, recommender: Recommender) -> Any:
+    """What the whole catalogue (n_items,) scores as companions; NaN where it is not asked for."""
+    if expected.source == "model":
+        asked = [recommender.row(id_) for id_ in query["items"] if id_ not in expected.unknown]
+        return recommender.scores(np.unique(np.array(asked, np.int32)))
+    every = recommender.recommend(query["items"], recommender.bundle.manifest.n_items)
+    scores = np.full(recommender.bundle.manifest.n_items, np.nan, np.float32)
+    scores[every.rows] = every.scores
+    return scores
 
 
 def _close(one: Any, other: Any) -> Any:
