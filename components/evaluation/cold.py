@@ -69,7 +69,8 @@ def draw_cold(judged: Corpus, hidden: Mask, n_queries: int, rng: np.random.Gener
 
     Only baskets with some of both ask, each once.
     """
-    n_hidden = np.add.reduceat(np.append(hidden[judged.items], False), judged.offsets[:-1])
+    flags = np.append(hidden[judged.items], False).astype(np.int64)
+    n_hidden = np.add.reduceat(flags, judged.offsets[:-1])
     n_hidden[judged.sizes == 0] = 0
     both = np.flatnonzero((n_hidden > 0) & (n_hidden < judged.sizes))
     drawn = judged.take(rng.permutation(both)[:n_queries])
