@@ -73,7 +73,7 @@ class Recommender:
         self._cards = [bundle.products[name].combine_chunks() for name in Attributes._fields]
         attributes = build_attributes(bundle.products, self._n_items)
         self._fallback = Fallback(bundle, attributes, self.score_as)
-        self._substitutes = Substitutes(bundle.in_vectors)
+        self._substitutes = Substitutes(bundle.in_vectors, attributes)
         self._index = None
         if bundle.index_path and manifest.index:
             self._index = load_index(
@@ -111,15 +111,14 @@ class Recommender:
     def similar(
         self, product_id: str | None, k: int, attributes: Attributes | None = None
     ) -> Recommendation:
-        """The `k` products that could replace one, by the company they are bought in.
+        """The `k` products that could replace one, by the company they are bought in and by looks.
 
-        One without vectors gets those that are described most alike; see `recommend` for the rest.
+        One without vectors gets those that look most alike; see `recommend` for the rest.
         """
         row = None if product_id is None else self._row_of.get(product_id)
         if row is not None and row < self._n_items:
-            cosines = self._substitutes.cosines(np.array([row], np.int32))
-            cosines[0, row] = -np.inf
-            found, scores = best_of(cosines, k)
+            described = self._described(row, None)
+            found, scores = best_of(self._substitutes.scores(row, described)[None], k)
             kept = found[0] >= 0
             return Recommendation(found[0][kept], scores[0][kept], "model")
         unknown = [] if product_id is None else [product_id]

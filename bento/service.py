@@ -88,8 +88,8 @@ class Fbt:
     def similar(self, request: SimilarRequest, /) -> RecommendResponse:
         """Products that could replace the product asked for, best first.
 
-        They are bought in the same company. For a product that the model does not know they are
-        those that are described most alike; failing that, bestsellers; `source` says which.
+        They are bought in the same company and described alike. For a product that the model does
+        not know, what is described alike must do; failing that, bestsellers; `source` says which.
         """
         return RecommendResponse.model_validate(self.answer_similar(request, uuid.uuid4().hex))
 

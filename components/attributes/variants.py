@@ -170,8 +170,9 @@ def _pairs_of_groups(rows: Ints, keys: npt.NDArray[np.uint64]) -> tuple[Ints, In
     after = ends - members - 1
     one = np.repeat(members, after)
     step = np.arange(after.sum()) - np.repeat(np.cumsum(after) - after, after)
-    pairs = np.unique(np.stack([rows[one], rows[one + 1 + step]], axis=1), axis=0)
-    return pairs[:, 0], pairs[:, 1]
+    width = int(rows.max(initial=0)) + 1
+    pairs = np.unique(_key(rows[one], rows[one + 1 + step], width))
+    return (pairs // width).astype(np.int32), (pairs % width).astype(np.int32)
 
 
 def _key(one: npt.NDArray[Any], other: npt.NDArray[Any], n_items: int) -> npt.NDArray[np.int64]:

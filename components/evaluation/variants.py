@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bento.recommender import Recommender
-from bento.substitutes import Substitutes
+from bento.substitutes import Cosines
 from components.attributes.variants import LEVELS, Variants, excepted, name_pairs, table_of
 from components.bundle.bundle import Bundle
 from components.evaluation.metrics import intervals, score
@@ -30,6 +30,9 @@ Bounds = tuple[str, float, float]
 K = 10
 DEPTH = 60
 """Places ranked, of which variants are left out; the rest moves up."""
+
+BLOCK = 20_000
+"""Products whose pairs are sorted at once."""
 
 LIFTS = (np.inf, 5.0, 2.0, 1.0)
 """A pair bought together so many times as often as chance would have it is not left out."""
@@ -111,36 +114,45 @@ def choose_variants(
 def find_pairs(bundle: Bundle, exceptions: Iterable[tuple[str, str]] = ()) -> Pairs:
     """All pairs that the strictest level takes for variants, without `exceptions`."""
     n_items = bundle.manifest.n_items
-    found: dict[int, int] = {}
-    for number, level in reversed(list(enumerate(LEVELS))):
-        one, other = name_pairs(bundle.products, n_items, level)
-        found |= dict.fromkeys((one.astype(np.int64) * n_items + other).tolist(), number)
-    keys = np.fromiter(found.keys(), np.int64, len(found))
-    levels = np.fromiter(found.values(), np.int64, len(found))
-    order = np.argsort(keys)
-    one, other = ((part[order]).astype(np.int32) for part in np.divmod(keys, max(n_items, 1)))
+    by_level = [name_pairs(bundle.products, n_items, level) for level in LEVELS]
+    keys = np.concatenate([one.astype(np.int64) * n_items + other for one, other in by_level])
+    levels = np.repeat(np.arange(len(LEVELS)), [len(one) for one, _ in by_level])
+    # Levels ascend, so that the first place of a pair tells the first level that takes it.
+    keys, first = np.unique(keys, return_index=True)
+    one, other = (part.astype(np.int32) for part in np.divmod(keys, max(n_items, 1)))
     kept = ~excepted(one, other, exceptions, bundle.product_ids[:n_items])
     one, other = one[kept], other[kept]
-    cosine = Substitutes(bundle.in_vectors).of_pairs(one, other)
-    return Pairs(one, other, levels[order][kept], lifts_of(bundle, one, other), cosine)
+    cosine = Cosines(bundle.in_vectors).of_pairs(one, other)
+    return Pairs(one, other, levels[first][kept], lifts_of(bundle, one, other), cosine)
 
 
 def lifts_of(bundle: Bundle, one: Ints, other: Ints) -> Floats:
     """Lifts (n,) of pairs of rows; 0 for those not among the strongest of either."""
-    n_items = bundle.manifest.n_items
-    of_row = np.repeat(np.arange(n_items), np.diff(bundle.pair_offsets))
-    keys = of_row * n_items + bundle.pair_rows
-    order = np.argsort(keys)
-    support = np.zeros(len(one))
-    for first, second in ((one, other), (other, one)):
-        wanted = first.astype(np.int64) * n_items + second
-        place = np.minimum(np.searchsorted(keys, wanted, sorter=order), max(len(keys) - 1, 0))
-        if len(keys):
-            met = keys[order[place]] == wanted
-            support[met] = bundle.pair_support[order[place[met]]]
+    support = np.maximum(_support_of(bundle, one, other), _support_of(bundle, other, one))
     by_chance = bundle.n_orders[one] * (bundle.n_orders[other] / bundle.manifest.n_orders)
     lifts: Floats = support / by_chance
     return lifts
+
+
+def _support_of(bundle: Bundle, one: Ints, other: Ints) -> Floats:
+    """Baskets with both (n,), where `other` is among the strongest of `one`; else 0."""
+    n_items, offsets = bundle.manifest.n_items, bundle.pair_offsets
+    support = np.zeros(len(one))
+    order = np.argsort(one, kind="stable")
+    for start in range(0, n_items, BLOCK):
+        end = min(start + BLOCK, n_items)
+        mine = order[slice(*np.searchsorted(one[order], [start, end]))]
+        counted = slice(offsets[start], offsets[end])
+        rows = np.repeat(np.arange(start, end), np.diff(offsets[start : end + 1]))
+        keys = rows * n_items + bundle.pair_rows[counted]
+        if not len(mine) or not len(keys):
+            continue
+        by_key = np.argsort(keys)
+        wanted = one[mine].astype(np.int64) * n_items + other[mine]
+        place = by_key[np.minimum(np.searchsorted(keys[by_key], wanted), len(keys) - 1)]
+        met = keys[place] == wanted
+        support[mine[met]] = bundle.pair_support[counted][place[met]]
+    return support
 
 
 class _Judge:

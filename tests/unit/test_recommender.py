@@ -8,6 +8,7 @@ import pyarrow as pa
 import pytest
 
 from bento.recommender import RARE, Recommender, best_of
+from bento.substitutes import LOOKS
 from components.attributes.text import Attributes
 from components.bundle.bundle import CartWeights, Neighbours, read_bundle
 from tests.factories import PAIRS, make_bundle, make_large_bundle, products_table, write
@@ -169,7 +170,13 @@ def test_similar_is_what_is_bought_in_the_same_company(tmp_path):
     assert ids_of(recommender, answer)[0] == "coffee"
     assert sorted(ids_of(recommender, answer)) == sorted(set(ids) - {"tea"})
     assert (np.diff(answer.scores) <= 0).all()
-    assert answer.scores[0] == pytest.approx(1.8 / 1.81)
+    assert 1.8 / 1.81 < answer.scores[0] < 1.8 / 1.81 + LOOKS
+    # Butter shares nobody's company, so that looks decide.
+    looks_like = products_table(ids, {}, {}).set_column(
+        1, "name", [["tea", "coffee", "bread", "full milk", "sugar", "full butter"]]
+    )
+    write(tmp_path / "looks", looks_like, company.astype(np.float32), out, n_orders)
+    assert Recommender(read_bundle(tmp_path / "looks")).similar("butter", 1).rows.tolist() == [3]
     cold = recommender.similar("green tea", 2)
     assert (cold.source, cold.unknown) == ("attribute_neighbours", ["green tea"])
     assert ids_of(recommender, cold)[0] == "tea"
