@@ -22,10 +22,6 @@ BLOCK = 64
 CELLS = 2**24
 """Scores held at once while carts are ranked, one per asked product and candidate: 64 MB."""
 
-STAND_IN_BETA = 0.75
-"""Share of beta_single that suits a product others stand for: a mean of vectors is shorter than
-they are, and what it says is flatter."""
-
 RARE = 0.003
 """Probability of a companion at which co-occurrence begins to count in full; flat around it."""
 
@@ -131,9 +127,7 @@ class Recommender:
 
         Its IN vector is the mean of theirs, and so are its companions' probabilities.
         """
-        query = weights @ self._single[rows]
-        query[-1] *= STAND_IN_BETA
-        scores: Floats = self._items @ query
+        scores: Floats = self._items @ (weights @ self._single[rows])
         if self.bundle.manifest.page_cooccurrence:
             probability = np.zeros(self._n_items, np.float32)
             for row, weight in zip(rows, weights, strict=True):

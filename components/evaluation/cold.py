@@ -1,8 +1,9 @@
 """How good answers are for products that the model does not know: it is made to forget some.
 
 A share of the catalogue is hidden: from the index of attributes and from the answers, but not from
-the vectors of the others, which learned beside it. That flatters by little: trained without the
-hidden products, the same queries are ranked 1 % worse (Online Retail, a tenth hidden).
+the vectors of the others, which learned beside it. That flatters by 1 %: trained without the
+hidden products, NDCG@10 of the same queries was .184 against .186 (Online Retail) and .1089 against
+.1095 (demo data).
 """
 
 from typing import Any
