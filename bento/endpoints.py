@@ -10,14 +10,14 @@ import re
 import uuid
 from collections.abc import Awaitable, Callable, MutableMapping
 from http import HTTPStatus
-from typing import Any
+from typing import Any, TypeVar
 
 import bentoml
 import pydantic_core
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from bento.openapi import PAGE, document
-from bento.schemas import FieldError, Problem, RecommendRequest, field_errors
+from bento.schemas import FieldError, Problem, RecommendRequest, SimilarRequest, field_errors
 
 Message = MutableMapping[str, Any]
 Scope = MutableMapping[str, Any]
@@ -25,7 +25,10 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
+Request = TypeVar("Request", bound=BaseModel)
+
 RECOMMEND = "/recommend"
+SIMILAR = "/similar"
 
 MAX_BODY_BYTES = 256 * 1024
 """A full cart of the longest ids, every character escaped, is 150 kB."""
@@ -84,8 +87,14 @@ class Endpoints:
 
 def recommend(body: bytes, request_id: str) -> tuple[bytes, bytes]:
     """POST /recommend."""
-    answer = bentoml.get_current_service().answer(parse(body), request_id)
-    return JSON, as_json(answer)
+    request = parse(body, RecommendRequest)
+    return JSON, as_json(bentoml.get_current_service().answer(request, request_id))
+
+
+def similar(body: bytes, request_id: str) -> tuple[bytes, bytes]:
+    """POST /similar."""
+    request = parse(body, SimilarRequest)
+    return JSON, as_json(bentoml.get_current_service().answer_similar(request, request_id))
 
 
 def docs_json(_body: bytes, _request_id: str) -> tuple[bytes, bytes]:
@@ -100,6 +109,7 @@ def docs_page(_body: bytes, _request_id: str) -> tuple[bytes, bytes]:
 
 ROUTES: dict[tuple[str, str], Callable[[bytes, str], tuple[bytes, bytes]]] = {
     ("POST", RECOMMEND): recommend,
+    ("POST", SIMILAR): similar,
     ("GET", "/docs.json"): docs_json,
     ("GET", "/"): docs_page,
 }
@@ -129,10 +139,10 @@ async def body_of(headers: dict[bytes, bytes], receive: Receive) -> bytes:
             return bytes(body)
 
 
-def parse(body: bytes) -> RecommendRequest:
+def parse(body: bytes, model: type[Request]) -> Request:
     """The request in a body. Raises Refused (400), naming every field that is wrong."""
     try:
-        return RecommendRequest.model_validate_json(body)
+        return model.model_validate_json(body)
     except ValidationError as error:
         raise Refused(HTTPStatus.BAD_REQUEST, field_errors(error)) from None
 

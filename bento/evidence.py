@@ -28,10 +28,10 @@ FEATURES = (
     *("neighbours_sum", "neighbours_max", "neighbours_min"),
     *("probability_sum", "probability_max", "recent_sum", "recent_max"),
     *("cosine_sum", "cosine_max", "lift_sum", "lift_max", "support_max", "reverse_max"),
-    *("share_paired", "vector_max", "vector_sum", "vector_mean", "alike_max"),
+    *("share_paired", "vector_max", "vector_sum", "vector_mean", "reverse_vector_max", "alike_max"),
     *("log_popularity", "trend_short", "trend_long", "basket_size", "days_unsold"),
     *("n_asked", "asked_popularity", "asked_trend", "asked_basket_size"),
-    *("category_lift", "same_category", "same_brand", "price_ratio"),
+    *("category_lift", "category_share", "same_category", "same_brand", "price_ratio"),
 )
 """Columns of `Evidence.features`. Sums, maxima and means run over the products of the cart."""
 
@@ -69,6 +69,9 @@ class Evidence:
         self._root = (1 / np.sqrt(np.maximum(bundle.n_orders, 1))).astype(np.float32)
         lengths = np.linalg.norm(bundle.in_vectors, axis=1, keepdims=True)
         self._directions = (bundle.in_vectors / np.maximum(lengths, 1e-9)).astype(np.float32)
+        codes = self.facts.category_of
+        of_category = np.bincount(codes, bundle.n_orders)[codes]
+        self._category_share = np.log(bundle.n_orders / of_category).astype(np.float32)
         self._brand = _codes(bundle, "brand")
         self._log_price = _log_prices(bundle)
 
@@ -87,7 +90,7 @@ class Evidence:
         return Said(found, pair_at, pair, product[owner], neighbour_at, values)
 
     def candidates(self, carts: Sequence[Ints], said: Said, depth: int) -> Rows:
-        """Up to `depth` products (n_carts, depth) for which most is said, best first; -1 where none.
+        """The `depth` products (n_carts, depth) for which most is said, best first; else -1.
 
         By the bundle's cart weights, as far as no vectors are needed; never one of the cart.
         """
@@ -95,9 +98,8 @@ class Evidence:
         counted = weights.cooccurrence * bundle.pair_probability[said.pair]
         counted = counted + weights.cosine * self._cosines(said)
         found, n = said.found, len(said.found)
-        sums = np.bincount(said.pair_at, counted, n) + np.bincount(
-            said.neighbour_at, weights.neighbours * said.neighbour_values, n
-        )
+        sums = np.bincount(said.pair_at, counted, n).astype(np.float64)
+        sums += np.bincount(said.neighbour_at, weights.neighbours * said.neighbour_values, n)
         cart, row = np.divmod(found, self.n_items)
         sums *= np.exp(weights.trend * self.facts.items[row, 0])
         sums[np.isin(found, _asked_keys(carts, self.n_items))] = -np.inf
@@ -171,11 +173,14 @@ class Evidence:
             one[:, AT["vector_max"]] = logits.max(axis=0)
             one[:, AT["vector_sum"]] = np.log(np.exp(logits).sum(axis=0))
             one[:, AT["vector_mean"]] = logits.mean(axis=0)
+            back = bundle.out_vectors[cart] @ bundle.in_vectors[candidates].T
+            one[:, AT["reverse_vector_max"]] = back.max(axis=0)
             alike = self._directions[cart] @ self._directions[candidates].T
             one[:, AT["alike_max"]] = alike.max(axis=0)
 
     def _add_candidates(self, table: Floats, rows: Rows) -> None:
         table[..., AT["log_popularity"]] = self.log_popularity[rows]
+        table[..., AT["category_share"]] = self._category_share[rows]
         first = AT["trend_short"]
         table[..., first : first + self.facts.items.shape[1]] = self.facts.items[rows]
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic.json_schema import models_json_schema
 
-from bento.schemas import Problem, RecommendRequest, RecommendResponse
+from bento.schemas import Problem, RecommendRequest, RecommendResponse, SimilarRequest
 
 REQUEST_ID_HEADER = {
     "name": "X-Request-Id",
@@ -41,6 +41,7 @@ def document(service: Any) -> dict[str, Any]:
     _, schemas = models_json_schema(
         [
             (RecommendRequest, "validation"),
+            (SimilarRequest, "validation"),
             (RecommendResponse, "serialization"),
             (Problem, "serialization"),
         ],
@@ -54,22 +55,27 @@ def document(service: Any) -> dict[str, Any]:
             "version": service.model_version,
             "description": inspect.getdoc(type(service)),
         },
-        "paths": {**made_by_bentoml["paths"], "/recommend": {"post": _recommend(service)}},
+        "paths": {
+            **made_by_bentoml["paths"],
+            "/recommend": {"post": _operation(service, "recommend", RecommendRequest)},
+            "/similar": {"post": _operation(service, "similar", SimilarRequest)},
+        },
         "components": {"schemas": schemas["$defs"]},
     }
 
 
-def _recommend(service: Any) -> dict[str, Any]:
-    summary, _, description = str(inspect.getdoc(type(service).recommend.func)).partition("\n\n")
+def _operation(service: Any, name: str, request: Any) -> dict[str, Any]:
+    method = getattr(type(service), name).func
+    summary, _, description = str(inspect.getdoc(method)).partition("\n\n")
     return {
         "tags": ["Service APIs"],
-        "operationId": "recommend",
+        "operationId": name,
         "summary": summary,
         "description": description,
         "parameters": [REQUEST_ID_HEADER],
-        "requestBody": {"required": True, "content": _content(RecommendRequest)},
+        "requestBody": {"required": True, "content": _content(request)},
         "responses": {
-            "200": {"description": "Companions", "content": _content(RecommendResponse)},
+            "200": {"description": summary, "content": _content(RecommendResponse)},
             "400": _problem("The request is malformed; `errors` says what and where"),
             "413": _problem("The body is too large"),
             "500": _problem("The service failed"),

@@ -7,7 +7,11 @@ import numpy as np
 import numpy.typing as npt
 
 from bento.evidence import AT, Evidence
+from bento.fallback import Fallback
 from bento.forest import predict
+from bento.substitutes import Substitutes
+from components.attributes.text import Attributes, build_attributes
+from components.attributes.variants import without_variants
 from components.bundle.bundle import Bundle, CartWeights, Forest
 from components.bundle.index import items_matrix, load_index, queries_matrix, search
 
@@ -20,6 +24,9 @@ BLOCK = 64
 
 DEPTH = 60
 """Candidates of a cart, and of a page, that a forest re-ranks."""
+
+SPARE = 50
+"""Places ranked beyond those asked for where variants are left out."""
 
 RARE = 0.003
 """Probability of a companion at which co-occurrence begins to count in full; flat around it."""
@@ -38,7 +45,7 @@ class Recommendation:
     rows: Rows
     scores: Floats
     source: str
-    """`model`, `category_bestsellers` or `bestsellers`."""
+    """`model`, or the step of `Fallback` that answered."""
     unknown: list[str] = field(default_factory=list)
     """Products asked for that the bundle has no vectors of."""
 
@@ -70,8 +77,10 @@ class Recommender:
         self._items = items_matrix(bundle.out_vectors, *dials)
         self._queries = queries_matrix(bundle.in_vectors, *weights)
         self._row_of = {id_: row for row, id_ in enumerate(bundle.product_ids)}
-        self._category = bundle.products["category"].combine_chunks().dictionary_encode()
-        self._category_of = self._category.indices.fill_null(-1).to_numpy()
+        self._cards = [bundle.products[name].combine_chunks() for name in Attributes._fields]
+        attributes = bundle.attributes or build_attributes(bundle.products, self._n_items)
+        self._fallback = Fallback(bundle, attributes, self.score_as)
+        self._substitutes = Substitutes(bundle.in_vectors, attributes)
         self._index = None
         if bundle.index_path and manifest.index:
             self._index = load_index(
@@ -82,11 +91,15 @@ class Recommender:
         """The product's row in the bundle's product table, or None."""
         return self._row_of.get(product_id)
 
-    def recommend(self, product_ids: Sequence[str], k: int) -> Recommendation:
+    def recommend(
+        self, product_ids: Sequence[str], k: int, attributes: Attributes | None = None
+    ) -> Recommendation:
         """The `k` best companions of a product or a cart, never one of `product_ids`.
 
         Fewer than `k` only when the catalogue has no more. Products without vectors are named in
-        `unknown`; when all are, the answer is a fallback that says so in `source`.
+        `unknown`; when all are, the answer is a fallback that says so in `source`. `attributes` are
+        those of the one product asked for, id or not; they are heard only by fallbacks, and before
+        what the product table says.
         """
         asked = list(dict.fromkeys(product_ids))
         rows = {id_: self._row_of.get(id_) for id_ in asked}
@@ -96,7 +109,54 @@ class Recommender:
             found, scores = self.rank([np.array(with_vectors, np.int32)], k)
             kept = found[0] >= 0
             return Recommendation(found[0][kept], scores[0][kept], "model", unknown)
-        return self._fall_back([row for row in rows.values() if row is not None], k, unknown)
+        described = [self._described(row, attributes) for row in rows.values()]
+        source, best, scores = self._fallback.companions(
+            described or [self._described(None, attributes)], k
+        )
+        return Recommendation(best, scores, source, unknown)
+
+    def similar(
+        self, product_id: str | None, k: int, attributes: Attributes | None = None
+    ) -> Recommendation:
+        """The `k` products that could replace one, by the company they are bought in and by looks.
+
+        One without vectors gets those that look most alike; see `recommend` for the rest.
+        """
+        row = None if product_id is None else self._row_of.get(product_id)
+        if row is not None and row < self._n_items:
+            described = self._described(row, None)
+            found, scores = best_of(self._substitutes.scores(row, described)[None], k)
+            kept = found[0] >= 0
+            return Recommendation(found[0][kept], scores[0][kept], "model")
+        unknown = [] if product_id is None else [product_id]
+        described = self._described(row, attributes)
+        source, best, scores = self._fallback.substitutes(described, k)
+        return Recommendation(best, scores, source, unknown)
+
+    def score_as(self, rows: Ints, weights: Floats) -> Floats:
+        """Scores (n_items,) for a product that catalogue rows, weighted to a sum of 1, stand for.
+
+        Its IN vector is the mean of theirs, and so are its companions' probabilities.
+        """
+        scores: Floats = self._items @ (weights @ self._queries[rows])
+        if self.bundle.manifest.page_cooccurrence:
+            probability = np.zeros(self._n_items, np.float32)
+            for row, weight in zip(rows, weights, strict=True):
+                pairs = slice(*self.bundle.pair_offsets[row : row + 2])
+                companions = self.bundle.pair_rows[pairs]
+                probability[companions] += weight * self.bundle.pair_probability[pairs]
+            gain = np.log1p(probability / np.float32(RARE))
+            scores += np.float32(self.bundle.manifest.page_cooccurrence) * gain
+        return scores
+
+    def _described(self, row: int | None, attributes: Attributes | None) -> Attributes:
+        """What the asking one says of a product, else what its card says."""
+        given = attributes or Attributes()
+        if row is None:
+            return given
+        card = (column[row].as_py() for column in self._cards)
+        known = zip(given, card, strict=True)
+        return Attributes._make(own if own is not None else other for own, other in known)
 
     def rank(self, queries: Sequence[Ints], k: int) -> tuple[Rows, Floats]:
         """Rows and scores (n_queries, k), best first, without the query's own products.
@@ -118,19 +178,25 @@ class Recommender:
 
     def rank_pages(self, queries: Sequence[Ints], k: int) -> tuple[Rows, Floats]:
         """As `rank`, for single products, by the weights of the blend."""
-        return (self._rank_by_index if self._index else self._rank_exactly)(queries, k)
+        ranked = self._rank_by_index if self._index else self._rank_exactly
+        if (variants := self.bundle.variants) is None:
+            return ranked(queries, k)
+        return without_variants(*ranked(queries, k + SPARE), queries, variants, k)
 
     def rank_carts(self, queries: Sequence[Ints], k: int) -> tuple[Rows, Floats]:
         """As `rank`, for carts, by the forest or by the weights of the blend."""
-        carts = [np.unique(query) for query in queries]
-        rows, features = self.cart_candidates(carts, max(DEPTH, k))
+        carts, variants = [np.unique(query) for query in queries], self.bundle.variants
+        rows, features = self.cart_candidates(carts, max(DEPTH, k) + (SPARE if variants else 0))
         scores = blend_carts(features, self.bundle.manifest.cart_weights)
         scores[rows < 0] = -np.inf
+        if variants is not None:
+            for mine, found, cart in zip(scores, rows, carts, strict=True):
+                mine[np.isin(found, variants.of(cart))] = -np.inf
         if self.bundle.forest is not None:
             rows, features, scores = _sorted(scores, rows, features)
             scores = _reranked(scores, features, self.bundle.forest)
-        rows, scores = _sorted(scores, rows, scores)[:2]
-        return rows[:, :k], scores[:, :k]
+        rows, scores, _ = _sorted(scores, rows, scores)
+        return np.where(scores > -np.inf, rows, -1)[:, :k], scores[:, :k]
 
     def cart_candidates(self, carts: Sequence[Ints], depth: int) -> tuple[Rows, Floats]:
         """`depth` candidates (n_carts, depth), -1 where there are no more, and their features."""
@@ -212,14 +278,6 @@ class Recommender:
             rows[i] = np.where(columns[0] >= 0, candidates[order][columns[0]], -1)
         return rows, best
 
-    def _fall_back(self, rows: list[int], k: int, unknown: list[str]) -> Recommendation:
-        categories = {self._category_of[row] for row in rows} - {-1}
-        mine = np.flatnonzero(np.isin(self._category_of[: self._n_items], list(categories)))
-        source = "category_bestsellers" if len(mine) else "bestsellers"
-        best = (mine if len(mine) else np.arange(self._n_items))[:k]
-        shares = self.bundle.n_orders[best] / self.bundle.manifest.n_orders
-        return Recommendation(best.astype(np.int64), shares.astype(np.float32), source, unknown)
-
 
 def best_of(scores: Floats, k: int) -> tuple[Rows, Floats]:
     """Columns and scores (n, k) of the k largest per row, best first; -1 for what is -inf.
@@ -268,7 +326,7 @@ def blend_carts(features: Floats, weights: CartWeights) -> Floats:
 
 
 def _reranked(scores: Floats, features: Floats, forest: Forest) -> Floats:
-    """Scores of the forest for the first DEPTH of sorted candidates; the others stay behind them."""
+    """Scores of the forest for the first DEPTH of sorted candidates, with the others behind."""
     top = scores[:, :DEPTH]
     grown = predict(forest, features[:, :DEPTH].reshape(-1, features.shape[2])).reshape(top.shape)
     return stacked(grown, scores)

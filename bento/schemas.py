@@ -5,15 +5,51 @@ The service's OpenAPI document is made of these models and their examples.
 
 import json
 import re
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
 
 ProductId = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 
-Source = Literal["model", "category_bestsellers", "bestsellers"]
+Source = Literal["model", "attribute_neighbours", "category_bestsellers", "bestsellers"]
 
 SOURCES: tuple[str, ...] = get_args(Source)
+
+
+class ProductAttributes(BaseModel):
+    """What is written on a product that the model does not know, such as one that is brand new."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        strict=True,
+        json_schema_extra={
+            "example": {"name": "Blue regency teacup", "category": "Kitchen", "price": 2.95}
+        },
+    )
+
+    name: str | None = Field(default=None, max_length=1000)
+    category: str | None = Field(default=None, max_length=256)
+    brand: str | None = Field(default=None, max_length=256)
+    price: float | None = Field(
+        default=None, ge=0, allow_inf_nan=False, description="Per unit, in the shop's currency."
+    )
+
+    @model_validator(mode="after")
+    def _say_something(self) -> Self:
+        if not any((text or "").strip() for text in (self.name, self.category, self.brand)):
+            raise PydanticCustomError("says_nothing", "a name, a category or a brand")
+        return self
 
 
 class RecommendRequest(BaseModel):
@@ -26,11 +62,17 @@ class RecommendRequest(BaseModel):
         json_schema_extra={"example": {"items": ["85123A", "22423"], "k": 2}},
     )
 
+    attributes: ProductAttributes | None = Field(
+        default=None,
+        description="Of the one product asked for; `items` then holds its id or nothing. They are "
+        "heard when the model does not know that id.",
+    )
     items: list[ProductId] = Field(
-        min_length=1,
+        default=[],
+        validate_default=True,
         max_length=50,
-        description="Product ids: one for a product page, several for a cart. Order and repetition "
-        "do not matter.",
+        description="Product ids: one for a product page, several for a cart, at least one where "
+        "there are no `attributes`. Order and repetition do not matter.",
     )
     k: int = Field(
         default=10,
@@ -38,6 +80,43 @@ class RecommendRequest(BaseModel):
         le=100,
         description="How many companions; fewer come only when the catalogue has no more.",
     )
+
+    @field_validator("items")
+    @classmethod
+    def _suit_attributes(cls, items: list[str], info: ValidationInfo) -> list[str]:
+        # Of wrong attributes, which are missing here, their own complaint tells.
+        described = info.data.get("attributes", True)
+        if not items and not described:
+            raise PydanticCustomError("items_missing", "1 to 50 product ids, or attributes")
+        if isinstance(described, ProductAttributes) and len(set(items)) > 1:
+            raise PydanticCustomError("items_many", "at most one product id beside attributes")
+        return items
+
+
+class SimilarRequest(BaseModel):
+    """One product to find substitutes for."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        strict=True,
+        json_schema_extra={"example": {"item": "85123A", "k": 2}},
+    )
+
+    attributes: ProductAttributes | None = Field(
+        default=None, description="Heard when the model does not know `item`, or there is none."
+    )
+    item: ProductId | None = Field(
+        default=None, validate_default=True, description="The product's id."
+    )
+    k: int = Field(default=10, ge=1, le=100, description="How many substitutes, at most.")
+
+    @field_validator("item")
+    @classmethod
+    def _or_attributes(cls, item: str | None, info: ValidationInfo) -> str | None:
+        if item is None and not info.data.get("attributes", True):
+            raise PydanticCustomError("item_missing", "a product id, or attributes")
+        return item
 
 
 class RecommendedProduct(BaseModel):
@@ -57,7 +136,7 @@ class RecommendedProduct(BaseModel):
 
 
 class RecommendResponse(BaseModel):
-    """Companions, best first, never one of the products asked for."""
+    """Companions or substitutes, best first, never one of the products asked for."""
 
     model_config = ConfigDict(
         frozen=True,
@@ -98,7 +177,8 @@ class RecommendResponse(BaseModel):
     items: list[RecommendedProduct]
     source: Source = Field(
         description="`model`, or the fallback used because every product asked for is unknown to "
-        "the model: bestsellers of their categories, or of the whole catalogue."
+        "the model: what products with like attributes say, bestsellers of the same categories, "
+        "bestsellers of the whole catalogue."
     )
     unknown: list[str] = Field(description="Products asked for that the model does not know.")
 
@@ -139,16 +219,23 @@ class Problem(BaseModel):
 
 def field_errors(error: ValidationError) -> list[FieldError]:
     """What is wrong with a request, where, and what was expected; at most 20 complaints."""
-    return [_field_error(complaint) for complaint in error.errors(include_url=False)[:20]]
+    complaints = error.errors(include_url=False)[:20]
+    return [_field_error(complaint, error.title) for complaint in complaints]
 
 
-def _field_error(complaint: Any) -> FieldError:
+REQUESTS: dict[str, type[BaseModel]] = {
+    model.__name__: model for model in (RecommendRequest, SimilarRequest)
+}
+
+
+def _field_error(complaint: Any, request: str) -> FieldError:
     kind, message = complaint["type"], complaint["msg"]
     field = ".".join(str(part) for part in complaint["loc"]) or "body"
     if kind == "missing":
         return FieldError(field=field, found="nothing", expected="a value, as it is required")
     if kind == "extra_forbidden":
-        known = " and ".join(RecommendRequest.model_fields)
+        model = REQUESTS[request] if len(complaint["loc"]) == 1 else ProductAttributes
+        known = ", ".join(sorted(model.model_fields))
         return FieldError(field=field, found="an unknown field", expected=f"only {known}")
     if kind == "json_invalid":
         found = message.removeprefix("Invalid JSON: ")

@@ -9,9 +9,16 @@ from typing import Any
 
 import bentoml
 
-from bento.endpoints import RECOMMEND, Endpoints
-from bento.recommender import Recommender
-from bento.schemas import SOURCES, RecommendRequest, RecommendResponse
+from bento.endpoints import RECOMMEND, SIMILAR, Endpoints
+from bento.recommender import Recommendation, Recommender
+from bento.schemas import (
+    SOURCES,
+    ProductAttributes,
+    RecommendRequest,
+    RecommendResponse,
+    SimilarRequest,
+)
+from components.attributes.text import Attributes
 from components.bundle.bundle import read_bundle
 
 BUNDLE_MODEL = "bundle"
@@ -46,7 +53,8 @@ LATENCY_BUCKETS_S = [
 class Fbt:
     """What do people buy together with this?
 
-    Ask `POST /recommend` with one product or with a cart.
+    Ask `POST /recommend` with one product or with a cart. `POST /similar` finds what could replace
+    a product.
     """
 
     @bentoml.on_deployment  # type: ignore[untyped-decorator]
@@ -70,17 +78,38 @@ class Fbt:
     def recommend(self, request: RecommendRequest, /) -> RecommendResponse:
         """Products that are bought together with the products asked for, best first.
 
-        A product that the model does not know is no error: it is named in `unknown`, and when none
-        is known the bestsellers of their categories, or of the catalogue, come with that `source`.
+        A product that the model does not know is no error: it is named in `unknown`. When none is
+        known, the answer comes from products that are described alike, by the product table or by
+        `attributes`; failing that, from bestsellers; `source` says which.
         """
         return RecommendResponse.model_validate(self.answer(request, uuid.uuid4().hex))
 
+    @bentoml.api(route=SIMILAR)  # type: ignore[untyped-decorator]
+    def similar(self, request: SimilarRequest, /) -> RecommendResponse:
+        """Products that could replace the product asked for, best first.
+
+        They are bought in the same company and described alike. For a product that the model does
+        not know, what is described alike must do; failing that, bestsellers; `source` says which.
+        """
+        return RecommendResponse.model_validate(self.answer_similar(request, uuid.uuid4().hex))
+
     def answer(self, request: RecommendRequest, request_id: str) -> dict[str, Any]:
         """The RecommendResponse, as the dictionary that it is made of."""
-        found = self.recommender.recommend(request.items, request.k)
+        given = attributes_of(request.attributes)
+        found = self.recommender.recommend(request.items, request.k, given)
         self._answers[found.source].inc()
         if found.unknown:
             self._unknown_items.inc(len(found.unknown))
+        return self._response(found, request_id)
+
+    def answer_similar(self, request: SimilarRequest, request_id: str) -> dict[str, Any]:
+        """As `answer`, for substitutes."""
+        given = attributes_of(request.attributes)
+        found = self.recommender.similar(request.item, request.k, given)
+        self._answers_similar[found.source].inc()
+        return self._response(found, request_id)
+
+    def _response(self, found: Recommendation, request_id: str) -> dict[str, Any]:
         rows, scores = found.rows.tolist(), found.scores.tolist()
         return {
             "request_id": request_id,
@@ -102,12 +131,20 @@ class Fbt:
             "Recommendations answered, by where they came from.",
             ["source", "model_version"],
         )
+        similar = Counter(
+            "fbt_similar_requests_total",
+            "Questions for substitutes answered, by where the answers came from.",
+            ["source", "model_version"],
+        )
         unknown = Counter(
             "fbt_recommend_unknown_items_total",
             "Products asked for that the model does not know.",
             ["model_version"],
         )
-        self._answers = {source: requests.labels(source, self.model_version) for source in SOURCES}
+        self._answers, self._answers_similar = (
+            {source: counter.labels(source, self.model_version) for source in SOURCES}
+            for counter in (requests, similar)
+        )
         self._unknown_items = unknown.labels(self.model_version)
 
 
@@ -129,6 +166,13 @@ def bundle_path() -> Path:
 def model_version() -> str:
     """What answers call the model: FBT_MODEL_VERSION, or the version of the packaged Bento."""
     return os.environ.get("FBT_MODEL_VERSION") or bentoml.server_context.bento_version
+
+
+def attributes_of(given: ProductAttributes | None) -> Attributes | None:
+    """What a request says of a product, as the recommender takes it."""
+    if given is None:
+        return None
+    return Attributes(given.name, given.category, given.brand, given.price)
 
 
 def card(columns: list[Any], row: int) -> dict[str, Any]:

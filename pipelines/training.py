@@ -13,6 +13,7 @@ from components.package.component import package
 from components.ranking.component import train_ranking
 from components.registry.component import fetch_champion, register
 from components.report.component import report
+from components.tricks.component import choose_tricks
 from data_checks.component import check_baskets, check_order_lines
 from pipelines.component import start
 
@@ -40,16 +41,17 @@ def training(
     3. checks     Great Expectations on the lines; a critical failure stops the run
     4. baskets    one row an order: distinct products, weight by age, split by time
     5. checks     Great Expectations on the baskets
-    6. sweep      hyper-parameters are tried on a sample, in parallel shards; the best is picked
-    7. train      item2vec on all training baskets, and the co-occurrence table
-    8. neighbours a small regression per product
-    9. ranking    what is mixed is tuned, re-rankers are grown, every page is ranked in advance
-    10. bundle    everything that serving needs, in one hashed directory
-    11. judge     against baselines and the champion, and by a real service process
-    12. report    one page for people, whatever the verdict
-    13. gate      a model that is not good enough ends the run here
-    14. register  an MLflow version with everything, called challenger
-    15. package   a BentoML archive of that version
+    6. tricks     what age, size and order of baskets should count is tried out
+    7. sweep      hyper-parameters are tried on a sample, in parallel shards; the best is picked
+    8. train      item2vec on all training baskets, and the co-occurrence table
+    9. neighbours a small regression per product
+    10. ranking   what is mixed is tuned, re-rankers are grown, every page is ranked in advance
+    11. bundle    everything that serving needs, in one hashed directory
+    12. judge     against baselines and the champion, and by a real service process
+    13. report    one page for people, whatever the verdict
+    14. gate      a model that is not good enough ends the run here
+    15. register  an MLflow version with everything, called challenger
+    16. package   a BentoML archive of that version
 
     Args:
         orders: Parquet or CSV file, folder, glob, http(s)/s3:// address, or jdbc:URL|QUERY
@@ -95,6 +97,9 @@ def training(
         champion=champion.output,
         settings={},
     )
+    tricks = choose_tricks(
+        baskets=baskets.outputs["baskets"], min_product_orders=min_product_orders, seed=seed
+    ).after(basket_checks)
     plan = plan_sweep(trials=trials, shards=shards, seed=seed).after(basket_checks)
     with dsl.ParallelFor(plan.output) as shard:
         tried = sweep(
@@ -107,6 +112,7 @@ def training(
     trained = train(
         baskets=baskets.outputs["baskets"],
         best=best.output,
+        tricks=tricks.outputs["Output"],
         min_product_orders=min_product_orders,
         seed=seed,
     )
@@ -121,6 +127,7 @@ def training(
         cooccurrence=trained.outputs["cooccurrence"],
         neighbours=neighbours.outputs["neighbours"],
         product_table=lines.outputs["product_table"],
+        tricks=tricks.outputs["Output"],
         seed=seed,
     )
     bundle = build_bundle(
@@ -156,6 +163,7 @@ def training(
         evaluation=evaluation.outputs["evaluation"],
         verdict=verdict.outputs["verdict"],
         best=best.output,
+        tricks=tricks.outputs["measured"],
         parameters=begun.outputs["parameters"],
     )
     passed = gate(verdict=verdict.outputs["verdict"]).after(page)

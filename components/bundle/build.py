@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from components.attributes.text import build_attributes
 from components.bundle.bundle import (
     ARRAYS,
     Bundle,
@@ -22,6 +23,7 @@ from components.bundle.bundle import (
 )
 from components.contracts import PRODUCTS, read
 from components.results import read_json
+
 
 def build_bundle(
     vectors: Path, cooccurrence: Path, neighbours: Path, ranking: Path, products: Path,
@@ -55,7 +57,13 @@ def build_bundle(
         seed=seed,
         config=best["config"],
     )
-    groups = {"facts": ranking, "pages": ranking, "forest": ranking, "neighbours": neighbours}
+    groups = {
+        "facts": ranking,
+        "pages": ranking,
+        "forest": ranking,
+        "variants": ranking,
+        "neighbours": neighbours,
+    }
     bundle = Bundle(
         manifest,
         cards,
@@ -63,6 +71,7 @@ def build_bundle(
         **trained,
         **pair_arrays(cooccurrence),
         **{name: load_group(name, folder) for name, folder in groups.items()},
+        attributes=build_attributes(cards, len(n_orders)),
         index_path=ranking / "index.hnsw" if index else None,
     )
     return write_bundle(bundle, target)

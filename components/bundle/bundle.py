@@ -16,10 +16,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from components.attributes.text import AttributeIndex, load_attributes, save_attributes
+from components.attributes.variants import ARRAYS as VARIANTS
+from components.attributes.variants import Variants
 from components.contracts import PRODUCTS, written_aside
 
 FORMAT_VERSION = 3
-"""2 added neighbours; 3 added facts, pages and a forest for carts. Older bundles have none."""
+"""2 added neighbours; 3 added facts, pages, a forest for carts, variants and attributes.
+Older bundles have none."""
 
 Ints = npt.NDArray[np.int32]
 Floats = npt.NDArray[np.float32]
@@ -204,6 +208,10 @@ class Bundle:
     pages: Pages | None = None
     forest: Forest | None = None
     """Re-ranks carts; None where it did not pay. Pages are re-ranked when they are made."""
+    variants: Variants | None = None
+    """What is the same product over again, and is never recommended with it."""
+    attributes: AttributeIndex | None = None
+    """Finds products by what is written on them; older bundles have it made anew."""
 
     @property
     def product_ids(self) -> list[str]:
@@ -217,10 +225,17 @@ GROUPS: dict[str, tuple[type, tuple[str, ...]]] = {
     "facts": (Facts, FACTS),
     "pages": (Pages, PAGES),
     "forest": (Forest, FOREST),
+    "variants": (Variants, VARIANTS),
 }
 """Arrays that come together or not at all: attribute of Bundle, its type, the arrays' names."""
 
-PREFIX = {"neighbours": "neighbour", "facts": "fact", "pages": "page", "forest": "forest"}
+PREFIX = {
+    "neighbours": "neighbour",
+    "facts": "fact",
+    "pages": "page",
+    "forest": "forest",
+    "variants": "variant",
+}
 """Of the groups' files, PREFIX_NAME.npy."""
 
 
@@ -238,6 +253,8 @@ def write_bundle(bundle: Bundle, path: str | Path, index: Any = None) -> Manifes
         for name in GROUPS:
             if (group := getattr(bundle, name)) is not None:
                 save_group(group, aside)
+        if bundle.attributes is not None:
+            save_attributes(bundle.attributes, aside)
         if index is not None:
             index.save_index(str(aside / "index.hnsw"))
         elif bundle.index_path is not None:
@@ -261,6 +278,8 @@ def read_bundle(path: str | Path, verify: bool = True) -> Bundle:
     products = pq.read_table(path / "products.parquet", memory_map=True)
     index_path = path / "index.hnsw" if manifest.index else None
     groups = {name: load_group(name, path) for name in GROUPS}
+    if "attribute_tokens.npy" in manifest.files:
+        groups["attributes"] = load_attributes(path, manifest.n_items)
     bundle = Bundle(manifest, products, **arrays, index_path=index_path, **groups)
     _check_shapes(bundle, path)
     return bundle
@@ -335,6 +354,7 @@ def _check_shapes(bundle: Bundle, path: Path) -> None:
     shapes = {name: getattr(bundle, name).shape for name in expected}
     for group, names in {
         "neighbours": {"offsets": (n_items + 1,), "scales": (n_items,)},
+        "variants": {"offsets": (n_items + 1,)},
         "facts": {"items": (n_items, len(ITEM_FACTS)), "recent": bundle.pair_rows.shape},
         "pages": {"rows": (n_items, bundle.pages.rows.shape[1])} if bundle.pages else {},
     }.items():

@@ -45,6 +45,7 @@ def pick(results: List[List[dict]]) -> dict:  # noqa: UP006
 def train(
     baskets: dsl.Input[dsl.Dataset],
     best: dict,
+    tricks: dict,
     min_product_orders: int,
     seed: int,
     vectors: dsl.Output[dsl.Model],
@@ -52,9 +53,13 @@ def train(
     metrics: dsl.Output[dsl.Metrics],
 ) -> None:
     """Train the vectors on all training baskets, and count what was bought together."""
+    from components.baskets.tricks import Tricks
     from components.embeddings.model import train_model
     from components.results import log_metrics
 
     settings = {**best["config"], "seed": seed}
-    found = train_model(baskets.path, settings, min_product_orders, vectors.path, cooccurrence.path)
+    found = train_model(
+        baskets.path, settings, min_product_orders, vectors.path, cooccurrence.path,
+        Tricks(**tricks),
+    )  # fmt: skip
     log_metrics(metrics, found)

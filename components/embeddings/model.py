@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from components.baskets.corpus import catalogue_of, encode, read_baskets
+from components.baskets.tricks import Tricks, training_baskets
 from components.contracts import written_aside
 from components.embeddings.cooccurrence import count_pairs, write_pairs
 from components.embeddings.item2vec import TrainSettings, Vectors, train
@@ -28,14 +29,18 @@ def train_model(
     min_product_orders: int,
     vectors_path: str | Path,
     cooccurrence_path: str | Path,
+    tricks: Tricks | None = None,
 ) -> dict[str, Any]:
     """Write both models as directories of arrays, and return what the training took.
 
-    `settings` are those of TrainSettings; without `workers`, all cores we may use train.
+    `settings` are those of TrainSettings; without `workers`, all cores we may use train. `tricks`
+    say which training baskets count how much.
     """
+    tricks = tricks or Tricks()
     baskets = read_baskets(baskets_path)
     product_ids, n_orders = catalogue_of(baskets, min_product_orders)
-    corpus = encode(baskets, product_ids, "train")
+    training = training_baskets(baskets_path, product_ids, tricks)
+    corpus = training.corpus
     chosen = TrainSettings(**{"workers": len(os.sched_getaffinity(0)), **settings})
     start, cpu_start = time.monotonic(), time.process_time()
     vectors = train(corpus, len(product_ids), chosen, show=say)
@@ -46,7 +51,7 @@ def train_model(
     say(f"betas on validation baskets: {betas}")
     write_vectors(vectors, product_ids, n_orders, betas, vectors_path)
     say(f"co-occurrence: counting pairs of {len(product_ids)} products")
-    pairs = count_pairs(corpus, len(product_ids))
+    pairs = count_pairs(training.weighed_by_size(tricks.size_exponent), len(product_ids))
     write_pairs(pairs, cooccurrence_path)
     return {
         "catalogue": len(product_ids),

@@ -73,11 +73,11 @@ class Cooccurrence:
 
     def rank(self, queries: Sequence[Ints], k: int) -> tuple[Rows, Floats]:
         """As `Recommender.rank`; scores are (summed) probabilities."""
-        asked = _products_of(queries)
+        asked = products_of(queries)
         support = self._together.support(asked)
         n_orders = np.repeat(self._together.n_orders[asked], np.diff(support.indptr))
         support.data = support.data / n_orders
-        return _rank_sums(support, asked, queries, k)
+        return rank_sums(support, asked, queries, k)
 
 
 class Cosine:
@@ -88,19 +88,19 @@ class Cosine:
 
     def rank(self, queries: Sequence[Ints], k: int) -> tuple[Rows, Floats]:
         """As `Recommender.rank`; scores are (summed) cosines."""
-        asked = _products_of(queries)
+        asked = products_of(queries)
         support = self._together.support(asked)
         n_orders = self._together.n_orders
         rows = np.repeat(asked, np.diff(support.indptr))
         support.data = support.data / np.sqrt(n_orders[rows] * n_orders[support.indices])
-        return _rank_sums(support, asked, queries, k)
+        return rank_sums(support, asked, queries, k)
 
 
-def _products_of(queries: Sequence[Ints]) -> npt.NDArray[np.intp]:
+def products_of(queries: Sequence[Ints]) -> npt.NDArray[np.intp]:
     return np.unique(np.concatenate([np.empty(0, np.intp), *queries])).astype(np.intp)
 
 
-def _rank_sums(
+def rank_sums(
     similar: Any, products: npt.NDArray[np.intp], queries: Sequence[Ints], k: int
 ) -> tuple[Rows, Floats]:
     """Rank by the sum of the asked products' rows in `similar` (n_products, n_items), sparse."""

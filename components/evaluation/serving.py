@@ -19,6 +19,9 @@ Query = dict[str, Any]
 TOLERANCE = 1e-4
 """Relative. Two processes may sum an inner product in different order."""
 
+MOST_ASKED = 100
+"""Products one request may ask for at most."""
+
 SHOWN_ERRORS = 5
 
 
@@ -121,16 +124,23 @@ def _in_place(
     expected: Recommendation,
     recommender: Recommender,
 ) -> Any:
-    """Per place: is it the expected product, or one that the model scores just the same?"""
+    """Per place: is it the expected product, or one that is scored just the same?"""
     same = np.array(found) == np.array(wanted)
-    if same.all() or expected.source != "model":
+    if same.all():
         return same
     rows = [recommender.row(id_) for id_ in found]
-    asked = [recommender.row(id_) for id_ in query["items"] if id_ not in expected.unknown]
-    true_scores = recommender.scores(np.unique(np.array(asked, np.int32)))
+    true_scores = _every_score(query, recommender)
     known = [row is not None and row < len(true_scores) for row in rows]
     own = [true_scores[row] if ok else np.nan for row, ok in zip(rows, known, strict=True)]
     return same | _close(own, expected.scores)
+
+
+def _every_score(query: Query, recommender: Recommender) -> Any:
+    """Scores by catalogue row, as far as one request may ask; NaN beyond."""
+    every = recommender.recommend(query["items"], max(query["k"], MOST_ASKED))
+    scores = np.full(recommender.bundle.manifest.n_items, np.nan, np.float32)
+    scores[every.rows] = every.scores
+    return scores
 
 
 def _close(one: Any, other: Any) -> Any:

@@ -30,9 +30,7 @@ class Queries:
         return len(self.asked)
 
 
-def draw_queries(
-    corpus: Corpus, task: str, n_baskets: int, seed: int, times: int = 1
-) -> Queries:
+def draw_queries(corpus: Corpus, task: str, n_baskets: int, seed: int, times: int = 1) -> Queries:
     """Queries of task `a` or `b` from up to `n_baskets` baskets, drawn without replacement.
 
     There may be none at all: when no basket holds enough products of the catalogue. Every basket

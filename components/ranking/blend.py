@@ -40,9 +40,7 @@ START = Blend(
     beta_single=0.75,
     page_cooccurrence=2.0,
     page_trend=0.2,
-    cart_weights=CartWeights(
-        neighbours=1.0, cooccurrence=0.25, cosine=0.1, vectors=0.5, trend=0.1
-    ),
+    cart_weights=CartWeights(neighbours=1.0, cooccurrence=0.25, cosine=0.1, vectors=0.5, trend=0.1),
 )
 """What candidates are drawn by, and where tuning begins."""
 

@@ -12,6 +12,7 @@ def train_ranking(
     cooccurrence: dsl.Input[dsl.Model],
     neighbours: dsl.Input[dsl.Model],
     product_table: dsl.Input[dsl.Dataset],
+    tricks: dict,
     seed: int,
     ranking: dsl.Output[dsl.Model],
     metrics: dsl.Output[dsl.Metrics],
@@ -19,11 +20,12 @@ def train_ranking(
     """Tune the blend on validation baskets, grow re-rankers, and rank all pages in advance."""
     from pathlib import Path
 
+    from components.baskets.tricks import Tricks
     from components.ranking import model
     from components.results import log_metrics
 
     found = model.train_ranking(
         baskets.path, Path(vectors.path), Path(cooccurrence.path), Path(neighbours.path),
-        Path(product_table.path), Path(ranking.path), seed,
+        Path(product_table.path), Path(ranking.path), seed, Tricks(**tricks),
     )  # fmt: skip
     log_metrics(metrics, found)

@@ -18,7 +18,7 @@ SHORT_DAYS, LONG_DAYS, RECENT_DAYS = 14.0, 45.0, 60.0
 """Half-lives of what counts as recent: of a product's two trends, and of pairs."""
 
 SMOOTHING = 0.1
-"""Orders added to every product's, so that one not sold lately has a trend and not minus infinity."""
+"""Orders added to every product's, so that one not sold lately has a finite trend."""
 
 MOST_CATEGORIES = 2_000
 """Categories of which lifts are kept, the most bought; the square of it is stored."""

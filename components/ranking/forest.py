@@ -32,7 +32,7 @@ PARAMETERS = {
 }
 ROUNDS = 60
 MISSES_KEPT = 0.4
-"""Share of the candidates that were no hit to learn from: fewer than half of them teach as much as all."""
+"""Share of the candidates that were no hit to learn from: fewer than half teach as much as all."""
 
 FEWEST_HITS = 200
 """With fewer there is nothing to learn from."""
@@ -61,7 +61,8 @@ def grow_if_it_pays(
     """
     n_hits = int(questions.hits.sum())
     if n_hits < FEWEST_HITS:
-        return None, {"pays": False, "gain": None, "why": f"{n_hits} hits are too few to learn from"}
+        why = f"{n_hits} hits are too few to learn from"
+        return None, {"pays": False, "gain": None, "why": why, "features": []}
     judged = questions.basket % 2 == 1
     model = grow(questions.take(~judged), seed)
     others = questions.take(judged)
@@ -98,8 +99,8 @@ def as_forest(model: Any) -> Forest:
     trees = [_nodes(one["tree_structure"]) for one in model.dump_model()["tree_info"]]
     width = max(len(tree) for tree in trees)
     padded = [tree + [(0, np.inf, at, at, 0.0) for at in range(len(tree), width)] for tree in trees]
-    columns = [np.array(column) for column in zip(*(zip(*tree, strict=True) for tree in padded), strict=True)]
-    feature, threshold, left, right, value = columns
+    table = np.array(padded, np.float64)
+    feature, threshold, left, right, value = np.moveaxis(table, 2, 0)
     return Forest(
         feature.astype(np.int16),
         threshold.astype(np.float64),

@@ -7,18 +7,19 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from bento.recommender import Recommender, blend_carts
 from components.baskets.corpus import Corpus, encode, read_baskets
+from components.baskets.tricks import Tricks, training_baskets
 from components.bundle.build import pair_arrays, product_cards
 from components.bundle.bundle import Blend, Bundle, Manifest, load_group, save_group
 from components.bundle.index import index_catalogue
-from components.contracts import BASKETS, read, written_aside
+from components.contracts import written_aside
 from components.embeddings.cooccurrence import read_pairs
 from components.embeddings.item2vec import Vectors
+from components.evaluation.tasks import Queries, draw_queries
+from components.evaluation.variants import choose_variants
 from components.progress import say
 from components.ranking import blend as blending
 from components.ranking.facts import make_facts
@@ -29,19 +30,25 @@ from components.results import read_json, write_json
 
 Floats = npt.NDArray[np.float32]
 
+N_VARIANT_QUERIES = {"a": 3_000, "b": 3_000}
+"""Validation baskets that say what leaving out variants costs."""
+
 
 def train_ranking(
     baskets_path: str | Path, vectors: Path, cooccurrence: Path, neighbours: Path, products: Path,
-    target: Path, seed: int,
+    target: Path, seed: int, tricks: Tricks | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Write the directory `target`: facts, pages, forest, index, blend.json and ranking.json.
 
-    Returns ranking.json: {"pages": RANKED, "carts": RANKED, "cpu_s": {STEP: seconds}}; RANKED is
+    Returns ranking.json: {"pages": RANKED, "carts": RANKED, "variants": [see
+    `choose_variants`], "cpu_s": {STEP: seconds}}; RANKED is
     {"weights": {...}, "parts": {PART: NDCG@10 on validation baskets}, "forest": {"pays", "why",
     "gain": {"mean", "low", "high"} or null, "features": [[NAME, share]]}, "n_questions"}.
     """
     clock = _Clock()
-    bundle, validation = _prepare(baskets_path, vectors, cooccurrence, neighbours, products)
+    bundle, validation = _prepare(
+        baskets_path, vectors, cooccurrence, neighbours, products, tricks or Tricks()
+    )
     clock("facts")
     bundle, index = index_catalogue(bundle, seed)
     clock("index")
@@ -57,6 +64,9 @@ def train_ranking(
         )
         clock("blend")
         bundle = _mixed(bundle, tuned)
+        variants, measured = choose_variants(Recommender(bundle), _queries(validation, seed), seed)
+        bundle = replace(bundle, variants=variants)
+        clock("variants")
         page_model, cart_model, found = _judge_forests(asked, bundle, seed)
         clock("forests")
         pages = make_pages(Recommender(bundle), page_model)
@@ -64,9 +74,10 @@ def train_ranking(
         assert bundle.facts is not None
         save_group(bundle.facts, aside)
         save_group(pages, aside)
+        save_group(variants, aside)
         if cart_model is not None:
             save_group(as_forest(cart_model), aside)
-        ranking = {**found, "cpu_s": clock.seconds}
+        ranking = {**found, "variants": measured, "cpu_s": clock.seconds}
         facts = bundle.manifest.index
         write_json(facts.model_dump() if facts else None, aside / "index.json")
         write_json(tuned.model_dump(), aside / "blend.json")
@@ -75,8 +86,9 @@ def train_ranking(
 
 
 def _prepare(
-    baskets_path: str | Path, vectors: Path, cooccurrence: Path, neighbours: Path, products: Path
-) -> tuple[Bundle, Corpus]:
+    baskets_path: str | Path, vectors: Path, cooccurrence: Path, neighbours: Path, products: Path,
+    tricks: Tricks,
+) -> tuple[Bundle, Corpus]:  # fmt: skip
     """A bundle in memory with facts and the weights to start from, and the validation baskets."""
     product_ids = pq.read_table(vectors / "product_ids.parquet")["product_id"]
     n_orders = np.load(vectors / "n_orders.npy")
@@ -85,17 +97,17 @@ def _prepare(
     pairs = read_pairs(cooccurrence)
     baskets = read_baskets(baskets_path)
     ids = product_ids.combine_chunks()
-    corpus = encode(baskets, ids, "train")
+    training = training_baskets(baskets_path, ids, tricks)
+    counted = training.weighed_by_size(tricks.size_exponent)
     cards = product_cards(product_ids, products)
     say(f"ranking: time and category facts of {len(n_orders)} products")
-    ages = ages_of(baskets_path)
-    facts = make_facts(corpus, ages, pairs, cards, trained, n_orders, beta_cart)
+    facts = make_facts(counted, training.ages, pairs, cards, trained, n_orders, beta_cart)
     manifest = Manifest(
         **blending.START.model_dump(),
         created_at="",
         n_items=len(n_orders),
         n_products=cards.num_rows,
-        n_orders=len(corpus),
+        n_orders=len(counted),
         dims=trained.in_vectors.shape[1],
         beta_cart=beta_cart,
     )
@@ -112,15 +124,8 @@ def _prepare(
     return bundle, encode(baskets, ids, "validation")
 
 
-def ages_of(baskets_path: str | Path, split: str = "train") -> Floats | None:
-    """Days before the newest basket of the split, (n_baskets,); None where some have no time."""
-    table = read(baskets_path, BASKETS, ["ts", "split"])
-    moments = table.filter(pc.equal(table["split"], split))["ts"]
-    if not len(moments) or moments.null_count:
-        return None
-    micros = moments.cast(pa.int64()).to_numpy()
-    ages: Floats = ((micros.max() - micros) / 86_400e6).astype(np.float32)
-    return ages
+def _queries(validation: Corpus, seed: int) -> dict[str, Queries]:
+    return {task: draw_queries(validation, task, n, seed) for task, n in N_VARIANT_QUERIES.items()}
 
 
 def _mixed(bundle: Bundle, blend: Blend) -> Bundle:

@@ -1,4 +1,4 @@
-"""Validation baskets as questions to learn ranking from: candidates, what is known, what was right."""
+"""Validation baskets as questions: candidates, what is known of them, what was right."""
 
 from dataclasses import dataclass
 
@@ -18,7 +18,7 @@ BATCH = 256
 N_QUESTIONS = {"a": 10_000, "b": 8_000}
 """Questions of each task to learn from; carts take longer."""
 
-MOST_TIMES = 4
+MOST_TIMES = 2
 """Questions of one basket at most, where there are few baskets."""
 
 

@@ -42,6 +42,8 @@ class RunFiles:
     basket_checks: Path
     evaluation: Path
     verdict: Path
+    tricks: Path
+    """What each trick of time and position did; see `choose_tricks`."""
     best: dict[str, Any]
     """What was picked, and all trials."""
     parameters: dict[str, Any]
@@ -56,7 +58,7 @@ def write_report(files: RunFiles, page: Path, plots: Path) -> None:
     bundle = read_bundle(files.bundle)
     run = {
         name: read_json(getattr(files, name))
-        for name in ("order_counts", "basket_counts", "line_checks", "basket_checks")
+        for name in ("order_counts", "basket_counts", "line_checks", "basket_checks", "tricks")
     }
     evaluation, verdict = read_json(files.evaluation), read_json(files.verdict)
     facts = content.basket_facts(files.baskets)

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from bento.recommender import Recommender
+from bento.schemas import SOURCES
 from components.bundle.bundle import read_bundle
 from components.evaluation.serving import check_serving, difference
 from components.package.server import ServerError, served_bundle
@@ -80,9 +81,48 @@ def test_an_unknown_product_gets_a_named_fallback(client):
     assert ids_of(answer) == IDS[:3]
 
 
-def test_a_cold_product_gets_bestsellers_of_its_category(client):
+def test_a_cold_product_gets_what_goes_with_products_like_it(client):
     answer = ask(client, "rye bread")
-    assert (answer["source"], ids_of(answer)) == ("category_bestsellers", ["bread", "butter"])
+    assert (answer["source"], answer["unknown"]) == ("attribute_neighbours", ["rye bread"])
+    assert ids_of(answer)[0] == "butter"
+
+
+NEW = {"name": "Fresh pasta", "category": "dry goods", "brand": None, "price": 3}
+
+
+@pytest.mark.parametrize("items", [{}, {"items": []}, {"items": ["brand new"]}])
+def test_a_brand_new_product_is_answered_by_its_attributes(client, items):
+    response = client.post("/recommend", json={**items, "attributes": NEW, "k": 2})
+    assert response.status_code == 200, response.text
+    answer = response.json()
+    assert answer["source"] == "attribute_neighbours"
+    assert answer["unknown"] == items.get("items", [])
+    assert ids_of(answer)[0] == "pesto"
+
+
+def test_similar_products_come_with_their_cards(client):
+    response = client.post("/similar", json={"item": "tea", "k": 3})
+    assert response.status_code == 200, response.text
+    answer = response.json()
+    assert (answer["source"], answer["unknown"], len(answer["items"])) == ("model", [], 3)
+    assert "tea" not in ids_of(answer)
+    assert answer.keys() == ask(client, "tea").keys()
+    assert answer["items"][0].keys() == ask(client, "tea")["items"][0].keys()
+
+
+@pytest.mark.parametrize(
+    ("request_", "first"),
+    [
+        ({"item": "rye bread"}, "bread"),
+        ({"item": "brand new", "attributes": NEW}, "pasta"),
+        ({"attributes": NEW}, "pasta"),
+    ],
+)
+def test_cold_products_are_similar_by_their_attributes(client, request_, first):
+    answer = client.post("/similar", json=request_).json()
+    assert answer["source"] == "attribute_neighbours"
+    assert answer["unknown"] == ([request_["item"]] if "item" in request_ else [])
+    assert ids_of(answer)[0] == first
 
 
 def test_known_and_unknown_together_are_answered_by_the_model(client):
@@ -134,13 +174,39 @@ MALFORMED = {
     "k NaN": ('{"items": ["tea"], "k": NaN}', "k"),
     "k Infinity": ('{"items": ["tea"], "k": Infinity}', "k"),
     "extra field": ('{"items": ["tea"], "limit": 3}', "limit"),
+    "attributes a text": ('{"attributes": "tea"}', "attributes"),
+    "attributes empty": ('{"attributes": {}}', "attributes"),
+    "attributes blank": ('{"attributes": {"name": " ", "price": 3}}', "attributes"),
+    "attributes null and no items": ('{"attributes": null}', "items"),
+    "attributes beside a cart": ('{"attributes": {"name": "x"}, "items": ["a", "b"]}', "items"),
+    "an unknown attribute": ('{"attributes": {"name": "x", "size": 3}}', "attributes.size"),
+    "a name a number": ('{"attributes": {"name": 7}}', "attributes.name"),
+    "a name too long": (json.dumps({"attributes": {"name": "x" * 1001}}), "attributes.name"),
+    "a price a text": ('{"attributes": {"name": "x", "price": "3"}}', "attributes.price"),
+    "a price negative": ('{"attributes": {"name": "x", "price": -1}}', "attributes.price"),
+    "a price NaN": ('{"attributes": {"name": "x", "price": NaN}}', "attributes.price"),
+    "a price Infinity": ('{"attributes": {"name": "x", "price": Infinity}}', "attributes.price"),
+}
+
+MALFORMED_SIMILAR = {
+    "empty object": ("{}", "item"),
+    "item null": ('{"item": null}', "item"),
+    "item empty": ('{"item": ""}', "item"),
+    "item a list": ('{"item": ["tea"]}', "item"),
+    "items": ('{"items": ["tea"]}', "items"),
+    "k zero": ('{"item": "tea", "k": 0}', "k"),
+    "attributes empty": ('{"attributes": {}}', "attributes"),
+    "not an object": ("[]", "body"),
 }
 
 
-@pytest.mark.parametrize("case", MALFORMED)
-def test_a_malformed_request_is_told_what_and_where(client, case):
-    body, field = MALFORMED[case]
-    response = client.post("/recommend", content=body)
+CASES = [("/recommend", *MALFORMED[case]) for case in MALFORMED]
+CASES += [("/similar", *MALFORMED_SIMILAR[case]) for case in MALFORMED_SIMILAR]
+
+
+@pytest.mark.parametrize(("path", "body", "field"), CASES, ids=[*MALFORMED, *MALFORMED_SIMILAR])
+def test_a_malformed_request_is_told_what_and_where(client, path, body, field):
+    response = client.post(path, content=body)
     assert response.status_code == 400
     assert response.headers["Content-Type"] == "application/problem+json"
     problem = response.json()
@@ -193,7 +259,12 @@ def metric(client, name, **labels):
 
 
 @pytest.mark.parametrize(
-    ("items", "source"), [(["tea"], "model"), (["no such", "nor such"], "bestsellers")]
+    ("items", "source"),
+    [
+        (["tea"], "model"),
+        (["rye bread"], "attribute_neighbours"),
+        (["no such", "nor such"], "bestsellers"),
+    ],
 )
 def test_answers_are_counted_by_source_and_version(client, items, source):
     name, labels = "fbt_recommend_requests_total", {"source": source, "model_version": "7"}
@@ -203,6 +274,21 @@ def test_answers_are_counted_by_source_and_version(client, items, source):
     assert metric(client, name, **labels) == before + 1
     unknown = metric(client, "fbt_recommend_unknown_items_total") - unknown_before
     assert unknown == len(answer["unknown"])
+
+
+def test_questions_for_substitutes_are_counted_apart(client):
+    labels = {"source": "model", "model_version": "7"}
+    before = metric(client, "fbt_similar_requests_total", **labels)
+    recommended = metric(client, "fbt_recommend_requests_total")
+    client.post("/similar", json={"item": "tea"})
+    assert metric(client, "fbt_similar_requests_total", **labels) == before + 1
+    assert metric(client, "fbt_recommend_requests_total") == recommended
+
+
+def test_every_source_is_counted_from_the_start(client):
+    for source in SOURCES:
+        line = f'fbt_recommend_requests_total{{model_version="7",source="{source}"}}'
+        assert line in client.get("/metrics").text
 
 
 def test_latency_is_measured_per_route_finer_than_a_millisecond(client):
@@ -215,11 +301,15 @@ def test_latency_is_measured_per_route_finer_than_a_millisecond(client):
 def test_the_openapi_document_describes_what_really_comes(client):
     document = client.get("/docs.json").json()
     assert document["openapi"] == "3.1.0"
-    assert {"/recommend", "/livez", "/readyz", "/metrics"} <= document["paths"].keys()
+    assert {"/recommend", "/similar", "/livez", "/readyz", "/metrics"} <= document["paths"].keys()
     schemas = document["components"]["schemas"]
     post = document["paths"]["/recommend"]["post"]
     request = schemas[schema_name(post["requestBody"])]
-    assert request["properties"].keys() == {"items", "k"}
+    assert request["properties"].keys() == {"attributes", "items", "k"}
+    new = schemas["ProductAttributes"]["example"]
+    assert client.post("/recommend", json={"attributes": new}).status_code == 200
+    similar = schemas[schema_name(document["paths"]["/similar"]["post"]["requestBody"])]
+    assert client.post("/similar", json=similar["example"]).status_code == 200
     assert request["properties"]["k"]["maximum"] == 100
     response = schemas[schema_name(post["responses"]["200"])]
     answer = ask(client, *request["example"]["items"], k=request["example"]["k"])

@@ -4,9 +4,12 @@ import itertools
 from dataclasses import replace
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from bento.recommender import RARE, Recommender, best_of
+from bento.substitutes import LOOKS
+from components.attributes.text import Attributes
 from components.bundle.bundle import CartWeights, Neighbours, read_bundle
 from tests.factories import PAIRS, make_bundle, make_large_bundle, products_table, write
 
@@ -89,16 +92,96 @@ def test_an_unknown_product_does_not_disturb_a_known_one(recommender):
     assert ids_of(recommender, answer) == ask(recommender, "tea")
 
 
-def test_a_cold_product_gets_the_bestsellers_of_its_category(recommender):
+def test_a_cold_product_gets_what_goes_with_products_like_it(recommender):
     answer = recommender.recommend(["rye bread"], 3)
+    assert (answer.source, answer.unknown) == ("attribute_neighbours", ["rye bread"])
+    assert ids_of(recommender, answer)[0] == "butter"
+
+
+def test_several_cold_products_are_one_question(recommender):
+    answer = recommender.recommend(["rye bread", "mystery box"], 3)
+    assert answer.source == "attribute_neighbours"
+    assert answer.unknown == ["rye bread", "mystery box"]
+    assert ids_of(recommender, answer)[0] == "butter"
+
+
+@pytest.mark.parametrize("items", [[], ["new"]])
+def test_a_brand_new_product_is_answered_by_its_attributes(recommender, items):
+    new = Attributes("Fresh pasta", "dry goods", price=7.0)
+    answer = recommender.recommend(items, 3, new)
+    assert (answer.source, answer.unknown) == ("attribute_neighbours", items)
+    assert ids_of(recommender, answer)[0] == "pesto"
+
+
+def test_what_was_bought_beats_what_is_written(recommender):
+    answer = recommender.recommend(["tea"], 1, Attributes("Fresh pasta"))
+    assert (answer.source, ids_of(recommender, answer)) == ("model", ["milk"])
+
+
+def test_what_is_asked_beats_the_card_as_far_as_it_goes(recommender):
+    answer = recommender.recommend(["rye bread"], 1, Attributes(name="Pasta", category="dry goods"))
+    assert ids_of(recommender, answer) == ["pesto"]
+    answer = recommender.recommend(["rye bread"], 1, Attributes(price=3.0))
+    assert ids_of(recommender, answer) == ["butter"]
+
+
+@pytest.mark.parametrize(
+    "nothing",
+    [None, Attributes(), Attributes("zzz", "?", "\x00", float("nan")), Attributes(category="")],
+)
+def test_attributes_that_say_nothing_get_bestsellers(recommender, nothing):
+    answer = recommender.recommend(["new"], 2, nothing)
+    assert (answer.source, ids_of(recommender, answer)) == ("bestsellers", IDS[:2])
+    answer = recommender.similar("new", 2, nothing)
+    assert (answer.source, ids_of(recommender, answer)) == ("bestsellers", IDS[:2])
+
+
+def test_a_category_without_a_word_still_has_bestsellers(tmp_path):
+    categories = {id_: "🍞" if id_ in ("bread", "butter") else "🛒" for id_ in IDS}
+    bundle = make_bundle(tmp_path / "bundle", categories=categories)
+    recommender = Recommender(read_bundle(bundle))
+    answer = recommender.recommend([], 3, Attributes(category="🍞"))
     assert answer.source == "category_bestsellers"
-    assert answer.unknown == ["rye bread"]
     assert ids_of(recommender, answer) == ["bread", "butter"]
 
 
-def test_a_cold_product_without_category_gets_bestsellers(recommender):
-    answer = recommender.recommend(["mystery box"], 2)
+def test_a_catalogue_without_attributes_answers_all_the_same(tmp_path):
+    table = products_table(IDS, {}, {"cold": None})
+    for column in ("name", "category", "price"):
+        empty = pa.nulls(table.num_rows, table.schema.field(column).type)
+        table = table.set_column(table.column_names.index(column), column, empty)
+    eye = np.eye(8, dtype=np.float32)
+    write(tmp_path / "bundle", table, eye, eye, np.arange(8, 0, -1))
+    recommender = Recommender(read_bundle(tmp_path / "bundle"))
+    answer = recommender.recommend(["cold"], 2, Attributes("Tea", "drinks", "Best", 2.0))
     assert (answer.source, ids_of(recommender, answer)) == ("bestsellers", IDS[:2])
+
+
+def test_similar_is_what_is_bought_in_the_same_company(tmp_path):
+    """Tea and coffee go with milk and sugar, never with each other; bread goes with butter."""
+    ids = ["tea", "coffee", "bread", "milk", "sugar", "butter"]
+    company = np.array([[1, 0.9, 0], [0.9, 1, 0], [0, 0, 1], [0, 1, 0], [0, 1, 0.1], [0, 0, 0]])
+    out, n_orders = np.eye(6, 3, dtype=np.float32), np.arange(6, 0, -1)
+    table = products_table(ids, {}, {"green tea": None})
+    write(tmp_path / "bundle", table, company.astype(np.float32), out, n_orders)
+    recommender = Recommender(read_bundle(tmp_path / "bundle"))
+    answer = recommender.similar("tea", 100)
+    assert (answer.source, answer.unknown) == ("model", [])
+    assert ids_of(recommender, answer)[0] == "coffee"
+    assert sorted(ids_of(recommender, answer)) == sorted(set(ids) - {"tea"})
+    assert (np.diff(answer.scores) <= 0).all()
+    assert 1.8 / 1.81 < answer.scores[0] < 1.8 / 1.81 + LOOKS
+    # Butter shares nobody's company, so that looks decide.
+    looks_like = products_table(ids, {}, {}).set_column(
+        1, "name", [["tea", "coffee", "bread", "full milk", "sugar", "full butter"]]
+    )
+    write(tmp_path / "looks", looks_like, company.astype(np.float32), out, n_orders)
+    assert Recommender(read_bundle(tmp_path / "looks")).similar("butter", 1).rows.tolist() == [3]
+    cold = recommender.similar("green tea", 2)
+    assert (cold.source, cold.unknown) == ("attribute_neighbours", ["green tea"])
+    assert ids_of(recommender, cold)[0] == "tea"
+    new = recommender.similar(None, 1, Attributes("Coffee beans"))
+    assert (ids_of(recommender, new), new.unknown) == (["coffee"], [])
 
 
 @pytest.mark.parametrize("odd", ["-1", "0", "8", "", "TEA", "tea ", "te\x00a", "🫖", "x" * 10_000])

@@ -1,0 +1,85 @@
+"""What answers for products that the model has no vectors of: named steps, the first that can."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from components.attributes.near import weights_of
+from components.attributes.text import AttributeIndex, Attributes, joined, largest
+from components.bundle.bundle import Bundle
+
+Ints = npt.NDArray[np.int32]
+Floats = npt.NDArray[np.float32]
+Rows = npt.NDArray[np.int64]
+Step = Callable[[Sequence[Attributes], int], tuple[Rows, Floats]]
+
+
+class Fallback:
+    """The chain below the model: attribute neighbours, bestsellers of the categories, bestsellers.
+
+    `score_as(rows, weights)` gives the scores of the whole catalogue (n_items,) for a product of
+    which these rows, weighted so, are the best description.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        attributes: AttributeIndex,
+        score_as: Callable[[Ints, Floats], Floats],
+    ) -> None:
+        self._attributes = attributes
+        self._score_as = score_as
+        self._n_items = bundle.manifest.n_items
+        self._shares = (bundle.n_orders / bundle.manifest.n_orders).astype(np.float32)
+        category = bundle.products["category"].slice(0, self._n_items).combine_chunks()
+        encoded = category.dictionary_encode()
+        self._category_of = encoded.indices.fill_null(-1).to_numpy()
+        self._categories = {name: i for i, name in enumerate(encoded.dictionary.to_pylist())}
+
+    def companions(self, asked: Sequence[Attributes], k: int) -> tuple[str, Rows, Floats]:
+        """Source, rows and scores of what goes with products that look like this; best first."""
+        return self._first(self._by_neighbours, asked, k)
+
+    def substitutes(self, asked: Attributes, k: int) -> tuple[str, Rows, Floats]:
+        """Source, rows and scores of what looks like this itself; best first."""
+        return self._first(self._neighbours, [asked], k)
+
+    def _first(
+        self, by_attributes: Step, asked: Sequence[Attributes], k: int
+    ) -> tuple[str, Rows, Floats]:
+        chain: dict[str, Step] = {
+            "attribute_neighbours": by_attributes,
+            "category_bestsellers": self._category_bestsellers,
+        }
+        for source, step in chain.items():
+            rows, scores = step(asked, k)
+            if len(rows):
+                return source, rows, scores
+        return "bestsellers", *self._bestsellers(k)
+
+    def _by_neighbours(self, asked: Sequence[Attributes], k: int) -> tuple[Rows, Floats]:
+        near = [self._attributes.nearest(one) for one in asked]
+        rows = joined([rows for rows, _ in near], np.int32)
+        if not len(rows):
+            return np.empty(0, np.int64), np.empty(0, np.float32)
+        similar = joined([similar for _, similar in near], np.float32)
+        scores = self._score_as(rows, weights_of(similar))
+        best = largest(scores, k)
+        return best.astype(np.int64), scores[best]
+
+    def _neighbours(self, asked: Sequence[Attributes], k: int) -> tuple[Rows, Floats]:
+        (one,) = asked
+        rows, similar = self._attributes.nearest(one, k)
+        return rows.astype(np.int64), similar
+
+    def _category_bestsellers(self, asked: Sequence[Attributes], k: int) -> tuple[Rows, Floats]:
+        wanted = [self._categories.get(one.category, -2) for one in asked]
+        return self._most_bought(np.flatnonzero(np.isin(self._category_of, wanted)), k)
+
+    def _bestsellers(self, k: int) -> tuple[Rows, Floats]:
+        return self._most_bought(np.arange(self._n_items), k)
+
+    def _most_bought(self, rows: npt.NDArray[np.intp], k: int) -> tuple[Rows, Floats]:
+        """The first of ascending rows: the catalogue is sorted most bought first."""
+        return rows[:k].astype(np.int64), self._shares[rows[:k]]

@@ -1,0 +1,108 @@
+"""Tricks of time and position: which training baskets count how much, before any model sees them.
+
+Each is off unless validation baskets say that it pays (`components.tricks`).
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+from pydantic import BaseModel, ConfigDict, Field
+
+from components.baskets.corpus import Corpus, encode
+from components.contracts import BASKETS, read
+
+Floats = npt.NDArray[np.float32]
+
+
+class Tricks(BaseModel):
+    """What counts how much. The defaults are all tricks off."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    size_exponent: float = Field(default=1.0, ge=0, le=2)
+    """A pair in a basket of n counts (n - 1) to the minus this; 0 counts baskets, 1 spreads one
+    unit per product over its companions."""
+    half_life_days: float = Field(default=0.0, ge=0, le=36_500)
+    """Age in days at which a basket counts half; 0 is off."""
+    window_days: float = Field(default=0.0, ge=0, le=36_500)
+    """Age in days from which a basket does not count at all; 0 is off."""
+    join_hours: float = Field(default=0.0, ge=0, le=24 * 365)
+    """Orders of one user at most so far apart are one basket; 0 is off."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """Training baskets as tricks leave them, with their `ages` in days (n_baskets,) if known."""
+
+    corpus: Corpus
+    ages: Floats | None
+
+    def weighed_by_size(self, exponent: float) -> Corpus:
+        """The corpus whose pairs, counted as weight/(n - 1), count weight * (n - 1)**-exponent."""
+        factor = np.maximum(self.corpus.sizes - 1, 1).astype(np.float64) ** (1 - exponent)
+        weights = (self.corpus.weights * factor).astype(np.float32)
+        return Corpus(self.corpus.items, self.corpus.offsets, weights)
+
+
+def training_baskets(path: str | Path, product_ids: pa.Array, tricks: Tricks) -> Training:
+    """The training baskets of the BASKETS at `path` over the catalogue, after the tricks.
+
+    Without times (some or all), tricks of time do nothing; without users nothing is joined.
+    """
+    names = ["order_id", "user_id", "ts", "items", "weight", "split"]
+    table = read(path, BASKETS, names)
+    table = table.filter(pc.equal(table["split"], "train"))
+    corpus, ages = encode(table, product_ids, "train"), ages_of(table["ts"])
+    if ages is None:
+        return Training(corpus, None)
+    if tricks.join_hours:
+        corpus, ages = joined(corpus, ages, table["user_id"], tricks.join_hours / 24)
+    weights = corpus.weights.copy()
+    if tricks.half_life_days:
+        weights *= np.power(0.5, ages / tricks.half_life_days, dtype=np.float32)
+    if tricks.window_days:
+        weights[ages > tricks.window_days] = 0
+    return Training(Corpus(corpus.items, corpus.offsets, weights), ages)
+
+
+def ages_of(moments: pa.ChunkedArray) -> Floats | None:
+    """Days before the newest of the moments, (n,); None where one is missing or there is none."""
+    if not len(moments) or moments.null_count:
+        return None
+    micros = moments.cast(pa.int64()).to_numpy()
+    ages: Floats = ((micros.max() - micros) / 86_400e6).astype(np.float32)
+    return ages
+
+
+def joined(
+    corpus: Corpus, ages: Floats, users: pa.ChunkedArray, days: float
+) -> tuple[Corpus, Floats]:
+    """Baskets of one user, each at most `days` after the one before, as one.
+
+    A joined basket has the largest weight and the age of its newest. Products count once.
+    """
+    codes = users.combine_chunks().dictionary_encode().indices
+    user = codes.to_numpy(zero_copy_only=False)
+    # Who is nobody is alone: each such basket is a user of its own.
+    nobody = codes.is_null().to_numpy(zero_copy_only=False)
+    user = np.where(nobody, len(user) + np.arange(len(user)), np.nan_to_num(user)).astype(np.int64)
+    order = np.lexsort((-ages, user))
+    gaps = np.diff(-ages[order], prepend=-np.inf)
+    starts = (np.diff(user[order], prepend=-1) != 0) | (gaps > days)
+    group = np.empty(len(order), np.int64)
+    group[order] = np.cumsum(starts) - 1
+    n_groups, n_items = int(starts.sum()), int(corpus.items.max(initial=0)) + 1
+    keys = np.repeat(group, corpus.sizes) * n_items + corpus.items
+    once = np.sort(np.unique(keys, return_index=True)[1])
+    basket, items = np.divmod(keys[once], n_items)
+    by_basket = np.argsort(basket, kind="stable")
+    sizes = np.bincount(basket, minlength=n_groups)
+    weights, age = np.zeros(n_groups, np.float32), np.full(n_groups, np.inf, np.float32)
+    np.maximum.at(weights, group, corpus.weights)
+    np.minimum.at(age, group, ages)
+    offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+    return Corpus(items[by_basket].astype(np.int32), offsets, weights), age

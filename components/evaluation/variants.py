@@ -1,0 +1,216 @@
+"""How strictly variants can be kept out of "bought together", and what that costs.
+
+Shops differ: the five colours of one teacup are bought together, and so are flavours of yoghurt;
+other variants are never. So pairs that orders speak for stay, and of all ways to choose among the
+others the strictest is taken that validation baskets do not mind.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bento.recommender import Recommender
+from bento.substitutes import Cosines
+from components.attributes.variants import LEVELS, Variants, excepted, name_pairs, table_of
+from components.bundle.bundle import Bundle
+from components.evaluation.metrics import intervals, score
+from components.evaluation.tasks import Queries
+from components.progress import say
+
+Ints = npt.NDArray[np.int32]
+Floats = npt.NDArray[np.float64]
+Rows = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
+Bounds = tuple[str, float, float]
+"""One of LEVELS, of LIFTS and of COSINES."""
+
+K = 10
+DEPTH = 60
+"""Places ranked, of which variants are left out; the rest moves up."""
+
+BLOCK = 20_000
+"""Products whose pairs are sorted at once."""
+
+LIFTS = (np.inf, 5.0, 2.0, 1.0)
+"""A pair bought together so many times as often as chance would have it is not left out."""
+
+COSINES = (-1.0, 0.5, 0.7)
+"""Only pairs whose IN vectors are so much alike, that is substitutes, are left out."""
+
+TOLERATED = 0.01
+"""Share of NDCG@10 that leaving out may cost, at the lower bound of the paired interval."""
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Pairs of catalogue rows (n,) that any level takes for variants, and what is known of them."""
+
+    one: Ints
+    other: Ints
+    level: npt.NDArray[np.int64]
+    """The first of LEVELS that does."""
+    lift: Floats
+    """How many times as often as by chance they were bought together; 0 where that is unknown."""
+    cosine: npt.NDArray[np.float32]
+    """Of their IN vectors."""
+
+    def chosen(self, level: str, lift: float, cosine: float) -> Mask:
+        """Which pairs are left out by these bounds."""
+        below: Mask = (self.level <= LEVELS.index(level)) & (self.lift < lift)
+        return below & (self.cosine >= cosine)
+
+
+def choose_variants(
+    recommender: Recommender,
+    queries: Mapping[str, Queries],
+    seed: int,
+    exceptions: Iterable[tuple[str, str]] = (),
+) -> tuple[Variants, list[dict[str, Any]]]:
+    """The strictest table of variants that costs the queries of neither task too much.
+
+    Strictest is the one that leaves out most pairs; there is always the empty one. `recommender`
+    must not leave out any itself. `exceptions` are pairs of product ids that may be shown all the
+    same. With the table comes what was measured, the strictest first:
+
+        [{"level": "but_colours", "lift": 2.0 or None, "cosine": 0.5 or None, "pairs": 1234,
+          "chosen": false, "tasks": {"a": {"mean", "low", "high", "changed"}, "b": …}}]
+
+    mean, low and high are the paired change of NDCG@10, as a share of it; changed is the share of
+    the ten best that are others. A task without queries is not listed.
+    """
+    bundle = recommender.bundle
+    pairs = find_pairs(bundle, exceptions)
+    judges = [
+        _Judge(task, recommender, asked, pairs, seed)
+        for task, asked in queries.items()
+        if len(asked)
+    ]
+    tried = []
+    for bounds in _settings():
+        mask = pairs.chosen(*bounds)
+        tried.append((bounds, int(mask.sum()), {judge.task: judge(mask) for judge in judges}))
+    # Stable: of bounds that leave out as many pairs the simpler come first.
+    tried.sort(key=lambda one: -one[1])
+    best = next(bounds for bounds, _, tasks in tried if _is_tolerable(bounds, tasks))
+    measured = [
+        {
+            "level": bounds[0],
+            "lift": bounds[1] if bounds[1] < np.inf else None,
+            "cosine": bounds[2] if bounds[2] > -1 else None,
+            "pairs": n_pairs,
+            "chosen": bounds == best,
+            "tasks": tasks,
+        }
+        for bounds, n_pairs, tasks in tried
+    ]
+    mask = pairs.chosen(*best)
+    say(f"variants: {mask.sum()} pairs, {best}")
+    return table_of(pairs.one[mask], pairs.other[mask], bundle.manifest.n_items), measured
+
+
+def find_pairs(bundle: Bundle, exceptions: Iterable[tuple[str, str]] = ()) -> Pairs:
+    """All pairs that the strictest level takes for variants, without `exceptions`."""
+    n_items = bundle.manifest.n_items
+    by_level = [name_pairs(bundle.products, n_items, level) for level in LEVELS]
+    keys = np.concatenate([one.astype(np.int64) * n_items + other for one, other in by_level])
+    levels = np.repeat(np.arange(len(LEVELS)), [len(one) for one, _ in by_level])
+    # Levels ascend, so that the first place of a pair tells the first level that takes it.
+    keys, first = np.unique(keys, return_index=True)
+    one, other = (part.astype(np.int32) for part in np.divmod(keys, max(n_items, 1)))
+    kept = ~excepted(one, other, exceptions, bundle.product_ids[:n_items])
+    one, other = one[kept], other[kept]
+    cosine = Cosines(bundle.in_vectors).of_pairs(one, other)
+    return Pairs(one, other, levels[first][kept], lifts_of(bundle, one, other), cosine)
+
+
+def lifts_of(bundle: Bundle, one: Ints, other: Ints) -> Floats:
+    """Lifts (n,) of pairs of rows; 0 for those not among the strongest of either."""
+    support = np.maximum(_support_of(bundle, one, other), _support_of(bundle, other, one))
+    by_chance = bundle.n_orders[one] * (bundle.n_orders[other] / bundle.manifest.n_orders)
+    lifts: Floats = support / by_chance
+    return lifts
+
+
+def _support_of(bundle: Bundle, one: Ints, other: Ints) -> Floats:
+    """Baskets with both (n,), where `other` is among the strongest of `one`; else 0."""
+    n_items, offsets = bundle.manifest.n_items, bundle.pair_offsets
+    support = np.zeros(len(one))
+    order = np.argsort(one, kind="stable")
+    for start in range(0, n_items, BLOCK):
+        end = min(start + BLOCK, n_items)
+        mine = order[slice(*np.searchsorted(one[order], [start, end]))]
+        counted = slice(offsets[start], offsets[end])
+        rows = np.repeat(np.arange(start, end), np.diff(offsets[start : end + 1]))
+        keys = rows * n_items + bundle.pair_rows[counted]
+        if not len(mine) or not len(keys):
+            continue
+        by_key = np.argsort(keys)
+        wanted = one[mine].astype(np.int64) * n_items + other[mine]
+        place = by_key[np.minimum(np.searchsorted(keys[by_key], wanted), len(keys) - 1)]
+        met = keys[place] == wanted
+        support[mine[met]] = bundle.pair_support[counted][place[met]]
+    return support
+
+
+class _Judge:
+    """What leaving out does to the answers of one task, which are ranked only once."""
+
+    def __init__(
+        self, task: str, recommender: Recommender, queries: Queries, pairs: Pairs, seed: int
+    ) -> None:
+        self.task = task
+        self._queries, self._seed = queries, seed
+        self._n_items = recommender.bundle.manifest.n_items
+        self._found, _ = recommender.rank(queries.asked, min(DEPTH, self._n_items))
+        self._before = self._ndcg(self._found[:, :K])
+        self._met = _places_of(pairs, queries, self._found, self._n_items)
+
+    def __call__(self, mask: Mask) -> dict[str, float]:
+        """Relative change of NDCG@10, paired, and the share of the ten best that are others."""
+        query, place, pair = self._met
+        dropped = self._found < 0
+        dropped[query[mask[pair]], place[mask[pair]]] = True
+        # What is kept moves to the front, in order.
+        order = np.argsort(dropped, axis=1, kind="stable")[:, :K]
+        after = np.take_along_axis(np.where(dropped, -1, self._found), order, axis=1)
+        change = intervals(
+            {"ndcg": self._ndcg(after) - self._before}, self._queries.basket, self._seed
+        )["ndcg"]
+        base = max(float(self._before.mean()), 1e-12)
+        changed = float(dropped[:, :K].sum() / max((self._found[:, :K] >= 0).sum(), 1))
+        return {**{bound: value / base for bound, value in change.items()}, "changed": changed}
+
+    def _ndcg(self, rows: Rows) -> Floats:
+        return score(rows, self._queries.relevant, self._n_items)["ndcg"]
+
+
+def _places_of(
+    pairs: Pairs, queries: Queries, found: Rows, n_items: int
+) -> tuple[Rows, Rows, Rows]:
+    """Where an answer is paired with what was asked: query, place in its answer, and which pair."""
+    keys = pairs.one.astype(np.int64) * n_items + pairs.other
+    met: list[tuple[Rows, Rows, Rows]] = []
+    for number, (asked, answer) in enumerate(zip(queries.asked, found, strict=True)):
+        low = np.minimum(asked[:, None], answer).astype(np.int64)
+        wanted = low * n_items + np.maximum(asked[:, None], answer)
+        at = np.minimum(np.searchsorted(keys, wanted), max(len(keys) - 1, 0))
+        is_pair = (keys[at] == wanted) if len(keys) else np.zeros(at.shape, bool)
+        hit, place = np.nonzero(is_pair & (answer >= 0))
+        met.append((np.full(len(hit), number), place, at[hit, place]))
+    query, place, pair = (np.concatenate(part).astype(np.int64) for part in zip(*met, strict=True))
+    return query, place, pair
+
+
+def _settings() -> list[Bounds]:
+    every = [(level, lift, cosine) for level in LEVELS[1:] for lift in LIFTS for cosine in COSINES]
+    return [(LEVELS[0], np.inf, -1.0), *every]
+
+
+def _is_tolerable(bounds: Bounds, tasks: dict[str, dict[str, float]]) -> bool:
+    if not tasks:
+        # Nobody says what it costs: then nothing is left out.
+        return bounds[0] == LEVELS[0]
+    return all(task["low"] >= -TOLERATED for task in tasks.values())

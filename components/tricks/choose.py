@@ -1,0 +1,122 @@
+"""Which tricks of time and position pay, measured on validation baskets by plain co-occurrence.
+
+What helps counting helps the models that learn from the same counts, and counting takes a second
+where training takes a minute. One trick after the other is tried on top of those found to pay.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from components.baskets.corpus import catalogue_of, encode, read_baskets
+from components.baskets.tricks import Training, Tricks, training_baskets
+from components.embeddings.cooccurrence import PairCounter
+from components.evaluation.baselines import products_of, rank_sums
+from components.evaluation.metrics import intervals, score
+from components.evaluation.tasks import Queries, draw_queries
+from components.progress import say
+
+Floats = npt.NDArray[np.float64]
+
+K = 10
+N_QUERIES = {"a": 2_500, "b": 800}
+"""Validation baskets that ask; carts ask for ten products each."""
+
+TRIED: Mapping[str, tuple[float, ...]] = {
+    "size_exponent": (0.0, 0.25, 0.5, 0.75),
+    "half_life_days": (180.0, 60.0),
+    "window_days": (180.0, 90.0),
+    "join_hours": (24.0,),
+}
+"""Values next to those of `Tricks`, by trick."""
+
+
+def choose_tricks(
+    baskets_path: str | Path, min_product_orders: int, seed: int
+) -> tuple[Tricks, list[dict[str, Any]]]:
+    """The tricks that pay, and what each tried one did:
+
+        [{"trick", "value", "used", "a": {"mean", "low", "high"}, "b": ...}]
+
+    a and b are the paired changes of NDCG@10 in each task, as shares of it. Task A decides, by the
+    lower bound: it is pages that listen to counts, while carts listen to neighbours.
+    """
+    baskets = read_baskets(baskets_path)
+    product_ids, _ = catalogue_of(baskets, min_product_orders)
+    validation = encode(baskets, product_ids, "validation")
+    queries = {task: draw_queries(validation, task, n, seed) for task, n in N_QUERIES.items()}
+    judge = _Judge(baskets_path, product_ids, queries, seed)
+    best, rows = Tricks(), []
+    for trick, values in TRIED.items():
+        start = best
+        tried = [start.model_copy(update={trick: value}) for value in values]
+        effects = [judge.effect(one, start) for one in tried]
+        gains = [_gain(effect) for effect in effects]
+        if max(gains) > 0:
+            best = tried[int(np.argmax(gains))]
+        for value, one, effect in zip(values, tried, effects, strict=True):
+            rows.append({"trick": trick, "value": value, "used": one == best, **effect})
+            say(f"tricks: {trick} {value:g}: {_in_words(effect)}")
+    say(f"tricks that pay: {best.model_dump(exclude_defaults=True) or 'none'}")
+    return best, rows
+
+
+class _Judge:
+    """Ranks the queries by what was counted, each setting once."""
+
+    def __init__(
+        self, path: str | Path, product_ids: Any, queries: Mapping[str, Queries], seed: int
+    ) -> None:
+        self._path, self._ids, self._queries, self._seed = path, product_ids, queries, seed
+        self._known: dict[Tricks, dict[str, Floats]] = {}
+
+    def effect(self, tricks: Tricks, start: Tricks) -> dict[str, dict[str, float]]:
+        """Paired change of NDCG@10 from `start` to `tricks` by task, as a share of it."""
+        new, old = self._ndcg(tricks), self._ndcg(start)
+        return {
+            task: _shares(new[task] - old[task], old[task], queries, self._seed)
+            for task, queries in self._queries.items()
+        }
+
+    def _ndcg(self, tricks: Tricks) -> dict[str, Floats]:
+        if tricks not in self._known:
+            training = training_baskets(self._path, self._ids, tricks)
+            self._known[tricks] = {
+                task: _judged(training, tricks, queries, len(self._ids))
+                for task, queries in self._queries.items()
+            }
+        return self._known[tricks]
+
+
+def _judged(training: Training, tricks: Tricks, queries: Queries, n_items: int) -> Floats:
+    if not len(queries):
+        return np.zeros(0)
+    counter = PairCounter(training.weighed_by_size(tricks.size_exponent), n_items)
+    asked = products_of(queries.asked)
+    shares = counter.shares(asked)
+    totals = np.maximum(counter.weight_of[asked], 1e-9)
+    shares.data = (shares.data / np.repeat(totals, np.diff(shares.indptr))).astype(np.float32)
+    rows, _ = rank_sums(shares, asked, queries.asked, K)
+    return score(rows, queries.relevant, n_items)["ndcg"]
+
+
+def _shares(change: Floats, before: Floats, queries: Queries, seed: int) -> dict[str, float]:
+    if not len(queries) or not before.mean():
+        return {"mean": 0.0, "low": 0.0, "high": 0.0}
+    found = intervals({"change": change}, queries.basket, seed)["change"]
+    return {bound: value / float(before.mean()) for bound, value in found.items()}
+
+
+def _gain(effect: dict[str, dict[str, float]]) -> float:
+    """What a trick gains; 0 where it does not surely pay."""
+    return effect["a"]["mean"] if effect["a"]["low"] > 0 else 0.0
+
+
+def _in_words(effect: dict[str, dict[str, float]]) -> str:
+    return ", ".join(
+        f"task {task} {one['mean']:+.1%} ({one['low']:+.1%} to {one['high']:+.1%})"
+        for task, one in effect.items()
+    )
