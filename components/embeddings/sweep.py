@@ -31,6 +31,7 @@ START: dict[str, Any] = {
     "ns_exponent": 0.9,
     "learning_rate": 0.06,
     "sample": 0.0,
+    "size_exponent": 1.0,
 }
 """Known to be good; what the first trial tries."""
 
@@ -152,6 +153,7 @@ def suggest(trial: Any) -> dict[str, Any]:
         "ns_exponent": trial.suggest_categorical("ns_exponent", [-0.5, 0.0, 0.5, 0.75, 0.9, 1.0]),
         "learning_rate": trial.suggest_float("learning_rate", 0.05, 0.08, log=True),
         "sample": trial.suggest_categorical("sample", [0.0, 1e-3]),
+        "size_exponent": trial.suggest_categorical("size_exponent", [1.0, 1.25, 1.5]),
     }
 
 
