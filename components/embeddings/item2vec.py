@@ -8,7 +8,7 @@ in·out says "bought together", in·in only "bought in the same company".
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -33,14 +33,20 @@ class TrainSettings(BaseModel):
     window: int = Field(default=2, ge=1, le=100)
     """Companions to each side, at most; gensim draws 1 to `window` each time. Many epochs with a
     small window see more different pairs at the same cost than few with a large one."""
-    negative: int = Field(default=5, ge=1, le=50)
-    """Random products per companion that are pushed away."""
+    negative: int = Field(default=3, ge=1, le=50)
+    """Random products per companion that are pushed away. Five are hardly better, half dearer."""
     ns_exponent: float = Field(default=0.9, ge=-1, le=1)
     """Their popularity exponent: 1 as bought, 0 all alike, below 0 rare products more often."""
     learning_rate: float = Field(default=0.06, gt=0, le=1)
     """At the start; it falls linearly to a thousandth of that."""
     sample: float = Field(default=0.0, ge=0, le=1)
     """Share of order lines above which a product is skipped at random; 0 skips none."""
+    ordered: bool = False
+    """Keep the order inside baskets: products pair up to `window` apart, the nearer the more
+    often (in a straight line from 1 to 1/window). Only where baskets were filled in that order."""
+    size_exponent: float = Field(default=1.0, ge=0, le=2)
+    """A pair in a basket of n products weighs about 1 / (n - 1) to this power: 0 lets large baskets
+    speak with all their pairs, 2 hears small ones most. Training takes as long with any."""
     seed: int = Field(default=1, ge=0, lt=2**32)
     """Of shuffles, negatives and first vectors."""
     workers: int = Field(default=1, ge=1, le=64)
@@ -66,7 +72,8 @@ def train(
     """Vectors of all `n_items` products from the baskets of at least two.
 
     A basket of weight w takes part in an epoch with probability w, so that age weights make
-    training cheaper rather than dearer. `on_epoch(n_done, vectors)` sees the vectors so far and
+    training cheaper rather than dearer. With `ordered`, the corpus' items are in basket order.
+    `on_epoch(n_done, vectors)` sees the vectors so far and
     may stop the training by raising. Progress is shown per epoch under `name`.
 
     Raises ValueError when no basket says what is bought together.
@@ -77,13 +84,15 @@ def train(
             f"item2vec: none of the training baskets with a weight above 0 holds two products of "
             f"the catalogue ({n_items} products); bring more orders or lower min_product_orders"
         )
+    corpus = with_size_exponent(corpus, settings.size_exponent)
     rng = np.random.default_rng(settings.seed)
+    mix = reorder if settings.ordered else shuffle
     model = _new_model(corpus, n_items, settings)
     vectors = Vectors(model.wv.vectors, model.syn1neg)
     rates = settings.learning_rate * np.linspace(1, 0.001, settings.epochs + 1)
     start = time.monotonic()
     for epoch in range(settings.epochs):
-        baskets = as_lists(shuffle(draw_by_weight(corpus, rng), rng))
+        baskets = as_lists(mix(draw_by_weight(corpus, rng), rng))
         model.train(
             baskets,
             total_examples=len(baskets),
@@ -100,18 +109,41 @@ def train(
 
 def shuffle(corpus: Corpus, rng: np.random.Generator) -> Corpus:
     """The same baskets in random order, each with its products in random order."""
-    corpus = corpus.take(rng.permutation(len(corpus)))
+    corpus = reorder(corpus, rng)
     basket = np.repeat(np.arange(len(corpus), dtype=np.uint64), corpus.sizes)
     # One sort for all baskets: the basket in the upper half of a key, chance in the lower.
     keys = (basket << np.uint64(32)) | rng.integers(2**32, size=len(basket), dtype=np.uint64)
     return Corpus(corpus.items[np.argsort(keys)], corpus.offsets, corpus.weights)
 
 
-def draw_by_weight(corpus: Corpus, rng: np.random.Generator) -> Corpus:
-    """A basket of weight w with probability w, and at least the heaviest."""
-    if (corpus.weights >= 1).all():
+def reorder(corpus: Corpus, rng: np.random.Generator) -> Corpus:
+    """The same baskets in random order, their products as they are."""
+    return corpus.take(rng.permutation(len(corpus)))
+
+
+def with_size_exponent(corpus: Corpus, exponent: float) -> Corpus:
+    """Weights times (n - 1) ** (1 - exponent), scaled so that as many products take part as before.
+
+    The windows pair each of n products with as many of the others, which alone is 1 / (n - 1).
+    Baskets are of at least two, one of them with a weight above 0.
+    """
+    if exponent == 1:
         return corpus
-    drawn = np.flatnonzero(rng.random(len(corpus)) < corpus.weights)
+    weights = corpus.weights * (corpus.sizes - 1.0) ** (1 - exponent)
+    weights *= (corpus.weights @ corpus.sizes) / (weights @ corpus.sizes)
+    return replace(corpus, weights=weights.astype(np.float32))
+
+
+def draw_by_weight(corpus: Corpus, rng: np.random.Generator) -> Corpus:
+    """A basket of weight w, w times on average: 2.25 is two and a third with probability 1/4.
+
+    At least the heaviest is drawn.
+    """
+    if (corpus.weights == 1).all():
+        return corpus
+    whole = np.floor(corpus.weights).astype(np.int64)
+    more = rng.random(len(corpus)) < corpus.weights - whole
+    drawn = np.repeat(np.arange(len(corpus)), whole + more)
     return corpus.take(drawn if len(drawn) else np.array([corpus.weights.argmax()]))
 
 

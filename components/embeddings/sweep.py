@@ -27,10 +27,11 @@ START: dict[str, Any] = {
     "vector_size": 64,
     "epochs": 24,
     "window": 2,
-    "negative": 5,
+    "negative": 3,
     "ns_exponent": 0.9,
     "learning_rate": 0.06,
     "sample": 0.0,
+    "size_exponent": 1.0,
 }
 """Known to be good; what the first trial tries."""
 
@@ -148,10 +149,11 @@ def suggest(trial: Any) -> dict[str, Any]:
         "vector_size": trial.suggest_categorical("vector_size", [64, 96]),
         "epochs": trial.suggest_int("epochs", 24, 28, step=2),
         "window": trial.suggest_categorical("window", [2, 3]),
-        "negative": trial.suggest_int("negative", 5, 6),
+        "negative": trial.suggest_int("negative", 3, 4),
         "ns_exponent": trial.suggest_categorical("ns_exponent", [-0.5, 0.0, 0.5, 0.75, 0.9, 1.0]),
         "learning_rate": trial.suggest_float("learning_rate", 0.05, 0.08, log=True),
         "sample": trial.suggest_categorical("sample", [0.0, 1e-3]),
+        "size_exponent": trial.suggest_categorical("size_exponent", [1.0, 1.25, 1.5]),
     }
 
 

@@ -16,8 +16,10 @@ from components.embeddings.item2vec import (
     TrainSettings,
     as_lists,
     draw_by_weight,
+    reorder,
     shuffle,
     train,
+    with_size_exponent,
 )
 from components.embeddings.model import train_model
 
@@ -60,6 +62,20 @@ def test_one_worker_and_one_seed_make_one_model() -> None:
     assert (one.in_vectors == same.in_vectors).all()
     assert (one.out_vectors == same.out_vectors).all()
     assert (one.in_vectors != other.in_vectors).any()
+
+
+def test_order_says_who_is_near_only_where_it_is_kept() -> None:
+    # Always the same six in the same order: without the order, none is nearer than another.
+    settings = QUICK.model_copy(update={"window": 1, "ordered": True})
+    baskets = corpus(*[[0, 1, 2, 3, 4, 5]] * 200)
+    vectors = train(baskets, 6, settings)
+    scores = vectors.in_vectors @ vectors.out_vectors.T
+    near = np.argsort(-scores, axis=1)
+    assert (near[0, 0], near[5, 0]) == (1, 4)
+    assert [set(near[row, :2]) for row in (1, 2, 3, 4)] == [{0, 2}, {1, 3}, {2, 4}, {3, 5}]
+    vectors = train(baskets, 6, QUICK.model_copy(update={"window": 1}))
+    scores = vectors.in_vectors @ vectors.out_vectors.T
+    assert np.ptp(scores[~np.eye(6, dtype=bool)]) < 1
 
 
 def test_a_negative_exponent_and_products_never_bought_stay_finite() -> None:
@@ -123,6 +139,13 @@ def test_a_shuffle_keeps_baskets_and_changes_every_epoch() -> None:
     assert as_lists(first) == as_lists(shuffle(baskets, np.random.default_rng(7)))
 
 
+def test_a_reordering_leaves_the_order_inside_baskets() -> None:
+    baskets = corpus(*[list(range(i, i + 5)) for i in range(50)])
+    found = as_lists(reorder(baskets, np.random.default_rng(0)))
+    assert found != as_lists(baskets)
+    assert sorted(found) == as_lists(baskets)
+
+
 def test_every_order_of_a_basket_is_as_likely() -> None:
     many = shuffle(corpus(*[[0, 1, 2]] * 6_000), np.random.default_rng(0))
     _, counts = np.unique(np.array(as_lists(many)), axis=0, return_counts=True)
@@ -136,6 +159,34 @@ def test_weights_are_chances_to_take_part() -> None:
     kept = draw_by_weight(baskets, np.random.default_rng(0))
     assert (kept.weights == 1).sum() == 1_000
     assert (kept.weights == 0.25).sum() == pytest.approx(250, abs=50)
+
+
+def test_weights_above_one_repeat_a_basket() -> None:
+    baskets = corpus(*[[0, 1], [2, 3]] * 1_000, weights=[2.0, 1.25] * 1_000)
+    drawn = draw_by_weight(baskets, np.random.default_rng(0))
+    assert (drawn.weights == 2).sum() == 2_000
+    assert (drawn.weights == 1.25).sum() == pytest.approx(1_250, abs=50)
+
+
+@pytest.mark.parametrize("exponent", [0.0, 0.5, 1.0, 2.0])
+def test_the_size_exponent_weighs_pairs_and_keeps_the_cost(exponent: float) -> None:
+    baskets = corpus([0, 1], [2, 3, 4, 5, 6], [7, 8, 9], weights=[1.0, 1.0, 0.5])
+    found = with_size_exponent(baskets, exponent)
+    # What the windows give a pair, 1 / (n - 1), times the basket's weight.
+    pair = found.weights / (found.sizes - 1)
+    assert pair / pair[0] == pytest.approx([1, 4**-exponent, 0.5 * 2**-exponent])
+    assert found.weights @ found.sizes == pytest.approx(baskets.weights @ baskets.sizes)
+
+
+def test_a_low_size_exponent_hears_large_baskets() -> None:
+    # Ten times as many small ones as large ones, which hold nine others for every product.
+    baskets = corpus(*[[0, 1]] * 9_000, *[list(range(2, 12))] * 1_000)
+    rng = np.random.default_rng(0)
+    large = [
+        (draw_by_weight(with_size_exponent(baskets, exponent), rng).sizes == 10).mean()
+        for exponent in (0.0, 1.0, 2.0)
+    ]
+    assert large == pytest.approx([9 / 18, 1 / 10, 1 / 82], abs=0.02)
 
 
 def test_at_least_one_basket_takes_part() -> None:

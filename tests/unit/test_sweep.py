@@ -23,7 +23,7 @@ from components.embeddings.sweep import (
     run_shard,
 )
 
-SMALL = {"vector_size": 64, "epochs": 24, "window": 2, "negative": 5, "sample": 0.0}
+SMALL = {"vector_size": 64, "epochs": 24, "window": 2, "negative": 3, "sample": 0.0}
 
 
 @pytest.fixture(scope="module")
