@@ -86,3 +86,18 @@ def _adopt_orphans(patience_s: float = 15.0) -> None:
             pid, _ = os.waitpid(-1, os.WNOHANG)
             if not pid:
                 time.sleep(0.05)
+
+
+def cpu_seconds() -> float:
+    """CPU seconds of this process, its threads and its children so far, the living ones too.
+
+    Spark's JVM is a child that lives on after its session.
+    """
+    import psutil
+
+    total = time.process_time() + _children_cpu_s()
+    for child in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):
+            times = child.cpu_times()
+            total += times.user + times.system + times.children_user + times.children_system
+    return total
