@@ -62,10 +62,16 @@ def popularity() -> Peer:
 
 
 def cooccurrence() -> Peer:
-    """P(product | asked); in carts, what was asked rarely may be believed less."""
+    """P(product | asked), summed over a cart: the gate's baseline, with nothing to tune."""
+    asks = both([{"fuse": "sum"}])
+    return Peer("co-occurrence", _fit_cooccurrence, both([{"exponent": 0, "shrink": 0}]), asks)
+
+
+def tuned_cooccurrence() -> Peer:
+    """The same, with large baskets counting less; carts may hear what is rare less, or the max."""
     pages = [{"exponent": one, "shrink": 0.0} for one in (0, 0.125, 0.25, 0.375, 0.5, 0.75, 1, 1.5)]
     carts = [{"exponent": a, "shrink": s} for a in (0.0, 0.25, 0.5, 1.0) for s in (0.0, 20.0)]
-    return Peer("co-occurrence", _fit_cooccurrence, {"a": pages, "b": carts}, SUM_OR_MAX)
+    return Peer("co-occurrence, tuned", _fit_cooccurrence, {"a": pages, "b": carts}, SUM_OR_MAX)
 
 
 def _fit_cooccurrence(data: Data, setting: Setting) -> Model:
@@ -118,7 +124,8 @@ def _similarity(compare: Compared) -> Callable[[Data, Setting], Model]:
 
 def _cosine(support: Floats, asked: Floats, other: Floats, setting: Setting) -> Floats:
     lean = np.float32(setting["lean"])
-    return support / (asked**lean * other ** (1 - lean) + np.float32(setting["shrink"]))
+    mean: Floats = asked**lean * other ** (1 - lean)
+    return support / (mean + np.float32(setting["shrink"]))
 
 
 def _jaccard(support: Floats, asked: Floats, other: Floats, setting: Setting) -> Floats:

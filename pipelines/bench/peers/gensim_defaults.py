@@ -26,5 +26,3 @@ def _fit(data: Data, setting: Setting) -> Model:
     known = np.array(model.wv.index_to_key, np.int64)
     vectors[known] = model.wv.vectors
     return ItemVectors(vectors)
-
-

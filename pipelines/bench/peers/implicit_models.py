@@ -1,5 +1,6 @@
 """Peers of the library implicit: ItemKNN, ALS and BPR. A basket is a user there."""
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -33,26 +34,40 @@ BPR_ASKS: Mapping[str, Sequence[Setting]] = {
 
 
 def item_knn(kind: str) -> Peer:
-    """ItemKNN by `cosine`, `tf-idf` or `BM25`."""
-    sizes = (20, 50, 100, 200, 400, 1000)
+    """ItemKNN by `cosine` or `tf-idf`, with K neighbours per product."""
+    sizes = (5, 10, 15, 20, 30, 50, 100, 400)
     settings: list[Setting] = [{"kind": kind, "K": one} for one in sizes]
-    if kind == "BM25":
-        tried = [(50, 1.2, 0.75), (200, 1.2, 0.75), (1000, 1.2, 0.75), (200, 1.2, 0.25)]
-        tried += [(200, 1.2, 1.0), (200, 100, 0.8), (200, 100, 0.5), (1000, 100, 0.25)]
-        settings = [{"kind": kind, "K": k, "K1": k1, "B": b} for k, k1, b in tried]
     return Peer(f"ItemKNN {kind}", _fit_knn, both(settings), SUM_OR_MAX)
+
+
+def item_knn_bm25() -> Peer:
+    """ItemKNN by BM25: K neighbours, saturation K1, and B of normalisation by popularity."""
+    pages = [(50, 1.2, 0.75), (200, 1.2, 0.75), (100, 1.2, 0.25), (200, 1.2, 0.25)]
+    pages += [(200, 1.2, 0.0), (500, 1.2, 0.25), (1000, 1.2, 0.5), (200, 100.0, 0.5)]
+    carts = [(10, 1.2, 0.75), (20, 1.2, 0.75), (50, 1.2, 0.75), (200, 1.2, 0.75)]
+    carts += [(20, 1.2, 0.25), (50, 1.2, 0.25), (50, 1.2, 1.0), (50, 100.0, 0.8)]
+    settings = {
+        task: [{"kind": "BM25", "K": k, "K1": k1, "B": b} for k, k1, b in tried]
+        for task, tried in (("a", pages), ("b", carts))
+    }
+    return Peer("ItemKNN BM25", _fit_knn, settings, SUM_OR_MAX)
 
 
 def _fit_knn(data: Data, setting: Setting) -> Model:
     from implicit import nearest_neighbours
+    from implicit.utils import ParameterWarning
 
-    chosen = {key: value for key, value in setting.items() if key != "kind"}
-    recommender = {
+    kinds = {
         "cosine": nearest_neighbours.CosineRecommender,
         "tf-idf": nearest_neighbours.TFIDFRecommender,
         "BM25": nearest_neighbours.BM25Recommender,
-    }[setting["kind"]](**chosen, num_threads=THREADS)
-    recommender.fit(_users(data), show_progress=False)
+    }
+    chosen = {key: value for key, value in setting.items() if key != "kind"}
+    recommender = kinds[setting["kind"]](**chosen, num_threads=THREADS)
+    with warnings.catch_warnings():
+        # The library converts a matrix of its own making, and complains to us.
+        warnings.simplefilter("ignore", ParameterWarning)
+        recommender.fit(_users(data), show_progress=False)
     similar = recommender.similarity.tocsr()
     similar.data = similar.data.astype(np.float32)
     return ItemItem(similar)
@@ -66,13 +81,13 @@ def als_defaults() -> Peer:
 def als() -> Peer:
     """ALS, tuned: factors, regularisation, confidence, BM25-weighted baskets."""
     settings: list[Setting] = [
-        {"factors": 128},
-        {"factors": 128, "regularization": 1.0},
         {"factors": 128, "regularization": 10.0},
-        {"factors": 128, "regularization": 0.1, "alpha": 10.0},
         {"factors": 128, "regularization": 10.0, "alpha": 10.0},
         {"factors": 128, "regularization": 30.0, "alpha": 40.0},
-        {"factors": 256, "regularization": 3.0},
+        {"factors": 128, "regularization": 100.0, "alpha": 40.0},
+        {"factors": 128, "regularization": 100.0, "alpha": 100.0},
+        {"factors": 256, "regularization": 30.0, "alpha": 40.0},
+        {"factors": 256, "regularization": 100.0, "alpha": 100.0},
         {"factors": 128, "regularization": 1.0, "weighting": "BM25"},
     ]
     return Peer("ALS", fit_als, both(settings), ALS_ASKS)
@@ -110,11 +125,13 @@ def _fold_in(model: Any, n_items: int) -> Callable[[Sequence[Ints]], Floats]:
 def bpr() -> Peer:
     """BPR, tuned: factors, learning rate, regularisation, epochs."""
     tried = [
-        (100, 0.01, 0.01, 100), (64, 0.05, 0.01, 100), (64, 0.05, 0.001, 100), (64, 0.1, 0.01, 50),
-        (64, 0.1, 0.003, 100), (128, 0.05, 0.01, 100), (128, 0.05, 0.003, 50), (64, 0.02, 0.03, 100),
+        (100, 0.01, 0.01, 100), (64, 0.05, 0.01, 100), (64, 0.05, 0.001, 100),
+        (64, 0.1, 0.01, 50), (64, 0.1, 0.003, 100), (128, 0.05, 0.01, 100),
+        (128, 0.05, 0.003, 50), (64, 0.02, 0.03, 100),
     ]  # fmt: skip
     names = ("factors", "learning_rate", "regularization", "iterations")
-    return Peer("BPR", _fit_bpr, both([dict(zip(names, one, strict=True)) for one in tried]), BPR_ASKS)
+    settings = [dict(zip(names, one, strict=True)) for one in tried]
+    return Peer("BPR", _fit_bpr, both(settings), BPR_ASKS)
 
 
 def _fit_bpr(data: Data, setting: Setting) -> Model:

@@ -115,9 +115,7 @@ def _as_rules(found: pa.Table, n_items: int) -> _Rules:
     indptr = np.concatenate([[0], np.cumsum(sizes)])
     left = csr_array((np.ones(len(items), np.float32), items, indptr), shape=(n_left, n_items))
     offsets = np.concatenate([[0], np.cumsum(np.bincount(code, minlength=n_left))])
-    columns = {
-        name: found[name].to_numpy()[order] for name in ("consequent", "confidence", "lift")
-    }
+    columns = {name: found[name].to_numpy()[order] for name in ("consequent", "confidence", "lift")}
     return _Rules(
         left,
         offsets.astype(np.int64),
@@ -125,5 +123,3 @@ def _as_rules(found: pa.Table, n_items: int) -> _Rules:
         columns["confidence"].astype(np.float32),
         columns["lift"].astype(np.float32),
     )
-
-
