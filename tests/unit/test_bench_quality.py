@@ -241,7 +241,7 @@ def test_without_carts_only_pages_are_compared(tmp_path, capsys):
         (["quality", "--orders", "{orders}", "--columns", "product=sku"], "'product' is unknown"),
         (
             ["quality", "--orders", "{orders}", "--columns", "order_id=Invoice,product_id=sku"],
-            "column 'Invoice' (for order_id) is missing; found order_id, sku",
+            "order_id=Invoice fits neither orders nor products",
         ),
         (["quality", "--orders", "{orders}.gone"], "gone"),
     ],

@@ -125,9 +125,8 @@ def _fold_in(model: Any, n_items: int) -> Callable[[Sequence[Ints]], Floats]:
 def bpr() -> Peer:
     """BPR, tuned: factors, learning rate, regularisation, epochs."""
     tried = [
-        (100, 0.01, 0.01, 100), (64, 0.05, 0.01, 100), (64, 0.05, 0.001, 100),
-        (64, 0.1, 0.01, 50), (64, 0.1, 0.003, 100), (128, 0.05, 0.01, 100),
-        (128, 0.05, 0.003, 50), (64, 0.02, 0.03, 100),
+        (100, 0.01, 0.01, 100), (64, 0.05, 0.01, 50), (64, 0.05, 0.001, 50), (64, 0.1, 0.01, 30),
+        (64, 0.1, 0.003, 50), (128, 0.05, 0.01, 50), (64, 0.2, 0.01, 30), (64, 0.05, 0.03, 50),
     ]  # fmt: skip
     names = ("factors", "learning_rate", "regularization", "iterations")
     settings = [dict(zip(names, one, strict=True)) for one in tried]
