@@ -40,8 +40,11 @@ ROUNDS = 3
 """Trainings of ALS and of ours whose CPU seconds are compared, by turns."""
 SEED = 0
 
-COOCCURRENCE = "co-occurrence"
-"""The peer whose coverage ours is held against."""
+COVERAGE_OF = {
+    "coverage_vs_cooccurrence": "co-occurrence",
+    "coverage_vs_tuned_cooccurrence": "co-occurrence, tuned",
+}
+"""Figures, and the peers whose coverage ours is held against in them."""
 
 Rows = npt.NDArray[np.int64]
 
@@ -169,6 +172,9 @@ def answers_of_peer(peer: Peer, asked: Asked) -> dict[str, Answers]:
         answers[task] = Answers(
             peer.name, False, found, tuned.train_cpu_s, tuned.model.n_bytes, facts
         )
+    if not answers:
+        note(f"{peer.name} is left out: every setting failed; the lines above say why")
+        return {}
     validated = ", ".join(
         f"{task} {one.facts['validation_ndcg']:.4f}" for task, one in answers.items()
     )
@@ -233,8 +239,9 @@ def figures_of(task: str, rows: list[dict[str, Any]]) -> dict[str, float]:
         f"task_{task}_diff_low": best["diff_low"],
     }
     if task == "a":
-        shown = by_name[COOCCURRENCE]["coverage"]
-        figures["coverage_vs_cooccurrence"] = by_name[WHOLE]["coverage"] / shown
+        for figure, name in COVERAGE_OF.items():
+            if name in by_name:
+                figures[figure] = by_name[WHOLE]["coverage"] / by_name[name]["coverage"]
     return figures
 
 

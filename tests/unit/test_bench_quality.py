@@ -154,6 +154,16 @@ def test_dearer_settings_are_left_when_patience_ends(sets, capsys):
     assert "what is dearer is left" in capsys.readouterr().out
 
 
+def test_a_training_that_fails_is_said_and_left_out(sets, capsys):
+    queries = {"a": draw_queries(corpus_of((0, 5)), "a", 10, 0)}
+    peer, _ = scripted(both([{"says": -99}, {"says": 5}]))
+    tuned = tune(peer, sets, queries)["a"]
+    assert (tuned.setting, tuned.n_tried) == ({"says": 5}, 1)
+    assert "{'says': -99} failed (IndexError" in capsys.readouterr().out
+    nothing, _ = scripted(both([{"says": -99}]))
+    assert tune(nothing, sets, queries) == {}
+
+
 def answers(method, rows, ours=False):
     return quality.Answers(method, ours, np.array(rows), 1.0, 8, {})
 
@@ -168,12 +178,13 @@ def test_the_best_peer_is_who_is_best_on_the_test_split():
         [
             answers(WHOLE, right, ours=True),
             answers("co-occurrence", wrong),
+            answers("co-occurrence, tuned", wrong),
             answers("better", second),
         ],
         queries,
         n_items=4,
     )
-    assert [row["method"] for row in rows] == [WHOLE, "better", "co-occurrence"]
+    assert [row["method"] for row in rows] == [WHOLE, "better", *quality.COVERAGE_OF.values()]
     assert rows[0]["ndcg"] == rows[0]["hr"] == rows[0]["recall"] == rows[0]["mrr"] == 1
     lost = 1 - 1 / np.log2(3)
     assert rows[1]["diff"] == rows[1]["diff_low"] == pytest.approx(lost)

@@ -1,6 +1,6 @@
 """Every peer is tuned on validation baskets, for each task on its own."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,26 +33,27 @@ class Tuned:
 def tune(peer: Peer, data: Data, queries: Mapping[str, Queries]) -> dict[str, Tuned]:
     """The best setting and way of asking for each task, with the model. The first of equals wins.
 
-    Keeps at most one model per task and the one that is tried.
+    Keeps at most one model per task and the one that is tried. A training that fails is said and
+    left out; the answer is empty when all of them fail.
     """
     started = cpu_seconds()
     best: dict[str, dict[str, Any]] = {}
     tried = dict.fromkeys(queries, 0)
     for setting in _distinct(peer, queries):
         before = cpu_seconds()
-        model = peer.fit(data, setting)
+        try:
+            model = peer.fit(data, setting)
+        except Exception as error:
+            # Whatever it was: the other settings are worth having, and so are the other peers.
+            say(f"{peer.name}: {setting} failed ({type(error).__name__}: {str(error)[:200]})")
+            continue
         train_cpu_s = cpu_seconds() - before
-        for task, asked in queries.items():
-            if setting not in peer.settings[task]:
-                continue
+        for task in (task for task in queries if setting in peer.settings[task]):
             tried[task] += 1
-            for ask in peer.asks[task]:
-                ndcg = measure(model, ask, asked, data.n_items)
-                if task not in best or ndcg > best[task]["ndcg"]:
-                    best[task] = {
-                        "model": model, "setting": setting, "ask": ask, "ndcg": ndcg,
-                        "train_cpu_s": train_cpu_s,
-                    }  # fmt: skip
+            found = _best_ask(model, peer.asks[task], queries[task], data.n_items)
+            if task not in best or found["ndcg"] > best[task]["ndcg"]:
+                trained = {"model": model, "setting": setting, "train_cpu_s": train_cpu_s}
+                best[task] = trained | found
         if train_cpu_s > peer.patience_cpu_s:
             say(f"{peer.name}: {setting} took {train_cpu_s:.0f} CPU s, so what is dearer is left")
             break
@@ -61,6 +62,13 @@ def tune(peer: Peer, data: Data, queries: Mapping[str, Queries]) -> dict[str, Tu
         task: Tuned(**found, tuning_cpu_s=tuning_cpu_s, n_tried=tried[task])
         for task, found in best.items()
     }
+
+
+def _best_ask(
+    model: Model, asks: Sequence[Setting], queries: Queries, n_items: int
+) -> dict[str, Any]:
+    measured = [{"ask": one, "ndcg": measure(model, one, queries, n_items)} for one in asks]
+    return max(measured, key=lambda one: one["ndcg"])
 
 
 def measure(model: Model, ask: Setting, queries: Queries, n_items: int) -> float:
