@@ -24,6 +24,10 @@ def run_bench(name: str, to: Path | None, options: Mapping[str, Any]) -> None:
     if name not in NAMES:
         raise ValueError(f"bench: {name!r} is unknown, expected one of {', '.join(NAMES)}")
     module = importlib.import_module(f"pipelines.bench.{name}")
+    for path in (to, options.get("chart")):
+        # Writing replaces what is there: a folder would be gone.
+        if path and path.is_dir():
+            raise ValueError(f"bench {name}: {path} is a folder, expected the name of a file")
     _refuse_options(name, inspect.signature(module.bench).parameters, options)
     figures, rows = module.bench(**options)
     print(getattr(module, "shown", _rows_table)(rows))

@@ -255,6 +255,8 @@ def test_without_carts_only_pages_are_compared(tmp_path, capsys):
             "order_id=Invoice fits neither orders nor products",
         ),
         (["quality", "--orders", "{orders}.gone"], "gone"),
+        (["quality", "--orders", "{orders}", "--json", "{folder}"], "is a folder"),
+        (["quality", "--orders", "{orders}"], "a column for product_id is missing"),
     ],
 )
 def test_what_cannot_be_measured_is_said_in_a_line(arguments, said, tmp_path, monkeypatch, capfd):
@@ -262,7 +264,7 @@ def test_what_cannot_be_measured_is_said_in_a_line(arguments, said, tmp_path, mo
     orders.write_text("order_id,sku\n1,a\n")
     monkeypatch.setenv("FBT_HOME", str(tmp_path / "home"))
     with pytest.raises(SystemExit) as ended:
-        main(["bench", *(one.format(orders=orders) for one in arguments)])
+        main(["bench", *(one.format(orders=orders, folder=tmp_path) for one in arguments)])
     assert ended.value.code == 1
     found = capfd.readouterr().err
     assert said in found

@@ -70,7 +70,8 @@ def cooccurrence() -> Peer:
 def tuned_cooccurrence() -> Peer:
     """The same, with large baskets counting less; carts may hear what is rare less, or the max."""
     pages = [{"exponent": one, "shrink": 0.0} for one in (0, 0.125, 0.25, 0.375, 0.5, 0.75, 1, 1.5)]
-    carts = [{"exponent": a, "shrink": s} for a in (0.0, 0.25, 0.5, 1.0) for s in (0.0, 20.0)]
+    tried = [(0, 0), (0.25, 0), (0.5, 0), (0.25, 20), (0.5, 20), (0.5, 60), (0.5, 200), (1, 20)]
+    carts = [{"exponent": exponent, "shrink": shrink} for exponent, shrink in tried]
     return Peer("co-occurrence, tuned", _fit_cooccurrence, {"a": pages, "b": carts}, SUM_OR_MAX)
 
 

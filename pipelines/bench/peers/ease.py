@@ -14,9 +14,9 @@ from pipelines.bench.peers.rankers import ByScores
 Ints = npt.NDArray[np.int32]
 Floats = npt.NDArray[np.float32]
 
-MOST_PRODUCTS = 12_000
-"""The matrix of all products by all products is dense: 0.6 GB here, and three of them at times.
-Time grows with the cube: about a CPU minute per setting."""
+MOST_PRODUCTS = 10_000
+"""The matrix of all products by all products is dense: 0.4 GB here, and three of them at times.
+Time grows with the cube: about half a CPU minute per setting."""
 
 
 def ease() -> Peer:

@@ -35,7 +35,7 @@ BPR_ASKS: Mapping[str, Sequence[Setting]] = {
 
 def item_knn(kind: str) -> Peer:
     """ItemKNN by `cosine` or `tf-idf`, with K neighbours per product."""
-    sizes = (5, 10, 15, 20, 30, 50, 100, 400)
+    sizes = (5, 10, 20, 30, 50, 100, 400, 1000)
     settings: list[Setting] = [{"kind": kind, "K": one} for one in sizes]
     return Peer(f"ItemKNN {kind}", _fit_knn, both(settings), SUM_OR_MAX)
 
