@@ -81,13 +81,13 @@ def als_defaults() -> Peer:
 def als() -> Peer:
     """ALS, tuned: factors, regularisation, confidence, BM25-weighted baskets."""
     settings: list[Setting] = [
-        {"factors": 128, "regularization": 10.0},
         {"factors": 128, "regularization": 10.0, "alpha": 10.0},
         {"factors": 128, "regularization": 30.0, "alpha": 40.0},
         {"factors": 128, "regularization": 100.0, "alpha": 40.0},
         {"factors": 128, "regularization": 100.0, "alpha": 100.0},
         {"factors": 256, "regularization": 30.0, "alpha": 40.0},
         {"factors": 256, "regularization": 100.0, "alpha": 100.0},
+        {"factors": 256, "regularization": 300.0, "alpha": 300.0},
         {"factors": 128, "regularization": 1.0, "weighting": "BM25"},
     ]
     return Peer("ALS", fit_als, both(settings), ALS_ASKS)

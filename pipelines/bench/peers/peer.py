@@ -53,7 +53,8 @@ class Peer:
     absence: Callable[[Data], str] = field(default=lambda data: "")
     """Why it cannot take part in this data; empty when it can."""
     patience_cpu_s: float = float("inf")
-    """When a training took longer, the settings after it, which are dearer, are not tried."""
+    """When a training took longer or failed, the settings after it, which are dearer, are not
+    tried. Infinite where settings do not get dearer."""
 
     def __post_init__(self) -> None:
         for task, settings in self.settings.items():

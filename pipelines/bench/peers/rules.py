@@ -4,7 +4,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,17 +13,22 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from components.evaluation.baselines import Ranker
+from pipelines.bench.measure import python, run_within
 from pipelines.bench.peers.peer import Data, Model, Peer, Setting, both
 from pipelines.bench.peers.rankers import ByScores
-
-if TYPE_CHECKING:
-    from pyspark.sql import DataFrame, SparkSession
 
 Ints = npt.NDArray[np.int32]
 Floats = npt.NDArray[np.float32]
 
 PATIENCE_CPU_S = 60.0
 """Little less support can mean many times the item sets: then lower ones are not tried."""
+
+
+LIMIT_CPU_S = 180.0
+"""Such a setting is given up. About ten CPU seconds of each are Spark's start."""
+
+DEEP_STACKS = {"JAVA_TOOL_OPTIONS": "-Xss64m"}
+"""FP-growth's trees are as deep as the largest basket, and are serialised level by level."""
 
 
 def rules() -> Peer:
@@ -86,25 +91,31 @@ class _Rules:
 
 
 def _fit(data: Data, setting: Setting) -> Model:
-    from components.spark import spark_session
-
+    """In a process of its own, which can be ended: Spark's tasks cannot."""
     corpus = data.train.with_at_least(2)
-    with tempfile.TemporaryDirectory() as folder, spark_session("rules") as spark:
+    with tempfile.TemporaryDirectory() as folder:
         lists = pa.ListArray.from_arrays(corpus.offsets.astype(np.int32), corpus.items)
         pq.write_table(pa.table({"items": lists}), Path(folder) / "baskets.parquet")
-        _mine(spark, f"{folder}/baskets.parquet", setting).write.parquet(f"{folder}/rules")
+        call = f"from pipelines.bench.peers.rules import mine; mine({folder!r}, {dict(setting)!r})"
+        run_within(python(call), LIMIT_CPU_S, DEEP_STACKS)
         found = pq.read_table(f"{folder}/rules")
     return _as_rules(found, data.n_items)
 
 
-def _mine(spark: "SparkSession", baskets: str, setting: Setting) -> "DataFrame":
+def mine(folder: str, setting: Setting) -> None:
+    """Write the rules of `folder`/baskets.parquet to `folder`/rules."""
     from pyspark.ml.fpm import FPGrowth
 
-    growth = FPGrowth(itemsCol="items", minSupport=setting["min_support"], minConfidence=0.01)
-    model = growth.fit(spark.read.parquet(baskets))
-    return model.associationRules.selectExpr(
-        "array_sort(antecedent) as antecedent", "consequent[0] as consequent", "confidence", "lift"
-    )
+    from components.spark import spark_session
+
+    with spark_session("rules") as spark:
+        growth = FPGrowth(itemsCol="items", minSupport=setting["min_support"], minConfidence=0.01)
+        model = growth.fit(spark.read.parquet(f"{folder}/baskets.parquet"))
+        found = model.associationRules.selectExpr(
+            "array_sort(antecedent) as antecedent", "consequent[0] as consequent",
+            "confidence", "lift",
+        )  # fmt: skip
+        found.write.parquet(f"{folder}/rules")
 
 
 def _as_rules(found: pa.Table, n_items: int) -> _Rules:

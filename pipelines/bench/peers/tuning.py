@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any
 
 from components.evaluation.metrics import score
@@ -46,6 +47,9 @@ def tune(peer: Peer, data: Data, queries: Mapping[str, Queries]) -> dict[str, Tu
         except Exception as error:
             # Whatever it was: the other settings are worth having, and so are the other peers.
             say(f"{peer.name}: {setting} failed ({type(error).__name__}: {str(error)[:200]})")
+            if isfinite(peer.patience_cpu_s):
+                say(f"{peer.name}: what is dearer is left")
+                break
             continue
         train_cpu_s = cpu_seconds() - before
         for task in (task for task in queries if setting in peer.settings[task]):
