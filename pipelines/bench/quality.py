@@ -10,7 +10,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -87,7 +87,7 @@ def bench(
         check_format(chart)
     with tempfile.TemporaryDirectory(prefix="fbt-quality-") as folder, threadpool_limits(1):
         inputs = prepare(orders, products, columns, Path(folder))
-        figures, rows = compare(inputs)
+        figures, rows = compare(inputs, every_peer())
     if chart:
         draw(rows, chart)
     return figures, rows
@@ -105,11 +105,11 @@ def prepare(orders: str, products: str, columns: str, folder: Path) -> Inputs:
     return Inputs(folder / "baskets", cards, folder / "counts.json", trained, MIN_ORDERS, seed=SEED)
 
 
-def compare(inputs: Inputs) -> tuple[dict[str, float], list[dict[str, Any]]]:
+def compare(inputs: Inputs, peers: Sequence[Peer]) -> tuple[dict[str, float], list[dict[str, Any]]]:
     """Tune and train everybody on these baskets, and judge them on the test split."""
     asked = ask(inputs.baskets)
     answers: dict[str, list[Answers]] = {task: [] for task in asked.test}
-    for peer in every_peer():
+    for peer in peers:
         for task, answer in answers_of_peer(peer, asked).items():
             answers[task].append(answer)
     figures, of_ours = answers_of_ours(inputs, asked)

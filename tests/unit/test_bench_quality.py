@@ -1,5 +1,6 @@
 """`fbt bench quality`: peers on baskets whose answer is obvious, the protocol, the refusals."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from components.contracts import BASKETS, PRODUCTS, empty, write
 from components.evaluation.tasks import draw_queries
 from components.results import write_json
 from pipelines.bench import quality, quality_chart, run_bench
+from pipelines.bench.measure import python, run_within
 from pipelines.bench.ours import WHOLE, Inputs
 from pipelines.bench.peers import counting, rules
 from pipelines.bench.peers.every import every_peer
@@ -164,6 +166,22 @@ def test_a_training_that_fails_is_said_and_left_out(sets, capsys):
     assert tune(nothing, sets, queries) == {}
 
 
+def test_after_a_failure_nothing_dearer_is_tried(sets, capsys):
+    queries = {"a": draw_queries(corpus_of((0, 5)), "a", 10, 0)}
+    settings = both([{"says": 9}, {"says": -99}, {"says": 5}])
+    peer, tried = scripted(settings, patience_cpu_s=1e9)
+    assert tune(peer, sets, queries)["a"].setting == {"says": 9}
+    assert tried == [9, -99]
+
+
+def test_a_process_that_takes_too_long_is_ended():
+    with pytest.raises(TimeoutError, match="ended after 0 CPU s"):
+        run_within(python("while True: pass"), 0.2, {})
+    with pytest.raises(RuntimeError, match="ended with code 3"):
+        run_within(python("import sys; sys.exit(3)"), 60, {})
+    run_within(python("import os; assert os.environ['GIVEN'] == 'this'"), 60, {"GIVEN": "this"})
+
+
 def answers(method, rows, ours=False):
     return quality.Answers(method, ours, np.array(rows), 1.0, 8, {})
 
@@ -187,7 +205,7 @@ def test_the_best_peer_is_who_is_best_on_the_test_split():
     assert [row["method"] for row in rows] == [WHOLE, "better", *quality.COVERAGE_OF.values()]
     assert rows[0]["ndcg"] == rows[0]["hr"] == rows[0]["recall"] == rows[0]["mrr"] == 1
     lost = 1 - 1 / np.log2(3)
-    assert rows[1]["diff"] == rows[1]["diff_low"] == pytest.approx(lost)
+    assert [rows[1]["diff"], rows[1]["diff_low"]] == pytest.approx([lost, lost])
     assert rows[0]["diff"] is None
     figures = quality.figures_of("a", rows)
     assert figures["task_a_vs_best_peer"] == pytest.approx(1 / (1 - lost))
@@ -296,7 +314,12 @@ def compared(tmp_path_factory):
     inputs = Inputs(
         baskets, folder / "products", folder / "counts.json", folder / "ours", 5, seed=0
     )
-    return quality.compare(inputs)
+    # One training each, since Spark starts anew for every one.
+    peers = [
+        replace(peer, settings={task: tried[:1] for task, tried in peer.settings.items()})
+        for peer in every_peer()
+    ]
+    return quality.compare(inputs, peers)
 
 
 def test_everybody_is_compared_in_both_tasks(compared):
