@@ -103,7 +103,10 @@ def _mlflow(home: Home, options: argparse.Namespace) -> None:
 def _bench(home: Home, options: argparse.Namespace) -> None:
     from pipelines.bench import run_bench
 
-    run_bench(options.name, options.json)
+    names = ("orders", "products", "columns", "chart")
+    given = {name: getattr(options, name) for name in names}
+    taken = {name: value for name, value in given.items() if value is not None}
+    run_bench(options.name, options.json, taken)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -131,9 +134,7 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--port", type=int, default=3000, help="default: 3000")
     mlflow = _command(commands, "mlflow", _mlflow, "the MLflow server and its pages")
     mlflow.add_argument("--port", type=int, default=5000, help="default: 5000")
-    bench = _command(commands, "bench", _bench, "measure, and print a table")
-    bench.add_argument("name", help="demo or baskets")
-    bench.add_argument("--json", type=Path, help="also write the figures to this file")
+    _add_bench(_command(commands, "bench", _bench, "measure, and print a table"))
     return parser
 
 
@@ -143,6 +144,20 @@ def _command(
     parser: argparse.ArgumentParser = commands.add_parser(name, help=about, description=about)
     parser.set_defaults(command=call)
     return parser
+
+
+def _add_bench(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "name", help="demo, baskets, or quality: fbt and its peers on your own orders"
+    )
+    parser.add_argument("--json", type=Path, help="also write the figures to this file")
+    of_quality = parser.add_argument_group("quality")
+    of_quality.add_argument("--orders", help="order lines, as `fbt run` takes them; required")
+    of_quality.add_argument("--products", help="product table, as `fbt run` takes it")
+    of_quality.add_argument(
+        "--columns", help="our names for the shop's columns: order_id=Invoice,product_id=Code"
+    )
+    of_quality.add_argument("--chart", type=Path, help="also draw a chart: FILE.svg or FILE.png")
 
 
 def _add_run(parser: argparse.ArgumentParser) -> None:

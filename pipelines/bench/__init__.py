@@ -1,9 +1,11 @@
 """Measurements, by name. Each prints a table, and writes its figures where it is told to."""
 
 import importlib
+import inspect
 import json
 import os
 import platform
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,21 +13,45 @@ from components.contracts import written_aside
 from pipelines.home import code_version
 from pipelines.tables import table
 
-NAMES = ("demo", "baskets")
+NAMES = ("demo", "baskets", "quality")
 
 
-def run_bench(name: str, to: Path | None) -> None:
-    """Run the bench `name`. Raises ValueError for an unknown one."""
+def run_bench(name: str, to: Path | None, options: Mapping[str, Any]) -> None:
+    """Run the bench `name` with the `options` that it takes.
+
+    Raises ValueError for an unknown one, and for options that it lacks or does not take.
+    """
     if name not in NAMES:
         raise ValueError(f"bench: {name!r} is unknown, expected one of {', '.join(NAMES)}")
-    figures, rows = importlib.import_module(f"pipelines.bench.{name}").bench()
-    print(table(list(rows[0]), [[_shown(value) for value in row.values()] for row in rows]))
+    module = importlib.import_module(f"pipelines.bench.{name}")
+    for path in (to, options.get("chart")):
+        # Writing replaces what is there: a folder would be gone.
+        if path and path.is_dir():
+            raise ValueError(f"bench {name}: {path} is a folder, expected the name of a file")
+    _refuse_options(name, inspect.signature(module.bench).parameters, options)
+    figures, rows = module.bench(**options)
+    print(getattr(module, "shown", _rows_table)(rows))
     print()
     print(table(("figure", "value"), [(key, _shown(value)) for key, value in figures.items()]))
     if to:
         result = {"bench": name, "figures": figures, "rows": rows, "context": _context()}
         with written_aside(to) as aside:
             aside.write_text(json.dumps(result, indent=2))
+
+
+def _refuse_options(
+    name: str, taken: Mapping[str, inspect.Parameter], options: Mapping[str, Any]
+) -> None:
+    for option in options:
+        if option not in taken:
+            raise ValueError(f"bench {name}: it takes no --{option}")
+    for option, parameter in taken.items():
+        if parameter.default is parameter.empty and option not in options:
+            raise ValueError(f"bench {name}: --{option} is missing; see fbt bench --help")
+
+
+def _rows_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    return table(list(rows[0]), [[_shown(value) for value in row.values()] for row in rows])
 
 
 def _shown(value: Any) -> str:

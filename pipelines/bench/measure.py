@@ -86,3 +86,45 @@ def _adopt_orphans(patience_s: float = 15.0) -> None:
             pid, _ = os.waitpid(-1, os.WNOHANG)
             if not pid:
                 time.sleep(0.05)
+
+
+def cpu_seconds() -> float:
+    """CPU seconds of this process, its threads and its children so far, the living ones too.
+
+    Spark's JVM is a child that lives on after its session.
+    """
+    import psutil
+
+    total = time.process_time() + _children_cpu_s()
+    for child in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):
+            times = child.cpu_times()
+            total += times.user + times.system + times.children_user + times.children_system
+    return total
+
+
+def run_within(command: Sequence[str], cpu_s: float, env: Mapping[str, str]) -> None:
+    """Run the command, and end it with all it started when it took more than `cpu_s` CPU seconds.
+
+    Its output is not shown. Raises TimeoutError when it was ended, RuntimeError when it failed.
+    """
+    quiet = subprocess.DEVNULL
+    child = subprocess.Popen(command, env={**os.environ, **env}, stdout=quiet, stderr=quiet)
+    before = cpu_seconds()
+    while child.poll() is None:
+        time.sleep(SAMPLE_S)
+        if cpu_seconds() - before > cpu_s:
+            _end_family(child.pid)
+            child.wait()
+            raise TimeoutError(f"ended after {cpu_s:.0f} CPU s")
+    if child.returncode:
+        raise RuntimeError(f"{' '.join(command[:2])} … ended with code {child.returncode}")
+
+
+def _end_family(pid: int) -> None:
+    import psutil
+
+    parent = psutil.Process(pid)
+    for process in (*parent.children(recursive=True), parent):
+        with suppress(psutil.Error):
+            process.kill()

@@ -1,0 +1,145 @@
+"""Peers that count pairs: popularity, co-occurrence, cosine, Jaccard, PMI."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from components.baskets.corpus import Corpus
+from components.evaluation.baselines import Popularity, Ranker
+from pipelines.bench.peers.peer import Data, Model, Peer, Setting, both
+from pipelines.bench.peers.rankers import SUM_OR_MAX, ItemItem
+
+Floats = npt.NDArray[np.float32]
+
+
+def baskets_matrix(corpus: Corpus, n_items: int, dtype: Any = np.float32) -> Any:
+    """Ones, sparse (n_baskets, n_items)."""
+    from scipy.sparse import csr_matrix
+
+    ones = np.ones(len(corpus.items), dtype)
+    # implicit takes 32-bit indices only.
+    rows, offsets = corpus.items.astype(np.int32), corpus.offsets.astype(np.int32)
+    return csr_matrix((ones, rows, offsets), shape=(len(corpus), n_items))
+
+
+def count_together(data: Data, exponent: float = 0.0) -> tuple[Any, Floats]:
+    """Sums of 1/(n - 1)**exponent over the baskets with both, and orders of every product.
+
+    Sparse (n_items, n_items), a product itself left out; n is the size of the basket.
+    """
+    corpus = data.train.with_at_least(2)
+    baskets = baskets_matrix(corpus, data.n_items)
+    weighted = baskets
+    if exponent:
+        weighted = baskets.copy()
+        weighted.data = np.repeat((corpus.sizes - 1.0) ** -exponent, corpus.sizes)
+        weighted.data = weighted.data.astype(np.float32)
+    together = (baskets.T.tocsr() @ weighted).tocsr()
+    together.setdiag(0)
+    together.eliminate_zeros()
+    n_orders = np.bincount(corpus.items, minlength=data.n_items).astype(np.float32)
+    return together, n_orders
+
+
+@dataclass(frozen=True)
+class _Bestsellers:
+    n_orders: npt.NDArray[np.int64]
+
+    @property
+    def n_bytes(self) -> int:
+        return 4 * len(self.n_orders)
+
+    def ranker(self, ask: Setting) -> Ranker:
+        return Popularity(self.n_orders)
+
+
+def popularity() -> Peer:
+    """The bestsellers, whatever is asked."""
+    return Peer("popularity", lambda data, _: _Bestsellers(data.n_orders), both([{}]), both([{}]))
+
+
+def cooccurrence() -> Peer:
+    """P(product | asked), summed over a cart: the gate's baseline, with nothing to tune."""
+    asks = both([{"fuse": "sum"}])
+    return Peer("co-occurrence", _fit_cooccurrence, both([{"exponent": 0, "shrink": 0}]), asks)
+
+
+def tuned_cooccurrence() -> Peer:
+    """The same, with large baskets counting less; carts may hear what is rare less, or the max."""
+    pages = [{"exponent": one, "shrink": 0.0} for one in (0, 0.125, 0.25, 0.375, 0.5, 0.75, 1, 1.5)]
+    tried = [(0, 0), (0.25, 0), (0.5, 0), (0.25, 20), (0.5, 20), (0.5, 60), (0.5, 200), (1, 20)]
+    carts = [{"exponent": exponent, "shrink": shrink} for exponent, shrink in tried]
+    return Peer("co-occurrence, tuned", _fit_cooccurrence, {"a": pages, "b": carts}, SUM_OR_MAX)
+
+
+def _fit_cooccurrence(data: Data, setting: Setting) -> Model:
+    together, n_orders = count_together(data, setting["exponent"])
+    divisor = np.maximum(n_orders, 1) + setting["shrink"]
+    together.data /= np.repeat(divisor, np.diff(together.indptr)).astype(np.float32)
+    return ItemItem(together)
+
+
+def cosine() -> Peer:
+    """Baskets with both by the geometric mean of either's, shrunk; `lean` 0.5 is the plain cosine.
+
+    A lean above it discounts popularity less (the asymmetric cosine of Aiolli 2013).
+    """
+    settings = [{"lean": 0.5, "shrink": one} for one in (0, 5, 20, 50, 100)]
+    settings += [{"lean": lean, "shrink": 5} for lean in (0.6, 0.7, 0.8)]
+    return Peer("cosine", _similarity(_cosine), both(settings), SUM_OR_MAX)
+
+
+def jaccard() -> Peer:
+    """Baskets with both by baskets with either, shrunk."""
+    settings = [{"shrink": one} for one in (0, 5, 10, 20, 50, 100, 200, 500)]
+    return Peer("Jaccard", _similarity(_jaccard), both(settings), SUM_OR_MAX)
+
+
+def pmi() -> Peer:
+    """Positive pointwise mutual information, times support / (support + shrink).
+
+    `smooth` is the exponent of the context's popularity (Levy and others 2015).
+    """
+    tried = [(1, 10), (1, 50), (1, 200), (0.75, 10), (0.75, 50), (0.5, 10), (0.5, 50), (0.25, 10)]
+    settings = [{"smooth": smooth, "shrink": shrink} for smooth, shrink in tried]
+    return Peer("PMI", _fit_pmi, both(settings), SUM_OR_MAX)
+
+
+Compared = Callable[[Floats, Floats, Floats, Setting], Floats]
+
+
+def _similarity(compare: Compared) -> Callable[[Data, Setting], Model]:
+    """A fit by `compare(support, orders of the asked, orders of the candidate, setting)`."""
+
+    def fit(data: Data, setting: Setting) -> Model:
+        together, n_orders = count_together(data)
+        asked = np.repeat(n_orders, np.diff(together.indptr))
+        together.data = compare(together.data, asked, n_orders[together.indices], setting)
+        return ItemItem(together)
+
+    return fit
+
+
+def _cosine(support: Floats, asked: Floats, other: Floats, setting: Setting) -> Floats:
+    lean = np.float32(setting["lean"])
+    mean: Floats = asked**lean * other ** (1 - lean)
+    return support / (mean + np.float32(setting["shrink"]))
+
+
+def _jaccard(support: Floats, asked: Floats, other: Floats, setting: Setting) -> Floats:
+    return support / (asked + other - support + np.float32(setting["shrink"]))
+
+
+def _fit_pmi(data: Data, setting: Setting) -> Model:
+    together, n_orders = count_together(data)
+    n_baskets = len(data.train.with_at_least(2))
+    smooth, shrink = np.float32(setting["smooth"]), np.float32(setting["shrink"])
+    shares = np.maximum(n_orders, 1) ** smooth
+    shares *= n_orders.sum() / shares.sum() / n_baskets
+    probability = together.data / np.repeat(n_orders, np.diff(together.indptr))
+    value = np.maximum(np.log(probability / shares[together.indices]), 0)
+    together.data = value * together.data / (together.data + shrink)
+    return ItemItem(together)

@@ -1,0 +1,73 @@
+"""EASE (Steck 2019, "Embarrassingly shallow autoencoders for sparse data")."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from components.evaluation.baselines import Ranker
+from pipelines.bench.peers.counting import count_together
+from pipelines.bench.peers.peer import Data, Model, Peer, Setting
+from pipelines.bench.peers.rankers import ByScores
+
+Ints = npt.NDArray[np.int32]
+Floats = npt.NDArray[np.float32]
+
+MOST_PRODUCTS = 10_000
+"""The matrix of all products by all products is dense: 0.4 GB here, and three of them at times.
+Time grows with the cube: about half a CPU minute per setting."""
+
+
+def ease() -> Peer:
+    """A regression of every product on all others, in closed form."""
+    # Pages want the head of the catalogue, which only a stiff regression keeps; carts the detail.
+    pages = [{"ridge": one} for one in (200, 800, 1600, 3200, 6400, 12800, 25600, 51200)]
+    carts = [{"ridge": one} for one in (2, 5, 10, 20, 50, 100, 200, 800)]
+    asks = {"a": [{"fuse": "sum"}], "b": [{"fuse": "sum"}]}
+    return Peer("EASE", _fit, {"a": pages, "b": carts}, asks, absence=_absence)
+
+
+def _absence(data: Data) -> str:
+    if data.n_items <= MOST_PRODUCTS:
+        return ""
+    gb = 4 * data.n_items**2 / 1e9
+    return (
+        f"{data.n_items} products make dense matrices of {gb:.1f} GB each; it takes part up to "
+        f"{MOST_PRODUCTS} products"
+    )
+
+
+@dataclass(frozen=True)
+class _Dense:
+    weights: Floats
+    """What each product (row) says for others, (n_items, n_items)."""
+
+    @property
+    def n_bytes(self) -> int:
+        return self.weights.nbytes
+
+    def ranker(self, ask: Setting) -> Ranker:
+        return ByScores(self._sums)
+
+    def _sums(self, queries: Sequence[Ints]) -> Floats:
+        return np.stack([self.weights[query].sum(axis=0) for query in queries])
+
+
+def _fit(data: Data, setting: Setting) -> Model:
+    from scipy.linalg import lapack
+
+    together, n_orders = count_together(data)
+    gram = together.toarray(order="F")
+    gram[np.diag_indices_from(gram)] = n_orders + np.float32(setting["ridge"])
+    # Symmetric and positive definite: half the work of a general inverse, and in place.
+    factor, failed = lapack.spotrf(gram, lower=True, overwrite_a=True)
+    inverse, failed_too = lapack.spotri(factor, lower=True, overwrite_c=True)
+    if failed or failed_too:
+        raise FloatingPointError(f"EASE: the Gram matrix with {setting} has no inverse")
+    inverse = np.tril(inverse)
+    inverse += np.tril(inverse, -1).T
+    diagonal = np.diag(inverse).copy()
+    inverse /= -diagonal[None, :]
+    np.fill_diagonal(inverse, 0)
+    return _Dense(np.ascontiguousarray(inverse))

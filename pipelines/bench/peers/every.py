@@ -1,0 +1,27 @@
+"""All peers, cheap ones first."""
+
+from collections.abc import Sequence
+
+from pipelines.bench.peers import counting, ease, gensim_defaults, implicit_models, rules
+from pipelines.bench.peers.peer import Peer
+
+
+def every_peer() -> Sequence[Peer]:
+    """In the order they are tried."""
+    return (
+        counting.popularity(),
+        counting.cooccurrence(),
+        counting.tuned_cooccurrence(),
+        counting.cosine(),
+        counting.jaccard(),
+        counting.pmi(),
+        implicit_models.item_knn("cosine"),
+        implicit_models.item_knn("tf-idf"),
+        implicit_models.item_knn_bm25(),
+        implicit_models.als_defaults(),
+        implicit_models.als(),
+        gensim_defaults.gensim_defaults(),
+        ease.ease(),
+        implicit_models.bpr(),
+        rules.rules(),
+    )

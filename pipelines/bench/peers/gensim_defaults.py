@@ -1,0 +1,28 @@
+"""item2vec as it is usually built: gensim's Word2Vec as it comes, cosine of input vectors."""
+
+import numpy as np
+
+from pipelines.bench.peers.peer import Data, Model, Peer, Setting, both
+from pipelines.bench.peers.rankers import ItemVectors
+
+
+def gensim_defaults() -> Peer:
+    """CBOW, window 5, 100 dimensions, 5 epochs. Baskets as they are, or in random order."""
+    settings = [{"shuffled": False}, {"shuffled": True}]
+    return Peer("gensim defaults", _fit, both(settings), both([{"by": "cosine"}]))
+
+
+def _fit(data: Data, setting: Setting) -> Model:
+    from gensim.models import Word2Vec
+
+    corpus = data.train.with_at_least(2)
+    baskets = [corpus[basket].tolist() for basket in range(len(corpus))]
+    if setting["shuffled"]:
+        rng = np.random.default_rng(data.seed)
+        baskets = [rng.permutation(basket).tolist() for basket in baskets]
+    # One thread instead of three, so that the result is the same every time.
+    model = Word2Vec(baskets, seed=data.seed, workers=1)
+    vectors = np.zeros((data.n_items, model.vector_size), np.float32)
+    known = np.array(model.wv.index_to_key, np.int64)
+    vectors[known] = model.wv.vectors
+    return ItemVectors(vectors)

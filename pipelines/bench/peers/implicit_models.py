@@ -1,0 +1,161 @@
+"""Peers of the library implicit: ItemKNN, ALS and BPR. A basket is a user there."""
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pipelines.bench.peers.counting import baskets_matrix
+from pipelines.bench.peers.peer import Data, Model, Peer, Setting, both
+from pipelines.bench.peers.rankers import SUM_OR_MAX, ItemItem, ItemVectors
+
+Ints = npt.NDArray[np.int32]
+Floats = npt.NDArray[np.float32]
+
+THREADS = 1
+"""As for everybody in the bench: CPU seconds of threads that wait for each other count too."""
+
+ALS_DEFAULTS: Setting = {"factors": 64}
+"""64 factors, all else as the library has it: the yardstick of training costs."""
+
+ALS_ASKS: Mapping[str, Sequence[Setting]] = {
+    "a": [{"by": "fold"}, {"by": "cosine"}, {"by": "inner"}],
+    "b": [{"by": "fold"}, {"by": "cosine"}, {"by": "inner"}, {"by": "cosine", "fuse": "max"}],
+}
+BPR_ASKS: Mapping[str, Sequence[Setting]] = {
+    "a": [{"by": "cosine"}, {"by": "inner"}, {"by": "biased"}, {"by": "fold"}],
+    "b": [
+        {"by": "cosine"}, {"by": "inner"}, {"by": "biased"}, {"by": "fold"},
+        {"by": "cosine", "fuse": "max"},
+    ],
+}  # fmt: skip
+
+
+def item_knn(kind: str) -> Peer:
+    """ItemKNN by `cosine` or `tf-idf`, with K neighbours per product."""
+    sizes = (5, 10, 20, 30, 50, 100, 400, 1000)
+    settings: list[Setting] = [{"kind": kind, "K": one} for one in sizes]
+    return Peer(f"ItemKNN {kind}", _fit_knn, both(settings), SUM_OR_MAX)
+
+
+def item_knn_bm25() -> Peer:
+    """ItemKNN by BM25: K neighbours, saturation K1, and B of normalisation by popularity."""
+    pages = [(50, 1.2, 0.75), (200, 1.2, 0.75), (100, 1.2, 0.25), (200, 1.2, 0.25)]
+    pages += [(200, 1.2, 0.0), (500, 1.2, 0.25), (1000, 1.2, 0.5), (200, 100.0, 0.5)]
+    carts = [(10, 1.2, 0.75), (20, 1.2, 0.75), (50, 1.2, 0.75), (200, 1.2, 0.75)]
+    carts += [(20, 1.2, 0.25), (50, 1.2, 0.25), (50, 1.2, 1.0), (50, 100.0, 0.8)]
+    settings = {
+        task: [{"kind": "BM25", "K": k, "K1": k1, "B": b} for k, k1, b in tried]
+        for task, tried in (("a", pages), ("b", carts))
+    }
+    return Peer("ItemKNN BM25", _fit_knn, settings, SUM_OR_MAX)
+
+
+def _fit_knn(data: Data, setting: Setting) -> Model:
+    from implicit import nearest_neighbours
+    from implicit.utils import ParameterWarning
+
+    kinds = {
+        "cosine": nearest_neighbours.CosineRecommender,
+        "tf-idf": nearest_neighbours.TFIDFRecommender,
+        "BM25": nearest_neighbours.BM25Recommender,
+    }
+    chosen = {key: value for key, value in setting.items() if key != "kind"}
+    recommender = kinds[setting["kind"]](**chosen, num_threads=THREADS)
+    with warnings.catch_warnings():
+        # The library converts a matrix of its own making, and complains to us.
+        warnings.simplefilter("ignore", ParameterWarning)
+        recommender.fit(_users(data), show_progress=False)
+    similar = recommender.similarity.tocsr()
+    similar.data = similar.data.astype(np.float32)
+    return ItemItem(similar)
+
+
+def als_defaults() -> Peer:
+    """ALS with 64 factors and the library's defaults; only how it is asked is tuned."""
+    return Peer("ALS, defaults", fit_als, both([ALS_DEFAULTS]), ALS_ASKS)
+
+
+def als() -> Peer:
+    """ALS, tuned: factors, regularisation, confidence, BM25-weighted baskets."""
+    settings: list[Setting] = [
+        {"factors": 128, "regularization": 10.0, "alpha": 10.0},
+        {"factors": 128, "regularization": 30.0, "alpha": 40.0},
+        {"factors": 128, "regularization": 100.0, "alpha": 40.0},
+        {"factors": 128, "regularization": 100.0, "alpha": 100.0},
+        {"factors": 256, "regularization": 30.0, "alpha": 40.0},
+        {"factors": 256, "regularization": 100.0, "alpha": 100.0},
+        {"factors": 256, "regularization": 300.0, "alpha": 300.0},
+        {"factors": 128, "regularization": 1.0, "weighting": "BM25"},
+    ]
+    return Peer("ALS", fit_als, both(settings), ALS_ASKS)
+
+
+def fit_als(data: Data, setting: Setting) -> Model:
+    """implicit's ALS on one thread; answers by fold-in of the asked, or by its item vectors."""
+    from implicit.cpu.als import AlternatingLeastSquares
+
+    chosen = {key: value for key, value in setting.items() if key != "weighting"}
+    model = AlternatingLeastSquares(**chosen, num_threads=THREADS, random_state=data.seed)
+    users = _users(data)
+    if setting.get("weighting") == "BM25":
+        users = _weighted(users)
+    model.fit(users, show_progress=False)
+    # Solving for a new basket takes the Gram matrix of the items, not the other baskets.
+    gram_bytes = 4 * model.item_factors.shape[1] ** 2
+    return ItemVectors(model.item_factors, _fold_in(model, data.n_items), None, gram_bytes)
+
+
+def _fold_in(model: Any, n_items: int) -> Callable[[Sequence[Ints]], Floats]:
+    from scipy.sparse import csr_matrix
+
+    def fold(queries: Sequence[Ints]) -> Floats:
+        items = np.concatenate(queries).astype(np.int32)
+        offsets = np.concatenate([[0], np.cumsum([len(query) for query in queries])])
+        ones = np.ones(len(items), np.float32)
+        asked = csr_matrix((ones, items, offsets.astype(np.int32)), shape=(len(queries), n_items))
+        vectors: Floats = model.recalculate_user(np.arange(len(queries)), asked)
+        return vectors
+
+    return fold
+
+
+def bpr() -> Peer:
+    """BPR, tuned: factors, learning rate, regularisation, epochs."""
+    tried = [
+        (100, 0.01, 0.01, 100), (64, 0.05, 0.01, 50), (64, 0.05, 0.001, 50), (64, 0.1, 0.01, 30),
+        (64, 0.1, 0.003, 50), (128, 0.05, 0.01, 50), (64, 0.2, 0.01, 30), (64, 0.05, 0.03, 50),
+    ]  # fmt: skip
+    names = ("factors", "learning_rate", "regularization", "iterations")
+    settings = [dict(zip(names, one, strict=True)) for one in tried]
+    return Peer("BPR", _fit_bpr, both(settings), BPR_ASKS)
+
+
+def _fit_bpr(data: Data, setting: Setting) -> Model:
+    from implicit.cpu.bpr import BayesianPersonalizedRanking
+
+    model = BayesianPersonalizedRanking(**setting, num_threads=THREADS, random_state=data.seed)
+    model.fit(_users(data), show_progress=False)
+    # The last column of the library's factors is the bias of the item.
+    vectors, bias = model.item_factors[:, :-1], model.item_factors[:, -1]
+
+    def fold(queries: Sequence[Ints]) -> Floats:
+        """A basket stands where its products do, on average."""
+        return np.stack([vectors[query].mean(axis=0) for query in queries])
+
+    return ItemVectors(np.ascontiguousarray(vectors), fold, np.ascontiguousarray(bias))
+
+
+def _users(data: Data) -> Any:
+    return baskets_matrix(data.train.with_at_least(2), data.n_items)
+
+
+def _weighted(users: Any) -> Any:
+    """As the library's tutorial weights plays of artists, scaled to a mean of 1."""
+    from implicit.nearest_neighbours import bm25_weight
+
+    weighted = bm25_weight(users.T, K1=100, B=0.8).T.tocsr().astype(np.float32)
+    weighted.data /= weighted.data.mean()
+    return weighted

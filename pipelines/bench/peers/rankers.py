@@ -1,0 +1,136 @@
+"""How models of one kind answer: by rows of an item-item matrix, or by vectors."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bento.recommender import BLOCK, best_of
+from components.evaluation.baselines import Ranker
+from pipelines.bench.peers.peer import Setting
+
+Ints = npt.NDArray[np.int32]
+Floats = npt.NDArray[np.float32]
+Rows = npt.NDArray[np.int64]
+
+FUSED: dict[str, Any] = {"sum": np.add, "max": np.maximum}
+"""How the products of a cart are heard together."""
+
+DENSE = 0.1
+"""Share of entries from which whole rows are added faster than their entries."""
+
+SUM_OR_MAX = {"a": [{"fuse": "sum"}], "b": [{"fuse": "sum"}, {"fuse": "max"}]}
+"""One product is heard alone; for carts both are tried."""
+
+
+@dataclass(frozen=True)
+class ByScores:
+    """Ranks by scores (n_queries, n_items) of a block of queries; see `Recommender.rank`.
+
+    Ties go to the product bought more often, so that where a method has nothing more to say the
+    bestsellers follow.
+    """
+
+    score: Callable[[Sequence[Ints]], Floats]
+
+    def rank(self, queries: Sequence[Ints], k: int) -> tuple[Rows, Floats]:
+        """As `Recommender.rank`."""
+        rows = np.full((len(queries), k), -1, np.int64)
+        best = np.full((len(queries), k), -np.inf, np.float32)
+        for start in range(0, len(queries), BLOCK):
+            block = queries[start : start + BLOCK]
+            scores = self.score(block)
+            for row, query in zip(scores, block, strict=True):
+                row[query] = -np.inf
+            rows[start : start + BLOCK], best[start : start + BLOCK] = best_of(scores, k)
+        return rows, best
+
+
+class ItemItem:
+    """A sparse matrix (n_items, n_items): what each product (row) says for others."""
+
+    def __init__(self, similar: Any) -> None:
+        self._similar = similar
+        # Only small catalogues are so dense, so that the rows a block asks for are small too.
+        self._is_dense = similar.nnz > DENSE * similar.shape[0] * similar.shape[1]
+
+    @property
+    def n_bytes(self) -> int:
+        """A float32 and an int32 per entry, and an offset per product."""
+        return int(8 * self._similar.nnz + 8 * self._similar.shape[0])
+
+    def ranker(self, ask: Setting) -> Ranker:
+        """`fuse`: the sum or the max over a cart."""
+        return ByScores(lambda queries: self._scores(queries, FUSED[ask["fuse"]]))
+
+    def _scores(self, queries: Sequence[Ints], fuse: Any) -> Floats:
+        return (self._by_rows if self._is_dense else self._by_entries)(queries, fuse)
+
+    def _by_entries(self, queries: Sequence[Ints], fuse: Any) -> Floats:
+        similar = self._similar
+        scores = np.zeros((len(queries), similar.shape[1]), np.float32)
+        for row, query in zip(scores, queries, strict=True):
+            for product in query:
+                mine = slice(similar.indptr[product], similar.indptr[product + 1])
+                columns = similar.indices[mine]
+                row[columns] = fuse(row[columns], similar.data[mine])
+        return scores
+
+    def _by_rows(self, queries: Sequence[Ints], fuse: Any) -> Floats:
+        """The same by whole rows of what a block asks for, where few of their entries are 0."""
+        products, places = np.unique(np.concatenate(queries), return_inverse=True)
+        rows = self._similar[products].toarray()
+        ends = np.cumsum([len(query) for query in queries])
+        fused: Floats = np.stack([fuse.reduce(rows[cart]) for cart in np.split(places, ends[:-1])])
+        return fused
+
+
+class ItemVectors:
+    """Vectors (n_items, dims) that products are compared by.
+
+    `fold(queries)` are the vectors (n_queries, dims) that the method itself has for carts, as if a
+    cart were one of its users; `bias` (n_items,) is added to those scores.
+    """
+
+    def __init__(
+        self,
+        vectors: Floats,
+        fold: Callable[[Sequence[Ints]], Floats] | None = None,
+        bias: Floats | None = None,
+        extra_bytes: int = 0,
+    ) -> None:
+        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+        self._vectors = vectors
+        self._unit = (vectors / np.maximum(lengths, 1e-12)).astype(np.float32)
+        self._fold, self._bias, self._extra_bytes = fold, bias, extra_bytes
+
+    @property
+    def n_bytes(self) -> int:
+        """Four bytes a number."""
+        bias = self._bias.nbytes if self._bias is not None else 0
+        return self._vectors.nbytes + bias + self._extra_bytes
+
+    def ranker(self, ask: Setting) -> Ranker:
+        """`by`: `fold`, or `cosine`, `inner` or `biased` of items; `fuse` as ever."""
+        if ask["by"] == "fold":
+            return ByScores(self._folded)
+        items = self._unit if ask["by"] == "cosine" else self._vectors
+        bias = self._bias if ask["by"] == "biased" else None
+        return ByScores(lambda queries: _compare(items, queries, ask.get("fuse", "sum"), bias))
+
+    def _folded(self, queries: Sequence[Ints]) -> Floats:
+        assert self._fold is not None
+        scores: Floats = self._fold(queries) @ self._vectors.T
+        return scores if self._bias is None else scores + self._bias
+
+
+def _compare(items: Floats, queries: Sequence[Ints], fuse: str, bias: Floats | None) -> Floats:
+    scores: Floats
+    if fuse == "max":
+        scores = np.stack([(items[query] @ items.T).max(axis=0) for query in queries])
+    else:
+        # The sum of inner products is the inner product of the sum.
+        scores = np.stack([items[query].sum(axis=0) for query in queries]) @ items.T
+    return scores if bias is None else scores + bias

@@ -1,0 +1,145 @@
+"""Association rules by Spark's FP-growth."""
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from components.evaluation.baselines import Ranker
+from pipelines.bench.measure import python, run_within
+from pipelines.bench.peers.peer import Data, Model, Peer, Setting, both
+from pipelines.bench.peers.rankers import ByScores
+
+Ints = npt.NDArray[np.int32]
+Floats = npt.NDArray[np.float32]
+
+PATIENCE_CPU_S = 60.0
+"""Little less support can mean many times the item sets: then lower ones are not tried."""
+
+
+LIMIT_CPU_S = 180.0
+"""Such a setting is given up. About ten CPU seconds of each are Spark's start."""
+
+DEEP_STACKS = {"JAVA_TOOL_OPTIONS": "-Xss64m"}
+"""FP-growth's trees are as deep as the largest basket, and are serialised level by level."""
+
+
+def rules() -> Peer:
+    """Rules whose left side is in the cart, best confidence or lift first; then bestsellers."""
+    settings = [
+        {"min_support": one} for one in (0.05, 0.02, 0.01, 0.007, 0.005, 0.0035, 0.002, 0.001)
+    ]
+    asks = [
+        {"order": order, "min_confidence": least}
+        for order in ("confidence", "lift")
+        for least in (0.0, 0.1, 0.2)
+    ]
+    return Peer(
+        "association rules", _fit, both(settings), both(asks), patience_cpu_s=PATIENCE_CPU_S
+    )
+
+
+@dataclass(frozen=True)
+class _Rules:
+    """Left sides as a sparse matrix (n_left, n_items) of ones, and what follows from each."""
+
+    left: Any
+    offsets: npt.NDArray[np.int64]
+    rows: npt.NDArray[np.int64]
+    confidence: Floats
+    lift: Floats
+
+    @property
+    def n_bytes(self) -> int:
+        """An int32 per product of a left side; product, confidence and lift per rule."""
+        return int(4 * self.left.nnz + 12 * len(self.rows) + 16 * len(self.offsets))
+
+    def ranker(self, ask: Setting) -> Ranker:
+        """`order`: confidence or lift; `min_confidence`: of the rules that count."""
+        values = np.where(self.confidence >= ask["min_confidence"], getattr(self, ask["order"]), 0)
+        by_product = self.left.T.tocsr()
+        sizes = np.diff(self.left.indptr)
+        return ByScores(lambda queries: self._scores(queries, values, by_product, sizes))
+
+    def _scores(self, queries: Sequence[Ints], values: Floats, by_product: Any, sizes: Any) -> Any:
+        scores = np.zeros((len(queries), by_product.shape[0]), np.float32)
+        if not len(sizes):
+            return scores
+        for row, query in zip(scores, queries, strict=True):
+            inside = np.concatenate(
+                [by_product.indices[slice(*by_product.indptr[item : item + 2])] for item in query]
+            )
+            left, n_inside = np.unique(inside, return_counts=True)
+            mine = self._rules_of(left[n_inside == sizes[left]])
+            np.maximum.at(row, self.rows[mine], values[mine])
+        return scores
+
+    def _rules_of(self, left: Any) -> npt.NDArray[np.int64]:
+        """Places of the rules with these left sides."""
+        starts = self.offsets[left]
+        counts = self.offsets[left + 1] - starts
+        shifts = np.repeat(starts - (np.cumsum(counts) - counts), counts)
+        places: npt.NDArray[np.int64] = np.arange(counts.sum()) + shifts
+        return places
+
+
+def _fit(data: Data, setting: Setting) -> Model:
+    """In a process of its own, which can be ended: Spark's tasks cannot."""
+    corpus = data.train.with_at_least(2)
+    with tempfile.TemporaryDirectory() as folder:
+        lists = pa.ListArray.from_arrays(corpus.offsets.astype(np.int32), corpus.items)
+        pq.write_table(pa.table({"items": lists}), Path(folder) / "baskets.parquet")
+        call = f"from pipelines.bench.peers.rules import mine; mine({folder!r}, {dict(setting)!r})"
+        run_within(python(call), LIMIT_CPU_S, DEEP_STACKS)
+        found = pq.read_table(f"{folder}/rules")
+    return _as_rules(found, data.n_items)
+
+
+def mine(folder: str, setting: Setting) -> None:
+    """Write the rules of `folder`/baskets.parquet to `folder`/rules."""
+    from pyspark.ml.fpm import FPGrowth
+
+    from components.spark import spark_session
+
+    with spark_session("rules") as spark:
+        growth = FPGrowth(itemsCol="items", minSupport=setting["min_support"], minConfidence=0.01)
+        model = growth.fit(spark.read.parquet(f"{folder}/baskets.parquet"))
+        found = model.associationRules.selectExpr(
+            "array_sort(antecedent) as antecedent", "consequent[0] as consequent",
+            "confidence", "lift",
+        )  # fmt: skip
+        found.write.parquet(f"{folder}/rules")
+
+
+def _as_rules(found: pa.Table, n_items: int) -> _Rules:
+    """The rules by left side. One that follows from two item sets is mined once for each."""
+    from scipy.sparse import csr_array
+
+    lefts = found["antecedent"].combine_chunks()
+    # A text per left side, for lists cannot be compared.
+    key = pc.binary_join(pc.cast(lefts, pa.list_(pa.string())), ",").dictionary_encode()
+    code = key.indices.to_numpy()
+    order = np.argsort(code, kind="stable")
+    n_left = len(key.dictionary)
+    firsts = np.unique(code, return_index=True)[1]
+    chosen = lefts.take(pa.array(firsts))
+    sizes = pc.list_value_length(chosen).to_numpy()
+    items = pc.list_flatten(chosen).to_numpy()
+    indptr = np.concatenate([[0], np.cumsum(sizes)])
+    left = csr_array((np.ones(len(items), np.float32), items, indptr), shape=(n_left, n_items))
+    offsets = np.concatenate([[0], np.cumsum(np.bincount(code, minlength=n_left))])
+    columns = {name: found[name].to_numpy()[order] for name in ("consequent", "confidence", "lift")}
+    return _Rules(
+        left,
+        offsets.astype(np.int64),
+        columns["consequent"].astype(np.int64),
+        columns["confidence"].astype(np.float32),
+        columns["lift"].astype(np.float32),
+    )

@@ -1,0 +1,90 @@
+"""Every peer is tuned on validation baskets, for each task on its own."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import isfinite
+from typing import Any
+
+from components.evaluation.metrics import score
+from components.evaluation.tasks import Queries
+from components.progress import say
+from pipelines.bench.measure import cpu_seconds
+from pipelines.bench.peers.peer import Data, Model, Peer, Setting
+
+K = 10
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """What a peer would put into production for one task."""
+
+    model: Model
+    setting: Setting
+    ask: Setting
+    ndcg: float
+    """NDCG@10 on validation baskets; 0 where none asks."""
+    train_cpu_s: float
+    """Of this one training."""
+    tuning_cpu_s: float
+    """Of all trainings and all that was asked while tuning, for both tasks together."""
+    n_tried: int
+    """Trainings tried for this task."""
+
+
+def tune(peer: Peer, data: Data, queries: Mapping[str, Queries]) -> dict[str, Tuned]:
+    """The best setting and way of asking for each task, with the model. The first of equals wins.
+
+    Keeps at most one model per task and the one that is tried. A training that fails is said and
+    left out; the answer is empty when all of them fail.
+    """
+    started = cpu_seconds()
+    best: dict[str, dict[str, Any]] = {}
+    tried = dict.fromkeys(queries, 0)
+    for setting in _distinct(peer, queries):
+        before = cpu_seconds()
+        try:
+            model = peer.fit(data, setting)
+        except Exception as error:
+            # Whatever it was: the other settings are worth having, and so are the other peers.
+            say(f"{peer.name}: {setting} failed ({type(error).__name__}: {str(error)[:200]})")
+            if isfinite(peer.patience_cpu_s):
+                say(f"{peer.name}: what is dearer is left")
+                break
+            continue
+        train_cpu_s = cpu_seconds() - before
+        for task in (task for task in queries if setting in peer.settings[task]):
+            tried[task] += 1
+            found = _best_ask(model, peer.asks[task], queries[task], data.n_items)
+            if task not in best or found["ndcg"] > best[task]["ndcg"]:
+                trained = {"model": model, "setting": setting, "train_cpu_s": train_cpu_s}
+                best[task] = trained | found
+        if train_cpu_s > peer.patience_cpu_s:
+            say(f"{peer.name}: {setting} took {train_cpu_s:.0f} CPU s, so what is dearer is left")
+            break
+    tuning_cpu_s = cpu_seconds() - started
+    return {
+        task: Tuned(**found, tuning_cpu_s=tuning_cpu_s, n_tried=tried[task])
+        for task, found in best.items()
+    }
+
+
+def _best_ask(
+    model: Model, asks: Sequence[Setting], queries: Queries, n_items: int
+) -> dict[str, Any]:
+    measured = [{"ask": one, "ndcg": measure(model, one, queries, n_items)} for one in asks]
+    return max(measured, key=lambda one: one["ndcg"])
+
+
+def measure(model: Model, ask: Setting, queries: Queries, n_items: int) -> float:
+    """NDCG@10, 0 without queries."""
+    if not len(queries):
+        return 0.0
+    found, _ = model.ranker(ask).rank(queries.asked, K)
+    return float(score(found, queries.relevant, n_items)["ndcg"].mean())
+
+
+def _distinct(peer: Peer, tasks: Mapping[str, Any]) -> list[Setting]:
+    settings: list[Setting] = []
+    for task in tasks:
+        settings += [one for one in peer.settings[task] if one not in settings]
+    return settings

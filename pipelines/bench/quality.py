@@ -1,0 +1,302 @@
+"""`fbt bench quality`: peers and fbt on one shop's orders, under one protocol.
+
+Lines are cleaned, baskets built and split by time as in a run; the catalogue is every product with
+five training orders. Everybody learns from the training split alone, is tuned on the validation
+split for each task with the same budget, and meets the test split once. All products are ranked.
+"""
+
+import importlib.util
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from components.baskets.build import BasketSettings, build_baskets
+from components.baskets.corpus import catalogue_of, encode, read_baskets
+from components.evaluation.metrics import METRICS, coverage, intervals, score
+from components.evaluation.tasks import TASKS, Queries, draw_queries
+from components.orders.clean import OrderSettings, clean_orders
+from components.progress import say
+from components.results import write_json
+from pipelines.bench.ours import WHOLE, Inputs, read_ours, train_rest, train_vectors
+from pipelines.bench.peers.every import every_peer
+from pipelines.bench.peers.implicit_models import ALS_DEFAULTS, fit_als
+from pipelines.bench.peers.peer import Data, Peer
+from pipelines.bench.peers.tuning import K, tune
+from pipelines.tables import table
+
+MIN_ORDERS = 5
+TEST_BASKETS = 15_000
+VALIDATION_BASKETS = 6_000
+"""Baskets that ask in task A, at most; a third of them for carts, as in a run."""
+ROUNDS = 3
+"""Trainings of ALS and of ours whose CPU seconds are compared, by turns."""
+SEED = 0
+
+COVERAGE_OF = {
+    "coverage_vs_cooccurrence": "co-occurrence",
+    "coverage_vs_tuned_cooccurrence": "co-occurrence, tuned",
+}
+"""Figures, and the peers whose coverage ours is held against in them."""
+
+Rows = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One shop's data, ready for everybody."""
+
+    data: Data
+    validation: Mapping[str, Queries]
+    test: Mapping[str, Queries]
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What one method recommends to the test queries of one task, and what it took."""
+
+    method: str
+    ours: bool
+    found: Rows
+    train_cpu_s: float
+    n_bytes: int
+    facts: Mapping[str, Any]
+    """What was chosen on validation; goes into the row as it is."""
+
+
+def bench(
+    orders: str, products: str = "", columns: str = "", chart: Path | None = None
+) -> tuple[dict[str, float], list[dict[str, Any]]]:
+    """Figures and rows; draws the `chart` where it is told to.
+
+    Raises ValueError where the data or the set-up allow no comparison.
+    """
+    from threadpoolctl import threadpool_limits
+
+    from pipelines.bench.quality_chart import check_format, draw
+
+    _refuse_without_peers()
+    if chart:
+        check_format(chart)
+    with tempfile.TemporaryDirectory(prefix="fbt-quality-") as folder, threadpool_limits(1):
+        inputs = prepare(orders, products, columns, Path(folder))
+        figures, rows = compare(inputs, every_peer())
+    if chart:
+        draw(rows, chart)
+    return figures, rows
+
+
+def prepare(orders: str, products: str, columns: str, folder: Path) -> Inputs:
+    """Clean the lines and build the baskets, as the first steps of a run do."""
+    lines, cards = folder / "order_lines", folder / "products"
+    settings = OrderSettings(columns=columns)
+    clean_orders(orders, products, settings, lines, folder / "quarantine", cards)
+    counts = build_baskets(lines, folder / "baskets", BasketSettings())
+    write_json(counts, folder / "counts.json")
+    trained = folder / "ours"
+    trained.mkdir()
+    return Inputs(folder / "baskets", cards, folder / "counts.json", trained, MIN_ORDERS, seed=SEED)
+
+
+def compare(inputs: Inputs, peers: Sequence[Peer]) -> tuple[dict[str, float], list[dict[str, Any]]]:
+    """Tune and train everybody on these baskets, and judge them on the test split."""
+    asked = ask(inputs.baskets)
+    answers: dict[str, list[Answers]] = {task: [] for task in asked.test}
+    for peer in peers:
+        for task, answer in answers_of_peer(peer, asked).items():
+            answers[task].append(answer)
+    figures, of_ours = answers_of_ours(inputs, asked)
+    for task, mine in of_ours.items():
+        answers[task] = [*mine, *answers[task]]
+    rows: list[dict[str, Any]] = []
+    for task, given in answers.items():
+        judged = judge(task, given, asked.test[task], asked.data.n_items)
+        rows += judged
+        figures |= figures_of(task, judged)
+    return figures, rows
+
+
+def ask(baskets_path: Path) -> Asked:
+    """The data and its queries. Raises ValueError when there is nothing to compare by."""
+    baskets = read_baskets(baskets_path)
+    product_ids, n_orders = catalogue_of(baskets, MIN_ORDERS)
+    if len(n_orders) <= K:
+        raise ValueError(
+            f"bench quality: {len(n_orders)} products have at least {MIN_ORDERS} training orders; "
+            f"with {K} recommendations all of them are shown, whoever ranks; expected more than "
+            f"{K}; bring more orders"
+        )
+    corpora = {split: encode(baskets, product_ids, split) for split in ("validation", "test")}
+    drawn: dict[str, dict[str, Queries]] = {}
+    for split, most in (("validation", VALIDATION_BASKETS), ("test", TEST_BASKETS)):
+        sizes = {"a": most, "b": -(-most // 3)}
+        drawn[split] = {
+            task: draw_queries(corpora[split], task, sizes[task], SEED) for task in TASKS
+        }
+        if not len(drawn[split]["a"]):
+            raise ValueError(
+                f"bench quality: none of the {len(corpora[split])} {split} baskets holds two of "
+                f"the {len(n_orders)} products with at least {MIN_ORDERS} training orders, so "
+                "that nothing can be asked; bring more orders"
+            )
+    data = Data(encode(baskets, product_ids, "train"), n_orders, SEED)
+    with_queries = [task for task in TASKS if len(drawn["test"][task])]
+    for task in sorted(TASKS.keys() - with_queries):
+        note(f"task {task}: no test basket holds {TASKS[task]} products of the catalogue; left out")
+    asked = Asked(data, *({task: drawn[split][task] for task in with_queries} for split in drawn))
+    n_asked = ", ".join(f"{len(queries)} of task {task}" for task, queries in asked.test.items())
+    say(f"{data.n_items} products, {len(data.train)} training baskets; test queries: {n_asked}")
+    return asked
+
+
+def answers_of_peer(peer: Peer, asked: Asked) -> dict[str, Answers]:
+    """Tune the peer, and let it answer the test queries; nothing when it cannot take part."""
+    if reason := peer.absence(asked.data):
+        note(f"{peer.name} is left out: {reason}")
+        return {}
+    start = time.monotonic()
+    answers = {}
+    for task, tuned in tune(peer, asked.data, asked.validation).items():
+        found, _ = tuned.model.ranker(tuned.ask).rank(asked.test[task].asked, K)
+        facts = {
+            "validation_ndcg": tuned.ndcg, "setting": dict(tuned.setting), "ask": dict(tuned.ask),
+            "n_tried": tuned.n_tried, "tuning_cpu_s": tuned.tuning_cpu_s,
+        }  # fmt: skip
+        answers[task] = Answers(
+            peer.name, False, found, tuned.train_cpu_s, tuned.model.n_bytes, facts
+        )
+    if not answers:
+        note(f"{peer.name} is left out: every setting failed; the lines above say why")
+        return {}
+    validated = ", ".join(
+        f"{task} {one.facts['validation_ndcg']:.4f}" for task, one in answers.items()
+    )
+    seconds = time.monotonic() - start
+    say(f"{peer.name}: NDCG@{K} on validation baskets {validated}; {seconds:.0f} s")
+    return answers
+
+
+def answers_of_ours(
+    inputs: Inputs, asked: Asked
+) -> tuple[dict[str, float], dict[str, list[Answers]]]:
+    """Train ours by turns with ALS; figures of costs and recall, and the answers by task."""
+    say("fbt: training")
+    item2vec_cpu_s = train_vectors(inputs)
+    rounds, als = [], []
+    for _ in range(ROUNDS):
+        rounds.append(train_rest(inputs))
+        start = time.process_time()
+        fit_als(asked.data, ALS_DEFAULTS)
+        als.append(time.process_time() - start)
+    rest = {part: statistics.median(one[part] for one in rounds) for part in rounds[0]}
+    ours = read_ours(inputs, item2vec_cpu_s, rest)
+    totals = [sum(one.values()) for one in rounds]
+    figures = {
+        "train_cpu_vs_als": statistics.median(totals) / statistics.median(als),
+        "als_cpu_s": statistics.median(als),
+        "item2vec_cpu_s": item2vec_cpu_s,
+        "ann_recall": ours.ann_recall,
+    }
+    answers: dict[str, list[Answers]] = {}
+    for task, queries in asked.test.items():
+        answers[task] = [
+            Answers(name, True, part.ranker.rank(queries.asked, K)[0], part.train_cpu_s,
+                    part.n_bytes, {})
+            for name, part in ours.parts.items()
+        ]  # fmt: skip
+    return figures, answers
+
+
+def judge(
+    task: str, answers: list[Answers], queries: Queries, n_items: int, seed: int = SEED
+) -> list[dict[str, Any]]:
+    """A row per method, best NDCG first, with 95 % bounds over baskets.
+
+    `diff` is ours whole minus the method, paired; it is None in the row of ours.
+    """
+    scores = {one.method: score(one.found, queries.relevant, n_items) for one in answers}
+    values = {f"{name} {metric}": scores[name][metric] for name in scores for metric in METRICS}
+    for name in scores.keys() - {WHOLE}:
+        values[f"diff {name}"] = scores[WHOLE]["ndcg"] - scores[name]["ndcg"]
+    bounds = intervals(values, queries.basket, seed)
+    rows = [_row(task, one, bounds, coverage(one.found, n_items)) for one in answers]
+    return sorted(rows, key=lambda row: -row["ndcg"])
+
+
+def figures_of(task: str, rows: list[dict[str, Any]]) -> dict[str, float]:
+    """Ours against the peer that is best on the test split: the hardest choice for us."""
+    by_name = {row["method"]: row for row in rows}
+    best = next(row for row in rows if not row["ours"])
+    figures = {
+        f"task_{task}_vs_best_peer": by_name[WHOLE]["ndcg"] / max(best["ndcg"], 1e-12),
+        f"task_{task}_diff_low": best["diff_low"],
+    }
+    if task == "a":
+        for figure, name in COVERAGE_OF.items():
+            if name in by_name:
+                figures[figure] = by_name[WHOLE]["coverage"] / by_name[name]["coverage"]
+    return figures
+
+
+def shown(rows: list[dict[str, Any]]) -> str:
+    """A table per task."""
+    titles = {"a": "Task A: one product asked, the rest of its basket expected",
+              "b": "Task B: a cart asked, the product taken out of it expected"}  # fmt: skip
+    head = ("method", f"NDCG@{K}", "95 %", "fbt ahead by", "95 %", "HR", "recall", "MRR",
+            "coverage", "train CPU s", "MB")  # fmt: skip
+    parts = []
+    for task in dict.fromkeys(row["task"] for row in rows):
+        lines = [_line(row) for row in rows if row["task"] == task]
+        parts.append(f"{titles[task]}\n{table(head, lines)}")
+    return "\n\n".join(parts)
+
+
+def note(text: str) -> None:
+    """Something about the rows that the rows do not say."""
+    print(f"note: {text}", file=sys.stderr, flush=True)
+
+
+def _row(
+    task: str, one: Answers, bounds: Mapping[str, Mapping[str, float]], shown: float
+) -> dict[str, Any]:
+    ndcg = bounds[f"{one.method} ndcg"]
+    diff: Mapping[str, float | None] = bounds.get(
+        f"diff {one.method}", dict.fromkeys(("mean", "low", "high"))
+    )
+    return {
+        "task": task, "method": one.method, "ours": one.ours,
+        "ndcg": ndcg["mean"], "ndcg_low": ndcg["low"], "ndcg_high": ndcg["high"],
+        **{name: bounds[f"{one.method} {name}"]["mean"] for name in METRICS if name != "ndcg"},
+        "coverage": shown, "train_cpu_s": one.train_cpu_s, "bytes": one.n_bytes,
+        "diff": diff["mean"], "diff_low": diff["low"], "diff_high": diff["high"],
+        **one.facts,
+    }  # fmt: skip
+
+
+def _line(row: Mapping[str, Any]) -> list[str]:
+    ahead = ["", ""]
+    if row["diff"] is not None:
+        ahead = [f"{row['diff']:+.4f}", f"{row['diff_low']:+.4f} … {row['diff_high']:+.4f}"]
+    return [
+        f"{'*' if row['ours'] else ' '} {row['method']}",
+        f"{row['ndcg']:.4f}", f"{row['ndcg_low']:.4f} … {row['ndcg_high']:.4f}", *ahead,
+        *(f"{row[name]:.4f}" for name in ("hr", "recall", "mrr")),
+        f"{row['coverage']:.1%}", f"{row['train_cpu_s']:.1f}", f"{row['bytes'] / 1e6:.1f}",
+    ]  # fmt: skip
+
+
+def _refuse_without_peers() -> None:
+    needed = ("implicit", "gensim", "pyspark", "scipy", "matplotlib")
+    missing = [name for name in needed if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ValueError(
+            f"bench quality: {', '.join(missing)} cannot be imported; the peers are an extra: "
+            "pip install 'fbt[steps,spark,peers]'"
+        )

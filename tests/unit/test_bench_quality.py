@@ -1,0 +1,368 @@
+"""`fbt bench quality`: peers on baskets whose answer is obvious, the protocol, the refusals."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from components.baskets.corpus import Corpus
+from components.contracts import BASKETS, PRODUCTS, empty, write
+from components.evaluation.tasks import draw_queries
+from components.results import write_json
+from pipelines.bench import quality, quality_chart, run_bench
+from pipelines.bench.measure import python, run_within
+from pipelines.bench.ours import WHOLE, Inputs
+from pipelines.bench.peers import counting, rules
+from pipelines.bench.peers.every import every_peer
+from pipelines.bench.peers.peer import BUDGET, Data, Peer, both
+from pipelines.bench.peers.rankers import ItemItem
+from pipelines.bench.peers.tuning import tune
+from pipelines.cli import main
+
+N_SETS = 8
+"""Tea, milk and sugar; bread, butter and jam; …: three products bought together, and only so."""
+
+
+def corpus_of(*baskets):
+    sizes = [len(basket) for basket in baskets]
+    items = np.array([item for basket in baskets for item in basket], np.int32)
+    offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+    return Corpus(items, offsets, np.ones(len(baskets), np.float32))
+
+
+def data_of(*baskets, n_items):
+    corpus = corpus_of(*baskets)
+    return Data(corpus, np.bincount(corpus.items, minlength=n_items).astype(np.int64))
+
+
+def asked(*products):
+    return [np.array(products, np.int32)]
+
+
+@pytest.fixture(scope="module")
+def sets():
+    """The earlier sets are bought more often."""
+    baskets = [(3 * i, 3 * i + 1, 3 * i + 2) for i in range(N_SETS) for _ in range(60 - 4 * i)]
+    return data_of(*baskets, n_items=3 * N_SETS)
+
+
+def knowing_peers():
+    """gensim's defaults learn nothing from so little, and bestsellers never do."""
+    return [one for one in every_peer() if one.name not in ("popularity", "gensim defaults")]
+
+
+@pytest.mark.parametrize("peer", knowing_peers(), ids=lambda peer: peer.name)
+def test_a_peer_finds_what_is_bought_together(peer, sets):
+    model = peer.fit(sets, peer.settings["a"][0])
+    for task, query, expected in (("a", (6,), {7, 8}), ("b", (9, 10), {11})):
+        for ask in peer.asks[task]:
+            rows, _ = model.ranker(ask).rank(asked(*query), 10)
+            assert set(rows[0][: len(expected)]) == expected, ask
+            assert not set(rows[0]) & set(query)
+    assert model.n_bytes > 0
+
+
+def test_gensims_defaults_take_part(sets):
+    peer = next(one for one in every_peer() if one.name == "gensim defaults")
+    rows, _ = peer.fit(sets, {"shuffled": True}).ranker({"by": "cosine"}).rank(asked(3), 10)
+    assert len(set(rows[0]) - {-1, 3}) == 10
+
+
+def test_nobody_tries_more_than_the_budget():
+    for peer in every_peer():
+        assert set(peer.settings) == set(peer.asks) == {"a", "b"}
+        assert all(1 <= len(tried) <= BUDGET for tried in peer.settings.values())
+    with pytest.raises(ValueError, match="9 settings, at most 8"):
+        Peer("greedy", lambda data, setting: None, both([{"x": i} for i in range(9)]), both([{}]))
+
+
+def test_a_large_basket_counts_less_the_larger_the_exponent():
+    data = data_of((0, 1), (0, 1, 2, 3, 4), n_items=5)
+    plain, n_orders = counting.count_together(data)
+    weighted, _ = counting.count_together(data, exponent=0.5)
+    assert plain.toarray()[0].tolist() == [0, 2, 1, 1, 1]
+    assert weighted.toarray()[0].tolist() == [0, 1.5, 0.5, 0.5, 0.5]
+    assert n_orders.tolist() == [2, 2, 1, 1, 1]
+
+
+@pytest.mark.parametrize(("fuse", "best"), [("sum", 2), ("max", 3)])
+def test_a_cart_is_heard_together_or_by_its_loudest(fuse, best):
+    """Products 0 and 1 both say a little for 2, only product 0 says more for 3."""
+    from scipy.sparse import csr_array
+
+    said = csr_array(([0.4, 0.6, 0.4], ([0, 0, 1], [2, 3, 2])), shape=(5, 5))
+    rows, scores = ItemItem(said).ranker({"fuse": fuse}).rank(asked(0, 1), 4)
+    assert rows[0, 0] == best
+    assert scores[0, 0] == pytest.approx(0.8 if fuse == "sum" else 0.6)
+    # Of 4 nothing is said; it comes last, and nothing is left for the fourth place.
+    assert rows[0, 2:].tolist() == [4, -1]
+
+
+@pytest.fixture(scope="module")
+def mined():
+    """Tea (0) goes with milk (1), but tea and lemon (2) with honey (3); 4 is a bestseller."""
+    baskets = 60 * [(0, 1)] + 30 * [(0, 2, 3)] + 20 * [(2, 4)] + 90 * [(4, 5)]
+    return rules.rules().fit(data_of(*baskets, n_items=6), {"min_support": 0.05})
+
+
+def test_a_rule_answers_when_its_left_side_is_in_the_cart(mined):
+    ranker = mined.ranker({"order": "confidence", "min_confidence": 0.0})
+    assert ranker.rank(asked(0), 1)[0].tolist() == [[1]]
+    assert ranker.rank(asked(0, 2), 1)[0].tolist() == [[3]]
+    assert ranker.rank(asked(0, 2), 1)[1][0, 0] == pytest.approx(1.0)
+
+
+def test_without_rules_the_bestsellers_answer(mined):
+    none = mined.ranker({"order": "lift", "min_confidence": 1.1})
+    rows, _ = none.rank(asked(2), 3)
+    assert rows.tolist() == [[0, 1, 3]]  # rows stand in the order of popularity
+
+
+def scripted(settings, patience_cpu_s=float("inf")):
+    """A peer whose setting says of which product it dreams; trainings are remembered."""
+    tried = []
+
+    def fit(data, setting):
+        from scipy.sparse import csr_array
+
+        tried.append(setting["says"])
+        said = np.zeros((data.n_items, data.n_items), np.float32)
+        said[:, setting["says"]] = 1
+        return ItemItem(csr_array(said))
+
+    asks = both([{"fuse": "sum"}])
+    return Peer("scripted", fit, settings, asks, patience_cpu_s=patience_cpu_s), tried
+
+
+def test_the_best_on_validation_is_chosen_for_each_task(sets):
+    queries = {
+        "a": draw_queries(corpus_of((0, 5), (5, 0)), "a", 10, 0),
+        "b": draw_queries(corpus_of(*10 * [(1, 2, 7)]), "b", 10, 0),
+    }
+    peer, tried = scripted({"a": [{"says": 9}, {"says": 5}], "b": [{"says": 5}, {"says": 7}]})
+    tuned = tune(peer, sets, queries)
+    assert (tuned["a"].setting, tuned["b"].setting) == ({"says": 5}, {"says": 7})
+    assert tried == [9, 5, 7]  # what both tasks try is trained once
+    assert (tuned["a"].n_tried, tuned["b"].n_tried) == (2, 2)
+
+
+def test_dearer_settings_are_left_when_patience_ends(sets, capsys):
+    queries = {"a": draw_queries(corpus_of((0, 5)), "a", 10, 0)}
+    peer, tried = scripted(both([{"says": 9}, {"says": 5}]), patience_cpu_s=-1)
+    assert tune(peer, sets, queries)["a"].setting == {"says": 9}
+    assert tried == [9]
+    assert "what is dearer is left" in capsys.readouterr().out
+
+
+def test_a_training_that_fails_is_said_and_left_out(sets, capsys):
+    queries = {"a": draw_queries(corpus_of((0, 5)), "a", 10, 0)}
+    peer, _ = scripted(both([{"says": -99}, {"says": 5}]))
+    tuned = tune(peer, sets, queries)["a"]
+    assert (tuned.setting, tuned.n_tried) == ({"says": 5}, 1)
+    assert "{'says': -99} failed (IndexError" in capsys.readouterr().out
+    nothing, _ = scripted(both([{"says": -99}]))
+    assert tune(nothing, sets, queries) == {}
+
+
+def test_after_a_failure_nothing_dearer_is_tried(sets, capsys):
+    queries = {"a": draw_queries(corpus_of((0, 5)), "a", 10, 0)}
+    settings = both([{"says": 9}, {"says": -99}, {"says": 5}])
+    peer, tried = scripted(settings, patience_cpu_s=1e9)
+    assert tune(peer, sets, queries)["a"].setting == {"says": 9}
+    assert tried == [9, -99]
+
+
+def test_a_process_that_takes_too_long_is_ended():
+    with pytest.raises(TimeoutError, match="ended after 0 CPU s"):
+        run_within(python("while True: pass"), 0.2, {})
+    with pytest.raises(RuntimeError, match="ended with code 3"):
+        run_within(python("import sys; sys.exit(3)"), 60, {})
+    run_within(python("import os; assert os.environ['GIVEN'] == 'this'"), 60, {"GIVEN": "this"})
+
+
+def answers(method, rows, ours=False):
+    return quality.Answers(method, ours, np.array(rows), 1.0, 8, {})
+
+
+def test_the_best_peer_is_who_is_best_on_the_test_split():
+    queries = draw_queries(corpus_of(*40 * [(0, 1)]), "a", 40, 0)
+    right = [[1 - query[0], 2] for query in queries.asked]
+    second = [[2, 1 - query[0]] for query in queries.asked]
+    wrong = [[3, 2]] * 40
+    rows = quality.judge(
+        "a",
+        [
+            answers(WHOLE, right, ours=True),
+            answers("co-occurrence", wrong),
+            answers("co-occurrence, tuned", wrong),
+            answers("better", second),
+        ],
+        queries,
+        n_items=4,
+    )
+    assert [row["method"] for row in rows] == [WHOLE, "better", *quality.COVERAGE_OF.values()]
+    assert rows[0]["ndcg"] == rows[0]["hr"] == rows[0]["recall"] == rows[0]["mrr"] == 1
+    lost = 1 - 1 / np.log2(3)
+    assert [rows[1]["diff"], rows[1]["diff_low"]] == pytest.approx([lost, lost])
+    assert rows[0]["diff"] is None
+    figures = quality.figures_of("a", rows)
+    assert figures["task_a_vs_best_peer"] == pytest.approx(1 / (1 - lost))
+    assert figures["task_a_diff_low"] == pytest.approx(lost)
+    assert figures["coverage_vs_cooccurrence"] == pytest.approx(3 / 2)
+    assert "fbt ahead by" in quality.shown(rows)
+
+
+def write_baskets(folder: Path, by_split) -> Path:
+    rows = [
+        {"order_id": f"{split}{i}", "items": list(items), "weight": 1.0, "split": split}
+        for split, baskets in by_split.items()
+        for i, items in enumerate(baskets)
+    ]
+    write(pa.Table.from_pylist(rows, pa.schema(list(BASKETS))), BASKETS, folder)
+    return folder
+
+
+def pairs_of(n):
+    return [(f"left {i}", f"right {i}") for i in range(n)]
+
+
+@pytest.mark.parametrize(
+    ("by_split", "found"),
+    [
+        pytest.param(
+            {split: 9 * [("a", "b", "c")] for split in ("train", "validation", "test")},
+            "3 products have at least 5 training orders.*expected more than 10",
+            id="catalogue of 3",
+        ),
+        pytest.param(
+            {"train": 9 * pairs_of(9), "validation": pairs_of(9), "test": [("new", "newer")]},
+            "none of the 1 test baskets holds two of the 18 products",
+            id="nothing to ask in the test split",
+        ),
+        pytest.param(
+            {"train": 9 * pairs_of(9), "validation": [("new", "left 1")], "test": pairs_of(9)},
+            "none of the 1 validation baskets holds two of the 18 products",
+            id="nothing to tune by",
+        ),
+    ],
+)
+def test_data_that_allow_no_comparison_are_refused(tmp_path, by_split, found):
+    with pytest.raises(ValueError, match=found):
+        quality.ask(write_baskets(tmp_path / "baskets", by_split))
+
+
+def test_without_carts_only_pages_are_compared(tmp_path, capsys):
+    by_split = {"train": 9 * pairs_of(9), "validation": pairs_of(9), "test": pairs_of(9)}
+    asked = quality.ask(write_baskets(tmp_path / "baskets", by_split))
+    assert list(asked.test) == list(asked.validation) == ["a"]
+    assert "task b: no test basket holds 3 products" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["quality"], "--orders is missing"),
+        (["baskets", "--orders", "x.csv"], "bench baskets: it takes no --orders"),
+        (["speed"], "'speed' is unknown, expected one of demo, baskets, quality"),
+        (["quality", "--orders", "{orders}", "--chart", "x.pdf"], "expected .svg or .png"),
+        (["quality", "--orders", "{orders}", "--columns", "product=sku"], "'product' is unknown"),
+        (
+            ["quality", "--orders", "{orders}", "--columns", "order_id=Invoice,product_id=sku"],
+            "order_id=Invoice fits neither orders nor products",
+        ),
+        (["quality", "--orders", "{orders}.gone"], "gone"),
+        (["quality", "--orders", "{orders}", "--json", "{folder}"], "is a folder"),
+        (["quality", "--orders", "{orders}"], "a column for product_id is missing"),
+    ],
+)
+def test_what_cannot_be_measured_is_said_in_a_line(arguments, said, tmp_path, monkeypatch, capfd):
+    orders = tmp_path / "orders.csv"
+    orders.write_text("order_id,sku\n1,a\n")
+    monkeypatch.setenv("FBT_HOME", str(tmp_path / "home"))
+    with pytest.raises(SystemExit) as ended:
+        main(["bench", *(one.format(orders=orders, folder=tmp_path) for one in arguments)])
+    assert ended.value.code == 1
+    found = capfd.readouterr().err
+    assert said in found
+    assert "Traceback" not in found
+
+
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory):
+    """Everybody on sets of three, with carts of two sets and some noise."""
+    folder = tmp_path_factory.mktemp("quality")
+    rng = np.random.default_rng(0)
+
+    def drawn(n):
+        for _ in range(n):
+            chosen = rng.choice(N_SETS, 1 + rng.integers(2), replace=False)
+            items = {f"{one} of set {i}" for i in chosen for one in "abc"}
+            yield sorted(items | {f"noise {rng.integers(6)}"})
+
+    by_split = {
+        "train": list(drawn(400)),
+        "validation": list(drawn(60)),
+        "test": list(drawn(60)),
+    }
+    baskets = write_baskets(folder / "baskets", by_split)
+    write(empty(PRODUCTS), PRODUCTS, folder / "products")
+    counts = {"baskets_train": 400, "first_order": "", "last_order": ""}
+    write_json(counts, folder / "counts.json")
+    (folder / "ours").mkdir()
+    inputs = Inputs(
+        baskets, folder / "products", folder / "counts.json", folder / "ours", 5, seed=0
+    )
+    # One training each, since Spark starts anew for every one.
+    peers = [
+        replace(peer, settings={task: tried[:1] for task, tried in peer.settings.items()})
+        for peer in every_peer()
+    ]
+    return quality.compare(inputs, peers)
+
+
+def test_everybody_is_compared_in_both_tasks(compared):
+    _, rows = compared
+    peers = {peer.name for peer in every_peer()}
+    for task in "ab":
+        mine = {row["method"] for row in rows if row["task"] == task and row["ours"]}
+        assert {row["method"] for row in rows if row["task"] == task} - mine == peers
+        assert WHOLE in mine
+        assert f"{WHOLE}: co-occurrence" in mine
+    for row in rows:
+        assert row["ndcg_low"] <= row["ndcg"] <= row["ndcg_high"]
+        assert row["train_cpu_s"] >= 0
+        assert row["bytes"] > 0
+
+
+def test_who_learns_beats_the_bestsellers(compared):
+    _, rows = compared
+    ndcg = {(row["task"], row["method"]): row["ndcg"] for row in rows}
+    for name in (WHOLE, "co-occurrence", "cosine", "EASE", "ItemKNN tf-idf", "association rules"):
+        for task in "ab":
+            assert ndcg[task, name] > 1.5 * ndcg[task, "popularity"], (task, name)
+
+
+def test_the_figures_are_those_that_issues_name(compared):
+    figures, _ = compared
+    assert figures.keys() >= {
+        "task_a_vs_best_peer", "task_a_diff_low", "task_b_vs_best_peer", "task_b_diff_low",
+        "coverage_vs_cooccurrence", "train_cpu_vs_als", "item2vec_cpu_s", "ann_recall",
+    }  # fmt: skip
+    assert all(np.isfinite(value) for value in figures.values())
+    assert figures["ann_recall"] == 1  # so few products are searched exactly
+
+
+@pytest.mark.parametrize(("name", "starts"), [("c.svg", b"<?xml"), ("c.png", b"\x89PNG")])
+def test_the_chart_is_drawn_as_its_name_says(compared, tmp_path, name, starts):
+    quality_chart.draw(compared[1], tmp_path / name)
+    content = (tmp_path / name).read_bytes()
+    assert content.startswith(starts)
+    if name.endswith("svg"):
+        assert all(method in content.decode() for method in (WHOLE, "EASE", "association rules"))
+
+
+def test_a_bench_that_is_unknown_is_refused():
+    with pytest.raises(ValueError, match="unknown"):
+        run_bench("speed", None, {})
