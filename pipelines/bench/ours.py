@@ -10,8 +10,9 @@ import numpy as np
 
 from bento.recommender import Recommender
 from components.baskets.corpus import catalogue_of, encode, read_baskets
+from components.baskets.tricks import Training, Tricks, training_baskets
 from components.bundle.build import build_bundle
-from components.bundle.bundle import ARRAYS, NEIGHBOURS, Bundle, CartWeights, read_bundle
+from components.bundle.bundle import Bundle, CartWeights, read_bundle
 from components.embeddings.cooccurrence import count_pairs, write_pairs
 from components.embeddings.item2vec import TrainSettings, train
 from components.embeddings.model import N_QUERIES, write_vectors
@@ -19,11 +20,19 @@ from components.embeddings.validation import draw_validation, tune_betas
 from components.evaluation.baselines import Ranker
 from components.neighbours.model import train_neighbours
 from components.progress import say
-from components.results import read_json
+from components.ranking.model import train_ranking
+from components.results import read_json, write_json
+from components.tricks.choose import choose_tricks
 from pipelines.bench.peers.rankers import ItemItem
 
 WHOLE = "fbt"
 """The name of the model as it is served; its parts are `fbt: PART`."""
+
+TRAINED = ("co-occurrence", "neighbours", "blend", "re-ranker")
+"""What learns, beside item2vec."""
+
+APPLIED = ("index", "variants", "pages")
+"""What is made of what was learned: every product's page is ranked in advance."""
 
 
 @dataclass(frozen=True)
@@ -56,81 +65,100 @@ class Ours:
     """Of the index against exact search; 1 where search is exact."""
 
 
-def train_vectors(inputs: Inputs) -> float:
-    """Train item2vec with its betas; its CPU seconds."""
+def train_vectors(inputs: Inputs) -> dict[str, float]:
+    """Choose the tricks, and train item2vec with its betas; CPU seconds of both."""
     start = time.process_time()
-    baskets = read_baskets(inputs.baskets)
-    product_ids, n_orders = catalogue_of(baskets, inputs.min_product_orders)
-    corpus = encode(baskets, product_ids, "train")
+    tricks, _ = choose_tricks(inputs.baskets, inputs.min_product_orders, inputs.seed)
+    write_json(tricks.model_dump(), inputs.folder / "tricks.json")
+    tried = time.process_time()
+    product_ids, n_orders, training = _catalogue(inputs)
     settings = TrainSettings(seed=inputs.seed)
-    vectors = train(corpus, len(product_ids), settings, show=say)
-    judged = encode(baskets, product_ids, "validation")
-    drawn = draw_validation(product_ids, n_orders, len(corpus), judged, N_QUERIES, settings.seed)
+    vectors = train(training.corpus, len(product_ids), settings, show=say)
+    judged = encode(read_baskets(inputs.baskets), product_ids, "validation")
+    n_baskets = len(training.corpus)
+    drawn = draw_validation(product_ids, n_orders, n_baskets, judged, N_QUERIES, settings.seed)
     betas = tune_betas(vectors, drawn)
     write_vectors(vectors, product_ids, n_orders, betas, inputs.folder / "vectors")
-    return time.process_time() - start
+    return {"tricks": tried - start, "vectors": time.process_time() - tried}
 
 
 def train_rest(inputs: Inputs) -> dict[str, float]:
     """Train all but the vectors, which must be there; CPU seconds of each part.
 
-    Keys are co-occurrence, neighbours and blend. May be called again: what is there is replaced.
+    Keys are TRAINED, and APPLIED for what comes of it without any learning. May be called again:
+    what is there is replaced.
     """
     start = time.process_time()
-    vectors, cooccurrence = inputs.folder / "vectors", inputs.folder / "cooccurrence"
-    baskets = read_baskets(inputs.baskets)
-    product_ids, n_orders = catalogue_of(baskets, inputs.min_product_orders)
-    pairs = count_pairs(encode(baskets, product_ids, "train"), len(n_orders))
-    write_pairs(pairs, cooccurrence)
+    folder, tricks = inputs.folder, _tricks(inputs)
+    product_ids, _, training = _catalogue(inputs)
+    pairs = count_pairs(training.weighed_by_size(tricks.size_exponent), len(product_ids))
+    write_pairs(pairs, folder / "cooccurrence")
     counted = time.process_time()
-    neighbours = inputs.folder / "neighbours"
-    found = train_neighbours(inputs.baskets, vectors, cooccurrence, neighbours, inputs.seed)
-    both = time.process_time() - counted
+    steps = folder / "vectors", folder / "cooccurrence", folder / "neighbours"
+    neighbours = train_neighbours(inputs.baskets, *steps)
+    ranking = train_ranking(
+        inputs.baskets, *steps, inputs.products, folder / "ranking", inputs.seed, tricks
+    )["cpu_s"]
     return {
         "co-occurrence": counted - start,
-        "neighbours": found["cpu_s"],
-        "blend": both - found["cpu_s"],
+        "neighbours": neighbours["cpu_s"],
+        "blend": ranking["facts"] + ranking["questions"] + ranking["blend"],
+        "re-ranker": ranking["forests"],
+        **{step: ranking[step] for step in APPLIED},
     }
 
 
 def read_ours(inputs: Inputs, vectors_cpu_s: float, rest_cpu_s: Mapping[str, float]) -> Ours:
     """Build the bundle of what was trained, and take it apart."""
-    folder = inputs.folder
-    target = folder / "bundle"
+    folder, target = inputs.folder, inputs.folder / "bundle"
     build_bundle(
-        folder / "vectors", folder / "cooccurrence", folder / "neighbours",
+        folder / "vectors", folder / "cooccurrence", folder / "neighbours", folder / "ranking",
         inputs.products, inputs.basket_counts, {"config": {}}, inputs.seed, target,
     )  # fmt: skip
     bundle = read_bundle(target)
+    of_rest = {name: rest_cpu_s[name] for name in TRAINED}
     everything = vectors_cpu_s + sum(rest_cpu_s.values())
-    size = sum(_size(target, name) for name in (*ARRAYS, *_stored("neighbour", NEIGHBOURS)))
-    size += (target / "index.hnsw").stat().st_size if bundle.index_path else 0
+    sizes = {name: (target / name).stat().st_size for name in bundle.manifest.files}
+
+    def size(*prefixes: str) -> int:
+        return sum(one for name, one in sizes.items() if name.startswith(prefixes))
+
+    unranked = replace(bundle, pages=None, forest=None)
     betas = read_json(folder / "vectors" / "betas.json")
-    whole = Part(Recommender(bundle), everything, size)
+    blend_cpu_s = everything - of_rest["re-ranker"] - rest_cpu_s["pages"]
     parts = {
-        WHOLE: whole,
-        f"{WHOLE}: blend": whole,
+        WHOLE: Part(Recommender(bundle), everything, sum(sizes.values())),
+        f"{WHOLE}: re-ranked": Part(Recommender(bundle), everything, sum(sizes.values())),
+        f"{WHOLE}: blend": Part(
+            Recommender(unranked), blend_cpu_s, sum(sizes.values()) - size("page_", "forest_")
+        ),
         f"{WHOLE}: vectors": Part(
-            _by_vectors(bundle, betas), vectors_cpu_s,
-            _size(target, "in_vectors") + _size(target, "out_vectors"),
+            _by_vectors(unranked, betas), vectors_cpu_s, size("in_vectors", "out_vectors")
         ),
-        f"{WHOLE}: co-occurrence": Part(
-            _by_pairs(bundle), rest_cpu_s["co-occurrence"],
-            sum(_size(target, name) for name in ("pair_offsets", "pair_rows", "pair_probability")),
-        ),
+        f"{WHOLE}: co-occurrence": Part(_by_pairs(bundle), of_rest["co-occurrence"], size("pair_")),
         f"{WHOLE}: neighbours": Part(
-            _by_neighbours(bundle), rest_cpu_s["neighbours"],
-            sum(_size(target, name) for name in _stored("neighbour", NEIGHBOURS)),
+            _by_neighbours(bundle), of_rest["neighbours"], size("neighbour_")
         ),
-    }  # fmt: skip
+    }
     index = bundle.manifest.index
     return Ours(parts, index.recall_at_10 if index else 1.0)
+
+
+def _catalogue(inputs: Inputs) -> tuple[Any, Any, Training]:
+    """Product ids, their orders, and the training baskets as the chosen tricks leave them."""
+    product_ids, n_orders = catalogue_of(read_baskets(inputs.baskets), inputs.min_product_orders)
+    return product_ids, n_orders, training_baskets(inputs.baskets, product_ids, _tricks(inputs))
+
+
+def _tricks(inputs: Inputs) -> Tricks:
+    return Tricks(**read_json(inputs.folder / "tricks.json"))
 
 
 def _by_vectors(bundle: Bundle, betas: Mapping[str, float]) -> Ranker:
     alone = {
         "beta_single": betas["beta_single"],
         "page_cooccurrence": 0.0,
+        "page_trend": 0.0,
         "cart_weights": CartWeights(),
     }
     return Recommender(replace(bundle, manifest=bundle.manifest.model_copy(update=alone)))
@@ -154,11 +182,3 @@ def _matrix(bundle: Bundle, data: Any, rows: Any, offsets: Any) -> Any:
 
     n_items = bundle.manifest.n_items
     return csr_array((data, rows, offsets), shape=(n_items, n_items))
-
-
-def _stored(prefix: str, names: tuple[str, ...]) -> list[str]:
-    return [f"{prefix}_{name}" for name in names]
-
-
-def _size(folder: Path, name: str) -> int:
-    return (folder / f"{name}.npy").stat().st_size

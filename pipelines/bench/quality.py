@@ -25,7 +25,7 @@ from components.evaluation.tasks import TASKS, Queries, draw_queries
 from components.orders.clean import OrderSettings, clean_orders
 from components.progress import say
 from components.results import write_json
-from pipelines.bench.ours import WHOLE, Inputs, read_ours, train_rest, train_vectors
+from pipelines.bench.ours import TRAINED, WHOLE, Inputs, read_ours, train_rest, train_vectors
 from pipelines.bench.peers.every import every_peer
 from pipelines.bench.peers.implicit_models import ALS_DEFAULTS, fit_als
 from pipelines.bench.peers.peer import Data, Peer
@@ -188,7 +188,7 @@ def answers_of_ours(
 ) -> tuple[dict[str, float], dict[str, list[Answers]]]:
     """Train ours by turns with ALS; figures of costs and recall, and the answers by task."""
     say("fbt: training")
-    item2vec_cpu_s = train_vectors(inputs)
+    begun = train_vectors(inputs)
     rounds, als = [], []
     for _ in range(ROUNDS):
         rounds.append(train_rest(inputs))
@@ -196,12 +196,14 @@ def answers_of_ours(
         fit_als(asked.data, ALS_DEFAULTS)
         als.append(time.process_time() - start)
     rest = {part: statistics.median(one[part] for one in rounds) for part in rounds[0]}
-    ours = read_ours(inputs, item2vec_cpu_s, rest)
-    totals = [sum(one.values()) for one in rounds]
+    ours = read_ours(inputs, begun["vectors"], rest)
+    totals = [sum(one[part] for part in TRAINED) for one in rounds]
     figures = {
         "train_cpu_vs_als": statistics.median(totals) / statistics.median(als),
         "als_cpu_s": statistics.median(als),
-        "item2vec_cpu_s": item2vec_cpu_s,
+        "item2vec_cpu_s": begun["vectors"],
+        "tricks_cpu_s": begun["tricks"],
+        **{f"{name.replace('-', '_')}_cpu_s": seconds for name, seconds in rest.items()},
         "ann_recall": ours.ann_recall,
     }
     answers: dict[str, list[Answers]] = {}
