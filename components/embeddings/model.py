@@ -34,13 +34,13 @@ def train_model(
     """Write both models as directories of arrays, and return what the training took.
 
     `settings` are those of TrainSettings; without `workers`, all cores we may use train. `tricks`
-    say which training baskets count how much.
+    say which training baskets count how much; vectors, which need many epochs, learn from all.
     """
     tricks = tricks or Tricks()
     baskets = read_baskets(baskets_path)
     product_ids, n_orders = catalogue_of(baskets, min_product_orders)
     training = training_baskets(baskets_path, product_ids, tricks)
-    corpus = training.corpus
+    corpus = encode(baskets, product_ids, "train")
     chosen = TrainSettings(**{"workers": len(os.sched_getaffinity(0)), **settings})
     start, cpu_start = time.monotonic(), time.process_time()
     vectors = train(corpus, len(product_ids), chosen, show=say)

@@ -18,7 +18,7 @@ BATCH = 256
 N_QUESTIONS = {"a": 10_000, "b": 8_000}
 """Questions of each task to learn from; carts take longer."""
 
-MOST_TIMES = 2
+MOST_TIMES = {"a": 4, "b": 1}
 """Questions of one basket at most, where there are few baskets."""
 
 
@@ -48,7 +48,7 @@ class Questions:
 def draw_questions(recommender: Recommender, validation: Corpus, task: str, seed: int) -> Questions:
     """Questions of a task, with candidates by the recommender's blend."""
     n_baskets = len(validation.with_at_least(2))
-    times = min(MOST_TIMES, max(1, -(-N_QUESTIONS[task] // max(n_baskets, 1))))
+    times = min(MOST_TIMES[task], max(1, -(-N_QUESTIONS[task] // max(n_baskets, 1))))
     queries = draw_queries(validation, task, N_QUESTIONS[task], seed, times)
     n_items = recommender.bundle.manifest.n_items
     blocks = [

@@ -10,7 +10,7 @@ import numpy as np
 
 from bento.recommender import Recommender
 from components.baskets.corpus import catalogue_of, encode, read_baskets
-from components.baskets.tricks import Training, Tricks, training_baskets
+from components.baskets.tricks import Tricks, training_baskets
 from components.bundle.build import build_bundle
 from components.bundle.bundle import Bundle, CartWeights, read_bundle
 from components.embeddings.cooccurrence import count_pairs, write_pairs
@@ -71,12 +71,13 @@ def train_vectors(inputs: Inputs) -> dict[str, float]:
     tricks, _ = choose_tricks(inputs.baskets, inputs.min_product_orders, inputs.seed)
     write_json(tricks.model_dump(), inputs.folder / "tricks.json")
     tried = time.process_time()
-    product_ids, n_orders, training = _catalogue(inputs)
+    baskets = read_baskets(inputs.baskets)
+    product_ids, n_orders = catalogue_of(baskets, inputs.min_product_orders)
+    corpus = encode(baskets, product_ids, "train")
     settings = TrainSettings(seed=inputs.seed)
-    vectors = train(training.corpus, len(product_ids), settings, show=say)
-    judged = encode(read_baskets(inputs.baskets), product_ids, "validation")
-    n_baskets = len(training.corpus)
-    drawn = draw_validation(product_ids, n_orders, n_baskets, judged, N_QUERIES, settings.seed)
+    vectors = train(corpus, len(product_ids), settings, show=say)
+    judged = encode(baskets, product_ids, "validation")
+    drawn = draw_validation(product_ids, n_orders, len(corpus), judged, N_QUERIES, settings.seed)
     betas = tune_betas(vectors, drawn)
     write_vectors(vectors, product_ids, n_orders, betas, inputs.folder / "vectors")
     return {"tricks": tried - start, "vectors": time.process_time() - tried}
@@ -90,7 +91,8 @@ def train_rest(inputs: Inputs) -> dict[str, float]:
     """
     start = time.process_time()
     folder, tricks = inputs.folder, _tricks(inputs)
-    product_ids, _, training = _catalogue(inputs)
+    product_ids, _ = catalogue_of(read_baskets(inputs.baskets), inputs.min_product_orders)
+    training = training_baskets(inputs.baskets, product_ids, tricks)
     pairs = count_pairs(training.weighed_by_size(tricks.size_exponent), len(product_ids))
     write_pairs(pairs, folder / "cooccurrence")
     counted = time.process_time()
@@ -142,12 +144,6 @@ def read_ours(inputs: Inputs, vectors_cpu_s: float, rest_cpu_s: Mapping[str, flo
     }
     index = bundle.manifest.index
     return Ours(parts, index.recall_at_10 if index else 1.0)
-
-
-def _catalogue(inputs: Inputs) -> tuple[Any, Any, Training]:
-    """Product ids, their orders, and the training baskets as the chosen tricks leave them."""
-    product_ids, n_orders = catalogue_of(read_baskets(inputs.baskets), inputs.min_product_orders)
-    return product_ids, n_orders, training_baskets(inputs.baskets, product_ids, _tricks(inputs))
 
 
 def _tricks(inputs: Inputs) -> Tricks:
