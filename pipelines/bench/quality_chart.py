@@ -48,7 +48,7 @@ def draw(rows: Sequence[Row], path: Path) -> None:
 
 
 def _draw_task(axes: "Axes", rows: Sequence[Row]) -> None:
-    ordered = sorted(rows, key=lambda row: row["ndcg"])
+    ordered = sorted(rows, key=lambda row: -row["ndcg"])[::-1]
     best_peer = max((row["ndcg"] for row in rows if not row["ours"]), default=0.0)
     axes.axvline(best_peer, color=COLOURS["faint"], linewidth=1, linestyle=(0, (3, 3)))
     for place, row in enumerate(ordered):
