@@ -19,7 +19,7 @@ Floats = npt.NDArray[np.float32]
 
 PARAMETERS = {
     "objective": "cross_entropy",
-    "num_leaves": 31,
+    "num_leaves": 15,
     "max_depth": 7,
     "learning_rate": 0.1,
     "lambda_l2": 5.0,
@@ -30,7 +30,7 @@ PARAMETERS = {
     "num_threads": 1,
     "verbosity": -1,
 }
-ROUNDS = 60
+ROUNDS = 100
 MISSES_KEPT = 0.4
 """Share of the candidates that were no hit to learn from: fewer than half teach as much as all."""
 
