@@ -34,7 +34,7 @@ class TrainSettings(BaseModel):
     """Companions to each side, at most; gensim draws 1 to `window` each time. Many epochs with a
     small window see more different pairs at the same cost than few with a large one."""
     negative: int = Field(default=3, ge=1, le=50)
-    """Random products per companion that are pushed away. Five are hardly better, half dearer."""
+    """Random products pushed away per companion. Five are up to 2 % better, and a third dearer."""
     ns_exponent: float = Field(default=0.9, ge=-1, le=1)
     """Their popularity exponent: 1 as bought, 0 all alike, below 0 rare products more often."""
     learning_rate: float = Field(default=0.06, gt=0, le=1)
