@@ -132,7 +132,7 @@ def _parser() -> argparse.ArgumentParser:
     mlflow = _command(commands, "mlflow", _mlflow, "the MLflow server and its pages")
     mlflow.add_argument("--port", type=int, default=5000, help="default: 5000")
     bench = _command(commands, "bench", _bench, "measure, and print a table")
-    bench.add_argument("name", help="demo or baskets")
+    bench.add_argument("name", help="demo, baskets or scale")
     bench.add_argument("--json", type=Path, help="also write the figures to this file")
     return parser
 

@@ -11,7 +11,7 @@ from components.contracts import written_aside
 from pipelines.home import code_version
 from pipelines.tables import table
 
-NAMES = ("demo", "baskets")
+NAMES = ("demo", "baskets", "scale")
 
 
 def run_bench(name: str, to: Path | None) -> None:
