@@ -13,6 +13,9 @@ from components.contracts import BASKETS, read
 Ints = npt.NDArray[np.int32]
 Floats = npt.NDArray[np.float32]
 
+CHUNK = 1_000_000
+"""Baskets encoded at once: a list of strings in one piece must not exceed 2 GB."""
+
 
 @dataclass(frozen=True)
 class Corpus:
@@ -80,13 +83,21 @@ def encode(baskets: pa.Table, product_ids: pa.Array, split: str) -> Corpus:
 
     Baskets may thereby shrink, down to none; `with_at_least` leaves those that say something.
     """
-    chosen = baskets.filter(pc.equal(baskets["split"], split))
-    lists = chosen["items"].combine_chunks()
+    chosen = baskets.select(["items", "weight"]).filter(pc.equal(baskets["split"], split))
+    items, sizes = [np.empty(0, np.int32)], [np.empty(0, np.int64)]
+    for start in range(0, len(chosen), CHUNK):
+        some, n_known = _encode(chosen["items"].slice(start, CHUNK), product_ids)
+        items.append(some)
+        sizes.append(n_known)
+    offsets = np.concatenate([[0], np.cumsum(np.concatenate(sizes))]).astype(np.int64)
+    weights = chosen["weight"].to_numpy().astype(np.float32)
+    return Corpus(np.concatenate(items), offsets, weights)
+
+
+def _encode(lists: pa.ChunkedArray, product_ids: pa.Array) -> tuple[Ints, npt.NDArray[np.int64]]:
+    """Catalogue rows of the known products of all baskets, and how many each basket has."""
     rows = pc.index_in(pc.list_flatten(lists), value_set=product_ids)
-    known = pc.is_valid(rows).to_numpy(zero_copy_only=False)
-    n_items = pc.list_value_length(lists).to_numpy(zero_copy_only=False).astype(np.int64)
+    known = pc.is_valid(rows).to_numpy()
+    n_items = pc.list_value_length(lists).to_numpy()
     basket = np.repeat(np.arange(len(n_items)), n_items)[known]
-    sizes = np.bincount(basket, minlength=len(n_items))
-    items = rows.drop_null().to_numpy().astype(np.int32)
-    offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
-    return Corpus(items, offsets, chosen["weight"].to_numpy().astype(np.float32))
+    return rows.drop_null().to_numpy(), np.bincount(basket, minlength=len(n_items))

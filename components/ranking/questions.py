@@ -15,8 +15,8 @@ Floats = npt.NDArray[np.float32]
 
 K = 10
 BATCH = 256
-N_QUESTIONS = {"a": 10_000, "b": 8_000}
-"""Questions of each task to learn from; carts take longer."""
+N_QUESTIONS = {"a": 10_000, "b": 12_000}
+"""Questions of each task to learn from."""
 
 MOST_TIMES = {"a": 4, "b": 1}
 """Questions of one basket at most, where there are few baskets."""

@@ -13,7 +13,7 @@ from components.contracts import written_aside
 from pipelines.home import code_version
 from pipelines.tables import table
 
-NAMES = ("demo", "baskets", "quality")
+NAMES = ("demo", "baskets", "quality", "scale")
 
 
 def run_bench(name: str, to: Path | None, options: Mapping[str, Any]) -> None:

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pyarrow as pa
 import pytest
 
+from components.baskets import corpus
 from components.baskets.build import BasketsError, BasketSettings, build_baskets
 from components.baskets.corpus import catalogue_of, encode, read_baskets
 from components.contracts import BASKETS, ORDER_LINES, read, write
@@ -115,18 +116,28 @@ def test_a_corpus_holds_what_the_baskets_hold(build, tmp_path):
     ids, n_orders = catalogue_of(baskets, min_orders=1)
     assert ids.to_pylist() == ["b", "a", "c"]
     assert n_orders.tolist() == [80, 40, 40]
-    corpus = encode(baskets, ids, "train")
-    assert len(corpus) == 80
-    assert sorted({tuple(sorted(corpus[i].tolist())) for i in range(80)}) == [(0, 1), (0, 2)]
+    found = encode(baskets, ids, "train")
+    assert len(found) == 80
+    assert sorted({tuple(sorted(found[i].tolist())) for i in range(80)}) == [(0, 1), (0, 2)]
+
+
+def test_a_corpus_encoded_in_pieces_is_the_same(build, tmp_path, monkeypatch):
+    build(lines_of([["a", "b", "rare"], ["b", "c"], ["a", "c"]] + [["a", "b"], ["b", "c"]] * 50))
+    baskets = read_baskets(tmp_path / "baskets")
+    ids, _ = catalogue_of(baskets, min_orders=2)
+    whole = encode(baskets, ids, "train")
+    monkeypatch.setattr(corpus, "CHUNK", 7)
+    pieces = encode(baskets, ids, "train")
+    assert all((vars(pieces)[name] == array).all() for name, array in vars(whole).items())
 
 
 def test_a_corpus_without_rare_products_may_have_empty_baskets(build, tmp_path):
     build(lines_of([["a", "b"]] * 79 + [["x", "y"]] + [["a", "b"]] * 20))
     baskets = read_baskets(tmp_path / "baskets")
     ids, _ = catalogue_of(baskets, min_orders=5)
-    corpus = encode(baskets, ids, "train")
-    assert len(corpus) == 80
-    assert len(corpus.with_at_least(2)) == 79
+    found = encode(baskets, ids, "train")
+    assert len(found) == 80
+    assert len(found.with_at_least(2)) == 79
 
 
 def test_no_product_bought_often_enough(build, tmp_path):
