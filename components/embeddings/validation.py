@@ -17,8 +17,8 @@ from components.evaluation.tasks import TASKS, Queries, draw_queries
 
 K = 10
 
-BETAS_SINGLE = (0.25, 0.5, 0.75, 0.875, 1.0, 1.125)
-BETAS_CART = (0.0, 0.25, 0.5, 0.75, 1.0)
+BETAS_SINGLE = (0.5, 0.75, 1.0)
+BETAS_CART = (0.25, 0.75)
 UNTUNED = {"a": 0.75, "b": 0.25}
 """Beta where no validation basket asks."""
 
@@ -41,8 +41,8 @@ def draw_validation(
     n_queries: int,
     seed: int,
 ) -> Validation:
-    """Up to `n_queries` queries of task A, and a sixth of that for carts, which take longer."""
-    sizes = {"a": n_queries, "b": -(-n_queries // 6)}
+    """Up to `n_queries` queries of task A, and an eighth of that for carts, which take longer."""
+    sizes = {"a": n_queries, "b": -(-n_queries // 8)}
     queries = {task: draw_queries(validation, task, sizes[task], seed) for task in TASKS}
     return Validation(product_ids, n_orders, n_baskets, queries)
 

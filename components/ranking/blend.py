@@ -17,6 +17,9 @@ from components.ranking.questions import Questions, ndcg
 
 Floats = npt.NDArray[np.float32]
 
+N_TUNED = 4_000
+"""Questions that weights are tuned on."""
+
 ROUNDS = 2
 """Times that every weight is tried again while the others stand."""
 
@@ -56,6 +59,7 @@ def blend_pages(features: Floats, blend: Blend, beta_cart: float) -> Floats:
 
 def tune_pages(questions: Questions, blend: Blend, beta_cart: float) -> Blend:
     """The blend with the weights of pages that rank `questions` best."""
+    questions = questions.take(slice(N_TUNED))
 
     def measure(**weights: float) -> float:
         tried = blend.model_copy(update=weights)
@@ -67,6 +71,7 @@ def tune_pages(questions: Questions, blend: Blend, beta_cart: float) -> Blend:
 
 def tune_carts(questions: Questions, blend: Blend) -> Blend:
     """The blend with the weights of carts that rank `questions` best."""
+    questions = questions.take(slice(N_TUNED))
     start = blend.cart_weights
 
     def measure(**weights: float) -> float:

@@ -40,7 +40,7 @@ class Questions:
     def __len__(self) -> int:
         return len(self.basket)
 
-    def take(self, chosen: npt.NDArray[np.bool_]) -> "Questions":
+    def take(self, chosen: npt.NDArray[np.bool_] | slice) -> "Questions":
         """Only these questions."""
         return Questions(**{name: array[chosen] for name, array in vars(self).items()})
 
