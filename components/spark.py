@@ -1,9 +1,16 @@
-"""The Spark session of a step: the whole local machine, or a cluster named by FBT_SPARK_MASTER."""
+"""The Spark session of a step: the whole local machine, or a cluster named by FBT_SPARK_MASTER.
 
+On Kubernetes the step's own pod is the driver (client mode), and starts executors in pods that
+belong to it: they go when it goes. Both must see the step's files under the same paths.
+"""
+
+import json
 import os
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -24,17 +31,18 @@ def spark_session(name: str) -> "Iterator[SparkSession]":
 
     builder = SparkSession.builder.appName(f"fbt {name}")
     builder = builder.master(os.environ.get("FBT_SPARK_MASTER", "local[*]"))
-    for key, value in _settings().items():
-        builder = builder.config(key, value)
-    session = builder.getOrCreate()
-    session.sparkContext.setLogLevel("ERROR")
-    try:
-        yield session
-    finally:
-        session.stop()
+    with tempfile.TemporaryDirectory(prefix="fbt-spark-") as folder:
+        for key, value in _settings(Path(folder)).items():
+            builder = builder.config(key, value)
+        session = builder.getOrCreate()
+        session.sparkContext.setLogLevel("ERROR")
+        try:
+            yield session
+        finally:
+            session.stop()
 
 
-def _settings() -> dict[str, str]:
+def _settings(scratch: Path) -> dict[str, str]:
     settings = {
         "spark.driver.memory": os.environ.get("FBT_SPARK_MEMORY", "3g"),
         "spark.driver.bindAddress": "127.0.0.1",
@@ -57,5 +65,85 @@ def _settings() -> dict[str, str]:
     if packages := os.environ.get("FBT_SPARK_PACKAGES"):
         settings["spark.jars.packages"] = packages
     if os.environ.get("FBT_SPARK_MASTER", "local").startswith("k8s"):
-        del settings["spark.driver.bindAddress"], settings["spark.driver.host"]
+        template = scratch / "executor.json"
+        template.write_text(json.dumps(EXECUTOR_POD))
+        settings |= kubernetes_settings(os.environ, template)
+    return settings
+
+
+class SparkError(ValueError):
+    """The pod does not say what Spark's executors need to know."""
+
+
+EXECUTOR_POD: dict[str, Any] = {
+    "apiVersion": "v1",
+    "kind": "Pod",
+    "metadata": {"labels": {"app.kubernetes.io/part-of": "fbt"}},
+    "spec": {
+        "automountServiceAccountToken": False,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": 10001,
+            "runAsGroup": 10001,
+            "fsGroup": 10001,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "containers": [
+            {
+                "name": "executor",
+                "securityContext": {
+                    "allowPrivilegeEscalation": False,
+                    "capabilities": {"drop": ["ALL"]},
+                },
+            }
+        ],
+    },
+}
+"""What Spark's own settings cannot say of an executor's pod: that it is restricted."""
+
+DRIVER_PORT, BLOCKS_PORT = 7078, 7079
+"""Where executors reach the driver; fixed, so that a network policy can name them."""
+
+
+def kubernetes_settings(environment: Mapping[str, str], template: Path) -> dict[str, str]:
+    """Spark's settings for executors in pods; `template` is the file with EXECUTOR_POD.
+
+    Variables: FBT_POD_NAME, FBT_POD_IP, FBT_POD_NAMESPACE (downward API), FBT_SPARK_IMAGE,
+    FBT_SPARK_EXECUTORS, FBT_SPARK_EXECUTOR_CORES, FBT_SPARK_EXECUTOR_MEMORY; FBT_SPARK_CLAIM and
+    FBT_SPARK_SHARED_PATH for the volume that driver and executors share. Raises SparkError.
+    """
+    wanted = ("FBT_POD_NAME", "FBT_POD_IP", "FBT_POD_NAMESPACE", "FBT_SPARK_IMAGE")
+    if missing := [name for name in wanted if not environment.get(name)]:
+        raise SparkError(
+            f"spark: {', '.join(missing)} not set, which executors need; `fbt compile "
+            "--spark-executors N` sets them by the downward API"
+        )
+    executors = int(environment.get("FBT_SPARK_EXECUTORS", "2"))
+    cores = int(environment.get("FBT_SPARK_EXECUTOR_CORES", "2"))
+    settings = {
+        "spark.driver.host": environment["FBT_POD_IP"],
+        "spark.driver.bindAddress": "0.0.0.0",
+        "spark.driver.port": str(DRIVER_PORT),
+        "spark.driver.blockManager.port": str(BLOCKS_PORT),
+        # Makes the driver's pod the owner of its executors.
+        "spark.kubernetes.driver.pod.name": environment["FBT_POD_NAME"],
+        "spark.kubernetes.namespace": environment["FBT_POD_NAMESPACE"],
+        "spark.kubernetes.container.image": environment["FBT_SPARK_IMAGE"],
+        "spark.kubernetes.authenticate.executor.serviceAccountName": "fbt-spark-executor",
+        "spark.kubernetes.executor.podTemplateFile": str(template),
+        "spark.kubernetes.executor.podTemplateContainerName": "executor",
+        "spark.dynamicAllocation.enabled": "false",
+        "spark.executor.instances": str(executors),
+        "spark.executor.cores": str(cores),
+        "spark.executor.memory": environment.get("FBT_SPARK_EXECUTOR_MEMORY", "6g"),
+        # Three tasks a core: a slow one does not hold up the rest for long.
+        "spark.sql.shuffle.partitions": str(3 * executors * cores),
+    }
+    if claim := environment.get("FBT_SPARK_CLAIM"):
+        volume = "spark.kubernetes.executor.volumes.persistentVolumeClaim.shared"
+        settings |= {
+            f"{volume}.options.claimName": claim,
+            f"{volume}.mount.path": environment["FBT_SPARK_SHARED_PATH"],
+            f"{volume}.mount.readOnly": "false",
+        }
     return settings

@@ -8,7 +8,7 @@ import functools
 import inspect
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 if TYPE_CHECKING:
     from kfp.dsl import PipelineTask
@@ -90,6 +90,34 @@ class Placement(BaseModel):
         description="Where it is mounted: KFP's folder of artifacts, so that both see the same",
     )  # fmt: skip
 
+    @model_validator(mode="after")
+    def _executors_see_the_data(self) -> "Placement":
+        if self.spark_executors and not self.spark_claim:
+            raise ValueError("executors need spark_claim, or they cannot see the step's files")
+        return self
+
+
+def placement_of(values: dict[str, Any]) -> Placement:
+    """Raises ValueError, naming each value that is wrong."""
+    try:
+        return Placement(**values)
+    except ValidationError as error:
+        lines = [
+            f"{(*one['loc'], 'placement')[0]}: found {one['input']!r}, {one['msg']}"
+            for one in error.errors()
+        ]
+        raise ValueError("compile: " + "; ".join(lines)) from None
+
+
+def tagged(image: str, version: str, code_version: str) -> str:
+    """The image with the tag that `fbt images` gives it, unless it has one.
+
+    KFP's cache keys hold a step's image and inputs, and never see the code in it: a tag that
+    changes with the code makes every step run again after a change.
+    """
+    name = image.rpartition("/")[2]
+    return image if ":" in name or "@" in name else f"{image}:{version}-{code_version}"
+
 
 def placed(pipeline: Any, image: str, placement: Placement, code_version: str) -> Any:
     """The pipeline drawn again with every task in its place.
@@ -128,25 +156,21 @@ def place(
             needs.retries, backoff_duration="30s", backoff_factor=2, backoff_max_duration="300s"
         )
     kubernetes.set_timeout(task, needs.timeout_s)
-    kubernetes.set_security_context(
-        task, run_as_user=USER, run_as_group=USER, run_as_non_root=True
-    )
+    kubernetes.set_security_context(task, run_as_user=USER, run_as_group=USER, run_as_non_root=True)
     kubernetes.add_node_selector_json(task, selector)
     kubernetes.add_pod_label(task, "app.kubernetes.io/part-of", "fbt")
     task.set_env_variable("MLFLOW_TRACKING_URI", placement.mlflow_uri)
     task.set_env_variable("FBT_CODE_VERSION", code_version)
     for name, keys in _secrets(placement).items():
         kubernetes.use_secret_as_env(task, name, {key: key for key in keys}, optional=True)
-    if task.name in SPARK_STEPS:
+    if task.name in SPARK_STEPS and placement.spark_executors:
         _place_spark(task, image, placement)
 
 
 def _place_spark(task: "PipelineTask", image: str, placement: Placement) -> None:
-    """Let the step's pod drive executors; without any, Spark stays inside of it."""
+    """Let the step's pod drive executors in pods of their own."""
     from kfp import kubernetes
 
-    if not placement.spark_executors:
-        return
     fields = {"NAME": "metadata.name", "NAMESPACE": "metadata.namespace", "IP": "status.podIP"}
     for name, path in fields.items():
         kubernetes.use_field_path_as_env(task, f"FBT_POD_{name}", path)
@@ -180,9 +204,7 @@ def _add_selector(on_cluster: Any, drawing: Any) -> None:
         NODE_SELECTOR, inspect.Parameter.POSITIONAL_OR_KEYWORD, default={}, annotation=dict
     )
     signature = inspect.signature(drawing)
-    on_cluster.__signature__ = signature.replace(
-        parameters=[*signature.parameters.values(), extra]
-    )
+    on_cluster.__signature__ = signature.replace(parameters=[*signature.parameters.values(), extra])
     on_cluster.__annotations__ = {**drawing.__annotations__, NODE_SELECTOR: dict}
     words = "Labels of the nodes that steps may run on, as JSON; {} = any"
     on_cluster.__doc__ = f"{inspect.getdoc(drawing)}\n    {NODE_SELECTOR}: {words}\n"

@@ -54,9 +54,7 @@ def _combined(components):
         relative = functools.partial(os.path.relpath, start=Path(folder).resolve())
         described = {
             "namespace": "fbt",
-            "resources": [
-                relative(K8S / name) for name in ("base", "platform/promoter")
-            ],
+            "resources": [relative(K8S / name) for name in ("base", "platform/promoter")],
             "components": [relative(K8S / "components" / name) for name in components],
         }
         (Path(folder) / "kustomization.yaml").write_text(yaml.safe_dump(described))

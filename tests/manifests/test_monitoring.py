@@ -241,7 +241,9 @@ ANSWERED = "fbt_recommend_requests_total"
 def shoppers(impressions, clicks):
     """Canary is version 4, stable 3; counts are a minute's."""
     made = {}
-    for version, pod, shown, clicked in zip((4, 3), ("new", "old"), impressions, clicks, strict=True):
+    for version, pod, shown, clicked in zip(
+        (4, 3), ("new", "old"), impressions, clicks, strict=True
+    ):
         labels = f'model_version="{version}"'
         made[f'{ANSWERED}{{{labels},rollouts_pod_template_hash="{pod}"}}'] = "0+9x60"
         # Reported to whichever pod is near: half of it to the stable ones.
