@@ -68,6 +68,8 @@ def _settings(scratch: Path) -> dict[str, str]:
         template = scratch / "executor.json"
         template.write_text(json.dumps(EXECUTOR_POD))
         settings |= kubernetes_settings(os.environ, template)
+    if os.environ.get("FBT_SPARK_S3A"):
+        settings |= s3a_settings(os.environ)
     return settings
 
 
@@ -147,3 +149,20 @@ def kubernetes_settings(environment: Mapping[str, str], template: Path) -> dict[
             f"{volume}.mount.readOnly": "false",
         }
     return settings
+
+
+S3A = "spark.fbt.s3a"
+"""Set in a session whose executors read s3:// addresses themselves, as s3a://."""
+
+
+def s3a_settings(environment: Mapping[str, str]) -> dict[str, str]:
+    """Spark's settings for the store that the usual variables of AWS name; needs hadoop-aws."""
+    settings = {S3A: "true", "spark.hadoop.fs.s3a.path.style.access": "true"}
+    given = {
+        "endpoint": environment.get("AWS_ENDPOINT_URL_S3") or environment.get("AWS_ENDPOINT_URL"),
+        "endpoint.region": environment.get("AWS_DEFAULT_REGION"),
+        "access.key": environment.get("AWS_ACCESS_KEY_ID"),
+        "secret.key": environment.get("AWS_SECRET_ACCESS_KEY"),
+        "session.token": environment.get("AWS_SESSION_TOKEN"),
+    }
+    return settings | {f"spark.hadoop.fs.s3a.{k}": value for k, value in given.items() if value}

@@ -187,7 +187,7 @@ def _make_secrets(kubectl: Kubectl, overlay: str, show: Callable[[str], None]) -
         for name in ("fbt-mlflow-database", "fbt-object-store"):
             if not kubectl.has("secret", name, "--namespace", PLATFORM):
                 raise ClusterError(
-                    f"cluster: Secret {name} is missing in {PLATFORM}; k8s/README.md has the command"
+                    f"cluster: no Secret {name} in {PLATFORM}; k8s/README.md has the command"
                 )
 
 

@@ -177,6 +177,8 @@ def _place_spark(task: "PipelineTask", image: str, placement: Placement) -> None
     variables = {
         "MASTER": "k8s://https://kubernetes.default.svc",
         "IMAGE": image,
+        # Parquet files of s3:// orders are read where they lie.
+        "S3A": "true",
         "EXECUTORS": str(placement.spark_executors),
         "EXECUTOR_CORES": str(placement.spark_executor_cores),
         "EXECUTOR_MEMORY": placement.spark_executor_memory,

@@ -210,7 +210,7 @@ def test_a_run_that_does_not_succeed_is_an_error_with_the_link(kfp, state):
 
 def test_a_run_that_takes_too_long_goes_on_and_says_where(kfp):
     kfp.states = ["RUNNING"]
-    with pytest.raises(KfpError, match="has not ended after 0.05 s; it goes on: http"):
+    with pytest.raises(KfpError, match=r"has not ended after 0\.05 s; it goes on: http"):
         submit(PARAMETERS, target(kfp), wait_s=0.05, poll_s=0.01)
 
 
