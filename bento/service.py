@@ -4,6 +4,7 @@ import functools
 import gc
 import os
 import uuid
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,7 @@ class Fbt:
         columns = [bundle.products[name].combine_chunks() for name in CARD_FIELDS]
         self._card = functools.lru_cache(maxsize=100_000)(functools.partial(card, columns))
         self._count_answers()
+        self._show_age(bundle.manifest.created_at)
         # What was loaded stays: the garbage collector need not look at it ever again.
         gc.collect()
         gc.freeze()
@@ -146,6 +148,17 @@ class Fbt:
             for counter in (requests, similar)
         )
         self._unknown_items = unknown.labels(self.model_version)
+
+    def _show_age(self, created_at: str) -> None:
+        from prometheus_client import Gauge
+
+        created = Gauge(
+            "fbt_bundle_created_timestamp_seconds",
+            "When the bundle that serves was made.",
+            ["model_version"],
+            multiprocess_mode="max",
+        )
+        created.labels(self.model_version).set(datetime.fromisoformat(created_at).timestamp())
 
 
 Fbt.add_asgi_middleware(Endpoints)  # type: ignore[attr-defined]

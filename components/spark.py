@@ -1,13 +1,19 @@
 """The Spark session of a step: the whole local machine, or a cluster named by FBT_SPARK_MASTER.
 
+On Kubernetes the step's own pod is the driver (client mode), and starts executors in pods that
+belong to it: they go when it goes. Both must see the step's files under the same paths.
+
 Work that is the same for every part of the catalogue is handed to a Mapper, which runs it here, one
 part after another, or on Spark's executors.
 """
 
+import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -34,14 +40,15 @@ def spark_session(name: str) -> "Iterator[SparkSession]":
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     builder = SparkSession.builder.appName(f"fbt {name}")
     builder = builder.master(os.environ.get("FBT_SPARK_MASTER", "local[*]"))
-    for key, value in _settings().items():
-        builder = builder.config(key, value)
-    session = builder.getOrCreate()
-    session.sparkContext.setLogLevel("ERROR")
-    try:
-        yield session
-    finally:
-        session.stop()
+    with tempfile.TemporaryDirectory(prefix="fbt-spark-") as folder:
+        for key, value in _settings(Path(folder)).items():
+            builder = builder.config(key, value)
+        session = builder.getOrCreate()
+        session.sparkContext.setLogLevel("ERROR")
+        try:
+            yield session
+        finally:
+            session.stop()
 
 
 def in_process(
@@ -85,7 +92,7 @@ def parts_of(n_items: int, size: int) -> list[range]:
     return [range(i, min(i + size, n_items)) for i in range(0, n_items, size)]
 
 
-def _settings() -> dict[str, str]:
+def _settings(scratch: Path) -> dict[str, str]:
     settings = {
         "spark.driver.memory": os.environ.get("FBT_SPARK_MEMORY", "3g"),
         "spark.driver.bindAddress": "127.0.0.1",
@@ -108,5 +115,104 @@ def _settings() -> dict[str, str]:
     if packages := os.environ.get("FBT_SPARK_PACKAGES"):
         settings["spark.jars.packages"] = packages
     if os.environ.get("FBT_SPARK_MASTER", "local").startswith("k8s"):
-        del settings["spark.driver.bindAddress"], settings["spark.driver.host"]
+        template = scratch / "executor.json"
+        template.write_text(json.dumps(EXECUTOR_POD))
+        settings |= kubernetes_settings(os.environ, template)
+    if os.environ.get("FBT_SPARK_S3A"):
+        settings |= s3a_settings(os.environ)
     return settings
+
+
+class SparkError(ValueError):
+    """The pod does not say what Spark's executors need to know."""
+
+
+EXECUTOR_POD: dict[str, Any] = {
+    "apiVersion": "v1",
+    "kind": "Pod",
+    "metadata": {"labels": {"app.kubernetes.io/part-of": "fbt"}},
+    "spec": {
+        "automountServiceAccountToken": False,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": 10001,
+            "runAsGroup": 10001,
+            "fsGroup": 10001,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "containers": [
+            {
+                "name": "executor",
+                "securityContext": {
+                    "allowPrivilegeEscalation": False,
+                    "capabilities": {"drop": ["ALL"]},
+                },
+            }
+        ],
+    },
+}
+"""What Spark's own settings cannot say of an executor's pod: that it is restricted."""
+
+DRIVER_PORT, BLOCKS_PORT = 7078, 7079
+"""Where executors reach the driver; fixed, so that a network policy can name them."""
+
+
+def kubernetes_settings(environment: Mapping[str, str], template: Path) -> dict[str, str]:
+    """Spark's settings for executors in pods; `template` is the file with EXECUTOR_POD.
+
+    Variables: FBT_POD_NAME, FBT_POD_IP, FBT_POD_NAMESPACE (downward API), FBT_SPARK_IMAGE,
+    FBT_SPARK_EXECUTORS, FBT_SPARK_EXECUTOR_CORES, FBT_SPARK_EXECUTOR_MEMORY; FBT_SPARK_CLAIM and
+    FBT_SPARK_SHARED_PATH for the volume that driver and executors share. Raises SparkError.
+    """
+    wanted = ("FBT_POD_NAME", "FBT_POD_IP", "FBT_POD_NAMESPACE", "FBT_SPARK_IMAGE")
+    if missing := [name for name in wanted if not environment.get(name)]:
+        raise SparkError(
+            f"spark: {', '.join(missing)} not set, which executors need; `fbt compile "
+            "--spark-executors N` sets them by the downward API"
+        )
+    executors = int(environment.get("FBT_SPARK_EXECUTORS", "2"))
+    cores = int(environment.get("FBT_SPARK_EXECUTOR_CORES", "2"))
+    settings = {
+        "spark.driver.host": environment["FBT_POD_IP"],
+        "spark.driver.bindAddress": "0.0.0.0",
+        "spark.driver.port": str(DRIVER_PORT),
+        "spark.driver.blockManager.port": str(BLOCKS_PORT),
+        # Makes the driver's pod the owner of its executors.
+        "spark.kubernetes.driver.pod.name": environment["FBT_POD_NAME"],
+        "spark.kubernetes.namespace": environment["FBT_POD_NAMESPACE"],
+        "spark.kubernetes.container.image": environment["FBT_SPARK_IMAGE"],
+        "spark.kubernetes.authenticate.executor.serviceAccountName": "fbt-spark-executor",
+        "spark.kubernetes.executor.podTemplateFile": str(template),
+        "spark.kubernetes.executor.podTemplateContainerName": "executor",
+        "spark.dynamicAllocation.enabled": "false",
+        "spark.executor.instances": str(executors),
+        "spark.executor.cores": str(cores),
+        "spark.executor.memory": environment.get("FBT_SPARK_EXECUTOR_MEMORY", "6g"),
+        # Three tasks a core: a slow one does not hold up the rest for long.
+        "spark.sql.shuffle.partitions": str(3 * executors * cores),
+    }
+    if claim := environment.get("FBT_SPARK_CLAIM"):
+        volume = "spark.kubernetes.executor.volumes.persistentVolumeClaim.shared"
+        settings |= {
+            f"{volume}.options.claimName": claim,
+            f"{volume}.mount.path": environment["FBT_SPARK_SHARED_PATH"],
+            f"{volume}.mount.readOnly": "false",
+        }
+    return settings
+
+
+S3A = "spark.fbt.s3a"
+"""Set in a session whose executors read s3:// addresses themselves, as s3a://."""
+
+
+def s3a_settings(environment: Mapping[str, str]) -> dict[str, str]:
+    """Spark's settings for the store that the usual variables of AWS name; needs hadoop-aws."""
+    settings = {S3A: "true", "spark.hadoop.fs.s3a.path.style.access": "true"}
+    given = {
+        "endpoint": environment.get("AWS_ENDPOINT_URL_S3") or environment.get("AWS_ENDPOINT_URL"),
+        "endpoint.region": environment.get("AWS_DEFAULT_REGION"),
+        "access.key": environment.get("AWS_ACCESS_KEY_ID"),
+        "secret.key": environment.get("AWS_SECRET_ACCESS_KEY"),
+        "session.token": environment.get("AWS_SESSION_TOKEN"),
+    }
+    return settings | {f"spark.hadoop.fs.s3a.{k}": value for k, value in given.items() if value}

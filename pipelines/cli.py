@@ -7,11 +7,17 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from components.step import STEPS_IMAGE
 from pipelines.home import Home, code_version, open_home
 from pipelines.parameters import TrainingParameters, checked_parameters
+from pipelines.placement import Placement, placement_of
+
+if TYPE_CHECKING:
+    from pipelines.submit import Target
+
+STEPS_NAME = STEPS_IMAGE.partition(":")[0]
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -42,9 +48,7 @@ def _interrupt(*_: object) -> None:
 def _run(home: Home, options: argparse.Namespace) -> None:
     from pipelines.run import run
 
-    given = {name: getattr(options, name) for name in TrainingParameters.model_fields}
-    parameters = checked_parameters({k: v for k, v in given.items() if v is not None})
-    finished = run(parameters, home, options.again)
+    finished = run(_parameters(options), home, options.again)
     print(f"version {finished.version.version} is registered; report: {finished.report}")
     print(f"promote it with: fbt promote {finished.version.version}")
 
@@ -58,8 +62,43 @@ def _demo(home: Home, options: argparse.Namespace) -> None:
 def _compile(home: Home, options: argparse.Namespace) -> None:
     from pipelines.compile import compile_pipeline
 
-    for path in compile_pipeline(options.to, options.image, options.version or code_version()):
+    version = options.version or code_version()
+    for path in compile_pipeline(options.to, options.image, version, _placement(options)):
         print(path)
+
+
+def _submit(home: Home, options: argparse.Namespace) -> None:
+    from pipelines.submit import submit
+
+    submit(_parameters(options), _target(options), options.wait)
+
+
+def _schedule(home: Home, options: argparse.Namespace) -> None:
+    from pipelines.schedule import schedule, unschedule
+
+    if options.remove:
+        unschedule(options.name, _target(options))
+    else:
+        schedule(options.name, options.cron, _parameters(options), _target(options))
+
+
+def _images(home: Home, options: argparse.Namespace) -> None:
+    from pipelines.images import build_images
+
+    for tag in build_images(options.target, options.registry, options.push, options.extra):
+        print(tag)
+
+
+def _cluster(home: Home, options: argparse.Namespace) -> None:
+    from pipelines.cluster import cluster_up
+
+    cluster_up(options.overlay, options.context, options.wait)
+
+
+def _doctor(home: Home, options: argparse.Namespace) -> None:
+    from pipelines.doctor import doctor
+
+    doctor(options.overlay, options.context)
 
 
 def _models(home: Home, options: argparse.Namespace) -> None:
@@ -109,20 +148,38 @@ def _bench(home: Home, options: argparse.Namespace) -> None:
     run_bench(options.name, options.json, taken)
 
 
+def _parameters(options: argparse.Namespace) -> TrainingParameters:
+    given = {name: getattr(options, name) for name in TrainingParameters.model_fields}
+    return checked_parameters({k: v for k, v in given.items() if v is not None})
+
+
+def _placement(options: argparse.Namespace) -> Placement:
+    given = {name: getattr(options, name) for name in Placement.model_fields}
+    return placement_of({k: v for k, v in given.items() if v is not None})
+
+
+def _target(options: argparse.Namespace) -> "Target":
+    from pipelines.submit import Target
+
+    selector = dict(one.partition("=")[::2] for one in options.node_selector)
+    return Target(options.endpoint, options.namespace, options.image, _placement(options), selector)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="fbt", description="Frequently bought together.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    _add_run(_command(commands, "run", _run, "train on order lines, on this machine"))
+    run = _command(commands, "run", _run, "train on order lines, on this machine")
+    _add_parameters(run)
+    run.add_argument("--again", action="store_true", help="even if nothing has changed")
     demo = _command(commands, "demo", _demo, "the whole way on the demo data")
     demo.add_argument("--check", action="store_true", help="end after the answer was verified")
     compiled = _command(commands, "compile", _compile, "write the pipeline for a cluster")
     compiled.add_argument("--to", type=Path, default=Path("build"), help="folder (default: build)")
-    compiled.add_argument(
-        "--image", default=STEPS_IMAGE, help=f"of all steps (default: {STEPS_IMAGE})"
-    )
+    _add_placement(compiled)
     compiled.add_argument(
         "--version", default="", help="of the pipeline (default: hash of the code)"
     )
+    _add_cluster_commands(commands)
     _command(commands, "models", _models, "list versions and who promoted what")
     promote = _command(commands, "promote", _promote, "make a version the champion")
     promote.add_argument("version", help="number or alias, e.g. challenger")
@@ -148,7 +205,7 @@ def _command(
 
 def _add_bench(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "name", help="demo, baskets, or quality: fbt and its peers on your own orders"
+        "name", help="demo, baskets, scale, or quality: fbt and its peers on your own orders"
     )
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
     of_quality = parser.add_argument_group("quality")
@@ -160,7 +217,59 @@ def _add_bench(parser: argparse.ArgumentParser) -> None:
     of_quality.add_argument("--chart", type=Path, help="also draw a chart: FILE.svg or FILE.png")
 
 
-def _add_run(parser: argparse.ArgumentParser) -> None:
+def _add_cluster_commands(commands: Any) -> None:
+    submit = _command(commands, "submit", _submit, "train on a cluster: upload this code and run")
+    wait = "seconds to wait for the end (default: 0)"
+    submit.add_argument("--wait", type=float, default=0, help=wait)
+    planned = _command(commands, "schedule", _schedule, "train on a cluster again and again")
+    planned.add_argument("--name", default="nightly", help="of the schedule (default: nightly)")
+    planned.add_argument(
+        "--cron", default="30 2 * * *", help="five fields, in UTC (default: 30 2 * * *)"
+    )
+    planned.add_argument("--remove", action="store_true", help="do not run it any more")
+    for one in (submit, planned):
+        _add_server(one)
+        _add_placement(one)
+        _add_parameters(one)
+    images = _command(commands, "images", _images, "build the container images")
+    images.add_argument("target", nargs="*", help="steps, serve, promoter, mlflow (default: all)")
+    images.add_argument("--registry", default="", help="prefix of their names")
+    images.add_argument("--push", action="store_true", help="and push them there")
+    images.add_argument(
+        "--extra", action="append", default=[], help="option for the builder as it is; repeat"
+    )
+    cluster = _command(commands, "cluster", _cluster, "install on the cluster that kubectl knows")
+    cluster.add_argument("what", choices=["up"], help="install what is missing, and wait for it")
+    cluster.add_argument("--wait", type=float, default=900, help="seconds at most (default: 900)")
+    doctor = _command(commands, "doctor", _doctor, "say what is missing, and the command for it")
+    for one in (cluster, doctor):
+        one.add_argument("--overlay", default="local", help="of k8s/overlays (default: local)")
+        one.add_argument("--context", default="", help="of kubectl (default: the current one)")
+
+
+def _add_server(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--endpoint", default="", help="KFP server (default: KF_PIPELINES_ENDPOINT)"
+    )
+    parser.add_argument("--namespace", default="", help="yours, where KFP has several users")
+    parser.add_argument(
+        "--node-selector", action="append", default=[], metavar="LABEL=VALUE",
+        help="nodes that steps may run on; repeat",
+    )  # fmt: skip
+
+
+def _add_placement(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--image", default=STEPS_NAME,
+        help=f"of all steps; without a tag, that of this code (default: {STEPS_NAME})",
+    )  # fmt: skip
+    for name, field in Placement.model_fields.items():
+        parser.add_argument(
+            f"--{name.replace('_', '-')}", help=f"{field.description} (default: {field.default!r})"
+        )
+
+
+def _add_parameters(parser: argparse.ArgumentParser) -> None:
     for name, field in TrainingParameters.model_fields.items():
         default = "" if field.is_required() else f" (default: {field.default!r})"
         parser.add_argument(
@@ -169,7 +278,6 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
             # Checked with all others by TrainingParameters, so that errors read alike.
             help=f"{field.description}{default}".replace("%", "%%"),
         )
-    parser.add_argument("--again", action="store_true", help="even if nothing has changed")
 
 
 if __name__ == "__main__":

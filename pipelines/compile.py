@@ -4,24 +4,32 @@ from pathlib import Path
 from typing import Any
 
 from components.contracts import written_aside
+from pipelines.home import code_version
+from pipelines.placement import NAME, Placement, placed, tagged
 
-NAME = "fbt-training"
+PLAIN, OBJECTS = "training.yaml", "training-kubernetes.yaml"
 
 
-def compile_pipeline(folder: Path, image: str, version: str) -> list[Path]:
-    """Write the pipeline as YAML, and as Kubernetes Pipeline and PipelineVersion objects."""
+def compile_pipeline(
+    folder: Path, image: str, version: str, placement: Placement | None = None
+) -> list[Path]:
+    """Write the pipeline as YAML, and as Kubernetes Pipeline and PipelineVersion objects.
+
+    An image without a tag gets the one that `fbt images` builds from this code.
+    """
     from kfp import compiler
 
-    from pipelines.kfp_local import with_image
+    from pipelines.images import VERSION
     from pipelines.training import training
 
-    with_image(training.pipeline_spec, image)
-    plain, objects = folder / "training.yaml", folder / "training-kubernetes.yaml"
+    image = tagged(image, VERSION, code_version())
+    pipeline = placed(training, image, placement or Placement(), code_version())
+    plain, objects = folder / PLAIN, folder / OBJECTS
     for path, options in ((plain, None), (objects, _manifest_options(compiler, version))):
         with written_aside(path) as aside:
             named = aside.with_suffix(".yaml")  # the compiler insists on the suffix
             compiler.Compiler().compile(
-                training, str(named),
+                pipeline, str(named),
                 kubernetes_manifest_format=options is not None,
                 kubernetes_manifest_options=options,
             )  # fmt: skip

@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from components.spark import S3A
+
 if TYPE_CHECKING:
     from pyarrow.fs import FileInfo, S3FileSystem
     from pyspark.sql import DataFrame, SparkSession
@@ -61,6 +63,10 @@ def read_source(spark: "SparkSession", source: str, staging: Path) -> "DataFrame
     """
     if source.startswith("jdbc:"):
         return _read_query(spark, source, staging)
+    if source.startswith("s3://") and spark.conf.get(S3A, ""):
+        names = [info.path for info in _s3_files(source)[1]]
+        if all(name.endswith(".parquet") for name in names):
+            return spark.read.parquet(*(f"s3a://{name}" for name in names))
     files = local_files(str(fetch(source, staging)))
     if all(_is_parquet(file) for file in files):
         return spark.read.parquet(*map(str, files))

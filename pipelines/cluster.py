@@ -1,0 +1,246 @@
+"""`fbt cluster up`: bring what is missing to a cluster that is there already, and wait for it."""
+
+import json
+import secrets
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+OVERLAYS = Path(__file__).parents[1] / "k8s" / "overlays"
+APP, PLATFORM, KFP = "fbt", "fbt-platform", "kubeflow"
+
+
+class ClusterError(RuntimeError):
+    """kubectl is missing, cannot reach a cluster or fails; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class Kubectl:
+    """kubectl with a fixed context."""
+
+    context: str = ""
+    """Empty = the current one."""
+
+    def run(self, *words: str, given: str = "") -> str:
+        """Its output. Raises ClusterError."""
+        done = self._call(words, given)
+        if done.returncode:
+            why = (done.stderr or done.stdout).strip()[-1500:]
+            raise ClusterError(f"cluster: `{self.shown(words)}` failed: {why}")
+        return done.stdout
+
+    def has(self, *words: str) -> bool:
+        """Whether `kubectl get` finds the object. Raises ClusterError when nobody answers."""
+        done = self._call(("get", *words), "")
+        gone = "NotFound" in done.stderr or "doesn't have a resource type" in done.stderr
+        if done.returncode and not gone:
+            raise ClusterError(f"cluster: `{self.shown(('get', *words))}`: {done.stderr.strip()}")
+        return done.returncode == 0
+
+    def shown(self, words: tuple[str, ...]) -> str:
+        """The command as a person would type it."""
+        return " ".join(["kubectl", *self._context(), *words])
+
+    def _context(self) -> list[str]:
+        return ["--context", self.context] if self.context else []
+
+    def _call(self, words: tuple[str, ...], given: str) -> "subprocess.CompletedProcess[str]":
+        if not shutil.which("kubectl"):
+            raise ClusterError("cluster: kubectl is not installed; see kubernetes.io/docs/tasks")
+        return subprocess.run(
+            ["kubectl", *self._context(), *words],
+            input=given, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Requirement:
+    """Something of others that an overlay needs in the cluster."""
+
+    name: str
+    version: str
+    why: str
+    found_by: tuple[str, ...]
+    """Arguments of `kubectl get` that find it."""
+    installed_by: tuple[tuple[str, ...], ...]
+    """kubectl commands that bring it, in order."""
+
+
+_KFP_SOURCE = "github.com/kubeflow/pipelines/manifests/kustomize"
+
+REQUIREMENTS = {
+    "kfp": Requirement(
+        "Kubeflow Pipelines", "2.17.0", "runs the training pipeline",
+        ("deployment/ml-pipeline", "--namespace", KFP),
+        (
+            ("apply", "-k", f"{_KFP_SOURCE}/cluster-scoped-resources?ref=2.17.0"),
+            ("wait", "--for", "condition=established", "--timeout=60s",
+             "crd/applications.app.k8s.io"),
+            ("apply", "-k", f"{_KFP_SOURCE}/env/platform-agnostic?ref=2.17.0"),
+        ),
+    ),
+    "metrics": Requirement(
+        "metrics-server", "0.8.0", "tells the autoscaler how busy pods are",
+        ("apiservice", "v1beta1.metrics.k8s.io"),
+        (("apply", "-f", "https://github.com/kubernetes-sigs/metrics-server/releases/download/"
+          "v0.8.0/components.yaml"),),
+    ),
+    "rollouts": Requirement(
+        "Argo Rollouts", "1.9.1", "moves traffic to a canary",
+        ("crd", "rollouts.argoproj.io"),
+        (
+            ("create", "namespace", "argo-rollouts"),
+            ("apply", "--namespace", "argo-rollouts", "-f",
+             "https://github.com/argoproj/argo-rollouts/releases/download/v1.9.1/install.yaml"),
+        ),
+    ),
+    "prometheus": Requirement(
+        "Prometheus operator", "0.93.0", "collects what canaries are judged by",
+        ("crd", "servicemonitors.monitoring.coreos.com"),
+        (("apply", "--server-side", "-f", "https://github.com/prometheus-operator/"
+          "prometheus-operator/releases/download/v0.93.0/bundle.yaml"),),
+    ),
+    "gateway": Requirement(
+        "Gateway API", "1.6.1", "splits requests by weight",
+        ("crd", "httproutes.gateway.networking.k8s.io"),
+        (("apply", "-f", "https://github.com/kubernetes-sigs/gateway-api/releases/download/"
+          "v1.6.1/standard-install.yaml"),),
+    ),
+}  # fmt: skip
+"""The documented list; versions are those of k8s/README.md."""
+
+NEEDED = {
+    "local": ("kfp", "metrics"),
+    "staging": ("kfp", "metrics", "rollouts", "prometheus"),
+    "production": ("kfp", "metrics", "rollouts", "prometheus", "gateway"),
+}
+
+IN_CLUSTER_STORES = ("local", "staging")
+"""Overlays whose database and object store live in the cluster, with passwords made here."""
+
+
+def cluster_up(
+    overlay: str, context: str = "", wait_s: float = 900, show: Callable[[str], None] = print
+) -> None:
+    """Install what the overlay needs and lacks, the overlay itself, and wait until it is usable.
+
+    Nothing that is there is changed but by `kubectl apply`; Secrets that are there stay. Raises
+    ClusterError.
+    """
+    needed, kubectl = needed_by(overlay), Kubectl(context)
+    kubectl.run("version")
+    for one in missing(kubectl, needed):
+        show(f"{one.name} {one.version}, which {one.why}")
+        for command in one.installed_by:
+            kubectl.run(*command)
+    show(f"Secrets of {PLATFORM} and {APP}")
+    _make_secrets(kubectl, overlay, show)
+    for folder in (OVERLAYS / overlay / "platform", OVERLAYS / overlay):
+        show(kubectl.shown(("apply", "-k", str(folder))))
+        kubectl.run("apply", "-k", str(folder))
+    _await(kubectl, overlay, wait_s, show)
+    show("usable; next: `fbt submit --orders …`, then `fbt promote VERSION`")
+
+
+def needed_by(overlay: str) -> list[Requirement]:
+    """Raises ClusterError for an overlay that does not exist."""
+    if overlay not in NEEDED:
+        raise ClusterError(f"cluster: no overlay {overlay!r}; expected one of {', '.join(NEEDED)}")
+    return [REQUIREMENTS[name] for name in NEEDED[overlay]]
+
+
+def missing(kubectl: Kubectl, needed: list[Requirement]) -> list[Requirement]:
+    """Those of the requirements that the cluster does not have."""
+    return [one for one in needed if not kubectl.has(*one.found_by)]
+
+
+def secrets_of(overlay: str) -> dict[tuple[str, str], Callable[[], Mapping[str, str]]]:
+    """What an overlay wants, by namespace and name, and how to make it where nobody else has to."""
+    made: dict[tuple[str, str], Callable[[], Mapping[str, str]]] = {
+        (PLATFORM, "fbt-webhook"): lambda: {"encryption-key": _fernet_key()},
+        (APP, "fbt-webhook"): lambda: {"secret": secrets.token_urlsafe(32)},
+    }
+    if overlay in IN_CLUSTER_STORES:
+        made |= {
+            (PLATFORM, "fbt-mlflow-database"): _database,
+            (PLATFORM, "fbt-object-store"): _store_keys,
+        }
+    return made
+
+
+def _make_secrets(kubectl: Kubectl, overlay: str, show: Callable[[str], None]) -> None:
+    for name in (PLATFORM, APP):
+        manifest = OVERLAYS.parent / ("platform" if name == PLATFORM else f"overlays/{overlay}")
+        kubectl.run("apply", "-f", str(manifest / "namespace.yaml"))
+    for (namespace, name), make in secrets_of(overlay).items():
+        if kubectl.has("secret", name, "--namespace", namespace):
+            continue
+        values = dict(make())
+        _create(kubectl, namespace, name, values)
+        if name == "fbt-object-store":
+            _create(kubectl, namespace, f"{name}-config", {"s3.json": _store_config(values)})
+        show(f"  made {namespace}/{name}")
+    if overlay not in IN_CLUSTER_STORES:
+        for name in ("fbt-mlflow-database", "fbt-object-store"):
+            if not kubectl.has("secret", name, "--namespace", PLATFORM):
+                raise ClusterError(
+                    f"cluster: no Secret {name} in {PLATFORM}; k8s/README.md has the command"
+                )
+
+
+def _create(kubectl: Kubectl, namespace: str, name: str, values: Mapping[str, str]) -> None:
+    # By standard input: what is on a command line, every user of this machine can read.
+    secret = {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": name, "namespace": namespace},
+        "stringData": dict(values),
+    }
+    kubectl.run("create", "-f", "-", given=json.dumps(secret))
+
+
+def _database() -> Mapping[str, str]:
+    password = secrets.token_hex(24)
+    address = f"postgres.{PLATFORM}.svc:5432"
+    return {"password": password, "uri": f"postgresql://mlflow:{password}@{address}/mlflow"}
+
+
+def _store_keys() -> Mapping[str, str]:
+    return {
+        "AWS_ACCESS_KEY_ID": secrets.token_hex(10),
+        "AWS_SECRET_ACCESS_KEY": secrets.token_hex(24),
+    }
+
+
+def _store_config(keys: Mapping[str, str]) -> str:
+    credentials = {
+        "accessKey": keys["AWS_ACCESS_KEY_ID"], "secretKey": keys["AWS_SECRET_ACCESS_KEY"],
+    }  # fmt: skip
+    identity = {"name": "mlflow", "credentials": [credentials], "actions": ["Admin"]}
+    return json.dumps({"identities": [identity]})
+
+
+def _fernet_key() -> str:
+    import base64
+
+    return base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
+
+
+def _await(kubectl: Kubectl, overlay: str, wait_s: float, show: Callable[[str], None]) -> None:
+    """Wait for what can be ready before the first promotion: all but the service itself."""
+    deadline = time.monotonic() + wait_s
+    waited = [
+        (PLATFORM, "deployment/mlflow"),
+        (KFP, "deployment/ml-pipeline"),
+        (APP, "deployment/fbt-promoter"),
+    ]
+    if overlay in IN_CLUSTER_STORES:
+        stores = [(PLATFORM, "statefulset/postgres"), (PLATFORM, "statefulset/object-store")]
+        waited = [*stores, *waited]
+    for namespace, name in waited:
+        left = max(1, int(deadline - time.monotonic()))
+        show(f"waiting for {namespace}/{name}")
+        kubectl.run("rollout", "status", name, "--namespace", namespace, f"--timeout={left}s")

@@ -1,0 +1,70 @@
+"""`fbt doctor`: what is missing, on this machine and in the cluster, and the command for it."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from pipelines.cluster import ClusterError, Kubectl, needed_by, secrets_of
+from pipelines.images import ImagesError, find_builder
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at."""
+
+    what: str
+    there: bool
+    remedy: str = ""
+    """The command that brings it, or what to do."""
+
+
+def doctor(overlay: str, context: str = "", show: Callable[[str], None] = print) -> None:
+    """Print one line a thing. Raises ClusterError naming how many are missing, if any are."""
+    findings = []
+    for finding in examine(overlay, context):
+        findings.append(finding)
+        show(f"{'ok     ' if finding.there else 'MISSING'}  {finding.what}")
+        if not finding.there:
+            show(f"         {finding.remedy}")
+    if lacking := sum(not one.there for one in findings):
+        raise ClusterError(f"doctor: {lacking} of {len(findings)} things are missing, see above")
+
+
+def examine(overlay: str, context: str) -> Iterator[Finding]:
+    """Everything that the overlay needs; ends early where no cluster answers."""
+    needed, kubectl = needed_by(overlay), Kubectl(context)
+    yield _builder()
+    yield Finding(
+        "kubectl on this machine", bool(shutil.which("kubectl")), "install it from kubernetes.io"
+    )
+    try:
+        kubectl.run("version")
+    except ClusterError as error:
+        yield Finding("a cluster that answers", False, f"kind create cluster --name fbt ({error})")
+        return
+    yield Finding("a cluster that answers", True)
+    for one in needed:
+        commands = " && ".join(kubectl.shown(words) for words in one.installed_by)
+        found = kubectl.has(*one.found_by)
+        yield Finding(f"{one.name} {one.version}, which {one.why}", found, commands)
+    yield from _ours(kubectl, overlay)
+
+
+def _builder() -> Finding:
+    try:
+        return Finding(f"{find_builder()}, to build images", True)
+    except ImagesError as error:
+        return Finding("a builder of images", False, str(error))
+
+
+def _ours(kubectl: Kubectl, overlay: str) -> Iterator[Finding]:
+    up = f"fbt cluster up --overlay {overlay}"
+    for namespace, name in secrets_of(overlay):
+        found = kubectl.has("secret", name, "--namespace", namespace)
+        yield Finding(f"Secret {namespace}/{name}", found, up)
+    for namespace, name in (
+        ("fbt-platform", "deployment/mlflow"),
+        ("fbt", "deployment/fbt-promoter"),
+        ("fbt", "deployment/fbt"),
+    ):
+        yield Finding(f"{namespace}/{name}", kubectl.has(name, "--namespace", namespace), up)

@@ -1,0 +1,96 @@
+"""A client of a Kubeflow Pipelines server, and its errors in words."""
+
+import contextlib
+import io
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from kfp import Client
+
+ENDPOINT = "KF_PIPELINES_ENDPOINT"
+"""kfp's own variable, e.g. http://localhost:8080 of a port-forward."""
+
+PORT_FORWARD = "kubectl -n kubeflow port-forward svc/ml-pipeline-ui 8080:80"
+
+
+class KfpError(RuntimeError):
+    """The server cannot be reached or says no; the message says what to do."""
+
+
+@contextmanager
+def kfp_client(endpoint: str, namespace: str) -> "Iterator[Client]":
+    """A client of the server at `endpoint`, or that KF_PIPELINES_ENDPOINT names.
+
+    `namespace` is the user's where KFP has several, else empty. Raises KfpError instead of
+    whatever kfp raises inside of the block.
+    """
+    endpoint = endpoint or os.environ.get(ENDPOINT, "")
+    if not endpoint:
+        raise KfpError(
+            f"kfp: no server is named; open one with `{PORT_FORWARD}`, then give "
+            f"--endpoint http://localhost:8080 or set {ENDPOINT}"
+        )
+    from kfp import Client
+    from kfp_server_api import ApiException
+    from urllib3.exceptions import HTTPError
+
+    try:
+        # kfp prints links of its own, which lead nowhere behind a port-forward of the API.
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            token = os.environ.get("KF_PIPELINES_TOKEN")
+            client = Client(host=endpoint, namespace=namespace or "kubeflow", existing_token=token)
+        yield client
+    except ApiException as error:
+        raise KfpError(f"kfp: {endpoint} said {error.status}: {_reason(error)}") from None
+    except (HTTPError, OSError) as error:
+        reason = str(error).splitlines()[0][:200]
+        raise KfpError(f"kfp: {endpoint} cannot be reached ({reason}); is it up?") from error
+
+
+def ensured_version(client: "Client", package: str, name: str, version: str) -> tuple[str, str]:
+    """Ids of the pipeline and of its version of that name, uploaded where they are missing."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        pipeline = client.get_pipeline_id(name)
+        if pipeline is None:
+            pipeline = client.upload_pipeline(package, pipeline_name=name).pipeline_id
+        for one in _all(client.list_pipeline_versions, "pipeline_versions", pipeline_id=pipeline):
+            if one.display_name == version:
+                return str(pipeline), str(one.pipeline_version_id)
+        made = client.upload_pipeline_version(package, version, pipeline_id=pipeline)
+    return str(pipeline), str(made.pipeline_version_id)
+
+
+def ensured_experiment(client: "Client", name: str, namespace: str) -> str:
+    """Id of the experiment, made where it is missing."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        made = client.create_experiment(name, namespace=namespace or None)
+    return str(made.experiment_id)
+
+
+def _all(list_page: Any, field: str, **query: Any) -> Iterator[Any]:
+    token = ""
+    while True:
+        page = list_page(page_token=token, page_size=100, **query)
+        yield from getattr(page, field) or []
+        token = page.next_page_token or ""
+        if not token:
+            return
+
+
+def recurring_runs(client: "Client", experiment: str) -> list[Any]:
+    """All recurring runs of an experiment."""
+    return list(_all(client.list_recurring_runs, "recurring_runs", experiment_id=experiment))
+
+
+def _reason(error: Any) -> str:
+    import json
+
+    try:
+        return str(json.loads(error.body).get("message") or error.reason)
+    except (ValueError, TypeError, AttributeError):
+        return str(error.reason)

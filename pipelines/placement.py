@@ -1,0 +1,216 @@
+"""What the steps ask of a cluster: room, time, retries, rights and addresses, by name of the step.
+
+The drawing (`pipelines/training.py`) knows nothing of it. It is drawn once more for a cluster, and
+then every task gets its place; a step that is not in NEEDS gets the room of an ordinary one.
+"""
+
+import functools
+import inspect
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+if TYPE_CHECKING:
+    from kfp.dsl import PipelineTask
+
+NAME = "fbt-training"
+USER = 10001
+"""Of the images, see k8s/images/Dockerfile."""
+
+SPARK_STEPS = ("read-orders", "build-baskets")
+"""Steps that open a Spark session, and may be drivers of executors in pods of their own."""
+
+NODE_SELECTOR = "node_selector"
+
+
+class Needs(BaseModel):
+    """What one step asks for."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    cpu: str = "500m"
+    """Request; the limit is four times that."""
+    memory: str = "2Gi"
+    """Request and limit: a step that needs more is ended rather than its neighbours."""
+    retries: int = Field(default=2, ge=0)
+    """After pods that were evicted or networks that failed. 0 where failing is the answer."""
+    timeout_s: int = Field(default=3600, ge=60)
+
+
+NEEDS = {
+    "start": Needs(timeout_s=600),
+    # Spark's JVM takes 3 GB of it; 10 M lines peak at 2.7 GB.
+    "read-orders": Needs(cpu="1", memory="5Gi", timeout_s=4 * 3600),
+    "build-baskets": Needs(cpu="1", memory="5Gi", timeout_s=4 * 3600),
+    "check-order-lines": Needs(cpu="1", memory="4Gi", retries=0),
+    "check-baskets": Needs(cpu="1", memory="4Gi", retries=0),
+    "sweep": Needs(cpu="1", memory="4Gi", timeout_s=6 * 3600),
+    "train": Needs(cpu="1", memory="6Gi", timeout_s=12 * 3600),
+    "train-neighbours": Needs(cpu="1", memory="6Gi", timeout_s=6 * 3600),
+    "build-bundle": Needs(cpu="1", memory="4Gi"),
+    "evaluate": Needs(cpu="1", memory="4Gi", timeout_s=2 * 3600),
+    "judge": Needs(cpu="1", memory="4Gi"),
+    "gate": Needs(retries=0, timeout_s=600),
+}
+
+
+class Placement(BaseModel):
+    """Where a cluster has what the steps need."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    mlflow_uri: str = Field(
+        default="http://mlflow.fbt-platform.svc:5000", min_length=1,
+        description="MLflow server, as pods reach it",
+    )  # fmt: skip
+    mlflow_secret: str = Field(
+        default="fbt-mlflow-login",
+        description="Secret with MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, if any",
+    )
+    orders_secret: str = Field(
+        default="fbt-orders-store",
+        description="Secret with AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_ENDPOINT_URL of "
+        "the store of s3:// orders, if any",
+    )
+    spark_executors: int = Field(
+        default=0, ge=0, le=1000,
+        description="Pods that work for Spark; 0 = the step's own pod does it all",
+    )  # fmt: skip
+    spark_executor_cores: int = Field(default=2, ge=1, le=64, description="Cores of each")
+    spark_executor_memory: str = Field(
+        default="6g", pattern=r"^[0-9]+[mg]$", description="Memory of each, as Spark writes it"
+    )
+    spark_claim: str = Field(
+        default="",
+        description="PersistentVolumeClaim (ReadWriteMany) that step and executors share; "
+        "needed with executors",
+    )
+    spark_shared_path: str = Field(
+        default="/minio/mlpipeline", pattern="^/",
+        description="Where it is mounted: KFP's folder of artifacts, so that both see the same",
+    )  # fmt: skip
+
+    @model_validator(mode="after")
+    def _executors_see_the_data(self) -> "Placement":
+        if self.spark_executors and not self.spark_claim:
+            raise ValueError("executors need spark_claim, or they cannot see the step's files")
+        return self
+
+
+def placement_of(values: dict[str, Any]) -> Placement:
+    """Raises ValueError, naming each value that is wrong."""
+    try:
+        return Placement(**values)
+    except ValidationError as error:
+        lines = [
+            f"{(*one['loc'], 'placement')[0]}: found {one['input']!r}, {one['msg']}"
+            for one in error.errors()
+        ]
+        raise ValueError("compile: " + "; ".join(lines)) from None
+
+
+def tagged(image: str, version: str, code_version: str) -> str:
+    """The image with the tag that `fbt images` gives it, unless it has one.
+
+    KFP's cache keys hold a step's image and inputs, and never see the code in it: a tag that
+    changes with the code makes every step run again after a change.
+    """
+    name = image.rpartition("/")[2]
+    return image if ":" in name or "@" in name else f"{image}:{version}-{code_version}"
+
+
+def placed(pipeline: Any, image: str, placement: Placement, code_version: str) -> Any:
+    """The pipeline drawn again with every task in its place.
+
+    It has one parameter more, `node_selector`, a JSON object of labels of nodes.
+    """
+    from kfp import dsl
+    from kfp.dsl.pipeline_context import Pipeline
+
+    drawing = pipeline.pipeline_func
+
+    @functools.wraps(drawing)
+    def on_cluster(*given: Any, **named: Any) -> None:
+        channels = inspect.signature(on_cluster).bind(*given, **named).arguments
+        selector = channels.pop(NODE_SELECTOR)
+        drawing(**channels)
+        for task in Pipeline.get_default_pipeline().tasks.values():
+            place(task, image, placement, selector, code_version)
+
+    _add_selector(on_cluster, drawing)
+    return dsl.pipeline(name=NAME)(on_cluster)
+
+
+def place(
+    task: "PipelineTask", image: str, placement: Placement, selector: Any, code_version: str
+) -> None:
+    """Give one task image, room, time, retries, account and addresses."""
+    from kfp import kubernetes
+
+    needs = NEEDS.get(task.name.rstrip("-0123456789"), Needs())
+    task.set_container_image(image)
+    task.set_cpu_request(needs.cpu).set_cpu_limit(_four_times(needs.cpu))
+    task.set_memory_request(needs.memory).set_memory_limit(needs.memory)
+    if needs.retries:
+        task.set_retry(
+            needs.retries, backoff_duration="30s", backoff_factor=2, backoff_max_duration="300s"
+        )
+    kubernetes.set_timeout(task, needs.timeout_s)
+    kubernetes.set_security_context(task, run_as_user=USER, run_as_group=USER, run_as_non_root=True)
+    kubernetes.add_node_selector_json(task, selector)
+    kubernetes.add_pod_label(task, "app.kubernetes.io/part-of", "fbt")
+    task.set_env_variable("MLFLOW_TRACKING_URI", placement.mlflow_uri)
+    task.set_env_variable("FBT_CODE_VERSION", code_version)
+    for name, keys in _secrets(placement).items():
+        kubernetes.use_secret_as_env(task, name, {key: key for key in keys}, optional=True)
+    if task.name in SPARK_STEPS and placement.spark_executors:
+        _place_spark(task, image, placement)
+
+
+def _place_spark(task: "PipelineTask", image: str, placement: Placement) -> None:
+    """Let the step's pod drive executors in pods of their own."""
+    from kfp import kubernetes
+
+    fields = {"NAME": "metadata.name", "NAMESPACE": "metadata.namespace", "IP": "status.podIP"}
+    for name, path in fields.items():
+        kubernetes.use_field_path_as_env(task, f"FBT_POD_{name}", path)
+    variables = {
+        "MASTER": "k8s://https://kubernetes.default.svc",
+        "IMAGE": image,
+        # Parquet files of s3:// orders are read where they lie.
+        "S3A": "true",
+        "EXECUTORS": str(placement.spark_executors),
+        "EXECUTOR_CORES": str(placement.spark_executor_cores),
+        "EXECUTOR_MEMORY": placement.spark_executor_memory,
+    }
+    if placement.spark_claim:
+        variables |= {"CLAIM": placement.spark_claim, "SHARED_PATH": placement.spark_shared_path}
+        kubernetes.mount_pvc(task, placement.spark_claim, placement.spark_shared_path)
+    for name, value in variables.items():
+        task.set_env_variable(f"FBT_SPARK_{name}", value)
+
+
+def _secrets(placement: Placement) -> dict[str, tuple[str, ...]]:
+    secrets = {
+        placement.mlflow_secret: ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"),
+        placement.orders_secret: (
+            "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL",
+        ),
+    }  # fmt: skip
+    return {name: keys for name, keys in secrets.items() if name}
+
+
+def _add_selector(on_cluster: Any, drawing: Any) -> None:
+    """Give the drawing's copy one parameter more, in signature and documentation."""
+    extra = inspect.Parameter(
+        NODE_SELECTOR, inspect.Parameter.POSITIONAL_OR_KEYWORD, default={}, annotation=dict
+    )
+    signature = inspect.signature(drawing)
+    on_cluster.__signature__ = signature.replace(parameters=[*signature.parameters.values(), extra])
+    on_cluster.__annotations__ = {**drawing.__annotations__, NODE_SELECTOR: dict}
+    words = "Labels of the nodes that steps may run on, as JSON; {} = any"
+    on_cluster.__doc__ = f"{inspect.getdoc(drawing)}\n    {NODE_SELECTOR}: {words}\n"
+
+
+def _four_times(cpu: str) -> str:
+    return f"{4 * int(cpu[:-1])}m" if cpu.endswith("m") else str(4 * int(cpu))

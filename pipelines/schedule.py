@@ -1,0 +1,80 @@
+"""`fbt schedule`: one recurring run of this code on a cluster, however often it is asked for."""
+
+import hashlib
+import json
+import re
+from collections.abc import Callable
+from typing import Any
+
+from pipelines.kfp_server import KfpError, ensured_experiment, kfp_client, recurring_runs
+from pipelines.parameters import TrainingParameters
+from pipelines.submit import EXPERIMENT, Target, arguments, uploaded, version_name
+
+MARK = "fbt "
+"""Begins the description of what is scheduled; a hash of it follows."""
+
+
+def schedule(
+    name: str,
+    cron: str,
+    parameters: TrainingParameters,
+    target: Target,
+    show: Callable[[str], None] = print,
+) -> str:
+    """Have the pipeline run at `cron`, a line of five fields (UTC); the recurring run's id.
+
+    A recurring run of that name that does the same already stays as it is, one that does anything
+    else is replaced. One run at a time, and none is made up for. Raises KfpError.
+    """
+    six_fields = _cron(cron)
+    with kfp_client(target.endpoint, target.namespace) as client:
+        pipeline, version = uploaded(client, target)
+        experiment = ensured_experiment(client, EXPERIMENT, target.namespace)
+        wanted = _mark(six_fields, parameters, target, version)
+        same, other = _split(recurring_runs(client, experiment), name, wanted)
+        if same:
+            show(f"{name!r} is scheduled already: {cron}, version {version_name(target)}")
+        else:
+            made = client.create_recurring_run(
+                experiment, name, description=wanted, cron_expression=six_fields,
+                max_concurrency=1, no_catchup=True, pipeline_id=pipeline, version_id=version,
+                params=arguments(parameters, target),
+            )  # fmt: skip
+            same = [made]
+            show(f"{name!r} runs at {cron} (UTC), version {version_name(target)}")
+        # Only when the new one is there: a failure in between leaves two rather than none.
+        for one in [*same[1:], *other]:
+            client.delete_recurring_run(one.recurring_run_id)
+            show(f"removed an earlier {name!r} ({one.recurring_run_id})")
+    return str(same[0].recurring_run_id)
+
+
+def unschedule(name: str, target: Target, show: Callable[[str], None] = print) -> None:
+    """Remove the recurring run of that name; none is no error."""
+    with kfp_client(target.endpoint, target.namespace) as client:
+        experiment = ensured_experiment(client, EXPERIMENT, target.namespace)
+        same, other = _split(recurring_runs(client, experiment), name, "")
+        for one in [*same, *other]:
+            client.delete_recurring_run(one.recurring_run_id)
+            show(f"removed {name!r} ({one.recurring_run_id})")
+
+
+def _split(found: list[Any], name: str, wanted: str) -> tuple[list[Any], list[Any]]:
+    named = [one for one in found if one.display_name == name]
+    same = [one for one in named if one.description == wanted and one.status != "DISABLED"]
+    return same, [one for one in named if one not in same]
+
+
+def _mark(cron: str, parameters: TrainingParameters, target: Target, version: str) -> str:
+    content = json.dumps([cron, arguments(parameters, target), version], sort_keys=True)
+    return MARK + hashlib.sha256(content.encode()).hexdigest()[:16]
+
+
+def _cron(line: str) -> str:
+    """KFP's six fields, of which the first are the seconds."""
+    if not re.fullmatch(r"[0-9*,/\-?A-Za-z]+( [0-9*,/\-?A-Za-z]+){4}", line.strip()):
+        raise KfpError(
+            f"schedule: found {line!r}, expected minute, hour, day, month and weekday, e.g. "
+            "'30 2 * * *' for every night at half past two"
+        )
+    return f"0 {line.strip()}"

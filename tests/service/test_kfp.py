@@ -1,0 +1,369 @@
+"""`fbt submit` and `fbt schedule` against a FAKE of KFP's v2beta1 API, and the compiled pipeline.
+
+The fake keeps what it is sent and answers as the real server does for these few calls: ids, pages,
+filters by name, errors as gRPC statuses. What runs is nothing. The client is the real kfp.
+"""
+
+import json
+import re
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+import yaml
+
+from pipelines.compile import compile_pipeline
+from pipelines.images import VERSION
+from pipelines.kfp_server import KfpError
+from pipelines.parameters import TrainingParameters
+from pipelines.placement import NEEDS, SPARK_STEPS, Placement, placement_of, tagged
+from pipelines.schedule import schedule, unschedule
+from pipelines.submit import Target, submit
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "pipeline.yaml"
+PAGE = 2
+"""Recurring runs and versions on a page, whatever the client asks for."""
+
+
+class FakeKfp:
+    """The state of a server, by kind and id."""
+
+    def __init__(self):
+        self.pipelines, self.versions, self.experiments = {}, {}, {}
+        self.runs, self.recurring, self.calls = {}, {}, []
+        self.states, self.fail_with = ["RUNNING", "SUCCEEDED"], None
+
+    def answer(self, method, path, query, body):
+        """The answer to one request, as (status, content)."""
+        self.calls.append((method, path))
+        if self.fail_with:
+            return self.fail_with
+        path = path.removeprefix("/apis/v2beta1")
+        name = f"{method} {re.sub(r'(?<=/)(?:[a-z]+-[0-9]+)', 'ID', path)}"
+        handler = getattr(self, ROUTES.get(name, "missing"))
+        return handler(path, query, body)
+
+    def missing(self, path, query, body):
+        return 404, {"code": 5, "message": f"no such thing: {path}"}
+
+    def healthz(self, path, query, body):
+        return 200, {"multi_user": False}
+
+    def list_pipelines(self, path, query, body):
+        return 200, {"pipelines": named(self.pipelines, query)} if self.pipelines else {}
+
+    def upload(self, path, query, body):
+        return 200, self.add(self.pipelines, "pipeline", display_name=query["name"], spec=body)
+
+    def upload_version(self, path, query, body):
+        return 200, self.add(
+            self.versions, "pipeline_version", "version",
+            pipeline_id=query["pipelineid"], display_name=query["name"], spec=body,
+        )  # fmt: skip
+
+    def list_versions(self, path, query, body):
+        pipeline = path.split("/")[2]
+        mine = [one for one in self.versions.values() if one["pipeline_id"] == pipeline]
+        return 200, page("pipeline_versions", mine, query)
+
+    def list_experiments(self, path, query, body):
+        return 200, {"experiments": named(self.experiments, query)} if self.experiments else {}
+
+    def create_experiment(self, path, query, body):
+        return 200, self.add(self.experiments, "experiment", **json.loads(body))
+
+    def create_run(self, path, query, body):
+        return 200, self.add(self.runs, "run", **json.loads(body))
+
+    def get_run(self, path, query, body):
+        run = self.runs[path.split("/")[2]]
+        state = self.states.pop(0) if len(self.states) > 1 else self.states[0]
+        error = {"error": {"code": 2, "message": "gate failed"}} if state == "FAILED" else {}
+        return 200, {**run, "state": state, **error}
+
+    def create_recurring(self, path, query, body):
+        made = {"status": "ENABLED", **json.loads(body)}
+        return 200, self.add(self.recurring, "recurring_run", "recurring", **made)
+
+    def list_recurring(self, path, query, body):
+        assert query["experiment_id"] in self.experiments
+        return 200, page("recurringRuns", list(self.recurring.values()), query)
+
+    def delete_recurring(self, path, query, body):
+        del self.recurring[path.split("/")[2]]
+        return 200, {}
+
+    def add(self, kept, kind, short="", **fields):
+        short = short or kind
+        identity = f"{short}-{len(kept) + 1 + len(self.calls)}"
+        kept[identity] = {f"{kind}_id": identity, **fields}
+        return kept[identity]
+
+
+ROUTES = {
+    "GET /healthz": "healthz",
+    "GET /pipelines": "list_pipelines",
+    "POST /pipelines/upload": "upload",
+    "POST /pipelines/upload_version": "upload_version",
+    "GET /pipelines/ID/versions": "list_versions",
+    "GET /experiments": "list_experiments",
+    "POST /experiments": "create_experiment",
+    "POST /runs": "create_run",
+    "GET /runs/ID": "get_run",
+    "POST /recurringruns": "create_recurring",
+    "GET /recurringruns": "list_recurring",
+    "DELETE /recurringruns/ID": "delete_recurring",
+}
+
+
+def named(kept, query):
+    wanted = json.loads(query["filter"])["predicates"][0]["stringValue"]
+    return [one for one in kept.values() if one["display_name"] == wanted]
+
+
+def page(field, found, query):
+    start = int(query.get("page_token") or 0)
+    more = {"next_page_token": str(start + PAGE)} if len(found) > start + PAGE else {}
+    return {field: found[start : start + PAGE], **more}
+
+
+@pytest.fixture
+def kfp():
+    """A fake server; `url` is where it answers."""
+    fake = FakeKfp()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            url = urlsplit(self.path)
+            query = {name: values[0] for name, values in parse_qs(url.query).items()}
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0)).decode()
+            status, content = fake.answer(self.command, url.path, query, body)
+            text = json.dumps(content).encode()
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(text)))
+            self.end_headers()
+            self.wfile.write(text)
+
+        do_POST = do_DELETE = do_GET
+
+        def log_message(self, *_):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    fake.url = f"http://127.0.0.1:{server.server_port}"
+    yield fake
+    server.shutdown()
+    server.server_close()
+
+
+PARAMETERS = TrainingParameters(orders="s3://shop/orders", trials=4)
+
+
+def target(kfp, **changed):
+    given = {
+        "endpoint": kfp.url, "namespace": "", "image": "fbt-steps",
+        "placement": Placement(), "node_selector": {"disk": "ssd"},
+    }  # fmt: skip
+    return Target(**{**given, **changed})
+
+
+def test_submitting_uploads_the_version_once_and_runs_it_each_time(kfp):
+    said = []
+    first = submit(PARAMETERS, target(kfp), show=said.append)
+    second = submit(PARAMETERS, target(kfp), show=said.append)
+    assert first != second
+    assert len(kfp.pipelines) == 1
+    assert len(kfp.versions) == 1
+    run = kfp.runs[second]
+    (version,) = kfp.versions
+    assert run["pipeline_version_reference"]["pipeline_version_id"] == version
+    assert run["runtime_config"]["parameters"] == {
+        **PARAMETERS.model_dump(),
+        "node_selector": {"disk": "ssd"},
+    }
+    assert f"{kfp.url}/#/runs/details/{second}" in said[-1]
+
+
+def test_another_placement_is_another_version(kfp):
+    submit(PARAMETERS, target(kfp))
+    submit(PARAMETERS, target(kfp, image="registry.example.com/fbt-steps:7"))
+    assert len(kfp.pipelines) == 1
+    assert len(kfp.versions) == 2
+
+
+def test_waiting_ends_with_the_run(kfp):
+    said = []
+    submit(PARAMETERS, target(kfp), wait_s=30, show=said.append, poll_s=0.01)
+    assert [line.strip() for line in said[1:]] == ["running", "succeeded"]
+
+
+@pytest.mark.parametrize("state", ["FAILED", "CANCELED"])
+def test_a_run_that_does_not_succeed_is_an_error_with_the_link(kfp, state):
+    kfp.states = ["RUNNING", state]
+    with pytest.raises(KfpError, match=f"run {state.lower()}.*/#/runs/details/run-"):
+        submit(PARAMETERS, target(kfp), wait_s=30, poll_s=0.01)
+
+
+def test_a_run_that_takes_too_long_goes_on_and_says_where(kfp):
+    kfp.states = ["RUNNING"]
+    with pytest.raises(KfpError, match=r"has not ended after 0\.05 s; it goes on: http"):
+        submit(PARAMETERS, target(kfp), wait_s=0.05, poll_s=0.01)
+
+
+def test_a_server_that_says_no_is_quoted(kfp):
+    kfp.fail_with = (403, {"code": 7, "message": "user may not list pipelines"})
+    with pytest.raises(KfpError, match="said 403: user may not list pipelines"):
+        submit(PARAMETERS, target(kfp, namespace="me"))
+
+
+def test_without_a_server_the_way_to_one_is_said(monkeypatch):
+    monkeypatch.delenv("KF_PIPELINES_ENDPOINT", raising=False)
+    with pytest.raises(KfpError, match="port-forward svc/ml-pipeline-ui"):
+        schedule("nightly", "30 2 * * *", PARAMETERS, Target("", "", "fbt-steps", Placement(), {}))
+
+
+def test_scheduling_twice_leaves_one(kfp):
+    first = schedule("nightly", "30 2 * * *", PARAMETERS, target(kfp))
+    assert schedule("nightly", "30 2 * * *", PARAMETERS, target(kfp)) == first
+    (made,) = kfp.recurring.values()
+    assert made["trigger"]["cron_schedule"]["cron"] == "0 30 2 * * *"
+    assert made["max_concurrency"] == 1
+    assert made["no_catchup"] is True
+
+
+def test_a_schedule_that_changes_is_replaced_and_others_stay(kfp):
+    for day in range(3):
+        schedule(f"weekly {day}", f"0 4 * * {day}", PARAMETERS, target(kfp))
+    first = schedule("nightly", "30 2 * * *", PARAMETERS, target(kfp))
+    second = schedule("nightly", "45 2 * * *", PARAMETERS, target(kfp))
+    assert first != second
+    names = sorted(one["display_name"] for one in kfp.recurring.values())
+    assert names == ["nightly", "weekly 0", "weekly 1", "weekly 2"]
+    assert second in kfp.recurring
+
+
+def test_a_schedule_that_somebody_switched_off_is_made_anew(kfp):
+    first = schedule("nightly", "30 2 * * *", PARAMETERS, target(kfp))
+    kfp.recurring[first]["status"] = "DISABLED"
+    second = schedule("nightly", "30 2 * * *", PARAMETERS, target(kfp))
+    assert list(kfp.recurring) == [second]
+
+
+def test_a_schedule_can_be_removed_again_and_again(kfp):
+    schedule("nightly", "30 2 * * *", PARAMETERS, target(kfp))
+    for _ in range(2):
+        unschedule("nightly", target(kfp))
+    assert kfp.recurring == {}
+
+
+@pytest.mark.parametrize("cron", ["", "nightly", "30 2 * *", "0 30 2 * * *"])
+def test_a_cron_line_has_five_fields(kfp, cron):
+    with pytest.raises(KfpError, match="expected minute, hour, day, month and weekday"):
+        schedule("nightly", cron, PARAMETERS, target(kfp))
+    assert kfp.calls == []
+
+
+# ---------------------------------------------------------------- the compiled pipeline
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory):
+    """(pipeline, platform) as YAML says them, for a cluster with executors."""
+    folder = tmp_path_factory.mktemp("compiled")
+    placement = Placement(spark_executors=4, spark_claim="fbt-shared")
+    plain, objects = compile_pipeline(folder, "fbt-steps", "v1", placement)
+    assert [one["kind"] for one in yaml.safe_load_all(objects.read_text())] == [
+        "Pipeline", "PipelineVersion",
+    ]  # fmt: skip
+    return tuple(yaml.safe_load_all(plain.read_text()))
+
+
+def executors(compiled):
+    """{step: (container, what Kubernetes is told)}."""
+    pipeline, platform = compiled
+    told = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    return {
+        name.removeprefix("exec-"): (one["container"], told[name])
+        for name, one in pipeline["deploymentSpec"]["executors"].items()
+    }
+
+
+def structure(compiled):
+    """What the graph in the UI shows: parameters, and per dag the tasks and their edges."""
+    pipeline, _ = compiled
+    dags = {"root": pipeline["root"]["dag"]}
+    dags |= {n: c["dag"] for n, c in pipeline["components"].items() if "dag" in c}
+    inputs = pipeline["root"]["inputDefinitions"]["parameters"]
+    return {
+        "parameters": {name: one["parameterType"] for name, one in inputs.items()},
+        "tasks": {
+            dag: {
+                name: sorted(task.get("dependentTasks", [])) for name, task in one["tasks"].items()
+            }
+            for dag, one in dags.items()
+        },
+        "image": sorted({re.sub("-[0-9a-f]{12}$", "-CODE", c["image"])
+                         for c, _ in executors(compiled).values()}),
+    }  # fmt: skip
+
+
+def test_the_graph_is_the_golden_one(compiled):
+    # After a change that is meant: write `structure(compiled)` to the file with yaml.safe_dump.
+    assert structure(compiled) == yaml.safe_load(GOLDEN.read_text())
+
+
+def test_every_step_has_its_place(compiled):
+    for step, (container, told) in executors(compiled).items():
+        assert container["resources"]["resourceMemoryLimit"], step
+        assert container["resources"]["resourceCpuRequest"], step
+        assert int(told["activeDeadlineSeconds"]) >= 60, step
+        assert told["securityContext"]["runAsNonRoot"] is True, step
+        assert "node_selector" in str(told["nodeSelector"]["nodeSelectorJson"]), step
+        assert {"name": "MLFLOW_TRACKING_URI", "value": Placement().mlflow_uri} in container["env"]
+        assert all(one["optional"] for one in told["secretAsEnv"]), step
+
+
+def test_no_need_is_for_a_step_that_is_not_there(compiled):
+    assert set(NEEDS) | set(SPARK_STEPS) <= set(executors(compiled))
+
+
+def test_only_spark_steps_drive_executors(compiled):
+    driving = {
+        step
+        for step, (container, _) in executors(compiled).items()
+        if "FBT_SPARK_MASTER" in {one["name"] for one in container["env"]}
+    }
+    assert driving == set(SPARK_STEPS)
+    for step in driving:
+        _, told = executors(compiled)[step]
+        fields = {one["name"]: one["fieldPath"] for one in told["fieldPathAsEnv"]}
+        assert fields["FBT_POD_IP"] == "status.podIP"
+        assert told["pvcMount"][0]["constant"] == "fbt-shared"
+
+
+def test_a_verdict_is_not_asked_for_again(compiled):
+    tasks = compiled[0]["root"]["dag"]["tasks"]
+    assert "retryPolicy" not in tasks["gate"]
+    assert tasks["train"]["retryPolicy"]["maxRetryCount"] == 2
+
+
+def test_a_change_of_code_is_another_image_and_so_another_cache_key():
+    assert tagged("fbt-steps", "0.1.0", "aaa") == "fbt-steps:0.1.0-aaa"
+    assert tagged("host:5000/fbt-steps", "0.1.0", "bbb") == "host:5000/fbt-steps:0.1.0-bbb"
+    assert tagged("fbt-steps:mine", "0.1.0", "aaa") == "fbt-steps:mine"
+
+
+def test_executors_without_a_shared_volume_are_refused():
+    with pytest.raises(ValueError, match="executors need spark_claim"):
+        placement_of({"spark_executors": 4})
+
+
+def test_the_version_of_images_is_the_projects():
+    import tomllib
+
+    root = Path(__file__).parents[2]
+    assert tomllib.loads((root / "pyproject.toml").read_text())["project"]["version"] == VERSION

@@ -1,0 +1,207 @@
+"""`fbt cluster up`, `doctor` and `images` against stand-ins for kubectl and the builders.
+
+The stand-in for kubectl keeps what it is told in a folder: `get` finds what a file there names. It
+is no cluster; nothing is scheduled or served.
+"""
+
+import json
+import re
+import stat
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from components.package.requirements import (
+    LockError,
+    declared,
+    locked_requirements,
+    serving_requirements,
+)
+from pipelines.cluster import NEEDED, OVERLAYS, REQUIREMENTS, ClusterError, cluster_up
+from pipelines.doctor import doctor
+from pipelines.images import TARGETS, ImagesError, build_images
+
+ROOT = Path(__file__).parents[2]
+
+KUBECTL = """#!/bin/sh
+cd "$(dirname "$0")/cluster" || exit 1
+echo "$*" >> calls
+[ -e away ] && { echo "The connection to the server was refused" >&2; exit 1; }
+case "$1" in
+get)
+    shift
+    grep -qxF "$*" there && exit 0
+    echo "Error from server (NotFound): $*" >&2
+    exit 1 ;;
+create)
+    [ "$2" = -f ] && { cat >> secrets; echo >> secrets; } ;;
+esac
+exit 0
+"""
+
+
+@pytest.fixture
+def bin_folder(tmp_path, monkeypatch):
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    for name in ("sh", "dirname", "cat", "grep"):
+        (folder / name).symlink_to(Path("/bin") / name)
+    monkeypatch.setenv("PATH", str(folder))
+    return folder
+
+
+@pytest.fixture
+def kubectl(bin_folder):
+    """The folder of the stand-in: `there`, `calls`, `secrets`."""
+    executable(bin_folder / "kubectl", KUBECTL)
+    cluster = bin_folder / "cluster"
+    cluster.mkdir()
+    (cluster / "there").write_text("")
+    return cluster
+
+
+def executable(path, text):
+    path.write_text(text)
+    path.chmod(path.stat().st_mode | stat.S_IXUSR)
+
+
+def calls(kubectl):
+    return (kubectl / "calls").read_text().splitlines()
+
+
+def test_an_empty_cluster_gets_the_list_and_the_overlay_and_is_waited_for(kubectl):
+    cluster_up("local", show=lambda _: None)
+    text = "\n".join(calls(kubectl))
+    assert "kubeflow/pipelines/manifests/kustomize/env/platform-agnostic?ref=2.17.0" in text
+    assert "argo-rollouts" not in text
+    applied = [line for line in calls(kubectl) if line.startswith("apply -k") and "over" in line]
+    assert applied == [f"apply -k {OVERLAYS}/local/platform", f"apply -k {OVERLAYS}/local"]
+    assert "rollout status deployment/mlflow --namespace fbt-platform" in text
+
+
+def test_passwords_meet_and_stand_on_no_command_line(kubectl):
+    cluster_up("local", show=lambda _: None)
+    lines = (kubectl / "secrets").read_text().splitlines()
+    made = {
+        (one["metadata"]["namespace"], one["metadata"]["name"]): one["stringData"]
+        for one in map(json.loads, filter(None, lines))
+    }
+    database = made["fbt-platform", "fbt-mlflow-database"]
+    assert f":{database['password']}@postgres." in database["uri"]
+    keys = made["fbt-platform", "fbt-object-store"]
+    (identity,) = json.loads(made["fbt-platform", "fbt-object-store-config"]["s3.json"])[
+        "identities"
+    ]
+    assert identity["credentials"] == [
+        {"accessKey": keys["AWS_ACCESS_KEY_ID"], "secretKey": keys["AWS_SECRET_ACCESS_KEY"]}
+    ]
+    for values in made.values():
+        for value in values.values():
+            assert value not in (kubectl / "calls").read_text()
+
+
+def test_what_is_there_stays(kubectl):
+    there = [" ".join(REQUIREMENTS[name].found_by) for name in NEEDED["local"]]
+    there += [f"secret fbt-webhook --namespace {name}" for name in ("fbt", "fbt-platform")]
+    there += [
+        f"secret {name} --namespace fbt-platform"
+        for name in ("fbt-mlflow-database", "fbt-object-store")
+    ]
+    (kubectl / "there").write_text("\n".join(there))
+    cluster_up("local", show=lambda _: None)
+    assert not (kubectl / "secrets").exists()
+    assert "github.com" not in "\n".join(calls(kubectl))
+
+
+def test_production_brings_its_own_stores_and_is_told_so(kubectl):
+    with pytest.raises(ClusterError, match="no Secret fbt-mlflow-database in fbt-platform"):
+        cluster_up("production", show=lambda _: None)
+
+
+def test_no_cluster_that_answers_is_an_error_in_its_own_words(kubectl):
+    (kubectl / "away").touch()
+    with pytest.raises(ClusterError, match="connection to the server was refused"):
+        cluster_up("local", show=lambda _: None)
+
+
+def test_an_overlay_that_does_not_exist(kubectl):
+    with pytest.raises(ClusterError, match="no overlay 'prod'; expected one of local, staging"):
+        cluster_up("prod")
+
+
+def test_the_doctor_gives_the_command_for_what_is_missing(kubectl):
+    said = []
+    with pytest.raises(ClusterError, match="things are missing"):
+        doctor("staging", show=said.append)
+    text = "\n".join(said)
+    assert "MISSING  Argo Rollouts 1.9.1, which moves traffic to a canary" in text
+    assert "kubectl apply --namespace argo-rollouts -f https://github.com/argoproj" in text
+    assert "ok       a cluster that answers" in text
+    assert "apt-get install buildah" in text
+
+
+def test_the_list_is_that_of_the_readme_and_of_the_overlays():
+    text = (ROOT / "k8s" / "README.md").read_text()
+    for one in REQUIREMENTS.values():
+        assert re.search(rf"^\| {one.name}.*\| {re.escape(one.version)} \|", text, re.MULTILINE)
+    assert set(NEEDED) == {folder.name for folder in OVERLAYS.iterdir()}
+
+
+# ---------------------------------------------------------------- images
+
+
+def test_images_are_built_by_whatever_works_and_get_two_tags(bin_folder):
+    executable(bin_folder / "docker", '#!/bin/sh\n[ "$1" != info ]\n')
+    executable(bin_folder / "buildah", '#!/bin/sh\necho "$*" >> "$(dirname "$0")/built"\n')
+    tags = build_images(["serve"], registry="registry.example.com/fbt/", extra=["--layers"])
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert tags[0] == f"registry.example.com/fbt/fbt-serve:{version}"
+    assert re.fullmatch(rf"{re.escape(tags[0])}-[0-9a-f]{{12}}", tags[1])
+    (built,) = [line for line in (bin_folder / "built").read_text().splitlines() if line != "info"]
+    assert built.startswith("build --file k8s/images/Dockerfile --target serve --tag registry.")
+    assert built.endswith("--layers .")
+
+
+def test_no_builder_is_said_with_a_way_to_one(bin_folder):
+    with pytest.raises(ImagesError, match="none of docker, podman, buildah"):
+        build_images([])
+
+
+def test_targets_are_the_dockerfiles():
+    text = (ROOT / "k8s" / "images" / "Dockerfile").read_text()
+    stages = re.findall(r"^FROM \S+ AS (\S+)$", text, flags=re.MULTILINE)
+    assert set(TARGETS) <= set(stages)
+    with pytest.raises(ImagesError, match=r"no target .*'server'"):
+        build_images(["server"])
+
+
+def test_every_final_image_is_labelled_and_runs_as_nobody():
+    text = (ROOT / "k8s" / "images" / "Dockerfile").read_text()
+    assert re.search(r"^ARG BASE=\S+:\S+@sha256:[0-9a-f]{64}$", text, flags=re.MULTILINE)
+    for target in TARGETS:
+        stage = text.split(f" AS {target}\n")[1].split("\nFROM ")[0]
+        assert "org.opencontainers.image.revision" in stage, target
+        assert "USER 10001:10001" in stage, target
+        assert "apt-get" not in stage, target
+
+
+# ---------------------------------------------------------------- what images install
+
+
+def names(requirements):
+    return set(re.findall(r"^([a-z0-9.-]+)==", requirements, flags=re.MULTILINE))
+
+
+def test_the_serving_image_installs_what_a_bento_does_by_hash():
+    text = locked_requirements(declared(["serve"]))
+    assert names(serving_requirements()) <= names(text)
+    assert not {"pyspark", "mlflow", "kfp", "gensim", "pandas", "pytest"} & names(text)
+    assert all("--hash=sha256:" in block for block in re.split(r"^(?=[a-z])", text, flags=re.M)[1:])
+
+
+def test_an_extra_that_is_not_locked_is_said(tmp_path):
+    with pytest.raises(LockError, match="no extra"):
+        declared(["server"])
+    with pytest.raises(LockError, match=r"made-up.*make it anew as CONTRIBUTING"):
+        locked_requirements({"made-up"})
