@@ -15,6 +15,7 @@ from components.baskets.corpus import Corpus, encode, read_baskets
 from components.bundle.bundle import Bundle, read_bundle
 from components.evaluation.baselines import Cooccurrence, Cosine, Popularity, Ranker, Together
 from components.evaluation.champion import read_champion
+from components.evaluation.cold import judge_cold
 from components.evaluation.metrics import coverage, intervals, popularity_percentile, score
 from components.evaluation.tasks import TASKS, Queries, draw_queries
 from components.progress import say
@@ -41,7 +42,7 @@ def evaluate(
          "tasks": {"a": {RANKER: {METRIC: {"mean", "low", "high"}, "coverage": 0..1,
                                   "popularity_percentile": 0..100}}, "b": ...},
          "paired": {"a": {OTHER: {"mean", "low", "high"}}, "b": ...},
-         "ann_recall": 0..1 or null,
+         "ann_recall": 0..1 or null, "cold": see `judge_cold`,
          "examples": [{"product_id", "label", "n_orders", "recommendations":
                        [{"product_id", "label", "score", "support", "lift"}]}]}
 
@@ -73,6 +74,7 @@ def evaluate(
         "tasks": {task: tasks for task, (tasks, _) in judged.items()},
         "paired": {task: paired for task, (_, paired) in judged.items()},
         "ann_recall": index.recall_at_10 if index else None,
+        "cold": _all_finite(judge_cold(recommender, test, seed)),
         "examples": pick_examples(recommender),
     }
 
@@ -161,6 +163,13 @@ def _evidence(bundle: Bundle, row: int, other: int) -> dict[str, int | float | N
     support = int(bundle.pair_support[start + place[0]])
     by_chance = bundle.n_orders[row] * bundle.n_orders[other] / bundle.manifest.n_orders
     return {"support": support, "lift": float(support / by_chance)}
+
+
+def _all_finite(found: Any) -> Any:
+    """The same nested mapping with null for numbers that could not be computed."""
+    if isinstance(found, dict):
+        return {key: _all_finite(value) for key, value in found.items()}
+    return _finite(found) if isinstance(found, float) else found
 
 
 def _finite(value: float) -> float | None:

@@ -85,14 +85,14 @@ def pairs(folder: Path) -> None:
 
 def neighbours(folder: Path) -> None:
     """The regressions of all products, with the counts of the head."""
-    from components.bundle.bundle import save_neighbours
+    from components.bundle.bundle import save_group
     from components.embeddings.cooccurrence import count_head, read_pairs
     from components.neighbours.ridge import NeighbourSettings, fit_neighbours
 
     n_orders = np.load(folder / "n_orders.npy")
     head = count_head(_corpus(folder), len(n_orders))
     found = fit_neighbours(read_pairs(folder / "pairs"), n_orders, NeighbourSettings(), head)
-    save_neighbours(found, folder)
+    save_group(found, folder)
     print(f"  {len(found.rows):,} weights", flush=True)
 
 
