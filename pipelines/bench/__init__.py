@@ -18,12 +18,14 @@ def run_bench(name: str, to: Path | None) -> None:
     """Run the bench `name`. Raises ValueError for an unknown one."""
     if name not in NAMES:
         raise ValueError(f"bench: {name!r} is unknown, expected one of {', '.join(NAMES)}")
-    figures, rows = importlib.import_module(f"pipelines.bench.{name}").bench()
+    module = importlib.import_module(f"pipelines.bench.{name}")
+    figures, rows = module.bench()
     print(table(list(rows[0]), [[_shown(value) for value in row.values()] for row in rows]))
     print()
     print(table(("figure", "value"), [(key, _shown(value)) for key, value in figures.items()]))
     if to:
-        result = {"bench": name, "figures": figures, "rows": rows, "context": _context()}
+        context = {**_context(), **getattr(module, "CONTEXT", {})}
+        result = {"bench": name, "figures": figures, "rows": rows, "context": context}
         with written_aside(to) as aside:
             aside.write_text(json.dumps(result, indent=2))
 
