@@ -6,6 +6,8 @@ import pytest
 
 from pipelines.home import OFFLINE, Home
 
+pytest.register_assert_rewrite("tests.promotions")
+
 
 @pytest.fixture(autouse=True, scope="session")
 def offline():

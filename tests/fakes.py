@@ -335,15 +335,15 @@ def is_named(value):
 class FakeMlflow(FakeServer):
     """A registry of one model whose versions are folders of files."""
 
-    def __init__(self, model="fbt"):
+    def __init__(self, bundle, model="fbt"):
         super().__init__()
-        self.model = model
+        self.model, self.bundle = model, bundle
         self.aliases, self.tags, self.versions, self.bundles = {}, {}, {}, {}
 
-    def add(self, verdict="passed", bundle=None, **tags):
+    def add(self, verdict="passed", **tags):
         version = str(len(self.versions) + 1)
         self.versions[version] = {"fbt.verdict": verdict, "fbt.rollout": "registered", **tags}
-        self.bundles[version] = bundle
+        self.bundles[version] = self.bundle
         return version
 
     def answer(self, handler, method, path, query, body, kind):

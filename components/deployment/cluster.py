@@ -59,7 +59,8 @@ class Cluster:
     def get(self, kind: str, name: str) -> Object | None:
         """The object, or None when it, or its kind, does not exist."""
         try:
-            return self._call("GET", kind, name)
+            found: Object = self._call("GET", kind, name)
+            return found
         except ClusterError as error:
             if error.status == 404:
                 return None
@@ -73,15 +74,18 @@ class Cluster:
     def create(self, kind: str, body: Object) -> Object:
         """Raises Conflict when it is there already."""
         version = KINDS[kind][0].removeprefix("apis/").removeprefix("api/")
-        return self._call("POST", kind, body={"apiVersion": version, "kind": kind, **body})
+        made: Object = self._call("POST", kind, body={"apiVersion": version, "kind": kind, **body})
+        return made
 
     def replace(self, kind: str, body: Object) -> Object:
         """Raises Conflict unless `body` has the resourceVersion that is there."""
-        return self._call("PUT", kind, body["metadata"]["name"], body)
+        written: Object = self._call("PUT", kind, body["metadata"]["name"], body)
+        return written
 
     def patch(self, kind: str, name: str, body: Object, how: str = MERGE) -> Object:
         """Raises Conflict when `body` names a resourceVersion that is no longer there."""
-        return self._call("PATCH", kind, name, body, content_type=how)
+        written: Object = self._call("PATCH", kind, name, body, content_type=how)
+        return written
 
     def watch(self, kind: str, name: str, timeout_s: int) -> Iterator[str]:
         """Types of the changes of one object from now on, until the server ends the watch.

@@ -212,8 +212,9 @@ def _refusal(state: State, seen: Workload, reason: str) -> Iterator[Action]:
 
 
 def _rollout(state: State, seen: Workload, target: str) -> Iterator[Action]:
+    failed = seen.pinned if seen.phase is Phase.FAILED else ""
     for version, other in state.candidates.items():
-        if version != target and other.rollout == ROLLING:
+        if version not in (target, failed) and other.rollout == ROLLING:
             yield Tag(version, ROLLOUT_TAG, SUPERSEDED)
     candidate = state.candidates.get(target)
     forced = f", forced by {candidate.forced_by}" if candidate and candidate.forced_by else ""

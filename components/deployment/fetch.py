@@ -15,6 +15,7 @@ import urllib.parse
 import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
@@ -127,7 +128,7 @@ def fetch_bundle(source: Source, target: Path) -> Manifest:
         _answered(source, lambda: source.download("bundle.json", aside / "bundle.json"))
         manifest = checked_manifest(source, aside, described, names)
         for name in manifest.files:
-            _answered(source, lambda name=name: source.download(name, aside / name))
+            _answered(source, partial(source.download, name, aside / name))
         read_bundle(aside)
     return manifest
 

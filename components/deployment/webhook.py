@@ -22,9 +22,9 @@ MAX_BODY_BYTES = 64 * 1024
 MAX_REMEMBERED = 10_000
 CLIENT_TIMEOUT_S = 5.0
 
-ID_HEADER = "X-MLflow-Delivery-Id"
-TIMESTAMP_HEADER = "X-MLflow-Timestamp"
-SIGNATURE_HEADER = "X-MLflow-Signature"
+ID_HEADER = "x-mlflow-delivery-id"
+TIMESTAMP_HEADER = "x-mlflow-timestamp"
+SIGNATURE_HEADER = "x-mlflow-signature"
 
 
 class Refused(Exception):
@@ -48,7 +48,7 @@ class Inbox:
     def accept(self, headers: Mapping[str, str], body: bytes) -> bool:
         """Whether the message is about the alias of a model; raises Refused if it is not MLflow's.
 
-        The signature comes first: nobody without the secret fills the memory of what was seen.
+        Names of `headers` are in lower case. The signature comes first: nobody without the secret fills the memory of what was seen.
         """
         delivery, sent_at = headers.get(ID_HEADER, ""), headers.get(TIMESTAMP_HEADER, "")
         signatures = headers.get(SIGNATURE_HEADER, "")
@@ -112,7 +112,8 @@ def server(
                 return self._say(HTTPStatus.NOT_FOUND, "no such page")
             try:
                 body = self._body()
-                outcome = "accepted" if inbox.accept(self.headers, body) else "ignored"
+                headers = {name.lower(): value for name, value in self.headers.items()}
+                outcome = "accepted" if inbox.accept(headers, body) else "ignored"
                 if outcome == "accepted":
                     wake()
                 count(outcome)

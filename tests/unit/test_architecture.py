@@ -96,7 +96,6 @@ def test_imports_go_one_way(file):
 @pytest.mark.parametrize("package", PACKAGES)
 def test_importing_loads_nothing_heavy(package):
     heavy = {"pyspark", "gensim", "mlflow", "great_expectations", "optuna", "matplotlib"}
-    heavy |= {"kubernetes"}
     if package == "bento":
         heavy |= {"kfp", "pandas"}
     modules = [
