@@ -48,7 +48,8 @@ class Inbox:
     def accept(self, headers: Mapping[str, str], body: bytes) -> bool:
         """Whether the message is about the alias of a model; raises Refused if it is not MLflow's.
 
-        Names of `headers` are in lower case. The signature comes first: nobody without the secret fills the memory of what was seen.
+        Names of `headers` are in lower case. The signature comes first: nobody without the secret
+        fills the memory of what was seen.
         """
         delivery, sent_at = headers.get(ID_HEADER, ""), headers.get(TIMESTAMP_HEADER, "")
         signatures = headers.get(SIGNATURE_HEADER, "")
