@@ -5,21 +5,24 @@ decisions are the test's, and the kubelet, because the pods are never scheduled.
 """
 
 import json
+import threading
 import time
 from contextlib import contextmanager, suppress
 
+import pytest
 from kubernetes import client
 
 from components.deployment.cluster import KINDS, Cluster, ClusterError, Conflict
 from components.deployment.decide import Say
 from components.deployment.lease import Leadership, LeadershipLost
 from components.deployment.metrics import Metrics
+from components.deployment.promoter import Loop
 from components.deployment.reconcile import Promoter
 from components.deployment.repair import Repair
 from components.deployment.settings import Settings
 from components.deployment.workload import LABEL, POD_HASH, version_of
 from components.registry.registry import RegistryError
-from tests.fakes import hash_of
+from tests.fakes import FakeKubernetes, FakeMlflow, hash_of
 
 PASSING = (ClusterError, RegistryError, LeadershipLost)
 """What a look at a world full of faults may end with."""
@@ -289,8 +292,51 @@ class World:
 
 
 @contextmanager
-def fake_world(kubernetes, mlflow):
-    """A world of two fakes that run."""
-    cluster = Direct(kubernetes, "shop")
-    cluster.create("ServiceAccount", {"metadata": {"name": "default"}})
-    yield World(cluster, mlflow, kubernetes)
+def fake_world(bundle):
+    """A world of two fakes; every version's bundle is `bundle` unless a test says otherwise."""
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        FakeKubernetes().running() as kubernetes,
+        FakeMlflow(bundle).running() as mlflow,
+    ):
+        patch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+        patch.setenv("MLFLOW_TRACKING_URI", mlflow.url)
+        cluster = Direct(kubernetes, "shop")
+        cluster.create("ServiceAccount", {"metadata": {"name": "default"}})
+        yield World(cluster, mlflow, kubernetes)
+
+
+@contextmanager
+def new_world(bundle, kind):
+    """The same, with the service's objects in it."""
+    with fake_world(bundle) as world:
+        world.deploy(kind)
+        yield world
+
+
+@contextmanager
+def looping(world, **given):
+    """A whole promoter with its threads, and its address."""
+    standby = given.pop("standby", False)
+    given = {"poll_s": 600.0, "lease_s": 1.0, "identity": "loop", "port": 0, **given}
+    loop = Loop(
+        world.promoter_cluster,
+        Settings(namespace="shop", host="127.0.0.1", webhook_secret="secret", **given),
+    )
+    thread = threading.Thread(target=loop.run, daemon=True)
+    thread.start()
+    try:
+        await_(lambda: loop.leadership.held or standby)
+        await_(lambda: hasattr(loop, "port"))
+        yield loop, f"http://127.0.0.1:{loop.port}"
+    finally:
+        loop.stop()
+        thread.join(10)
+        assert not thread.is_alive()
+
+
+def await_(wanted, within_s=20):
+    until = time.monotonic() + within_s
+    while not wanted():
+        assert time.monotonic() < until, "not in time"
+        time.sleep(0.02)

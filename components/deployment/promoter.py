@@ -18,6 +18,7 @@ from components.deployment.lease import Leadership, LeadershipLost
 from components.deployment.metrics import Metrics
 from components.deployment.reconcile import Promoter
 from components.deployment.settings import Settings, settings_of_environment
+from components.deployment.versions import subscribe
 from components.deployment.webhook import Inbox, server
 from components.registry.registry import RegistryError
 
@@ -37,6 +38,7 @@ class Loop:
         self.promoter = Promoter(cluster, settings, self.leadership, self.metrics)
         self._wake, self._stop = threading.Event(), threading.Event()
         self._looped = time.monotonic()
+        self._subscribed = not settings.webhook_url
 
     def run(self) -> None:
         """Block until `stop`; the lease is given up then, so that another takes over at once."""
@@ -64,7 +66,16 @@ class Loop:
         with suppress(ClusterError):
             self.leadership.poke()
 
+    def _subscribe(self) -> None:
+        try:
+            subscribe(self.settings.webhook_url, self.settings.webhook_secret.get_secret_value())
+            self._subscribed = True
+        except RegistryError as error:
+            log.warning("no webhook yet, only polls: %s", error)
+
     def _reconcile(self) -> None:
+        if not self._subscribed:
+            self._subscribe()
         try:
             actions = self.promoter.reconcile()
         except Conflict as conflict:

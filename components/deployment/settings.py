@@ -26,6 +26,9 @@ class Settings(BaseModel):
     webhook_secret: SecretStr = SecretStr("")
     """What MLflow signs its webhooks with; without one only polling is left."""
 
+    webhook_url: str = ""
+    """Where MLflow reaches this promoter, `http://…/webhook`; the promoter subscribes by itself."""
+
     @property
     def names(self) -> dict[str, str]:
         """Name by kind of the objects that are watched and repaired."""

@@ -5,6 +5,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from components.deployment.decide import Candidate, GiveBack, Tag
 from components.deployment.fetch import (
@@ -27,6 +28,8 @@ from components.registry.registry import (
 )
 
 BY = "promoter"
+WEBHOOK = "fbt-promoter"
+ALIAS_EVENTS = ("model_version_alias.created", "model_version_alias.deleted")
 
 
 def read_versions() -> tuple[str, dict[str, Candidate]]:
@@ -72,6 +75,22 @@ def write_tag(tag: Tag) -> None:
 def move_back(move: GiveBack) -> None:
     """Move the alias, unless a person moved it in the meantime. Raises RegistryError."""
     give_back(move.given_up, move.to, BY, move.why)
+
+
+def subscribe(url: str, secret: str) -> None:
+    """Have MLflow tell `url` of every alias that moves, signed with `secret`.
+
+    Raises RegistryError, also for a server that was not told to reach private addresses.
+    """
+    with registry_client() as client:
+        events: Any = list(ALIAS_EVENTS)
+        present = [one for one in client.list_webhooks() if one.name == WEBHOOK]
+        if present:
+            # MLflow shows no secrets: the one that is meant is written whatever it was.
+            webhook = present[0].webhook_id
+            client.update_webhook(webhook, url=url, events=events, secret=secret, status="ACTIVE")
+        else:
+            client.create_webhook(WEBHOOK, url, events, secret=secret)
 
 
 def _candidate(version: Version) -> Candidate:

@@ -10,32 +10,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from components.deployment.cluster import ClusterError, Gone
-from components.deployment.promoter import Loop
-from components.deployment.settings import Settings, settings_of_environment
+from components.deployment.settings import settings_of_environment
 from components.deployment.webhook import signature
 from components.registry.registry import RegistryError
 from tests.factories import make_bundle
-from tests.fakes import AWAY, BROKEN, LOST, OK, FakeKubernetes, FakeMlflow
-from tests.world import PASSING, fake_world
+from tests.fakes import AWAY, BROKEN, LOST, OK
+from tests.world import PASSING, await_, looping, new_world
 
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory):
     return make_bundle(tmp_path_factory.mktemp("promoter") / "bundle")
-
-
-@contextlib.contextmanager
-def new_world(bundle, kind):
-    with (
-        pytest.MonkeyPatch.context() as patch,
-        FakeKubernetes().running() as kubernetes,
-        FakeMlflow(bundle).running() as mlflow,
-    ):
-        patch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-        patch.setenv("MLFLOW_TRACKING_URI", mlflow.url)
-        with fake_world(kubernetes, mlflow) as world:
-            world.deploy(kind)
-            yield world
 
 
 @pytest.fixture(params=["Rollout", "Deployment"])
@@ -279,34 +264,6 @@ class TestAnySequence:
         assert not world.reconcile() or all(
             type(one).__name__ == "Say" for one in world.reconcile()
         )
-
-
-@contextlib.contextmanager
-def looping(world, **given):
-    """A whole promoter with its threads, and its address."""
-    standby = given.pop("standby", False)
-    given = {"poll_s": 600.0, "lease_s": 1.0, "identity": "loop", **given}
-    loop = Loop(
-        world.promoter_cluster,
-        Settings(namespace="shop", host="127.0.0.1", port=0, webhook_secret="secret", **given),
-    )
-    thread = threading.Thread(target=loop.run, daemon=True)
-    thread.start()
-    try:
-        await_(lambda: loop.leadership.held or standby)
-        await_(lambda: hasattr(loop, "port"))
-        yield loop, f"http://127.0.0.1:{loop.port}"
-    finally:
-        loop.stop()
-        thread.join(10)
-        assert not thread.is_alive()
-
-
-def await_(wanted, within_s=20):
-    until = time.monotonic() + within_s
-    while not wanted():
-        assert time.monotonic() < until, "not in time"
-        time.sleep(0.02)
 
 
 def alias_message(delivery="d1", at=None, secret="secret", body=None):
