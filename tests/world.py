@@ -96,9 +96,8 @@ class Argo:
         current, status = self._replica_set(workload), dict(own.get("status") or {})
         stable = status.get("stableRS", "")
         if current != status.get("currentPodHash"):
-            status = {"stableRS": stable or current, "currentPodHash": current, "abort": False}
-            done = status["stableRS"] == current
-            status |= {"phase": "Healthy" if done else "Progressing"}
+            status = {"stableRS": stable, "currentPodHash": current, "abort": False}
+            status |= {"phase": "Healthy" if stable == current else "Progressing"}
         status["observedGeneration"] = str(own["metadata"]["generation"])
         status["workloadObservedGeneration"] = str(workload["metadata"]["generation"])
         self._write(status)
@@ -118,7 +117,9 @@ class Argo:
     def finish(self):
         """All traffic to the canary: it is the stable version from now on."""
         status = self._status()
-        if status.get("currentPodHash") and not status.get("abort"):
+        workload = self.cluster.get("Deployment", "fbt")
+        has_version = workload and version_of(workload)  # without one no pod gets ready
+        if has_version and status.get("currentPodHash") and not status.get("abort"):
             stable = {"stableRS": status["currentPodHash"], "phase": "Healthy"}
             self._write({**status, **stable, "pauseConditions": None, "message": None})
 
@@ -253,7 +254,7 @@ class World:
         """Whether the cluster has nothing left to do but what it never will."""
         if self.argo:
             status = self.argo._status()
-            return status.get("phase") in ("Healthy", "Degraded")
+            return not self.pinned or status.get("phase") in ("Healthy", "Degraded")
         status = (self.cluster.get("Deployment", "fbt") or {}).get("status", {})
         return status.get("updatedReplicas") == status.get("replicas") or bool(
             {self.pinned} & (self.broken | self.never_ready)
@@ -335,7 +336,7 @@ def looping(world, **given):
         assert not thread.is_alive()
 
 
-def await_(wanted, within_s=20):
+def await_(wanted, within_s=60):
     until = time.monotonic() + within_s
     while not wanted():
         assert time.monotonic() < until, "not in time"

@@ -215,7 +215,8 @@ def _rollout(state: State, seen: Workload, target: str) -> Iterator[Action]:
     failed = seen.pinned if seen.phase is Phase.FAILED else ""
     for version, other in state.candidates.items():
         if version not in (target, failed) and other.rollout == ROLLING:
-            yield Tag(version, ROLLOUT_TAG, SUPERSEDED)
+            # The next promotion may come before anybody saw this one arrive.
+            yield Tag(version, ROLLOUT_TAG, LIVE if version == seen.stable else SUPERSEDED)
     candidate = state.candidates.get(target)
     forced = f", forced by {candidate.forced_by}" if candidate and candidate.forced_by else ""
     if target == seen.stable:
