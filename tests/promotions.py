@@ -319,6 +319,10 @@ class TestByHand:
         assert canary.pinned == "1", "a new Rollout takes what it finds for judged"
         canary.turn()
         canary.reconcile()
+        assert canary.pinned == "1", "version 1 has to be taken up first"
+        assert "WaitingForStable" in canary.said()
+        canary.argo.finish()
+        canary.reconcile()
         canary.turn()
         assert canary.pinned == "2"
         canary.argo.abort()

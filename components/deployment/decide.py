@@ -124,7 +124,11 @@ def decide(state: State) -> list[Action]:
         return [Say("WorkloadMissing", "there is no Deployment to bring a version to", True)]
     if state.workload.phase is Phase.UNKNOWN:
         return [Say("WaitingForCluster", state.workload.message)]
-    return [*_what_happened(state, state.workload), *_what_is_wanted(state, state.workload)]
+    happened = list(_what_happened(state, state.workload))
+    if _comes_back(state, state.workload):
+        text = f"version {state.workload.pinned}, which served, comes back before anything else"
+        return [*happened, Say("WaitingForStable", text)]
+    return [*happened, *_what_is_wanted(state, state.workload)]
 
 
 def in_sync(state: State) -> bool:
@@ -155,6 +159,13 @@ def _what_happened(state: State, seen: Workload) -> Iterator[Action]:
         yield Tag(seen.pinned, FAILED_TAG, seen.message)
         yield Tag(seen.pinned, ROLLOUT_TAG, FAILED)
         yield Say("RolloutFailed", f"version {seen.pinned}: {seen.message}", True)
+
+
+def _comes_back(state: State, seen: Workload) -> bool:
+    """Whether a new Rollout has not yet taken up what served: a canary now would not be judged."""
+    candidate = state.candidates.get(seen.pinned)
+    is_new = seen.kind == "Rollout" and not seen.stable and seen.phase is Phase.MOVING
+    return bool(is_new and candidate and candidate.rollout == LIVE)
 
 
 def _arrived(state: State, seen: Workload) -> Iterator[Action]:
