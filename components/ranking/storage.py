@@ -13,6 +13,7 @@ from components.evaluation.metrics import intervals, score
 from components.evaluation.tasks import Queries
 
 Floats = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int32]
 Rows = npt.NDArray[np.int64]
 
 K = 10
@@ -62,12 +63,13 @@ def storages(vectors: Vectors) -> Iterator[tuple[str, int, Vectors]]:
     dims = vectors.in_vectors.shape[1]
     both = vectors.in_vectors, vectors.out_vectors
     yield "float32", 2 * 4 * dims, vectors
-    yield "float16", 2 * 2 * dims, Vectors(*(one.astype(np.float16) for one in both))
+    halves = (one.astype(np.float16).astype(np.float32) for one in both)
+    yield "float16", 2 * 2 * dims, Vectors(*halves)
     # A byte a dimension, and the float32 scale of the row.
     yield "int8", 2 * (dims + 4), Vectors(*(_rounded_to_bytes(one) for one in both))
     for name, share in TRUNCATIONS:
         kept = max(1, int(dims * share))
-        yield f"float32, {name} of the dimensions", 2 * 4 * kept, truncated(vectors, kept)
+        yield f"{name} of the dimensions", 2 * 4 * kept, truncated(vectors, kept)
 
 
 def truncated(vectors: Vectors, dims: int) -> Vectors:
@@ -92,7 +94,7 @@ def _rounded_to_bytes(vectors: Floats) -> Floats:
     return rounded
 
 
-def _ranked(vectors: Vectors, log_popularity: Floats, beta: float, asked: Rows) -> Rows:
+def _ranked(vectors: Vectors, log_popularity: Floats, beta: float, asked: Ints) -> Rows:
     """The ten best (n_asked, K) for every product asked, each product ranked for once."""
     items = items_matrix(vectors.out_vectors, log_popularity)
     products, place = np.unique(asked, return_inverse=True)

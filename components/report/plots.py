@@ -247,11 +247,11 @@ def mix(parts: Mapping[str, Sequence[tuple[str, float]]]) -> "Figure":
     return figure
 
 
-def features(shares: Sequence[tuple[str, float]], title: str) -> "Figure":
-    """How much each feature tells the re-ranker."""
+def features(shares: Sequence[tuple[str, float]], title: str, used: bool) -> "Figure":
+    """How much each feature tells the re-ranker, and whether that is used."""
     figure, [axes] = new_figure(1.2 + 0.36 * len(shares))
-    _bars(axes, [(name, share, percent(share)) for name, share in shares], [True] * len(shares))
-    axes.xaxis.set_major_formatter(lambda share, _: percent(share))
+    _bars(axes, [(name, share, percent(share)) for name, share in shares], [used] * len(shares))
+    axes.xaxis.set_major_formatter(lambda share, _: f"{100 * share:.0f}\u202f%")
     axes.set_xlabel("share of what all features tell")
     axes.set_title(title, loc="left", fontsize=13, fontweight="bold")
     return figure

@@ -11,9 +11,9 @@ Measured = Mapping[str, Any]
 
 TRICKS: Mapping[str, tuple[str, str, str]] = {
     "size_exponent": (
-        "Large baskets count less",
-        "off: every product spreads one vote over its companions; 0: every pair has a whole vote",
-        "size to the {:g}",
+        "How large baskets count",
+        "untouched at 1: a product spreads one vote over its companions; 0: each gets a whole one",
+        "exponent {:g}",
     ),
     "half_life_days": (
         "Old orders count less",
@@ -103,13 +103,13 @@ FEATURES = {
 """What the re-ranker looks at; a feature speaks of a candidate unless it says otherwise."""
 
 LEVELS = {
-    "none": "Nothing",
-    "same_name": "Same name",
-    "but_numbers": "Same name but for numbers and amounts",
-    "but_colours": "… and but for colours and sizes",
-    "but_one_word": "… and but for any one word",
+    "none": "nothing is left out",
+    "same_name": "the same",
+    "but_numbers": "the same but for numbers",
+    "but_colours": "the same but for numbers, colours, sizes",
+    "but_one_word": "the same but for numbers, colours, sizes, one word",
 }
-"""What two names of variants may differ in, by the names of `variants.LEVELS`."""
+"""How alike the names of variants are, by the names of `variants.LEVELS`."""
 
 COLD = {
     "model": "If the model knew it",
@@ -143,7 +143,7 @@ def trick_groups(tricks: Iterable[Measured]) -> list[tuple[str, str, list[Measur
 
 def trick_value(row: Measured) -> str:
     """The value tried, in a few letters."""
-    _, _, template = TRICKS.get(str(row["trick"]), ("", "", row["trick"] + " {:g}"))
+    _, _, template = TRICKS.get(str(row["trick"]), ("", "", f"{row['trick']} {{:g}}"))
     return template.format(row["value"])
 
 
@@ -205,8 +205,8 @@ def mix_said(measured: Measured, task: str) -> list[str]:
         return []
     best = alone[0]
     said = [
-        f"The blend reaches {figure(blend)}, the best part alone ({part_name(best).lower()}) "
-        f"{figure(parts[best])}{_by_how_much(blend, parts[best])}."
+        f"The blend reaches {figure(blend)}, {_by_how_much(blend, parts[best])} the best part "
+        f"alone: “{part_name(best)}”, {figure(parts[best])}."
     ]
     return said + (_pages_said(parts) if task == "a" else _carts_said(measured, parts))
 
@@ -216,8 +216,8 @@ def _pages_said(parts: Mapping[str, float]) -> list[str]:
     if vectors is None:
         return []
     return [
-        f"Pages always listen to the vectors; alone these reach {figure(vectors)}"
-        f"{_by_how_much(parts[BLEND], vectors, 'the blend is ')}."
+        f"Pages always listen to the vectors. Alone these reach {figure(vectors)}; the blend is "
+        f"{_by_how_much(parts[BLEND], vectors)} that."
     ]
 
 
@@ -238,8 +238,11 @@ def _carts_said(measured: Measured, parts: Mapping[str, float]) -> list[str]:
     return said
 
 
-def _by_how_much(ours: float, theirs: float, prefix: str = "") -> str:
-    return f", {prefix}{percent_change(ours / theirs - 1)}" if theirs else ""
+def _by_how_much(ours: float, theirs: float) -> str:
+    if not theirs:
+        return "beside"
+    more = 100 * (ours / theirs - 1)
+    return f"{abs(more):.1f}\u202f% {'above' if more >= 0 else 'below'}"
 
 
 def percent_change(share: Any) -> str:
@@ -274,7 +277,7 @@ def variant_rule(row: Measured) -> str:
         bounds.append(f"bought together less than {lift}× as often as by chance")
     if is_number(row.get("cosine")):
         bounds.append(f"vectors alike by {value(row['cosine'])} or more")
-    return ", ".join(bounds) or "all of them"
+    return ", ".join(bounds) or "in any case"
 
 
 def variants_said(variants: Iterable[Measured]) -> str:
@@ -285,13 +288,13 @@ def variants_said(variants: Iterable[Measured]) -> str:
         return "No rule was chosen."
     if not chosen["pairs"]:
         return "No pair of variants is left out: none was found, or each rule costs too much."
-    name = LEVELS.get(chosen["level"], chosen["level"]).removeprefix("… and ")
-    return (
-        f"{count(chosen['pairs'])} pairs are kept apart, by the rule “{name}” "
-        f"({variant_rule(chosen)})."
-    )
+    name, rule = LEVELS.get(chosen["level"], chosen["level"]), variant_rule(chosen)
+    return f"{count(chosen['pairs'])} pairs are kept apart, of names that are {name}: {rule}."
 
 
 def storage_changes(storage: Iterable[Measured]) -> list[Change]:
     """What each other way to store vectors does to pages, from what is stored now."""
-    return [Change(row["name"], row.get("change") or {}) for row in list(storage or [])[1:]]
+    return [
+        Change(f"{row['name']}: {count(row['bytes_per_product'])} bytes", row.get("change") or {})
+        for row in list(storage or [])[1:]
+    ]

@@ -138,8 +138,10 @@ def makers_of_ranking(
             makers[f"tricks_{task}"] = partial(plots.changes, {title: changes[title]})
         if parts[task]:
             makers[f"mix_{task}"] = partial(plots.mix, {task: parts[task]})
-        if shares := ranking.features_of(ranking.ranked(measured, task)):
-            makers[f"features_{task}"] = partial(plots.features, shares, title)
+        found = ranking.ranked(measured, task)
+        if shares := ranking.features_of(found):
+            used = bool(found["forest"].get("pays"))
+            makers[f"features_{task}"] = partial(plots.features, shares, title, used)
     if judged := evaluation.get("cold"):
         makers["cold"] = partial(plots.cold, judged)
     if stored := ranking.storage_changes(measured.get("storage") or []):

@@ -366,8 +366,8 @@ def test_the_index_is_described(page: str) -> None:
 
 def test_tricks_are_shown_with_what_they_changed(page: str) -> None:
     text = Seen(page).text
-    assert "size to the 0.75 +2.0 % +1.0 % to +3.0 % −5.0 % −6.0 % to −4.0 % used" in text
-    assert "size to the 0.5 −3.0 % −4.0 % to −2.0 %" in text
+    assert "exponent 0.75 +2.0 % +1.0 % to +3.0 % −5.0 % −6.0 % to −4.0 % used" in text
+    assert "exponent 0.5 −3.0 % −4.0 % to −2.0 %" in text
     assert "Nothing changed: no order is that old, or some orders have no times." in text
 
 
@@ -377,9 +377,8 @@ def test_a_trick_of_time_says_that_there_are_no_times(bare_text: str) -> None:
 
 def test_the_mix_is_explained(page: str) -> None:
     text = Seen(page).text
-    assert (
-        "Pages always listen to the vectors; alone these reach 0.200, the blend is +10.0 %" in text
-    )
+    assert "Alone these reach 0.200; the blend is 10.0 % above that." in text
+    assert "The blend reaches 0.220, 4.8 % above the best part alone: “Counts alone”" in text
     assert "“Neighbours, summed” is the best" in text
     assert "The vectors' share came out as zero" in text
     assert "Alone they reach 0.140 at best (“Vectors, likeliest”)." in text
@@ -400,7 +399,7 @@ def test_re_rankers_say_whether_they_ship_and_why(page: str) -> None:
 
 def test_the_chosen_variants_stand_beside_the_strictest_of_each_kind(page: str) -> None:
     text = Seen(page).text
-    assert "1 234 pairs are kept apart, by the rule “but for colours and sizes”" in text
+    assert "1 234 pairs are kept apart, of names that are the same but for numbers, colours" in text
     assert "Of 4 rules tried" in text
     rows = report_ranking.variant_rows(ranking()["variants"])
     assert [row["pairs"] for row in rows] == [9000, 1234, 0]
