@@ -5,12 +5,15 @@ import pyarrow as pa
 import pytest
 
 from components.baskets.corpus import Corpus
-from components.contracts import BASKETS, write
+from components.bundle.bundle import Blend
+from components.contracts import BASKETS, PRODUCTS, write
 from components.embeddings.cooccurrence import count_head, count_pairs, write_pairs
 from components.embeddings.item2vec import Vectors
 from components.embeddings.model import write_vectors
 from components.neighbours.model import train_neighbours
 from components.neighbours.ridge import NeighbourSettings, fit_neighbours
+from components.ranking.blend import START
+from components.ranking.model import train_ranking
 from components.results import read_json
 from components.spark import on_spark, spark_session
 
@@ -169,26 +172,30 @@ def trained(tmp_path):
 
 
 def blend_of(folder, baskets="baskets"):
-    paths = (folder / "vectors", folder / "pairs", folder / "made")
-    found = train_neighbours(folder / baskets, *paths, seed=1)
-    return found["validation"], read_json(folder / "made" / "blend.json")
+    products = pa.Table.from_pylist([{"product_id": "a"}], pa.schema(list(PRODUCTS)))
+    write(products, PRODUCTS, folder / "products")
+    steps = (folder / "vectors", folder / "pairs", folder / "made")
+    train_neighbours(folder / baskets, *steps)
+    target = folder / "ranking"
+    found = train_ranking(folder / baskets, *steps, folder / "products", target, seed=1)
+    return found, Blend(**read_json(target / "blend.json"))
 
 
 def test_counts_are_mixed_in_where_they_know_more_than_the_vectors(trained):
-    gained, blend = blend_of(trained)
-    assert gained["ndcg_a"] == gained["ndcg_b"] == 1.0
-    assert max(gained["ndcg_a_vectors"], gained["ndcg_b_vectors"]) < 0.9
-    assert blend["page_cooccurrence"] > 0
-    assert blend["cart_weights"] == {"vectors": 0.0, "cooccurrence": 0.0, "neighbours": 1.0}
+    found, blend = blend_of(trained)
+    for task in ("pages", "carts"):
+        assert found[task]["parts"]["blend"] == pytest.approx(1.0)
+    assert found["pages"]["parts"]["vectors"] < 0.9
+    assert found["carts"]["parts"]["vectors, mean"] < 0.9
+    assert blend.page_cooccurrence > 0
+    assert blend.cart_weights.neighbours == 1.0
 
 
-def test_without_baskets_to_judge_by_the_vectors_stay_alone(trained):
+def test_without_baskets_to_judge_by_tuning_ends_where_it_began(trained):
     rows = [{"order_id": f"o{i}", "items": ["a"], "weight": 1.0, "split": "train"} for i in "123"]
     table = pa.Table.from_pylist(rows, pa.schema(list(BASKETS)))
     write(table, BASKETS, trained / "no carts")
-    _, blend = blend_of(trained, "no carts")
-    assert blend == {
-        "beta_single": 0.5,
-        "page_cooccurrence": 0.0,
-        "cart_weights": {"vectors": 1.0, "cooccurrence": 0.0, "neighbours": 0.0},
-    }
+    found, blend = blend_of(trained, "no carts")
+    assert blend == START
+    assert not found["pages"]["forest"]["pays"]
+    assert not found["carts"]["forest"]["pays"]
