@@ -8,6 +8,7 @@ of what its products say, whatever the size of the catalogue.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -144,7 +145,7 @@ class Evidence:
         place, pair, product = place[kept], said.pair[kept], said.pair_product[kept]
         companion, support = bundle.pair_rows[pair], bundle.pair_support[pair].astype(np.float32)
         chance = bundle.n_orders[product] * (bundle.n_orders[companion] / bundle.manifest.n_orders)
-        values = {
+        values: dict[str, Floats] = {
             "probability": bundle.pair_probability[pair],
             "recent": self.facts.recent[pair],
             "cosine": self._cosine(pair, product),
@@ -154,7 +155,7 @@ class Evidence:
             flat[:, AT[f"{name}_sum"]] = np.bincount(place, value, n)
             flat[:, AT[f"{name}_max"]] = _largest(place, value, n)
         flat[:, AT["support_max"]] = np.log1p(_largest(place, support, n))
-        reverse = support / bundle.n_orders[companion].astype(np.float32)
+        reverse: Floats = support / bundle.n_orders[companion].astype(np.float32)
         flat[:, AT["reverse_max"]] = _largest(place, reverse, n)
         flat[:, AT["share_paired"]] = np.bincount(place, minlength=n)
         place = place_of[said.neighbour_at]
@@ -268,9 +269,10 @@ def _asked_keys(carts: Sequence[Ints], n_items: int) -> Rows:
 def distinct(keys: Rows, size: int) -> tuple[Rows, Rows]:
     """The different ones of `keys`, which are below `size`, in order; and where each key is."""
     if size > 8 * len(keys):
-        return np.unique(keys, return_inverse=True)
+        found, where = np.unique(keys, return_inverse=True)
+        return found, where.astype(np.int64)
     # Marking is several times faster than sorting while the marks are few.
-    marks = np.zeros(size, np.int32)
+    marks: npt.NDArray[Any] = np.zeros(size, np.int32)
     marks[keys] = 1
     found = np.flatnonzero(marks)
     marks[found] = np.arange(len(found))
@@ -298,7 +300,8 @@ def _codes(bundle: Bundle, column: str) -> Ints:
     """The column's values of products with vectors as numbers from 1; 0 where there is none."""
     values = bundle.products[column].combine_chunks()[: bundle.manifest.n_items]
     codes = values.dictionary_encode().indices.fill_null(-1).to_numpy(zero_copy_only=False)
-    return codes.astype(np.int32) + 1
+    numbers: Ints = codes.astype(np.int32) + np.int32(1)
+    return numbers
 
 
 def _log_prices(bundle: Bundle) -> Floats:

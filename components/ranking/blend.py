@@ -54,7 +54,8 @@ def blend_pages(features: Floats, blend: Blend, beta_cart: float) -> Floats:
     scores = features[..., AT["vector_max"]] + blend.page_trend * features[..., AT["trend_short"]]
     scores = scores + (blend.beta_single - beta_cart) * features[..., AT["log_popularity"]]
     paired: Floats = np.log1p(features[..., AT["probability_sum"]] / np.float32(RARE))
-    return scores + blend.page_cooccurrence * paired
+    total: Floats = scores + blend.page_cooccurrence * paired
+    return total
 
 
 def tune_pages(questions: Questions, blend: Blend, beta_cart: float) -> Blend:

@@ -67,7 +67,8 @@ def recent_probability(corpus: Corpus, ages: Floats | None, pairs: Pairs) -> Flo
         mine = slice(pairs.offsets[start], pairs.offsets[min(start + BLOCK, n_items)])
         wanted = (product[mine] - start) * n_items + pairs.rows[mine]
         found[mine] = counted.data.imag[np.searchsorted(keys, wanted)]
-    return (found / np.maximum(counter.weight_of[product], 1e-9)).astype(np.float32)
+    shares: Floats = (found / np.maximum(counter.weight_of[product], 1e-9)).astype(np.float32)
+    return shares
 
 
 def item_facts(corpus: Corpus, ages: Floats | None, n_items: int) -> Floats:
@@ -102,7 +103,8 @@ def category_codes(cards: pa.Table, n_orders: npt.NDArray[np.int64]) -> npt.NDAr
     code_of = np.zeros(len(orders) + 1, np.int32)
     best = np.argsort(-orders, kind="stable")[:MOST_CATEGORIES]
     code_of[best + 1] = np.arange(1, len(best) + 1)
-    return code_of[found + 1]
+    codes: npt.NDArray[np.int32] = code_of[found + 1]
+    return codes
 
 
 def category_lift(
