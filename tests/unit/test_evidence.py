@@ -11,7 +11,7 @@ from bento import forest
 from bento.evidence import AT, FEATURES, SHRINK, Evidence, best_few, distinct
 from bento.recommender import Recommender
 from components.attributes.variants import table_of
-from components.bundle.bundle import Bundle, CartWeights, Facts, Manifest, Neighbours, Pages
+from components.bundle.bundle import Bundle, CartWeights, Facts, Forest, Manifest, Neighbours, Pages
 from components.ranking.forest import as_forest
 from components.ranking.forest import predict as predicted
 from components.ranking.pages import make_pages
@@ -81,7 +81,7 @@ def random_carts(bundle, seed):
 def counted_by_hand(bundle, cart, candidate):
     """All features of one candidate, product by product."""
     facts, neighbours, n_orders = bundle.facts, bundle.neighbours, bundle.n_orders
-    found = {name: 0.0 for name in FEATURES}
+    found = dict.fromkeys(FEATURES, 0.0)
     n_baskets = bundle.manifest.n_orders
     for one in cart:
         for at in range(bundle.pair_offsets[one], bundle.pair_offsets[one + 1]):
@@ -293,3 +293,23 @@ def test_a_value_on_a_threshold_goes_the_same_way(grown):
         own = forest.predict(trees, shifted)
         library = grown.predict(shifted, raw_score=True)
         np.testing.assert_allclose(own, library, rtol=1e-4, atol=1e-5)
+
+
+def test_a_cart_is_ranked_by_the_forest_where_there_is_one():
+    """One tree, which wants what is bought less often than most."""
+    bundle = random_bundle(0)
+    cart = np.array([0, 3], np.int32)
+    popularity = np.log(bundle.n_orders / bundle.manifest.n_orders).astype(np.float32)
+    border = float(popularity[7])
+    tree = Forest(
+        feature=np.array([[AT["log_popularity"], 0, 0]], np.int16),
+        threshold=np.array([[border, np.inf, np.inf]]),
+        left=np.array([[1, 1, 2]], np.int16),
+        right=np.array([[2, 1, 2]], np.int16),
+        value=np.array([[0, 1, -1]], np.float32),
+    )
+    plain, _ = Recommender(bundle).rank([cart], 10)
+    rows, scores = Recommender(replace(bundle, forest=tree)).rank([cart], 10)
+    assert sorted(rows[0]) == sorted(plain[0])
+    assert scores[0].tolist() == np.where(popularity[rows[0]] <= border, 1, -1).tolist()
+    assert (np.diff(scores[0]) <= 0).all()
