@@ -1,0 +1,209 @@
+"""Blend and forest learn from validation baskets; odd baskets give a model or a clear refusal."""
+
+import json
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from bento.evidence import AT, FEATURES
+from bento.recommender import DEPTH, Recommender
+from components.baskets.corpus import Corpus
+from components.bundle.build import build_bundle
+from components.bundle.bundle import read_bundle
+from components.contracts import BASKETS, PRODUCTS, write
+from components.embeddings.model import train_model
+from components.evaluation.metrics import ideal_dcg, score
+from components.neighbours.model import train_neighbours
+from components.ranking import blend as blending
+from components.ranking.forest import grow_if_it_pays, predict
+from components.ranking.model import train_ranking
+from components.ranking.questions import K, Questions, ndcg
+
+
+def questions_of(features, hits, there=None):
+    """Questions of which each one's hits are all that is relevant."""
+    there = np.ones(hits.shape, bool) if there is None else there
+    gain = 1 / ideal_dcg(np.maximum(hits.sum(axis=1), 1), K)
+    return Questions(features, there, hits & there, gain.astype(np.float32), np.arange(len(hits)))
+
+
+def random_questions(n=400, seed=0):
+    """Five candidates of every thirty are right, whatever is known of them."""
+    rng = np.random.default_rng(seed)
+    features = rng.random((n, 30, len(FEATURES)), np.float32)
+    hits = rng.permuted(np.tile(np.arange(30) < 5, (n, 1)), axis=1)
+    return questions_of(features, hits)
+
+
+def test_ndcg_of_questions_is_that_of_the_gate():
+    rng = np.random.default_rng(1)
+    n, n_items = 50, 200
+    rows = np.stack([rng.permutation(n_items)[:DEPTH] for _ in range(n)])
+    rows[:, 50:] = -1
+    baskets = [rng.permutation(n_items)[: 1 + i % 15] for i in range(n)]
+    sizes = np.array([len(one) for one in baskets])
+    offsets = np.concatenate([[0], np.cumsum(sizes)])
+    relevant = Corpus(np.concatenate(baskets).astype(np.int32), offsets, np.ones(n, np.float32))
+    hits = np.array([np.isin(a, b) for a, b in zip(rows, baskets, strict=True)])
+    questions = Questions(
+        np.zeros((n, DEPTH, 1), np.float32), rows >= 0, hits,
+        (1 / ideal_dcg(sizes, K)).astype(np.float32), np.arange(n),
+    )  # fmt: skip
+    scores = rng.random((n, DEPTH)).astype(np.float32)
+    order = np.argsort(-np.where(rows >= 0, scores, -np.inf), axis=1)[:, :K]
+    expected = score(np.take_along_axis(rows, order, 1), relevant, n_items)["ndcg"]
+    np.testing.assert_allclose(ndcg(scores, questions), expected, rtol=1e-6)
+
+
+def test_useless_parts_weigh_nothing_in_carts():
+    questions = random_questions()
+    questions.features[..., AT["neighbours_sum"]] = questions.hits
+    tuned = blending.tune_carts(questions, blending.START).cart_weights
+    assert (tuned.vectors, tuned.cooccurrence, tuned.cosine, tuned.trend) == (0, 0, 0, 0)
+
+
+def test_useful_parts_weigh_something():
+    questions = random_questions()
+    questions.features[..., AT["neighbours_sum"]] = 0
+    questions.features[..., AT["cosine_sum"]] = 10 * questions.hits
+    assert blending.tune_carts(questions, blending.START).cart_weights.cosine > 0
+    questions.features[..., AT["vector_max"]] = 0
+    questions.features[..., AT["probability_sum"]] = questions.hits
+    tuned = blending.tune_pages(questions, blending.START, 0.25)
+    assert tuned.page_cooccurrence > 0
+    # Noise comes into it with any other weight.
+    assert (tuned.beta_single, tuned.page_trend) in [(0.25, 0.0), (0.0, 0.0)]
+
+
+def test_a_forest_that_knows_better_is_shipped():
+    """Right is what is of the same category, of which the blend knows nothing."""
+    questions = random_questions()
+    questions.features[..., AT["same_category"]] = questions.hits
+    blend = questions.features[..., AT["neighbours_sum"]]
+    model, found = grow_if_it_pays(questions, blend, seed=1)
+    assert found["pays"]
+    assert found["features"][0][0] == "same_category"
+    assert ndcg(predict(model, questions.features), questions).min() == pytest.approx(1)
+
+
+def test_a_forest_that_learns_noise_is_not_shipped():
+    questions = random_questions()
+    blend = questions.hits + 0.01 * questions.features[..., 0]
+    model, found = grow_if_it_pays(questions, blend, seed=1)
+    assert model is None
+    assert not found["pays"]
+    assert found["gain"]["low"] <= 0
+
+
+def test_with_few_hits_nothing_is_grown():
+    questions = random_questions(n=10)
+    model, found = grow_if_it_pays(questions, questions.features[..., 0], seed=1)
+    assert (model, found["pays"], found["gain"]) == (None, False, None)
+
+
+# From baskets to answers
+
+
+def baskets_from(lists, weight=1.0):
+    first = datetime(2024, 1, 1, tzinfo=UTC)
+    return [
+        {
+            "order_id": f"o{i:05d}",
+            "user_id": f"u{i % 7}",
+            "ts": first + timedelta(hours=i),
+            "items": list(items),
+            "weight": weight,
+            "split": "train" if i < 0.8 * len(lists) else "validation",
+        }
+        for i, items in enumerate(lists)
+    ]
+
+
+def built(folder, baskets, cards=(), min_orders=1):
+    """Everything that training does, on few products; a recommender over what it built."""
+    paths = {name: folder / name for name in ("vectors", "pairs", "near", "ranked", "cards")}
+    write(pa.Table.from_pylist(baskets, pa.schema(list(BASKETS))), BASKETS, folder / "baskets")
+    write(pa.Table.from_pylist(list(cards), pa.schema(list(PRODUCTS))), PRODUCTS, paths["cards"])
+    n_train = sum(basket["split"] == "train" for basket in baskets)
+    counts = {"baskets_train": n_train, "first_order": None, "last_order": None}
+    (folder / "counts.json").write_text(json.dumps(counts))
+    settings = {"vector_size": 8, "epochs": 3, "workers": 1, "seed": 1}
+    given = folder / "baskets"
+    train_model(given, settings, min_orders, paths["vectors"], paths["pairs"])
+    train_neighbours(given, paths["vectors"], paths["pairs"], paths["near"])
+    train_ranking(
+        given, paths["vectors"], paths["pairs"], paths["near"], paths["cards"], paths["ranked"], 1
+    )
+    build_bundle(
+        paths["vectors"], paths["pairs"], paths["near"], paths["ranked"], paths["cards"],
+        folder / "counts.json", {"config": settings}, 1, folder / "bundle",
+    )  # fmt: skip
+    return Recommender(read_bundle(folder / "bundle"))
+
+
+def assert_sane(recommender):
+    """Pages and carts hold finite scores, never what was asked, and as many as there are."""
+    n_items = recommender.bundle.manifest.n_items
+    ids = recommender.bundle.product_ids[:n_items]
+    for asked in (ids[:1], ids[-1:], ids[:2], ids[1:3], ids[:3], ids[-3:]):
+        found = recommender.recommend(asked, 5)
+        answer = {recommender.bundle.product_ids[row] for row in found.rows}
+        assert len(answer) == len(found.rows) == min(5, n_items - len(set(asked)))
+        assert not answer & set(asked)
+        assert np.isfinite(found.scores).all()
+    assert len(recommender.similar(ids[0], 5).rows) == min(5, n_items - 1)
+
+
+PAIRS = ["ab", "cd", "ef", "gh"]
+CARDS = [
+    {"product_id": id_, "name": f"Thing {id_}", "category": "things", "price": 2.0}
+    for id_ in "abcdefgh"
+]
+
+ODD = {
+    "all sold once": [chr(97 + 3 * i) + chr(98 + 3 * i) + chr(99 + 3 * i) for i in range(30)],
+    "one in every basket": [f"z{'abcdefgh'[i % 8]}" for i in range(120)],
+    "two identical": [["abx", "aby", "abz"][i % 3] for i in range(120)],
+    "a catalogue of three": [["ab", "bc", "ac", "abc"][i % 4] for i in range(120)],
+    "never the same twice": [
+        f"{chr(97 + i % 24)}{chr(97 + (i + 1 + i // 24) % 24)}" for i in range(240)
+    ],
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_odd_baskets_give_sane_answers(tmp_path, name):
+    assert_sane(built(tmp_path, baskets_from(ODD[name])))
+
+
+def test_partners_are_found_and_noise_ships_no_forest(tmp_path):
+    recommender = built(tmp_path, baskets_from([PAIRS[i % 4] for i in range(400)]), CARDS)
+    assert_sane(recommender)
+    assert recommender.bundle.forest is None
+    ids = recommender.bundle.product_ids
+    for one, other in (*PAIRS, *(pair[::-1] for pair in PAIRS)):
+        assert ids[recommender.recommend([one], 1).rows[0]] == other
+
+
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+@pytest.mark.parametrize("price", [float("nan"), float("inf"), -1.0, 0.0, None])
+def test_prices_that_are_no_prices_are_not_known(tmp_path, price):
+    cards = [{**card, "price": price, "category": None, "brand": ""} for card in CARDS]
+    assert_sane(built(tmp_path, baskets_from([PAIRS[i % 4] for i in range(80)]), cards))
+
+
+def test_a_product_table_that_lacks_products_lacks_only_their_cards(tmp_path):
+    recommender = built(tmp_path, baskets_from([PAIRS[i % 4] for i in range(80)]), CARDS[:3])
+    assert_sane(recommender)
+
+
+def test_baskets_that_all_weigh_nothing_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="item2vec: none of the training baskets"):
+        built(tmp_path, baskets_from([PAIRS[i % 4] for i in range(80)], weight=0.0))
+
+
+def test_products_sold_too_seldom_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="no product has min_product_orders=5"):
+        built(tmp_path, baskets_from(ODD["all sold once"]), min_orders=5)

@@ -1,0 +1,129 @@
+"""Tricks of time and size, each on baskets whose right answer is obvious."""
+
+from datetime import UTC, datetime, timedelta
+
+import pyarrow as pa
+import pytest
+
+from components.baskets.tricks import Tricks, training_baskets
+from components.contracts import BASKETS, write
+from components.embeddings.cooccurrence import count_pairs
+from components.tricks.choose import choose_tricks
+
+NEWEST = datetime(2024, 6, 1, tzinfo=UTC)
+IDS = pa.array(list("abcdef"))
+
+
+def write_baskets(path, rows):
+    """Rows are (items, user or None, hours before the newest or None, split)."""
+    table = [
+        {
+            "order_id": f"o{i:05d}",
+            "user_id": user,
+            "ts": None if hours is None else NEWEST - timedelta(hours=hours),
+            "items": list(items),
+            "weight": 1.0,
+            "split": split,
+        }
+        for i, (items, user, hours, split) in enumerate(rows)
+    ]
+    write(pa.Table.from_pylist(table, pa.schema(list(BASKETS))), BASKETS, path / "baskets")
+    return path / "baskets"
+
+
+def baskets_of(corpus):
+    return ["".join("abcdef"[row] for row in corpus[i]) for i in range(len(corpus))]
+
+
+def train_of(path, *rows, **tricks):
+    baskets = write_baskets(path, [(*row, "train") for row in rows])
+    return training_baskets(baskets, IDS, Tricks(**tricks))
+
+
+def test_without_tricks_nothing_changes(tmp_path):
+    found = train_of(tmp_path, ("ab", "u", 48), ("cde", "u", 0))
+    assert baskets_of(found.corpus) == ["ab", "cde"]
+    assert found.corpus.weights.tolist() == [1, 1]
+    assert found.ages.tolist() == [2, 0]
+    assert found.weighed_by_size(1.0).weights.tolist() == [1, 1]
+
+
+@pytest.mark.parametrize(("exponent", "large"), [(0.0, 1.0), (0.5, 0.5), (1.0, 0.25)])
+def test_the_size_exponent_says_what_a_pair_of_a_large_basket_counts(tmp_path, exponent, large):
+    """Next to b, once alone, and once with four others: a pair counts 1 and (n - 1)**-exponent."""
+    found = train_of(tmp_path, ("ab", None, 0), ("acdef", None, 0))
+    pairs = count_pairs(found.weighed_by_size(exponent), 6)
+    mine = slice(*pairs.offsets[:2])
+    probability = dict(zip(pairs.rows[mine], pairs.probability[mine], strict=True))
+    assert probability[2] / probability[1] == pytest.approx(large)
+
+
+def test_a_half_life_halves_what_is_that_old(tmp_path):
+    found = train_of(
+        tmp_path, ("ab", None, 480), ("ab", None, 240), ("ab", None, 0), half_life_days=10.0
+    )
+    assert found.corpus.weights == pytest.approx([0.25, 0.5, 1.0])
+
+
+def test_what_is_older_than_the_window_does_not_count(tmp_path):
+    found = train_of(
+        tmp_path, ("ab", None, 241), ("ab", None, 240), ("ab", None, 0), window_days=10.0
+    )
+    assert found.corpus.weights.tolist() == [0, 1, 1]
+
+
+def test_orders_of_one_user_within_hours_are_one_basket_with_products_once(tmp_path):
+    found = train_of(
+        tmp_path, ("ab", "u", 30), ("bc", "u", 10), ("de", "w", 10), ("af", "u", 500),
+        join_hours=24.0,
+    )  # fmt: skip
+    assert sorted(baskets_of(found.corpus)) == ["abc", "af", "de"]
+    assert sorted(found.ages * 24) == pytest.approx([0, 0, 490])
+
+
+def test_a_chain_of_short_gaps_is_one_basket_however_long(tmp_path):
+    rows = [(one, "u", 20 * i) for i, one in enumerate(["ab", "cd", "ef"])]
+    assert len(train_of(tmp_path, *rows, join_hours=24.0).corpus) == 1
+    assert len(train_of(tmp_path, *rows, join_hours=19.0).corpus) == 3
+
+
+def test_nobody_is_never_joined(tmp_path):
+    rows = [("ab", None, 1), ("cd", None, 0), ("ef", "u", 0)]
+    found = train_of(tmp_path, *rows, join_hours=24.0)
+    assert sorted(baskets_of(found.corpus)) == ["ab", "cd", "ef"]
+
+
+def test_without_times_tricks_of_time_do_nothing(tmp_path):
+    tricks = {"half_life_days": 1.0, "window_days": 1.0, "join_hours": 24.0}
+    found = train_of(tmp_path, ("ab", "u", None), ("bc", "u", 9_000), **tricks)
+    assert found.ages is None
+    assert baskets_of(found.corpus) == ["ab", "bc"]
+    assert found.corpus.weights.tolist() == [1, 1]
+
+
+# Which pay
+
+
+def test_what_pays_is_used(tmp_path):
+    """For a year a goes with b, then with c for a month: only what is new is still true."""
+    rows = [("ab", None, 24 * (300 + i / 10), "train") for i in range(300)]
+    rows += [("ac", None, 24 * (1 + i / 10), "train") for i in range(200)]
+    rows += [("ac", None, 0, "validation") for _ in range(400)]
+    best, measured = choose_tricks(write_baskets(tmp_path, rows), 5, seed=1)
+    assert best.half_life_days or best.window_days
+    assert best.size_exponent == 1.0
+    assert any(row["used"] and row["a"]["low"] > 0 for row in measured)
+
+
+def test_where_nothing_pays_nothing_is_used(tmp_path):
+    """Always the same pairs, by nobody: no trick can rank them any better."""
+    rows = [(["ab", "cd", "ef"][i % 3], None, i, "train") for i in range(600)]
+    rows += [(["ab", "cd", "ef"][i % 3], None, 0, "validation") for i in range(300)]
+    best, measured = choose_tricks(write_baskets(tmp_path, rows), 5, seed=1)
+    assert best == Tricks()
+    assert not any(row["used"] for row in measured)
+
+
+def test_without_validation_baskets_nothing_is_used(tmp_path):
+    rows = [("ab", None, i, "train") for i in range(20)]
+    assert choose_tricks(write_baskets(tmp_path, rows), 5, seed=1)[0] == Tricks()
