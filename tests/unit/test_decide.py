@@ -5,7 +5,7 @@ from dataclasses import replace
 from http import HTTPStatus
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from components.deployment.decide import (
@@ -144,6 +144,7 @@ def done(state, action):
 
 
 class TestDecideInAnyState:
+    @settings(deadline=None)
     @given(state=STATES, cut=st.integers(0, 12))
     def test_a_look_cut_anywhere_and_the_next_ones_end_where_one_whole_look_does(self, state, cut):
         whole = settled(state)
@@ -153,11 +154,13 @@ class TestDecideInAnyState:
         assert end.champion == whole.champion
         assert end.workload.pinned == whole.workload.pinned
 
+    @settings(deadline=None)
     @given(state=STATES)
     def test_nothing_is_done_twice(self, state):
         end = settled(state)
         assert acts(end) == []
 
+    @settings(deadline=None)
     @given(state=STATES)
     def test_no_version_is_pinned_that_was_not_allowed(self, state):
         for action in decide(state):
@@ -168,11 +171,13 @@ class TestDecideInAnyState:
                 assert not candidate.problem
                 assert candidate.verdict == "passed" or candidate.forced_by
 
+    @settings(deadline=None)
     @given(state=STATES)
     def test_an_alias_that_was_deleted_is_never_set(self, state):
         if not state.champion:
             assert not [one for one in decide(state) if isinstance(one, GiveBack)]
 
+    @settings(deadline=None)
     @given(state=STATES)
     def test_the_alias_goes_back_only_to_what_serves(self, state):
         for action in decide(state):
@@ -356,6 +361,7 @@ class TestInbox:
         inbox = Inbox("", clock=lambda: NOW)
         assert refusal(inbox, message(secret=""))[0] == HTTPStatus.SERVICE_UNAVAILABLE
 
+    @settings(deadline=None)
     @given(headers=st.dictionaries(st.sampled_from(list(message())), st.text()), body=st.binary())
     def test_rubbish_is_refused_never_an_accident(self, headers, body):
         with contextlib.suppress(Refused):
