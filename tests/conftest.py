@@ -1,10 +1,21 @@
 """Real servers that many tests share, and the offline switches for all of them."""
 
+import base64
 import os
 
 import pytest
 
 from pipelines.home import OFFLINE, Home
+
+pytest.register_assert_rewrite("tests.promotions")
+
+WEBHOOKS = {
+    # So that MLflow may call a promoter that a test runs.
+    "MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY": base64.urlsafe_b64encode(bytes(32)).decode(),
+    "MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS": "true",
+    "MLFLOW_WEBHOOK_ALLOWED_SCHEMES": "http,https",
+    "MLFLOW_WEBHOOK_CACHE_TTL": "1",
+}
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -32,5 +43,8 @@ def mlflow_url(tmp_path_factory):
     home = Home(tmp_path_factory.mktemp("mlflow") / "fbt")
     for folder in (home.logs, home.mlflow):
         folder.mkdir(parents=True)
-    with mlflow_server(home) as server:
-        yield server.url
+    with pytest.MonkeyPatch.context() as environment:
+        for name, value in WEBHOOKS.items():
+            environment.setenv(name, value)
+        with mlflow_server(home) as server:
+            yield server.url

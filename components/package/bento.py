@@ -26,6 +26,11 @@ BUNDLE_ALIAS = "bundle"
 SERVED_COMPONENTS = (
     "__init__.py",
     "contracts.py",
+    "progress.py",
+    "attributes/__init__.py",
+    "attributes/near.py",
+    "attributes/text.py",
+    "attributes/variants.py",
     "bundle/__init__.py",
     "bundle/bundle.py",
     "bundle/index.py",

@@ -26,6 +26,8 @@ from components.ranking.facts import make_facts
 from components.ranking.forest import as_forest, grow_if_it_pays
 from components.ranking.pages import make_pages
 from components.ranking.questions import Questions, draw_questions
+from components.ranking.storage import N_QUERIES as N_STORAGE_QUERIES
+from components.ranking.storage import measure_storage
 from components.results import read_json, write_json
 
 Floats = npt.NDArray[np.float32]
@@ -41,7 +43,7 @@ def train_ranking(
     """Write the directory `target`: facts, pages, forest, index, blend.json and ranking.json.
 
     Returns ranking.json: {"pages": RANKED, "carts": RANKED, "variants": [see
-    `choose_variants`], "cpu_s": {STEP: seconds}}; RANKED is
+    `choose_variants`], "storage": [see `measure_storage`], "cpu_s": {STEP: seconds}}; RANKED is
     {"weights": {...}, "parts": {PART: NDCG@10 on validation baskets}, "forest": {"pays", "why",
     "gain": {"mean", "low", "high"} or null, "features": [[NAME, share]]}, "n_questions"}.
     """
@@ -69,6 +71,8 @@ def train_ranking(
         clock("variants")
         page_model, cart_model, found = _judge_forests(asked, bundle, seed)
         clock("forests")
+        storage = _measure_storage(bundle, vectors, validation, seed)
+        clock("storage")
         pages = make_pages(Recommender(bundle), page_model)
         clock("pages")
         assert bundle.facts is not None
@@ -77,7 +81,7 @@ def train_ranking(
         save_group(variants, aside)
         if cart_model is not None:
             save_group(as_forest(cart_model), aside)
-        ranking = {**found, "variants": measured, "cpu_s": clock.seconds}
+        ranking = {**found, "variants": measured, "storage": storage, "cpu_s": clock.seconds}
         facts = bundle.manifest.index
         write_json(facts.model_dump() if facts else None, aside / "index.json")
         write_json(tuned.model_dump(), aside / "blend.json")
@@ -126,6 +130,17 @@ def _prepare(
 
 def _queries(validation: Corpus, seed: int) -> dict[str, Queries]:
     return {task: draw_queries(validation, task, n, seed) for task, n in N_VARIANT_QUERIES.items()}
+
+
+def _measure_storage(
+    bundle: Bundle, vectors: Path, validation: Corpus, seed: int
+) -> list[dict[str, Any]]:
+    log_popularity = np.log(bundle.n_orders / bundle.manifest.n_orders).astype(np.float32)
+    # Tuned for vectors alone, as they are judged here; the blend's has a helper.
+    beta = read_json(vectors / "betas.json")["beta_single"]
+    queries = draw_queries(validation, "a", N_STORAGE_QUERIES, seed)
+    both = Vectors(np.asarray(bundle.in_vectors), np.asarray(bundle.out_vectors))
+    return measure_storage(both, log_popularity, beta, queries, seed)
 
 
 def _mixed(bundle: Bundle, blend: Blend) -> Bundle:

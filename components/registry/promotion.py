@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 from components.registry.registry import (
     CHAMPION,
+    FAILED_TAG,
+    FORCED_TAG,
     MODEL,
     RegistryError,
     Version,
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 TAG_PREFIX = "fbt.promotion."
+GIVEN_BACK = ("refused", "rollout failed")
+"""How a champion is taken back without a person: the line then ends where it went back to."""
 OUTSIDE = "unknown (alias set outside of fbt, e.g. in the MLflow UI)"
 
 
@@ -37,7 +41,7 @@ class Move:
     came_from: str
     by: str
     why: str
-    """`promoted`, `rolled back`, `promoted by force` or `found`."""
+    """`promoted`, `rolled back`, `promoted by force`, `found`, `refused` or `rollout failed`."""
 
 
 class PromotionError(ValueError):
@@ -47,17 +51,30 @@ class PromotionError(ValueError):
 def promote(version: str, by: str, force: bool = False) -> Move:
     """Make `version` (a number or an alias) the champion.
 
-    Raises PromotionError for a version that did not pass its gate, unless `force`; the force is
-    then written into the version's tags too.
+    Raises PromotionError for a version that did not pass its gate or whose rollout failed before,
+    unless `force`; the force is then written into the version's tags too.
     """
     found = get_version(version)
-    if found.verdict != "passed" and not force:
+    doubts = _doubts(found)
+    if doubts and not force:
         raise PromotionError(
-            f"promote: version {found.version} has the gate verdict {found.verdict!r}, expected "
-            "'passed'; read its report, and use --force to promote it all the same"
+            f"promote: version {found.version} {doubts}; read its report, and use --force to "
+            "promote it all the same"
         )
-    forced = found.verdict != "passed"
-    return _move(found, by, "promoted by force" if forced else "promoted")
+    return _move(found, by, "promoted by force" if doubts else "promoted")
+
+
+def give_back(given_up: str, to: str, by: str, why: str) -> Move | None:
+    """Make `to` champion again if `given_up` still is; None when somebody was faster.
+
+    For versions that people chose and the cluster did not take, see `components.deployment`.
+    MLflow cannot compare and set, so a promotion between the look and the move, some
+    milliseconds, is lost; its record is not.
+    """
+    with registry_client() as client:
+        if aliases_of(client).get(CHAMPION, "") != given_up:
+            return None
+    return _move(get_version(to), by, why)
 
 
 def rollback(by: str) -> Move:
@@ -92,9 +109,20 @@ def _line(moves: list[Move]) -> list[str]:
     for move in reversed(moves):
         if move.why == "rolled back":
             line = line[:-1]
+        elif move.why in GIVEN_BACK and move.to in line:
+            while line[-1] != move.to:
+                line.pop()
         elif move.to and move.to not in line[-1:]:
             line.append(move.to)
     return line
+
+
+def _doubts(version: Version) -> str:
+    if reason := version.tags.get(FAILED_TAG):
+        return f"failed its last rollout ({reason})"
+    if version.verdict != "passed":
+        return f"has the gate verdict {version.verdict!r}, expected 'passed'"
+    return ""
 
 
 def _move(version: Version, by: str, why: str) -> Move:
@@ -103,7 +131,9 @@ def _move(version: Version, by: str, why: str) -> Move:
     move = Move(_now(), version.version, came_from, by, why)
     with registry_client() as client:
         if why == "promoted by force":
-            client.set_model_version_tag(MODEL, version.version, "fbt.forced_by", by)
+            client.set_model_version_tag(MODEL, version.version, FORCED_TAG, by)
+            if FAILED_TAG in version.tags:
+                client.delete_model_version_tag(MODEL, version.version, FAILED_TAG)
         # The record first: an alias without its record would be put down to somebody else.
         _record(client, move)
         client.set_registered_model_alias(MODEL, CHAMPION, version.version)

@@ -24,6 +24,14 @@ EXPERIMENT = "fbt"
 CHAMPION, CHALLENGER = "champion", "challenger"
 VERDICT_TAG = "fbt.verdict"
 BENTO_TAG = "fbt.bento"
+BUNDLE_HASH_TAG = "fbt.bundle_sha256"
+"""Of bundle.json, which holds the hashes of everything else."""
+ROLLOUT_TAG = "fbt.rollout"
+"""`registered`, `rolling out`, `live`, `replaced`, `superseded`, `refused: …` or `failed`."""
+FAILED_TAG = "fbt.rollout_failed"
+"""Why the version's rollout was given up; it is not tried again while the tag is there."""
+FORCED_TAG = "fbt.forced_by"
+"""Who promoted the version although its gate said no."""
 
 QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",

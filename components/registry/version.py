@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from components.bundle.bundle import read_manifest
+from components.bundle.bundle import read_manifest, sha256_of
 from components.progress import say
-from components.registry.registry import VERDICT_TAG, register
+from components.registry.registry import BUNDLE_HASH_TAG, ROLLOUT_TAG, VERDICT_TAG, register
 from components.results import flat_numbers, read_json
 
 RUN_KEY_TAG = "fbt.run_key"
@@ -24,6 +24,7 @@ def register_run(artefacts: Mapping[str, Path], parameters: Mapping[str, Any], r
     tags = {
         VERDICT_TAG: "passed" if verdict["passed"] else "failed",
         RUN_KEY_TAG: run_key,
+        BUNDLE_HASH_TAG: sha256_of(artefacts["bundle"] / "bundle.json"),
         "fbt.ndcg_a": f"{model['a']['model']['ndcg']['mean']:.4f}",
         "fbt.ndcg_b": f"{model['b']['model']['ndcg']['mean']:.4f}",
         "fbt.coverage_a": f"{model['a']['model']['coverage']:.3f}",
@@ -31,7 +32,7 @@ def register_run(artefacts: Mapping[str, Path], parameters: Mapping[str, Any], r
         "fbt.git_revision": manifest.git_revision,
         "fbt.code_version": manifest.code_version,
         "fbt.products": str(manifest.n_items),
-        "fbt.rollout": "registered",
+        ROLLOUT_TAG: "registered",
     }
     params = {**parameters, **{f"model.{key}": value for key, value in manifest.config.items()}}
     version = register(artefacts, params, metrics, tags)

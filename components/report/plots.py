@@ -13,7 +13,8 @@ import numpy as np
 from components.bundle.bundle import Bundle
 from components.report.content import BasketFacts, Trial, rankers
 from components.report.projection import Points, projected
-from components.report.words import TASKS, is_number, name_of
+from components.report.ranking import BLEND, COLD, Change, part_name, percent_change
+from components.report.words import NAMES, TASKS, is_number, name_of, percent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -157,35 +158,112 @@ def comparison(evaluation: Mapping[str, Any], tasks: Sequence[str]) -> "Figure":
     height = 1.2 + 0.38 * max(map(len, found), default=1)
     figure, every = new_figure(height, n_columns=len(tasks))
     for axes, task, names in zip(every, tasks, found, strict=True):
-        _dots(axes, (evaluation.get("tasks") or {}).get(task) or {}, names)
+        judged = (evaluation.get("tasks") or {}).get(task) or {}
+        metrics = [(judged[name] or {}).get("ndcg") or {} for name in names]
+        _dots(axes, [name_of(name) for name in names], metrics, NAMES["model"])
         axes.set_xlabel(f"NDCG@{evaluation.get('k', 10)}, further right is better")
         axes.set_title(TASKS.get(task, task), loc="left", fontsize=13, fontweight="bold")
     return figure
 
 
-def _dots(axes: "Axes", task: Mapping[str, Any], names: Sequence[str]) -> None:
-    metrics = [(task[name] or {}).get("ndcg") or {} for name in names]
-    for row, (name, ndcg) in enumerate(zip(names, metrics, strict=True)):
+def cold(judged: Mapping[str, Any]) -> "Figure":
+    """NDCG with its interval of every way to answer for a product that the model does not know."""
+    ndcg = judged.get("ndcg") or {}
+    names = [name for name in COLD if name in ndcg]
+    figure, [axes] = new_figure(1.2 + 0.38 * len(names))
+    own = COLD["attribute_neighbours"]
+    _dots(axes, [COLD[name] for name in names], [ndcg[name] or {} for name in names], own)
+    axes.set_xlabel("NDCG@10, further right is better")
+    return figure
+
+
+def _dots(
+    axes: "Axes", labels: Sequence[str], metrics: Sequence[Mapping[str, Any]], own: str
+) -> None:
+    for row, (label, ndcg) in enumerate(zip(labels, metrics, strict=True)):
         if not is_number(ndcg.get("mean")):
             continue
-        own = name == "model"
-        colour = COLOURS["accent" if own else "muted"]
-        if is_number(ndcg.get("low")) and is_number(ndcg.get("high")):
-            axes.plot([ndcg["low"], ndcg["high"]], [row, row], color=colour, linewidth=2)
-        axes.plot(ndcg["mean"], row, "o", color=colour, markersize=9 if own else 7)
-        axes.annotate(
-            f"{ndcg['mean']:.3f}", (1.02, row), xycoords=("axes fraction", "data"), va="center",
-            color=colour, fontweight="bold" if own else "normal",
-        )  # fmt: skip
-        if own:
+        colour = COLOURS["accent" if label == own else "muted"]
+        _dot(axes, row, ndcg, f"{ndcg['mean']:.3f}", label == own)
+        if label == own:
             axes.axvline(ndcg["mean"], color=colour, linewidth=1, linestyle=(0, (2, 3)), zorder=0)
-    axes.set_yticks(range(len(names)), [name_of(name) for name in names])
-    axes.set_ylim(len(names) - 0.5, -0.6)
     axes.set_xlim(left=0)
+    _rows(axes, labels)
+
+
+def _dot(axes: "Axes", row: int, bounds: Mapping[str, Any], text: str, own: bool) -> None:
+    """A mean with its interval, and in words at the end of the row."""
+    colour = COLOURS["accent" if own else "muted"]
+    if is_number(bounds.get("low")) and is_number(bounds.get("high")):
+        axes.plot([bounds["low"], bounds["high"]], [row, row], color=colour, linewidth=2)
+    axes.plot(bounds["mean"], row, "o", color=colour, markersize=9 if own else 7)
+    _at_the_end(axes, row, text, own)
+
+
+def _at_the_end(axes: "Axes", row: int, text: str, own: bool) -> None:
+    axes.annotate(
+        text, (1.02, row), xycoords=("axes fraction", "data"), va="center",
+        color=COLOURS["accent" if own else "muted"], fontweight="bold" if own else "normal",
+    )  # fmt: skip
+
+
+def _rows(axes: "Axes", labels: Sequence[str]) -> None:
+    """One row a label, the first on top."""
+    axes.set_yticks(range(len(labels)), labels)
+    axes.set_ylim(len(labels) - 0.5, -0.6)
     axes.locator_params(axis="x", nbins=5)
     axes.spines["left"].set_visible(False)
     axes.tick_params(axis="y", length=0, labelcolor=COLOURS["ink"])
     axes.grid(axis="x")
+
+
+def changes(columns: Mapping[str, Sequence[Change]], metric: str = "NDCG@10") -> "Figure":
+    """Relative changes with their intervals around no change at all, one panel a title."""
+    height = 1.2 + 0.34 * max(map(len, columns.values()), default=1)
+    figure, every = new_figure(height, n_columns=len(columns))
+    for axes, (title, rows) in zip(every, columns.items(), strict=True):
+        axes.axvline(0, color=COLOURS["ink"], linewidth=1)
+        for row, change in enumerate(rows):
+            if is_number(change.bounds.get("mean")):
+                text = percent_change(change.bounds["mean"])
+                _dot(axes, row, change.bounds, text, change.own)
+        _rows(axes, [change.label for change in rows])
+        axes.xaxis.set_major_formatter(lambda share, _: percent_change(share).replace(".0", ""))
+        axes.set_xlabel(f"change of {metric}, further right is better")
+        axes.set_title(title, loc="left", fontsize=13, fontweight="bold")
+    return figure
+
+
+def mix(parts: Mapping[str, Sequence[tuple[str, float]]]) -> "Figure":
+    """NDCG of the blend and of what it mixes, one panel a task."""
+    height = 1.2 + 0.36 * max(map(len, parts.values()), default=1)
+    figure, every = new_figure(height, n_columns=len(parts))
+    for axes, (task, found) in zip(every, parts.items(), strict=True):
+        own = [name == BLEND for name, _ in found]
+        bars = [(part_name(name), ndcg, f"{ndcg:.3f}") for name, ndcg in found]
+        _bars(axes, bars, own)
+        axes.set_xlabel("NDCG@10 on validation baskets")
+        axes.set_title(TASKS[task], loc="left", fontsize=13, fontweight="bold")
+    return figure
+
+
+def features(shares: Sequence[tuple[str, float]], title: str, used: bool) -> "Figure":
+    """How much each feature tells the re-ranker, and whether that is used."""
+    figure, [axes] = new_figure(1.2 + 0.36 * len(shares))
+    _bars(axes, [(name, share, percent(share)) for name, share in shares], [used] * len(shares))
+    axes.xaxis.set_major_formatter(lambda share, _: f"{100 * share:.0f}\u202f%")
+    axes.set_xlabel("share of what all features tell")
+    axes.set_title(title, loc="left", fontsize=13, fontweight="bold")
+    return figure
+
+
+def _bars(axes: "Axes", bars: Sequence[tuple[str, float, str]], own: Sequence[bool]) -> None:
+    colours = [COLOURS["accent" if mine else "faint"] for mine in own]
+    axes.barh(range(len(bars)), [size for _, size, _ in bars], height=0.62, color=colours)
+    for row, ((_, _, text), mine) in enumerate(zip(bars, own, strict=True)):
+        _at_the_end(axes, row, text, mine)
+    axes.set_xlim(left=0)
+    _rows(axes, [label for label, _, _ in bars])
 
 
 def sweep(trials: Sequence[Trial], tasks: Sequence[str], legend: bool = True) -> "Figure":

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from components.bundle.bundle import Bundle, read_bundle
 from components.contracts import written_aside
-from components.report import content, words
+from components.report import content, ranking, words
 from components.results import read_json
 
 if TYPE_CHECKING:
@@ -17,14 +17,22 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 HERE = Path(__file__).parent
-KEPT = ("basket_sizes", "popularity", "comparison", "sweep", "embedding")
-"""Pictures that are also kept as PNG."""
+KEPT = (
+    *("basket_sizes", "popularity", "comparison", "sweep", "embedding"),
+    *("tricks", "mix", "cold", "storage"),
+)
+"""Pictures that are also kept as PNG, where there is something to draw."""
 ALT = {
     "basket": "Bars: baskets by their number of products",
     "popularity": "Line: baskets of each product by its rank",
     "comparison": "Dots with intervals: ranking quality of this model and of the others",
     "sweep": "Dots: quality of each trial on validation baskets",
     "embedding": "Map of the most bought products",
+    "tricks": "Dots with intervals: what each trick of time and size changes",
+    "mix": "Bars: ranking quality of the blend and of each of its parts alone",
+    "features": "Bars: what the re-ranker looks at most",
+    "cold": "Dots with intervals: quality of answers for products that the model does not know",
+    "storage": "Dots with intervals: what smaller vectors change",
 }
 """What a picture shows, for those who cannot see it, by the first word of its name."""
 
@@ -65,7 +73,9 @@ def write_report(files: RunFiles, page: Path, plots: Path) -> None:
     trials = content.trials_of(files.best)
     with written_aside(plots) as folder:
         folder.mkdir()
-        pictures = draw(bundle, evaluation, facts, trials, folder)
+        makers = makers_of_run(bundle, evaluation, facts, trials)
+        makers |= makers_of_ranking(bundle, evaluation, run["tricks"], run["basket_counts"])
+        pictures = {name: _drawn(name, maker, folder) for name, maker in makers.items()}
     html = (
         environment()
         .get_template("page.html")
@@ -80,15 +90,19 @@ def write_report(files: RunFiles, page: Path, plots: Path) -> None:
         aside.write_text(html, encoding="utf-8", errors="replace")
 
 
-def draw(
+Makers = dict[str, Callable[[], "Figure"]]
+"""How each picture is drawn, by its name."""
+
+
+def makers_of_run(
     bundle: Bundle, evaluation: dict[str, Any], facts: content.BasketFacts,
-    trials: list[content.Trial], folder: Path,
-) -> "dict[str, Markup]":  # fmt: skip
-    """The pictures as inline SVG, by name; those KEPT go to `folder` as PNG."""
+    trials: list[content.Trial],
+) -> Makers:  # fmt: skip
+    """Pictures of the data, the sweep and what came of it."""
     from components.report import plots
 
     tasks = list(words.TASKS)
-    makers: dict[str, Callable[[], Any]] = {
+    makers: Makers = {
         "basket_sizes": lambda: plots.basket_sizes(facts),
         "popularity": lambda: plots.popularity(facts),
         "comparison": lambda: plots.comparison(evaluation, tasks),
@@ -98,7 +112,41 @@ def draw(
     for task in tasks:  # side by side in the page or, on a phone, one below another
         makers[f"comparison_{task}"] = partial(plots.comparison, evaluation, [task])
         makers[f"sweep_{task}"] = partial(plots.sweep, trials, [task], legend=False)
-    return {name: _drawn(name, maker, folder) for name, maker in makers.items()}
+    return makers
+
+
+def makers_of_ranking(
+    bundle: Bundle, evaluation: dict[str, Any], tricks: list[dict[str, Any]],
+    basket_counts: dict[str, Any],
+) -> Makers:  # fmt: skip
+    """Pictures of what ranking measured; none of what it did not."""
+    from components.report import plots
+
+    measured = bundle.manifest.ranking
+    changes = {
+        title: ranking.trick_changes(tricks, task, basket_counts)
+        for task, title in words.TASKS.items()
+    }
+    parts = {task: ranking.parts_of(ranking.ranked(measured, task)) for task in words.TASKS}
+    makers: Makers = {}
+    if any(changes.values()):
+        makers["tricks"] = partial(plots.changes, changes)
+    if any(parts.values()):
+        makers["mix"] = partial(plots.mix, parts)
+    for task, title in words.TASKS.items():
+        if changes[title]:
+            makers[f"tricks_{task}"] = partial(plots.changes, {title: changes[title]})
+        if parts[task]:
+            makers[f"mix_{task}"] = partial(plots.mix, {task: parts[task]})
+        found = ranking.ranked(measured, task)
+        if shares := ranking.features_of(found):
+            used = bool(found["forest"].get("pays"))
+            makers[f"features_{task}"] = partial(plots.features, shares, title, used)
+    if judged := evaluation.get("cold"):
+        makers["cold"] = partial(plots.cold, judged)
+    if stored := ranking.storage_changes(measured.get("storage") or []):
+        makers["storage"] = partial(plots.changes, {"Product page, vectors alone": stored})
+    return makers
 
 
 def _drawn(name: str, maker: "Callable[[], Figure]", folder: Path) -> "Markup":
@@ -117,14 +165,18 @@ def environment() -> "Environment":
     """Jinja with everything that page.html speaks of; all text is escaped."""
     from jinja2 import ChainableUndefined, Environment, FileSystemLoader
 
+    from bento.recommender import DEPTH
     from components.embeddings.sweep import NEARLY
+    from components.evaluation.variants import TOLERATED
     from components.report.plots import mark_of
 
     made = Environment(
         loader=FileSystemLoader(HERE), autoescape=True, undefined=ChainableUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
-    for module in (words, content):
+    for module in (words, content, ranking):
         made.globals.update({k: v for k, v in vars(module).items() if not k.startswith("_")})
-    made.globals |= {"mark_of": mark_of, "nearly": NEARLY}
+    made.globals |= {
+        "mark_of": mark_of, "nearly": NEARLY, "tolerated": TOLERATED, "depth": DEPTH,
+    }  # fmt: skip
     return made

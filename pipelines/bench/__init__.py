@@ -34,7 +34,8 @@ def run_bench(name: str, to: Path | None, options: Mapping[str, Any]) -> None:
     print()
     print(table(("figure", "value"), [(key, _shown(value)) for key, value in figures.items()]))
     if to:
-        result = {"bench": name, "figures": figures, "rows": rows, "context": _context()}
+        context = {**_context(), **getattr(module, "CONTEXT", {})}
+        result = {"bench": name, "figures": figures, "rows": rows, "context": context}
         with written_aside(to) as aside:
             aside.write_text(json.dumps(result, indent=2))
 

@@ -18,6 +18,11 @@ PARTS = ("encode", "pairs", "neighbours")
 """Functions of this module that measure; item2vec costs by its epochs and has a bench of its own.
 What a part of the pipeline reads from Parquet again counts once, in `encode`."""
 
+CONTEXT = {
+    "measured": "baskets in Parquet to catalogue and integers, pairs, neighbours, in one thread",
+    "not measured": "cleaning orders, building baskets (fbt bench baskets), item2vec, the bundle",
+}
+
 
 def bench(sizes: tuple[Shop, ...] = SIZES) -> tuple[dict[str, float], list[dict[str, Any]]]:
     """Figures and rows: peak memory of the largest, and its CPU seconds per line to the first's.

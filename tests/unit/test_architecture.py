@@ -32,6 +32,7 @@ LAYERS = (
     "components.neighbours",
     "components.ranking",
     "components.registry",
+    "components.deployment",
     "components.report",
     "pipelines",
 )

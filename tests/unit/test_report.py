@@ -10,11 +10,15 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from components.bundle.bundle import IndexFacts, Manifest, read_manifest
+from bento.evidence import FEATURES
+from components.attributes.variants import LEVELS
+from components.bundle.bundle import CartWeights, IndexFacts, Manifest, read_manifest
 from components.contracts import BASKETS, write
 from components.report import content, words
+from components.report import ranking as report_ranking
 from components.report.projection import projected
 from components.report.report import KEPT, RunFiles, write_report
+from components.tricks.choose import TRIED
 from tests.factories import make_bundle
 
 HOSTILE = "<script>alert(1)</script> \"quoted\" 'single' & $x^2$ 🍌 牛乳 http"
@@ -42,7 +46,7 @@ def evaluation(champion: bool = True) -> dict[str, Any]:
         "k": 10, "split": "test", "n_queries": {"a": 100, "b": 0}, "catalogue": 8,
         "tasks": {"a": task, "b": task},
         "paired": {task: dict.fromkeys(names, difference) for task in "ab"},
-        "ann_recall": None, "examples": examples,
+        "ann_recall": None, "examples": examples, "cold": cold_products(),
     }  # fmt: skip
 
 
@@ -54,6 +58,64 @@ def verdict(passed: bool) -> dict[str, Any]:
     }  # fmt: skip
     coverage = {**rule, "name": "coverage", "title": "Wide enough", "passed": True, "by": None}
     return {"passed": passed, "rules": [rule, coverage]}
+
+
+def around(mean: float) -> dict[str, float]:
+    return {"mean": mean, "low": mean - 0.01, "high": mean + 0.01}
+
+
+NO_CHANGE = {"mean": 0.0, "low": 0.0, "high": 0.0}
+
+
+def tricks() -> list[dict[str, Any]]:
+    return [
+        {"trick": "size_exponent", "value": 0.5, "used": False, "a": around(-0.03),
+         "b": around(-0.3)},
+        {"trick": "size_exponent", "value": 0.75, "used": True, "a": around(0.02),
+         "b": around(-0.05)},
+        {"trick": "window_days", "value": 90.0, "used": False, "a": NO_CHANGE, "b": NO_CHANGE},
+    ]  # fmt: skip
+
+
+def cold_products() -> dict[str, Any]:
+    steps = ("attribute_neighbours", "category_bestsellers", "bestsellers", "model")
+    return {
+        "n_queries": 120, "n_products": 30, "share": 0.1,
+        "ndcg": {step: around(0.1) for step in steps},
+        "paired": {"bestsellers": around(0.05), "category_bestsellers": around(-0.05),
+                   "model": around(0.0)},
+    }  # fmt: skip
+
+
+def ranking() -> dict[str, Any]:
+    """ranking.json where pages are re-ranked and carts do not listen to vectors."""
+    forest = {"pays": True, "gain": around(0.02), "why": "it gains +0.02",
+              "features": [["recent_sum", 0.4], ["a new one", 0.2]]}  # fmt: skip
+    pages = {
+        "weights": {"beta_single": 0.5, "page_cooccurrence": 4.0, "page_trend": 0.0},
+        "parts": {"vectors": 0.2, "co-occurrence": 0.21, "neighbours": 0.19, "blend": 0.22},
+        "forest": forest, "n_questions": 700,
+    }  # fmt: skip
+    carts = {
+        "weights": {"vectors": 0.0, "cooccurrence": 0.5, "neighbours": 1.0, "cosine": 0.0},
+        "parts": {"vectors, mean": 0.08, "vectors, max of softmax": 0.14,
+                  "neighbours, sum": 0.195, "blend": 0.198},
+        "forest": {"pays": False, "gain": None, "why": "3 hits are too few", "features": []},
+        "n_questions": 600,
+    }  # fmt: skip
+    tasks = {"a": {**around(-0.002), "changed": 0.03}, "b": {**around(0.0), "changed": 0.01}}
+    rule = {"level": "but_one_word", "lift": None, "cosine": None, "pairs": 9000,
+            "chosen": False, "tasks": tasks}  # fmt: skip
+    variants = [
+        rule, {**rule, "lift": 5.0, "pairs": 8000},
+        {**rule, "level": "but_colours", "lift": 2.0, "cosine": 0.5, "pairs": 1234, "chosen": True},
+        {**rule, "level": "none", "pairs": 0},
+    ]  # fmt: skip
+    storage = [
+        {"name": "float32", "bytes_per_product": 512, "ndcg_a": 0.2, "change": NO_CHANGE},
+        {"name": "int8", "bytes_per_product": 136, "ndcg_a": 0.199, "change": around(-0.005)},
+    ]
+    return {"pages": pages, "carts": carts, "variants": variants, "storage": storage}
 
 
 def checks(table: str) -> dict[str, Any]:
@@ -98,7 +160,10 @@ def baskets(path: Path, n: int = 40) -> Path:
     return path
 
 
-FILES = ("order_counts", "basket_counts", "line_checks", "basket_checks", "evaluation", "verdict")
+FILES = (
+    *("order_counts", "basket_counts", "line_checks", "basket_checks"),
+    *("evaluation", "verdict", "tricks"),
+)
 
 
 def run_files(folder: Path, **other: Any) -> RunFiles:
@@ -113,7 +178,7 @@ def run_files(folder: Path, **other: Any) -> RunFiles:
             "baskets_test": 4, "first_order": "2017-01-01T12:00:00Z",
             "last_order": "2017-12-31T12:00:00Z"},
         "line_checks": checks("order_lines"), "basket_checks": checks("baskets"),
-        "evaluation": evaluation(), "verdict": verdict(True), **other,
+        "evaluation": evaluation(), "verdict": verdict(True), "tricks": tricks(), **other,
     }  # fmt: skip
     folder.mkdir(exist_ok=True)
     paths: dict[str, Any] = {name: folder / f"{name}.json" for name in made if name in FILES}
@@ -154,24 +219,25 @@ class Seen(HTMLParser):
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("report")
-    render(made, bundle=indexed_bundle(made / "bundle"))
+    render(made, bundle=measured_bundle(made / "bundle"))
     return made
 
 
-def indexed_bundle(folder: Path) -> Path:
+def measured_bundle(folder: Path) -> Path:
     bundle = make_bundle(folder, cold={HOSTILE: HOSTILE})
     facts = IndexFacts(m=32, ef_construction=400, ef=100, recall_at_10=0.98)
-    manifest: Manifest = read_manifest(bundle).model_copy(update={"index": facts})
+    found = {"index": facts, "ranking": ranking()}
+    manifest: Manifest = read_manifest(bundle).model_copy(update=found)
     (bundle / "bundle.json").write_text(manifest.model_dump_json())
     return bundle
 
 
 @pytest.fixture(scope="module")
 def bare_text(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The text of a failed run without champion, dates, trials and index."""
+    """The text of a failed run without champion, dates, trials, index and what ranking measured."""
     made = tmp_path_factory.mktemp("bare")
     found = render(
-        made, evaluation=evaluation(champion=False), verdict=verdict(False),
+        made, evaluation={**evaluation(champion=False), "cold": None}, verdict=verdict(False),
         basket_counts={"baskets": 40, "first_order": "", "last_order": ""},
         best={"config": {}, "beta_single": 0.75, "beta_cart": 0.25, "trials": []},
     )  # fmt: skip
@@ -287,6 +353,7 @@ def test_a_run_of_which_nearly_nothing_is_known(tmp_path: Path) -> None:
         render(
             tmp_path, evaluation=nothing, verdict={"passed": False}, order_counts=nothing,
             basket_counts=nothing, line_checks=nothing, basket_checks=nothing, best=nothing,
+            tricks=[],
             bundle=make_bundle(tmp_path / "tiny", pairs=[("a", "b")], categories={}, cold={}),
         )
     ).text  # fmt: skip
@@ -295,6 +362,73 @@ def test_a_run_of_which_nearly_nothing_is_known(tmp_path: Path) -> None:
 
 def test_the_index_is_described(page: str) -> None:
     assert "HNSW, M 32, ef_construction 400, ef 100; finds 98" in Seen(page).text
+
+
+def test_tricks_are_shown_with_what_they_changed(page: str) -> None:
+    text = Seen(page).text
+    assert "exponent 0.75 +2.0 % +1.0 % to +3.0 % −5.0 % −6.0 % to −4.0 % used" in text
+    assert "exponent 0.5 −3.0 % −4.0 % to −2.0 %" in text
+    assert "Nothing changed: no order is that old, or some orders have no times." in text
+
+
+def test_a_trick_of_time_says_that_there_are_no_times(bare_text: str) -> None:
+    assert "only 90 days Not measured: the orders have no times. not used" in bare_text
+
+
+def test_the_mix_is_explained(page: str) -> None:
+    text = Seen(page).text
+    assert "Alone these reach 0.200; the blend is 10.0 % above that." in text
+    assert "The blend reaches 0.220, 4.8 % above the best part alone: “Counts alone”" in text
+    assert "“Neighbours, summed” is the best" in text
+    assert "The vectors' share came out as zero" in text
+    assert "Alone they reach 0.140 at best (“Vectors, likeliest”)." in text
+
+
+def test_vectors_that_carts_listen_to_are_no_zero() -> None:
+    carts = {**ranking()["carts"], "weights": {"neighbours": 1.0, "vectors": 0.5}}
+    said = " ".join(report_ranking.mix_said(carts, "b"))
+    assert "zero" not in said
+    assert "add to the blend" in said
+
+
+def test_re_rankers_say_whether_they_ship_and_why(page: str) -> None:
+    text = Seen(page).text
+    assert "Product pages: it ships Change in NDCG@10: +0.0200 +0.0100 to +0.0300" in text
+    assert "Carts: it does not ship 3 hits are too few." in text
+
+
+def test_the_chosen_variants_stand_beside_the_strictest_of_each_kind(page: str) -> None:
+    text = Seen(page).text
+    assert "1 234 pairs are kept apart, of names that are the same but for numbers, colours" in text
+    assert "Of 4 rules tried" in text
+    rows = report_ranking.variant_rows(ranking()["variants"])
+    assert [row["pairs"] for row in rows] == [9000, 1234, 0]
+
+
+def test_cold_products_are_compared_with_bestsellers(page: str) -> None:
+    text = Seen(page).text
+    assert "120 of the newest baskets asked for 30 of them" in text
+    assert "Bestsellers +0.0500 +0.0400 to +0.0600 better" in text
+    assert "If the model knew it +0.0000 −0.0100 to +0.0100 no clear difference" in text
+
+
+def test_storage_is_shown_with_bytes_and_change(page: str) -> None:
+    text = Seen(page).text
+    assert "float32 (now) 512 0.2000 –" in text
+    assert "int8 136 0.1990 −0.5 %" in text
+
+
+def test_what_ranking_did_not_measure_is_said_to_be_missing(bare_text: str) -> None:
+    assert "it was made before the mix was measured" in bare_text
+    assert bare_text.count("Not measured for this bundle.") == 2
+    assert "Not measured in this run. New products are answered for by known ones" in bare_text
+
+
+def test_whatever_ranking_may_say_has_words() -> None:
+    assert list(report_ranking.FEATURES) == list(FEATURES)
+    assert list(report_ranking.LEVELS) == list(LEVELS)
+    assert list(report_ranking.TRICKS) == list(TRIED)
+    assert set(report_ranking.WEIGHTS["b"]) == set(CartWeights.model_fields)
 
 
 def test_a_difference_is_judged_by_its_interval() -> None:

@@ -1,0 +1,186 @@
+"""The cluster's API as plain dictionaries, over the official client's connection.
+
+The typed models of the client refuse what newer servers send and do not know Rollouts; its
+transport, credentials and kubeconfig handling are what is wanted.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from kubernetes.client import ApiClient
+
+Object = dict[str, Any]
+
+KINDS: Mapping[str, tuple[str, str]] = {
+    "ConfigMap": ("api/v1", "configmaps"),
+    "Deployment": ("apis/apps/v1", "deployments"),
+    "Event": ("api/v1", "events"),
+    "Lease": ("apis/coordination.k8s.io/v1", "leases"),
+    "Pod": ("api/v1", "pods"),
+    "ReplicaSet": ("apis/apps/v1", "replicasets"),
+    "Rollout": ("apis/argoproj.io/v1alpha1", "rollouts"),
+    "ServiceAccount": ("api/v1", "serviceaccounts"),
+}
+"""Where each kind's objects lie, as API path and plural."""
+
+TIMEOUT_S = (3.0, 10.0)
+"""To connect, and to read."""
+
+MERGE, STRATEGIC = "application/merge-patch+json", "application/strategic-merge-patch+json"
+
+
+class ClusterError(RuntimeError):
+    """The API server cannot be reached or says no; the message says which request and why."""
+
+    def __init__(self, text: str, status: int = 0) -> None:
+        super().__init__(text)
+        self.status = status
+        """HTTP status; 0 when there was no answer."""
+
+
+class Conflict(ClusterError):
+    """Somebody else wrote first: look again, then decide again."""
+
+
+class Gone(ClusterError):
+    """A watch asks for a past that the server has forgotten."""
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """The objects of one namespace."""
+
+    api: "ApiClient"
+    namespace: str
+
+    def get(self, kind: str, name: str) -> Object | None:
+        """The object, or None when it, or its kind, does not exist."""
+        try:
+            found: Object = self._call("GET", kind, name)
+            return found
+        except ClusterError as error:
+            if error.status == 404:
+                return None
+            raise
+
+    def items(self, kind: str, selector: str = "") -> list[Object]:
+        """All objects of a kind whose labels the selector matches."""
+        query = [("labelSelector", selector)] if selector else []
+        return list(self._call("GET", kind, query=query).get("items") or [])
+
+    def create(self, kind: str, body: Object) -> Object:
+        """Raises Conflict when it is there already."""
+        version = KINDS[kind][0].removeprefix("apis/").removeprefix("api/")
+        made: Object = self._call("POST", kind, body={"apiVersion": version, "kind": kind, **body})
+        return made
+
+    def replace(self, kind: str, body: Object) -> Object:
+        """Raises Conflict unless `body` has the resourceVersion that is there."""
+        written: Object = self._call("PUT", kind, body["metadata"]["name"], body)
+        return written
+
+    def patch(self, kind: str, name: str, body: Object, how: str = MERGE) -> Object:
+        """Raises Conflict when `body` names a resourceVersion that is no longer there."""
+        written: Object = self._call("PATCH", kind, name, body, content_type=how)
+        return written
+
+    def watch(self, kind: str, name: str, timeout_s: int) -> Iterator[str]:
+        """Types of the changes of one object from now on, until the server ends the watch.
+
+        Raises Gone where the server has forgotten where the watch began.
+        """
+        query = [
+            ("watch", "true"),
+            ("fieldSelector", f"metadata.name={name}"),
+            ("timeoutSeconds", str(timeout_s)),
+        ]
+        response = self._call("GET", kind, query=query, stream=True)
+        try:
+            for line in _lines(response):
+                event = json.loads(line)
+                if event["type"] == "ERROR":
+                    status = event["object"].get("code", 0)
+                    error = Gone if status == 410 else ClusterError
+                    raise error(f"cluster: watching {kind} {name}: {event['object']}", status)
+                yield event["type"]
+        finally:
+            response.close()
+            response.release_conn()
+
+    def _call(
+        self,
+        method: str,
+        kind: str,
+        name: str = "",
+        body: Object | None = None,
+        *,
+        content_type: str = "application/json",
+        query: list[tuple[str, str]] | None = None,
+        stream: bool = False,
+    ) -> Any:
+        path, plural = KINDS[kind]
+        url = f"/{path}/namespaces/{self.namespace}/{plural}" + (f"/{name}" if name else "")
+        headers = {"Accept": "application/json", "Content-Type": content_type}
+        timeout = (TIMEOUT_S[0], 60.0) if stream else TIMEOUT_S
+        from kubernetes.client import ApiException
+        from urllib3.exceptions import HTTPError
+
+        try:
+            return self.api.call_api(
+                url, method, query_params=query or [], header_params=headers, body=body,
+                response_type="object", auth_settings=["BearerToken"],
+                _return_http_data_only=True, _preload_content=not stream,
+                _request_timeout=timeout,
+            )  # fmt: skip
+        except ApiException as error:
+            raise _explained(f"{method} {kind} {name}", error) from None
+        except (HTTPError, OSError, ValueError) as error:
+            reason = str(error).splitlines()[0][:200]
+            raise ClusterError(
+                f"cluster: {method} {kind} {name} had no answer ({reason}); the promoter tries "
+                "again, and what serves goes on serving"
+            ) from error
+
+
+def connect(namespace: str) -> Cluster:
+    """By the pod's service account, or outside of a cluster by KUBECONFIG's current context."""
+    from kubernetes import client, config
+
+    configuration = client.Configuration()
+    try:
+        config.load_incluster_config(configuration)
+    except config.ConfigException:
+        try:
+            config.load_kube_config(client_configuration=configuration)
+        except config.ConfigException as error:
+            raise ClusterError(
+                f"cluster: neither a pod's service account nor a kubeconfig was found ({error}); "
+                "run in a pod, or set KUBECONFIG"
+            ) from None
+    # The next reconcile is the retry.
+    configuration.retries = False
+    return Cluster(client.ApiClient(configuration), namespace)
+
+
+def _explained(request: str, error: Any) -> ClusterError:
+    try:
+        reason = json.loads(error.body).get("message", "")
+    except (ValueError, TypeError, AttributeError):
+        reason = error.reason
+    kind = {409: Conflict, 410: Gone}.get(error.status, ClusterError)
+    return kind(f"cluster: {request}: {error.status} {reason}", error.status)
+
+
+def _lines(response: Any) -> Iterator[bytes]:
+    from urllib3.exceptions import HTTPError
+
+    rest = b""
+    try:
+        for chunk in response.stream(2**16):
+            *whole, rest = (rest + chunk).split(b"\n")
+            yield from (line for line in whole if line.strip())
+    except (HTTPError, OSError) as error:
+        raise ClusterError(f"cluster: a watch broke ({error})") from error

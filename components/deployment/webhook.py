@@ -1,0 +1,166 @@
+"""The promoter's HTTP side: MLflow's webhook, probes and metrics.
+
+A webhook only wakes the promoter: what is true is read from the registry. So a forged one could do
+no more than make it look, and a lost one costs the seconds until the next poll.
+"""
+
+import base64
+import hashlib
+import hmac
+import json
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+MAX_AGE_S = 300
+MAX_BODY_BYTES = 64 * 1024
+"""MLflow's message about an alias has some 200 bytes."""
+MAX_REMEMBERED = 10_000
+CLIENT_TIMEOUT_S = 5.0
+
+ID_HEADER = "x-mlflow-delivery-id"
+TIMESTAMP_HEADER = "x-mlflow-timestamp"
+SIGNATURE_HEADER = "x-mlflow-signature"
+
+
+class Refused(Exception):
+    """A webhook is not taken; the status goes to the sender, the reason to the metrics."""
+
+    def __init__(self, status: HTTPStatus, reason: str) -> None:
+        super().__init__(reason)
+        self.status, self.reason = status, reason
+
+
+@dataclass
+class Inbox:
+    """Judges messages that claim to come from MLflow. Safe to share between threads."""
+
+    secret: str
+    """What MLflow signs with; with none, every message is refused."""
+    clock: Callable[[], float] = time.time
+    _seen: dict[str, float] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def accept(self, headers: Mapping[str, str], body: bytes) -> bool:
+        """Whether the message is about the alias of a model; raises Refused if it is not MLflow's.
+
+        Names of `headers` are in lower case. The signature comes first: nobody without the secret
+        fills the memory of what was seen.
+        """
+        delivery, sent_at = headers.get(ID_HEADER, ""), headers.get(TIMESTAMP_HEADER, "")
+        signatures = headers.get(SIGNATURE_HEADER, "")
+        if not self.secret:
+            raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, "no secret")
+        expected = signature(self.secret, delivery, sent_at, body)
+        given = [one.encode() for one in signatures.split(" ")]
+        if not any(hmac.compare_digest(expected.encode(), one) for one in given):
+            raise Refused(HTTPStatus.UNAUTHORIZED, "wrong signature")
+        if not sent_at.isascii() or not sent_at.isdigit():
+            raise Refused(HTTPStatus.BAD_REQUEST, "no timestamp")
+        if abs(self.clock() - int(sent_at)) > MAX_AGE_S:
+            raise Refused(HTTPStatus.BAD_REQUEST, "old timestamp")
+        self._refuse_replay(delivery)
+        return _is_about_alias(body)
+
+    def _refuse_replay(self, delivery: str) -> None:
+        now = self.clock()
+        with self._lock:
+            if delivery in self._seen:
+                raise Refused(HTTPStatus.CONFLICT, "replay")
+            # A message from the future stays valid for up to twice its age limit.
+            kept = {one: at for one, at in self._seen.items() if now - at <= 2 * MAX_AGE_S}
+            if len(kept) >= MAX_REMEMBERED:
+                raise Refused(HTTPStatus.TOO_MANY_REQUESTS, "too many")
+            self._seen = {**kept, delivery: now}
+
+
+def signature(secret: str, delivery: str, sent_at: str, body: bytes) -> str:
+    """`v1,` and the base64 of HMAC-SHA256 over `id.timestamp.body`, as MLflow signs."""
+    signed = f"{delivery}.{sent_at}.".encode() + body
+    digest = hmac.new(secret.encode(), signed, hashlib.sha256).digest()
+    return "v1," + base64.b64encode(digest).decode()
+
+
+def server(
+    address: tuple[str, int],
+    inbox: Inbox,
+    wake: Callable[[], None],
+    count: Callable[[str], None],
+    pages: Mapping[str, Callable[[], tuple[int, str, bytes]]],
+) -> ThreadingHTTPServer:
+    """A server that is bound but does not serve yet.
+
+    `wake` is called for messages about an alias, `count` with the outcome of every message;
+    `pages` are paths to be read, as status, content type and content.
+    """
+
+    class Handler(BaseHTTPRequestHandler):
+        timeout = CLIENT_TIMEOUT_S
+        protocol_version = "HTTP/1.1"
+        server_version, sys_version = "fbt", ""
+
+        def do_GET(self) -> None:
+            page = pages.get(self.path)
+            self._answer(*page()) if page else self._say(HTTPStatus.NOT_FOUND, "no such page")
+
+        def do_POST(self) -> None:
+            self.close_connection = True
+            if self.path != "/webhook":
+                return self._say(HTTPStatus.NOT_FOUND, "no such page")
+            try:
+                body = self._body()
+                headers = {name.lower(): value for name, value in self.headers.items()}
+                outcome = "accepted" if inbox.accept(headers, body) else "ignored"
+                if outcome == "accepted":
+                    wake()
+                count(outcome)
+                self._say(HTTPStatus.ACCEPTED, outcome)
+            except Refused as refused:
+                count(refused.reason)
+                self._say(refused.status, refused.reason)
+
+        def _body(self) -> bytes:
+            length = self.headers.get("Content-Length", "")
+            if not length.isascii() or not length.isdigit():
+                raise Refused(HTTPStatus.LENGTH_REQUIRED, "no length")
+            if int(length) > MAX_BODY_BYTES:
+                raise Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too large")
+            body = self.rfile.read(int(length))
+            if len(body) < int(length):
+                raise Refused(HTTPStatus.BAD_REQUEST, "cut off")
+            return body
+
+        def _say(self, status: HTTPStatus, text: str) -> None:
+            self._answer(status, "text/plain; charset=utf-8", f"{text}\n".encode())
+
+        def _answer(self, status: int, kind: str, content: bytes) -> None:
+            # The client may be gone: nobody to tell.
+            with suppress(OSError):
+                self.send_response(status)
+                self.send_header("Content-Type", kind)
+                self.send_header("Content-Length", str(len(content)))
+                self.end_headers()
+                self.wfile.write(content)
+
+        def log_message(self, *_: object) -> None:
+            """Probes come every few seconds, and webhooks are counted."""
+
+    class Server(ThreadingHTTPServer):
+        daemon_threads = True
+
+        def handle_error(self, *_: object) -> None:
+            """A client that hung up or never finished is no error of ours."""
+
+    return Server(address, Handler)
+
+
+def _is_about_alias(body: bytes) -> bool:
+    try:
+        message = json.loads(body)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(message, dict) and message.get("entity") == "model_version_alias"

@@ -1,0 +1,108 @@
+"""What fewer bytes per product would cost: vectors stored more coarsely, judged by pages."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bento.recommender import BLOCK, best_of
+from components.bundle.index import items_matrix, queries_matrix
+from components.embeddings.item2vec import Vectors
+from components.evaluation.metrics import intervals, score
+from components.evaluation.tasks import Queries
+
+Floats = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int32]
+Rows = npt.NDArray[np.int64]
+
+K = 10
+N_QUERIES = 2_000
+"""Validation baskets that ask."""
+
+TRUNCATIONS = (("3/4", 0.75), ("1/2", 0.5))
+"""Shares of the dimensions kept, by what they are called."""
+
+
+def measure_storage(
+    vectors: Vectors, log_popularity: Floats, beta: float, queries: Queries, seed: int
+) -> list[dict[str, Any]]:
+    """NDCG@10 of pages by in·out + beta log p alone, and bytes per product, by way of storing.
+
+        [{"name": "float32", "bytes_per_product": 512, "ndcg_a": 0.12,
+          "change": {"mean", "low", "high"}}]
+
+    The first row is what a bundle stores; `change` is the paired change from it, as a share of its
+    NDCG, with 95 % bounds. `log_popularity` is (n_items,). Nothing is listed without `queries`.
+    """
+    if not len(queries):
+        return []
+    asked = np.concatenate(queries.asked)
+    sizes, values = {}, {}
+    for name, n_bytes, stored in storages(vectors):
+        found = _ranked(stored, log_popularity, beta, asked)
+        sizes[name] = n_bytes
+        values[name] = score(found, queries.relevant, len(log_popularity))["ndcg"]
+    whole = next(iter(values.values()))
+    base = max(float(whole.mean()), 1e-12)
+    changes = {name: (ndcg - whole) / base for name, ndcg in values.items()}
+    bounds = intervals(changes, queries.basket, seed)
+    return [
+        {
+            "name": name,
+            "bytes_per_product": sizes[name],
+            "ndcg_a": float(values[name].mean()),
+            "change": bounds[name],
+        }
+        for name in values
+    ]
+
+
+def storages(vectors: Vectors) -> Iterator[tuple[str, int, Vectors]]:
+    """Ways to store both vectors of a product: name, bytes per product, and what is read again."""
+    dims = vectors.in_vectors.shape[1]
+    both = vectors.in_vectors, vectors.out_vectors
+    yield "float32", 2 * 4 * dims, vectors
+    halves = (one.astype(np.float16).astype(np.float32) for one in both)
+    yield "float16", 2 * 2 * dims, Vectors(*halves)
+    # A byte a dimension, and the float32 scale of the row.
+    yield "int8", 2 * (dims + 4), Vectors(*(_rounded_to_bytes(one) for one in both))
+    for name, share in TRUNCATIONS:
+        kept = max(1, int(dims * share))
+        yield f"{name} of the dimensions", 2 * 4 * kept, truncated(vectors, kept)
+
+
+def truncated(vectors: Vectors, dims: int) -> Vectors:
+    """Vectors (n, dims) whose inner products are closest to those of `vectors`, by least squares.
+
+    That is the singular value decomposition of all inner products; by QR it takes no more than one
+    of a matrix as small as the vectors are long (Eckart and Young 1936).
+    """
+    in_basis, in_part = np.linalg.qr(vectors.in_vectors.astype(np.float64))
+    out_basis, out_part = np.linalg.qr(vectors.out_vectors.astype(np.float64))
+    left, values, right = np.linalg.svd(in_part @ out_part.T)
+    roots = np.sqrt(values[:dims])
+    return Vectors(
+        (in_basis @ left[:, : len(roots)] * roots).astype(np.float32),
+        (out_basis @ right[: len(roots)].T * roots).astype(np.float32),
+    )
+
+
+def _rounded_to_bytes(vectors: Floats) -> Floats:
+    scales = np.maximum(np.abs(vectors).max(axis=1, keepdims=True), 1e-12) / 127
+    rounded: Floats = np.rint(vectors / scales).astype(np.int8) * scales.astype(np.float32)
+    return rounded
+
+
+def _ranked(vectors: Vectors, log_popularity: Floats, beta: float, asked: Ints) -> Rows:
+    """The ten best (n_asked, K) for every product asked, each product ranked for once."""
+    items = items_matrix(vectors.out_vectors, log_popularity)
+    products, place = np.unique(asked, return_inverse=True)
+    queries = queries_matrix(vectors.in_vectors[products], beta)
+    found = np.empty((len(products), K), np.int64)
+    for start in range(0, len(products), BLOCK):
+        block = slice(start, start + BLOCK)
+        scores = queries[block] @ items.T
+        scores[np.arange(len(scores)), products[block]] = -np.inf
+        found[block] = best_of(scores, K)[0]
+    return found[place]

@@ -1,0 +1,78 @@
+"""The promoter against the API server that KUBECONFIG names: the same tests as on the fake one.
+
+Every test has a namespace of its own, which is deleted afterwards. Argo Rollouts is played, so that
+its CustomResourceDefinition suffices; the Deployment controller is the cluster's own.
+"""
+
+import os
+import time
+import uuid
+
+import pytest
+
+from tests.factories import make_bundle
+from tests.fakes import FakeMlflow
+from tests.promotions import *  # noqa: F403
+from tests.world import World
+
+pytestmark = [
+    pytest.mark.skipif(not os.environ.get("KUBECONFIG"), reason="no cluster: KUBECONFIG is unset"),
+    pytest.mark.timeout(180),
+]
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory):
+    return make_bundle(tmp_path_factory.mktemp("promoter") / "bundle")
+
+
+@pytest.fixture
+def namespace():
+    """A namespace without a quota, for as long as the test lasts."""
+    from kubernetes import client, config
+
+    config.load_kube_config()
+    core, name = client.CoreV1Api(), f"fbt-test-{uuid.uuid4().hex[:8]}"
+    core.create_namespace({"metadata": {"name": name, "labels": {"fbt/test": "promoter"}}})
+    try:
+        until = time.monotonic() + 30
+        while not core.list_namespaced_service_account(name).items:
+            assert time.monotonic() < until, "the namespace has no service account"
+            time.sleep(0.1)
+        yield name
+    finally:
+        core.delete_namespace(name)
+
+
+@pytest.fixture
+def world(namespace, bundle, monkeypatch, request):
+    from components.deployment.cluster import ClusterError, connect
+
+    cluster = connect(namespace)
+    if needs_rollouts(request):
+        try:
+            cluster.items("Rollout")
+        except ClusterError as error:
+            if error.status != 404:
+                raise
+            pytest.skip("the cluster has no CustomResourceDefinition of Argo Rollouts")
+    with FakeMlflow(bundle).running() as mlflow:
+        monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow.url)
+        yield World(cluster, mlflow)
+
+
+def needs_rollouts(request):
+    callspec = getattr(request.node, "callspec", None)
+    kind = callspec.params.get("either") if callspec else None
+    return kind == "Rollout" or "canary" in request.fixturenames
+
+
+def test_the_namespace_has_no_quota_and_that_is_no_hindrance(namespace, world):
+    from kubernetes import client
+
+    assert client.CoreV1Api().list_namespaced_resource_quota(namespace).items == []
+    world.deploy("Deployment")
+    world.promote(world.mlflow.add())
+    world.calm()
+    assert world.pinned == "1"

@@ -1,0 +1,421 @@
+"""What the promoter does, on whatever cluster the fixture `world` brings.
+
+Collected by tests/service (a fake API server) and by tests/cluster (a real one).
+"""
+
+import json
+import time
+
+import pytest
+
+from components.deployment.cluster import Conflict
+from components.deployment.decide import Pin, Say
+from components.deployment.lease import Leadership, LeadershipLost
+from components.deployment.repair import APPLIED_ANNOTATION, OFF_ANNOTATION
+from components.deployment.workload import LABEL, STABLE_ANNOTATION
+from tests.world import rollout
+
+
+@pytest.fixture(params=["Rollout", "Deployment"])
+def either(world, request):
+    """The service with Argo Rollouts, and without."""
+    world.deploy(request.param)
+    return world
+
+
+@pytest.fixture
+def canary(world):
+    """The service with Argo Rollouts, where version 1 serves."""
+    world.deploy("Rollout")
+    return serving_one(world)
+
+
+@pytest.fixture
+def plain(world):
+    """The service without Argo Rollouts, where version 1 serves."""
+    world.deploy("Deployment")
+    return serving_one(world)
+
+
+def serving_one(world):
+    world.promote(world.mlflow.add())
+    world.calm()
+    assert (world.pinned, world.tag("1")) == ("1", "live")
+    return world
+
+
+def promoted(world, **version):
+    """A new version that is champion, and that the cluster has begun to take."""
+    made = world.mlflow.add(**version)
+    world.promote(made)
+    world.reconcile()
+    world.turn()
+    return made
+
+
+class TestGood:
+    def test_nothing_happens_before_the_first_champion(self, either):
+        either.mlflow.add()
+        either.calm()
+        assert (either.pinned, either.champion) == ("", "")
+        assert "nobody is champion" in either.said()["NoChampion"]
+
+    def test_the_champion_comes_and_the_next_replaces_it(self, either):
+        serving_one(either)
+        either.promote(either.mlflow.add())
+        either.calm()
+        assert (either.pinned, either.champion) == ("2", "2")
+        assert (either.tag("1"), either.tag("2")) == ("replaced", "live")
+        assert either.said()["VersionLive"] in {f"version {v} serves all traffic" for v in "12"}
+        assert either.reconcile() == []
+
+    def test_a_plain_update_says_that_it_is_one(self, plain):
+        assert "without Argo Rollouts: a plain rolling update" in plain.said()["RollingOut"]
+        assert plain.cluster.get("Deployment", "fbt")["metadata"]["annotations"] == {
+            **plain.cluster.get("Deployment", "fbt")["metadata"]["annotations"],
+            STABLE_ANNOTATION: "1",
+        }
+
+    def test_a_canary_goes_its_way_and_meanwhile_nothing_else_is_done(self, canary):
+        promoted(canary)
+        assert (canary.pinned, canary.tag("2"), canary.tag("1")) == ("2", "rolling out", "live")
+        assert "version 2 begins as a canary" in canary.said().values()
+        assert canary.reconcile() == []
+        canary.argo.finish()
+        canary.calm()
+        assert (canary.tag("1"), canary.tag("2")) == ("replaced", "live")
+
+    def test_every_step_is_counted(self, canary):
+        promoted(canary)
+        page = canary.metrics.page()[2].decode()
+        assert 'fbt_promoter_steps_total{reason="",step="Pin"} 2.0' in page
+        assert 'fbt_promoter_version{role="champion"} 2.0' in page
+        assert "fbt_promoter_in_sync 0.0" in page
+        canary.calm()
+        page = canary.metrics.page()[2].decode()
+        assert "fbt_promoter_in_sync 1.0" in page
+        assert 'fbt_promoter_phase{phase="done"} 1.0' in page
+
+    def test_two_promotions_within_a_second_end_at_the_second(self, either):
+        serving_one(either)
+        second, third = either.mlflow.add(), either.mlflow.add()
+        either.promote(second)
+        either.reconcile()
+        either.promote(third)
+        either.calm()
+        assert (either.pinned, either.champion, either.tag(third)) == (third, third, "live")
+        assert either.tag(second) == "superseded"
+
+    def test_a_rollback_by_hand_goes_back(self, either):
+        serving_one(either)
+        either.promote(either.mlflow.add())
+        either.calm()
+        either.promote("1")
+        either.calm()
+        assert (either.pinned, either.tag("1"), either.tag("2")) == ("1", "live", "replaced")
+
+    def test_a_promotion_taken_back_during_its_canary(self, canary):
+        promoted(canary)
+        canary.promote("1")
+        canary.calm()
+        assert (canary.pinned, canary.tag("1"), canary.tag("2")) == ("1", "live", "superseded")
+
+
+class TestFailed:
+    def test_an_aborted_canary_gives_the_alias_back(self, canary):
+        promoted(canary)
+        canary.argo.abort()
+        canary.calm()
+        assert (canary.pinned, canary.champion) == ("1", "1")
+        assert (canary.tag("1"), canary.tag("2")) == ("live", "failed")
+        assert 'Metric "success-rate" assessed Failed' in canary.tag("2", "fbt.rollout_failed")
+        assert "assessed Failed" in canary.said()["RolloutFailed"]
+        assert "from version 2 to 1, which serves" in canary.said()["ChampionGivenBack"]
+
+    def test_it_is_not_tried_again_unless_forced(self, canary):
+        promoted(canary)
+        canary.argo.abort()
+        canary.calm()
+        canary.promote("2")
+        actions = canary.reconcile()
+        assert not [one for one in actions if isinstance(one, Pin)]
+        assert (canary.pinned, canary.champion) == ("1", "1")
+        # What `fbt promote --force` does.
+        canary.mlflow.versions["2"] |= {"fbt.forced_by": "ann"}
+        del canary.mlflow.versions["2"]["fbt.rollout_failed"]
+        canary.promote("2")
+        canary.calm()
+        assert (canary.pinned, canary.champion, canary.tag("2")) == ("2", "2", "live")
+
+    def test_the_next_version_is_not_blamed_for_the_abort_before(self, canary):
+        promoted(canary)
+        canary.argo.abort()
+        third = canary.mlflow.add()
+        canary.promote(third)
+        canary.reconcile()  # Argo has not seen the third yet: its status is the second's
+        canary.reconcile()
+        assert canary.pinned == third
+        assert canary.tag(third, "fbt.rollout_failed") == ""
+        canary.calm()
+        assert (canary.pinned, canary.tag("2"), canary.tag(third)) == (third, "failed", "live")
+
+    def test_an_abort_while_the_alias_is_deleted_goes_back_too(self, canary):
+        promoted(canary)
+        del canary.mlflow.aliases["champion"]
+        canary.argo.abort()
+        canary.calm()
+        assert (canary.pinned, canary.champion, canary.tag("2")) == ("1", "", "failed")
+
+    def test_a_canary_that_waits_is_said_and_left_alone(self, canary):
+        promoted(canary)
+        canary.argo.pause()
+        canary.reconcile()
+        assert canary.said()["CanaryPaused"] == "version 2 waits: InconclusiveAnalysisRun"
+        assert canary.reconcile() == [
+            Say("CanaryPaused", "version 2 waits: InconclusiveAnalysisRun", warning=True)
+        ]
+        assert (canary.pinned, canary.champion) == ("2", "2")
+
+    def test_a_bundle_that_no_pod_can_read(self, plain):
+        plain.broken = {"2"}
+        plain.promote(plain.mlflow.add())
+        plain.calm()
+        assert (plain.pinned, plain.champion) == ("1", "1")
+        assert plain.tag("2", "fbt.rollout_failed") == "fetch: n_orders.npy is damaged"
+
+    def test_pods_that_never_get_ready(self, world):
+        world.deploy("Deployment", deadline_s=2)
+        serving_one(world)
+        world.never_ready = {"2"}
+        world.promote(world.mlflow.add())
+        world.until(lambda: world.champion == "1")
+        world.calm()
+        assert (world.pinned, world.tag("2")) == ("1", "failed")
+        assert "progress" in world.tag("2", "fbt.rollout_failed").lower()
+
+    def test_the_first_version_of_all_has_nothing_to_go_back_to(self, world):
+        world.deploy("Deployment")
+        world.broken = {"1"}
+        world.promote(world.mlflow.add())
+        world.until(lambda: "NothingToGoBackTo" in world.said())
+        assert (world.pinned, world.champion, world.tag("1")) == ("1", "1", "failed")
+        world.promote(world.mlflow.add())
+        world.calm()
+        assert (world.pinned, world.tag("2")) == ("2", "live")
+
+
+class TestRefused:
+    def test_a_version_that_failed_its_gate(self, either):
+        serving_one(either)
+        either.promote(either.mlflow.add(verdict="failed"))
+        either.calm()
+        assert (either.pinned, either.champion) == ("1", "1")
+        assert either.tag("2").startswith("refused: has the gate verdict 'failed'")
+        assert "version 2 has the gate verdict 'failed'" in either.said()["VersionRefused"]
+
+    def test_unless_it_was_forced_and_then_it_says_so(self, either):
+        serving_one(either)
+        either.promote(either.mlflow.add(verdict="failed", **{"fbt.forced_by": "ann"}))
+        either.calm()
+        assert (either.pinned, either.champion, either.tag("2")) == ("2", "2", "live")
+        assert any("version 2" in text and "forced by ann" in text for text in said_all(either))
+
+    def test_it_never_reaches_the_cluster_even_where_nothing_serves(self, either):
+        either.promote(either.mlflow.add(verdict="failed"))
+        either.calm()
+        assert (either.pinned, either.champion) == ("", "1")
+        assert "none served before" in either.said()["NothingToGoBackTo"]
+
+    def test_a_bundle_that_is_not_in_the_registry(self, either):
+        serving_one(either)
+        made = either.mlflow.add()
+        either.mlflow.bundles[made] = None
+        either.promote(made)
+        either.calm()
+        assert (either.pinned, either.champion) == ("1", "1")
+        assert "has no bundle in the registry" in either.tag("2")
+
+    def test_a_bundle_of_which_a_file_is_missing(self, either, tmp_path):
+        serving_one(either)
+        made, partial = either.mlflow.add(), tmp_path / "partial"
+        partial.mkdir()
+        whole = either.mlflow.bundle
+        for file in whole.iterdir():
+            if file.name != "n_orders.npy":
+                (partial / file.name).write_bytes(file.read_bytes())
+        either.mlflow.bundles[made] = partial
+        either.promote(made)
+        either.calm()
+        assert (either.pinned, either.champion) == ("1", "1")
+        assert "has no n_orders.npy" in either.tag("2")
+
+
+class TestAliasDeleted:
+    def test_nothing_moves_and_it_is_said(self, either):
+        serving_one(either)
+        del either.mlflow.aliases["champion"]
+        either.calm()
+        assert (either.pinned, either.champion) == ("1", "")
+        assert either.said()["NoChampion"] == "nobody is champion; version 1 stays"
+
+    def test_a_canary_that_goes_on_may_arrive(self, canary):
+        promoted(canary)
+        del canary.mlflow.aliases["champion"]
+        canary.calm()
+        assert (canary.pinned, canary.champion, canary.tag("2")) == ("2", "", "live")
+
+
+def said_all(world):
+    return [one["message"] for one in world.cluster.items("Event")]
+
+
+def edit(world, kind, patch):
+    world.cluster.patch(kind, "fbt", patch)
+
+
+def label(version):
+    return {"spec": {"template": {"metadata": {"labels": {LABEL: version}}}}}
+
+
+def as_applied(body):
+    """As `kubectl apply` leaves it."""
+    applied = {"apiVersion": "", "kind": "", **body}
+    body["metadata"]["annotations"] = {APPLIED_ANNOTATION: json.dumps(applied)}
+    return body
+
+
+class TestByHand:
+    @pytest.mark.parametrize("version", ["77", None])
+    def test_the_version_in_the_template(self, either, version):
+        serving_one(either)
+        edit(either, "Deployment", label(version))
+        either.calm()
+        assert (either.pinned, either.champion) == ("1", "1")
+
+    def test_the_mark_of_the_stable_version(self, plain):
+        edit(plain, "Deployment", {"metadata": {"annotations": {STABLE_ANNOTATION: None}}})
+        plain.calm()
+        found = plain.cluster.get("Deployment", "fbt")
+        assert found["metadata"]["annotations"][STABLE_ANNOTATION] == "1"
+
+    def test_the_deployment_deleted(self, either):
+        serving_one(either)
+        delete(either, "Deployment")
+        either.calm()
+        assert either.pinned == "1"
+        assert either.said()["Repaired"].startswith("Deployment fbt was deleted")
+
+    def test_the_deployment_deleted_during_a_bad_update(self, plain):
+        plain.never_ready = {"2"}
+        promoted(plain)
+        delete(plain, "Deployment")
+        plain.until(lambda: plain.pinned is not None)
+        assert plain.pinned in "12"
+
+    def test_the_rollout_deleted_never_makes_a_canary_stable(self, canary):
+        promoted(canary)
+        delete(canary, "Rollout")
+        canary.reconcile()
+        assert canary.pinned == "1", "a new Rollout takes what it finds for judged"
+        canary.turn()
+        canary.reconcile()
+        assert canary.pinned == "1", "version 1 has to be taken up first"
+        assert "WaitingForStable" in canary.said()
+        canary.argo.finish()
+        canary.reconcile()
+        canary.turn()
+        assert canary.pinned == "2"
+        canary.argo.abort()
+        canary.calm()
+        assert (canary.pinned, canary.champion) == ("1", "1")
+
+    def test_the_rollout_edited(self, canary):
+        delete(canary, "Rollout")
+        canary.cluster.create("Rollout", as_applied(rollout()))
+        canary.calm()
+        edit(canary, "Rollout", {"spec": {"workloadRef": {"name": "other"}}})
+        edit(canary, "Rollout", {"spec": {"strategy": {"canary": {"steps": []}}}})
+        canary.calm()
+        spec = canary.cluster.get("Rollout", "fbt")["spec"]
+        assert spec["workloadRef"]["name"] == "fbt"
+        assert spec["strategy"]["canary"]["steps"] == [{"setWeight": 5}]
+        assert "Rollout fbt was edited" in canary.said()["Repaired"]
+
+    def test_what_is_applied_is_no_edit(self, canary):
+        body = as_applied(rollout(steps=[{"setWeight": 50}]))
+        edit(canary, "Rollout", body)
+        canary.calm()
+        spec = canary.cluster.get("Rollout", "fbt")["spec"]
+        assert spec["strategy"]["canary"]["steps"] == [{"setWeight": 50}]
+        assert "Repaired" not in canary.said()
+
+    def test_what_is_taken_apart_on_purpose_stays_apart(self, canary):
+        edit(canary, "Deployment", {"metadata": {"annotations": {OFF_ANNOTATION: "off"}}})
+        delete(canary, "Rollout")
+        for _ in range(3):
+            canary.reconcile()
+        assert canary.cluster.get("Rollout", "fbt") is None
+
+
+def delete(world, kind):
+    world.cluster._call("DELETE", kind, "fbt")
+
+
+class TestRaces:
+    def test_somebody_else_writes_between_look_and_write(self, either):
+        serving_one(either)
+        either.promote(either.mlflow.add())
+        stale = either.promoter._live()
+        edit(either, "Deployment", {"metadata": {"annotations": {"somebody": "else"}}})
+        with pytest.raises(Conflict):
+            either.promoter._act(Pin("2"), stale["Deployment"])
+        either.calm()
+        assert either.pinned == "2"
+
+    def test_without_the_lease_nothing_is_written(self, either):
+        either.promote(either.mlflow.add())
+        with pytest.raises(LeadershipLost):
+            either.promoter.reconcile()
+        assert (either.pinned, either.said()) == ("", {})
+
+    def test_of_two_promoters_one_acts(self, world):
+        clock = [0.0]
+        one, two = (
+            Leadership(world.cluster, "of-two", name, duration_s=15, clock=lambda: clock[0])
+            for name in ("one", "two")
+        )
+        one.renew()
+        two.renew()
+        assert (one.held, two.held) == (True, False)
+        clock[0] += 11
+        assert not one.held, "it stops before the other may begin"
+        two.renew()
+        assert not two.held
+        clock[0] += 5
+        two.renew()
+        assert (one.held, two.held) == (False, True)
+        one.renew()
+        assert (one.held, two.held) == (False, True)
+        two.release()
+        one.renew()
+        assert (one.held, two.held) == (True, False)
+
+    def test_a_lease_that_is_renewed_is_kept(self, world):
+        clock = [0.0]
+        one, two = (
+            Leadership(world.cluster, "of-two", name, duration_s=3, clock=lambda: clock[0])
+            for name in ("one", "two")
+        )
+        for _ in range(8):
+            one.renew()
+            two.renew()
+            assert (one.held, two.held) == (True, False)
+            clock[0] += 1
+            time.sleep(0.001)
+
+    def test_the_standby_wakes_the_holder(self, world):
+        one, two = (Leadership(world.cluster, "of-two", name) for name in ("one", "two"))
+        assert not one.renew()
+        two.poke()
+        assert one.renew()
+        assert not one.renew(), "once"

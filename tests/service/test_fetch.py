@@ -1,0 +1,226 @@
+"""The init container's command, against a real MLflow server and one that breaks."""
+
+import base64
+import os
+import re
+import shutil
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from components.bundle.bundle import BundleError, read_bundle, sha256_of
+from components.deployment import fetch as fetching
+from components.deployment.fetch import (
+    AWAY,
+    BUNDLE_HASH_TAG,
+    DAMAGED,
+    UNSET,
+    RegistryAway,
+    Source,
+    authorization_of_environment,
+    bundle_problem,
+    fetch_bundle,
+)
+from components.registry import registry
+from tests.factories import make_bundle
+from tests.fakes import AWAY as NOT_HEARD
+from tests.fakes import BROKEN, FakeMlflow
+
+
+@pytest.fixture
+def source(mlflow_url, tmp_path, monkeypatch, request):
+    """Version 1 of a model of this test's own, whose files lie in the fixture `stored`."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_url)
+    name = f"fbt-{request.node.name}"
+    monkeypatch.setattr(registry, "MODEL", name)
+    bundle = make_bundle(tmp_path / "made" / "bundle")
+    tags = {registry.BUNDLE_HASH_TAG: sha256_of(bundle / "bundle.json")}
+    return Source(mlflow_url, registry.register({"bundle": bundle}, {}, {}, tags), name)
+
+
+@pytest.fixture
+def stored(source):
+    with registry.registry_client() as client:
+        run = registry.get_version(source.version).run_id
+        return Path(client.get_run(run).info.artifact_uri) / "bundle"
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    monkeypatch.setattr(fetching, "PAUSES_S", (0.0, 0.0))
+
+
+def test_a_version_comes_whole(source, tmp_path):
+    manifest = fetch_bundle(source, tmp_path / "pod" / "model")
+    assert read_bundle(tmp_path / "pod" / "model").product_ids[:2] == ["tea", "milk"]
+    assert manifest.n_items == 8
+    assert [path.name for path in (tmp_path / "pod").iterdir()] == ["model"]
+
+
+def test_the_constants_are_the_registrys():
+    assert fetching.BUNDLE_HASH_TAG == registry.BUNDLE_HASH_TAG
+    assert fetching.MODEL == "fbt"
+
+
+def test_what_is_there_and_whole_is_not_fetched_again(source, stored, tmp_path):
+    fetch_bundle(source, tmp_path / "model")
+    before = (tmp_path / "model" / "n_orders.npy").stat().st_ino
+    fetch_bundle(source, tmp_path / "model")
+    assert (tmp_path / "model" / "n_orders.npy").stat().st_ino == before
+    (tmp_path / "model" / "n_orders.npy").write_bytes(b"half")
+    fetch_bundle(source, tmp_path / "model")
+    read_bundle(tmp_path / "model")
+
+
+@pytest.mark.parametrize("name", ["bundle.json", "n_orders.npy", "products.parquet"])
+def test_a_damaged_file_is_found(source, stored, tmp_path, name):
+    content = bytearray((stored / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (stored / name).write_bytes(content)
+    with pytest.raises(BundleError, match=re.escape(name)):
+        fetch_bundle(source, tmp_path / "pod" / "model")
+    assert list((tmp_path / "pod").iterdir()) == [], "nothing half is left"
+
+
+@pytest.mark.parametrize("name", ["bundle.json", "n_orders.npy"])
+def test_a_missing_file_is_found_and_seen_before_any_pod_starts(source, stored, tmp_path, name):
+    assert bundle_problem(source, tmp_path) == ""
+    (stored / name).unlink()
+    with pytest.raises(BundleError, match=r"version 1\b.*register this one again"):
+        fetch_bundle(source, tmp_path / "model")
+    assert "version 1" in bundle_problem(source, tmp_path)
+
+
+def test_a_version_without_files(source, stored, tmp_path):
+    shutil.rmtree(stored)
+    with pytest.raises(BundleError, match="has no bundle in the registry"):
+        fetch_bundle(source, tmp_path / "model")
+
+
+def test_an_unknown_version(source, tmp_path):
+    with pytest.raises(BundleError, match="version 77"):
+        fetch_bundle(Source(source.tracking_uri, "77", source.model), tmp_path / "model")
+
+
+def run(**env):
+    command = [sys.executable, "-m", "components.deployment.fetch"]
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith(("FBT_", "MLFLOW_"))}
+    done = subprocess.run(command, env={**inherited, **env}, capture_output=True, text=True)
+    return done.returncode, done.stdout + done.stderr
+
+
+@pytest.fixture
+def fake(tmp_path):
+    with FakeMlflow(make_bundle(tmp_path / "stored")).running() as server:
+        server.add()
+        yield server
+
+
+def test_the_command(fake, tmp_path):
+    env = {
+        "FBT_MODEL_VERSION": "1",
+        "MLFLOW_TRACKING_URI": fake.url,
+        "FBT_BUNDLE": str(tmp_path / "bundle" / "model"),
+    }
+    code, said = run(**env)
+    assert (code, said.strip()) == (0, "fetch: version 1, 8 files, every hash as recorded")
+    (fake.bundle / "n_orders.npy").write_bytes(b"")
+    code, said = run(**{**env, "FBT_BUNDLE": str(tmp_path / "another")})
+    assert code == DAMAGED
+    assert "n_orders.npy is damaged" in said
+    assert "Traceback" not in said
+
+
+@pytest.mark.parametrize("unset", ["FBT_MODEL_VERSION", "MLFLOW_TRACKING_URI", "FBT_BUNDLE"])
+def test_a_pod_that_does_not_say_what_it_wants(unset, tmp_path):
+    env = {
+        "FBT_MODEL_VERSION": "1",
+        "MLFLOW_TRACKING_URI": "http://127.0.0.1:1",
+        "FBT_BUNDLE": str(tmp_path),
+    }
+    code, said = run(**{**env, unset: ""})
+    assert (code, unset in said, "Traceback" in said) == (UNSET, True, False)
+
+
+def test_nothing_of_mlflow_or_kubernetes_is_needed():
+    code = (
+        "import sys; import components.deployment.fetch; "
+        "print({'mlflow', 'kubernetes', 'requests', 'pandas', 'kfp'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+
+
+def test_a_registry_that_comes_back_is_asked_again(fake, tmp_path, quick):
+    fake.faults.extend([NOT_HEARD, BROKEN])
+    fetch_bundle(Source(fake.url, "1"), tmp_path / "model")
+
+
+def test_a_registry_that_stays_away(fake, tmp_path, quick):
+    fake.down = True
+    with pytest.raises(RegistryAway, match="cannot be reached"):
+        fetch_bundle(Source(fake.url, "1"), tmp_path / "model")
+    with pytest.raises(RegistryAway):
+        bundle_problem(Source(fake.url, "1"), tmp_path)
+    assert AWAY != DAMAGED
+
+
+def test_a_connection_that_breaks_is_no_damage(fake, tmp_path, quick, monkeypatch):
+    whole = fake.answer
+
+    def cut_short(handler, method, path, *rest):
+        status, content = whole(handler, method, path, *rest)
+        if not isinstance(content, bytes):
+            return status, content
+        handler.send_response(200)
+        handler.send_header("Content-Length", str(len(content)))
+        handler.end_headers()
+        handler.wfile.write(content[: len(content) // 2])
+        handler.wfile.flush()
+        handler.connection.close()
+        return None
+
+    monkeypatch.setattr(fake, "answer", cut_short)
+    with pytest.raises(RegistryAway, match=r"bundle\.json ended after|IncompleteRead"):
+        fetch_bundle(Source(fake.url, "1"), tmp_path / "model")
+
+
+def test_a_manifest_that_names_another_folder(fake, tmp_path, quick, monkeypatch):
+    monkeypatch.setattr(
+        Source, "files", lambda self, run_id: {"bundle.json", "../outside", "n_orders.npy"}
+    )
+    manifest = (fake.bundle / "bundle.json").read_text()
+    changed = re.sub(r'"files": {[^}]*}', '"files": {"../outside": "00"}', manifest)
+    (fake.bundle / "bundle.json").write_text(changed)
+    with pytest.raises(BundleError, match=r"names \['../outside'\]"):
+        fetch_bundle(Source(fake.url, "1"), tmp_path / "model")
+    assert not (tmp_path / "outside").exists()
+
+
+def test_a_hash_that_was_recorded_is_what_counts(fake, tmp_path):
+    fake.versions["1"][BUNDLE_HASH_TAG] = "0" * 64
+    with pytest.raises(BundleError, match=r"its tag fbt\.bundle_sha256 says 000000000000"):
+        fetch_bundle(Source(fake.url, "1"), tmp_path / "model")
+
+
+def test_a_login_is_sent(monkeypatch, fake, tmp_path):
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "ann")
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "päss")
+    header = authorization_of_environment()
+    assert base64.b64decode(header.removeprefix("Basic ")).decode() == "ann:päss"
+    seen = []
+    opened = urllib.request.urlopen
+    monkeypatch.setattr(
+        urllib.request,
+        "urlopen",
+        lambda request, **kw: (seen.append(request.get_header("Authorization")), opened(request))[
+            1
+        ],
+    )
+    fetch_bundle(Source(fake.url, "1", authorization=header), tmp_path / "model")
+    assert set(seen) == {header}
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "token")
+    assert authorization_of_environment() == "Bearer token"

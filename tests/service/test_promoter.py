@@ -1,0 +1,60 @@
+"""The promoter against a fake API server."""
+
+import pytest
+from mlflow import MlflowClient
+
+from components.bundle.bundle import sha256_of
+from components.package.server import free_port
+from components.registry import registry
+from components.registry.promotion import history, rollback
+from components.registry.registry import BUNDLE_HASH_TAG, VERDICT_TAG, get_version, register
+from tests.factories import make_bundle
+from tests.promotions import *  # noqa: F403
+from tests.world import await_, fake_world, looping
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory):
+    return make_bundle(tmp_path_factory.mktemp("promoter") / "bundle")
+
+
+@pytest.fixture
+def world(bundle):
+    with fake_world(bundle) as made:
+        yield made
+
+
+@pytest.fixture
+def real_registry(world, bundle, mlflow_url, monkeypatch, request):
+    """A real MLflow server, with two versions of a model of this test's own."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_url)
+    for module in ("registry", "promotion"):
+        monkeypatch.setattr(f"components.registry.{module}.MODEL", f"fbt-{request.node.name}")
+    tags = {VERDICT_TAG: "passed", BUNDLE_HASH_TAG: sha256_of(bundle / "bundle.json")}
+    for _ in range(2):
+        register({"bundle": bundle}, {}, {}, tags)
+    return MlflowClient(mlflow_url)
+
+
+def test_the_alias_set_in_mlflow_is_all_a_person_does(world, real_registry):
+    world.deploy("Rollout")
+    port = free_port()
+    url = f"http://127.0.0.1:{port}/webhook"
+    # No poll comes to its help: MLflow's own webhook, signed by MLflow, must do it.
+    with looping(world, port=port, webhook_url=url) as (loop, _):
+        await_(lambda: "NoChampion" in world.said())
+        for version, goes in (("1", "live"), ("2", "rolling out")):
+            real_registry.set_registered_model_alias(registry.MODEL, "champion", version)
+            await_(lambda version=version: world.pinned == version, within_s=60)
+            world.turn()
+            await_(lambda v=version, tag=goes: get_version(v).tags["fbt.rollout"] == tag)
+        page = loop.metrics.page()[2].decode()
+        assert 'fbt_promoter_webhooks_total{outcome="accepted"}' in page
+        world.argo.abort()
+        await_(lambda: world.pinned == "1", within_s=60)
+    assert get_version("champion").version == "1"
+    assert get_version("2").tags["fbt.rollout"] == "failed"
+    assert "assessed Failed" in get_version("2").tags["fbt.rollout_failed"]
+    assert [(m.to, m.by, m.why) for m in history()[:1]] == [("1", "promoter", "rollout failed")]
+    with pytest.raises(ValueError, match="no champion before version 1"):
+        rollback(by="ann")

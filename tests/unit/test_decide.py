@@ -1,0 +1,362 @@
+"""The promoter's judgement and the webhook's, without any server."""
+
+import contextlib
+from dataclasses import replace
+from http import HTTPStatus
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from components.deployment.decide import (
+    Candidate,
+    GiveBack,
+    MarkStable,
+    Phase,
+    Pin,
+    Say,
+    State,
+    Tag,
+    Workload,
+    decide,
+    in_sync,
+)
+from components.deployment.repair import contains, declared
+from components.deployment.webhook import MAX_AGE_S, MAX_REMEMBERED, Inbox, Refused, signature
+from components.deployment.workload import LABEL, POD_HASH, of_deployment, of_rollout
+from components.registry.registry import FAILED_TAG, ROLLOUT_TAG
+
+NOW = 1_700_000_000
+BODY = b'{"entity": "model_version_alias", "action": "created", "data": {"alias": "champion"}}'
+
+
+def acts(state):
+    return [one for one in decide(state) if not isinstance(one, Say)]
+
+
+def serving(**changes):
+    candidates = {"1": Candidate(rollout="live"), "2": Candidate()}
+    workload = Workload("Rollout", "1", "1", Phase.DONE)
+    return replace(State("1", candidates, workload), **changes)
+
+
+def rolling(phase, message="", champion="2", **candidate):
+    workload = Workload("Rollout", "2", "1", phase, message)
+    candidates = {"1": Candidate(rollout="live"), "2": Candidate(rollout="rolling out")}
+    candidates["2"] = replace(candidates["2"], **candidate)
+    return State(champion, candidates, workload)
+
+
+class TestDecide:
+    def test_nothing_to_do(self):
+        assert decide(serving()) == []
+        assert in_sync(serving())
+
+    def test_a_new_champion_is_pinned(self):
+        assert acts(serving(champion="2")) == [Tag("2", ROLLOUT_TAG, "rolling out"), Pin("2")]
+        assert not in_sync(serving(champion="2"))
+
+    @pytest.mark.parametrize("phase", [Phase.MOVING, Phase.PAUSED, Phase.IDLE])
+    def test_a_rollout_takes_its_time(self, phase):
+        assert acts(rolling(phase)) == []
+
+    def test_a_failure_is_tagged_before_the_alias_leaves_and_that_before_the_cluster_does(self):
+        assert acts(rolling(Phase.FAILED, "p99 too high")) == [
+            Tag("2", FAILED_TAG, "p99 too high"),
+            Tag("2", ROLLOUT_TAG, "failed"),
+            GiveBack("2", "1", "rollout failed"),
+            Pin("1"),
+        ]
+
+    def test_killed_after_the_tags_it_goes_on_with_the_alias(self):
+        state = rolling(Phase.FAILED, "p99 too high", failed="p99 too high", rollout="failed")
+        assert acts(state) == [GiveBack("2", "1", "rollout failed"), Pin("1")]
+
+    def test_killed_after_the_alias_it_goes_on_with_the_cluster(self):
+        state = rolling(Phase.FAILED, "p99", champion="1", failed="p99", rollout="failed")
+        assert acts(state) == [Pin("1")]
+
+    def test_a_plain_update_that_arrived_is_marked(self):
+        workload = Workload("Deployment", "2", "1", Phase.DONE)
+        state = replace(rolling(Phase.DONE), workload=workload)
+        assert acts(state) == [
+            MarkStable("2"),
+            Tag("1", ROLLOUT_TAG, "replaced"),
+            Tag("2", ROLLOUT_TAG, "live"),
+        ]
+
+    def test_who_serves_is_never_refused(self):
+        gone_bad = Candidate(verdict="failed", failed="long ago", rollout="live")
+        moving = Workload("Rollout", "1", "1", Phase.MOVING)
+        assert acts(serving(candidates={"1": gone_bad}, workload=moving)) == []
+
+    def test_an_unknown_cluster_is_waited_for(self):
+        workload = Workload("Rollout", "1", "", Phase.UNKNOWN, "not there yet")
+        assert decide(serving(workload=workload)) == [Say("WaitingForCluster", "not there yet")]
+
+    def test_no_deployment_is_said(self):
+        assert [one.reason for one in decide(serving(workload=None))] == ["WorkloadMissing"]
+
+    def test_a_version_that_the_registry_does_not_have(self):
+        assert acts(serving(champion="9")) == [GiveBack("9", "1", "refused")]
+
+
+PHASES = st.sampled_from(list(Phase))
+NUMBERS = st.sampled_from(["1", "2", "3"])
+CANDIDATES = st.builds(
+    Candidate,
+    verdict=st.sampled_from(["passed", "failed", "unknown"]),
+    forced_by=st.sampled_from(["", "ann"]),
+    failed=st.sampled_from(["", "p99"]),
+    rollout=st.sampled_from(["registered", "rolling out", "live", "failed", "superseded"]),
+    problem=st.sampled_from(["", "no bundle"]),
+)
+WORKLOADS = st.builds(
+    Workload,
+    kind=st.sampled_from(["Rollout", "Deployment"]),
+    pinned=st.one_of(st.just(""), NUMBERS),
+    stable=st.one_of(st.just(""), NUMBERS),
+    phase=PHASES,
+    message=st.just("so it is"),
+)
+STATES = st.builds(
+    State,
+    champion=st.one_of(st.just(""), NUMBERS),
+    candidates=st.fixed_dictionaries({"1": CANDIDATES, "2": CANDIDATES, "3": CANDIDATES}),
+    workload=WORKLOADS.filter(lambda w: w.phase is not Phase.FAILED or w.pinned != w.stable),
+)
+
+
+def done(state, action):
+    """What is seen after the action, the cluster not having moved yet."""
+    candidates, seen = dict(state.candidates), state.workload
+    match action:
+        case Tag(version, key, value):
+            name = "failed" if key == FAILED_TAG else "rollout"
+            candidates[version] = replace(candidates[version], **{name: value or ""})
+        case GiveBack(given_up, to):
+            return replace(state, champion=to) if state.champion == given_up else state
+        case Pin(version):
+            seen = replace(seen, pinned=version, phase=Phase.MOVING, message="")
+        case MarkStable(version):
+            seen = replace(seen, stable=version)
+    return replace(state, candidates=candidates, workload=seen)
+
+
+class TestDecideInAnyState:
+    @given(state=STATES, cut=st.integers(0, 12))
+    def test_a_look_cut_anywhere_and_the_next_ones_end_where_one_whole_look_does(self, state, cut):
+        whole = settled(state)
+        for action in decide(state)[:cut]:
+            state = done(state, action)
+        end = settled(state)
+        assert end.champion == whole.champion
+        assert end.workload.pinned == whole.workload.pinned
+
+    @given(state=STATES)
+    def test_nothing_is_done_twice(self, state):
+        end = settled(state)
+        assert acts(end) == []
+
+    @given(state=STATES)
+    def test_no_version_is_pinned_that_was_not_allowed(self, state):
+        for action in decide(state):
+            if isinstance(action, Pin) and action.version != state.workload.stable:
+                candidate = state.candidates[action.version]
+                assert action.version == state.champion
+                assert not candidate.failed
+                assert not candidate.problem
+                assert candidate.verdict == "passed" or candidate.forced_by
+
+    @given(state=STATES)
+    def test_an_alias_that_was_deleted_is_never_set(self, state):
+        if not state.champion:
+            assert not [one for one in decide(state) if isinstance(one, GiveBack)]
+
+    @given(state=STATES)
+    def test_the_alias_goes_back_only_to_what_serves(self, state):
+        for action in decide(state):
+            if isinstance(action, GiveBack):
+                assert action.to == state.workload.stable
+                assert action.given_up == state.champion != action.to
+
+
+def settled(state):
+    for _ in range(5):
+        for action in decide(state):
+            state = done(state, action)
+    return state
+
+
+def template(version):
+    return {"metadata": {"labels": {"app": "fbt", LABEL: version}}}
+
+
+def deployment(version, **status):
+    metadata = {"generation": 4, "annotations": {"fbt/stable-version": "1"}}
+    return {
+        "metadata": metadata,
+        "spec": {"replicas": 2, "template": template(version)},
+        "status": {"observedGeneration": 4, **status},
+    }
+
+
+def rollout(**status):
+    return {"metadata": {"generation": 1}, "status": {"stableRS": "one", **status}}
+
+
+REPLICA_SETS = [
+    {"metadata": {"labels": {POD_HASH: name}}, "spec": {"template": template(version)}}
+    for name, version in (("one", "1"), ("two", "2"))
+]
+LATE = [{"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded"}]
+
+
+class TestWhatTheClusterSays:
+    def of_rollout(self, pinned="2", pods=(), **status):
+        found = of_rollout(deployment(pinned), rollout(**status), REPLICA_SETS, pods)
+        assert found.stable == "1" or found.phase is Phase.UNKNOWN
+        return found.phase, found.message
+
+    def test_an_abort_of_this_version(self):
+        status = {"currentPodHash": "two", "abort": True, "phase": "Degraded", "message": "p99"}
+        assert self.of_rollout(**status) == (Phase.FAILED, "p99")
+
+    def test_an_abort_of_the_version_before(self):
+        status = {"currentPodHash": "two", "abort": True, "phase": "Degraded"}
+        assert self.of_rollout(pinned="1", **status)[0] is Phase.MOVING
+
+    def test_an_abort_from_before_the_same_version_was_pinned_again(self):
+        status = {"currentPodHash": "two", "abort": True, "workloadObservedGeneration": "3"}
+        assert self.of_rollout(**status)[0] is Phase.MOVING
+
+    def test_pods_late(self):
+        status = {"currentPodHash": "two", "phase": "Degraded", "conditions": LATE}
+        assert self.of_rollout(**status)[0] is Phase.FAILED
+
+    def test_an_invalid_rollout_is_not_the_versions_fault(self):
+        status = {"currentPodHash": "two", "phase": "Degraded", "message": "InvalidSpec"}
+        assert self.of_rollout(**status) == (Phase.MOVING, "InvalidSpec")
+
+    def test_a_stable_hash_without_its_replica_set(self):
+        assert self.of_rollout(stableRS="three")[0] is Phase.UNKNOWN
+
+    def test_another_template_of_the_version_that_serves_cannot_fail_it(self):
+        sets = [*REPLICA_SETS, {**REPLICA_SETS[0], "metadata": {"labels": {POD_HASH: "new"}}}]
+        status = {"currentPodHash": "new", "abort": True, "phase": "Degraded", "message": "image"}
+        found = of_rollout(deployment("1"), rollout(**status), sets, [])
+        assert (found.phase, found.message) == (Phase.MOVING, "image")
+
+    @pytest.mark.parametrize("when", ["state", "lastState"])
+    def test_a_bundle_that_the_init_container_refuses(self, when):
+        ended = {"name": "fetch", when: {"terminated": {"exitCode": 65, "message": "no bundle\n"}}}
+        pod = {
+            "metadata": {"labels": {LABEL: "2"}},
+            "status": {"initContainerStatuses": [ended]},
+        }
+        status = {"currentPodHash": "two", "phase": "Progressing"}
+        assert self.of_rollout(pods=[pod], **status) == (Phase.FAILED, "no bundle")
+        pod["metadata"]["deletionTimestamp"] = "now"
+        assert self.of_rollout(pods=[pod], **status)[0] is Phase.MOVING
+
+    def test_a_plain_update(self):
+        counts = {"replicas": 2, "updatedReplicas": 2, "availableReplicas": 2}
+        found = [
+            of_deployment(deployment("2", **{**counts, **change}), []).phase
+            for change in ({}, {"replicas": 3}, {"availableReplicas": 1}, {"observedGeneration": 3})
+        ]
+        assert found == [Phase.DONE, Phase.MOVING, Phase.MOVING, Phase.MOVING]
+        late = of_deployment(deployment("2", updatedReplicas=1, conditions=LATE), [])
+        assert (late.phase, late.stable) == (Phase.FAILED, "1")
+
+    def test_scaled_to_nothing_says_nothing(self):
+        nothing = deployment("2")
+        nothing["spec"]["replicas"] = 0
+        assert of_deployment(nothing, []).phase is Phase.IDLE
+
+
+class TestRepair:
+    def test_contains(self):
+        live = {"a": 1, "list": [{"name": "x", "default": True}], "more": None}
+        assert contains(live, {"a": 1, "list": [{"name": "x"}]})
+        assert not contains(live, {"a": 2})
+        assert not contains(live, {"list": []})
+        assert not contains(live, {"absent": None})
+
+    def test_what_is_kept_of_an_object_can_be_made_again(self):
+        found = deployment("2")
+        found["metadata"] |= {"name": "fbt", "uid": "u", "resourceVersion": "7"}
+        assert declared(found) == {
+            "metadata": {"name": "fbt", "annotations": {"fbt/stable-version": "1"}},
+            "spec": {"replicas": 2, "template": template("2")},
+        }
+
+
+def message(delivery="d", at=NOW, secret="secret", body=BODY):
+    names = ("x-mlflow-delivery-id", "x-mlflow-timestamp", "x-mlflow-signature")
+    values = (delivery, str(at), signature(secret, delivery, str(at), body))
+    return dict(zip(names, values, strict=True))
+
+
+@pytest.fixture
+def inbox():
+    return Inbox("secret", clock=lambda: NOW)
+
+
+def refusal(inbox, headers, body=BODY):
+    with pytest.raises(Refused) as refused:
+        inbox.accept(headers, body)
+    return refused.value.status, refused.value.reason
+
+
+class TestInbox:
+    def test_mlflows_own_signature_is_taken(self, inbox):
+        from mlflow.webhooks.delivery import _generate_hmac_signature as sign
+
+        theirs = sign("secret", "d", str(NOW), BODY.decode())
+        assert theirs == signature("secret", "d", str(NOW), BODY)
+        assert inbox.accept(message(), BODY)
+
+    @pytest.mark.parametrize("change", range(3))
+    def test_whatever_was_changed_the_signature_tells(self, inbox, change):
+        headers = message()
+        name = list(headers)[change]
+        headers[name] = headers[name][:-1] + ("1" if headers[name][-1] != "1" else "2")
+        assert refusal(inbox, headers) == (HTTPStatus.UNAUTHORIZED, "wrong signature")
+        assert refusal(inbox, message(), BODY + b" ") == (401, "wrong signature")
+        assert refusal(inbox, {}) == (401, "wrong signature")
+        assert refusal(inbox, message(secret="guess")) == (401, "wrong signature")
+
+    @pytest.mark.parametrize("age", [MAX_AGE_S + 1, -MAX_AGE_S - 1])
+    def test_an_old_message_and_one_of_the_future(self, inbox, age):
+        assert refusal(inbox, message(at=NOW - age)) == (400, "old timestamp")
+        assert inbox.accept(message(at=NOW - age // 2), BODY)
+
+    def test_a_timestamp_that_is_none(self, inbox):
+        for at in ("", "soon", "²", "-1"):
+            assert refusal(inbox, message(at=at)) == (400, "no timestamp")
+
+    def test_a_replay(self, inbox):
+        assert inbox.accept(message(), BODY)
+        assert refusal(inbox, message()) == (HTTPStatus.CONFLICT, "replay")
+        assert inbox.accept(message("another"), BODY)
+
+    def test_the_memory_of_replays_is_bounded_and_forgets_only_what_is_too_old(self, inbox):
+        inbox._seen = {str(number): NOW for number in range(MAX_REMEMBERED)}
+        assert refusal(inbox, message()) == (429, "too many")
+        inbox.clock = lambda: NOW + 2 * MAX_AGE_S + 1
+        assert inbox.accept(message(at=NOW + 2 * MAX_AGE_S), BODY)
+        assert len(inbox._seen) == 1
+
+    @pytest.mark.parametrize("body", [b"", b"[]", b"{}", b"[" * 60_000, b'{"entity": "prompt"}'])
+    def test_a_message_about_something_else(self, inbox, body):
+        assert not inbox.accept(message(body=body), body)
+
+    def test_without_a_secret_nobody_is_believed(self):
+        inbox = Inbox("", clock=lambda: NOW)
+        assert refusal(inbox, message(secret=""))[0] == HTTPStatus.SERVICE_UNAVAILABLE
+
+    @given(headers=st.dictionaries(st.sampled_from(list(message())), st.text()), body=st.binary())
+    def test_rubbish_is_refused_never_an_accident(self, headers, body):
+        with contextlib.suppress(Refused):
+            pytest.fail(f"took {Inbox('secret').accept(headers, body)}")
