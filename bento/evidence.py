@@ -155,8 +155,7 @@ class Evidence:
             flat[:, AT[f"{name}_sum"]] = np.bincount(place, value, n)
             flat[:, AT[f"{name}_max"]] = _largest(place, value, n)
         flat[:, AT["support_max"]] = np.log1p(_largest(place, support, n))
-        orders = bundle.n_orders[companion].astype(np.float32)
-        reverse = (support / orders).astype(np.float32)
+        reverse = (support / bundle.n_orders[companion]).astype(np.float32)
         flat[:, AT["reverse_max"]] = _largest(place, reverse, n)
         flat[:, AT["share_paired"]] = np.bincount(place, minlength=n)
         place = place_of[said.neighbour_at]

@@ -116,6 +116,8 @@ def _climb(
 ) -> dict[str, Any]:
     """The best of `grid`, one weight after the other; smaller weights win what noise decides."""
     best = dict(start)
+    if not measure(**best):
+        return best  # nothing asks, or nothing is ever right: there is nothing to tune by
     for _ in range(ROUNDS):
         for name, values in grid.items():
             found = [measure(**{**best, name: value}) for value in values]
