@@ -25,7 +25,7 @@ class GateSettings(BaseModel):
     """How much of the champion's NDCG may be lost: the lower bound of the paired difference."""
     min_coverage: float = Field(default=0.05, ge=0, le=1)
     """Share of the catalogue (or of the places handed out, if fewer) that must be recommended."""
-    min_ann_recall: float = Field(default=0.95, ge=0, le=1)
+    min_ann_recall: float = Field(default=0.98, ge=0, le=1)
     """Share of the exact ten best that the index must find."""
 
 

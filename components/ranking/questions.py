@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from bento.evidence import FEATURES
+from bento.evidence import AT, FEATURES
 from bento.recommender import DEPTH, Recommender
 from components.baskets.corpus import Corpus
 from components.evaluation.metrics import find_hits, ideal_dcg
@@ -43,6 +43,17 @@ class Questions:
     def take(self, chosen: npt.NDArray[np.bool_] | slice) -> "Questions":
         """Only these questions."""
         return Questions(**{name: array[chosen] for name, array in vars(self).items()})
+
+    def by_popularity(self) -> "Questions":
+        """The candidates in order of popularity, so that a part that is silent ties by it."""
+        order = np.argsort(-self.features[..., AT["log_popularity"]], axis=1, kind="stable")
+        return Questions(
+            np.take_along_axis(self.features, order[..., None], 1),
+            np.take_along_axis(self.there, order, 1),
+            np.take_along_axis(self.hits, order, 1),
+            self.gain,
+            self.basket,
+        )
 
 
 def draw_questions(recommender: Recommender, validation: Corpus, task: str, seed: int) -> Questions:

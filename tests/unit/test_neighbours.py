@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 
 from components.baskets.corpus import Corpus
-from components.bundle.bundle import Blend
+from components.bundle.bundle import Blend, load_group
 from components.contracts import BASKETS, PRODUCTS, write
 from components.embeddings.cooccurrence import count_head, count_pairs, write_pairs
 from components.embeddings.item2vec import Vectors
@@ -199,3 +199,24 @@ def test_without_baskets_to_judge_by_tuning_ends_where_it_began(trained):
     assert blend == START
     assert not found["pages"]["forest"]["pays"]
     assert not found["carts"]["forest"]["pays"]
+
+
+def test_fitted_neighbours_are_written_whole(tmp_path):
+    """Always together: one product of the pair speaks for the other, and for no third."""
+    rows = [
+        {"order_id": f"o{i}", "items": ["ab", "cd"][i % 2], "weight": 1.0, "split": "train"}
+        for i in range(80)
+    ]
+    rows = [{**row, "items": list(row["items"])} for row in rows]
+    write(pa.Table.from_pylist(rows, pa.schema(list(BASKETS))), BASKETS, tmp_path / "baskets")
+    alike, n_orders = np.ones((4, 2), np.float32), np.full(4, 40)
+    betas = {"beta_single": 0.5, "beta_cart": 0.0}
+    write_vectors(
+        Vectors(alike, alike), pa.array(list("abcd")), n_orders, betas, tmp_path / "vectors"
+    )
+    write_pairs(count_pairs(corpus_of(*40 * [(0, 1), (2, 3)]), 4), tmp_path / "pairs")
+    paths = (tmp_path / "vectors", tmp_path / "pairs", tmp_path / "made")
+    found = train_neighbours(tmp_path / "baskets", *paths)
+    weights = dense(load_group("neighbours", tmp_path / "made"), 4)
+    assert found["weights"] == 4
+    assert np.argwhere(weights > 0).tolist() == [[0, 1], [1, 0], [2, 3], [3, 2]]

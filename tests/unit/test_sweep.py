@@ -238,6 +238,8 @@ def test_the_steps_compile_as_the_pipeline_draws_them(tmp_path: Path) -> None:
                 shard=shard, baskets=baskets.output, min_product_orders=5, sample_share=0.1
             )
         best = component.pick(results=dsl.Collected(tried.output))
-        component.train(baskets=baskets.output, best=best.output, min_product_orders=5, seed=seed)
+        component.train(
+            baskets=baskets.output, best=best.output, tricks={}, min_product_orders=5, seed=seed
+        )
 
     compiler.Compiler().compile(sweep, str(tmp_path / "sweep.yaml"))
