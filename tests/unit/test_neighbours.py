@@ -5,13 +5,16 @@ import pyarrow as pa
 import pytest
 
 from components.baskets.corpus import Corpus
-from components.bundle.bundle import load_group
-from components.contracts import BASKETS, write
+from components.bundle.bundle import Blend, load_group
+from components.contracts import BASKETS, PRODUCTS, write
 from components.embeddings.cooccurrence import count_head, count_pairs, write_pairs
 from components.embeddings.item2vec import Vectors
 from components.embeddings.model import write_vectors
 from components.neighbours.model import train_neighbours
 from components.neighbours.ridge import NeighbourSettings, fit_neighbours
+from components.ranking.blend import START
+from components.ranking.model import train_ranking
+from components.results import read_json
 from components.spark import on_spark, spark_session
 
 
@@ -145,6 +148,57 @@ def test_odd_baskets_give_finite_weights(baskets, n_items):
     weights = dense(fit(corpus_of(*baskets), n_items), n_items)
     assert np.isfinite(weights).all()
     assert not np.diag(weights).any()
+
+
+@pytest.fixture
+def trained(tmp_path):
+    """Two hundred carts of three: what goes with the first two is said by both, not by one.
+
+    The vectors know nothing: they are all alike.
+    """
+    ids = ["a", "b", "x", "c", "d", "y"]
+    rows = []
+    for i in range(240):
+        split = "train" if i < 160 else "validation"
+        items = ["a", "b", "x"] if i % 2 else ["c", "d", "y"]
+        rows.append({"order_id": f"o{i}", "items": items, "weight": 1.0, "split": split})
+    write(pa.Table.from_pylist(rows, pa.schema(list(BASKETS))), BASKETS, tmp_path / "baskets")
+    alike, n_orders = np.ones((6, 2), np.float32), np.full(6, 80)
+    betas = {"beta_single": 0.5, "beta_cart": 0.0}
+    write_vectors(Vectors(alike, alike), pa.array(ids), n_orders, betas, tmp_path / "vectors")
+    corpus = corpus_of(*80 * [(0, 1, 2), (3, 4, 5)])
+    write_pairs(count_pairs(corpus, 6), tmp_path / "pairs")
+    return tmp_path
+
+
+def blend_of(folder, baskets="baskets"):
+    products = pa.Table.from_pylist([{"product_id": "a"}], pa.schema(list(PRODUCTS)))
+    write(products, PRODUCTS, folder / "products")
+    steps = (folder / "vectors", folder / "pairs", folder / "made")
+    train_neighbours(folder / baskets, *steps)
+    target = folder / "ranking"
+    found = train_ranking(folder / baskets, *steps, folder / "products", target, seed=1)
+    return found, Blend(**read_json(target / "blend.json"))
+
+
+def test_counts_are_mixed_in_where_they_know_more_than_the_vectors(trained):
+    found, blend = blend_of(trained)
+    for task in ("pages", "carts"):
+        assert found[task]["parts"]["blend"] == pytest.approx(1.0)
+    assert found["pages"]["parts"]["vectors"] < 0.9
+    assert found["carts"]["parts"]["vectors, mean"] < 0.9
+    assert blend.page_cooccurrence > 0
+    assert blend.cart_weights.neighbours == 1.0
+
+
+def test_without_baskets_to_judge_by_tuning_ends_where_it_began(trained):
+    rows = [{"order_id": f"o{i}", "items": ["a"], "weight": 1.0, "split": "train"} for i in "123"]
+    table = pa.Table.from_pylist(rows, pa.schema(list(BASKETS)))
+    write(table, BASKETS, trained / "no carts")
+    found, blend = blend_of(trained, "no carts")
+    assert blend == START
+    assert not found["pages"]["forest"]["pays"]
+    assert not found["carts"]["forest"]["pays"]
 
 
 def test_fitted_neighbours_are_written_whole(tmp_path):
