@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from bento.evidence import AT, FEATURES
+from bento.evidence import FEATURES
 from bento.recommender import DEPTH, Recommender
 from components.baskets.corpus import Corpus
 from components.evaluation.metrics import find_hits, ideal_dcg
@@ -28,8 +28,8 @@ class Questions:
 
     features: Floats
     """(n_questions, DEPTH, n_features), the columns of bento.evidence.FEATURES."""
-    there: npt.NDArray[np.bool_]
-    """(n_questions, DEPTH): where there is a candidate at all."""
+    rows: npt.NDArray[np.int64]
+    """(n_questions, DEPTH) of the catalogue; -1 where there is no candidate."""
     hits: npt.NDArray[np.bool_]
     """(n_questions, DEPTH): which candidates were in the basket."""
     gain: Floats
@@ -40,16 +40,22 @@ class Questions:
     def __len__(self) -> int:
         return len(self.basket)
 
+    @property
+    def there(self) -> npt.NDArray[np.bool_]:
+        """(n_questions, DEPTH): where there is a candidate at all."""
+        found: npt.NDArray[np.bool_] = self.rows >= 0
+        return found
+
     def take(self, chosen: npt.NDArray[np.bool_] | slice) -> "Questions":
         """Only these questions."""
         return Questions(**{name: array[chosen] for name, array in vars(self).items()})
 
     def by_popularity(self) -> "Questions":
-        """The candidates in order of popularity, so that a part that is silent ties by it."""
-        order = np.argsort(-self.features[..., AT["log_popularity"]], axis=1, kind="stable")
+        """The candidates in order of rows, which is that of orders: a silent part ties by it."""
+        order = np.argsort(self.rows, axis=1, kind="stable")
         return Questions(
             np.take_along_axis(self.features, order[..., None], 1),
-            np.take_along_axis(self.there, order, 1),
+            np.take_along_axis(self.rows, order, 1),
             np.take_along_axis(self.hits, order, 1),
             self.gain,
             self.basket,
@@ -70,7 +76,7 @@ def draw_questions(recommender: Recommender, validation: Corpus, task: str, seed
     rows, features = (np.concatenate(part) for part in zip(empty, *blocks, strict=True))
     gain = 1 / ideal_dcg(queries.relevant.sizes, K)
     hits = find_hits(rows, queries.relevant, n_items)
-    return Questions(features, rows >= 0, hits, gain.astype(np.float32), queries.basket)
+    return Questions(features, rows, hits, gain.astype(np.float32), queries.basket)
 
 
 def _block(

@@ -25,8 +25,9 @@ from components.ranking.questions import K, Questions, ndcg
 def questions_of(features, hits, there=None):
     """Questions of which each one's hits are all that is relevant."""
     there = np.ones(hits.shape, bool) if there is None else there
+    rows = np.where(there, np.arange(hits.shape[1]), -1)
     gain = 1 / ideal_dcg(np.maximum(hits.sum(axis=1), 1), K)
-    return Questions(features, there, hits & there, gain.astype(np.float32), np.arange(len(hits)))
+    return Questions(features, rows, hits & there, gain.astype(np.float32), np.arange(len(hits)))
 
 
 def random_questions(n=400, seed=0):
@@ -48,7 +49,7 @@ def test_ndcg_of_questions_is_that_of_the_gate():
     relevant = Corpus(np.concatenate(baskets).astype(np.int32), offsets, np.ones(n, np.float32))
     hits = np.array([np.isin(a, b) for a, b in zip(rows, baskets, strict=True)])
     questions = Questions(
-        np.zeros((n, DEPTH, 1), np.float32), rows >= 0, hits,
+        np.zeros((n, DEPTH, 1), np.float32), rows, hits,
         (1 / ideal_dcg(sizes, K)).astype(np.float32), np.arange(n),
     )  # fmt: skip
     scores = rng.random((n, DEPTH)).astype(np.float32)
