@@ -85,7 +85,6 @@ def tune_carts(questions: Questions, blend: Blend) -> Blend:
 
 def parts_of_pages(questions: Questions, blend: Blend, beta_cart: float) -> dict[str, float]:
     """NDCG@10 of what pages mix, each part alone on the same candidates, and the blend."""
-    questions = questions.by_popularity()
     features = questions.features
     alone = blend.model_copy(update={"page_cooccurrence": 0.0, "page_trend": 0.0})
     scores = {
@@ -99,7 +98,6 @@ def parts_of_pages(questions: Questions, blend: Blend, beta_cart: float) -> dict
 
 def parts_of_carts(questions: Questions, blend: Blend) -> dict[str, float]:
     """NDCG@10 of ways to fuse a cart, each alone on the same candidates, and of the blend."""
-    questions = questions.by_popularity()
     features = questions.features
     scores = {
         "vectors, mean": features[..., AT["vector_mean"]],

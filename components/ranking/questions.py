@@ -24,7 +24,7 @@ MOST_TIMES = {"a": 4, "b": 1}
 
 @dataclass(frozen=True)
 class Questions:
-    """Candidates of every question, best first by the blend that drew them."""
+    """Candidates of every question, in order of rows: scores tie as in `Recommender.rank`."""
 
     features: Floats
     """(n_questions, DEPTH, n_features), the columns of bento.evidence.FEATURES."""
@@ -50,17 +50,6 @@ class Questions:
         """Only these questions."""
         return Questions(**{name: array[chosen] for name, array in vars(self).items()})
 
-    def by_popularity(self) -> "Questions":
-        """The candidates in order of rows, which is that of orders: a silent part ties by it."""
-        order = np.argsort(self.rows, axis=1, kind="stable")
-        return Questions(
-            np.take_along_axis(self.features, order[..., None], 1),
-            np.take_along_axis(self.rows, order, 1),
-            np.take_along_axis(self.hits, order, 1),
-            self.gain,
-            self.basket,
-        )
-
 
 def draw_questions(recommender: Recommender, validation: Corpus, task: str, seed: int) -> Questions:
     """Questions of a task, with candidates by the recommender's blend."""
@@ -74,6 +63,10 @@ def draw_questions(recommender: Recommender, validation: Corpus, task: str, seed
     ]
     empty = np.full((0, DEPTH), -1), np.zeros((0, DEPTH, len(FEATURES)), np.float32)
     rows, features = (np.concatenate(part) for part in zip(empty, *blocks, strict=True))
+    # What is tuned must not inherit the order of the blend that drew the candidates.
+    order = np.argsort(rows, axis=1, kind="stable")
+    rows = np.take_along_axis(rows, order, 1)
+    features = np.take_along_axis(features, order[..., None], 1)
     gain = 1 / ideal_dcg(queries.relevant.sizes, K)
     hits = find_hits(rows, queries.relevant, n_items)
     return Questions(features, rows, hits, gain.astype(np.float32), queries.basket)
