@@ -53,6 +53,8 @@ class Said:
     """Places in the bundle's pair arrays."""
     pair_product: Ints
     """Which product of the catalogue says so."""
+    pair_weight: Floats
+    """How much it counts; 1 but where carts have an order that tells something."""
     neighbour_at: Rows
     neighbour_values: Floats
 
@@ -79,16 +81,19 @@ class Evidence:
     def said(self, carts: Sequence[Ints]) -> Said:
         """What the products of the carts say, flat."""
         bundle, (cart, product) = self.bundle, _flat(carts)
+        recency = bundle.manifest.cart_recency
+        weights = [recency_in_cart(recency, len(one)) for one in carts]
+        weight = np.concatenate([*weights, np.empty(0, np.float32)])
         pair, owner = places(bundle.pair_offsets, product)
         keys = cart[owner] * self.n_items + bundle.pair_rows[pair]
         neighbour_keys, values = np.empty(0, np.int64), np.empty(0, np.float32)
         if (neighbours := bundle.neighbours) is not None:
             at, speaker = places(neighbours.offsets, product)
             neighbour_keys = cart[speaker] * self.n_items + neighbours.rows[at]
-            values = neighbours.scales[product[speaker]] * neighbours.weights[at]
+            values = neighbours.scales[product[speaker]] * neighbours.weights[at] * weight[speaker]
         found, where = distinct(np.concatenate([keys, neighbour_keys]), len(carts) * self.n_items)
         pair_at, neighbour_at = np.split(where, [len(keys)])
-        return Said(found, pair_at, pair, product[owner], neighbour_at, values)
+        return Said(found, pair_at, pair, product[owner], weight[owner], neighbour_at, values)
 
     def candidates(self, carts: Sequence[Ints], said: Said, depth: int) -> Rows:
         """The `depth` products (n_carts, depth) for which most is said, best first; else -1.
@@ -97,7 +102,7 @@ class Evidence:
         """
         bundle, weights = self.bundle, self.bundle.manifest.cart_weights
         counted = weights.cooccurrence * bundle.pair_probability[said.pair]
-        counted = counted + weights.cosine * self._cosines(said)
+        counted = said.pair_weight * (counted + weights.cosine * self._cosines(said))
         found, n = said.found, len(said.found)
         sums = np.bincount(said.pair_at, counted, n).astype(np.float64)
         sums += np.bincount(said.neighbour_at, weights.neighbours * said.neighbour_values, n)
@@ -151,8 +156,9 @@ class Evidence:
             "cosine": self._cosine(pair, product),
             "lift": np.log((support + SHRINK) / (chance + SHRINK)).astype(np.float32),
         }
+        weight = said.pair_weight[kept]
         for name, value in values.items():
-            flat[:, AT[f"{name}_sum"]] = np.bincount(place, value, n)
+            flat[:, AT[f"{name}_sum"]] = np.bincount(place, weight * value, n)
             flat[:, AT[f"{name}_max"]] = _largest(place, value, n)
         flat[:, AT["support_max"]] = np.log1p(_largest(place, support, n))
         reverse = (support / bundle.n_orders[companion]).astype(np.float32)
@@ -210,6 +216,13 @@ class Evidence:
             one[:, AT["same_category"]] = ((theirs == mine) & (mine > 0)).sum(axis=0)
             theirs, mine = brands[asked][:, None], brands[candidates][None]
             one[:, AT["same_brand"]] = ((theirs == mine) & (mine > 0)).mean(axis=0)
+
+
+def recency_in_cart(factor: float, n: int) -> Floats:
+    """Weights (n,), 1 in the mean, of a cart's products, of which the last was put in last."""
+    weights = np.power(np.float32(factor), np.arange(n - 1, -1, -1, dtype=np.float32))
+    even: Floats = weights * (n / max(weights.sum(), 1e-9))
+    return even.astype(np.float32)
 
 
 def best_few(values: npt.NDArray[np.floating], n: int) -> npt.NDArray[np.intp]:

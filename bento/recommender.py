@@ -185,7 +185,7 @@ class Recommender:
 
     def rank_carts(self, queries: Sequence[Ints], k: int) -> tuple[Rows, Floats]:
         """As `rank`, for carts, by the forest or by the weights of the blend."""
-        carts, variants = [np.unique(query) for query in queries], self.bundle.variants
+        carts, variants = self.carts_of(queries), self.bundle.variants
         rows, features = self.cart_candidates(carts, max(DEPTH, k) + (SPARE if variants else 0))
         scores = blend_carts(features, self.bundle.manifest.cart_weights)
         scores[rows < 0] = -np.inf
@@ -197,6 +197,15 @@ class Recommender:
             scores = _reranked(scores, features, self.bundle.forest)
         rows, scores, _ = _sorted(scores, rows, scores)
         return np.where(scores > -np.inf, rows, -1)[:, :k], scores[:, :k]
+
+    def carts_of(self, queries: Sequence[Ints]) -> list[Ints]:
+        """Every product once: ascending, or where the order of a cart tells something, by that."""
+        if self.bundle.manifest.cart_recency == 1:
+            return [np.unique(query) for query in queries]
+        lasts = (np.unique(query[::-1], return_index=True)[1] for query in queries)
+        return [
+            query[::-1][np.sort(last)][::-1] for query, last in zip(queries, lasts, strict=True)
+        ]
 
     def cart_candidates(self, carts: Sequence[Ints], depth: int) -> tuple[Rows, Floats]:
         """`depth` candidates (n_carts, depth), -1 where there are no more, and their features."""

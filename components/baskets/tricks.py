@@ -17,6 +17,9 @@ from components.contracts import BASKETS, read
 
 Floats = npt.NDArray[np.float32]
 
+UNORDERED = 0.1
+"""Share of baskets without positions from which on the order of the others is not used."""
+
 
 class Tricks(BaseModel):
     """What counts how much. The defaults are all tricks off."""
@@ -32,6 +35,12 @@ class Tricks(BaseModel):
     """Age in days from which a basket does not count at all; 0 is off."""
     join_hours: float = Field(default=0.0, ge=0, le=24 * 365)
     """Orders of one user at most so far apart are one basket; 0 is off."""
+    reach: int = Field(default=0, ge=0, le=1000)
+    """Only pairs at most so many places apart in a basket count, each 1 / places; 0 is off. Only
+    where the order inside baskets is real."""
+    cart_recency: float = Field(default=1.0, gt=0, le=1)
+    """What a product in a cart says counts less by this factor for every product put in after it;
+    1 is off. Only where the order inside carts is real."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +76,13 @@ def training_baskets(path: str | Path, product_ids: pa.Array, tricks: Tricks) ->
     if tricks.window_days:
         weights[ages > tricks.window_days] = 0
     return Training(Corpus(corpus.items, corpus.offsets, weights), ages)
+
+
+def are_ordered(path: str | Path) -> bool:
+    """Whether nearly all training baskets of the BASKETS at `path` say in which order they grew."""
+    table = read(path, BASKETS, ["positions", "split"])
+    positions = table.filter(pc.equal(table["split"], "train"))["positions"]
+    return len(positions) > 0 and positions.null_count < UNORDERED * len(positions)
 
 
 def ages_of(moments: pa.ChunkedArray) -> Floats | None:

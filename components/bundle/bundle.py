@@ -97,6 +97,8 @@ class Blend(BaseModel):
     page_trend: float = Field(default=0.0, ge=0)
     """Weight of how much more often a candidate was bought lately, on a page."""
     cart_weights: CartWeights = CartWeights()
+    cart_recency: float = Field(default=1.0, gt=0, le=1)
+    """Factor of what a product in a cart says, for every product put in later; 1 ignores order."""
 
 
 class Manifest(Blend):

@@ -86,11 +86,47 @@ class PairCounter:
         return self.count(products).imag
 
 
+class OrderedPairCounter(PairCounter):
+    """Counts alike, but shares only what lies near: weight/places apart, up to `reach` places.
+
+    The corpus' items must be in the order in which baskets grew.
+    """
+
+    def __init__(self, corpus: Corpus, n_items: int, reach: int) -> None:
+        from scipy.sparse import csr_array
+
+        super().__init__(corpus, n_items)
+        basket = np.repeat(np.arange(len(corpus)), corpus.sizes)
+        near = csr_array((n_items, n_items), dtype=np.float32)
+        for places in range(1, reach + 1):
+            same = np.flatnonzero(basket[places:] == basket[:-places])
+            one, other = corpus.items[same], corpus.items[same + places]
+            worth = corpus.weights[basket[same]] / np.float32(places)
+            near = near + csr_array((worth, (one, other)), shape=near.shape)
+        self._near = (near + near.T).tocsr()
+        self.weight_of = np.asarray(self._near.sum(axis=1)).ravel()
+
+    def count(self, products: npt.NDArray[np.intp] | slice) -> Any:
+        """As `PairCounter.count`, the imaginary part by places apart; 0 where that is too far."""
+        counted = super().count(products)
+        counted.data.imag = 0
+        return counted + 1j * self._near[products]
+
+
+def counter_of(corpus: Corpus, n_items: int, reach: int = 0) -> PairCounter:
+    """By baskets, or where `reach` is above 0 by places inside them."""
+    return OrderedPairCounter(corpus, n_items, reach) if reach else PairCounter(corpus, n_items)
+
+
 def count_pairs(
-    corpus: Corpus, n_items: int, strongest: int = STRONGEST, mapped: Mapper = in_process
+    corpus: Corpus,
+    n_items: int,
+    strongest: int = STRONGEST,
+    mapped: Mapper = in_process,
+    reach: int = 0,
 ) -> Pairs:
-    """The `strongest` companions by probability of all `n_items` products."""
-    shared = (PairCounter(corpus, n_items), strongest)
+    """The `strongest` companions by probability of all `n_items` products; see `counter_of`."""
+    shared = (counter_of(corpus, n_items, reach), strongest)
     blocks = list(zip(*mapped(_strongest, shared, parts_of(n_items, BLOCK)), strict=True))
     # Column by column, so that no more than one is held twice.
     counts, rows, support, probability = (np.concatenate(blocks.pop(0)) for _ in range(4))

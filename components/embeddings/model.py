@@ -51,7 +51,8 @@ def train_model(
     say(f"betas on validation baskets: {betas}")
     write_vectors(vectors, product_ids, n_orders, betas, vectors_path)
     say(f"co-occurrence: counting pairs of {len(product_ids)} products")
-    pairs = count_pairs(training.weighed_by_size(tricks.size_exponent), len(product_ids))
+    counted = training.weighed_by_size(tricks.size_exponent)
+    pairs = count_pairs(counted, len(product_ids), reach=tricks.reach)
     write_pairs(pairs, cooccurrence_path)
     return {
         "catalogue": len(product_ids),

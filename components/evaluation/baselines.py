@@ -4,7 +4,7 @@ Carts are answered by the sum over their products. Products that no companion sp
 order of popularity.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -101,9 +101,16 @@ def products_of(queries: Sequence[Ints]) -> npt.NDArray[np.intp]:
 
 
 def rank_sums(
-    similar: Any, products: npt.NDArray[np.intp], queries: Sequence[Ints], k: int
+    similar: Any,
+    products: npt.NDArray[np.intp],
+    queries: Sequence[Ints],
+    k: int,
+    weights: Callable[[int], Floats] | None = None,
 ) -> tuple[Rows, Floats]:
-    """Rank by the sum of the asked products' rows in `similar` (n_products, n_items), sparse."""
+    """Rank by the sum of the asked products' rows in `similar` (n_products, n_items), sparse.
+
+    `weights(n)` are those of the n products of a cart; without, all count alike.
+    """
     from scipy.sparse import csr_array
 
     rows = np.full((len(queries), k), -1, np.int64)
@@ -112,8 +119,10 @@ def rank_sums(
         block = queries[start : start + BLOCK]
         columns = np.searchsorted(products, np.concatenate(block))
         offsets = np.concatenate([[0], np.cumsum([len(query) for query in block])])
-        ones = np.ones(len(columns), np.float32)
-        asked = csr_array((ones, columns, offsets), shape=(len(block), len(products)))
+        counts = np.ones(len(columns), np.float32)
+        if weights is not None:
+            counts = np.concatenate([weights(len(query)) for query in block])
+        asked = csr_array((counts, columns, offsets), shape=(len(block), len(products)))
         scores = (asked @ similar).toarray()
         for row, query in zip(scores, block, strict=True):
             row[query] = -np.inf

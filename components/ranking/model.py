@@ -47,10 +47,8 @@ def train_ranking(
     {"weights": {...}, "parts": {PART: NDCG@10 on validation baskets}, "forest": {"pays", "why",
     "gain": {"mean", "low", "high"} or null, "features": [[NAME, share]]}, "n_questions"}.
     """
-    clock = _Clock()
-    bundle, validation = _prepare(
-        baskets_path, vectors, cooccurrence, neighbours, products, tricks or Tricks()
-    )
+    clock, tricks = _Clock(), tricks or Tricks()
+    bundle, validation = _prepare(baskets_path, vectors, cooccurrence, neighbours, products, tricks)
     clock("facts")
     bundle, index = index_catalogue(bundle, seed)
     clock("index")
@@ -61,9 +59,8 @@ def train_ranking(
             bundle = replace(bundle, index_path=aside / "index.hnsw")
         asked = {task: draw_questions(Recommender(bundle), validation, task, seed) for task in "ab"}
         clock("questions")
-        tuned = blending.tune_carts(
-            asked["b"], blending.tune_pages(asked["a"], blending.START, bundle.manifest.beta_cart)
-        )
+        tuned = blending.tune_pages(asked["a"], _start(tricks), bundle.manifest.beta_cart)
+        tuned = blending.tune_carts(asked["b"], tuned)
         clock("blend")
         bundle = _mixed(bundle, tuned)
         variants, measured = choose_variants(Recommender(bundle), _queries(validation, seed), seed)
@@ -107,7 +104,7 @@ def _prepare(
     say(f"ranking: time and category facts of {len(n_orders)} products")
     facts = make_facts(counted, training.ages, pairs, cards, trained, n_orders, beta_cart)
     manifest = Manifest(
-        **blending.START.model_dump(),
+        **_start(tricks).model_dump(),
         created_at="",
         n_items=len(n_orders),
         n_products=cards.num_rows,
@@ -126,6 +123,10 @@ def _prepare(
         facts=facts,
     )
     return bundle, encode(baskets, ids, "validation")
+
+
+def _start(tricks: Tricks) -> Blend:
+    return blending.START.model_copy(update={"cart_recency": tricks.cart_recency})
 
 
 def _queries(validation: Corpus, seed: int) -> dict[str, Queries]:

@@ -77,7 +77,7 @@ def _block(
 ) -> tuple[npt.NDArray[np.int64], Floats]:
     asked = queries.asked[block]
     if task == "b":
-        return recommender.cart_candidates([np.unique(cart) for cart in asked], DEPTH)
+        return recommender.cart_candidates(recommender.carts_of(asked), DEPTH)
     rows, _ = recommender.rank_pages(asked, DEPTH)
     evidence = recommender.evidence
     return rows, evidence.features(asked, evidence.said(asked), rows)

@@ -30,6 +30,16 @@ TRICKS: Mapping[str, tuple[str, str, str]] = {
         "what was ordered within so many hours is one basket",
         "within {:g} hours",
     ),
+    "reach": (
+        "What lies near counts",
+        "only products at most so far apart in a basket make a pair, the nearer the more",
+        "{:g} places",
+    ),
+    "cart_recency": (
+        "The latest in a cart counts most",
+        "what a product says loses so much with each one put in later",
+        "times {:g}",
+    ),
 }
 """A trick's title, what its value does, and the value in a few letters."""
 

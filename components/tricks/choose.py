@@ -5,15 +5,17 @@ where training takes a minute. One trick after the other is tried on top of thos
 """
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from bento.evidence import recency_in_cart
 from components.baskets.corpus import catalogue_of, encode, read_baskets
-from components.baskets.tricks import Training, Tricks, training_baskets
-from components.embeddings.cooccurrence import PairCounter
+from components.baskets.tricks import Training, Tricks, are_ordered, training_baskets
+from components.embeddings.cooccurrence import counter_of
 from components.evaluation.baselines import products_of, rank_sums
 from components.evaluation.metrics import intervals, score
 from components.evaluation.tasks import Queries, draw_queries
@@ -33,6 +35,12 @@ TRIED: Mapping[str, tuple[float, ...]] = {
 }
 """Values next to those of `Tricks`, by trick."""
 
+TRIED_IN_ORDER: Mapping[str, tuple[float, ...]] = {"reach": (10,), "cart_recency": (0.9, 0.7)}
+"""The same where the order inside baskets is real."""
+
+OF_CARTS = ("cart_recency",)
+"""Tricks that only carts can tell; pages tell of all others."""
+
 
 def choose_tricks(
     baskets_path: str | Path, min_product_orders: int, seed: int
@@ -42,7 +50,8 @@ def choose_tricks(
         [{"trick", "value", "used", "a": {"mean", "low", "high"}, "b": ...}]
 
     a and b are the paired changes of NDCG@10 in each task, as shares of it. Task A decides, by the
-    lower bound: it is pages that listen to counts, while carts listen to neighbours.
+    lower bound: it is pages that listen to counts, while carts listen to neighbours. Only what the
+    order of a cart tells is decided by task B.
     """
     baskets = read_baskets(baskets_path)
     product_ids, _ = catalogue_of(baskets, min_product_orders)
@@ -50,11 +59,11 @@ def choose_tricks(
     queries = {task: draw_queries(validation, task, n, seed) for task, n in N_QUERIES.items()}
     judge = _Judge(baskets_path, product_ids, queries, seed)
     best, rows = Tricks(), []
-    for trick, values in TRIED.items():
-        start = best
+    for trick, values in tried_on(baskets_path).items():
+        start, task = best, "b" if trick in OF_CARTS else "a"
         tried = [start.model_copy(update={trick: value}) for value in values]
         effects = [judge.effect(one, start) for one in tried]
-        gains = [_gain(effect) for effect in effects]
+        gains = [_gain(effect[task]) for effect in effects]
         if max(gains) > 0:
             best = tried[int(np.argmax(gains))]
         for value, one, effect in zip(values, tried, effects, strict=True):
@@ -62,6 +71,11 @@ def choose_tricks(
             say(f"tricks: {trick} {value:g}: {_in_words(effect)}")
     say(f"tricks that pay: {best.model_dump(exclude_defaults=True) or 'none'}")
     return best, rows
+
+
+def tried_on(baskets_path: str | Path) -> Mapping[str, tuple[float, ...]]:
+    """Tricks and values that these baskets can tell of."""
+    return {**TRIED, **TRIED_IN_ORDER} if are_ordered(baskets_path) else TRIED
 
 
 class _Judge:
@@ -94,12 +108,13 @@ class _Judge:
 def _judged(training: Training, tricks: Tricks, queries: Queries, n_items: int) -> Floats:
     if not len(queries):
         return np.zeros(0)
-    counter = PairCounter(training.weighed_by_size(tricks.size_exponent), n_items)
+    counter = counter_of(training.weighed_by_size(tricks.size_exponent), n_items, tricks.reach)
     asked = products_of(queries.asked)
     shares = counter.shares(asked)
     totals = np.maximum(counter.weight_of[asked], 1e-9)
     shares.data = (shares.data / np.repeat(totals, np.diff(shares.indptr))).astype(np.float32)
-    rows, _ = rank_sums(shares, asked, queries.asked, K)
+    weights = partial(recency_in_cart, tricks.cart_recency)
+    rows, _ = rank_sums(shares, asked, queries.asked, K, weights)
     return score(rows, queries.relevant, n_items)["ndcg"]
 
 
@@ -110,9 +125,9 @@ def _shares(change: Floats, before: Floats, queries: Queries, seed: int) -> dict
     return {bound: value / float(before.mean()) for bound, value in found.items()}
 
 
-def _gain(effect: dict[str, dict[str, float]]) -> float:
-    """What a trick gains; 0 where it does not surely pay."""
-    return effect["a"]["mean"] if effect["a"]["low"] > 0 else 0.0
+def _gain(effect: dict[str, float]) -> float:
+    """What a trick gains in the task that decides; 0 where it does not surely pay."""
+    return effect["mean"] if effect["low"] > 0 else 0.0
 
 
 def _in_words(effect: dict[str, dict[str, float]]) -> str:

@@ -93,7 +93,8 @@ def train_rest(inputs: Inputs) -> dict[str, float]:
     folder, tricks = inputs.folder, _tricks(inputs)
     product_ids, _ = catalogue_of(read_baskets(inputs.baskets), inputs.min_product_orders)
     training = training_baskets(inputs.baskets, product_ids, tricks)
-    pairs = count_pairs(training.weighed_by_size(tricks.size_exponent), len(product_ids))
+    weighed = training.weighed_by_size(tricks.size_exponent)
+    pairs = count_pairs(weighed, len(product_ids), reach=tricks.reach)
     write_pairs(pairs, folder / "cooccurrence")
     counted = time.process_time()
     steps = folder / "vectors", folder / "cooccurrence", folder / "neighbours"

@@ -353,3 +353,21 @@ def test_best_of_fills_up_what_is_missing():
     columns, best = best_of(np.array([[1.0, -np.inf, 3.0]], np.float32), 4)
     assert columns.tolist() == [[2, 0, -1, -1]]
     assert best.tolist() == [[3.0, 1.0, -np.inf, -np.inf]]
+
+
+def test_the_latest_of_a_cart_is_heard_most_where_its_order_tells(tmp_path):
+    """Tea speaks for pasta as loudly as bread for pesto."""
+    ids, eye = ["tea", "bread", "pasta", "pesto"], np.eye(4, dtype=np.float32)
+    neighbours = Neighbours(
+        offsets=np.array([0, 1, 2, 2, 2]),
+        rows=np.array([2, 3], np.int32),
+        weights=np.array([100, 100], np.int8),
+        scales=np.full(4, 0.01, np.float32),
+    )
+    write(
+        tmp_path / "bundle", products_table(ids, {}, {}), eye, eye, np.array([40, 30, 20, 10]),
+        neighbours=neighbours, cart_weights=CartWeights(vectors=0, neighbours=1), cart_recency=0.5,
+    )  # fmt: skip
+    recommender = Recommender(read_bundle(tmp_path / "bundle"))
+    assert ask(recommender, "tea", "bread", k=2) == ["pesto", "pasta"]
+    assert ask(recommender, "bread", "tea", k=2) == ["pasta", "pesto"]

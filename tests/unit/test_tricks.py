@@ -2,12 +2,14 @@
 
 from datetime import UTC, datetime, timedelta
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
+from components.baskets.corpus import Corpus
 from components.baskets.tricks import Tricks, training_baskets
 from components.contracts import BASKETS, write
-from components.embeddings.cooccurrence import count_pairs
+from components.embeddings.cooccurrence import count_pairs, counter_of
 from components.tricks.choose import choose_tricks
 
 NEWEST = datetime(2024, 6, 1, tzinfo=UTC)
@@ -127,3 +129,39 @@ def test_where_nothing_pays_nothing_is_used(tmp_path):
 def test_without_validation_baskets_nothing_is_used(tmp_path):
     rows = [("ab", None, i, "train") for i in range(20)]
     assert choose_tricks(write_baskets(tmp_path, rows), 5, seed=1)[0] == Tricks()
+
+
+def test_the_order_inside_baskets_is_found_where_it_is_real(tmp_path):
+    """Whoever buys `i` puts `i + 1` in next; what lies between chance products says nothing."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for i in range(1500):
+        first = int(rng.integers(30)) * 2
+        others = [f"p{n}" for n in rng.permutation(60)[:6] if n // 2 != first // 2]
+        at = int(rng.integers(len(others) + 1))
+        items = [*others[:at], f"p{first}", f"p{first + 1}", *others[at:]]
+        split = "train" if i < 900 else "validation"
+        rows.append(
+            {"order_id": f"o{i}", "items": items, "positions": list(range(len(items))),
+             "ts": datetime(2024, 1, 1, tzinfo=UTC) + timedelta(hours=i), "weight": 1.0,
+             "split": split}
+        )  # fmt: skip
+    write(pa.Table.from_pylist(rows, pa.schema(list(BASKETS))), BASKETS, tmp_path / "baskets")
+    _, measured = choose_tricks(tmp_path / "baskets", 5, seed=1)
+    by_trick = {row["trick"]: row for row in measured}
+    assert by_trick["reach"]["b"]["low"] > 0
+    assert "cart_recency" in by_trick
+    unordered = [{**row, "positions": None} for row in rows]
+    write(pa.Table.from_pylist(unordered, pa.schema(list(BASKETS))), BASKETS, tmp_path / "sorted")
+    _, measured = choose_tricks(tmp_path / "sorted", 5, seed=1)
+    assert not {row["trick"] for row in measured} & {"reach", "cart_recency"}
+
+
+def test_near_products_count_by_places_apart_and_all_are_evidence():
+    corpus = Corpus(np.arange(4, dtype=np.int32), np.array([0, 4]), np.ones(1, np.float32))
+    counted = counter_of(corpus, 4, reach=2).count(np.arange(4)).toarray()
+    assert counted.imag.tolist() == [[0, 1, 0.5, 0], [1, 0, 1, 0.5], [0.5, 1, 0, 1], [0, 0.5, 1, 0]]
+    assert (counted.real == 1).all(), "one basket has them all"
+    pairs = count_pairs(corpus, 4, reach=2)
+    assert pairs.rows[: pairs.offsets[1]].tolist() == [1, 2]
+    np.testing.assert_allclose(pairs.probability[:2], [2 / 3, 1 / 3], rtol=1e-6)
