@@ -72,7 +72,8 @@ class RecommendRequest(BaseModel):
         validate_default=True,
         max_length=50,
         description="Product ids: one for a product page, several for a cart, at least one where "
-        "there are no `attributes`. Order and repetition do not matter.",
+        "there are no `attributes`; the latest last. Repetition does not matter, and order only "
+        "where the model found that it tells something.",
     )
     k: int = Field(
         default=10,

@@ -18,7 +18,7 @@ from components.report import content, words
 from components.report import ranking as report_ranking
 from components.report.projection import projected
 from components.report.report import KEPT, RunFiles, write_report
-from components.tricks.choose import TRIED
+from components.tricks.choose import TRIED, TRIED_IN_ORDER
 from tests.factories import make_bundle
 
 HOSTILE = "<script>alert(1)</script> \"quoted\" 'single' & $x^2$ 🍌 牛乳 http"
@@ -427,7 +427,7 @@ def test_what_ranking_did_not_measure_is_said_to_be_missing(bare_text: str) -> N
 def test_whatever_ranking_may_say_has_words() -> None:
     assert list(report_ranking.FEATURES) == list(FEATURES)
     assert list(report_ranking.LEVELS) == list(LEVELS)
-    assert list(report_ranking.TRICKS) == list(TRIED)
+    assert list(report_ranking.TRICKS) == [*TRIED, *TRIED_IN_ORDER]
     assert set(report_ranking.WEIGHTS["b"]) == set(CartWeights.model_fields)
 
 
