@@ -109,9 +109,11 @@ def _line(moves: list[Move]) -> list[str]:
     for move in reversed(moves):
         if move.why == "rolled back":
             line = line[:-1]
-        elif move.why in GIVEN_BACK and move.to in line:
-            while line[-1] != move.to:
+        elif move.why in GIVEN_BACK:
+            # What was given up is no champion to go back to, seen before or not.
+            while move.to in line[:-1]:
                 line.pop()
+            line[-1:] = [move.to]
         elif move.to and move.to not in line[-1:]:
             line.append(move.to)
     return line

@@ -34,7 +34,7 @@ from tests.fakes import BROKEN, FakeMlflow
 def source(mlflow_url, tmp_path, monkeypatch, request):
     """Version 1 of a model of this test's own, whose files lie in the fixture `stored`."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_url)
-    name = f"fbt-{request.node.name}"
+    name = f"fbt-{request.node.path.stem}-{request.node.name}"
     monkeypatch.setattr(registry, "MODEL", name)
     bundle = make_bundle(tmp_path / "made" / "bundle")
     tags = {registry.BUNDLE_HASH_TAG: sha256_of(bundle / "bundle.json")}

@@ -23,7 +23,7 @@ from components.registry.registry import (
 def client(mlflow_url, monkeypatch, request):
     """The server, with a model of this test's own."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_url)
-    name = f"fbt-{request.node.name}"
+    name = f"fbt-{request.node.path.stem}-{request.node.name}"
     for module in ("registry", "promotion"):
         monkeypatch.setattr(f"components.registry.{module}.MODEL", name)
     return MlflowClient(mlflow_url)
