@@ -349,8 +349,11 @@ def stacked(best: Floats, scores: Floats) -> Floats:
     depth = best.shape[1]
     best = np.where(np.isfinite(scores[:, :depth]), best, -np.inf).astype(np.float32)
     lowest = np.where(np.isfinite(best), best, np.inf).min(axis=1, initial=np.inf)
-    step = scores[:, depth:] - scores[:, depth - 1 : depth]
-    return np.concatenate([best, lowest[:, None] + step], axis=1).astype(np.float32)
+    behind = np.full(scores[:, depth:].shape, -np.inf, np.float32)
+    there = np.isfinite(scores[:, depth:])
+    shift = np.broadcast_to((lowest - scores[:, depth - 1])[:, None], there.shape)
+    behind[there] = scores[:, depth:][there] + shift[there]
+    return np.concatenate([best, behind], axis=1)
 
 
 def _sorted(scores: Floats, rows: Rows, values: Floats) -> tuple[Rows, Floats, Floats]:

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from bento.recommender import RARE, Recommender, best_of
+from bento.recommender import RARE, Recommender, best_of, stacked
 from bento.substitutes import LOOKS
 from components.attributes.text import Attributes
 from components.bundle.bundle import CartWeights, Neighbours, read_bundle
@@ -371,3 +371,10 @@ def test_the_latest_of_a_cart_is_heard_most_where_its_order_tells(tmp_path):
     recommender = Recommender(read_bundle(tmp_path / "bundle"))
     assert ask(recommender, "tea", "bread", k=2) == ["pesto", "pasta"]
     assert ask(recommender, "bread", "tea", k=2) == ["pasta", "pesto"]
+
+
+def test_places_without_a_candidate_stay_empty_behind_re_ranked_ones():
+    scores = np.array([[5, 4, 3, -np.inf], [5, -np.inf, -np.inf, -np.inf]], np.float32)
+    best = np.array([[0.1, 0.2], [0.3, 9]], np.float32)
+    expected = np.array([[0.1, 0.2, -0.9, -np.inf], [0.3, -np.inf, -np.inf, -np.inf]], np.float32)
+    np.testing.assert_allclose(stacked(best, scores), expected, rtol=1e-6)
