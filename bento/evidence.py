@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from components.attributes.text import largest
 from components.bundle.bundle import Bundle, Facts
 
 Ints = npt.NDArray[np.int32]
@@ -102,7 +103,8 @@ class Evidence:
         """
         bundle, weights = self.bundle, self.bundle.manifest.cart_weights
         counted = weights.cooccurrence * bundle.pair_probability[said.pair]
-        counted = said.pair_weight * (counted + weights.cosine * self._cosines(said))
+        cosines = self._cosine(said.pair, said.pair_product)
+        counted = said.pair_weight * (counted + weights.cosine * cosines)
         found, n = said.found, len(said.found)
         sums = np.bincount(said.pair_at, counted, n).astype(np.float64)
         sums += np.bincount(said.neighbour_at, weights.neighbours * said.neighbour_values, n)
@@ -112,7 +114,7 @@ class Evidence:
         rows = np.full((len(carts), depth), -1, np.int64)
         bounds = np.searchsorted(cart, np.arange(len(carts) + 1))
         for mine, (start, end) in zip(rows, pairwise(bounds), strict=True):
-            best = start + best_few(sums[start:end], depth)
+            best = start + largest(sums[start:end], depth)
             best = best[sums[best] > 0]
             mine[: len(best)] = row[best]
         return rows
@@ -130,9 +132,6 @@ class Evidence:
         self._add_candidates(table, rows)
         self._add_carts(table, carts, rows)
         return table
-
-    def _cosines(self, said: Said) -> Floats:
-        return self._cosine(said.pair, said.pair_product)
 
     def _cosine(self, pair: Rows, product: Ints) -> Floats:
         """Cosine between the baskets of the pairs' products, (n_pairs,)."""
@@ -223,14 +222,6 @@ def recency_in_cart(factor: float, n: int) -> Floats:
     weights = np.power(np.float32(factor), np.arange(n - 1, -1, -1, dtype=np.float32))
     even: Floats = weights * (n / max(weights.sum(), 1e-9))
     return even.astype(np.float32)
-
-
-def best_few(values: npt.NDArray[np.floating], n: int) -> npt.NDArray[np.intp]:
-    """Places of the `n` largest values, largest first; ties in order, but for those at the cut."""
-    few = np.argpartition(-values, n - 1)[:n] if len(values) > n else np.arange(len(values))
-    few.sort()
-    best: npt.NDArray[np.intp] = few[np.argsort(-values[few], kind="stable")]
-    return best
 
 
 def places(offsets: npt.NDArray[np.int64], products: Ints) -> tuple[Rows, Rows]:

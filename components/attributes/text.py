@@ -208,7 +208,7 @@ def joined(parts: Sequence[npt.NDArray[Any]], dtype: type[np.generic]) -> npt.ND
     return np.concatenate([np.empty(0, dtype), *parts], dtype=dtype, casting="same_kind")
 
 
-def largest(values: Floats, k: int) -> npt.NDArray[np.intp]:
+def largest(values: npt.NDArray[np.floating], k: int) -> npt.NDArray[np.intp]:
     """Places of the `k` largest, largest first; ties in order of places."""
     places = np.arange(len(values))
     if len(values) > k:

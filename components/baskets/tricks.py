@@ -72,10 +72,16 @@ def training_baskets(path: str | Path, product_ids: pa.Array, tricks: Tricks) ->
         corpus, ages = joined(corpus, ages, table["user_id"], tricks.join_hours / 24)
     weights = corpus.weights.copy()
     if tricks.half_life_days:
-        weights *= np.power(0.5, ages / tricks.half_life_days, dtype=np.float32)
+        weights *= recency(ages, tricks.half_life_days)
     if tricks.window_days:
         weights[ages > tricks.window_days] = 0
     return Training(Corpus(corpus.items, corpus.offsets, weights), ages)
+
+
+def recency(ages: Floats, half_life_days: float) -> Floats:
+    """Weights (n_baskets,) that halve with every `half_life_days` of age."""
+    weights: Floats = np.power(0.5, ages / half_life_days).astype(np.float32)
+    return weights
 
 
 def are_ordered(path: str | Path) -> bool:

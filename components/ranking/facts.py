@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from bento.evidence import log_norms
 from components.baskets.corpus import Corpus
+from components.baskets.tricks import recency
 from components.bundle.bundle import Facts
 from components.embeddings.cooccurrence import BLOCK, PairCounter, Pairs
 from components.embeddings.item2vec import Vectors
@@ -42,12 +43,6 @@ def make_facts(
         category_lift=category_lift(pairs, codes, n_orders, len(corpus)),
         log_norms=log_norms(vectors.in_vectors, vectors.out_vectors, bias.astype(np.float32)),
     )
-
-
-def recency(ages: Floats, half_life_days: float) -> Floats:
-    """Weights (n_baskets,) that halve with every `half_life_days` of age."""
-    weights: Floats = np.power(0.5, ages / half_life_days).astype(np.float32)
-    return weights
 
 
 def recent_probability(corpus: Corpus, ages: Floats | None, pairs: Pairs) -> Floats:

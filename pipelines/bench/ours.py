@@ -129,9 +129,10 @@ def read_ours(inputs: Inputs, vectors_cpu_s: float, rest_cpu_s: Mapping[str, flo
     unranked = replace(bundle, pages=None, forest=None)
     betas = read_json(folder / "vectors" / "betas.json")
     blend_cpu_s = everything - of_rest["re-ranker"] - rest_cpu_s["pages"]
+    whole = Part(Recommender(bundle), everything, sum(sizes.values()))
     parts = {
-        WHOLE: Part(Recommender(bundle), everything, sum(sizes.values())),
-        f"{WHOLE}: re-ranked": Part(Recommender(bundle), everything, sum(sizes.values())),
+        WHOLE: whole,
+        f"{WHOLE}: re-ranked": whole,
         f"{WHOLE}: blend": Part(
             Recommender(unranked), blend_cpu_s, sum(sizes.values()) - size("page_", "forest_")
         ),

@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bento import forest
-from bento.evidence import AT, FEATURES, SHRINK, Evidence, best_few, distinct
+from bento.evidence import AT, FEATURES, SHRINK, Evidence, distinct
 from bento.recommender import Recommender
+from components.attributes.text import largest
 from components.attributes.variants import table_of
 from components.bundle.bundle import Bundle, CartWeights, Facts, Forest, Manifest, Neighbours, Pages
 from components.ranking.forest import as_forest
@@ -195,8 +196,8 @@ def test_marking_and_sorting_find_the_same(size):
 
 
 def test_best_few_falls_and_ties_stay_in_order():
-    assert best_few(np.array([1.0, 3, 2, 3, 0]), 4).tolist() == [1, 3, 2, 0]
-    assert best_few(np.array([1.0, 3]), 4).tolist() == [1, 0]
+    assert largest(np.array([1.0, 3, 2, 3, 0]), 4).tolist() == [1, 3, 2, 0]
+    assert largest(np.array([1.0, 3]), 4).tolist() == [1, 0]
 
 
 RECOMMENDERS = [Recommender(random_bundle(seed)) for seed in range(2)]
