@@ -7,18 +7,21 @@ of what its products say, whatever the size of the catalogue.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from components.attributes.text import largest
+from components.attributes.text import joined, largest
 from components.bundle.bundle import Bundle, Facts
+from components.bundle.cards import codes_of
 
 Ints = npt.NDArray[np.int32]
 Floats = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.int64]
+Sums = npt.NDArray[np.float64]
 
 SHRINK = 2.0
 """Baskets added to observed and expected ones, so that a chance pair has no great lift."""
@@ -67,25 +70,45 @@ class Evidence:
         self.bundle = bundle
         self.facts = bundle.facts or plain_facts(bundle)
         self.n_items = bundle.manifest.n_items
-        share = bundle.n_orders / bundle.manifest.n_orders
-        self.log_popularity = np.log(share).astype(np.float32)
-        self._log_norms = self.facts.log_norms
-        self._root = (1 / np.sqrt(np.maximum(bundle.n_orders, 1))).astype(np.float32)
-        lengths = np.linalg.norm(bundle.in_vectors, axis=1, keepdims=True)
-        self._directions = (bundle.in_vectors / np.maximum(lengths, 1e-9)).astype(np.float32)
-        codes = self.facts.category_of
-        of_category = np.bincount(codes, bundle.n_orders)[codes]
-        self._category_share = np.log(bundle.n_orders / of_category).astype(np.float32)
-        self._brand = _codes(bundle, "brand")
-        self._log_price = _log_prices(bundle)
 
-    def said(self, carts: Sequence[Ints]) -> Said:
-        """What the products of the carts say, flat."""
+    @cached_property
+    def _category_orders(self) -> npt.NDArray[np.float64]:
+        """Orders of every category's products, (n_codes,)."""
+        return np.bincount(self.facts.category_of, self.bundle.n_orders)
+
+    @cached_property
+    def _brand(self) -> Ints:
+        cards = self.bundle.cards
+        return codes_of(self.bundle.products["brand"]) if cards is None else cards.brand_of
+
+    @cached_property
+    def _price(self) -> Floats:
+        cards = self.bundle.cards
+        return _prices(self.bundle) if cards is None else cards.price
+
+    def log_popularity(self, rows: Rows | Ints) -> Floats:
+        """Logarithm of the share of baskets with these products, in the shape of `rows`."""
+        shares = self.bundle.n_orders[rows] / self.bundle.manifest.n_orders
+        logs: Floats = np.log(shares).astype(np.float32)
+        return logs
+
+    def log_price(self, rows: Rows | Ints) -> Floats:
+        """NaN where there is no price above 0."""
+        prices = self._price[rows]
+        logs: Floats = np.log(np.where((prices > 0) & np.isfinite(prices), prices, np.nan)).astype(np.float32)
+        return logs
+
+    def said(self, carts: Sequence[Ints], blended: bool = False) -> Said:
+        """What the products of the carts say, flat; `blended`: only what cart weights look at."""
         bundle, (cart, product) = self.bundle, _flat(carts)
+        weights = bundle.manifest.cart_weights
+        if blended and not (weights.cooccurrence or weights.cosine):
+            no_pairs = np.empty(0, np.int64)
+            pair, owner = no_pairs, no_pairs
+        else:
+            pair, owner = places(bundle.pair_offsets, product)
         recency = bundle.manifest.cart_recency
-        weights = [recency_in_cart(recency, len(one)) for one in carts]
-        weight = np.concatenate([*weights, np.empty(0, np.float32)])
-        pair, owner = places(bundle.pair_offsets, product)
+        weight = joined([recency_in_cart(recency, len(one)) for one in carts], np.float32)
         keys = cart[owner] * self.n_items + bundle.pair_rows[pair]
         neighbour_keys, values = np.empty(0, np.int64), np.empty(0, np.float32)
         if (neighbours := bundle.neighbours) is not None:
@@ -96,28 +119,40 @@ class Evidence:
         pair_at, neighbour_at = np.split(where, [len(keys)])
         return Said(found, pair_at, pair, product[owner], weight[owner], neighbour_at, values)
 
-    def candidates(self, carts: Sequence[Ints], said: Said, depth: int) -> Rows:
+    def candidates(self, carts: Sequence[Ints], said: Said, sums: Sums, depth: int) -> Rows:
         """The `depth` products (n_carts, depth) for which most is said, best first; else -1.
 
-        By the bundle's cart weights, as far as no vectors are needed; never one of the cart.
+        Never one of the cart, and none against which more is said than for it.
         """
-        bundle, weights = self.bundle, self.bundle.manifest.cart_weights
-        counted = weights.cooccurrence * bundle.pair_probability[said.pair]
-        cosines = self._cosine(said.pair, said.pair_product)
-        counted = said.pair_weight * (counted + weights.cosine * cosines)
-        found, n = said.found, len(said.found)
-        sums = np.bincount(said.pair_at, counted, n).astype(np.float64)
-        sums += np.bincount(said.neighbour_at, weights.neighbours * said.neighbour_values, n)
-        cart, row = np.divmod(found, self.n_items)
-        sums *= np.exp(weights.trend * self.facts.items[row, 0])
-        sums[np.isin(found, _asked_keys(carts, self.n_items))] = -np.inf
+        sums = np.where(np.isin(said.found, _asked_keys(carts, self.n_items)), -np.inf, sums)
         rows = np.full((len(carts), depth), -1, np.int64)
-        bounds = np.searchsorted(cart, np.arange(len(carts) + 1))
-        for mine, (start, end) in zip(rows, pairwise(bounds), strict=True):
+        bounds = np.searchsorted(said.found, np.arange(len(carts) + 1) * self.n_items)
+        for i, (start, end) in enumerate(pairwise(bounds)):
             best = start + largest(sums[start:end], depth)
             best = best[sums[best] > 0]
-            mine[: len(best)] = row[best]
+            rows[i, : len(best)] = said.found[best] - i * self.n_items
         return rows
+
+    def sums(self, said: Said) -> Sums:
+        """What all of a cart says for each one found, by cart weights but that of vectors."""
+        bundle, weights, n = self.bundle, self.bundle.manifest.cart_weights, len(said.found)
+        sums: Sums = np.bincount(
+            said.neighbour_at, weights.neighbours * said.neighbour_values, n
+        ).astype(np.float64)
+        if weights.cooccurrence or weights.cosine:
+            counted = weights.cooccurrence * bundle.pair_probability[said.pair]
+            if weights.cosine:
+                counted += weights.cosine * self._cosine(said.pair, said.pair_product)
+            sums += np.bincount(said.pair_at, said.pair_weight * counted, n)
+        if weights.trend:
+            sums *= np.exp(weights.trend * self.facts.items[said.found % self.n_items, 0])
+        return sums
+
+    def sums_of(self, said: Said, sums: Sums, cart: int, rows: Rows) -> Sums:
+        """The sums of these rows (n,) of the catalogue for that cart; 0 where nothing is said."""
+        keys = cart * self.n_items + rows
+        place = np.minimum(np.searchsorted(said.found, keys), len(said.found) - 1)
+        return np.where(said.found[place] == keys, sums[place], 0) if len(sums) else 0.0 * rows
 
     def features(self, carts: Sequence[Ints], said: Said, rows: Rows) -> Floats:
         """FEATURES of candidate `rows` (n_carts, depth), shape (n_carts, depth, n_features).
@@ -137,8 +172,9 @@ class Evidence:
         """Cosine between the baskets of the pairs' products, (n_pairs,)."""
         support = self.bundle.pair_support[pair]
         companion = self.bundle.pair_rows[pair]
-        cosines: Floats = support * self._root[product] * self._root[companion]
-        return cosines
+        bought = self.bundle.n_orders
+        cosines: Floats = support / np.sqrt(bought[product] * bought[companion].astype(np.float64))
+        return cosines.astype(np.float32)
 
     def _add_counted(self, table: Floats, said: Said, wanted: Rows) -> None:
         bundle, n = self.bundle, len(wanted)
@@ -170,23 +206,30 @@ class Evidence:
         flat[:, AT["neighbours_max"]] = _largest(place, value, n)
         flat[:, AT["neighbours_min"]] = -_largest(place, -value, n)
 
-    def _add_vectors(self, table: Floats, carts: Sequence[Ints], rows: Rows) -> None:
+    def logits(self, cart: Ints, rows: Rows) -> Floats:
+        """Logarithms of the vectors' softmax probabilities of `rows`, (n_cart, n_rows)."""
         bundle, beta = self.bundle, np.float32(self.bundle.manifest.beta_cart)
+        logits: Floats = bundle.in_vectors[cart] @ bundle.out_vectors[rows].T
+        logits += beta * self.log_popularity(rows)
+        logits -= self.facts.log_norms[cart][:, None]
+        return logits
+
+    def _add_vectors(self, table: Floats, carts: Sequence[Ints], rows: Rows) -> None:
+        bundle = self.bundle
         for one, cart, candidates in zip(table, carts, rows, strict=True):
-            logits = bundle.in_vectors[cart] @ bundle.out_vectors[candidates].T
-            logits += beta * self.log_popularity[candidates]
-            logits -= self._log_norms[cart][:, None]
+            logits = self.logits(cart, candidates)
             one[:, AT["vector_max"]] = logits.max(axis=0)
             one[:, AT["vector_sum"]] = np.log(np.exp(logits).sum(axis=0))
             one[:, AT["vector_mean"]] = logits.mean(axis=0)
             back = bundle.out_vectors[cart] @ bundle.in_vectors[candidates].T
             one[:, AT["reverse_vector_max"]] = back.max(axis=0)
-            alike = self._directions[cart] @ self._directions[candidates].T
+            alike = directions(bundle.in_vectors[cart]) @ directions(bundle.in_vectors[candidates]).T
             one[:, AT["alike_max"]] = alike.max(axis=0)
 
     def _add_candidates(self, table: Floats, rows: Rows) -> None:
-        table[..., AT["log_popularity"]] = self.log_popularity[rows]
-        table[..., AT["category_share"]] = self._category_share[rows]
+        table[..., AT["log_popularity"]] = self.log_popularity(rows)
+        of_category = self._category_orders[self.facts.category_of[rows]]
+        table[..., AT["category_share"]] = np.log(self.bundle.n_orders[rows] / of_category)
         first = AT["trend_short"]
         table[..., first : first + self.facts.items.shape[1]] = self.facts.items[rows]
 
@@ -200,13 +243,13 @@ class Evidence:
 
         table[..., AT["share_paired"]] /= n_asked[:, None]
         table[..., AT["n_asked"]] = n_asked[:, None]
-        table[..., AT["asked_popularity"]] = mean(self.log_popularity[product])[:, None]
+        table[..., AT["asked_popularity"]] = mean(self.log_popularity(product))[:, None]
         table[..., AT["asked_trend"]] = mean(facts.items[product, 0])[:, None]
         table[..., AT["asked_basket_size"]] = mean(facts.items[product, 2])[:, None]
-        log_price = self._log_price
-        priced = mean(np.isfinite(log_price[product]).astype(np.float32))
-        typical = mean(np.nan_to_num(log_price[product])) / np.maximum(priced, 1e-9)
-        ratio = np.nan_to_num(log_price[rows] - typical[:, None])
+        asked_price = self.log_price(product)
+        priced = mean(np.isfinite(asked_price).astype(np.float32))
+        typical = mean(np.nan_to_num(asked_price)) / np.maximum(priced, 1e-9)
+        ratio = np.nan_to_num(self.log_price(rows) - typical[:, None])
         table[..., AT["price_ratio"]] = np.where(priced[:, None] > 0, ratio, 0)
         codes, brands = facts.category_of, self._brand
         for one, asked, candidates in zip(table, carts, rows, strict=True):
@@ -300,17 +343,15 @@ def _largest(place: Rows, values: Floats, n: int) -> Floats:
     return largest
 
 
-def _codes(bundle: Bundle, column: str) -> Ints:
-    """The column's values of products with vectors as numbers from 1; 0 where there is none."""
-    values = bundle.products[column].combine_chunks()[: bundle.manifest.n_items]
-    codes = values.dictionary_encode().indices.fill_null(-1).to_numpy(zero_copy_only=False)
-    numbers: Ints = codes.astype(np.int32) + np.int32(1)
+def directions(vectors: Floats) -> Floats:
+    """Vectors (n, dims) of length 1, or 0 as they are."""
+    lengths = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
+    unit: Floats = vectors / np.maximum(lengths, 1e-9)[:, None]
+    return unit
+
+
+def _prices(bundle: Bundle) -> Floats:
+    """(n_products,), NaN where there is none."""
+    prices = bundle.products["price"].combine_chunks()
+    numbers: Floats = prices.cast("float64").to_numpy(zero_copy_only=False).astype(np.float32)
     return numbers
-
-
-def _log_prices(bundle: Bundle) -> Floats:
-    """(n_items,), NaN where there is no price above 0."""
-    prices = bundle.products["price"].combine_chunks()[: bundle.manifest.n_items]
-    numbers = prices.cast("float64").to_numpy(zero_copy_only=False)
-    known = np.isfinite(numbers) & (numbers > 0)
-    return np.log(np.where(known, numbers, np.nan)).astype(np.float32)

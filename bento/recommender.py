@@ -2,18 +2,21 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from bento.evidence import AT, Evidence
 from bento.fallback import Fallback
-from bento.forest import predict
+from bento.forest import Trees
 from bento.substitutes import Substitutes
-from components.attributes.text import Attributes, build_attributes
+from components.attributes.text import AttributeIndex, Attributes, build_attributes
 from components.attributes.variants import without_variants
-from components.bundle.bundle import Bundle, CartWeights, Forest
-from components.bundle.index import items_matrix, load_index, queries_matrix, search
+from components.bundle.bundle import Bundle, CartWeights
+from components.bundle.cards import Cards, make_cards
+from components.bundle.index import load_index, queries_matrix, search
 
 Ints = npt.NDArray[np.int32]
 Floats = npt.NDArray[np.float32]
@@ -67,29 +70,62 @@ class Recommender:
 
     def __init__(self, bundle: Bundle) -> None:
         self.bundle = bundle
-        manifest = bundle.manifest
-        self._n_items = manifest.n_items
+        self.n_items = bundle.manifest.n_items
         self.evidence = Evidence(bundle)
-        dials, weights = [self.evidence.log_popularity], [manifest.beta_single]
+
+    # What only some questions need is made when the first one does: a service whose answers are
+    # looked up neither copies vectors nor loads an index.
+
+    @cached_property
+    def _bias(self) -> Floats:
+        """What the weights of the blend make of popularity and trend, (n_items,)."""
+        bundle, manifest = self.bundle, self.bundle.manifest
+        bias = manifest.beta_single * np.log(bundle.n_orders / manifest.n_orders)
         if bundle.facts is not None:
-            dials.append(bundle.facts.items[:, 0])
-            weights.append(manifest.page_trend)
-        self._items = items_matrix(bundle.out_vectors, *dials)
-        self._queries = queries_matrix(bundle.in_vectors, *weights)
-        self._row_of = {id_: row for row, id_ in enumerate(bundle.product_ids)}
-        self._cards = [bundle.products[name].combine_chunks() for name in Attributes._fields]
-        attributes = bundle.attributes or build_attributes(bundle.products, self._n_items)
-        self._fallback = Fallback(bundle, attributes, self.score_as)
-        self._substitutes = Substitutes(bundle.in_vectors, attributes)
-        self._index = None
-        if bundle.index_path and manifest.index:
-            self._index = load_index(
-                bundle.index_path, self._n_items, self._items.shape[1], manifest.index.ef
-            )
+            bias += manifest.page_trend * bundle.facts.items[:, 0]
+        whole: Floats = bias.astype(np.float32)
+        return whole
+
+    @cached_property
+    def _dials(self) -> list[float]:
+        """Weights of the dimensions that the index has beyond the vectors."""
+        manifest = self.bundle.manifest
+        trend = [manifest.page_trend] if self.bundle.facts is not None else []
+        return [manifest.beta_single, *trend]
+
+    @cached_property
+    def _index(self) -> Any:
+        """The bundle's index, or None where there is none."""
+        bundle, facts = self.bundle, self.bundle.manifest.index
+        if bundle.index_path is None or facts is None:
+            return None
+        dims = bundle.manifest.dims + len(self._dials)
+        return load_index(bundle.index_path, self.n_items, dims, facts.ef)
+
+    @cached_property
+    def _trees(self) -> Trees:
+        assert self.bundle.forest is not None
+        return Trees(self.bundle.forest)
+
+    @cached_property
+    def _cards(self) -> Cards:
+        return self.bundle.cards or make_cards(self.bundle.products)[0]
+
+    @cached_property
+    def _attributes(self) -> AttributeIndex:
+        return self.bundle.attributes or build_attributes(self.bundle.products, self.n_items)
+
+    @cached_property
+    def _fallback(self) -> Fallback:
+        return Fallback(self.bundle, self._attributes, self.score_as)
+
+    @cached_property
+    def _substitutes(self) -> Substitutes:
+        return Substitutes(self.bundle.in_vectors, self._attributes)
 
     def row(self, product_id: str) -> int | None:
         """The product's row in the bundle's product table, or None."""
-        return self._row_of.get(product_id)
+        return self._cards.row(product_id)
 
     def recommend(
         self, product_ids: Sequence[str], k: int, attributes: Attributes | None = None
@@ -101,19 +137,22 @@ class Recommender:
         those of the one product asked for, id or not; they are heard only by fallbacks, and before
         what the product table says.
         """
-        asked = list(dict.fromkeys(product_ids))
-        rows = {id_: self._row_of.get(id_) for id_ in asked}
-        with_vectors = [row for row in rows.values() if row is not None and row < self._n_items]
-        unknown = [id_ for id_, row in rows.items() if row is None or row >= self._n_items]
-        if with_vectors:
-            found, scores = self.rank([np.array(with_vectors, np.int32)], k)
+        rows = {id_: self.row(id_) for id_ in dict.fromkeys(product_ids)}
+        unknown = [id_ for id_, row in rows.items() if not self.has_vectors(row)]
+        if len(unknown) < len(rows):
+            known = [row for row in rows.values() if row is not None and row < self.n_items]
+            found, scores = self.rank([np.array(known, np.int32)], k)
             kept = found[0] >= 0
             return Recommendation(found[0][kept], scores[0][kept], "model", unknown)
-        described = [self._described(row, attributes) for row in rows.values()]
-        source, best, scores = self._fallback.companions(
-            described or [self._described(None, attributes)], k
-        )
+        described = [self.described(row, attributes) for row in rows.values()]
+        source, best, scores = self.companions_by_looks(described, attributes, k)
         return Recommendation(best, scores, source, unknown)
+
+    def companions_by_looks(
+        self, described: Sequence[Attributes], attributes: Attributes | None, k: int
+    ) -> tuple[str, Rows, Floats]:
+        """Source, rows and scores of what goes with products that have no vectors."""
+        return self._fallback.companions(described or [self.described(None, attributes)], k)
 
     def similar(
         self, product_id: str | None, k: int, attributes: Attributes | None = None
@@ -122,25 +161,34 @@ class Recommender:
 
         One without vectors gets those that look most alike; see `recommend` for the rest.
         """
-        row = None if product_id is None else self._row_of.get(product_id)
-        if row is not None and row < self._n_items:
-            described = self._described(row, None)
+        row = None if product_id is None else self.row(product_id)
+        found = self.substitutes(row, self.described(row, attributes), k)
+        if product_id is not None and not self.has_vectors(row):
+            found.unknown.append(product_id)
+        return found
+
+    def substitutes(self, row: int | None, described: Attributes, k: int) -> Recommendation:
+        """As `similar`, for a row of the catalogue, or for what looks like that."""
+        if row is not None and row < self.n_items:
             found, scores = best_of(self._substitutes.scores(row, described)[None], k)
             kept = found[0] >= 0
             return Recommendation(found[0][kept], scores[0][kept], "model")
-        unknown = [] if product_id is None else [product_id]
-        described = self._described(row, attributes)
         source, best, scores = self._fallback.substitutes(described, k)
-        return Recommendation(best, scores, source, unknown)
+        return Recommendation(best, scores, source)
+
+    def has_vectors(self, row: int | None) -> bool:
+        """Whether the model knows that product."""
+        return row is not None and row < self.n_items
 
     def score_as(self, rows: Ints, weights: Floats) -> Floats:
         """Scores (n_items,) for a product that catalogue rows, weighted to a sum of 1, stand for.
 
         Its IN vector is the mean of theirs, and so are its companions' probabilities.
         """
-        scores: Floats = self._items @ (weights @ self._queries[rows])
+        scores: Floats = self.bundle.out_vectors @ (weights @ self.bundle.in_vectors[rows])
+        scores += self._bias
         if self.bundle.manifest.page_cooccurrence:
-            probability = np.zeros(self._n_items, np.float32)
+            probability = np.zeros(self.n_items, np.float32)
             for row, weight in zip(rows, weights, strict=True):
                 pairs = slice(*self.bundle.pair_offsets[row : row + 2])
                 companions = self.bundle.pair_rows[pairs]
@@ -149,13 +197,13 @@ class Recommender:
             scores += np.float32(self.bundle.manifest.page_cooccurrence) * gain
         return scores
 
-    def _described(self, row: int | None, attributes: Attributes | None) -> Attributes:
+    def described(self, row: int | None, attributes: Attributes | None) -> Attributes:
         """What the asking one says of a product, else what its card says."""
         given = attributes or Attributes()
         if row is None:
             return given
-        card = (column[row].as_py() for column in self._cards)
-        known = zip(given, card, strict=True)
+        card = self._cards.card(row)
+        known = ((own, card[name]) for name, own in given._asdict().items())
         return Attributes._make(own if own is not None else other for own, other in known)
 
     def rank(self, queries: Sequence[Ints], k: int) -> tuple[Rows, Floats]:
@@ -186,17 +234,42 @@ class Recommender:
     def rank_carts(self, queries: Sequence[Ints], k: int) -> tuple[Rows, Floats]:
         """As `rank`, for carts, by the forest or by the weights of the blend."""
         carts, variants = self.carts_of(queries), self.bundle.variants
-        rows, features = self.cart_candidates(carts, max(DEPTH, k) + (SPARE if variants else 0))
-        scores = blend_carts(features, self.bundle.manifest.cart_weights)
+        depth = max(DEPTH, k) + (SPARE if variants else 0)
+        if self.bundle.forest is None:
+            rows, scores = self._blended(carts, depth)
+        else:
+            rows, features = self.cart_candidates(carts, depth)
+            scores = blend_carts(features, self.bundle.manifest.cart_weights)
         scores[rows < 0] = -np.inf
         if variants is not None:
             for mine, found, cart in zip(scores, rows, carts, strict=True):
                 mine[np.isin(found, variants.of(cart))] = -np.inf
         if self.bundle.forest is not None:
             rows, features, scores = _sorted(scores, rows, features)
-            scores = _reranked(scores, features, self.bundle.forest)
+            scores = _reranked(scores, features, self._trees)
         rows, scores, _ = _sorted(scores, rows, scores)
         return np.where(scores > -np.inf, rows, -1)[:, :k], scores[:, :k]
+
+    def _blended(self, carts: Sequence[Ints], depth: int) -> tuple[Rows, Floats]:
+        """Candidates and what `blend_carts` gives them, without the features it does not look at.
+
+        A cart costs a third so.
+        """
+        evidence, weights = self.evidence, self.bundle.manifest.cart_weights
+        said = evidence.said(carts, blended=True)
+        sums = evidence.sums(said)
+        rows = evidence.candidates(carts, said, sums, depth)
+        scores = np.empty(rows.shape, np.float32)
+        for i, (cart, mine, score) in enumerate(zip(carts, rows, scores, strict=True)):
+            if mine[-1] < 0:
+                self._fill(mine, cart)
+            score[:] = evidence.sums_of(said, sums, i, mine)
+            if weights.vectors:
+                best = np.exp(evidence.logits(cart, np.maximum(mine, 0)).max(axis=0))
+                if weights.trend:
+                    best *= np.exp(weights.trend * evidence.facts.items[mine, 0])
+                score += weights.vectors * best
+        return rows, scores
 
     def carts_of(self, queries: Sequence[Ints]) -> list[Ints]:
         """Every product once: ascending, or where the order of a cart tells something, by that."""
@@ -210,7 +283,7 @@ class Recommender:
     def cart_candidates(self, carts: Sequence[Ints], depth: int) -> tuple[Rows, Floats]:
         """`depth` candidates (n_carts, depth), -1 where there are no more, and their features."""
         said = self.evidence.said(carts)
-        rows = self.evidence.candidates(carts, said, depth)
+        rows = self.evidence.candidates(carts, said, self.evidence.sums(said), depth)
         for cart, mine in zip(carts, rows, strict=True):
             if mine[-1] < 0:
                 self._fill(mine, cart)
@@ -219,24 +292,31 @@ class Recommender:
     def _fill(self, rows: Rows, cart: Ints) -> None:
         """Put products that are near by vectors, then bestsellers, where `rows` has -1."""
         n_found = int((rows >= 0).sum())
-        near = self._nearest(cart, len(rows)).T.ravel() if len(cart) else np.empty(0, np.int64)
-        best = np.arange(min(len(rows) + len(cart), self._n_items))
+        near = self._near(cart, len(rows)).T.ravel() if len(cart) else np.empty(0, np.int64)
+        near = near[near >= 0]
+        best = np.arange(min(len(rows) + len(cart), self.n_items))
         every = np.concatenate([rows[:n_found], near, best])
         every = every[np.sort(np.unique(every, return_index=True)[1])]
         every = every[~np.isin(every, cart)][: len(rows)]
         rows[: len(every)] = every
 
+    def _near(self, products: Ints, k: int) -> Rows:
+        """Some that are near to every product, best first, (n_products, up to k)."""
+        if self.bundle.pages is not None:
+            return self.bundle.pages.rows[products, :k].astype(np.int64)
+        return self._nearest(products, k)
+
     def _nearest(self, products: Ints, k: int) -> Rows:
         """The `k` best by vectors and dials alone for every product, (n_products, k)."""
-        vectors, k = self._queries[products], min(k, self._n_items)
+        vectors, k = self.bundle.in_vectors[products], min(k, self.n_items)
         if self._index:
-            return search(self._index, vectors, k)
-        return best_of(vectors @ self._items.T, k)[0]
+            return search(self._index, queries_matrix(vectors, *self._dials), k)
+        return best_of(vectors @ self.bundle.out_vectors.T + self._bias, k)[0]
 
     def _has_pages(self, k: int) -> bool:
         """Whether the pages are deep enough for `k`, or as deep as the catalogue."""
         pages = self.bundle.pages
-        return pages is not None and pages.rows.shape[1] >= min(k, self._n_items - 1)
+        return pages is not None and pages.rows.shape[1] >= min(k, self.n_items - 1)
 
     def _look_up(self, queries: Sequence[Ints], k: int) -> tuple[Rows, Floats]:
         pages = self.bundle.pages
@@ -258,7 +338,8 @@ class Recommender:
         return self.bundle.pair_rows[pairs], weight * np.log1p(probability / np.float32(RARE))
 
     def _rank_exactly(self, queries: Sequence[Ints], k: int) -> tuple[Rows, Floats]:
-        block: Floats = self._queries[np.concatenate(queries)] @ self._items.T
+        block: Floats = self.bundle.in_vectors[np.concatenate(queries)] @ self.bundle.out_vectors.T
+        block += self._bias
         for scores, query in zip(block, queries, strict=True):
             companions, gain = self._counted(query[0])
             scores[companions] += gain
@@ -280,7 +361,8 @@ class Recommender:
             # In order of rows, for ties go to the lower one.
             candidates = np.concatenate([companions, others]).astype(np.int64)
             order = np.argsort(candidates)
-            scores = self._items[candidates] @ self._queries[product]
+            scores = self.bundle.out_vectors[candidates] @ self.bundle.in_vectors[product]
+            scores += self._bias[candidates]
             scores[: len(companions)] += gain
             scores[candidates == product] = -np.inf
             columns, best[i : i + 1] = best_of(scores[order][None], k)
@@ -334,10 +416,10 @@ def blend_carts(features: Floats, weights: CartWeights) -> Floats:
     return scores.astype(np.float32)
 
 
-def _reranked(scores: Floats, features: Floats, forest: Forest) -> Floats:
+def _reranked(scores: Floats, features: Floats, trees: Trees) -> Floats:
     """Scores of the forest for the first DEPTH of sorted candidates, with the others behind."""
     top = scores[:, :DEPTH]
-    grown = predict(forest, features[:, :DEPTH].reshape(-1, features.shape[2])).reshape(top.shape)
+    grown = trees.predict(features[:, :DEPTH].reshape(-1, features.shape[2])).reshape(top.shape)
     return stacked(grown, scores)
 
 

@@ -46,10 +46,14 @@ PRODUCTS = pa.schema(
         pa.field("price", pa.float64()),
         pa.field("image_url", pa.string()),
         pa.field("in_stock", pa.bool_()),
+        pa.field("margin", pa.float64()),
+        pa.field("added_at", pa.timestamp("us", tz="UTC")),
+        pa.field("attributes", pa.string()),
     ],
     metadata={"name": "products"},
 )
-"""One product, one row."""
+"""One product, one row. `price` and `margin` are per unit, in the shop's currency; `attributes` is
+whatever else the shop says of it, a JSON object of texts."""
 
 BASKETS = pa.schema(
     [

@@ -90,6 +90,9 @@ def products_table(
             "price": [1.5 + row for row in range(len(every))],
             "image_url": [None] * len(every),
             "in_stock": [True] * len(every),
+            "margin": [None] * len(every),
+            "added_at": [None] * len(every),
+            "attributes": [None] * len(every),
         },
         schema=pa.schema(list(PRODUCTS)),
     )

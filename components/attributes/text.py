@@ -156,7 +156,10 @@ def save_attributes(index: AttributeIndex, folder: Path) -> None:
 
 def load_attributes(folder: Path, n_items: int) -> AttributeIndex:
     """The index whose files lie in `folder`, memory-mapped read-only."""
-    arrays = {name: np.load(folder / f"attribute_{name}.npy", mmap_mode="r") for name in ARRAYS}
+    arrays = {
+        name: np.load(folder / f"attribute_{name}.npy", mmap_mode="r").view(np.ndarray)
+        for name in ARRAYS
+    }
     return AttributeIndex(n_items, **arrays)
 
 

@@ -6,7 +6,7 @@ A bundle is immutable. `bundle.json` holds the sha256 of every other file, and i
 import hashlib
 import json
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from components.attributes.text import AttributeIndex, load_attributes, save_attributes
 from components.attributes.variants import ARRAYS as VARIANTS
 from components.attributes.variants import Variants
+from components.bundle.cards import CARDS, FACETS, Cards, Facets, make_cards
 from components.contracts import PRODUCTS, written_aside
 
-FORMAT_VERSION = 3
-"""2 added neighbours; 3 added facts, pages, a forest for carts, variants and attributes.
-Older bundles have none."""
+FORMAT_VERSION = 4
+"""2 added neighbours; 3 added facts, pages, a forest for carts, variants and attributes; 4 cards
+and facets, and has its products as Arrow, not Parquet. Of an older bundle, cards and facets are
+made when it is read; the rest it has not."""
 
 Ints = npt.NDArray[np.int32]
 Floats = npt.NDArray[np.float32]
@@ -46,6 +48,8 @@ FACTS = ("recent", "items", "category_of", "category_lift", "log_norms")
 PAGES = ("rows", "scores")
 FOREST = ("feature", "threshold", "left", "right", "value")
 """The arrays of Facts, Pages and Forest; they lie in fact_, page_ and forest_NAME.npy."""
+
+PRODUCTS_FILE = "products.arrow"
 
 ITEM_FACTS = ("trend_short", "trend_long", "basket_size", "days_unsold")
 """Columns of `Facts.items`."""
@@ -214,6 +218,9 @@ class Bundle:
     """What is the same product over again, and is never recommended with it."""
     attributes: AttributeIndex | None = None
     """Finds products by what is written on them; older bundles have it made anew."""
+    cards: Cards | None = None
+    facets: Facets | None = None
+    """Neither is None in a bundle that was read."""
 
     @property
     def product_ids(self) -> list[str]:
@@ -228,6 +235,8 @@ GROUPS: dict[str, tuple[type, tuple[str, ...]]] = {
     "pages": (Pages, PAGES),
     "forest": (Forest, FOREST),
     "variants": (Variants, VARIANTS),
+    "cards": (Cards, CARDS),
+    "facets": (Facets, FACETS),
 }
 """Arrays that come together or not at all: attribute of Bundle, its type, the arrays' names."""
 
@@ -237,6 +246,8 @@ PREFIX = {
     "pages": "page",
     "forest": "forest",
     "variants": "variant",
+    "cards": "card",
+    "facets": "facet",
 }
 """Of the groups' files, PREFIX_NAME.npy."""
 
@@ -247,9 +258,11 @@ def write_bundle(bundle: Bundle, path: str | Path, index: Any = None) -> Manifes
     `index` is anything with hnswlib's `save_index(path)`; without it the bundle's own index file is
     copied. Returns the manifest with all hashes.
     """
+    if bundle.cards is None or bundle.facets is None:
+        bundle = _with_cards(bundle)
     with written_aside(path) as aside:
         aside.mkdir(parents=True)
-        pq.write_table(bundle.products, aside / "products.parquet")
+        _write_products(bundle.products, aside / PRODUCTS_FILE)
         for name in ARRAYS:
             np.save(aside / f"{name}.npy", np.ascontiguousarray(getattr(bundle, name)))
         for name in GROUPS:
@@ -276,15 +289,15 @@ def read_bundle(path: str | Path, verify: bool = True) -> Bundle:
     manifest = read_manifest(path)
     for name, expected in manifest.files.items():
         _check_file(path / name, expected if verify else None)
-    arrays = {name: np.load(path / f"{name}.npy", mmap_mode="r") for name in ARRAYS}
-    products = pq.read_table(path / "products.parquet", memory_map=True)
+    arrays = {name: load_array(path / f"{name}.npy") for name in ARRAYS}
+    products = _read_products(path)
     index_path = path / "index.hnsw" if manifest.index else None
     groups = {name: load_group(name, path) for name in GROUPS}
     if "attribute_tokens.npy" in manifest.files:
         groups["attributes"] = load_attributes(path, manifest.n_items)
     bundle = Bundle(manifest, products, **arrays, index_path=index_path, **groups)
     _check_shapes(bundle, path)
-    return bundle
+    return bundle if bundle.cards and bundle.facets else _with_cards(bundle)
 
 
 def read_manifest(path: str | Path) -> Manifest:
@@ -317,7 +330,15 @@ def load_group(name: str, folder: Path) -> Any:
     files = {one: folder / f"{PREFIX[name]}_{one}.npy" for one in names}
     if not any(file.exists() for file in files.values()):
         return None
-    return kind(**{one: np.load(file, mmap_mode="r") for one, file in files.items()})
+    return kind(**{one: load_array(file) for one, file in files.items()})
+
+
+def load_array(file: Path) -> Any:
+    """The array in a file, memory-mapped read-only.
+
+    As a plain array: every slice of numpy's memmap costs ten times that of an array.
+    """
+    return np.load(file, mmap_mode="r").view(np.ndarray)
 
 
 def save_group(group: Any, folder: Path) -> None:
@@ -325,6 +346,28 @@ def save_group(group: Any, folder: Path) -> None:
     name = next(name for name, (kind, _) in GROUPS.items() if isinstance(group, kind))
     for one in GROUPS[name][1]:
         np.save(folder / f"{PREFIX[name]}_{one}.npy", np.ascontiguousarray(getattr(group, one)))
+
+
+def _with_cards(bundle: Bundle) -> Bundle:
+    cards, facets = make_cards(bundle.products)
+    return replace(bundle, cards=cards, facets=facets)
+
+
+def _write_products(products: pa.Table, file: Path) -> None:
+    with pa.OSFile(str(file), "wb") as sink, pa.ipc.new_file(sink, products.schema) as writer:
+        writer.write_table(products.combine_chunks())
+
+
+def _read_products(path: Path) -> pa.Table:
+    """The product table, memory-mapped; that of an old bundle with the columns it lacks, empty."""
+    if not (path / PRODUCTS_FILE).exists():
+        table = pq.read_table(path / "products.parquet", memory_map=True)
+        for field in PRODUCTS:
+            if field.name not in table.column_names:
+                table = table.append_column(field, pa.nulls(table.num_rows, field.type))
+        return table
+    with pa.memory_map(str(path / PRODUCTS_FILE)) as source:
+        return pa.ipc.open_file(source).read_all()
 
 
 def sha256_of(file: Path) -> str:
@@ -347,6 +390,7 @@ def _check_file(file: Path, expected: str | None) -> None:
 
 def _check_shapes(bundle: Bundle, path: Path) -> None:
     n_items, dims = bundle.manifest.n_items, bundle.manifest.dims
+    n_products = bundle.manifest.n_products
     expected = {
         "in_vectors": (n_items, dims),
         "out_vectors": (n_items, dims),
@@ -357,6 +401,7 @@ def _check_shapes(bundle: Bundle, path: Path) -> None:
     for group, names in {
         "neighbours": {"offsets": (n_items + 1,), "scales": (n_items,)},
         "variants": {"offsets": (n_items + 1,)},
+        "cards": {"price": (n_products,), "json_offsets": (n_products + 1,)},
         "facts": {"items": (n_items, len(ITEM_FACTS)), "recent": bundle.pair_rows.shape},
         "pages": {"rows": (n_items, bundle.pages.rows.shape[1])} if bundle.pages else {},
     }.items():

@@ -3,7 +3,7 @@
 import functools
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -72,7 +72,8 @@ def clean_orders(
                 parse_columns(settings.columns), known.columns, ("product_id",), shown(products)
             )
         _refuse_unused(settings.columns, columns, mapping)
-        table = _product_table(known, mapping).cache()
+        others = sorted(set(known.columns) - set(mapping.values())) if products else []
+        table = _product_table(known, mapping, others).cache()
         non_product = _matches(settings.non_products, "product_id", "name", "category")
         _write(table.filter(~non_product), PRODUCTS.names, product_table)
         judged = _judge(raw, columns, table.filter(non_product), settings, shown(orders))
@@ -172,11 +173,20 @@ def _matches(pattern: str, *names: str) -> "Column":
     return functools.reduce(lambda one, other: one | other, matches)
 
 
-def _product_table(frame: "DataFrame", columns: dict[str, str]) -> "DataFrame":
-    """PRODUCTS: per product the value most often given, so that a one-off typo never wins."""
+def _product_table(
+    frame: "DataFrame", columns: dict[str, str], others: Sequence[str] = ()
+) -> "DataFrame":
+    """PRODUCTS: per product the value most often given, so that a one-off typo never wins.
+
+    The columns `others` become its attributes.
+    """
     from pyspark.sql import functions as F
 
     text = {name: F.trim(_text(frame, columns.get(name))) for name in PRODUCTS.names}
+    if others:
+        # Without nulls, as to_json leaves those out; a product of which nothing is said has none.
+        said = F.struct(*[F.nullif(F.trim(_text(frame, one)), F.lit("")).alias(one) for one in others])
+        text["attributes"] = F.nullif(F.to_json(said), F.lit("{}"))
     table = frame.select(
         *[F.when(value != "", value).alias(name) for name, value in text.items()]
     ).filter("product_id is not null")
@@ -184,6 +194,8 @@ def _product_table(frame: "DataFrame", columns: dict[str, str]) -> "DataFrame":
         "name": F.col("name"), "category": F.col("category"), "brand": F.col("brand"),
         "price": _number(F.col("price")), "image_url": F.col("image_url"),
         "in_stock": F.lower("in_stock").isin("true", "t", "1", "yes", "y"),
+        "margin": _number(F.col("margin")), "added_at": F.col("added_at").try_cast("timestamp"),
+        "attributes": F.col("attributes"),
     }  # fmt: skip
     return table.groupBy("product_id").agg(
         *[F.mode(value, deterministic=True).alias(name) for name, value in values.items()]

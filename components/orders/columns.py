@@ -3,7 +3,9 @@
 from components.contracts import ORDER_LINES, PRODUCTS
 
 REQUIRED = ("order_id", "product_id")
-KNOWN = tuple(dict.fromkeys([*ORDER_LINES.names, *PRODUCTS.names]))
+MADE = "attributes"
+"""The column of PRODUCTS that is made of all columns of a product table that are no other."""
+KNOWN = tuple(one for one in dict.fromkeys([*ORDER_LINES.names, *PRODUCTS.names]) if one != MADE)
 
 
 class ColumnsError(ValueError):

@@ -63,7 +63,7 @@ def test_writing_replaces_an_older_bundle_as_a_whole(tmp_path):
     assert names_in(tmp_path) == ["bundle"]
 
 
-@pytest.mark.parametrize("name", ["in_vectors.npy", "products.parquet", "index.hnsw"])
+@pytest.mark.parametrize("name", ["in_vectors.npy", "products.arrow", "index.hnsw"])
 def test_a_damaged_file_is_named(tmp_path, name):
     file = make_bundle(tmp_path / "bundle", with_index=True) / name
     content = bytearray(file.read_bytes())
