@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bento.evidence import AT, Evidence
+from bento.evidence import AT, Evidence, Said
 from bento.fallback import Fallback
 from bento.forest import Trees
 from bento.substitutes import Substitutes
@@ -234,29 +234,24 @@ class Recommender:
     def rank_carts(self, queries: Sequence[Ints], k: int) -> tuple[Rows, Floats]:
         """As `rank`, for carts, by the forest or by the weights of the blend."""
         carts, variants = self.carts_of(queries), self.bundle.variants
-        depth = max(DEPTH, k) + (SPARE if variants else 0)
-        if self.bundle.forest is None:
-            rows, scores = self._blended(carts, depth)
-        else:
-            rows, features = self.cart_candidates(carts, depth)
-            scores = blend_carts(features, self.bundle.manifest.cart_weights)
+        said = self.evidence.said(carts, blended=self.bundle.forest is None)
+        rows, scores = self._blended(carts, said, max(DEPTH, k) + (SPARE if variants else 0))
         scores[rows < 0] = -np.inf
         if variants is not None:
             for mine, found, cart in zip(scores, rows, carts, strict=True):
                 mine[np.isin(found, variants.of(cart))] = -np.inf
+        rows, scores = _sorted(scores, rows)
         if self.bundle.forest is not None:
-            rows, features, scores = _sorted(scores, rows, features)
-            scores = _reranked(scores, features, self._trees)
-        rows, scores, _ = _sorted(scores, rows, scores)
+            features = self.evidence.features(carts, said, rows[:, :DEPTH])
+            rows, scores = _sorted(_reranked(scores, features, self._trees), rows)
         return np.where(scores > -np.inf, rows, -1)[:, :k], scores[:, :k]
 
-    def _blended(self, carts: Sequence[Ints], depth: int) -> tuple[Rows, Floats]:
+    def _blended(self, carts: Sequence[Ints], said: Said, depth: int) -> tuple[Rows, Floats]:
         """Candidates and what `blend_carts` gives them, without the features it does not look at.
 
         A cart costs a third so.
         """
         evidence, weights = self.evidence, self.bundle.manifest.cart_weights
-        said = evidence.said(carts, blended=True)
         sums = evidence.sums(said)
         rows = evidence.candidates(carts, said, sums, depth)
         scores = np.empty(rows.shape, np.float32)
@@ -417,9 +412,8 @@ def blend_carts(features: Floats, weights: CartWeights) -> Floats:
 
 
 def _reranked(scores: Floats, features: Floats, trees: Trees) -> Floats:
-    """Scores of the forest for the first DEPTH of sorted candidates, with the others behind."""
-    top = scores[:, :DEPTH]
-    grown = trees.predict(features[:, :DEPTH].reshape(-1, features.shape[2])).reshape(top.shape)
+    """Scores of the forest for the first of sorted candidates, with the others behind."""
+    grown = trees.predict(features.reshape(-1, features.shape[2])).reshape(features.shape[:2])
     return stacked(grown, scores)
 
 
@@ -438,12 +432,7 @@ def stacked(best: Floats, scores: Floats) -> Floats:
     return np.concatenate([best, behind], axis=1)
 
 
-def _sorted(scores: Floats, rows: Rows, values: Floats) -> tuple[Rows, Floats, Floats]:
-    """Rows, values and scores by falling scores; ties go to the lower row."""
+def _sorted(scores: Floats, rows: Rows) -> tuple[Rows, Floats]:
+    """Rows and scores by falling scores; ties go to the lower row."""
     order = np.lexsort((rows, -scores), axis=1)
-    deep = order if values.ndim == 2 else order[..., None]
-    return (
-        np.take_along_axis(rows, order, 1),
-        np.take_along_axis(values, deep, 1),
-        np.take_along_axis(scores, order, 1),
-    )
+    return np.take_along_axis(rows, order, 1), np.take_along_axis(scores, order, 1)

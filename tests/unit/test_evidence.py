@@ -288,10 +288,11 @@ def test_a_forest_predicts_what_its_library_does(grown):
 def test_a_value_on_a_threshold_goes_the_same_way(grown):
     trees = as_forest(grown)
     splits = np.argwhere(np.isfinite(trees.threshold))
-    features = np.zeros((len(splits), 6))
+    features = np.zeros((len(splits), 6), np.float32)
     for row, (tree, node) in zip(features, splits, strict=True):
         row[trees.feature[tree, node]] = trees.threshold[tree, node]
-    for shifted in (features, np.nextafter(features, np.inf), np.nextafter(features, -np.inf)):
+    up, down = np.float32(np.inf), np.float32(-np.inf)
+    for shifted in (features, np.nextafter(features, up), np.nextafter(features, down)):
         own = forest.predict(trees, shifted)
         library = grown.predict(shifted, raw_score=True)
         np.testing.assert_allclose(own, library, rtol=1e-4, atol=1e-5)
