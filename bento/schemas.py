@@ -21,9 +21,23 @@ from pydantic_core import PydanticCustomError
 
 ProductId = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 
+FilterText = Annotated[str, StringConstraints(min_length=1, max_length=256)]
+
+Context = Literal["product_page", "cart", "checkout"]
+
+Sort = Literal["relevance", "price", "price_descending", "popularity", "newest", "margin"]
+
+PRICE_RATIO = 30.0
+"""By default no 900 € companion for a 5 € product: of what was bought together in Online Retail, one
+pair in 600 is further apart."""
+
 Source = Literal["model", "attribute_neighbours", "category_bestsellers", "bestsellers"]
 
 SOURCES: tuple[str, ...] = get_args(Source)
+
+ItemSource = Literal[
+    "model", "attribute_neighbours", "category_bestsellers", "bestsellers", "pin"
+]
 
 
 class ProductAttributes(BaseModel):
@@ -52,7 +66,92 @@ class ProductAttributes(BaseModel):
         return self
 
 
-class RecommendRequest(BaseModel):
+class TextFilter(BaseModel):
+    """Which texts a product may have, and which not."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    include: list[FilterText] = Field(
+        default=[], max_length=100, description="It has to have one of these; empty: any, or none."
+    )
+    exclude: list[FilterText] = Field(
+        default=[], max_length=100, description="It must have none of these."
+    )
+
+
+class PriceFilter(BaseModel):
+    """Which prices a product may have; one whose price is not known does not pass."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    min: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    max: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise PydanticCustomError("bounds_crossed", "min to be at most max")
+        return self
+
+
+class Filters(BaseModel):
+    """What has to be true of every product in the answer; all of it at once."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        strict=True,
+        json_schema_extra={
+            "example": {"category": {"exclude": ["Toys"]}, "price": {"max": 20}, "in_stock": True}
+        },
+    )
+
+    category: TextFilter | None = None
+    brand: TextFilter | None = None
+    price: PriceFilter | None = None
+    in_stock: bool | None = Field(
+        default=None,
+        description="true: not what is known to be out of stock; false: only that.",
+    )
+    attributes: dict[FilterText, TextFilter] = Field(
+        default={}, max_length=20, description="By name: the shop's own attributes of its products."
+    )
+
+
+class Answering(BaseModel):
+    """What every question for recommendations may say about its answer."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    k: int = Field(
+        default=10,
+        ge=1,
+        le=100,
+        description="How many; fewer come only when no more products may be shown.",
+    )
+    filters: Filters | None = None
+    exclude: list[ProductId] = Field(
+        default=[], max_length=1000, description="Products that are not to be in the answer."
+    )
+    sort: Sort = Field(
+        default="relevance",
+        description="Order of the `k` best: `price` from the cheapest, `price_descending`, "
+        "`popularity` and `margin` from the highest, `newest`; what is not known comes last.",
+    )
+    explain: bool = Field(
+        default=False, description="Say of every product why it is there, with the numbers."
+    )
+    session_id: str | None = Field(
+        default=None, max_length=128, description="The visit, as the shop's events will name it."
+    )
+    variant: str | None = Field(
+        default=None,
+        pattern=r"^[A-Za-z0-9._-]{1,64}$",
+        description="Arm of an experiment that the shop runs; comes back in the answer.",
+    )
+
+
+class RecommendRequest(Answering):
     """One product, or the products of a cart, to find companions for."""
 
     model_config = ConfigDict(
@@ -75,11 +174,39 @@ class RecommendRequest(BaseModel):
         "there are no `attributes`; the latest last. Repetition does not matter, and order only "
         "where the model found that it tells something.",
     )
-    k: int = Field(
-        default=10,
-        ge=1,
-        le=100,
-        description="How many companions; fewer come only when the catalogue has no more.",
+    context: Context | None = Field(
+        default=None,
+        description="Whose weights rank: those of a `product_page` (the last of `items` is the "
+        "page's product), of a `cart`, or of a `checkout`, which is a cart to which nothing dearer "
+        "than its dearest product is added unless `price_ratio` says so. Default: a product page "
+        "for one product, a cart for several.",
+    )
+    diversity: float = Field(
+        default=0,
+        ge=0,
+        le=1,
+        allow_inf_nan=False,
+        description="How much likeness between the answer's products counts against them: 0 not "
+        "at all, 1 as the only thing (maximal marginal relevance over vectors and categories).",
+    )
+    min_score: float | None = Field(
+        default=None,
+        allow_inf_nan=False,
+        description="The lowest `score` to show. Scores of one context of one model version can "
+        "be compared.",
+    )
+    strict: bool = Field(
+        default=False,
+        description="Few and sure: only products that were bought together with one of `items` "
+        "more than once and more often than by chance, and no fallback. Else always `k`.",
+    )
+    price_ratio: float | None = Field(
+        default=PRICE_RATIO,
+        gt=0,
+        allow_inf_nan=False,
+        description="How many times as dear as the dearest of `items` a product may be. By "
+        "default dearer ones come behind all others; when given, they do not come at all; null "
+        "allows any price. Unknown prices pass.",
     )
 
     @field_validator("items")
@@ -94,7 +221,22 @@ class RecommendRequest(BaseModel):
         return items
 
 
-class SimilarRequest(BaseModel):
+class BatchRequest(BaseModel):
+    """Many questions at once."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        strict=True,
+        json_schema_extra={
+            "example": {"requests": [{"items": ["85123A"], "k": 1}, {"items": ["22423"], "k": 1}]}
+        },
+    )
+
+    requests: list[RecommendRequest] = Field(min_length=1, max_length=1000)
+
+
+class SimilarRequest(Answering):
     """One product to find substitutes for."""
 
     model_config = ConfigDict(
@@ -110,8 +252,6 @@ class SimilarRequest(BaseModel):
     item: ProductId | None = Field(
         default=None, validate_default=True, description="The product's id."
     )
-    k: int = Field(default=10, ge=1, le=100, description="How many substitutes, at most.")
-
     @field_validator("item")
     @classmethod
     def _or_attributes(cls, item: str | None, info: ValidationInfo) -> str | None:
@@ -120,8 +260,20 @@ class SimilarRequest(BaseModel):
         return item
 
 
-class RecommendedProduct(BaseModel):
-    """A product card with its score. What the catalogue does not know is null."""
+class Because(BaseModel):
+    """Why a product is in the answer: what was bought together with it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    product_id: str = Field(description="The product asked for that speaks most for it.")
+    bought_together: int = Field(description="Orders with both.")
+    support: float = Field(description="Share of all orders that have both.")
+    confidence: float = Field(description="Share of the orders with `product_id` that have both.")
+    lift: float = Field(description="How many times as often as by chance they are in one order.")
+
+
+class ProductCard(BaseModel):
+    """What the catalogue knows of a product; what it does not know is null."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -131,9 +283,32 @@ class RecommendedProduct(BaseModel):
     brand: str | None = None
     price: float | None = Field(default=None, description="Per unit, in the shop's currency.")
     image_url: str | None = None
+    in_stock: bool | None = None
+    attributes: dict[str, str] = Field(default={}, description="The shop's own, by name.")
+
+
+class RecommendedProduct(ProductCard):
+    """A product card with its score."""
+
     score: float | None = Field(
-        description="Higher is better. Comparable within one answer, not between answers.",
+        description="Higher is better; null for what a rule put in. Scores of one context of one "
+        "model version can be compared.",
     )
+    source: ItemSource = Field(
+        description="`model`, the fallback it came from, or `pin`: a rule put it in its place."
+    )
+    because_of: Because | None = Field(
+        default=None, description="When explained; null where nothing was ever bought together."
+    )
+
+
+class Fallback(BaseModel):
+    """Which fallback answered, and why."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    used: Source
+    reason: str
 
 
 class RecommendResponse(BaseModel):
@@ -147,7 +322,10 @@ class RecommendResponse(BaseModel):
             "example": {
                 "request_id": "f2a1c9d07b5e4a3f8a4f0a1b2c3d4e5f",
                 "model_version": "3",
+                "variant": "default",
                 "source": "model",
+                "fallback": None,
+                "unknown": [],
                 "items": [
                     {
                         "product_id": "22699",
@@ -156,32 +334,41 @@ class RecommendResponse(BaseModel):
                         "brand": None,
                         "price": 2.95,
                         "image_url": None,
+                        "in_stock": True,
                         "score": 7.4213,
-                    },
-                    {
-                        "product_id": "22697",
-                        "name": "Green regency teacup and saucer",
-                        "category": "Kitchen",
-                        "brand": None,
-                        "price": 2.95,
-                        "image_url": None,
-                        "score": 7.1052,
-                    },
+                        "source": "model",
+                        "because_of": {
+                            "product_id": "22423",
+                            "bought_together": 412,
+                            "support": 0.0206,
+                            "confidence": 0.2174,
+                            "lift": 9.82,
+                        },
+                    }
                 ],
-                "unknown": [],
             }
         },
     )
 
     request_id: str = Field(description="The request's X-Request-Id if it had one, else made up.")
     model_version: str = Field(description="The registered model version that answered.")
+    variant: str = Field(description="The request's `variant`, else that of the deployment.")
     items: list[RecommendedProduct]
     source: Source = Field(
         description="`model`, or the fallback used because every product asked for is unknown to "
         "the model: what products with like attributes say, bestsellers of the same categories, "
         "bestsellers of the whole catalogue."
     )
+    fallback: Fallback | None = Field(description="Whether and why a fallback answered.")
     unknown: list[str] = Field(description="Products asked for that the model does not know.")
+
+
+class BatchResponse(BaseModel):
+    """Answers in the order of the questions."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    responses: list[RecommendResponse]
 
 
 class FieldError(BaseModel):
@@ -218,31 +405,39 @@ class Problem(BaseModel):
     errors: list[FieldError] = Field(default_factory=list)
 
 
-def field_errors(error: ValidationError) -> list[FieldError]:
-    """What is wrong with a request, where, and what was expected; at most 20 complaints."""
-    complaints = error.errors(include_url=False)[:20]
-    return [_field_error(complaint, error.title) for complaint in complaints]
+def field_errors(error: ValidationError, model: type[BaseModel]) -> list[FieldError]:
+    """What is wrong with a `model`, where, and what was expected; at most 20 complaints."""
+    return [_field_error(one, model) for one in error.errors(include_url=False)[:20]]
 
 
-REQUESTS: dict[str, type[BaseModel]] = {
-    model.__name__: model for model in (RecommendRequest, SimilarRequest)
-}
-
-
-def _field_error(complaint: Any, request: str) -> FieldError:
+def _field_error(complaint: Any, model: type[BaseModel]) -> FieldError:
     kind, message = complaint["type"], complaint["msg"]
     field = ".".join(str(part) for part in complaint["loc"]) or "body"
     if kind == "missing":
         return FieldError(field=field, found="nothing", expected="a value, as it is required")
     if kind == "extra_forbidden":
-        model = REQUESTS[request] if len(complaint["loc"]) == 1 else ProductAttributes
-        known = ", ".join(sorted(model.model_fields))
+        known = ", ".join(sorted(_model_at(model, complaint["loc"][:-1]).model_fields))
         return FieldError(field=field, found="an unknown field", expected=f"only {known}")
     if kind == "json_invalid":
         found = message.removeprefix("Invalid JSON: ")
         return FieldError(field=field, found=found, expected="a JSON object in UTF-8")
     expected = re.sub(r"^\w+ should (be|have) | after validation, not .*$", "", message)
     return FieldError(field=field, found=_as_json(complaint["input"]), expected=expected)
+
+
+def _model_at(model: type[BaseModel], place: tuple[int | str, ...]) -> type[BaseModel]:
+    """The model that is found at a place inside of another."""
+    for part in place:
+        field = model.model_fields.get(str(part))
+        inner = _models_in(field.annotation) if field else []
+        model = inner[0] if inner else model
+    return model
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for part in get_args(annotation) for model in _models_in(part)]
 
 
 def _as_json(found: Any, limit: int = 80) -> str:

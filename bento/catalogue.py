@@ -1,0 +1,225 @@
+"""Products as they are now: the bundle's table, and what the shop has changed since.
+
+A catalogue is immutable. Changes make a new one, which shares with the old one all that is the
+bundle's, so that whoever is answering a question goes on with what it began with.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from components.attributes.text import Attributes
+from components.bundle.cards import UNKNOWN, Cards, Facets, facets_of, shown_card
+
+Ints = npt.NDArray[np.int32]
+Floats = npt.NDArray[np.float32]
+Rows = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
+
+BLOCK = 50_000
+"""Rows that are looked through at once where no facet narrows them down."""
+
+FACETED = frozenset(["category", "brand", "attributes"])
+"""Fields of a card that it can be found by."""
+
+FACETS_KEPT = 1_000
+"""Facets whose rows are remembered once changes had to be worked in."""
+
+
+class Change(NamedTuple):
+    """All that the shop has changed of one product since the bundle was made."""
+
+    product_id: str
+    fields: Mapping[str, Any]
+    """The fields of a card that are different now, margin and added_at (datetime) included."""
+    deleted: bool = False
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Filters, as tokens of facets and bounds."""
+
+    any_of: tuple[tuple[int, ...], ...] = ()
+    """A product has to have one token of each."""
+    none_of: tuple[int, ...] = ()
+    lowest: float = -math.inf
+    highest: float = math.inf
+    """Of the price. Where both are infinite, it may be unknown."""
+    in_stock: bool | None = None
+    """What is not known to be out of stock passes for in stock."""
+
+
+class Catalogue:
+    """Looks products up by row; the first rows are those of the bundle, in its order."""
+
+    def __init__(self, cards: Cards, facets: Facets) -> None:
+        self._cards, self._facets = cards, facets
+        self.price: Floats = cards.price
+        self.margin: Floats = cards.margin
+        self.added_at: npt.NDArray[np.float64] = cards.added_at
+        self.in_stock: npt.NDArray[np.int8] = cards.in_stock
+        self.gone: Mask | None = None
+        """Which rows are deleted; None where none is."""
+        self._row_of: dict[str, int] = {}
+        self._changed: dict[int, Change] = {}
+        self._moved: dict[int, list[int]] = {}
+        """Of rows whose facets may be others than the bundle's: the facets they have."""
+        self._moved_rows: Ints = np.empty(0, np.int32)
+        self._kept: dict[int, Ints] = {}
+
+    def __len__(self) -> int:
+        """Rows, deleted ones included."""
+        return len(self.price)
+
+    @property
+    def n_changed(self) -> int:
+        """Products that are not as the bundle has them."""
+        return len(self._changed)
+
+    def row(self, product_id: str) -> int | None:
+        """The row of that product, or None; deleted ones still have theirs."""
+        row = self._cards.row(product_id)
+        return self._row_of.get(product_id) if row is None else row
+
+    def shown(self, row: int) -> bytes:
+        """The card as JSON without its closing brace."""
+        if row in self._changed:
+            return shown_card(self.card(row))
+        return self._cards.shown(row)
+
+    def card(self, row: int) -> dict[str, Any]:
+        """The card as it is now."""
+        card = self._cards.card(row) if row < len(self._cards.price) else {}
+        if (change := self._changed.get(row)) is None:
+            return card
+        return {**card, "product_id": change.product_id, **change.fields}
+
+    def described(self, row: int | None, given: Attributes | None = None) -> Attributes:
+        """What the asking one says of a product, else what its card says."""
+        own = given or Attributes()
+        if row is None:
+            return own
+        card = self.card(row)
+        known = ((mine, card.get(name)) for name, mine in own._asdict().items())
+        return Attributes._make(mine if mine is not None else theirs for mine, theirs in known)
+
+    def having(self, token: int) -> Ints:
+        """Rows with that facet, ascending."""
+        rows = self._facets.having(token)
+        if not self._moved:
+            return rows
+        if token not in self._kept:
+            if len(self._kept) >= FACETS_KEPT:
+                self._kept.clear()
+            came = [row for row, tokens in self._moved.items() if token in tokens]
+            stayed = rows[~np.isin(rows, self._moved_rows)]
+            self._kept[token] = np.sort(np.concatenate([stayed, np.array(came, np.int32)]))
+        return self._kept[token]
+
+    def has(self, rows: Rows | Ints, tokens: Sequence[int]) -> Mask:
+        """Which of `rows` have any of the facets."""
+        found = np.zeros(len(rows), bool)
+        for token in tokens:
+            having = self.having(token)
+            if len(having):
+                place = np.minimum(np.searchsorted(having, rows), len(having) - 1)
+                found |= having[place] == rows
+        return found
+
+    def passing(self, rows: Rows | Ints, wanted: Wanted) -> Mask:
+        """Which of `rows` pass; deleted ones never do."""
+        passes = np.ones(len(rows), bool) if self.gone is None else ~self.gone[rows]
+        for tokens in wanted.any_of:
+            passes &= self.has(rows, tokens)
+        if wanted.none_of:
+            passes &= ~self.has(rows, wanted.none_of)
+        if math.isfinite(wanted.lowest) or math.isfinite(wanted.highest):
+            price = self.price[rows]
+            passes &= (price >= np.float32(wanted.lowest)) & (price <= np.float32(wanted.highest))
+        if wanted.in_stock is not None:
+            out = self.in_stock[rows] == 0
+            passes &= ~out if wanted.in_stock else out
+        return passes
+
+    def every(self, wanted: Wanted) -> Iterator[Rows]:
+        """All rows that pass, ascending, block by block."""
+        if wanted.any_of:
+            choices = [
+                np.unique(np.concatenate([self.having(token) for token in tokens]))
+                for tokens in wanted.any_of
+            ]
+            whole = min(choices, key=len).astype(np.int64)
+        else:
+            whole = np.arange(len(self))
+        for start in range(0, len(whole), BLOCK):
+            block = whole[start : start + BLOCK]
+            yield block[self.passing(block, wanted)]
+
+    def with_changes(self, changes: Sequence[Change]) -> "Catalogue":
+        """This catalogue with these products changed, whatever had been changed of them before."""
+        new = Catalogue(self._cards, self._facets)
+        new._row_of, new._changed = dict(self._row_of), dict(self._changed)
+        new._moved, new._moved_rows = dict(self._moved), self._moved_rows
+        for change in changes:
+            row = self.row(change.product_id)
+            if row is None:
+                row = new._row_of.setdefault(
+                    change.product_id, len(self._cards.price) + len(new._row_of)
+                )
+            new._changed[row] = change
+        rows = [new._row(change.product_id) for change in changes]
+        new._copy_columns(self, rows)
+        moved = [row for row in rows if FACETED & new._changed[row].fields.keys()]
+        new._move(moved)
+        if not moved:
+            new._kept = self._kept
+        return new
+
+    def _row(self, product_id: str) -> int:
+        row = self.row(product_id)
+        assert row is not None
+        return row
+
+    def _copy_columns(self, old: "Catalogue", rows: Sequence[int]) -> None:
+        n = len(self._cards.price) + len(self._row_of)
+        self.price, self.margin = _longer(old.price, n, np.nan), _longer(old.margin, n, np.nan)
+        self.added_at = _longer(old.added_at, n, np.nan)
+        self.in_stock = _longer(old.in_stock, n, UNKNOWN)
+        gone = _longer(np.zeros(0, bool) if old.gone is None else old.gone, n, False)
+        for row in rows:
+            fields = self._changed[row].fields
+            gone[row] = self._changed[row].deleted
+            for name in ("price", "margin"):
+                getattr(self, name)[row] = _number(fields, name, getattr(self._cards, name), row)
+            added_at: datetime | None = fields.get("added_at")
+            if "added_at" in fields:
+                self.added_at[row] = np.nan if added_at is None else added_at.timestamp()
+            if "in_stock" in fields:
+                stock = fields["in_stock"]
+                self.in_stock[row] = UNKNOWN if stock is None else int(stock)
+        self.gone = gone if gone.any() else None
+
+    def _move(self, rows: Sequence[int]) -> None:
+        for row in rows:
+            self._moved[row] = facets_of(self.card(row))
+        if rows:
+            self._moved_rows = np.array(sorted(self._moved), np.int32)
+
+
+def _longer(column: Any, n: int, missing: float) -> Any:
+    """A copy with `n` values, `missing` where the column ends before."""
+    longer = np.full(n, missing, column.dtype)
+    longer[: len(column)] = column
+    return longer
+
+
+def _number(fields: Mapping[str, Any], name: str, column: Floats, row: int) -> float:
+    if name in fields:
+        value = fields[name]
+        return math.nan if value is None else float(value)
+    return float(column[row]) if row < len(column) else math.nan

@@ -1,0 +1,485 @@
+"""From a question to its answer: what the recommender ranks, as the shop wants it shown.
+
+A ranking goes through here in one order: what may not be shown is left out; where too little is
+left, more is ranked; rules move products up and down; the best k are chosen, spread out where
+that is asked for, put in order, and pinned ones put in their places.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+
+import numpy as np
+import numpy.typing as npt
+
+from bento.catalogue import Catalogue, Wanted
+from bento.evidence import directions
+from bento.recommender import Recommender
+from bento.rules import Applied, Asked, RuleSet
+from bento.schemas import (
+    Answering,
+    Filters,
+    ProductAttributes,
+    RecommendRequest,
+    SimilarRequest,
+)
+from components.attributes.text import Attributes, joined, largest
+from components.bundle.cards import facet
+
+Ints = npt.NDArray[np.int32]
+Floats = npt.NDArray[np.float32]
+Rows = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
+
+SHORTLIST = 100
+"""Places ranked at first, however few are asked for: filters and rules leave some out."""
+
+MORE = 20_000
+"""Products that pass, the most bought first, that are scored where the shortlist is too short."""
+
+SPREAD_OVER = 3
+"""Times as many products as asked for among which diversity chooses; at least 30."""
+
+SAME_CATEGORY = 0.5
+"""What being of one category adds to the cosine of two products, for diversity."""
+
+FEWEST_TOGETHER = 2
+"""Orders with both that make a pair sure."""
+
+NO_RULES = RuleSet([])
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """Products, best first: rows of the catalogue, scores, and where each came from."""
+
+    rows: Rows
+    scores: Floats
+    source: str
+
+    def where(self, kept: Mask | Rows) -> "Ranked":
+        """Those of them, in that order."""
+        return replace(self, rows=self.rows[kept], scores=self.scores[kept])
+
+
+@dataclass(frozen=True)
+class Why:
+    """The pair that speaks most for a product; see `bento.schemas.Because`."""
+
+    product_id: str
+    bought_together: int
+    support: float
+    confidence: float
+    lift: float
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One product of an answer."""
+
+    row: int
+    score: float | None
+    source: str
+    why: Why | None = None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a question is answered with."""
+
+    shown: Sequence[Shown]
+    source: str
+    unknown: Sequence[str] = ()
+    reason: str = ""
+    """Why a fallback answered, or empty."""
+    rules: dict[str, int] = field(default_factory=dict)
+    """How many rules of each action moved, showed or hid something."""
+
+
+class Selection:
+    """Answers with one recommender, one state of the catalogue and one set of rules.
+
+    Immutable but for `catalogue` and `rules`, which may be replaced at any time: a question reads
+    each once.
+    """
+
+    def __init__(self, recommender: Recommender, catalogue: Catalogue) -> None:
+        self.recommender = recommender
+        self.catalogue = catalogue
+        self.rules: RuleSet = NO_RULES
+
+    def recommend(self, request: RecommendRequest) -> Answer:
+        """Companions of what is asked for."""
+        return _Question(self, request, request.items, request.attributes).companions(request)
+
+    def similar(self, request: SimilarRequest) -> Answer:
+        """What could replace what is asked for."""
+        items = [] if request.item is None else [request.item]
+        return _Question(self, request, items, request.attributes).substitutes()
+
+
+class _Question:
+    """One question, from its products to its answer."""
+
+    def __init__(
+        self,
+        selection: Selection,
+        request: Answering,
+        items: Sequence[str],
+        attributes: ProductAttributes | None,
+    ) -> None:
+        self.request, self.k = request, request.k
+        self.recommender, self.catalogue = selection.recommender, selection.catalogue
+        self.items = list(dict.fromkeys(items))
+        rows = [self.catalogue.row(id_) for id_ in self.items]
+        n_items = self.recommender.n_items
+        self.known = [row for row in rows if row is not None and row < n_items]
+        self.unknown = [
+            id_ for id_, row in zip(self.items, rows, strict=True) if row is None or row >= n_items
+        ]
+        self.rows = [row for row in rows if row is not None]
+        self._given = attributes_of(attributes)
+        self._found = rows
+        self.rules = selection.rules
+        self.applied: Applied | None = None
+        if not self.rules.empty:
+            self.applied = self.rules.applying(self._asked(), datetime.now(UTC))
+        self.wanted = wanted_of(request.filters)
+        self.counted: dict[str, int] = {}
+
+    def companions(self, request: RecommendRequest) -> Answer:
+        page = request.context == "product_page" or (
+            request.context is None and len(self.known) == 1
+        )
+        if not self.known:
+            ranked = self._by_looks()
+            reason = self._why_fallback()
+        else:
+            ranked, reason = self._ranked(page), ""
+        if request.strict:
+            if reason:
+                return Answer([], ranked.source, self.unknown, reason)
+            ranked = ranked.where(self._sure(ranked.rows))
+        ranked = ranked.where(self._may_be_shown(ranked.rows))
+        ranked = self._in_price(ranked, request)
+        if request.min_score is not None:
+            ranked = ranked.where(ranked.scores >= request.min_score)
+        elif len(ranked.rows) < self.k and not request.strict:
+            ranked = self._with_more(ranked, page, request)
+        return self._answer(self._moved(ranked), reason, request.diversity)
+
+    def substitutes(self) -> Answer:
+        row = self._found[0] if self._found else None
+        described = self.catalogue.described(row, self._given)
+        known = self.known[0] if self.known else None
+        found = self.recommender.substitutes(known, described, max(SHORTLIST, 2 * self.k))
+        ranked = Ranked(found.rows, found.scores, found.source)
+        reason = self._why_fallback() if not self.known else ""
+        ranked = ranked.where(self._may_be_shown(ranked.rows, variants=False))
+        if len(ranked.rows) < self.k:
+            score = self._substitute_scores(known, described)
+            ranked = self._appended(ranked, score, variants=False)
+        return self._answer(self._moved(ranked), reason, 0)
+
+    # Ranking
+
+    def _ranked(self, page: bool) -> Ranked:
+        """The shortlist by the model."""
+        recommender, known = self.recommender, np.array(self.known, np.int32)
+        depth = max(SHORTLIST, self.k)
+        if page:
+            rows, scores = recommender.page(self.known[-1], depth)
+        else:
+            block, values = recommender.rank_carts([known], depth)
+            kept = block[0] >= 0
+            rows, scores = block[0][kept], values[0][kept]
+        return Ranked(rows, scores, "model")
+
+    def _by_looks(self) -> Ranked:
+        described = [self.catalogue.described(row, self._given) for row in self._found]
+        source, rows, scores = self.recommender.companions_by_looks(
+            described, self._given, max(SHORTLIST, 2 * self.k)
+        )
+        return Ranked(rows, scores, source)
+
+    def _with_more(self, ranked: Ranked, page: bool, request: RecommendRequest) -> Ranked:
+        """The list, and behind it what else may be shown, by vectors and popularity."""
+        known = self.known[-1:] if page else self.known
+
+        def score(rows: Rows) -> Floats:
+            return self.recommender.score_rows(known, rows)
+
+        return self._appended(ranked, score, request=request)
+
+    def _substitute_scores(
+        self, known: int | None, described: Attributes
+    ) -> Callable[[Rows], Floats]:
+        if known is not None:
+            every = self.recommender.substitute_scores(known, described)
+            return lambda rows: every[rows]
+        return lambda rows: self.recommender.score_rows([], rows)
+
+    def _appended(
+        self,
+        ranked: Ranked,
+        score: Callable[[Rows], Floats],
+        variants: bool = True,
+        request: RecommendRequest | None = None,
+    ) -> Ranked:
+        """Behind the list, up to `k`, the best by `score` of what is not yet in it."""
+        found: list[Rows] = []
+        n_items, n_found = self.recommender.n_items, 0
+        for block in self.catalogue.every(self.wanted):
+            rows = block[block < n_items]
+            rows = rows[~np.isin(rows, ranked.rows)]
+            rows = rows[self._may_be_shown(rows, variants, filtered=True)]
+            if request is not None and "price_ratio" in request.model_fields_set:
+                rows = rows[~self._too_dear(rows, request)]
+            found.append(rows)
+            n_found += len(rows)
+            if n_found >= MORE or len(block) and block[-1] >= n_items:
+                break
+        rows = joined(found, np.int64)[:MORE]
+        scores = score(rows)
+        best = largest(scores, self.k - len(ranked.rows))
+        if ranked.scores.size and best.size:
+            # What is appended stays behind: its scores are made of less.
+            scores = np.minimum(scores, ranked.scores[-1])
+        return replace(
+            ranked,
+            rows=np.concatenate([ranked.rows, rows[best]]),
+            scores=np.concatenate([ranked.scores, scores[best]]).astype(np.float32),
+        )
+
+    # What may be shown
+
+    def _may_be_shown(self, rows: Rows, variants: bool = True, filtered: bool = False) -> Mask:
+        """Which of `rows` are not asked for, deleted, excluded, blocked or against the filters."""
+        shown = np.ones(len(rows), bool)
+        if not filtered and (self.wanted is not ANY or self.catalogue.gone is not None):
+            shown &= self.catalogue.passing(rows, self.wanted)
+        hidden = self._hidden(variants)
+        if len(hidden):
+            shown &= ~np.isin(rows, hidden)
+        if self.applied is not None:
+            blocked = self._blocked(rows) & shown
+            if n := int(blocked.sum()):
+                self._count("block", n)
+                shown &= ~blocked
+        return shown
+
+    def _hidden(self, variants: bool) -> Ints:
+        hidden = [*self.rows]
+        if self.request.exclude:
+            excluded = (self.catalogue.row(id_) for id_ in self.request.exclude)
+            hidden += [row for row in excluded if row is not None]
+        table = self.recommender.bundle.variants
+        own = np.array(hidden, np.int32)
+        if variants and table is not None and self.known:
+            return np.concatenate([own, table.of(self.known)])
+        return own
+
+    def _blocked(self, rows: Rows) -> Mask:
+        assert self.applied is not None
+        blocked = np.zeros(len(rows), bool)
+        products = [self.catalogue.row(id_) for id_ in self.applied.blocked_products]
+        if products:
+            blocked |= np.isin(rows, [row for row in products if row is not None])
+        tokens = [facet("category", one) for one in self.applied.blocked_categories]
+        tokens += [facet("brand", one) for one in self.applied.blocked_brands]
+        return blocked | self.catalogue.has(rows, tokens) if tokens else blocked
+
+    def _in_price(self, ranked: Ranked, request: RecommendRequest) -> Ranked:
+        """Without what is too dear, or by default with that behind all others."""
+        dear = self._too_dear(ranked.rows, request)
+        if not dear.any():
+            return ranked
+        if self._price_is_stated(request):
+            return ranked.where(~dear)
+        order = np.argsort(dear, kind="stable")
+        moved = ranked.where(order)
+        return replace(moved, scores=np.minimum.accumulate(moved.scores))
+
+    def _price_is_stated(self, request: RecommendRequest) -> bool:
+        return "price_ratio" in request.model_fields_set or request.context == "checkout"
+
+    def _too_dear(self, rows: Rows, request: RecommendRequest) -> Mask:
+        ratio = request.price_ratio
+        if request.context == "checkout" and "price_ratio" not in request.model_fields_set:
+            ratio = 1.0
+        if ratio is None or not self.rows:
+            return np.zeros(len(rows), bool)
+        dearest = max((float(self.catalogue.price[row]) for row in self.rows), default=math.nan)
+        with np.errstate(invalid="ignore"):
+            return self.catalogue.price[rows] > np.float32(ratio * dearest)
+
+    def _sure(self, rows: Rows) -> Mask:
+        whys = [self._why(int(row)) for row in rows]
+        return np.array(
+            [
+                why is not None and why.bought_together >= FEWEST_TOGETHER and why.lift > 1
+                for why in whys
+            ],
+            bool,
+        )
+
+    # Order
+
+    def _moved(self, ranked: Ranked) -> Ranked:
+        """In the order of places that boosts and burials have multiplied."""
+        applied = self.applied
+        if applied is None or not applied.moves:
+            return ranked
+        factor = np.ones(len(ranked.rows))
+        for kind, values in (
+            ("product_id", applied.product_factors),
+            ("category", applied.category_factors),
+            ("brand", applied.brand_factors),
+        ):
+            for value, multiplier in values.items():
+                if kind == "product_id":
+                    at = ranked.rows == self.catalogue.row(value)
+                else:
+                    at = self.catalogue.has(ranked.rows, [facet(kind, value)])
+                factor[at] *= multiplier
+        self._count("boost", int((factor < 1).sum()))
+        self._count("bury", int((factor > 1).sum()))
+        places = (1 + np.arange(len(factor))) * factor
+        return ranked.where(np.argsort(places, kind="stable"))
+
+    def _answer(self, ranked: Ranked, reason: str, diversity: float) -> Answer:
+        if diversity > 0:
+            ranked = ranked.where(self._spread(ranked.rows, diversity))
+        best = ranked.where(np.arange(min(self.k, len(ranked.rows))))
+        best = best.where(self._sorted(best.rows))
+        shown = [
+            Shown(row, score, ranked.source)
+            for row, score in zip(best.rows.tolist(), best.scores.tolist(), strict=True)
+        ]
+        if self.applied is not None and self.applied.pins:
+            shown = self._pinned(shown)
+        if self.request.explain:
+            shown = [replace(one, why=self._why(one.row)) for one in shown]
+        return Answer(shown, ranked.source, self.unknown, reason, self.counted)
+
+    def _spread(self, rows: Rows, diversity: float) -> Rows:
+        """Places in the order in which maximal marginal relevance takes them, up to k."""
+        n = min(len(rows), max(30, SPREAD_OVER * self.k))
+        relevance = 1 - np.arange(n) / max(n, 1)
+        alike = self._alike(rows[:n])
+        nearest = np.zeros(n)
+        taken: list[int] = []
+        for _ in range(min(self.k, n)):
+            gain = (1 - diversity) * relevance - diversity * nearest
+            gain[taken] = -np.inf
+            best = int(np.argmax(gain))
+            taken.append(best)
+            nearest = np.maximum(nearest, alike[best])
+        return np.array(taken, np.int64)
+
+    def _alike(self, rows: Rows) -> Floats:
+        """Likeness (n, n) of products, by the company they are bought in and their categories."""
+        bundle = self.recommender.bundle
+        unit = directions(bundle.in_vectors[rows])
+        alike: Floats = np.maximum(unit @ unit.T, 0)
+        if bundle.facts is not None:
+            codes = bundle.facts.category_of[rows]
+            alike += np.float32(SAME_CATEGORY) * ((codes[:, None] == codes) & (codes > 0))
+        return alike
+
+    def _sorted(self, rows: Rows) -> Rows:
+        """Places of `rows` in the order asked for; equal ones by relevance, unknown ones last."""
+        sort = self.request.sort
+        if sort == "relevance":
+            return np.arange(len(rows))
+        catalogue = self.catalogue
+        values = {
+            "price": lambda: catalogue.price[rows],
+            "price_descending": lambda: -catalogue.price[rows],
+            "popularity": lambda: -self.recommender.bundle.n_orders[rows].astype(np.float64),
+            "newest": lambda: -catalogue.added_at[rows],
+            "margin": lambda: -catalogue.margin[rows],
+        }[sort]()
+        return np.argsort(np.where(np.isnan(values), np.inf, values), kind="stable")
+
+    def _pinned(self, shown: list[Shown]) -> list[Shown]:
+        assert self.applied is not None
+        for pin in self.applied.pins:
+            row = self.catalogue.row(pin.product_id)
+            if row is None or not self._may_be_shown(np.array([row]))[0]:
+                continue
+            shown = [one for one in shown if one.row != row]
+            shown.insert(min(pin.position - 1, len(shown)), Shown(row, None, "pin"))
+            self._count("pin", 1)
+        return shown[: self.k]
+
+    # Words
+
+    def _why(self, row: int) -> Why | None:
+        """What of the products asked for is bought with `row` most surely."""
+        bundle, whys = self.recommender.bundle, []
+        for asked in self.known:
+            start, end = bundle.pair_offsets[asked : asked + 2]
+            at = start + np.flatnonzero(bundle.pair_rows[start:end] == row)
+            if not len(at):
+                continue
+            both, n = int(bundle.pair_support[at[0]]), bundle.manifest.n_orders
+            confidence = both / max(int(bundle.n_orders[asked]), 1)
+            lift = confidence / max(int(bundle.n_orders[row]) / n, 1e-12)
+            whys.append(Why(self._id_of(asked), both, both / n, confidence, lift))
+        return max(whys, key=lambda why: why.confidence, default=None)
+
+    def _id_of(self, row: int) -> str:
+        return next(id_ for id_, found in zip(self.items, self._found, strict=True) if found == row)
+
+    def _why_fallback(self) -> str:
+        if not self.items:
+            return "only attributes were given"
+        return "no product asked for is known to the model"
+
+    def _asked(self) -> list[Asked]:
+        asked = []
+        for id_, row in zip(self.items, self._found, strict=True):
+            described = self.catalogue.described(row, self._given)
+            asked.append(Asked(id_, described.category, described.brand))
+        if not asked and self._given is not None:
+            asked.append(Asked("", self._given.category, self._given.brand))
+        return asked
+
+    def _count(self, action: str, n: int) -> None:
+        if n:
+            self.counted[action] = self.counted.get(action, 0) + n
+
+
+ANY = Wanted()
+
+
+def wanted_of(filters: Filters | None) -> Wanted:
+    """Filters as the catalogue takes them."""
+    if filters is None:
+        return ANY
+    texts = [("category", filters.category), ("brand", filters.brand)]
+    texts += [(f"attributes.{name}", one) for name, one in filters.attributes.items()]
+    any_of, none_of = [], []
+    for name, text in texts:
+        if text is None:
+            continue
+        if text.include:
+            any_of.append(tuple(facet(name, value) for value in text.include))
+        none_of += [facet(name, value) for value in text.exclude]
+    price = filters.price
+    return Wanted(
+        any_of=tuple(any_of),
+        none_of=tuple(none_of),
+        lowest=-math.inf if price is None or price.min is None else price.min,
+        highest=math.inf if price is None or price.max is None else price.max,
+        in_stock=filters.in_stock,
+    )
+
+
+def attributes_of(given: ProductAttributes | None) -> Attributes | None:
+    """What a request says of a product, as the recommender takes it."""
+    if given is None:
+        return None
+    return Attributes(given.name, given.category, given.brand, given.price)
