@@ -49,9 +49,7 @@ def in_utc(moment: datetime) -> datetime:
         raise PydanticCustomError("far_moment", "a moment of the years 1 to 9999 in UTC") from None
 
 
-StoredId = Annotated[
-    str, StringConstraints(min_length=1, max_length=256), AfterValidator(storable)
-]
+StoredId = Annotated[str, StringConstraints(min_length=1, max_length=256), AfterValidator(storable)]
 StoredText = Annotated[str, AfterValidator(storable)]
 Moment = Annotated[AwareDatetime, AfterValidator(in_utc)]
 
@@ -340,16 +338,21 @@ def _sum_of(rules: Sequence[Rule]) -> Applied:
             pins.append(Pin(rule.position or 1, name, rule.rule_id))
         else:
             moved[kind].setdefault(name, []).append(rule)
-    factors = [{name: _net(some) for name, some in one.items()} for one in moved.values()]
     products = frozenset(blocked["product_id"])
     return Applied(
         products,
         frozenset(blocked["category"]),
         frozenset(blocked["brand"]),
         _placed(pins, products),
-        *factors,
-        rule_ids=tuple(rule.rule_id for rule in rules),
+        _net_of_each(moved["product_id"]),
+        _net_of_each(moved["category"]),
+        _net_of_each(moved["brand"]),
+        tuple(rule.rule_id for rule in rules),
     )
+
+
+def _net_of_each(moved: Mapping[str, Sequence[Rule]]) -> Mapping[str, float]:
+    return {name: _net(rules) for name, rules in moved.items()}
 
 
 def _net(rules: Sequence[Rule]) -> float:
