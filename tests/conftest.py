@@ -6,8 +6,11 @@ import os
 import pytest
 
 from pipelines.home import OFFLINE, Home
+from tests.postgres import postgres
 
 pytest.register_assert_rewrite("tests.promotions")
+
+MLFLOW_PLACES = ("MLFLOW_TRACKING_URI", "MLFLOW_ARTIFACT_ROOT")
 
 WEBHOOKS = {
     # So that MLflow may call a promoter that a test runs.
@@ -22,7 +25,8 @@ WEBHOOKS = {
 def offline():
     """No test phones home, and none sees the registry or folders of whoever runs the tests."""
     os.environ.update(OFFLINE)
-    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_ARTIFACT_ROOT", "FBT_HOME", "FBT_CODE_VERSION"):
+    seen = ("FBT_CODE_VERSION", "FBT_DATABASE_URL", "FBT_HOME", *MLFLOW_PLACES)
+    for name in seen:
         os.environ.pop(name, None)
 
 
@@ -48,3 +52,10 @@ def mlflow_url(tmp_path_factory):
             environment.setenv(name, value)
         with mlflow_server(home) as server:
             yield server.url
+
+
+@pytest.fixture(scope="session")
+def postgres_server():
+    """A real PostgreSQL, for all tests that use a database or table of their own."""
+    with postgres() as server:
+        yield server

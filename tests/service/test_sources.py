@@ -1,12 +1,7 @@
 """Order lines from real servers: an S3 server over HTTP, and PostgreSQL by JDBC."""
 
-import contextlib
 import io
 import os
-import shutil
-import socket
-import subprocess
-import tempfile
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +16,7 @@ from components.contracts import ORDER_LINES, PRODUCTS, QUARANTINE, read
 from components.orders.clean import OrderSettings, clean_orders
 from components.orders.source import SourceError, fingerprint, shown
 from components.spark import POSTGRES_JAR, spark_session
+from tests.postgres import free_port
 
 LINES = "order_id,product_id,quantity\n1,0042,2\n1,milk,1\n"
 TABLE = """
@@ -47,11 +43,6 @@ def clean(tmp_path):
         return counts, *[read(p, c).to_pylist() for p, c in zip(paths, contracts, strict=True)]
 
     return call
-
-
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return server.getsockname()[1]
 
 
 @pytest.fixture(scope="module")
@@ -136,51 +127,13 @@ class TestS3:
 
 
 @pytest.fixture(scope="module")
-def shop():
-    """The JDBC address of a PostgreSQL that runs as long as the module, with the table `lines`."""
+def shop(request):
+    """The JDBC address of a PostgreSQL that has the table `lines`."""
     if not (os.environ.get("FBT_SPARK_JARS") or Path(POSTGRES_JAR).exists()):
         pytest.skip("no JDBC driver of PostgreSQL (Debian: libpostgresql-jdbc-java)")
-    with postgres() as port:
-        yield f"jdbc:postgresql://127.0.0.1:{port}/postgres?user=shop&password=geheim"
-
-
-@contextlib.contextmanager
-def postgres():
-    """The port of a server on loopback with a data folder of its own."""
-    programs = max(Path("/usr/lib/postgresql").glob("*/bin"), default=None, key=newest)
-    if programs is None or not (programs / "initdb").exists():
-        pytest.skip("no PostgreSQL server (Debian: postgresql)")
-    folder, port = Path(tempfile.mkdtemp(prefix="fbt-postgres-")), free_port()
-    user = {}
-    if os.geteuid() == 0:  # as root it refuses to run
-        shutil.chown(folder, "postgres", "postgres")
-        user = {"user": "postgres", "group": "postgres", "extra_groups": []}
-
-    def run(program, *arguments, **more):
-        subprocess.run(
-            [programs / program, *arguments], cwd=folder, check=True, timeout=60,
-            stdout=subprocess.DEVNULL, **user, **more,
-        )  # fmt: skip
-
-    settings = (
-        f"-c listen_addresses=127.0.0.1 -c port={port} -c unix_socket_directories= -c fsync=0"
-    )
-    control = ("pg_ctl", "--pgdata", folder / "data", "--wait")
-    try:
-        run("initdb", "--pgdata", folder / "data", "--auth=trust", "--username=shop", "--no-sync")
-        run(*control, "--log", folder / "log", "--options", settings, "start")
-        try:
-            address = f"postgresql://shop@127.0.0.1:{port}/postgres"
-            run("psql", "--set=ON_ERROR_STOP=1", address, input=TABLE, text=True)
-            yield port
-        finally:
-            run(*control, "--mode=immediate", "stop")
-    finally:
-        shutil.rmtree(folder)
-
-
-def newest(programs):
-    return float(programs.parent.name)
+    server = request.getfixturevalue("postgres_server")
+    server.sql(TABLE)
+    return f"jdbc:postgresql://127.0.0.1:{server.port}/postgres?user=shop&password=geheim"
 
 
 @pytest.fixture

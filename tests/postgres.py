@@ -1,0 +1,76 @@
+"""A PostgreSQL of Debian's package on loopback, with a data folder of its own."""
+
+import contextlib
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+from pathlib import Path
+
+import pytest
+
+
+def free_port():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return server.getsockname()[1]
+
+
+class Postgres:
+    """A server that can be stopped and started. Everybody may enter, with any password."""
+
+    def __init__(self, programs, folder):
+        self._programs, self._folder, self.port = programs, folder, free_port()
+        self._user = {}
+        if os.geteuid() == 0:  # as root it refuses to run
+            shutil.chown(folder, "postgres", "postgres")
+            self._user = {"user": "postgres", "group": "postgres", "extra_groups": []}
+        where = ("--pgdata", folder / "data")
+        choices = ("--auth=trust", "--username=shop", "--encoding=UTF8", "--no-locale")
+        self._run("initdb", *where, *choices, "--no-sync")
+        self._control = ("pg_ctl", *where, "--wait")
+
+    def start(self):
+        settings = (
+            f"-c listen_addresses=127.0.0.1 -c port={self.port} -c unix_socket_directories= "
+            "-c fsync=0"
+        )
+        self._run(*self._control, "--log", self._folder / "log", "--options", settings, "start")
+
+    def stop(self):
+        self._run(*self._control, "--mode=immediate", "stop")
+
+    def sql(self, statements, database="postgres"):
+        self._run("psql", "--set=ON_ERROR_STOP=1", self.url(database), input=statements, text=True)
+
+    def url(self, database="postgres", password=None):
+        user = f"shop:{password}" if password else "shop"
+        return f"postgresql://{user}@127.0.0.1:{self.port}/{database}"
+
+    def _run(self, program, *arguments, **more):
+        subprocess.run(
+            [self._programs / program, *arguments], cwd=self._folder, check=True, timeout=60,
+            stdout=subprocess.DEVNULL, **self._user, **more,
+        )  # fmt: skip
+
+
+@contextlib.contextmanager
+def postgres():
+    """A server that runs; skips the test where none is installed."""
+    programs = max(Path("/usr/lib/postgresql").glob("*/bin"), default=None, key=newest)
+    if programs is None or not (programs / "initdb").exists():
+        pytest.skip("no PostgreSQL server (Debian: postgresql)")
+    folder = Path(tempfile.mkdtemp(prefix="fbt-postgres-"))
+    try:
+        server = Postgres(programs, folder)
+        server.start()
+        try:
+            yield server
+        finally:
+            server.stop()
+    finally:
+        shutil.rmtree(folder)
+
+
+def newest(programs):
+    return float(programs.parent.name)
