@@ -180,6 +180,35 @@ class Recommender:
         """Whether the model knows that product."""
         return row is not None and row < self.n_items
 
+    def page(self, row: int, depth: int) -> tuple[Rows, Floats]:
+        """Rows and scores of up to `depth` companions on a product's page, best first."""
+        if self._has_pages(depth):
+            assert self.bundle.pages is not None
+            rows = self.bundle.pages.rows[row, :depth]
+            scores = self.bundle.pages.scores[row, :depth]
+        else:
+            block, values = self.rank_pages([np.array([row], np.int32)], depth)
+            rows, scores = block[0], values[0]
+        if rows[-1] >= 0:
+            return rows, scores
+        n = int((rows >= 0).sum())
+        return rows[:n], scores[:n]
+
+    def score_rows(self, asked: Sequence[int], rows: Rows) -> Floats:
+        """Scores (n,) of any rows by vectors, popularity and trend alone, for the best of `asked`.
+
+        Without `asked`, by popularity and trend.
+        """
+        if not len(asked):
+            return self._bias[rows]
+        likely = self.bundle.in_vectors[np.array(asked)] @ self.bundle.out_vectors[rows].T
+        scores: Floats = likely.max(axis=0) + self._bias[rows]
+        return scores
+
+    def substitute_scores(self, row: int, described: Attributes) -> Floats:
+        """Scores (n_items,) of the whole catalogue as substitutes; -inf for the row itself."""
+        return self._substitutes.scores(row, described)
+
     def score_as(self, rows: Ints, weights: Floats) -> Floats:
         """Scores (n_items,) for a product that catalogue rows, weighted to a sum of 1, stand for.
 

@@ -5,10 +5,11 @@ left, more is ranked; rules move products up and down; the best k are chosen, sp
 that is asked for, put in order, and pinned ones put in their places.
 """
 
+import functools
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +17,7 @@ import numpy.typing as npt
 from bento.catalogue import Catalogue, Wanted
 from bento.evidence import directions
 from bento.recommender import Recommender
-from bento.rules import Applied, Asked, RuleSet
+from bento.rules import STRONGEST, Applied, Asked, RuleSet
 from bento.schemas import (
     Answering,
     Filters,
@@ -47,24 +48,25 @@ SAME_CATEGORY = 0.5
 FEWEST_TOGETHER = 2
 """Orders with both that make a pair sure."""
 
-NO_RULES = RuleSet([])
+NONE_COUNTED: Mapping[str, int] = {}
+
+RULE_SETS_KEPT = 64
+"""Sets of products in rules whose rows are remembered."""
 
 
-@dataclass(frozen=True)
-class Ranked:
-    """Products, best first: rows of the catalogue, scores, and where each came from."""
+class Ranked(NamedTuple):
+    """Products, best first: rows of the catalogue, scores, and where they came from."""
 
     rows: Rows
     scores: Floats
     source: str
 
-    def where(self, kept: Mask | Rows) -> "Ranked":
+    def where(self, kept: Mask | Rows | slice) -> "Ranked":
         """Those of them, in that order."""
-        return replace(self, rows=self.rows[kept], scores=self.scores[kept])
+        return Ranked(self.rows[kept], self.scores[kept], self.source)
 
 
-@dataclass(frozen=True)
-class Why:
+class Why(NamedTuple):
     """The pair that speaks most for a product; see `bento.schemas.Because`."""
 
     product_id: str
@@ -74,8 +76,7 @@ class Why:
     lift: float
 
 
-@dataclass(frozen=True)
-class Shown:
+class Shown(NamedTuple):
     """One product of an answer."""
 
     row: int
@@ -84,8 +85,7 @@ class Shown:
     why: Why | None = None
 
 
-@dataclass(frozen=True)
-class Answer:
+class Answer(NamedTuple):
     """What a question is answered with."""
 
     shown: Sequence[Shown]
@@ -93,7 +93,7 @@ class Answer:
     unknown: Sequence[str] = ()
     reason: str = ""
     """Why a fallback answered, or empty."""
-    rules: dict[str, int] = field(default_factory=dict)
+    rules: Mapping[str, int] = NONE_COUNTED
     """How many rules of each action moved, showed or hid something."""
 
 
@@ -107,7 +107,7 @@ class Selection:
     def __init__(self, recommender: Recommender, catalogue: Catalogue) -> None:
         self.recommender = recommender
         self.catalogue = catalogue
-        self.rules: RuleSet = NO_RULES
+        self.rules = RuleSet()
 
     def recommend(self, request: RecommendRequest) -> Answer:
         """Companions of what is asked for."""
@@ -141,10 +141,7 @@ class _Question:
         self.rows = [row for row in rows if row is not None]
         self._given = attributes_of(attributes)
         self._found = rows
-        self.rules = selection.rules
-        self.applied: Applied | None = None
-        if not self.rules.empty:
-            self.applied = self.rules.applying(self._asked(), datetime.now(UTC))
+        self.applied = self._applying(selection.rules)
         self.wanted = wanted_of(request.filters)
         self.counted: dict[str, int] = {}
 
@@ -161,7 +158,9 @@ class _Question:
             if reason:
                 return Answer([], ranked.source, self.unknown, reason)
             ranked = ranked.where(self._sure(ranked.rows))
-        ranked = ranked.where(self._may_be_shown(ranked.rows))
+        # What is asked for and its variants are in no ranking of the model; a page knows of one.
+        left_out = reason == "" and len(self.rows) == len(self.known) - page * (len(self.known) - 1)
+        ranked = self._shown_of(ranked, self._excluded() if left_out else self._hidden())
         ranked = self._in_price(ranked, request)
         if request.min_score is not None:
             ranked = ranked.where(ranked.scores >= request.min_score)
@@ -176,10 +175,10 @@ class _Question:
         found = self.recommender.substitutes(known, described, max(SHORTLIST, 2 * self.k))
         ranked = Ranked(found.rows, found.scores, found.source)
         reason = self._why_fallback() if not self.known else ""
-        ranked = ranked.where(self._may_be_shown(ranked.rows, variants=False))
+        hidden = [*self.rows, *self._excluded()]
+        ranked = self._shown_of(ranked, hidden)
         if len(ranked.rows) < self.k:
-            score = self._substitute_scores(known, described)
-            ranked = self._appended(ranked, score, variants=False)
+            ranked = self._appended(ranked, self._substitute_scores(known, described), hidden)
         return self._answer(self._moved(ranked), reason, 0)
 
     # Ranking
@@ -210,7 +209,7 @@ class _Question:
         def score(rows: Rows) -> Floats:
             return self.recommender.score_rows(known, rows)
 
-        return self._appended(ranked, score, request=request)
+        return self._appended(ranked, score, self._hidden(), request)
 
     def _substitute_scores(
         self, known: int | None, described: Attributes
@@ -224,7 +223,7 @@ class _Question:
         self,
         ranked: Ranked,
         score: Callable[[Rows], Floats],
-        variants: bool = True,
+        hidden: Sequence[int],
         request: RecommendRequest | None = None,
     ) -> Ranked:
         """Behind the list, up to `k`, the best by `score` of what is not yet in it."""
@@ -233,8 +232,8 @@ class _Question:
         for block in self.catalogue.every(self.wanted):
             rows = block[block < n_items]
             rows = rows[~np.isin(rows, ranked.rows)]
-            rows = rows[self._may_be_shown(rows, variants, filtered=True)]
-            if request is not None and "price_ratio" in request.model_fields_set:
+            rows = rows[self._allowed(rows, hidden)]
+            if request is not None and self._price_is_stated(request):
                 rows = rows[~self._too_dear(rows, request)]
             found.append(rows)
             n_found += len(rows)
@@ -246,48 +245,48 @@ class _Question:
         if ranked.scores.size and best.size:
             # What is appended stays behind: its scores are made of less.
             scores = np.minimum(scores, ranked.scores[-1])
-        return replace(
-            ranked,
-            rows=np.concatenate([ranked.rows, rows[best]]),
-            scores=np.concatenate([ranked.scores, scores[best]]).astype(np.float32),
+        return Ranked(
+            np.concatenate([ranked.rows, rows[best]]),
+            np.concatenate([ranked.scores, scores[best]]).astype(np.float32),
+            ranked.source,
         )
 
     # What may be shown
 
-    def _may_be_shown(self, rows: Rows, variants: bool = True, filtered: bool = False) -> Mask:
-        """Which of `rows` are not asked for, deleted, excluded, blocked or against the filters."""
-        shown = np.ones(len(rows), bool)
-        if not filtered and (self.wanted is not ANY or self.catalogue.gone is not None):
-            shown &= self.catalogue.passing(rows, self.wanted)
-        hidden = self._hidden(variants)
-        if len(hidden):
-            shown &= ~np.isin(rows, hidden)
-        if self.applied is not None:
-            blocked = self._blocked(rows) & shown
-            if n := int(blocked.sum()):
-                self._count("block", n)
-                shown &= ~blocked
-        return shown
+    def _shown_of(self, ranked: Ranked, hidden: Sequence[int]) -> Ranked:
+        """Those that are not hidden, deleted, blocked or against the filters."""
+        if self.wanted is not ANY or self.catalogue.gone is not None:
+            ranked = ranked.where(self.catalogue.passing(ranked.rows, self.wanted))
+        if hidden or self.applied:
+            ranked = ranked.where(self._allowed(ranked.rows, hidden))
+        return ranked
 
-    def _hidden(self, variants: bool) -> Ints:
-        hidden = [*self.rows]
-        if self.request.exclude:
-            excluded = (self.catalogue.row(id_) for id_ in self.request.exclude)
-            hidden += [row for row in excluded if row is not None]
-        table = self.recommender.bundle.variants
-        own = np.array(hidden, np.int32)
-        if variants and table is not None and self.known:
-            return np.concatenate([own, table.of(self.known)])
-        return own
+    def _allowed(self, rows: Rows, hidden: Sequence[int]) -> Mask:
+        """Which of `rows` are neither hidden nor blocked."""
+        allowed = ~np.isin(rows, hidden) if hidden else np.ones(len(rows), bool)
+        for applied in self.applied:
+            blocked = self._blocked(applied, rows) & allowed
+            self._count("block", int(blocked.sum()))
+            allowed &= ~blocked
+        return allowed
 
-    def _blocked(self, rows: Rows) -> Mask:
-        assert self.applied is not None
+    def _excluded(self) -> list[int]:
+        rows = (self.catalogue.row(id_) for id_ in self.request.exclude)
+        return [row for row in rows if row is not None]
+
+    def _hidden(self) -> list[int]:
+        """What is asked for, its variants, and what is excluded."""
+        variants = self.recommender.bundle.variants
+        own = [] if variants is None else variants.of(self.known).tolist()
+        return [*self.rows, *own, *self._excluded()]
+
+    def _blocked(self, applied: Applied, rows: Rows) -> Mask:
         blocked = np.zeros(len(rows), bool)
-        products = [self.catalogue.row(id_) for id_ in self.applied.blocked_products]
-        if products:
-            blocked |= np.isin(rows, [row for row in products if row is not None])
-        tokens = [facet("category", one) for one in self.applied.blocked_categories]
-        tokens += [facet("brand", one) for one in self.applied.blocked_brands]
+        if applied.blocked_products:
+            products = blocked_rows(self.catalogue, applied.blocked_products)
+            blocked |= np.isin(rows, products)
+        tokens = [facet("category", one) for one in applied.blocked_categories]
+        tokens += [facet("brand", one) for one in applied.blocked_brands]
         return blocked | self.catalogue.has(rows, tokens) if tokens else blocked
 
     def _in_price(self, ranked: Ranked, request: RecommendRequest) -> Ranked:
@@ -299,7 +298,7 @@ class _Question:
             return ranked.where(~dear)
         order = np.argsort(dear, kind="stable")
         moved = ranked.where(order)
-        return replace(moved, scores=np.minimum.accumulate(moved.scores))
+        return moved._replace(scores=np.minimum.accumulate(moved.scores))
 
     def _price_is_stated(self, request: RecommendRequest) -> bool:
         return "price_ratio" in request.model_fields_set or request.context == "checkout"
@@ -310,9 +309,10 @@ class _Question:
             ratio = 1.0
         if ratio is None or not self.rows:
             return np.zeros(len(rows), bool)
-        dearest = max((float(self.catalogue.price[row]) for row in self.rows), default=math.nan)
-        with np.errstate(invalid="ignore"):
-            return self.catalogue.price[rows] > np.float32(ratio * dearest)
+        price = self.catalogue.price
+        dearest = max((float(price[row]) for row in self.rows), key=_or_least)
+        dear: Mask = price[rows] > np.float32(ratio * dearest)
+        return dear
 
     def _sure(self, rows: Rows) -> Mask:
         whys = [self._why(int(row)) for row in rows]
@@ -328,21 +328,22 @@ class _Question:
 
     def _moved(self, ranked: Ranked) -> Ranked:
         """In the order of places that boosts and burials have multiplied."""
-        applied = self.applied
-        if applied is None or not applied.moves:
+        if not self.applied:
             return ranked
         factor = np.ones(len(ranked.rows))
-        for kind, values in (
-            ("product_id", applied.product_factors),
-            ("category", applied.category_factors),
-            ("brand", applied.brand_factors),
-        ):
-            for value, multiplier in values.items():
-                if kind == "product_id":
-                    at = ranked.rows == self.catalogue.row(value)
-                else:
-                    at = self.catalogue.has(ranked.rows, [facet(kind, value)])
-                factor[at] *= multiplier
+        for applied in self.applied:
+            if applied.product_factors:
+                ids = [self.catalogue.card(row)["product_id"] for row in ranked.rows.tolist()]
+                factor *= [applied.product_factors.get(id_, 1.0) for id_ in ids]
+            for name, factors in (
+                ("category", applied.category_factors),
+                ("brand", applied.brand_factors),
+            ):
+                for value, multiplier in factors.items():
+                    factor[self.catalogue.has(ranked.rows, [facet(name, value)])] *= multiplier
+        if (factor == 1).all():
+            return ranked
+        factor = np.clip(factor, 1 / STRONGEST, STRONGEST)
         self._count("boost", int((factor < 1).sum()))
         self._count("bury", int((factor > 1).sum()))
         places = (1 + np.arange(len(factor))) * factor
@@ -351,17 +352,18 @@ class _Question:
     def _answer(self, ranked: Ranked, reason: str, diversity: float) -> Answer:
         if diversity > 0:
             ranked = ranked.where(self._spread(ranked.rows, diversity))
-        best = ranked.where(np.arange(min(self.k, len(ranked.rows))))
-        best = best.where(self._sorted(best.rows))
+        best = ranked.where(slice(self.k))
+        if self.request.sort != "relevance":
+            best = best.where(self._sorted(best.rows))
         shown = [
             Shown(row, score, ranked.source)
             for row, score in zip(best.rows.tolist(), best.scores.tolist(), strict=True)
         ]
-        if self.applied is not None and self.applied.pins:
+        if any(applied.pins for applied in self.applied):
             shown = self._pinned(shown)
         if self.request.explain:
-            shown = [replace(one, why=self._why(one.row)) for one in shown]
-        return Answer(shown, ranked.source, self.unknown, reason, self.counted)
+            shown = [one._replace(why=self._why(one.row)) for one in shown]
+        return Answer(shown, ranked.source, self.unknown, reason, self.counted or NONE_COUNTED)
 
     def _spread(self, rows: Rows, diversity: float) -> Rows:
         """Places in the order in which maximal marginal relevance takes them, up to k."""
@@ -390,10 +392,7 @@ class _Question:
 
     def _sorted(self, rows: Rows) -> Rows:
         """Places of `rows` in the order asked for; equal ones by relevance, unknown ones last."""
-        sort = self.request.sort
-        if sort == "relevance":
-            return np.arange(len(rows))
-        catalogue = self.catalogue
+        catalogue, sort = self.catalogue, self.request.sort
         values = {
             "price": lambda: catalogue.price[rows],
             "price_descending": lambda: -catalogue.price[rows],
@@ -404,31 +403,46 @@ class _Question:
         return np.argsort(np.where(np.isnan(values), np.inf, values), kind="stable")
 
     def _pinned(self, shown: list[Shown]) -> list[Shown]:
-        assert self.applied is not None
-        for pin in self.applied.pins:
+        pins = sorted(pin for applied in self.applied for pin in applied.pins)
+        placed: set[int] = set()
+        for pin in pins:
             row = self.catalogue.row(pin.product_id)
-            if row is None or not self._may_be_shown(np.array([row]))[0]:
+            if row is None or row in placed or not self._pin_passes(row):
                 continue
+            placed.add(row)
             shown = [one for one in shown if one.row != row]
             shown.insert(min(pin.position - 1, len(shown)), Shown(row, None, "pin"))
             self._count("pin", 1)
         return shown[: self.k]
 
+    def _pin_passes(self, row: int) -> bool:
+        one = Ranked(np.array([row]), np.zeros(1, np.float32), "pin")
+        return len(self._shown_of(one, self._hidden()).rows) > 0
+
     # Words
 
     def _why(self, row: int) -> Why | None:
         """What of the products asked for is bought with `row` most surely."""
-        bundle, whys = self.recommender.bundle, []
+        if (pair := self._surest.get(row)) is None:
+            return None
+        confidence, both, asked = pair
+        bundle, n = self.recommender.bundle, self.recommender.bundle.manifest.n_orders
+        lift = confidence / max(int(bundle.n_orders[row]) / n, 1e-12)
+        return Why(self._id_of(asked), both, both / n, confidence, lift)
+
+    @functools.cached_property
+    def _surest(self) -> dict[int, tuple[float, int, int]]:
+        """By companion, the confidence, orders with both, and which product asked for it is."""
+        bundle = self.recommender.bundle
+        surest: dict[int, tuple[float, int, int]] = {}
         for asked in self.known:
-            start, end = bundle.pair_offsets[asked : asked + 2]
-            at = start + np.flatnonzero(bundle.pair_rows[start:end] == row)
-            if not len(at):
-                continue
-            both, n = int(bundle.pair_support[at[0]]), bundle.manifest.n_orders
-            confidence = both / max(int(bundle.n_orders[asked]), 1)
-            lift = confidence / max(int(bundle.n_orders[row]) / n, 1e-12)
-            whys.append(Why(self._id_of(asked), both, both / n, confidence, lift))
-        return max(whys, key=lambda why: why.confidence, default=None)
+            pairs = slice(*bundle.pair_offsets[asked : asked + 2].tolist())
+            n = max(int(bundle.n_orders[asked]), 1)
+            companions, together = bundle.pair_rows[pairs], bundle.pair_support[pairs]
+            for row, both in zip(companions.tolist(), together.tolist(), strict=True):
+                if row not in surest or surest[row][0] < both / n:
+                    surest[row] = (both / n, both, asked)
+        return surest
 
     def _id_of(self, row: int) -> str:
         return next(id_ for id_, found in zip(self.items, self._found, strict=True) if found == row)
@@ -437,6 +451,14 @@ class _Question:
         if not self.items:
             return "only attributes were given"
         return "no product asked for is known to the model"
+
+    def _applying(self, rules: RuleSet) -> list[Applied]:
+        """What rules do to this question: what they do to every one, and what to such ones."""
+        if rules.empty:
+            return []
+        now = datetime.now(UTC)
+        both = (rules.always(now), rules.of_question(self._asked(), now))
+        return [applied for applied in both if not applied.empty]
 
     def _asked(self) -> list[Asked]:
         asked = []
@@ -450,6 +472,17 @@ class _Question:
     def _count(self, action: str, n: int) -> None:
         if n:
             self.counted[action] = self.counted.get(action, 0) + n
+
+
+@functools.lru_cache(maxsize=RULE_SETS_KEPT)
+def blocked_rows(catalogue: Catalogue, product_ids: frozenset[str]) -> Ints:
+    """Rows of the products that are in the catalogue."""
+    rows = (catalogue.row(id_) for id_ in product_ids)
+    return np.array([row for row in rows if row is not None], np.int32)
+
+
+def _or_least(price: float) -> float:
+    return -math.inf if math.isnan(price) else price
 
 
 ANY = Wanted()

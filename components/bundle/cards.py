@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pydantic_core
 
 Ints = npt.NDArray[np.int32]
 Floats = npt.NDArray[np.float32]
@@ -62,8 +63,8 @@ class Cards:
         """The row of that product, or None."""
         hashes, wanted = self._hashes, hash_of_id(product_id)
         place = bisect_left(hashes, wanted)
-        start = _card_start(product_id)
         while place < len(hashes) and hashes[place] == wanted:
+            start = _card_start(product_id)
             row = int(self.id_rows[place])
             if self.shown(row, len(start)) == start:
                 return row
@@ -212,8 +213,8 @@ def _card_start(product_id: str) -> bytes:
 
 
 def _compact(content: Any) -> bytes:
-    text = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
-    return text.encode(errors="replace")
+    encoded: bytes = pydantic_core.to_json(content)
+    return encoded
 
 
 def _hash(text: str) -> int:
