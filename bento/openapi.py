@@ -4,6 +4,8 @@ BentoML makes both, but its document describes errors that this service does not
 dialect without null, and its page loads a tracker.
 """
 
+import base64
+import hashlib
 import inspect
 from typing import Any
 
@@ -19,6 +21,10 @@ REQUEST_ID_HEADER = {
     "schema": {"type": "string", "pattern": "^[A-Za-z0-9._:-]{1,128}$"},
 }
 
+SCRIPT = b"""
+SwaggerUIBundle({url: "./docs.json", dom_id: "#swagger-ui", deepLinking: true, validatorUrl: null})
+"""
+
 PAGE = b"""<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
@@ -27,12 +33,17 @@ PAGE = b"""<!doctype html>
 <link rel="icon" href="data:,">
 <div id="swagger-ui"></div>
 <script src="./static_content/swagger-ui-bundle.js"></script>
-<script>
-SwaggerUIBundle({url: "./docs.json", dom_id: "#swagger-ui", deepLinking: true, validatorUrl: null})
-</script>
+<script>%b</script>
 </html>
-"""
+""" % (SCRIPT,)
 """Swagger UI as BentoML ships it; nothing comes from elsewhere."""
+
+PAGE_POLICY = (
+    b"default-src 'none'; connect-src 'self'; img-src 'self' data:; font-src 'self' data:; "
+    b"style-src 'self' 'unsafe-inline'; script-src 'self' 'sha256-%b'; "
+    b"base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+) % base64.b64encode(hashlib.sha256(SCRIPT).digest())
+"""Content-Security-Policy of the page: what it needs and nothing else."""
 
 
 def document(service: Any) -> dict[str, Any]:
@@ -77,8 +88,11 @@ def _operation(service: Any, name: str, request: Any) -> dict[str, Any]:
         "responses": {
             "200": {"description": summary, "content": _content(RecommendResponse)},
             "400": _problem("The request is malformed; `errors` says what and where"),
+            "408": _problem("The request was not complete in time"),
             "413": _problem("The body is too large"),
+            "429": _problem("Too many requests of one client; Retry-After says when to ask again"),
             "500": _problem("The service failed"),
+            "503": _problem("The service is overloaded; Retry-After says when to ask again"),
         },
     }
 

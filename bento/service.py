@@ -2,23 +2,25 @@
 
 import functools
 import gc
-import os
 import uuid
-from datetime import datetime
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import bentoml
 
-from bento.endpoints import RECOMMEND, SIMILAR, Endpoints
+from bento.endpoints import RECOMMEND, SIMILAR
+from bento.observe import LATENCY_BUCKETS_S, Meters
+from bento.outermost import Outermost
+from bento.protection import AdminToken
 from bento.recommender import Recommendation, Recommender
 from bento.schemas import (
-    SOURCES,
     ProductAttributes,
     RecommendRequest,
     RecommendResponse,
     SimilarRequest,
 )
+from bento.settings import Settings, read_settings
 from components.attributes.text import Attributes
 from components.bundle.bundle import read_bundle
 
@@ -27,15 +29,10 @@ BUNDLE_MODEL = "bundle"
 
 CARD_FIELDS = ("product_id", "name", "category", "brand", "price", "image_url")
 
-LATENCY_BUCKETS_S = [
-    *(0.00025, 0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075),
-    *(0.01, 0.015, 0.02, 0.03, 0.05, 0.075, 0.1, 0.25, 0.5, 1.0),
-]
-"""An answer takes a millisecond; BentoML's own buckets start at five."""
-
 
 @bentoml.service(
     name="fbt",
+    service_class=Outermost,
     # BentoML never cancels the timer of a request: a long timeout keeps thousands alive, and
     # Python's garbage collector busy.
     traffic={"timeout": 1},
@@ -61,17 +58,23 @@ class Fbt:
     @bentoml.on_deployment  # type: ignore[untyped-decorator]
     @staticmethod
     def refuse_damaged() -> None:
-        """Check every hash of the bundle once, before any worker starts."""
-        read_bundle(bundle_path())
+        """Check the settings and every hash of the bundle once, before any worker starts."""
+        settings = read_settings()
+        AdminToken(settings)
+        read_bundle(bundle_path(settings))
 
     def __init__(self) -> None:
-        bundle = read_bundle(bundle_path(), verify=False)
-        self.model_version = model_version()
+        settings = read_settings()
+        bundle = read_bundle(bundle_path(settings), verify=False)
+        self.model_version = settings.model_version or bentoml.server_context.bento_version
+        self.variant = settings.variant
+        self.details: dict[str, Callable[[], Any]] = {}
+        """What `GET /readyz` tells of the parts: register a function that says it, async or not."""
         self.recommender = Recommender(bundle)
         columns = [bundle.products[name].combine_chunks() for name in CARD_FIELDS]
         self._card = functools.lru_cache(maxsize=100_000)(functools.partial(card, columns))
-        self._count_answers()
-        self._show_age(bundle.manifest.created_at)
+        self.meters = Meters(self.model_version, self.variant)
+        self.meters.bundle_made(bundle.manifest.created_at)
         # What was loaded stays: the garbage collector need not look at it ever again.
         gc.collect()
         gc.freeze()
@@ -99,16 +102,14 @@ class Fbt:
         """The RecommendResponse, as the dictionary that it is made of."""
         given = attributes_of(request.attributes)
         found = self.recommender.recommend(request.items, request.k, given)
-        self._answers[found.source].inc()
-        if found.unknown:
-            self._unknown_items.inc(len(found.unknown))
+        self.meters.answered("recommend", found.source, len(found.rows), len(found.unknown))
         return self._response(found, request_id)
 
     def answer_similar(self, request: SimilarRequest, request_id: str) -> dict[str, Any]:
         """As `answer`, for substitutes."""
         given = attributes_of(request.attributes)
         found = self.recommender.similar(request.item, request.k, given)
-        self._answers_similar[found.source].inc()
+        self.meters.answered("similar", found.source, len(found.rows), len(found.unknown))
         return self._response(found, request_id)
 
     def _response(self, found: Recommendation, request_id: str) -> dict[str, Any]:
@@ -123,62 +124,17 @@ class Fbt:
             "unknown": found.unknown,
         }
 
-    def _count_answers(self) -> None:
-        # Imported in the worker only: the client library decides at its import whether it counts
-        # across workers.
-        from prometheus_client import Counter
 
-        requests = Counter(
-            "fbt_recommend_requests_total",
-            "Recommendations answered, by where they came from.",
-            ["source", "model_version"],
-        )
-        similar = Counter(
-            "fbt_similar_requests_total",
-            "Questions for substitutes answered, by where the answers came from.",
-            ["source", "model_version"],
-        )
-        unknown = Counter(
-            "fbt_recommend_unknown_items_total",
-            "Products asked for that the model does not know.",
-            ["model_version"],
-        )
-        self._answers, self._answers_similar = (
-            {source: counter.labels(source, self.model_version) for source in SOURCES}
-            for counter in (requests, similar)
-        )
-        self._unknown_items = unknown.labels(self.model_version)
-
-    def _show_age(self, created_at: str) -> None:
-        from prometheus_client import Gauge
-
-        created = Gauge(
-            "fbt_bundle_created_timestamp_seconds",
-            "When the bundle that serves was made.",
-            ["model_version"],
-            multiprocess_mode="max",
-        )
-        created.labels(self.model_version).set(datetime.fromisoformat(created_at).timestamp())
-
-
-Fbt.add_asgi_middleware(Endpoints)  # type: ignore[attr-defined]
-
-
-def bundle_path() -> Path:
-    """The bundle to serve: the directory FBT_BUNDLE, or the one that the packaged Bento carries."""
-    if directory := os.environ.get("FBT_BUNDLE"):
-        return Path(directory)
+def bundle_path(settings: Settings) -> Path:
+    """The bundle to serve: the one that is set, or the one that the packaged Bento carries."""
+    if settings.bundle is not None:
+        return settings.bundle
     try:
         return Path(bentoml.models.get(BUNDLE_MODEL).path)
     except bentoml.exceptions.NotFound:
         raise RuntimeError(
             "no bundle to serve: set FBT_BUNDLE to a bundle directory, or serve a packaged Bento"
         ) from None
-
-
-def model_version() -> str:
-    """What answers call the model: FBT_MODEL_VERSION, or the version of the packaged Bento."""
-    return os.environ.get("FBT_MODEL_VERSION") or bentoml.server_context.bento_version
 
 
 def attributes_of(given: ProductAttributes | None) -> Attributes | None:

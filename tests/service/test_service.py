@@ -28,8 +28,10 @@ def bundle(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def server(bundle):
-    with served_bundle(bundle, "7") as server:
-        yield server
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("FBT_READ_TIMEOUT_S", "2")
+        with served_bundle(bundle, "7") as server:
+            yield server
 
 
 @pytest.fixture(scope="module")
@@ -365,7 +367,7 @@ def test_a_client_that_never_finishes_is_told_so(server):
     connection.putrequest("POST", "/recommend")
     connection.putheader("Content-Length", "100")
     connection.endheaders(b"{")
-    assert connection.getresponse().status == 504
+    assert connection.getresponse().status == 408
     connection.close()
 
 

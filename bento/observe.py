@@ -1,0 +1,318 @@
+"""What the service tells of itself: metrics for Prometheus, and a log of JSON lines.
+
+A request only notes what happened, in lists and integers: a counter that is shared between workers
+costs a microsecond, a histogram several. The notes are entered every few milliseconds, and before
+this worker answers `/metrics`.
+"""
+
+import json
+import logging
+import sys
+import time
+import traceback
+from bisect import bisect_left
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from bento.schemas import SOURCES
+
+LATENCY_BUCKETS_S = [
+    *(0.00025, 0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075),
+    *(0.01, 0.015, 0.02, 0.03, 0.05, 0.075, 0.1, 0.25, 0.5, 1.0),
+]
+"""An answer takes a millisecond; BentoML's own buckets start at five."""
+
+LENGTH_BUCKETS = [0, 1, 2, 3, 5, 8, 10, 15, 20, 30, 50, 100]
+
+ANSWERING = ("recommend", "similar")
+"""Endpoints that answer with products, and have metrics from the start."""
+
+RULE_ACTIONS = ("pin", "block", "boost", "bury")
+
+SHED_REASONS = ("lag", "connections")
+
+REFUSALS = (400, 401, 403, 404, 405, 408, 413, 429, 500, 503, 504)
+
+
+MAX_ERROR = 300
+"""Characters of an exception's message in the log."""
+
+
+class Count:
+    """Counted here, entered later."""
+
+    def __init__(self, *counters: Any) -> None:
+        self.n = 0
+        self._counters = counters
+
+    def enter(self) -> None:
+        """Add what was counted since the last time to the shared counters."""
+        if self.n:
+            n, self.n = self.n, 0
+            for counter in self._counters:
+                counter.inc(n)
+
+
+class Values:
+    """Observed here, entered later; a counter beside the histograms counts the values."""
+
+    def __init__(self, histograms: Sequence[Any], counters: Sequence[Any] = ()) -> None:
+        self.values: list[float] = []
+        self.note = self.values.append
+        self._histograms = histograms
+        self._counters = counters
+
+    def enter(self) -> int:
+        """Add the values noted since the last time to the shared histograms; how many."""
+        if not (n := len(self.values)):
+            return 0
+        values = self.values.copy()
+        self.values.clear()
+        for histogram in self._histograms:
+            enter_values(histogram, values)
+        for counter in self._counters:
+            counter.inc(n)
+        return n
+
+
+def enter_values(histogram: Any, values: Iterable[float]) -> None:
+    """As `histogram.observe` for each: one write a bucket instead of two for every value."""
+    by_bucket: dict[int, int] = {}
+    total = 0.0
+    for value in values:
+        bucket = bisect_left(histogram._upper_bounds, value)
+        by_bucket[bucket] = by_bucket.get(bucket, 0) + 1
+        total += value
+    histogram._sum.inc(total)
+    for bucket, n in by_bucket.items():
+        histogram._buckets[bucket].inc(n)
+
+
+class Meters:
+    """The service's own metrics, by model version and variant."""
+
+    def __init__(self, model_version: str, variant: str) -> None:
+        # Imported in the worker only: the client library decides at its import whether it counts
+        # across workers.
+        import prometheus_client
+
+        self._client = prometheus_client
+        self._version = model_version
+        self._own = {"model_version": model_version, "variant": variant}
+        self._counts: list[Count] = []
+        self._values: list[Values] = []
+        self._requests = self._counter("requests", "Requests.", "endpoint", "status")
+        self._seconds = self._histogram(
+            "request_duration_seconds", "Seconds to answer.", LATENCY_BUCKETS_S, "endpoint"
+        )
+        self._name_refusals()
+        self._name_answers()
+        self._name_rules()
+
+    def answered(self, endpoint: str, source: str, n_items: int, n_unknown: int = 0) -> None:
+        """An answer went out: from which source, how long, with how many unknown inputs.
+
+        `endpoint` is `recommend` or `similar`, also for what belongs to a batch.
+        """
+        self._answers[endpoint, source].n += 1
+        self._lengths[endpoint].note(n_items)
+        if n_unknown:
+            self._unknown[endpoint].n += n_unknown
+
+    def rules_applied(self, action: str, n: int = 1) -> None:
+        """Rules changed an answer: `pin`, `block`, `boost` or `bury`, at `n` products."""
+        self._rules[action].n += n
+
+    def shed(self, reason: str) -> None:
+        """A request was turned away for want of time (`lag`) or of connections."""
+        self._shed[reason].n += 1
+
+    def refused(self, status: int) -> None:
+        """A request was answered with a problem."""
+        if (count := self._refused.get(status)) is None:
+            count = self._refused[status] = self._count(self._refusals, status=str(status))
+        count.n += 1
+
+    def bundle_made(self, created_at: str) -> None:
+        """Show the time, ISO 8601, at which the bundle that serves was made."""
+        created = self._client.Gauge(
+            "fbt_bundle_created_timestamp_seconds",
+            "When the bundle that serves was made.",
+            list(self._own),
+            multiprocess_mode="max",
+        )
+        created.labels(**self._own).set(datetime.fromisoformat(created_at).timestamp())
+
+    def route_meter(self, endpoint: str, status: int) -> tuple[Any, Any]:
+        """Counter and histogram of an endpoint and a status."""
+        counter = self._requests.labels(endpoint=endpoint, status=str(status), **self._own)
+        return counter, self._seconds.labels(endpoint=endpoint, **self._own)
+
+    def enter(self) -> None:
+        """Enter everything that was noted."""
+        for count in self._counts:
+            count.enter()
+        for values in self._values:
+            values.enter()
+
+    def _name_refusals(self) -> None:
+        self._refusals = self._counter("refused", "Answers that are problems.", "status")
+        self._refused = {s: self._count(self._refusals, status=str(s)) for s in REFUSALS}
+        shed = self._counter("shed", "Turned away under overload, by what was short.", "reason")
+        self._shed = {reason: self._count(shed, reason=reason) for reason in SHED_REASONS}
+
+    def _name_answers(self) -> None:
+        answers = self._counter("answers", "Answers, by their source.", "endpoint", "source")
+        unknown = self._counter("unknown_items", "Products that nobody knows.", "endpoint")
+        lengths = self._histogram("list_length", "Products in an answer.", LENGTH_BUCKETS)
+        by_version = self._by_version()
+        self._answers: dict[tuple[str, str], Count] = {}
+        self._unknown: dict[str, Count] = {}
+        self._lengths: dict[str, Values] = {}
+        for endpoint in ANSWERING:
+            of_endpoint, unknown_of = by_version[endpoint]
+            for source in SOURCES:
+                child = of_endpoint.labels(source=source, model_version=self._version)
+                self._answers[endpoint, source] = self._count(
+                    answers, child, endpoint=endpoint, source=source
+                )
+            self._unknown[endpoint] = self._count(unknown, *unknown_of, endpoint=endpoint)
+            self._lengths[endpoint] = Values([lengths.labels(**self._own)])
+            self._values.append(self._lengths[endpoint])
+
+    def _by_version(self) -> dict[str, tuple[Any, list[Any]]]:
+        """The counters without variant that dashboards, alerts and canaries query."""
+        recommended = self._client.Counter(
+            "fbt_recommend_requests_total",
+            "Recommendations answered, by where they came from.",
+            ["source", "model_version"],
+        )
+        similar = self._client.Counter(
+            "fbt_similar_requests_total",
+            "Questions for substitutes answered, by where the answers came from.",
+            ["source", "model_version"],
+        )
+        unknown = self._client.Counter(
+            "fbt_recommend_unknown_items_total",
+            "Products asked for that the model does not know.",
+            ["model_version"],
+        )
+        return {
+            "recommend": (recommended, [unknown.labels(self._version)]),
+            "similar": (similar, []),
+        }
+
+    def _name_rules(self) -> None:
+        rules = self._counter("rules_applied", "Products that rules moved.", "action")
+        self._rules = {action: self._count(rules, action=action) for action in RULE_ACTIONS}
+
+    def _counter(self, name: str, says: str, *labels: str) -> Any:
+        return self._client.Counter(f"fbt_{name}_total", says, [*labels, *self._own])
+
+    def _histogram(self, name: str, says: str, buckets: Sequence[float], *labels: str) -> Any:
+        return self._client.Histogram(f"fbt_{name}", says, [*labels, *self._own], buckets=buckets)
+
+    def _count(self, counter: Any, *others: Any, **labels: str) -> Count:
+        count = Count(counter.labels(**labels, **self._own), *others)
+        self._counts.append(count)
+        return count
+
+
+class RouteMeters:
+    """Requests by endpoint and status: BentoML's per-route metrics, and ours.
+
+    BentoML's middleware for them lies inside of what answers here, so that its metric objects are
+    taken and filled as it would.
+    """
+
+    def __init__(self, middleware: Any, meters: Meters, context: Any) -> None:
+        self._bentoml, self._meters = middleware, meters
+        self._labels = {
+            "service_name": context.bento_name,
+            "service_version": context.bento_version,
+            "runner_name": context.service_name,
+        }
+        self._of: dict[tuple[str, int], Values] = {}
+        self._running: dict[str, int] = {}
+        self._shown: dict[str, int] = {}
+        self._gauges: dict[str, Any] = {}
+        self._last = middleware.metrics_last_request_timestamp.labels(**self._labels)
+
+    def began(self, endpoint: str) -> None:
+        """A request is being answered."""
+        self._running[endpoint] = self._running.get(endpoint, 0) + 1
+
+    def ended(self, endpoint: str) -> None:
+        """It is no longer, whatever became of it."""
+        self._running[endpoint] -= 1
+
+    def answered(self, endpoint: str, status: int, seconds: float) -> None:
+        """A request was answered."""
+        values = self._of.get((endpoint, status)) or self._meter(endpoint, status)
+        values.note(seconds)
+
+    def enter(self) -> None:
+        """Enter everything that was noted."""
+        entered = [values.enter() for values in self._of.values()]
+        if any(entered):
+            self._last.set(time.time())
+        for endpoint, n in self._running.items():
+            if self._shown.get(endpoint) != n:
+                self._shown[endpoint] = n
+                self._gauge(endpoint).set(n)
+
+    def _meter(self, endpoint: str, status: int) -> Values:
+        labels = {"endpoint": endpoint, "http_response_code": status, **self._labels}
+        counter, seconds = self._meters.route_meter(endpoint, status)
+        values = self._of[endpoint, status] = Values(
+            [self._bentoml.metrics_request_duration.labels(**labels), seconds],
+            [self._bentoml.metrics_request_total.labels(**labels), counter],
+        )
+        return values
+
+    def _gauge(self, endpoint: str) -> Any:
+        if endpoint not in self._gauges:
+            self._gauges[endpoint] = self._bentoml.metrics_request_in_progress.labels(
+                endpoint=endpoint, **self._labels
+            )
+        return self._gauges[endpoint]
+
+
+class JsonLines(logging.Formatter):
+    """A record as one line of JSON: ts, level, event, and what the record carries beside."""
+
+    _USUAL = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
+
+    def format(self, record: logging.LogRecord) -> str:
+        at = datetime.fromtimestamp(record.created, UTC)
+        line = {
+            "ts": at.isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "event": record.getMessage(),
+            "pid": record.process,
+        }
+        line |= {name: value for name, value in vars(record).items() if name not in self._USUAL}
+        if record.exc_info and record.exc_info[0]:
+            line |= failure(*record.exc_info)
+        return json.dumps(line, ensure_ascii=False, default=str)
+
+
+def failure(kind: Any, error: Any, trace: Any) -> Mapping[str, Any]:
+    """What a log tells of an exception: its message, cut short as it may quote a request."""
+    frames = traceback.extract_tb(trace)
+    return {
+        "error": f"{kind.__name__}: {error}"[:MAX_ERROR],
+        "at": [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames],
+    }
+
+
+def log_json() -> None:
+    """Let the logger `fbt` write JSON lines to stderr. Not at import: tests and tools log, too."""
+    log = logging.getLogger("fbt")
+    if not log.handlers:
+        handler = logging.StreamHandler(sys.stderr)
+        handler.setFormatter(JsonLines())
+        log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    log.propagate = False
