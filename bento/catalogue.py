@@ -5,14 +5,15 @@ bundle's, so that whoever is answering a question goes on with what it began wit
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from bento.catalogue_changes import ChangedProduct
 from components.attributes.text import Attributes
 from components.bundle.cards import UNKNOWN, Cards, Facets, facets_of, shown_card
 
@@ -29,15 +30,6 @@ FACETED = frozenset(["category", "brand", "attributes"])
 
 FACETS_KEPT = 1_000
 """Facets whose rows are remembered once changes had to be worked in."""
-
-
-class Change(NamedTuple):
-    """All that the shop has changed of one product since the bundle was made."""
-
-    product_id: str
-    fields: Mapping[str, Any]
-    """The fields of a card that are different now, margin and added_at (datetime) included."""
-    deleted: bool = False
 
 
 @dataclass(frozen=True)
@@ -66,7 +58,7 @@ class Catalogue:
         self.gone: Mask | None = None
         """Which rows are deleted; None where none is."""
         self._row_of: dict[str, int] = {}
-        self._changed: dict[int, Change] = {}
+        self._changed: dict[int, ChangedProduct] = {}
         self._moved: dict[int, list[int]] = {}
         """Of rows whose facets may be others than the bundle's: the facets they have."""
         self._moved_rows: Ints = np.empty(0, np.int32)
@@ -97,7 +89,7 @@ class Catalogue:
         card = self._cards.card(row) if row < len(self._cards.price) else {}
         if (change := self._changed.get(row)) is None:
             return card
-        return {**card, "product_id": change.product_id, **change.fields}
+        return {**card, "product_id": change.product_id, **change.card}
 
     def described(self, row: int | None, given: Attributes | None = None) -> Attributes:
         """What the asking one says of a product, else what its card says."""
@@ -160,7 +152,7 @@ class Catalogue:
             block = whole[start : start + BLOCK]
             yield block[self.passing(block, wanted)]
 
-    def with_changes(self, changes: Sequence[Change]) -> "Catalogue":
+    def with_changes(self, changes: Sequence[ChangedProduct]) -> "Catalogue":
         """This catalogue with these products changed, whatever had been changed of them before."""
         new = Catalogue(self._cards, self._facets)
         new._row_of, new._changed = dict(self._row_of), dict(self._changed)
@@ -174,7 +166,7 @@ class Catalogue:
             new._changed[row] = change
         rows = [new._row(change.product_id) for change in changes]
         new._copy_columns(self, rows)
-        moved = [row for row in rows if FACETED & new._changed[row].fields.keys()]
+        moved = [row for row in rows if FACETED & new._changed[row].card.keys()]
         new._move(moved)
         if not moved:
             new._kept = self._kept
@@ -192,17 +184,24 @@ class Catalogue:
         self.in_stock = _longer(old.in_stock, n, UNKNOWN)
         gone = _longer(np.zeros(0, bool) if old.gone is None else old.gone, n, False)
         for row in rows:
-            fields = self._changed[row].fields
-            gone[row] = self._changed[row].deleted
-            for name in ("price", "margin"):
-                getattr(self, name)[row] = _number(fields, name, getattr(self._cards, name), row)
-            added_at: datetime | None = fields.get("added_at")
-            if "added_at" in fields:
-                self.added_at[row] = np.nan if added_at is None else added_at.timestamp()
-            if "in_stock" in fields:
-                stock = fields["in_stock"]
-                self.in_stock[row] = UNKNOWN if stock is None else int(stock)
+            change = self._changed[row]
+            gone[row] = change.deleted
+            self.price[row] = self._value(row, "price", np.nan)
+            self.margin[row] = self._value(row, "margin", np.nan)
+            self.added_at[row] = self._value(row, "added_at", np.nan)
+            self.in_stock[row] = self._value(row, "in_stock", UNKNOWN)
         self.gone = gone if gone.any() else None
+
+    def _value(self, row: int, name: str, missing: float) -> float:
+        """What a column holds of a changed product."""
+        fields, column = self._changed[row].card, getattr(self._cards, name)
+        if name not in fields:
+            return float(column[row]) if row < len(column) else missing
+        if fields[name] is None:
+            return missing
+        if name == "added_at":
+            return datetime.fromisoformat(fields[name]).timestamp()
+        return float(fields[name])
 
     def _move(self, rows: Sequence[int]) -> None:
         for row in rows:
@@ -216,10 +215,3 @@ def _longer(column: Any, n: int, missing: float) -> Any:
     longer = np.full(n, missing, column.dtype)
     longer[: len(column)] = column
     return longer
-
-
-def _number(fields: Mapping[str, Any], name: str, column: Floats, row: int) -> float:
-    if name in fields:
-        value = fields[name]
-        return math.nan if value is None else float(value)
-    return float(column[row]) if row < len(column) else math.nan

@@ -1,19 +1,33 @@
 """The API: which path is answered by what."""
 
 import asyncio
+from collections.abc import Awaitable
 from http import HTTPStatus
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from bento.catalogue_changes import CatalogueRequest
+from bento.changes_api import ChangeRefused, caller
 from bento.openapi import PAGE, PAGE_POLICY, document
 from bento.routing import HTML, Refused, Request, Response, Route, as_json
-from bento.schemas import RecommendRequest, SimilarRequest, field_errors
+from bento.rules import RuleRequest
+from bento.schemas import BatchRequest, RecommendRequest, SimilarRequest, field_errors
 
 Model = TypeVar("Model", bound=BaseModel)
+Result = TypeVar("Result")
 
 RECOMMEND = "/recommend"
+BATCH = "/recommend/batch"
 SIMILAR = "/similar"
+RULES = "/rules"
+RULE = "/rules/{rule_id}"
+
+BATCH_TURN = 10
+"""Questions of a batch that are answered before others have their turn: a millisecond or two."""
+
+MAX_BATCH_BYTES = 16 * 1024 * 1024
+MAX_CATALOGUE_BYTES = 32 * 1024 * 1024
 
 
 def parse(body: bytes, model: type[Model]) -> Model:
@@ -21,19 +35,81 @@ def parse(body: bytes, model: type[Model]) -> Model:
     try:
         return model.model_validate_json(body)
     except ValidationError as error:
-        raise Refused(HTTPStatus.BAD_REQUEST, field_errors(error)) from None
+        raise Refused(HTTPStatus.BAD_REQUEST, field_errors(error, model)) from None
 
 
 def recommend(service: Any, request: Request) -> Response:
     """POST /recommend."""
     asked = parse(request.body, RecommendRequest)
-    return Response(as_json(service.answer(asked, request.request_id)))
+    return Response(service.answer(asked, request.request_id))
+
+
+async def recommend_batch(service: Any, request: Request) -> Response:
+    """POST /recommend/batch: a few at a time, so that others are answered in between."""
+    asked, found = parse(request.body, BatchRequest).requests, []
+    for number, one in enumerate(asked):
+        if number % BATCH_TURN == 0:
+            await asyncio.sleep(0)
+        found.append(service.answer(one, f"{request.request_id}.{number}"))
+    return Response(b'{"responses":[' + b",".join(found) + b"]}")
+
+
+def model(service: Any, _request: Request) -> Response:
+    """GET /model: what serves."""
+    return Response(as_json(service.about()))
+
+
+async def change_catalogue(service: Any, request: Request) -> Response:
+    """POST /catalogue."""
+    asked = parse(request.body, CatalogueRequest)
+    return Response(as_json(await changed(service.changes.change_catalogue(asked))))
+
+
+async def rules(service: Any, _request: Request) -> Response:
+    """GET /rules."""
+    return Response(as_json(await changed(service.changes.rules())))
+
+
+async def rule(service: Any, request: Request) -> Response:
+    """GET /rules/{rule_id}."""
+    return Response(as_json(await changed(service.changes.rule(request.path["rule_id"]))))
+
+
+async def add_rule(service: Any, request: Request) -> Response:
+    """POST /rules."""
+    asked = parse(request.body, RuleRequest)
+    added = await changed(service.changes.add_rule(asked, caller(request.headers)))
+    return Response(as_json(added), status=HTTPStatus.CREATED)
+
+
+async def replace_rule(service: Any, request: Request) -> Response:
+    """PUT /rules/{rule_id}."""
+    asked, by = parse(request.body, RuleRequest), caller(request.headers)
+    found = await changed(service.changes.replace_rule(request.path["rule_id"], asked, by))
+    return Response(as_json(found))
+
+
+async def delete_rule(service: Any, request: Request) -> Response:
+    """DELETE /rules/{rule_id}."""
+    by = caller(request.headers)
+    await changed(service.changes.delete_rule(request.path["rule_id"], by))
+    return Response(b"", status=HTTPStatus.NO_CONTENT)
+
+
+async def changed(change: Awaitable[Result]) -> Result:
+    """What a read or write of the database gave. Raises Refused as it was refused."""
+    try:
+        return await change
+    except ChangeRefused as refused:
+        later = refused.retry_after_s
+        headers = [] if later is None else [(b"retry-after", b"%d" % later)]
+        raise Refused(refused.status, refused.errors, headers=headers) from None
 
 
 def similar(service: Any, request: Request) -> Response:
     """POST /similar."""
     asked = parse(request.body, SimilarRequest)
-    return Response(as_json(service.answer_similar(asked, request.request_id)))
+    return Response(service.answer_similar(asked, request.request_id))
 
 
 async def ready(service: Any, _request: Request) -> Response:
@@ -73,7 +149,15 @@ def docs_page(_service: Any, _request: Request) -> Response:
 
 ROUTES = [
     Route("POST", RECOMMEND, recommend),
+    Route("POST", BATCH, recommend_batch, max_body=MAX_BATCH_BYTES, timeout_s=30),
     Route("POST", SIMILAR, similar),
+    Route("GET", "/model", model),
+    Route("POST", "/catalogue", change_catalogue, protected=True, max_body=MAX_CATALOGUE_BYTES),
+    Route("GET", RULES, rules, protected=True),
+    Route("POST", RULES, add_rule, protected=True),
+    Route("GET", RULE, rule, protected=True),
+    Route("PUT", RULE, replace_rule, protected=True),
+    Route("DELETE", RULE, delete_rule, protected=True),
     Route("GET", "/readyz", ready, always=True),
     Route("GET", "/docs.json", docs_json, always=True),
     Route("GET", "/", docs_page, always=True),

@@ -74,7 +74,7 @@ class Evidence:
     @cached_property
     def _category_orders(self) -> npt.NDArray[np.float64]:
         """Orders of every category's products, (n_codes,)."""
-        return np.bincount(self.facts.category_of, self.bundle.n_orders)
+        return np.bincount(self.facts.category_of, self.bundle.n_orders).astype(np.float64)
 
     @cached_property
     def _brand(self) -> Ints:
@@ -152,7 +152,10 @@ class Evidence:
         """The sums of these rows (n,) of the catalogue for that cart; 0 where nothing is said."""
         keys = cart * self.n_items + rows
         place = np.minimum(np.searchsorted(said.found, keys), len(said.found) - 1)
-        return np.where(said.found[place] == keys, sums[place], 0) if len(sums) else 0.0 * rows
+        if not len(sums):
+            return np.zeros(len(rows))
+        found: Sums = np.where(said.found[place] == keys, sums[place], 0)
+        return found
 
     def features(self, carts: Sequence[Ints], said: Said, rows: Rows) -> Floats:
         """FEATURES of candidate `rows` (n_carts, depth), shape (n_carts, depth, n_features).
@@ -173,8 +176,9 @@ class Evidence:
         support = self.bundle.pair_support[pair]
         companion = self.bundle.pair_rows[pair]
         bought = self.bundle.n_orders
-        cosines: Floats = support / np.sqrt(bought[product] * bought[companion].astype(np.float64))
-        return cosines.astype(np.float32)
+        cosines = support / np.sqrt(bought[product] * bought[companion].astype(np.float64))
+        rounded: Floats = cosines.astype(np.float32)
+        return rounded
 
     def _add_counted(self, table: Floats, said: Said, wanted: Rows) -> None:
         bundle, n = self.bundle, len(wanted)

@@ -84,7 +84,8 @@ class _Tree:
 def _first_bits(words: npt.NDArray[Any]) -> npt.NDArray[np.intp]:
     """The number of the lowest bit that is set; of 0, which no row has, anything."""
     lowest = words & (~words + words.dtype.type(1))
-    return np.log2(np.maximum(lowest, 1).astype(np.float64)).astype(np.intp)
+    number: npt.NDArray[np.intp] = np.log2(np.maximum(lowest, 1).astype(np.float64)).astype(np.intp)
+    return number
 
 
 def _not_above(threshold: float) -> np.float32:

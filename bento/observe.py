@@ -98,6 +98,7 @@ class Meters:
         import prometheus_client
 
         self._client = prometheus_client
+        self._stale: Any = None
         self._version = model_version
         self._own = {"model_version": model_version, "variant": variant}
         self._counts: list[Count] = []
@@ -143,6 +144,18 @@ class Meters:
             multiprocess_mode="max",
         )
         created.labels(**self._own).set(datetime.fromisoformat(created_at).timestamp())
+
+    def stale(self, seconds: float) -> None:
+        """Show for how long the database has not been heard of; 0 while it is."""
+        if self._stale is None:
+            gauge = self._client.Gauge(
+                "fbt_database_stale_seconds",
+                "Seconds since rules and catalogue changes could last be read; 0 while they can.",
+                list(self._own),
+                multiprocess_mode="livemax",
+            )
+            self._stale = gauge.labels(**self._own)
+        self._stale.set(seconds)
 
     def route_meter(self, endpoint: str, status: int) -> tuple[Any, Any]:
         """Counter and histogram of an endpoint and a status."""

@@ -184,7 +184,7 @@ class Recommender:
         """Rows and scores of up to `depth` companions on a product's page, best first."""
         if self._has_pages(depth):
             assert self.bundle.pages is not None
-            rows = self.bundle.pages.rows[row, :depth]
+            rows = self.bundle.pages.rows[row, :depth].astype(np.int64)
             scores = self.bundle.pages.scores[row, :depth]
         else:
             block, values = self.rank_pages([np.array([row], np.int32)], depth)

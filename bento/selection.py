@@ -9,7 +9,7 @@ import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -90,6 +90,8 @@ class Answer(NamedTuple):
 
     shown: Sequence[Shown]
     source: str
+    catalogue: Catalogue
+    """What the rows are of."""
     unknown: Sequence[str] = ()
     reason: str = ""
     """Why a fallback answered, or empty."""
@@ -156,7 +158,7 @@ class _Question:
             ranked, reason = self._ranked(page), ""
         if request.strict:
             if reason:
-                return Answer([], ranked.source, self.unknown, reason)
+                return Answer([], ranked.source, self.catalogue, self.unknown, reason)
             ranked = ranked.where(self._sure(ranked.rows))
         # What is asked for and its variants are in no ranking of the model; a page knows of one.
         left_out = reason == "" and len(self.rows) == len(self.known) - page * (len(self.known) - 1)
@@ -363,7 +365,8 @@ class _Question:
             shown = self._pinned(shown)
         if self.request.explain:
             shown = [one._replace(why=self._why(one.row)) for one in shown]
-        return Answer(shown, ranked.source, self.unknown, reason, self.counted or NONE_COUNTED)
+        counted = self.counted or NONE_COUNTED
+        return Answer(shown, ranked.source, self.catalogue, self.unknown, reason, counted)
 
     def _spread(self, rows: Rows, diversity: float) -> Rows:
         """Places in the order in which maximal marginal relevance takes them, up to k."""
@@ -393,14 +396,16 @@ class _Question:
     def _sorted(self, rows: Rows) -> Rows:
         """Places of `rows` in the order asked for; equal ones by relevance, unknown ones last."""
         catalogue, sort = self.catalogue, self.request.sort
-        values = {
-            "price": lambda: catalogue.price[rows],
-            "price_descending": lambda: -catalogue.price[rows],
-            "popularity": lambda: -self.recommender.bundle.n_orders[rows].astype(np.float64),
-            "newest": lambda: -catalogue.added_at[rows],
-            "margin": lambda: -catalogue.margin[rows],
-        }[sort]()
-        return np.argsort(np.where(np.isnan(values), np.inf, values), kind="stable")
+        columns: dict[str, npt.NDArray[Any]] = {
+            "price": catalogue.price,
+            "price_descending": catalogue.price,
+            "popularity": self.recommender.bundle.n_orders,
+            "newest": catalogue.added_at,
+            "margin": catalogue.margin,
+        }
+        values = columns[sort][rows].astype(np.float64)
+        rising = values if sort == "price" else -values
+        return np.argsort(np.where(np.isnan(rising), np.inf, rising), kind="stable")
 
     def _pinned(self, shown: list[Shown]) -> list[Shown]:
         pins = sorted(pin for applied in self.applied for pin in applied.pins)

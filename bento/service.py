@@ -1,33 +1,41 @@
 """The BentoML service: a thin skin over `Recommender`, one bundle a process, for its whole life."""
 
-import functools
 import gc
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import bentoml
 
-from bento.endpoints import RECOMMEND, SIMILAR
+from bento.answers import Rendering
+from bento.catalogue import Catalogue
+from bento.catalogue_changes import ChangedProduct
+from bento.changes_api import ChangesApi
+from bento.endpoints import BATCH, RECOMMEND, SIMILAR
+from bento.live import Live, store_url
 from bento.observe import LATENCY_BUCKETS_S, Meters
 from bento.outermost import Outermost
 from bento.protection import AdminToken
-from bento.recommender import Recommendation, Recommender
+from bento.recommender import Recommender
+from bento.rules import RuleSet
 from bento.schemas import (
-    ProductAttributes,
+    Answering,
+    BatchRequest,
+    BatchResponse,
     RecommendRequest,
     RecommendResponse,
     SimilarRequest,
 )
+from bento.selection import Answer, Selection
 from bento.settings import Settings, read_settings
-from components.attributes.text import Attributes
 from components.bundle.bundle import read_bundle
 
 BUNDLE_MODEL = "bundle"
 """Alias under which a packaged Bento carries its bundle."""
 
-CARD_FIELDS = ("product_id", "name", "category", "brand", "price", "image_url")
+FIRST_READ_S = 3.0
+"""How long readiness waits for the database; without it, there are no rules until it answers."""
 
 
 @bentoml.service(
@@ -65,19 +73,48 @@ class Fbt:
 
     def __init__(self) -> None:
         settings = read_settings()
-        bundle = read_bundle(bundle_path(settings), verify=False)
         self.model_version = settings.model_version or bentoml.server_context.bento_version
         self.variant = settings.variant
         self.details: dict[str, Callable[[], Any]] = {}
         """What `GET /readyz` tells of the parts: register a function that says it, async or not."""
-        self.recommender = Recommender(bundle)
-        columns = [bundle.products[name].combine_chunks() for name in CARD_FIELDS]
-        self._card = functools.lru_cache(maxsize=100_000)(functools.partial(card, columns))
         self.meters = Meters(self.model_version, self.variant)
+        bundle = read_bundle(bundle_path(settings), verify=False)
+        self.manifest = bundle.manifest
+        assert bundle.cards is not None and bundle.facets is not None
+        self.selection = Selection(Recommender(bundle), Catalogue(bundle.cards, bundle.facets))
+        self.rendering = Rendering(self.model_version, self.variant)
+        self.live = self._follow_changes(settings)
+        self.changes = ChangesApi(self.live)
         self.meters.bundle_made(bundle.manifest.created_at)
+        self._warm_up()
+        if self.live is not None:
+            self.live.wait(FIRST_READ_S)
         # What was loaded stays: the garbage collector need not look at it ever again.
         gc.collect()
         gc.freeze()
+
+    def _follow_changes(self, settings: Settings) -> Live | None:
+        """Rules and catalogue changes, from the database and as long as this process lives."""
+        if (url := database_url(settings)) is None:
+            self.details["database"] = lambda: {"state": "off"}
+            return None
+        live = Live(url, self._take_products, self._take_rules, on_stale=self.meters.stale)
+        self.details["database"] = live.status
+        return live.start()
+
+    def _take_products(self, changes: Sequence[ChangedProduct]) -> None:
+        self.selection.catalogue = self.selection.catalogue.with_changes(changes)
+
+    def _take_rules(self, rules: RuleSet) -> None:
+        self.selection.rules = rules
+
+    def _warm_up(self) -> None:
+        """Answer a page and a cart before anybody asks."""
+        catalogue, n_items = self.selection.catalogue, self.manifest.n_items
+        ids = [catalogue.card(row)["product_id"] for row in range(min(n_items, 3))]
+        for items in (ids[:1], ids):
+            if items:
+                self.selection.recommend(RecommendRequest(items=items))
 
     @bentoml.api(route=RECOMMEND)  # type: ignore[untyped-decorator]
     def recommend(self, request: RecommendRequest, /) -> RecommendResponse:
@@ -87,7 +124,16 @@ class Fbt:
         known, the answer comes from products that are described alike, by the product table or by
         `attributes`; failing that, from bestsellers; `source` says which.
         """
-        return RecommendResponse.model_validate(self.answer(request, uuid.uuid4().hex))
+        return RecommendResponse.model_validate_json(self.answer(request, uuid.uuid4().hex))
+
+    @bentoml.api(route=BATCH)  # type: ignore[untyped-decorator]
+    def recommend_batch(self, request: BatchRequest, /) -> BatchResponse:
+        """As `/recommend`, for up to 1,000 questions; answers come in the order of the questions.
+
+        What is wrong with one question refuses them all.
+        """
+        every = (self.recommend(one) for one in request.requests)
+        return BatchResponse(responses=list(every))
 
     @bentoml.api(route=SIMILAR)  # type: ignore[untyped-decorator]
     def similar(self, request: SimilarRequest, /) -> RecommendResponse:
@@ -96,33 +142,43 @@ class Fbt:
         They are bought in the same company and described alike. For a product that the model does
         not know, what is described alike must do; failing that, bestsellers; `source` says which.
         """
-        return RecommendResponse.model_validate(self.answer_similar(request, uuid.uuid4().hex))
+        return RecommendResponse.model_validate_json(self.answer_similar(request, uuid.uuid4().hex))
 
-    def answer(self, request: RecommendRequest, request_id: str) -> dict[str, Any]:
-        """The RecommendResponse, as the dictionary that it is made of."""
-        given = attributes_of(request.attributes)
-        found = self.recommender.recommend(request.items, request.k, given)
-        self.meters.answered("recommend", found.source, len(found.rows), len(found.unknown))
-        return self._response(found, request_id)
+    def answer(self, request: RecommendRequest, request_id: str) -> bytes:
+        """The RecommendResponse, as it is sent."""
+        return self._sent("recommend", self.selection.recommend(request), request, request_id)
 
-    def answer_similar(self, request: SimilarRequest, request_id: str) -> dict[str, Any]:
+    def answer_similar(self, request: SimilarRequest, request_id: str) -> bytes:
         """As `answer`, for substitutes."""
-        given = attributes_of(request.attributes)
-        found = self.recommender.similar(request.item, request.k, given)
-        self.meters.answered("similar", found.source, len(found.rows), len(found.unknown))
-        return self._response(found, request_id)
+        return self._sent("similar", self.selection.similar(request), request, request_id)
 
-    def _response(self, found: Recommendation, request_id: str) -> dict[str, Any]:
-        rows, scores = found.rows.tolist(), found.scores.tolist()
+    def about(self) -> dict[str, Any]:
+        """What `GET /model` tells; see `bento.schemas.AboutModel`."""
+        manifest = self.manifest
         return {
-            "request_id": request_id,
             "model_version": self.model_version,
-            "items": [
-                {**self._card(row), "score": score} for row, score in zip(rows, scores, strict=True)
-            ],
-            "source": found.source,
-            "unknown": found.unknown,
+            "variant": self.variant,
+            "created_at": manifest.created_at,
+            "data_window": manifest.data_window,
+            "n_items": manifest.n_items,
+            "n_products": len(self.selection.catalogue),
+            "n_changed": self.selection.catalogue.n_changed,
+            "n_orders": manifest.n_orders,
+            "dims": manifest.dims,
+            "format_version": manifest.format_version,
+            "git_revision": manifest.git_revision,
+            "code_version": manifest.code_version,
+            "config": manifest.config,
+            "ranking": manifest.ranking,
+            "index": None if manifest.index is None else manifest.index.model_dump(),
+            "files": manifest.files,
         }
+
+    def _sent(self, endpoint: str, found: Answer, request: Answering, request_id: str) -> bytes:
+        self.meters.answered(endpoint, found.source, len(found.shown), len(found.unknown))
+        for action, n in found.rules.items():
+            self.meters.rules_applied(action, n)
+        return self.rendering.response(found, request_id, request.variant)
 
 
 def bundle_path(settings: Settings) -> Path:
@@ -137,14 +193,11 @@ def bundle_path(settings: Settings) -> Path:
         ) from None
 
 
-def attributes_of(given: ProductAttributes | None) -> Attributes | None:
-    """What a request says of a product, as the recommender takes it."""
-    if given is None:
-        return None
-    return Attributes(given.name, given.category, given.brand, given.price)
+def database_url(settings: Settings) -> str | None:
+    """Where rules and catalogue changes live; None where that is switched off."""
+    if settings.database_url is not None:
+        url = settings.database_url.get_secret_value()
+        return None if url == "off" else url
+    from bentoml._internal.configuration.containers import BentoMLContainer
 
-
-def card(columns: list[Any], row: int) -> dict[str, Any]:
-    """A product as an answer shows it, from the Arrow columns of CARD_FIELDS."""
-    values = (column[row].as_py() for column in columns)
-    return dict(zip(CARD_FIELDS, values, strict=True))
+    return store_url(Path(BentoMLContainer.bentoml_home.get()))

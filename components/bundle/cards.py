@@ -85,15 +85,15 @@ class Cards:
 
     @cached_property
     def _hashes(self) -> memoryview:
-        return memoryview(self.id_hashes)
+        return memoryview(self.id_hashes)  # type: ignore[arg-type]
 
     @cached_property
     def _offsets(self) -> memoryview:
-        return memoryview(self.json_offsets)
+        return memoryview(self.json_offsets)  # type: ignore[arg-type]
 
     @cached_property
     def _json(self) -> memoryview:
-        return memoryview(self.json)
+        return memoryview(self.json)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
