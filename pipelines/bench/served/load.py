@@ -1,0 +1,156 @@
+"""Load by wrk, in short slots by turns, so that what disturbs the machine disturbs everybody."""
+
+import http.client
+import json
+import statistics
+import subprocess
+import urllib.parse
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from components.package.server import Server
+from pipelines.bench.served.questions import read_questions
+from pipelines.bench.served.servers import CLIENT_CORE, pinned
+
+LUA = Path(__file__).with_name("post.lua")
+
+CHECKED = 200
+"""Questions whose answers are compared before anything is measured."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A server, and what it is asked."""
+
+    name: str
+    server: Server
+    questions: Path
+    path: str = "/recommend"
+
+    @property
+    def url(self) -> str:
+        """Where questions go."""
+        return self.server.url + self.path
+
+
+@dataclass(frozen=True)
+class Slot:
+    """What one slot of load measured."""
+
+    rps: float
+    p50_ms: float
+    p99_ms: float
+    cpu_us: float
+    """CPU microseconds of the server and its children, per request."""
+    cores: float
+    """Cores that the server had; less than one under full load says that others had them."""
+
+
+def by_turns(
+    slots: Sequence[tuple[Asked, int]], rounds: int, seconds: int
+) -> dict[tuple[str, int], list[Slot]]:
+    """Slots by name and connections, one a round; each round goes the other way round."""
+    found: dict[tuple[str, int], list[Slot]] = {(one.name, n): [] for one, n in slots}
+    for asked, connections in slots:
+        load(asked, connections, 1, first=0)
+    for number in range(rounds):
+        for asked, connections in slots if number % 2 else reversed(slots):
+            slot = load(asked, connections, seconds, first=997 * number)
+            found[asked.name, connections].append(slot)
+    return found
+
+
+def load(asked: Asked, connections: int, seconds: int, first: int) -> Slot:
+    """Load a server from `connections` kept alive, each asking again at once.
+
+    Raises RuntimeError when a request was not answered 200.
+    """
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "10s"]
+    command += ["-s", str(LUA), asked.url, "--", str(asked.questions), str(first)]
+    before = family_cpu_s(asked.server)
+    done = subprocess.run(pinned(command, CLIENT_CORE), capture_output=True, text=True, check=False)
+    cpu_s = family_cpu_s(asked.server) - before
+    lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
+    if done.returncode or not lines:
+        raise RuntimeError(f"bench: wrk failed: {(done.stderr or done.stdout)[-500:]}")
+    result = json.loads(lines[-1])
+    if result["refused"] or result["broken"] or not result["requests"]:
+        raise RuntimeError(
+            f"bench: of {result['requests']} requests to {asked.name}, {result['refused']} were "
+            f"not answered 200 and {result['broken']} connections broke; see {asked.server.log}"
+        )
+    return Slot(
+        result["requests"] / result["seconds"], result["p50_ms"], result["p99_ms"],
+        1e6 * cpu_s / result["requests"], cpu_s / result["seconds"],
+    )  # fmt: skip
+
+
+def family_cpu_s(server: Server) -> float:
+    """CPU seconds of a server and all that it started and that still runs."""
+    import psutil
+
+    parent, total = psutil.Process(server.process.pid), 0.0
+    for process in (parent, *parent.children(recursive=True)):
+        with suppress(psutil.NoSuchProcess):
+            times = process.cpu_times()
+            total += times.user + times.system
+    return total
+
+
+def ratio(ours: Sequence[float], theirs: Sequence[float]) -> dict[str, float]:
+    """Median, least and largest of the ratios of each round."""
+    ratios = [one / other for one, other in zip(ours, theirs, strict=True)]
+    return {"ratio": statistics.median(ratios), "low": min(ratios), "high": max(ratios)}
+
+
+def medians(slots: Sequence[Slot]) -> dict[str, float]:
+    """The median of everything that slots measured, and the spread of requests per second."""
+    found = {name: statistics.median(getattr(one, name) for one in slots) for name in vars(slots[0])}
+    rates = [one.rps for one in slots]
+    return {**found, "rps_low": min(rates), "rps_high": max(rates)}
+
+
+def check_same(every: Sequence[Asked], k: int) -> None:
+    """Raises RuntimeError unless all answer a sample of the questions with the same `k` products."""
+    expected: list[list[str]] | None = None
+    for asked in every:
+        bodies = read_questions(asked.questions)
+        found = [ids_of(answer) for answer in answers(asked, bodies[:: len(bodies) // CHECKED])]
+        if expected is None:
+            expected = found
+        for number, (mine, theirs) in enumerate(zip(found, expected, strict=True)):
+            if mine != theirs or len(mine) != k:
+                raise RuntimeError(
+                    f"bench: question {number}: {asked.name} answers {mine}, expected the {k} of "
+                    f"{every[0].name}: {theirs}"
+                )
+
+
+def answers(asked: Asked, bodies: Sequence[bytes]) -> list[Mapping[str, Any]]:
+    """The answers to these bodies. Raises RuntimeError when one is not answered 200."""
+    where = urllib.parse.urlsplit(asked.url)
+    found = []
+    with closing(http.client.HTTPConnection(where.netloc, timeout=30)) as connection:
+        for body in bodies:
+            connection.request("POST", where.path, body, {"Content-Type": "application/json"})
+            answer = connection.getresponse()
+            content = answer.read()
+            if answer.status != 200:
+                raise RuntimeError(f"bench: {asked.name} answers {answer.status}: {content[:500]!r}")
+            found.append(json.loads(content))
+    return found
+
+
+def ids_of(answer: Mapping[str, Any]) -> list[str]:
+    """The products of an answer."""
+    return [item["product_id"] for item in answer["items"]]
+
+
+def until(load_once: Callable[[int], Slot], n_requests: int, seconds: int) -> None:
+    """Load again and again until so many requests were answered."""
+    done = 0.0
+    while done < n_requests:
+        done += load_once(int(done)).rps * seconds
