@@ -38,6 +38,8 @@ class Rendering:
                 answer.source.encode(),
                 b'","fallback":',
                 fallback(answer) if answer.reason else NULL,
+                b',"message":',
+                as_json(answer.message) if answer.message else NULL,
                 b',"unknown":',
                 as_json(answer.unknown) if answer.unknown else b"[]",
                 b"}",

@@ -166,7 +166,9 @@ class Catalogue:
             new._changed[row] = change
         rows = [new._row(change.product_id) for change in changes]
         new._copy_columns(self, rows)
-        moved = [row for row in rows if FACETED & new._changed[row].card.keys()]
+        moved = [
+            row for row in rows if row in self._moved or FACETED & new._changed[row].card.keys()
+        ]
         new._move(moved)
         if not moved:
             new._kept = self._kept

@@ -325,6 +325,7 @@ class RecommendResponse(BaseModel):
                 "variant": "default",
                 "source": "model",
                 "fallback": None,
+                "message": None,
                 "unknown": [],
                 "items": [
                     {
@@ -360,6 +361,7 @@ class RecommendResponse(BaseModel):
         "bestsellers of the whole catalogue."
     )
     fallback: Fallback | None = Field(description="Whether and why a fallback answered.")
+    message: str | None = Field(description="Why there are fewer than `k`, where there are.")
     unknown: list[str] = Field(description="Products asked for that the model does not know.")
 
 

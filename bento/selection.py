@@ -95,6 +95,8 @@ class Answer(NamedTuple):
     unknown: Sequence[str] = ()
     reason: str = ""
     """Why a fallback answered, or empty."""
+    message: str = ""
+    """Why there are fewer than were asked for, or empty."""
     rules: Mapping[str, int] = NONE_COUNTED
     """How many rules of each action moved, showed or hid something."""
 
@@ -158,7 +160,7 @@ class _Question:
             ranked, reason = self._ranked(page), ""
         if request.strict:
             if reason:
-                return Answer([], ranked.source, self.catalogue, self.unknown, reason)
+                return self._answer(ranked.where(slice(0)), reason, 0)
             ranked = ranked.where(self._sure(ranked.rows))
         # What is asked for and its variants are in no ranking of the model; a page knows of one.
         left_out = reason == "" and len(self.rows) == len(self.known) - page * (len(self.known) - 1)
@@ -365,8 +367,9 @@ class _Question:
             shown = self._pinned(shown)
         if self.request.explain:
             shown = [one._replace(why=self._why(one.row)) for one in shown]
+        message = self._why_few(len(shown)) if len(shown) < self.k else ""
         counted = self.counted or NONE_COUNTED
-        return Answer(shown, ranked.source, self.catalogue, self.unknown, reason, counted)
+        return Answer(shown, ranked.source, self.catalogue, self.unknown, reason, message, counted)
 
     def _spread(self, rows: Rows, diversity: float) -> Rows:
         """Places in the order in which maximal marginal relevance takes them, up to k."""
@@ -451,6 +454,18 @@ class _Question:
 
     def _id_of(self, row: int) -> str:
         return next(id_ for id_, found in zip(self.items, self._found, strict=True) if found == row)
+
+    def _why_few(self, n: int) -> str:
+        """What kept products out of an answer that is too short."""
+        request = self.request
+        given = [name for name in ("filters", "exclude") if getattr(request, name)]
+        if isinstance(request, RecommendRequest):
+            given += ["strict"] * request.strict
+            given += ["min_score"] * (request.min_score is not None)
+            given += ["price_ratio"] * self._price_is_stated(request)
+        given += ["rules"] * bool(self.applied)
+        what = f"pass {', '.join(given)}" if given else "can be shown"
+        return f"{n or 'no'} product{'s' * (n != 1)} {what}, {self.k} were asked for"
 
     def _why_fallback(self) -> str:
         if not self.items:
