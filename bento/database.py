@@ -82,8 +82,9 @@ class Database:
         with (
             self._in_plain_words(),
             contextlib.closing(self.engine.raw_connection()) as raw,
-            # Locked: by somebody who does the same, or else it is for the next start.
-            contextlib.suppress(sqlite3.OperationalError),
+            # Locked: by somebody who does the same, or else it is for the next start. What is wrong
+            # for good is said by the first query.
+            contextlib.suppress(sqlite3.Error),
         ):
             raw.cursor().execute("PRAGMA journal_mode = WAL")
 
