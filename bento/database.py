@@ -131,6 +131,7 @@ def _sqlite(url: URL, timeout_s: float) -> Engine:
         connect_args={"timeout": timeout_s},
         # Within a minute it is seen that the file was replaced.
         pool_recycle=60,
+        pool_timeout=timeout_s,
         **_OPTIONS,
     )
 

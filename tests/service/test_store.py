@@ -496,8 +496,8 @@ class TestLive:
         migrate(store.database, "base")
         store.migrate()
         store.change_products(change([product("milk", price=2.0)]))
-        until(lambda: "milk" in shown.products)
-        assert shown.products["tea"] == ChangedProduct("tea", {})
+        until(lambda: shown.products["tea"] == ChangedProduct("tea", {}))
+        assert shown.products["milk"] == ChangedProduct("milk", {"price": 2.0})
         assert not shown.blocks(brand="B")
 
     def test_a_lost_table_is_said_and_what_was_read_stays(self, store, url, lives):
@@ -549,6 +549,23 @@ class TestPostgresGone:
         said = f"{caught.value} {caplog.text}"
         assert PASSWORD not in said
         assert ENCODED not in said
+
+    def test_a_server_that_hangs(self, server, lives, monkeypatch):
+        monkeypatch.setattr("bento.changes_api.TIMEOUT_S", 0.5)
+        monkeypatch.setattr("bento.live.STALE_AFTER_S", 1.0)
+        shown = Shown()
+        live = lives(shown, server.url(), every_s=0.2)
+        assert live.wait(10)
+        live.store.add_rule(BLOCK, "ann")
+        until(lambda: shown.blocks(brand="B"))
+        with server.frozen():
+            with pytest.raises(ChangeRefused, match="no answer in") as caught:
+                asyncio.run(ChangesApi(live).rules())
+            assert caught.value.status == 503
+            until(lambda: live.status()["state"] == "stale")
+            assert live.stale_s() > 1
+            assert shown.blocks(brand="B")
+        until(lambda: live.status()["state"] == "fresh")
 
     def test_absent_at_the_start(self, server, lives):
         url, shown = server.url(password=ENCODED), Shown()
