@@ -162,6 +162,9 @@ def _postgresql(url: URL, timeout_s: float) -> Engine:
             **({"application_name": "fbt"} if "application_name" not in url.query else {}),
         },
         pool_pre_ping=True,
+        # Ten thousand rows one by one are ten thousand round trips.
+        executemany_mode="values_plus_batch",
+        executemany_batch_page_size=500,
         pool_timeout=timeout_s,
         **_OPTIONS,
     )
