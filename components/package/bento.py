@@ -72,6 +72,7 @@ def import_bento(archive: Path, bentoml_home: Path) -> str:
 def stage_source(target: Path) -> None:
     """Copy what serving needs of this source tree, and the requirements, to a fresh directory."""
     served = sorted((SOURCE / "bento").glob("*.py"))
+    served += sorted((SOURCE / "bento" / "migrations").rglob("*.py"))
     served += [SOURCE / "components" / name for name in SERVED_COMPONENTS]
     for file in served:
         copy = target / file.relative_to(SOURCE)
