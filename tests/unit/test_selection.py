@@ -238,8 +238,17 @@ class Truth:
         return np.float32(price) <= np.float32(ratio * np.float32(max(known)))
 
 
+@pytest.fixture(params=[100, 4])
+def shortlist(request):
+    """How many are ranked at first: all, or so few that more have to be ranked."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("bento.selection.SHORTLIST", request.param)
+        yield
+
+
 @settings(max_examples=300, deadline=None)
-@given(st.data())
+@given(data=st.data())
+@pytest.mark.usefixtures("shortlist")
 def test_an_answer_holds_to_all_that_was_asked(shops, data):
     bundle = data.draw(st.sampled_from(shops))
     question, changed = data.draw(questions), data.draw(changes)
