@@ -28,16 +28,14 @@ Context = Literal["product_page", "cart", "checkout"]
 Sort = Literal["relevance", "price", "price_descending", "popularity", "newest", "margin"]
 
 PRICE_RATIO = 30.0
-"""By default no 900 € companion for a 5 € product: of what was bought together in Online Retail, one
-pair in 600 is further apart."""
+"""By default no 900 € companion for a 5 € product: of what was bought together in Online Retail,
+one pair in 600 is further apart."""
 
 Source = Literal["model", "attribute_neighbours", "category_bestsellers", "bestsellers"]
 
 SOURCES: tuple[str, ...] = get_args(Source)
 
-ItemSource = Literal[
-    "model", "attribute_neighbours", "category_bestsellers", "bestsellers", "pin"
-]
+ItemSource = Literal["model", "attribute_neighbours", "category_bestsellers", "bestsellers", "pin"]
 
 
 class ProductAttributes(BaseModel):
@@ -252,6 +250,7 @@ class SimilarRequest(Answering):
     item: ProductId | None = Field(
         default=None, validate_default=True, description="The product's id."
     )
+
     @field_validator("item")
     @classmethod
     def _or_attributes(cls, item: str | None, info: ValidationInfo) -> str | None:

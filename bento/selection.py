@@ -241,7 +241,7 @@ class _Question:
                 rows = rows[~self._too_dear(rows, request)]
             found.append(rows)
             n_found += len(rows)
-            if n_found >= MORE or len(block) and block[-1] >= n_items:
+            if n_found >= MORE or (len(block) and block[-1] >= n_items):
                 break
         rows = joined(found, np.int64)[:MORE]
         scores = score(rows)

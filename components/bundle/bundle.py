@@ -288,7 +288,7 @@ def read_bundle(path: str | Path, verify: bool = True) -> Bundle:
     path = Path(path)
     manifest = read_manifest(path)
     for name, expected in manifest.files.items():
-        _check_file(path / name, expected if verify else None)
+        check_file(path / name, expected if verify else None)
     arrays = {name: load_array(path / f"{name}.npy") for name in ARRAYS}
     products = _read_products(path)
     index_path = path / "index.hnsw" if manifest.index else None
@@ -376,7 +376,8 @@ def sha256_of(file: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _check_file(file: Path, expected: str | None) -> None:
+def check_file(file: Path, expected: str | None) -> None:
+    """Raises BundleError when the file is missing or, where one is `expected`, has another hash."""
     if not file.is_file():
         raise BundleError(
             f"bundle: {file.name} is missing in {file.parent}; fetch the version again"

@@ -185,8 +185,8 @@ def _product_table(
     text = {name: F.trim(_text(frame, columns.get(name))) for name in PRODUCTS.names}
     if others:
         # Without nulls, as to_json leaves those out; a product of which nothing is said has none.
-        said = F.struct(*[F.nullif(F.trim(_text(frame, one)), F.lit("")).alias(one) for one in others])
-        text["attributes"] = F.nullif(F.to_json(said), F.lit("{}"))
+        said = [F.nullif(F.trim(_text(frame, one)), F.lit("")).alias(one) for one in others]
+        text["attributes"] = F.nullif(F.to_json(F.struct(*said)), F.lit("{}"))
     table = frame.select(
         *[F.when(value != "", value).alias(name) for name, value in text.items()]
     ).filter("product_id is not null")

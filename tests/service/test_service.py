@@ -11,11 +11,9 @@ import httpx
 import numpy as np
 import pytest
 
-from bento.recommender import Recommender
-from bento.schemas import RecommendRequest
-from bento.schemas import SOURCES
+from bento.schemas import SOURCES, RecommendRequest
 from components.bundle.bundle import read_bundle
-from components.evaluation.serving import check_serving, difference
+from components.evaluation.serving import check_serving, difference, selection_of
 from components.package.server import ServerError, served_bundle
 from tests.factories import PAIRS, make_bundle, products_table, write
 
@@ -399,12 +397,12 @@ WRONG = {
 
 @pytest.mark.parametrize("complaint", WRONG)
 def test_check_serving_would_see_a_wrong_answer(client, bundle, complaint):
-    recommender = Recommender(read_bundle(bundle))
+    selection = selection_of(read_bundle(bundle))
     query, answer = {"items": ["tea"], "k": 3}, ask(client, "tea")
-    assert difference(query, 200, answer, recommender) == ""
+    assert difference(query, 200, answer, selection) == ""
     WRONG[complaint](answer)
-    assert complaint in difference(query, 200, answer, recommender)
-    assert "status 500" in difference(query, 500, answer, recommender)
+    assert complaint in difference(query, 200, answer, selection)
+    assert "status 500" in difference(query, 500, answer, selection)
 
 
 def test_check_serving_excuses_a_tie_and_nothing_else(tmp_path):
@@ -412,13 +410,13 @@ def test_check_serving_excuses_a_tie_and_nothing_else(tmp_path):
     alike[3] = 0.5
     table = products_table(ids, {}, {})
     bundle = write(tmp_path / "bundle", table, alike, alike, np.array([9, 9, 9, 9]))
-    recommender = Recommender(read_bundle(bundle))
-    query, expected = {"items": ["tea"], "k": 1}, recommender.recommend(["tea"], 1)
+    selection = selection_of(read_bundle(bundle))
+    query, expected = {"items": ["tea"], "k": 1}, selection.recommender.recommend(["tea"], 1)
     answer = {"source": "model", "unknown": []}
     score = float(expected.scores[0])
     for id_, excused in (("milk", True), ("sugar", True), ("lemon", False), ("no such", False)):
         answer["items"] = [{"product_id": id_, "score": score}]
-        assert (difference(query, 200, answer, recommender) == "") == excused
+        assert (difference(query, 200, answer, selection) == "") == excused
 
 
 def test_check_serving_reports_a_damaged_bundle(tmp_path):
