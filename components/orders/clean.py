@@ -73,7 +73,10 @@ def clean_orders(
             )
         _refuse_unused(settings.columns, columns, mapping)
         others = sorted(set(known.columns) - set(mapping.values())) if products else []
-        table = _product_table(known, mapping, others).cache()
+        table = _product_table(known, mapping, others)
+        if products and "price" in columns:
+            table = _with_prices(table, raw, columns)
+        table = table.cache()
         non_product = _matches(settings.non_products, "product_id", "name", "category")
         _write(table.filter(~non_product), PRODUCTS.names, product_table)
         judged = _judge(raw, columns, table.filter(non_product), settings, shown(orders))
@@ -200,6 +203,20 @@ def _product_table(
     return table.groupBy("product_id").agg(
         *[F.mode(value, deterministic=True).alias(name) for name, value in values.items()]
     )
+
+
+def _with_prices(table: "DataFrame", lines: "DataFrame", columns: dict[str, str]) -> "DataFrame":
+    """PRODUCTS with the price that lines give most often where the table has none."""
+    from pyspark.sql import functions as F
+
+    paid = lines.select(
+        F.trim(_text(lines, columns["product_id"])).alias("product_id"),
+        _number(_text(lines, columns["price"])).alias("paid"),
+    )
+    paid = paid.filter("paid > 0").groupBy("product_id")
+    usual = paid.agg(F.mode("paid", deterministic=True).alias("paid"))
+    joined = table.join(usual, "product_id", "left")
+    return joined.withColumn("price", F.coalesce("price", "paid")).drop("paid")
 
 
 def _text(frame: "DataFrame", column: str | None) -> "Column":
