@@ -79,7 +79,7 @@ class Fbt:
         self.details: dict[str, Callable[[], Any]] = {}
         """What `GET /readyz` tells of the parts: register a function that says it, async or not."""
         self.meters = Meters(self.model_version, self.variant)
-        bundle = read_bundle(bundle_path(settings), verify=False)
+        bundle = read_bundle(bundle_path(settings), verify=False, products=False)
         self.manifest = bundle.manifest
         assert bundle.cards is not None
         assert bundle.facets is not None

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict, Field
 
-from components.contracts import ORDER_LINES, PRODUCTS, QUARANTINE, open_table, written_aside
+from components.aside import written_aside
+from components.contracts import ORDER_LINES, PRODUCTS, QUARANTINE, open_table
 from components.orders.columns import REQUIRED, ColumnsError, parse_columns, resolve
 from components.orders.source import SourceError, read_source, shown
 from components.orders.timestamps import parsed_timestamp
@@ -213,8 +214,8 @@ def _with_prices(table: "DataFrame", lines: "DataFrame", columns: dict[str, str]
         F.trim(_text(lines, columns["product_id"])).alias("product_id"),
         _number(_text(lines, columns["price"])).alias("paid"),
     )
-    paid = paid.filter("paid > 0").groupBy("product_id")
-    usual = paid.agg(F.mode("paid", deterministic=True).alias("paid"))
+    by_product = paid.filter("paid > 0").groupBy("product_id")
+    usual = by_product.agg(F.mode("paid", deterministic=True).alias("paid"))
     joined = table.join(usual, "product_id", "left")
     return joined.withColumn("price", F.coalesce("price", "paid")).drop("paid")
 
