@@ -17,6 +17,10 @@ RESERVE = 64
 """Connections above the limit that are still heard, for probes must get through."""
 
 
+MAX_PIPELINED = 1000
+"""Requests that a client may send before it has the first answer; uvicorn queues any number."""
+
+
 class Guard:
     """What the connections of a worker have in common.
 
@@ -86,6 +90,8 @@ class Connection(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._in_head = False
         super().on_headers_complete()
+        if len(self.pipeline) > MAX_PIPELINED:
+            self.transport.abort()
 
     def look(self, now: float) -> None:
         """End the connection if its client takes longer than it may."""
