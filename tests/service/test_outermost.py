@@ -2,6 +2,7 @@
 
 import http.server
 import json
+import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +13,7 @@ import pytest
 
 from components.package.server import free_port
 from tests.factories import PAIRS, make_bundle
-from tests.service.serving import log_lines, metric, served
+from tests.service.serving import everything, log_lines, metric, served
 
 TOKEN = "a-secret-of-the-shop"
 SHOP = "https://shop.example"
@@ -202,6 +203,7 @@ def test_what_waits_is_given_up_and_hinders_nobody(server, client):
 
 def test_requests_are_logged_when_that_is_wanted(server, client):
     client.post("/recommend", json={"items": ["tea"]}, headers={"X-Request-Id": "logged-1"})
+    client.get("/livez")  # The line is written after the answer.
     (line,) = [one for one in log_lines(server, "request") if one["request_id"] == "logged-1"]
     assert line.keys() >= {"ts", "level", "endpoint", "status", "ms"}
     assert (line["endpoint"], line["status"]) == ("/recommend", 200)
@@ -264,6 +266,36 @@ SAFE = {
 @pytest.mark.parametrize("path", ["/", "/docs.json", "/readyz", "/no/such", "/recommend"])
 def test_every_answer_has_safe_headers(client, path):
     assert client.get(path).headers.items() >= {k.lower(): v for k, v in SAFE.items()}.items()
+
+
+def test_answers_are_the_same_by_both_ways_to_the_connection(client, plain):
+    """With CORS around, an answer goes through ASGI's messages; without, straight out."""
+    for method, path, content in (
+        ("POST", "/recommend", b'{"items": ["tea"], "k": 2}'),
+        ("POST", "/recommend", b"[]"),
+        ("GET", "/docs.json", b""),
+        ("HEAD", "/docs.json", b""),
+        ("GET", "/no/such", b""),
+    ):
+        given = {"X-Request-Id": "same"}
+        one, other = (
+            c.request(method, path, content=content, headers=given) for c in (client, plain)
+        )
+        assert one.status_code == other.status_code
+        assert set(one.headers) - {"vary"} == set(other.headers)
+        assert {"date", "content-length", "x-request-id"} <= set(one.headers)
+        for header in set(other.headers) - {"date"}:
+            assert one.headers[header] == other.headers[header]
+        assert one.content == other.content.replace(b"default", b"green")
+
+
+def test_a_client_of_http_1_0_is_answered_and_hung_up_on(plain):
+    address = plain.base_url
+    with socket.create_connection((address.host, address.port), timeout=10) as connection:
+        connection.sendall(b"GET /readyz HTTP/1.0\r\n\r\n")
+        answer = everything(connection)
+    assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert b"connection: close\r\n" in answer
 
 
 def test_the_page_may_load_nothing_from_elsewhere(client):
