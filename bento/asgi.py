@@ -188,11 +188,12 @@ class Endpoints:
         path, method = scope["path"], scope["method"]
         found = self._router.find(path, scope.get("raw_path") or path.encode())
         if found is None:
-            return refusing(method, UNKNOWN_PATH, not_found()), {}
+            return refusing(method, UNKNOWN_PATH, not_found), {}
         by_method, values = found
         if (route := by_method.get(method)) is None:
             some = next(iter(by_method.values()))
-            return refusing("other", some.pattern, not_allowed(method, by_method)), {}
+            refusal = functools.partial(not_allowed, method, by_method)
+            return refusing("other", some.pattern, refusal), {}
         return route, values
 
     def _refused(self, refused: Refused, request_id: str) -> Response:
@@ -272,11 +273,11 @@ def metrics_middleware(app: Any) -> Any:
     return layer
 
 
-def refusing(method: str, pattern: str, refused: Refused) -> Route:
+def refusing(method: str, pattern: str, refusal: Callable[[], Refused]) -> Route:
     """A route of which every request is refused."""
 
     def refuse(_service: Any, _request: Request) -> Response:
-        raise refused
+        raise refusal()
 
     return Route(method, pattern, refuse)
 
