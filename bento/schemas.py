@@ -129,7 +129,9 @@ class Answering(BaseModel):
     )
     filters: Filters | None = None
     exclude: list[ProductId] = Field(
-        default=[], max_length=1000, description="Products that are not to be in the answer."
+        default_factory=list,
+        max_length=1000,
+        description="Products that are not to be in the answer.",
     )
     sort: Sort = Field(
         default="relevance",
@@ -165,7 +167,7 @@ class RecommendRequest(Answering):
         "heard when the model does not know that id.",
     )
     items: list[ProductId] = Field(
-        default=[],
+        default_factory=list,
         validate_default=True,
         max_length=50,
         description="Product ids: one for a product page, several for a cart, at least one where "
