@@ -23,7 +23,6 @@ class Rendering:
 
     def response(self, answer: Answer, request_id: str, variant: str | None) -> bytes:
         """The whole body; `variant` is the request's."""
-        shown = b",".join(product(one, answer.catalogue) for one in answer.shown)
         return b"".join(
             [
                 b'{"request_id":',
@@ -33,11 +32,13 @@ class Rendering:
                 b',"variant":',
                 self._variant if variant is None else as_json(variant),
                 b',"items":[',
-                shown,
+                *products(answer.shown, answer.catalogue),
                 b'],"source":"',
                 answer.source.encode(),
                 b'","fallback":',
                 fallback(answer) if answer.reason else NULL,
+                b',"message":',
+                as_json(answer.message) if answer.message else NULL,
                 b',"unknown":',
                 as_json(answer.unknown) if answer.unknown else b"[]",
                 b"}",
@@ -45,18 +46,20 @@ class Rendering:
         )
 
 
-def product(shown: Shown, catalogue: Catalogue) -> bytes:
-    """A card with its score and, where asked for, its reasons."""
-    row, score, source, why = shown
-    number = b"%.7g" % score if score is not None and isfinite(score) else NULL
-    because = b"" if why is None else b',"because_of":' + as_json(why._asdict())
-    card = catalogue.shown(row)
-    return b'%b,"score":%b,"source":"%b"%b}' % (card, number, source.encode(), because)
-
-
-def products(rows: Sequence[int], catalogue: Catalogue) -> bytes:
-    """Cards alone, as a JSON list."""
-    return b"[" + b",".join(catalogue.shown(row) + b"}" for row in rows) + b"]"
+def products(shown: Sequence[Shown], catalogue: Catalogue) -> list[bytes | memoryview]:
+    """Pieces of the list: cards with their scores and, where asked for, their reasons."""
+    pieces: list[bytes | memoryview] = []
+    comma = b""
+    for row, score, source, why in shown:
+        number = b"%.7g" % score if score is not None and isfinite(score) else NULL
+        because = b"" if why is None else b',"because_of":' + as_json(why._asdict())
+        pieces += (
+            comma,
+            catalogue.shown(row),
+            b',"score":%b,"source":"%b"%b}' % (number, source.encode(), because),
+        )
+        comma = b","
+    return pieces
 
 
 def fallback(answer: Answer) -> bytes:

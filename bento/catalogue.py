@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -78,7 +79,7 @@ class Catalogue:
         row = self._cards.row(product_id)
         return self._row_of.get(product_id) if row is None else row
 
-    def shown(self, row: int) -> bytes:
+    def shown(self, row: int) -> bytes | memoryview:
         """The card as JSON without its closing brace."""
         if row in self._changed:
             return shown_card(self.card(row))
@@ -99,6 +100,15 @@ class Catalogue:
         card = self.card(row)
         known = ((mine, card.get(name)) for name, mine in own._asdict().items())
         return Attributes._make(mine if mine is not None else theirs for mine, theirs in known)
+
+    def dearer(self, rows: Sequence[int], limit: float) -> bool:
+        """Whether any of a few rows costs more; number by number, which is quickest for a few."""
+        price = self._price_view
+        return any(price[row] > limit for row in rows)
+
+    @cached_property
+    def _price_view(self) -> memoryview:
+        return memoryview(self.price)  # type: ignore[arg-type]
 
     def having(self, token: int) -> Ints:
         """Rows with that facet, ascending."""
@@ -166,7 +176,9 @@ class Catalogue:
             new._changed[row] = change
         rows = [new._row(change.product_id) for change in changes]
         new._copy_columns(self, rows)
-        moved = [row for row in rows if FACETED & new._changed[row].card.keys()]
+        moved = [
+            row for row in rows if row in self._moved or FACETED & new._changed[row].card.keys()
+        ]
         new._move(moved)
         if not moved:
             new._kept = self._kept

@@ -1,11 +1,13 @@
 """What the paths of rules and catalogue changes do, apart from HTTP itself.
 
-Every method waits for the database in a thread; the event loop goes on.
+Every method waits for the database in a thread; the event loop goes on. The threads are few and
+waited for in vain only so long: a database that hangs must not take the process with it.
 """
 
 import asyncio
 import contextlib
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
 from typing import TYPE_CHECKING, TypeVar
 
@@ -22,6 +24,9 @@ USER_HEADER = b"x-fbt-user"
 UNNAMED = "token"
 
 RETRY_AFTER_S = 1
+N_THREADS = 4
+TIMEOUT_S = 15.0
+"""Of a request, its place in the queue included. Longer than a write waits for other writers."""
 
 Result = TypeVar("Result")
 
@@ -44,6 +49,7 @@ class ChangesApi:
 
     def __init__(self, live: Live | None) -> None:
         self._live = live
+        self._threads = ThreadPoolExecutor(N_THREADS, "fbt-changes")
 
     async def change_catalogue(self, request: CatalogueRequest) -> CatalogueAnswer:
         """POST /catalogue: 200. Raises ChangeRefused (503)."""
@@ -85,7 +91,17 @@ class ChangesApi:
                 f"{DATABASE_URL} set to sqlite:///FILE or postgresql://USER:PASSWORD@HOST/NAME",
             )
         try:
-            return await asyncio.to_thread(lambda: what(live.store))
+            done = asyncio.get_running_loop().run_in_executor(
+                self._threads, lambda: what(live.store)
+            )
+            return await asyncio.wait_for(done, TIMEOUT_S)
+        except TimeoutError:
+            raise ChangeRefused(
+                HTTPStatus.SERVICE_UNAVAILABLE,
+                "database",
+                f"no answer in {TIMEOUT_S:g} s",
+                "one that answers; the change may have been made all the same",
+            ) from None
         except RuleUnknown as error:
             raise ChangeRefused(
                 HTTPStatus.NOT_FOUND, "rule_id", str(error), "the id of one in GET /rules"

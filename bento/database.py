@@ -82,8 +82,9 @@ class Database:
         with (
             self._in_plain_words(),
             contextlib.closing(self.engine.raw_connection()) as raw,
-            # Locked: by somebody who does the same, or else it is for the next start.
-            contextlib.suppress(sqlite3.OperationalError),
+            # Locked: by somebody who does the same, or else it is for the next start. What is wrong
+            # for good is said by the first query.
+            contextlib.suppress(sqlite3.Error),
         ):
             raw.cursor().execute("PRAGMA journal_mode = WAL")
 
@@ -130,6 +131,7 @@ def _sqlite(url: URL, timeout_s: float) -> Engine:
         connect_args={"timeout": timeout_s},
         # Within a minute it is seen that the file was replaced.
         pool_recycle=60,
+        pool_timeout=timeout_s,
         **_OPTIONS,
     )
 
@@ -160,6 +162,9 @@ def _postgresql(url: URL, timeout_s: float) -> Engine:
             **({"application_name": "fbt"} if "application_name" not in url.query else {}),
         },
         pool_pre_ping=True,
+        # Ten thousand rows one by one are ten thousand round trips.
+        executemany_mode="values_plus_batch",
+        executemany_batch_page_size=500,
         pool_timeout=timeout_s,
         **_OPTIONS,
     )

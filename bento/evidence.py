@@ -95,7 +95,8 @@ class Evidence:
     def log_price(self, rows: Rows | Ints) -> Floats:
         """NaN where there is no price above 0."""
         prices = self._price[rows]
-        logs: Floats = np.log(np.where((prices > 0) & np.isfinite(prices), prices, np.nan)).astype(np.float32)
+        known = (prices > 0) & np.isfinite(prices)
+        logs: Floats = np.log(np.where(known, prices, np.nan)).astype(np.float32)
         return logs
 
     def said(self, carts: Sequence[Ints], blended: bool = False) -> Said:
@@ -227,7 +228,9 @@ class Evidence:
             one[:, AT["vector_mean"]] = logits.mean(axis=0)
             back = bundle.out_vectors[cart] @ bundle.in_vectors[candidates].T
             one[:, AT["reverse_vector_max"]] = back.max(axis=0)
-            alike = directions(bundle.in_vectors[cart]) @ directions(bundle.in_vectors[candidates]).T
+            alike = (
+                directions(bundle.in_vectors[cart]) @ directions(bundle.in_vectors[candidates]).T
+            )
             one[:, AT["alike_max"]] = alike.max(axis=0)
 
     def _add_candidates(self, table: Floats, rows: Rows) -> None:

@@ -8,6 +8,7 @@ import numpy.typing as npt
 from components.attributes.near import weights_of
 from components.attributes.text import AttributeIndex, Attributes, joined, largest
 from components.bundle.bundle import Bundle
+from components.bundle.cards import facet, make_cards
 
 Ints = npt.NDArray[np.int32]
 Floats = npt.NDArray[np.float32]
@@ -31,11 +32,8 @@ class Fallback:
         self._attributes = attributes
         self._score_as = score_as
         self._n_items = bundle.manifest.n_items
-        self._shares = (bundle.n_orders / bundle.manifest.n_orders).astype(np.float32)
-        category = bundle.products["category"].slice(0, self._n_items).combine_chunks()
-        encoded = category.dictionary_encode()
-        self._category_of = encoded.indices.fill_null(-1).to_numpy()
-        self._categories = {name: i for i, name in enumerate(encoded.dictionary.to_pylist())}
+        self._n_orders, self._of = bundle.n_orders, bundle.manifest.n_orders
+        self._facets = bundle.facets or make_cards(bundle.products)[1]
 
     def companions(self, asked: Sequence[Attributes], k: int) -> tuple[str, Rows, Floats]:
         """Source, rows and scores of what goes with products that look like this; best first."""
@@ -74,12 +72,14 @@ class Fallback:
         return rows.astype(np.int64), similar
 
     def _category_bestsellers(self, asked: Sequence[Attributes], k: int) -> tuple[Rows, Floats]:
-        wanted = [self._categories.get(one.category, -2) for one in asked]
-        return self._most_bought(np.flatnonzero(np.isin(self._category_of, wanted)), k)
+        names = {one.category for one in asked if one.category}
+        rows = joined([self._facets.having(facet("category", name)) for name in names], np.int32)
+        return self._most_bought(np.unique(rows[rows < self._n_items]), k)
 
     def _bestsellers(self, k: int) -> tuple[Rows, Floats]:
         return self._most_bought(np.arange(self._n_items), k)
 
-    def _most_bought(self, rows: npt.NDArray[np.intp], k: int) -> tuple[Rows, Floats]:
+    def _most_bought(self, rows: npt.NDArray[np.integer], k: int) -> tuple[Rows, Floats]:
         """The first of ascending rows: the catalogue is sorted most bought first."""
-        return rows[:k].astype(np.int64), self._shares[rows[:k]]
+        best = rows[:k].astype(np.int64)
+        return best, (self._n_orders[best] / self._of).astype(np.float32)

@@ -65,6 +65,7 @@ class Live:
         self._migrated = False
         self._revision: Revision | None = None
         self._changed: set[str] = set()
+        self._void: set[str] = set()
         self._malformed: list[str] = []
 
     @property
@@ -154,22 +155,22 @@ class Live:
         """Whether there is more."""
         changes = self.store.changes_since(self._revision)
         if changes.restarted:
-            self._revision = None
-            self._take_back()
+            self._void |= self._changed
+            self._changed = set()
         if changes.products:
             self._on_products(changes.products)
-            self._changed.update(product.product_id for product in changes.products)
+            handed_on = {product.product_id for product in changes.products}
+            self._changed |= handed_on
+            self._void -= handed_on
         if changes.rules is not None:
             self._on_rules(RuleSet(changes.rules))
             self._malformed = changes.malformed
+        if self._void and not changes.more:
+            # Another database said so before; this one says nothing.
+            self._on_products([ChangedProduct(one, {}) for one in sorted(self._void)])
+            self._void = set()
         self._revision = changes.revision
         return changes.more
-
-    def _take_back(self) -> None:
-        """Undo what another database said before: products are as the bundle has them."""
-        if self._changed:
-            self._on_products([ChangedProduct(one, {}) for one in sorted(self._changed)])
-        self._changed = set()
 
     def _failed(self, error: Exception) -> None:
         """Say it once; what was read last stays."""

@@ -46,6 +46,35 @@ PAGE_POLICY = (
 """Content-Security-Policy of the page: what it needs and nothing else."""
 
 
+READY = {
+    "tags": ["Infrastructure"],
+    "operationId": "ready",
+    "summary": "Whether the service can answer, and how its parts are.",
+    "responses": {
+        "200": {
+            "description": "It can",
+            "content": {
+                "application/json": {
+                    "schema": {
+                        "type": "object",
+                        "required": ["status", "model_version", "variant", "details"],
+                        "properties": {
+                            "status": {"const": "ready"},
+                            "model_version": {"type": "string"},
+                            "variant": {"type": "string"},
+                            "details": {
+                                "type": "object",
+                                "description": "What every part says of itself, by its name.",
+                            },
+                        },
+                    }
+                }
+            },
+        }
+    },
+}
+
+
 def document(service: Any) -> dict[str, Any]:
     """OpenAPI 3.1 of a running service: BentoML's probes, and the API as it really answers."""
     made_by_bentoml = service.bento_service.openapi_spec.asdict()
@@ -68,6 +97,7 @@ def document(service: Any) -> dict[str, Any]:
         },
         "paths": {
             **made_by_bentoml["paths"],
+            "/readyz": {"get": READY},
             "/recommend": {"post": _operation(service, "recommend", RecommendRequest)},
             "/similar": {"post": _operation(service, "similar", SimilarRequest)},
         },

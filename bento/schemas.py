@@ -28,16 +28,14 @@ Context = Literal["product_page", "cart", "checkout"]
 Sort = Literal["relevance", "price", "price_descending", "popularity", "newest", "margin"]
 
 PRICE_RATIO = 30.0
-"""By default no 900 € companion for a 5 € product: of what was bought together in Online Retail, one
-pair in 600 is further apart."""
+"""By default no 900 € companion for a 5 € product: of what was bought together in Online Retail,
+one pair in 600 is further apart."""
 
 Source = Literal["model", "attribute_neighbours", "category_bestsellers", "bestsellers"]
 
 SOURCES: tuple[str, ...] = get_args(Source)
 
-ItemSource = Literal[
-    "model", "attribute_neighbours", "category_bestsellers", "bestsellers", "pin"
-]
+ItemSource = Literal["model", "attribute_neighbours", "category_bestsellers", "bestsellers", "pin"]
 
 
 class ProductAttributes(BaseModel):
@@ -131,7 +129,9 @@ class Answering(BaseModel):
     )
     filters: Filters | None = None
     exclude: list[ProductId] = Field(
-        default=[], max_length=1000, description="Products that are not to be in the answer."
+        default_factory=list,
+        max_length=1000,
+        description="Products that are not to be in the answer.",
     )
     sort: Sort = Field(
         default="relevance",
@@ -167,7 +167,7 @@ class RecommendRequest(Answering):
         "heard when the model does not know that id.",
     )
     items: list[ProductId] = Field(
-        default=[],
+        default_factory=list,
         validate_default=True,
         max_length=50,
         description="Product ids: one for a product page, several for a cart, at least one where "
@@ -252,6 +252,7 @@ class SimilarRequest(Answering):
     item: ProductId | None = Field(
         default=None, validate_default=True, description="The product's id."
     )
+
     @field_validator("item")
     @classmethod
     def _or_attributes(cls, item: str | None, info: ValidationInfo) -> str | None:
@@ -325,6 +326,7 @@ class RecommendResponse(BaseModel):
                 "variant": "default",
                 "source": "model",
                 "fallback": None,
+                "message": None,
                 "unknown": [],
                 "items": [
                     {
@@ -360,6 +362,7 @@ class RecommendResponse(BaseModel):
         "bestsellers of the whole catalogue."
     )
     fallback: Fallback | None = Field(description="Whether and why a fallback answered.")
+    message: str | None = Field(description="Why there are fewer than `k`, where there are.")
     unknown: list[str] = Field(description="Products asked for that the model does not know.")
 
 

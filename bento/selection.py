@@ -9,6 +9,7 @@ import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from itertools import repeat
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,6 +20,7 @@ from bento.evidence import directions
 from bento.recommender import Recommender
 from bento.rules import STRONGEST, Applied, Asked, RuleSet
 from bento.schemas import (
+    PRICE_RATIO,
     Answering,
     Filters,
     ProductAttributes,
@@ -47,6 +49,9 @@ SAME_CATEGORY = 0.5
 
 FEWEST_TOGETHER = 2
 """Orders with both that make a pair sure."""
+
+PLAIN = frozenset(["items", "k", "session_id", "variant"])
+"""Fields of a question that wishes for nothing."""
 
 NONE_COUNTED: Mapping[str, int] = {}
 
@@ -95,6 +100,8 @@ class Answer(NamedTuple):
     unknown: Sequence[str] = ()
     reason: str = ""
     """Why a fallback answered, or empty."""
+    message: str = ""
+    """Why there are fewer than were asked for, or empty."""
     rules: Mapping[str, int] = NONE_COUNTED
     """How many rules of each action moved, showed or hid something."""
 
@@ -113,7 +120,28 @@ class Selection:
 
     def recommend(self, request: RecommendRequest) -> Answer:
         """Companions of what is asked for."""
+        if (answer := self._plain(request)) is not None:
+            return answer
         return _Question(self, request, request.items, request.attributes).companions(request)
+
+    def _plain(self, request: RecommendRequest) -> Answer | None:
+        """The usual answer, to a product's page without wishes; None where it takes more.
+
+        It is what `_Question` makes of it, too, at three times the cost.
+        """
+        catalogue, recommender, k = self.catalogue, self.recommender, request.k
+        plain = request.model_fields_set <= PLAIN and len(request.items) == 1
+        if not plain or catalogue.gone is not None or not self.rules.empty:
+            return None
+        row = catalogue.row(request.items[0])
+        if row is None or row >= recommender.n_items:
+            return None
+        found, scores = recommender.page(row, k)
+        rows, limit = found.tolist(), PRICE_RATIO * float(catalogue.price[row])
+        if len(rows) < k or catalogue.dearer(rows, limit):
+            return None
+        shown = [Shown(*one) for one in zip(rows, scores.tolist(), repeat("model"))]
+        return Answer(shown, "model", catalogue)
 
     def similar(self, request: SimilarRequest) -> Answer:
         """What could replace what is asked for."""
@@ -158,7 +186,7 @@ class _Question:
             ranked, reason = self._ranked(page), ""
         if request.strict:
             if reason:
-                return Answer([], ranked.source, self.catalogue, self.unknown, reason)
+                return self._answer(ranked.where(slice(0)), reason, 0)
             ranked = ranked.where(self._sure(ranked.rows))
         # What is asked for and its variants are in no ranking of the model; a page knows of one.
         left_out = reason == "" and len(self.rows) == len(self.known) - page * (len(self.known) - 1)
@@ -239,7 +267,7 @@ class _Question:
                 rows = rows[~self._too_dear(rows, request)]
             found.append(rows)
             n_found += len(rows)
-            if n_found >= MORE or len(block) and block[-1] >= n_items:
+            if n_found >= MORE or (len(block) and block[-1] >= n_items):
                 break
         rows = joined(found, np.int64)[:MORE]
         scores = score(rows)
@@ -365,8 +393,9 @@ class _Question:
             shown = self._pinned(shown)
         if self.request.explain:
             shown = [one._replace(why=self._why(one.row)) for one in shown]
+        message = self._why_few(len(shown)) if len(shown) < self.k else ""
         counted = self.counted or NONE_COUNTED
-        return Answer(shown, ranked.source, self.catalogue, self.unknown, reason, counted)
+        return Answer(shown, ranked.source, self.catalogue, self.unknown, reason, message, counted)
 
     def _spread(self, rows: Rows, diversity: float) -> Rows:
         """Places in the order in which maximal marginal relevance takes them, up to k."""
@@ -451,6 +480,18 @@ class _Question:
 
     def _id_of(self, row: int) -> str:
         return next(id_ for id_, found in zip(self.items, self._found, strict=True) if found == row)
+
+    def _why_few(self, n: int) -> str:
+        """What kept products out of an answer that is too short."""
+        request = self.request
+        given = [name for name in ("filters", "exclude") if getattr(request, name)]
+        if isinstance(request, RecommendRequest):
+            given += ["strict"] * request.strict
+            given += ["min_score"] * (request.min_score is not None)
+            given += ["price_ratio"] * self._price_is_stated(request)
+        given += ["rules"] * bool(self.applied)
+        what = f"pass {', '.join(given)}" if given else "can be shown"
+        return f"{n or 'no'} product{'s' * (n != 1)} {what}, {self.k} were asked for"
 
     def _why_fallback(self) -> str:
         if not self.items:

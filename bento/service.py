@@ -30,6 +30,7 @@ from bento.schemas import (
 from bento.selection import Answer, Selection
 from bento.settings import Settings, read_settings
 from components.bundle.bundle import read_bundle
+from components.bundle.verified import verify_bundle
 
 BUNDLE_MODEL = "bundle"
 """Alias under which a packaged Bento carries its bundle."""
@@ -69,7 +70,7 @@ class Fbt:
         """Check the settings and every hash of the bundle once, before any worker starts."""
         settings = read_settings()
         AdminToken(settings)
-        read_bundle(bundle_path(settings))
+        verify_bundle(bundle_path(settings))
 
     def __init__(self) -> None:
         settings = read_settings()
@@ -78,9 +79,10 @@ class Fbt:
         self.details: dict[str, Callable[[], Any]] = {}
         """What `GET /readyz` tells of the parts: register a function that says it, async or not."""
         self.meters = Meters(self.model_version, self.variant)
-        bundle = read_bundle(bundle_path(settings), verify=False)
+        bundle = read_bundle(bundle_path(settings), verify=False, products=False)
         self.manifest = bundle.manifest
-        assert bundle.cards is not None and bundle.facets is not None
+        assert bundle.cards is not None
+        assert bundle.facets is not None
         self.selection = Selection(Recommender(bundle), Catalogue(bundle.cards, bundle.facets))
         self.rendering = Rendering(self.model_version, self.variant)
         self.live = self._follow_changes(settings)

@@ -74,8 +74,8 @@ class Settings(BaseModel):
     """Name of this deployment in answers and metrics, such as that of an experiment's arm."""
 
     database_url: SecretStr | None = None
-    """Where rules and catalogue changes live: postgresql://USER:PASSWORD@HOST/NAME,
-    sqlite:///FILE, or `off`. Not set: an SQLite file in BentoML's home, which replicas do not share."""
+    """Where rules and catalogue changes live: postgresql://USER:PASSWORD@HOST/NAME, sqlite:///FILE,
+    or `off`. Not set: an SQLite file in BentoML's home, which replicas do not share."""
 
     max_connections: int = Field(default=4096, ge=1, le=1_000_000)
     """Connections open at once, per worker. One more is answered 503 and closed."""
@@ -102,10 +102,10 @@ class Settings(BaseModel):
     """Origins, between commas, whose pages may call the service in a browser; * is every one."""
 
     tracing: bool = False
-    """OpenTelemetry spans of requests, sent as BentoML's `tracing` configuration says. Costs."""
+    """OpenTelemetry spans of requests, sent as BentoML's `tracing` configuration says."""
 
     access_log: bool = False
-    """One line of log for every request. Costs."""
+    """One line of log for every request."""
 
     @model_validator(mode="after")
     def _one_token(self) -> Self:

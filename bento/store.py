@@ -27,6 +27,9 @@ from bento.tables import PRODUCT_CHANGES, REVISION, RULE_CHANGES, RULES
 IDS_A_QUERY = 5_000
 """SQLite takes no more than 32,766 parameters."""
 
+IN_BITES: dict[str, Any] = {"execution_options": {"yield_per": 250}}
+"""Rows a time. All at once are one long call in C, in which no other thread runs."""
+
 
 class Revision(NamedTuple):
     """How far a reader has come."""
@@ -156,7 +159,7 @@ class Store:
             revision=revision,
         )
 
-    def changes_since(self, since: Revision | None = None, at_least: int = 10_000) -> Changes:
+    def changes_since(self, since: Revision | None = None, at_least: int = 5_000) -> Changes:
         """What is new since then; of many products first `at_least` that many and a few more.
 
         Where nothing is new this is one query of one row.
@@ -233,7 +236,9 @@ def _row_of(connection: Connection, rule_id: str) -> Row[Any]:
 def _read_rules(connection: Connection) -> tuple[list[Rule], list[str]]:
     """Rules that can be read, oldest first, and ids of those that cannot."""
     rules, malformed = [], []
-    for row in connection.execute(select(RULES).order_by(RULES.c.created_at, RULES.c.rule_id)):
+    for row in connection.execute(
+        select(RULES).order_by(RULES.c.created_at, RULES.c.rule_id), **IN_BITES
+    ):
         try:
             rules.append(_rule_of(row))
         except ValidationError:
@@ -312,7 +317,7 @@ def _read_changes(connection: Connection, after: int, upto: int) -> list[Changed
     )
     return [
         ChangedProduct(product_id, _card_of(card), deleted)
-        for product_id, card, deleted in connection.execute(new)
+        for product_id, card, deleted in connection.execute(new, **IN_BITES)
     ]
 
 

@@ -8,6 +8,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+import psutil
 import pytest
 
 
@@ -39,6 +40,19 @@ class Postgres:
 
     def stop(self):
         self._run(*self._control, "--mode=immediate", "stop")
+
+    @contextlib.contextmanager
+    def frozen(self):
+        """Nothing moves, though connections stay open."""
+        leader = int((self._folder / "data" / "postmaster.pid").read_text().split()[0])
+        family = [psutil.Process(leader), *psutil.Process(leader).children()]
+        for process in family:
+            process.suspend()
+        try:
+            yield
+        finally:
+            for process in family:
+                process.resume()
 
     def sql(self, statements, database="postgres"):
         self._run("psql", "--set=ON_ERROR_STOP=1", self.url(database), input=statements, text=True)

@@ -8,19 +8,21 @@ import json
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from components.aside import written_aside
 from components.attributes.text import AttributeIndex, load_attributes, save_attributes
 from components.attributes.variants import ARRAYS as VARIANTS
 from components.attributes.variants import Variants
 from components.bundle.cards import CARDS, FACETS, Cards, Facets, make_cards
-from components.contracts import PRODUCTS, written_aside
+
+if TYPE_CHECKING:
+    # A service has no use for Arrow, which takes 9 MB of every worker.
+    import pyarrow as pa
 
 FORMAT_VERSION = 4
 """2 added neighbours; 3 added facts, pages, a forest for carts, variants and attributes; 4 cards
@@ -200,7 +202,8 @@ class Bundle:
     """
 
     manifest: Manifest
-    products: pa.Table
+    products: "pa.Table"
+    """None where it was not wanted: a service looks products up in `cards`."""
     in_vectors: Floats
     out_vectors: Floats
     n_orders: npt.NDArray[np.int64]
@@ -280,22 +283,24 @@ def write_bundle(bundle: Bundle, path: str | Path, index: Any = None) -> Manifes
     return manifest
 
 
-def read_bundle(path: str | Path, verify: bool = True) -> Bundle:
+def read_bundle(path: str | Path, verify: bool = True, products: bool = True) -> Bundle:
     """The bundle in the directory `path`, its arrays memory-mapped read-only.
 
+    Without `products` it comes without its product table, unless its format is an old one.
     Raises BundleError when it is no bundle, of a newer format, or (`verify`) not as it was written.
     """
     path = Path(path)
     manifest = read_manifest(path)
     for name, expected in manifest.files.items():
-        _check_file(path / name, expected if verify else None)
+        check_file(path / name, expected if verify else None)
     arrays = {name: load_array(path / f"{name}.npy") for name in ARRAYS}
-    products = _read_products(path)
+    has_cards = "card_json.npy" in manifest.files
+    table = _read_products(path) if products or not has_cards else None
     index_path = path / "index.hnsw" if manifest.index else None
     groups = {name: load_group(name, path) for name in GROUPS}
     if "attribute_tokens.npy" in manifest.files:
         groups["attributes"] = load_attributes(path, manifest.n_items)
-    bundle = Bundle(manifest, products, **arrays, index_path=index_path, **groups)
+    bundle = Bundle(manifest, table, **arrays, index_path=index_path, **groups)
     _check_shapes(bundle, path)
     return bundle if bundle.cards and bundle.facets else _with_cards(bundle)
 
@@ -353,13 +358,20 @@ def _with_cards(bundle: Bundle) -> Bundle:
     return replace(bundle, cards=cards, facets=facets)
 
 
-def _write_products(products: pa.Table, file: Path) -> None:
+def _write_products(products: "pa.Table", file: Path) -> None:
+    import pyarrow as pa
+
     with pa.OSFile(str(file), "wb") as sink, pa.ipc.new_file(sink, products.schema) as writer:
         writer.write_table(products.combine_chunks())
 
 
-def _read_products(path: Path) -> pa.Table:
+def _read_products(path: Path) -> "pa.Table":
     """The product table, memory-mapped; that of an old bundle with the columns it lacks, empty."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from components.contracts import PRODUCTS
+
     if not (path / PRODUCTS_FILE).exists():
         table = pq.read_table(path / "products.parquet", memory_map=True)
         for field in PRODUCTS:
@@ -376,7 +388,8 @@ def sha256_of(file: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _check_file(file: Path, expected: str | None) -> None:
+def check_file(file: Path, expected: str | None) -> None:
+    """Raises BundleError when the file is missing or, where one is `expected`, has another hash."""
     if not file.is_file():
         raise BundleError(
             f"bundle: {file.name} is missing in {file.parent}; fetch the version again"
@@ -412,9 +425,16 @@ def _check_shapes(bundle: Bundle, path: Path) -> None:
         found = shapes[name]
         if found != shape:
             raise BundleError(f"bundle: {name} in {path} has shape {found}, expected {shape}")
-    missing = [name for name in PRODUCTS.names if name not in bundle.products.column_names]
-    if missing or bundle.products.num_rows != bundle.manifest.n_products:
+    if bundle.products is not None:
+        _check_products(bundle.products, n_products, path)
+
+
+def _check_products(products: "pa.Table", n_products: int, path: Path) -> None:
+    from components.contracts import PRODUCTS
+
+    missing = [name for name in PRODUCTS.names if name not in products.column_names]
+    if missing or products.num_rows != n_products:
         raise BundleError(
-            f"bundle: the product table in {path} has {bundle.products.num_rows} rows and lacks "
-            f"{missing}, expected {bundle.manifest.n_products} rows and no lack"
+            f"bundle: the product table in {path} has {products.num_rows} rows and lacks "
+            f"{missing}, expected {n_products} rows and no lack"
         )

@@ -20,6 +20,7 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
+from components.aside import written_aside
 from components.bundle.bundle import (
     BundleError,
     Manifest,
@@ -27,7 +28,7 @@ from components.bundle.bundle import (
     read_manifest,
     sha256_of,
 )
-from components.contracts import written_aside
+from components.bundle.verified import verify_bundle
 
 MODEL = "fbt"
 BUNDLE_HASH_TAG = "fbt.bundle_sha256"
@@ -129,7 +130,8 @@ def fetch_bundle(source: Source, target: Path) -> Manifest:
         manifest = checked_manifest(source, aside, described, names)
         for name in manifest.files:
             _answered(source, partial(source.download, name, aside / name))
-        read_bundle(aside)
+        verify_bundle(aside)
+        read_bundle(aside, verify=False)
     return manifest
 
 
@@ -249,7 +251,8 @@ def _is_there(target: Path, described: dict[str, Any]) -> bool:
     try:
         if not recorded or sha256_of(target / "bundle.json") != recorded:
             return False
-        read_bundle(target)
+        verify_bundle(target)
+        read_bundle(target, verify=False)
     except (OSError, BundleError):
         return False
     return True

@@ -12,8 +12,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from components.aside import written_aside
 from components.bundle.bundle import read_bundle, sha256_of
-from components.contracts import written_aside
 from components.package.requirements import serving_requirements
 from components.package.server import SERVICE, store_env
 
@@ -25,6 +25,7 @@ BUNDLE_ALIAS = "bundle"
 
 SERVED_COMPONENTS = (
     "__init__.py",
+    "aside.py",
     "contracts.py",
     "progress.py",
     "attributes/__init__.py",
@@ -33,7 +34,9 @@ SERVED_COMPONENTS = (
     "attributes/variants.py",
     "bundle/__init__.py",
     "bundle/bundle.py",
+    "bundle/cards.py",
     "bundle/index.py",
+    "bundle/verified.py",
 )
 
 
@@ -72,6 +75,7 @@ def import_bento(archive: Path, bentoml_home: Path) -> str:
 def stage_source(target: Path) -> None:
     """Copy what serving needs of this source tree, and the requirements, to a fresh directory."""
     served = sorted((SOURCE / "bento").glob("*.py"))
+    served += sorted((SOURCE / "bento" / "migrations").rglob("*.py"))
     served += [SOURCE / "components" / name for name in SERVED_COMPONENTS]
     for file in served:
         copy = target / file.relative_to(SOURCE)

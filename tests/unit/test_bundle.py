@@ -1,6 +1,8 @@
 """A bundle is read as it was written, or not at all."""
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -10,14 +12,17 @@ import numpy as np
 import pytest
 
 from bento.recommender import Recommender
+from components.bundle import bundle as bundles
 from components.bundle.bundle import (
     ARRAYS,
     FORMAT_VERSION,
     NEIGHBOURS,
     BundleError,
     read_bundle,
+    sha256_of,
     write_bundle,
 )
+from components.bundle.verified import NOTE, verify_bundle
 from tests.factories import make_bundle
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -161,3 +166,40 @@ def edit_manifest(bundle: Path, **facts: object) -> None:
 
 def names_in(directory: Path) -> list[str]:
     return [path.name for path in directory.iterdir()]
+
+
+def test_a_bundle_that_was_whole_is_read_anew_only_where_it_changed(tmp_path):
+    bundle = make_bundle(tmp_path / "bundle")
+    verify_bundle(bundle)
+    hidden = bundle / "n_orders.npy"
+    times = hidden.stat()
+    hidden.write_bytes(hidden.read_bytes()[:-1] + b"\1")
+    os.utime(hidden, ns=(times.st_atime_ns, times.st_mtime_ns))
+    with pytest.raises(BundleError, match=r"n_orders\.npy is damaged"):
+        verify_bundle(bundle)
+    with pytest.raises(BundleError, match=r"n_orders\.npy is damaged"):
+        verify_bundle(bundle)
+    hidden.unlink()
+    with pytest.raises(BundleError, match=r"n_orders\.npy is missing"):
+        verify_bundle(bundle)
+
+
+def test_a_note_that_is_none_is_not_believed(tmp_path):
+    bundle = make_bundle(tmp_path / "bundle")
+    verify_bundle(bundle)
+    (bundle / NOTE).write_text("[")
+    (bundle / "in_vectors.npy").write_bytes(b"")
+    with pytest.raises(BundleError, match=r"in_vectors\.npy is damaged"):
+        verify_bundle(bundle)
+
+
+def test_a_whole_bundle_is_not_hashed_again(tmp_path, monkeypatch):
+    bundle, hashed = make_bundle(tmp_path / "bundle"), []
+    monkeypatch.setattr(bundles, "sha256_of", lambda file: hashed.append(file) or sha256_of(file))
+    verify_bundle(bundle)
+    first = len(hashed)
+    verify_bundle(bundle)
+    assert len(hashed) == first > 10
+    shutil.copytree(bundle, tmp_path / "copy")
+    verify_bundle(tmp_path / "copy")
+    assert len(hashed) == 2 * first

@@ -1,0 +1,534 @@
+"""Whatever is asked for, an answer holds to it: filters, rules, lengths, order; by brute force."""
+
+import json
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bento.answers import Rendering
+from bento.catalogue import Catalogue, Wanted
+from bento.catalogue_changes import ChangedProduct
+from bento.recommender import Recommender
+from bento.rules import Rule, RuleRequest, RuleSet
+from bento.schemas import RecommendRequest, RecommendResponse, SimilarRequest
+from bento.selection import Selection
+from components.attributes.variants import table_of
+from components.bundle.bundle import read_bundle, write_bundle
+from components.bundle.cards import facet
+from components.ranking.pages import make_pages
+from tests.factories import make_bundle, products_table
+from tests.unit.test_evidence import random_bundle
+
+N = 40
+IDS = [f"p{row}" for row in range(N)]
+COLOURS = ("red", "blue", None)
+
+
+def shop_bundle(folder, seed, pages=True):
+    """A random model over products that have everything that can be filtered and sorted by."""
+    bundle = random_bundle(seed, n_items=N)
+    table = bundle.products
+    columns = {
+        "in_stock": [(True, False, None)[row % 3] for row in range(N)],
+        "margin": [None if row % 6 == 5 else float((row * 7) % 11) for row in range(N)],
+        "added_at": [
+            None if row % 7 == 6 else datetime(2024, 1, 1 + row % 28, tzinfo=UTC)
+            for row in range(N)
+        ],
+        "attributes": [
+            None if COLOURS[row % 3] is None else json.dumps({"colour": COLOURS[row % 3]})
+            for row in range(N)
+        ],
+    }
+    for name, values in columns.items():
+        place = table.schema.get_field_index(name)
+        table = table.set_column(place, table.schema.field(name), [values])
+    variants = table_of(np.array([0, 5]), np.array([1, 9]), N)
+    bundle = replace(bundle, products=table, variants=variants)
+    if pages:
+        bundle = replace(bundle, pages=make_pages(Recommender(bundle), None))
+    write_bundle(bundle, folder)
+    return read_bundle(folder)
+
+
+def selection_of(bundle):
+    return Selection(Recommender(bundle), Catalogue(bundle.cards, bundle.facets))
+
+
+@pytest.fixture(scope="module")
+def shops(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("shops")
+    return [shop_bundle(folder / f"{seed}", seed, pages=seed > 0) for seed in range(3)]
+
+
+def ask(selection, question):
+    """The answer as the schema has it, after a check that it is what the schema describes."""
+    request = RecommendRequest.model_validate(question)
+    body = Rendering("3", "default").response(selection.recommend(request), "r", request.variant)
+    return RecommendResponse.model_validate_json(body)
+
+
+def ids_of(answer):
+    return [item.product_id for item in answer.items]
+
+
+# Everything at once
+
+texts = st.sampled_from(["a", "b", "c", "no such"])
+text_filters = st.fixed_dictionaries(
+    {}, optional={"include": st.lists(texts, max_size=2), "exclude": st.lists(texts, max_size=2)}
+)
+prices = st.floats(0, 45)
+filters = st.fixed_dictionaries(
+    {},
+    optional={
+        "category": text_filters,
+        "brand": st.builds(
+            lambda one, other: {"include": one, "exclude": other},
+            st.lists(st.sampled_from(["brand 0", "brand 1"]), max_size=2),
+            st.lists(st.sampled_from(["brand 0", "brand 1"]), max_size=1),
+        ),
+        "price": st.tuples(prices, prices).map(lambda p: {"min": min(p), "max": max(p)}),
+        "in_stock": st.booleans(),
+        "attributes": st.just({"colour": {"include": ["red"]}}),
+    },
+)
+scopes = st.one_of(
+    st.sampled_from(IDS).map(lambda id_: {"product_id": id_}),
+    st.sampled_from("abc").map(lambda name: {"category": name}),
+    st.sampled_from(["brand 0", "brand 1"]).map(lambda name: {"brand": name}),
+)
+blocks = st.builds(
+    lambda target, when: {"action": "block", "target": target, "when": when},
+    scopes,
+    st.none() | scopes,
+)
+pins = st.builds(
+    lambda id_, when, position: {
+        "action": "pin",
+        "target": {"product_id": id_},
+        "when": when,
+        "position": position,
+    },
+    st.sampled_from(IDS),
+    st.none() | scopes,
+    st.integers(1, 12),
+)
+moves = st.builds(
+    lambda action, target, factor: {"action": action, "target": target, "factor": factor},
+    st.sampled_from(["boost", "bury"]),
+    scopes,
+    st.floats(1.5, 100),
+)
+questions = st.fixed_dictionaries(
+    {"items": st.lists(st.sampled_from([*IDS, "nobody"]), min_size=1, max_size=5)},
+    optional={
+        "k": st.integers(1, 60),
+        "context": st.sampled_from(["product_page", "cart", "checkout"]),
+        "filters": filters,
+        "exclude": st.lists(st.sampled_from(IDS), max_size=10),
+        "sort": st.sampled_from(
+            ["relevance", "price", "price_descending", "popularity", "newest", "margin"]
+        ),
+        "diversity": st.floats(0, 1),
+        "price_ratio": st.none() | st.floats(0.1, 5),
+        "explain": st.booleans(),
+    },
+)
+changes = st.lists(
+    st.builds(
+        ChangedProduct,
+        st.sampled_from([*IDS, "new 1", "new 2"]),
+        st.fixed_dictionaries(
+            {},
+            optional={
+                "category": st.sampled_from(["a", "d", None]),
+                "price": st.floats(0, 45) | st.none(),
+                "in_stock": st.booleans() | st.none(),
+                "attributes": st.sampled_from([{"colour": "red"}, {}, None]),
+            },
+        ),
+        st.booleans(),
+    ),
+    max_size=6,
+    unique_by=lambda change: change.product_id,
+)
+
+
+def rule_of(content, number):
+    now = datetime.now(UTC)
+    request = RuleRequest.model_validate(content)
+    return Rule(
+        **request.model_dump(), rule_id=f"{number}", created_at=now, updated_at=now, created_by="x"
+    )
+
+
+class Truth:
+    """What may be shown, product by product, from the cards alone."""
+
+    def __init__(self, bundle, changed, question, rules):
+        self.cards = {row["product_id"]: dict(row) for row in bundle.products.to_pylist()}
+        for card in self.cards.values():
+            card["attributes"] = json.loads(card["attributes"] or "{}")
+        self.gone = {one.product_id for one in changed if one.deleted}
+        for one in changed:
+            card = self.cards.setdefault(one.product_id, {"product_id": one.product_id})
+            card.update(one.card)
+        self.bundle, self.question, self.rules = bundle, question, rules
+        row_of = {id_: row for row, id_ in enumerate(bundle.product_ids)}
+        known = [row_of[id_] for id_ in question["items"] if id_ in row_of]
+        self.variants = {IDS[row] for row in bundle.variants.of(known)}
+
+    def applies(self, rule):
+        if rule.get("when") is None:
+            return True
+        ((name, value),) = rule["when"].items()
+        return any(self.has(id_, name, value) for id_ in self.question["items"])
+
+    def has(self, id_, name, value):
+        card = self.cards.get(id_, {"product_id": id_})
+        return card.get(name) == value
+
+    def may_be_shown(self, id_):
+        question, card = self.question, self.cards[id_]
+        if id_ in self.gone or id_ in question["items"] or id_ in self.variants:
+            return False
+        if id_ in question.get("exclude", []):
+            return False
+        for rule in self.rules:
+            if rule["action"] == "block" and self.applies(rule):
+                ((name, value),) = rule["target"].items()
+                if self.has(id_, name, value):
+                    return False
+        return self.passes(card, question.get("filters") or {})
+
+    def passes(self, card, wanted):
+        texts = {name: wanted.get(name) for name in ("category", "brand")}
+        own = {name: card.get(name) for name in texts}
+        for name, one in wanted.get("attributes", {}).items():
+            texts[f"attributes.{name}"] = one
+            own[f"attributes.{name}"] = (card.get("attributes") or {}).get(name)
+        for name, one in texts.items():
+            if one and one.get("include") and own[name] not in one["include"]:
+                return False
+            if one and own[name] in one.get("exclude", []):
+                return False
+        if price := wanted.get("price"):
+            found = card.get("price")
+            low, high = np.float32(price["min"]), np.float32(price["max"])
+            if found is None or not low <= np.float32(found) <= high:
+                return False
+        in_stock = wanted.get("in_stock")
+        return in_stock is None or (card.get("in_stock") is not False) == in_stock
+
+    def in_price(self, id_):
+        """Whether what the question says of prices lets it in; by default everything is."""
+        ratio = 1.0 if self.question.get("context") == "checkout" else None
+        if "price_ratio" in self.question:
+            ratio = self.question["price_ratio"]
+        known = [self.cards.get(one, {}).get("price") for one in self.question["items"]]
+        known = [price for price in known if price is not None]
+        price = self.cards[id_].get("price")
+        if ratio is None or not known or price is None:
+            return True
+        return np.float32(price) <= np.float32(ratio * np.float32(max(known)))
+
+
+@pytest.fixture(params=[100, 4])
+def shortlist(request):
+    """How many are ranked at first: all, or so few that more have to be ranked."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("bento.selection.SHORTLIST", request.param)
+        yield
+
+
+@settings(max_examples=300, deadline=None)
+@given(data=st.data())
+@pytest.mark.usefixtures("shortlist")
+def test_an_answer_holds_to_all_that_was_asked(shops, data):
+    bundle = data.draw(st.sampled_from(shops))
+    question, changed = data.draw(questions), data.draw(changes)
+    rules = data.draw(st.lists(blocks | pins | moves, max_size=4))
+    selection = selection_of(bundle)
+    selection.catalogue = selection.catalogue.with_changes(changed)
+    selection.rules = RuleSet([rule_of(rule, number) for number, rule in enumerate(rules)])
+    answer = ask(selection, question)
+    found, k = ids_of(answer), question.get("k", 10)
+    truth = Truth(bundle, changed, question, rules)
+    assert len(set(found)) == len(found) <= k
+    assert all(truth.may_be_shown(id_) for id_ in found)
+    eligible = {id_ for id_ in IDS if truth.may_be_shown(id_)}
+    if answer.source == "model":
+        in_price = {id_ for id_ in eligible if truth.in_price(id_)}
+        assert {i.product_id for i in answer.items if i.source == "model"} <= in_price
+        assert len(found) >= min(k, len(in_price))
+    elif question.get("context") != "checkout" and "price_ratio" not in question:
+        assert len(found) >= min(k, len(eligible))
+    assert (answer.message is None) == (len(found) == k)
+    pinned = [i.product_id for i in answer.items if i.source == "pin"]
+    wanted = {
+        rule["target"]["product_id"]
+        for rule in rules
+        if rule["action"] == "pin" and truth.applies(rule)
+    }
+    assert set(pinned) <= wanted
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.data())
+def test_order_and_repetition_of_a_cart_do_not_matter(shops, data):
+    selection = selection_of(data.draw(st.sampled_from(shops)))
+    items = data.draw(st.lists(st.sampled_from(IDS), min_size=2, max_size=6, unique=True))
+    shuffled = data.draw(st.permutations([*items, *data.draw(st.lists(st.sampled_from(items)))]))
+    one = ask(selection, {"items": items, "k": 15})
+    assert ask(selection, {"items": list(shuffled), "k": 15}).items == one.items
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.data())
+def test_the_answer_without_wishes_is_the_recommenders(shops, data):
+    bundle = data.draw(st.sampled_from(shops))
+    items = data.draw(st.lists(st.sampled_from(IDS), min_size=1, max_size=4, unique=True))
+    k = data.draw(st.integers(1, 20))
+    expected = Recommender(bundle).recommend(items, k)
+    answer = ask(selection_of(bundle), {"items": items, "k": k, "price_ratio": None})
+    n = len(expected.rows)
+    assert ids_of(answer)[:n] == [IDS[row] for row in expected.rows]
+    np.testing.assert_allclose([i.score for i in answer.items][:n], expected.scores, rtol=1e-5)
+
+
+# One wish at a time, on pairs that are obvious
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory):
+    return read_bundle(make_bundle(tmp_path_factory.mktemp("pairs") / "bundle"))
+
+
+EVERY = ["milk", "coffee", "sugar", "bread", "butter", "pasta", "pesto"]
+"""What goes with tea: its partner, then the others, the most bought first; prices rise too."""
+
+
+def with_rules(bundle, *rules):
+    selection = selection_of(bundle)
+    selection.rules = RuleSet([rule_of(rule, number) for number, rule in enumerate(rules)])
+    return selection
+
+
+def test_a_filter_that_few_pass_is_filled_from_them_alone(pairs):
+    question = {"items": ["tea"], "k": 5, "filters": {"category": {"include": ["dry goods"]}}}
+    answer = ask(selection_of(pairs), question)
+    assert ids_of(answer) == ["pasta", "pesto"]
+    assert answer.message == "2 products pass filters, 5 were asked for"
+
+
+def test_filters_that_leave_nothing_say_so(pairs):
+    answer = ask(selection_of(pairs), {"items": ["tea"], "filters": {"price": {"max": 0.1}}})
+    assert answer.items == []
+    assert answer.message == "no products pass filters, 10 were asked for"
+
+
+@pytest.mark.parametrize(
+    ("sort", "expected"),
+    [
+        ("relevance", ["milk", "coffee", "sugar"]),
+        ("price", ["milk", "coffee", "sugar"]),
+        ("price_descending", ["sugar", "coffee", "milk"]),
+        ("popularity", ["milk", "coffee", "sugar"]),
+    ],
+)
+def test_the_best_are_sorted_not_the_catalogue(pairs, sort, expected):
+    assert ids_of(ask(selection_of(pairs), {"items": ["tea"], "k": 3, "sort": sort})) == expected
+
+
+@pytest.mark.parametrize(("sort", "column"), [("newest", "added_at"), ("margin", "margin")])
+def test_what_is_not_known_comes_last(shops, sort, column):
+    selection = selection_of(shops[0])
+    found = ids_of(ask(selection, {"items": ["p20"], "k": 30, "sort": sort}))
+    values = [getattr(selection.catalogue, column)[IDS.index(id_)] for id_ in found]
+    known = [value for value in values if not np.isnan(value)]
+    assert known == sorted(known, reverse=True)
+    assert 0 < len(known) < len(values)
+    assert np.isnan(values[len(known) :]).all()
+
+
+def test_by_default_the_far_too_dear_comes_behind_all_others(pairs):
+    selection = selection_of(pairs)
+    selection.catalogue = selection.catalogue.with_changes([ChangedProduct("milk", {"price": 900})])
+    assert ids_of(ask(selection, {"items": ["tea"], "k": 10})) == [*EVERY[1:], "milk"]
+    any_price = {"items": ["tea"], "price_ratio": None}
+    assert ids_of(ask(selection, any_price)) == EVERY
+    stated = ask(selection, {"items": ["tea"], "price_ratio": 30.0})
+    assert ids_of(stated) == EVERY[1:]
+
+
+def test_at_the_checkout_nothing_dearer_than_the_cart_is_added(pairs):
+    answer = ask(selection_of(pairs), {"items": ["coffee", "tea"], "context": "checkout"})
+    assert ids_of(answer) == ["milk"]
+
+
+def test_on_a_product_page_the_last_product_is_the_page(pairs):
+    question = {"items": ["bread", "tea"], "context": "product_page", "k": 2}
+    answer = ask(selection_of(pairs), question)
+    assert ids_of(answer) == ["milk", "coffee"]
+
+
+def test_pins_stand_where_they_are_put_and_blocks_win(pairs):
+    pin = {"action": "pin", "target": {"product_id": "pesto"}, "position": 2}
+    answer = ask(with_rules(pairs, pin), {"items": ["tea"], "k": 3})
+    assert [(i.product_id, i.source, i.score is None) for i in answer.items] == [
+        ("milk", "model", False),
+        ("pesto", "pin", True),
+        ("coffee", "model", False),
+    ]
+    block = {"action": "block", "target": {"category": "dry goods"}}
+    assert ids_of(ask(with_rules(pairs, pin, block), {"items": ["tea"], "k": 3})) == EVERY[:3]
+    pair = {**pin, "when": {"product_id": "bread"}}
+    assert ids_of(ask(with_rules(pairs, pair), {"items": ["tea"], "k": 3})) == EVERY[:3]
+    assert "pesto" in ids_of(ask(with_rules(pairs, pair), {"items": ["tea", "bread"], "k": 3}))
+
+
+def test_a_pinned_product_that_filters_exclude_or_the_cart_holds_is_not_shown(pairs):
+    selection = with_rules(pairs, {"action": "pin", "target": {"product_id": "pesto"}})
+    for more in ({"exclude": ["pesto"]}, {"filters": {"price": {"max": 3}}}):
+        assert "pesto" not in ids_of(ask(selection, {"items": ["tea"], **more}))
+    assert "pesto" not in ids_of(ask(selection, {"items": ["tea", "pesto"]}))
+
+
+def test_boosts_and_burials_move_by_their_factor(pairs):
+    boost = {"action": "boost", "target": {"product_id": "pesto"}, "factor": 3}
+    found = ids_of(ask(with_rules(pairs, boost), {"items": ["tea"]}))
+    assert found == ["milk", "coffee", "pesto", "sugar", "bread", "butter", "pasta"]
+    bury = {"action": "bury", "target": {"category": "drinks"}, "factor": 100}
+    found = ids_of(ask(with_rules(pairs, bury), {"items": ["tea"]}))
+    assert found == ["sugar", "bread", "butter", "pasta", "pesto", "milk", "coffee"]
+
+
+def test_diversity_spreads_over_categories(shops):
+    bundle = shops[2]
+    selection = selection_of(bundle)
+
+    def n_alike(diversity):
+        rows = [IDS.index(i) for i in ids_of(ask(selection, {**question, "diversity": diversity}))]
+        codes = bundle.facts.category_of[rows]
+        return int((codes[:, None] == codes).sum())
+
+    question = {"items": ["p3"], "k": 6, "price_ratio": None}
+    assert ids_of(ask(selection, question)) == ids_of(ask(selection, {**question, "diversity": 0}))
+    assert n_alike(1.0) < max(n_alike(0.0), 13)
+    assert n_alike(1.0) <= 12  # six products of three categories, two of each
+
+
+def test_strict_shows_only_what_was_bought_together_and_why(shops):
+    bundle = shops[1]
+    selection, n = selection_of(bundle), bundle.manifest.n_orders
+    answer = ask(selection, {"items": ["p33", "p36"], "strict": True, "explain": True, "k": 100})
+    assert 0 < len(answer.items) < 20
+    for item in answer.items:
+        why = item.because_of
+        asked, row = IDS.index(why.product_id), IDS.index(item.product_id)
+        start, end = bundle.pair_offsets[asked : asked + 2]
+        at = start + list(bundle.pair_rows[start:end]).index(row)
+        assert why.bought_together == bundle.pair_support[at] >= 2
+        assert why.support == pytest.approx(why.bought_together / n)
+        assert why.confidence == pytest.approx(why.bought_together / bundle.n_orders[asked])
+        assert why.lift == pytest.approx(why.confidence * n / bundle.n_orders[row])
+        assert why.lift > 1
+    nobody = ask(selection, {"items": ["nobody"], "strict": True})
+    assert (nobody.items, nobody.fallback.used) == ([], nobody.source)
+
+
+def test_min_score_cuts_the_list_and_does_not_fill_it(pairs):
+    selection = selection_of(pairs)
+    second = ask(selection, {"items": ["tea"]}).items[1].score
+    answer = ask(selection, {"items": ["tea"], "min_score": second + 1})
+    assert ids_of(answer) == ["milk"]
+    assert answer.message == "1 product pass min_score, 10 were asked for"
+
+
+def test_who_is_unknown_gets_a_fallback_that_says_why(pairs):
+    answer = ask(selection_of(pairs), {"items": ["nobody"], "k": 3})
+    assert answer.unknown == ["nobody"]
+    assert answer.fallback.used == answer.source == "bestsellers"
+    assert "known to the model" in answer.fallback.reason
+    some = ask(selection_of(pairs), {"items": ["nobody", "tea"], "k": 1})
+    assert (some.unknown, some.fallback, ids_of(some)) == (["nobody"], None, ["milk"])
+
+
+def test_substitutes_hold_to_filters_and_rules(pairs):
+    selection = with_rules(pairs, {"action": "block", "target": {"product_id": "coffee"}})
+    request = SimilarRequest(item="tea", k=100, filters={"in_stock": True}, exclude=["milk"])
+    found = [one.row for one in selection.similar(request).shown]
+    assert sorted(found) == [3, 4, 5, 6, 7]
+
+
+# The catalogue
+
+DRINKS = facet("category", "drinks")
+
+
+def test_changes_are_seen_and_the_old_catalogue_stays(pairs):
+    old = Catalogue(pairs.cards, pairs.facets)
+    new = old.with_changes(
+        [
+            ChangedProduct("milk", {"category": "dairy", "price": None, "in_stock": False}),
+            ChangedProduct("oat milk", {"name": "Oat milk", "category": "drinks", "price": 2.0}),
+            ChangedProduct("tea", {}, deleted=True),
+        ]
+    )
+    assert old.having(DRINKS).tolist() == [0, 1, 2]
+    assert new.having(DRINKS).tolist() == [0, 2, 10]
+    assert (old.price[1], old.in_stock[1]) == (2.5, 1)
+    assert np.isnan(new.price[1])
+    assert new.in_stock[1] == 0
+    assert new.row("oat milk") == 10
+    assert json.loads(new.shown(10) + b"}")["name"] == "Oat milk"
+    assert json.loads(new.shown(1) + b"}")["price"] is None
+    assert [row for block in new.every(Wanted()) for row in block] == list(range(1, 11))
+    back = new.with_changes([ChangedProduct("milk", {}), ChangedProduct("tea", {})])
+    assert back.having(DRINKS).tolist() == [0, 1, 2, 10]
+    assert (back.price[1], back.in_stock[1], back.gone) == (2.5, 1, None)
+    assert back.shown(1) == old.shown(1)
+
+
+def test_a_deleted_product_is_gone_and_its_page_still_answers(pairs):
+    selection = selection_of(pairs)
+    selection.catalogue = selection.catalogue.with_changes([ChangedProduct("milk", {}, True)])
+    assert ids_of(ask(selection, {"items": ["tea"]})) == EVERY[1:]
+    assert ids_of(ask(selection, {"items": ["milk"], "k": 1})) == ["tea"]
+
+
+def test_a_new_product_is_described_by_what_the_shop_said_of_it(tmp_path):
+    bundle = read_bundle(make_bundle(tmp_path / "bundle"))
+    selection = selection_of(bundle)
+    change = ChangedProduct("rolls", {"name": "Bread, the good one", "category": "bakery"})
+    selection.catalogue = selection.catalogue.with_changes([change])
+    answer = ask(selection, {"items": ["rolls"], "k": 1})
+    assert (answer.source, ids_of(answer)) == ("attribute_neighbours", ["butter"])
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.text(min_size=1, max_size=20), min_size=1, max_size=20, unique=True))
+def test_every_id_is_found_at_its_row_and_no_other(ids):
+    from components.bundle.cards import make_cards
+
+    cards, _ = make_cards(products_table(ids, {}, {}))
+    assert [cards.row(id_) for id_ in ids] == list(range(len(ids)))
+    assert all(cards.row(f"{id_}x") is None for id_ in ids if f"{id_}x" not in ids)
+    assert [cards.card(row)["product_id"] for row in range(len(ids))] == ids
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.data())
+def test_the_quick_way_answers_as_the_long_one(shops, data):
+    selection = selection_of(data.draw(st.sampled_from(shops)))
+    changed = data.draw(st.lists(st.sampled_from(IDS), max_size=2, unique=True))
+    selection.catalogue = selection.catalogue.with_changes(
+        [ChangedProduct(id_, {"price": 2000.0}) for id_ in changed]
+    )
+    question = {"items": [data.draw(st.sampled_from(IDS))], "k": data.draw(st.integers(1, 60))}
+    assert ask(selection, question) == ask(selection, {**question, "exclude": []})
