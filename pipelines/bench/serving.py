@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from components.progress import say
-from pipelines.bench.served import load, paced, workers
+from pipelines.bench.served import load, workers
 from pipelines.bench.served.load import Asked, Slot, by_turns, check_same, medians, ratio
 from pipelines.bench.served.questions import (
     K,
@@ -26,7 +26,7 @@ from pipelines.bench.served.questions import (
     singles,
     write_questions,
 )
-from pipelines.bench.served.servers import CLIENT_CORE, Servers, missing_tools, pinned
+from pipelines.bench.served.servers import Servers, missing_tools
 from pipelines.bench.served.shops import made_up
 from pipelines.tables import table
 
@@ -80,8 +80,7 @@ def bench(
         folder = Path(scratch)
         kept = work or folder
         shops = {
-            n: make_shop(kept, n)
-            for n in (effort.small, effort.middle, effort.large, effort.cold)
+            n: make_shop(kept, n) for n in (effort.small, effort.middle, effort.large, effort.cold)
         }
         figures: Figures = {}
         rows: Rows = []
@@ -145,9 +144,11 @@ def compare_singles(folder: Path, shop: Shop, effort: Effort) -> tuple[Figures, 
     figures = {
         **{f"rps_vs_bare_c{n}": versus(found, "ours", "bare", n) for n in (1, 16, 64)},
         **{f"rps_vs_{name}_c16": versus(found, "ours", name, 16) for name in ("stock", "fastapi")},
-        "p99_vs_p50_c16": statistics.median(
-            one.p99_ms / one.p50_ms for one in found["ours", 16]
-        ),
+        "p99_vs_p50_c16": statistics.median(one.p99_ms / one.p50_ms for one in found["ours", 16]),
+        **{
+            f"per_cpu_vs_{name}_c16": per_cpu(found, "ours", name)
+            for name in ("bare", "stock", "fastapi")
+        },
     }
     return figures, load_rows("one product", found, "bare")
 
@@ -164,7 +165,7 @@ def compare_carts(folder: Path, shop: Shop, effort: Effort) -> tuple[Figures, Ro
         found = by_turns([(bare, 16), (ours, 16), (single, 16)], effort.rounds, effort.seconds)
         capacity = statistics.median(one.rps for one in found["ours", 16])
         tails = [
-            load_paced(ours, SHARE * capacity, 3 * effort.seconds, seed)
+            load.paced_load(ours, SHARE * capacity, 3 * effort.seconds, seed)
             for seed in range(effort.rounds)
         ]
     cpu = ratio(
@@ -173,31 +174,24 @@ def compare_carts(folder: Path, shop: Shop, effort: Effort) -> tuple[Figures, Ro
     )
     figures = {
         "cart_rps_vs_bare_c16": versus(found, "ours", "bare", 16),
+        "cart_per_cpu_vs_bare_c16": per_cpu(found, "ours", "bare"),
         "cart_cpu_vs_single": cpu["ratio"],
         "cart_p99_ms_60": statistics.median(one["p99_ms"] for one in tails),
     }
     rows = load_rows("cart, filters, rules", found, "bare")
-    tail = {name: statistics.median(one[name] for one in tails) for name in ("rps", "p50_ms", "p99_ms")}
+    return figures, [*rows, tail_row(tails)]
+
+
+def tail_row(tails: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Medians of paced loads, and the spread of their tails."""
+    names = ("rps", "p50_ms", "p99_ms", "waited")
     p99s = [one["p99_ms"] for one in tails]
-    rows.append(
-        {"part": "cart at 60 % load", "what": "ours", **tail, "p99_low": min(p99s), "p99_high": max(p99s)}
-    )
-    return figures, rows
-
-
-def load_paced(asked: Asked, rate: float, seconds: float, seed: int) -> dict[str, Any]:
-    """The report of one paced load. Raises RuntimeError for a request that failed."""
-    import json
-    import subprocess
-
-    command = paced.command(asked.url, asked.questions, rate, seconds, seconds, seed)
-    done = subprocess.run(
-        pinned(command, CLIENT_CORE), capture_output=True, text=True, check=True
-    )
-    report: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    if report["errors"]:
-        raise RuntimeError(f"bench: {asked.name}: {report['errors']}; see {asked.server.log}")
-    return report
+    return {
+        "part": f"cart at {SHARE:.0%} load", "what": "ours",
+        **{name: statistics.median(one[name] for one in tails) for name in names},
+        "p99_low": min(p99s), "p99_high": max(p99s),
+        "refused": sum(one["failed"] for one in tails),
+    }  # fmt: skip
 
 
 def compare_sizes(folder: Path, small: Shop, large: Shop, effort: Effort) -> tuple[Figures, Rows]:
@@ -274,6 +268,7 @@ def compare_diy(
         found = by_turns([(ours, 16), (diy, 16)], effort.rounds, effort.seconds)
     figures = {
         "rps_vs_diy_c16": versus(found, "ours", "diy", 16),
+        "per_cpu_vs_diy_c16": per_cpu(found, "ours", "diy"),
         "ndcg_vs_diy": rivals.ours_ndcg / max(rivals.diy_ndcg, 1e-12),
     }
     rows = load_rows("real orders", found, "diy")
@@ -304,6 +299,14 @@ def orders_of(folder: Path, quick: bool) -> tuple[str, str, str]:
 def versus(found: Mapping[tuple[str, int], list[Slot]], one: str, other: str, n: int) -> float:
     """Requests per second of one to another's at `n` connections: median over rounds."""
     ours, theirs = ([slot.rps for slot in found[name, n]] for name in (one, other))
+    return ratio(ours, theirs)["ratio"]
+
+
+def per_cpu(
+    found: Mapping[tuple[str, int], list[Slot]], one: str, other: str, n: int = 16
+) -> float:
+    """The same per CPU second of the servers: what neighbours take away does not count."""
+    ours, theirs = ([1 / slot.cpu_us for slot in found[name, n]] for name in (one, other))
     return ratio(ours, theirs)["ratio"]
 
 

@@ -79,9 +79,13 @@ async def _live(receive: Any, send: Any) -> None:
 
 def _rules() -> RuleSet:
     file = os.environ.get(RULES)
-    return RuleSet(Rule.model_validate_json(json.dumps(one)) for one in json.loads(
-        Path(file).read_bytes()
-    )) if file else RuleSet()
+    return (
+        RuleSet(
+            Rule.model_validate_json(json.dumps(one)) for one in json.loads(Path(file).read_bytes())
+        )
+        if file
+        else RuleSet()
+    )
 
 
 def _request_id() -> str:

@@ -52,7 +52,7 @@ def make_bundle(target: Path, n_items: int, seed: int = 1) -> Manifest:
     n_orders = np.maximum(popularity / popularity.sum() * 3 * N_ORDERS, 5).astype(np.int64)
     offsets = companion_offsets(n_items)
     pairs = companions(offsets, n_items, rng)
-    probability = rng.random(len(pairs), np.float32) / 10
+    probability: npt.NDArray[np.float32] = rng.random(len(pairs), np.float32) * np.float32(0.1)
     bundle = Bundle(
         manifest=Manifest(
             created_at="2024-01-01T00:00:00+00:00", n_items=n_items, n_products=n_items,

@@ -96,7 +96,7 @@ class Pool:
 
     def __init__(self, url: str) -> None:
         where = urllib.parse.urlsplit(url)
-        self.host, self.port = where.hostname, where.port
+        self.host, self.port = where.hostname or "", where.port or 80
         self.loop = asyncio.get_running_loop()
         self.results = Results()
         self.free: deque[Connection] = deque()

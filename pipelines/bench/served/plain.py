@@ -41,6 +41,7 @@ class Answer(BaseModel):
     items: list[Product]
     source: str
     fallback: str | None
+    message: str | None
     unknown: list[str]
 
 
@@ -71,5 +72,5 @@ def answer_of(cards: list[dict[str, object]], scores: list[float]) -> Answer:
     ]
     return Answer(
         request_id=uuid.uuid4().hex, model_version=VERSION, variant=VARIANT, items=items,
-        source="model", fallback=None, unknown=[],
+        source="model", fallback=None, message=None, unknown=[],
     )  # fmt: skip

@@ -21,6 +21,7 @@ SERVER_CORE, CLIENT_CORE = 0, 1
 """Where there are two at least: a client that takes its server's time measures itself."""
 
 READY_S = 120.0
+NO_MORE: Mapping[str, str] = {}
 
 
 @dataclass
@@ -32,37 +33,33 @@ class Servers:
     started: list[str] = field(default_factory=list)
 
     def ours(
-        self, bundle: Path, rules: Sequence[Mapping[str, Any]] = (), **env: str
+        self,
+        bundle: Path,
+        rules: Sequence[Mapping[str, Any]] = (),
+        env: Mapping[str, str] = NO_MORE,
     ) -> Server:
         """`bentoml serve` of the service over a bundle, with rules in a database of its own."""
-        home = self._home("ours")
-        database = f"sqlite:///{home / 'fbt.db'}"
-        add_rules(database, rules)
-        ours = {
-            "FBT_BUNDLE": str(bundle), "FBT_MODEL_VERSION": VERSION, "FBT_DATABASE_URL": database,
-        }  # fmt: skip
-        return self.bento(SERVICE, home, {**ours, **env})
+        home = self.home("ours")
+        return self.bento(SERVICE, home, {**settings(bundle, home, rules), **env})
 
     def stock(self, bundle: Path) -> Server:
         """The look-up as a BentoML service with all defaults."""
-        return self.bento(STOCK, self._home("stock"), {"FBT_BUNDLE": str(bundle)})
+        return self.bento(STOCK, self.home("stock"), {"FBT_BUNDLE": str(bundle)})
 
     def bare(self, bundle: Path, rules: Sequence[Mapping[str, Any]] = ()) -> Server:
         """The same answers by ASGI alone."""
-        home = self._home("bare")
+        home = self.home("bare")
         file = home / "rules.json"
         file.write_text(json.dumps([stored(rule) for rule in rules]))
         return self._uvicorn("bare", home, {"FBT_BUNDLE": str(bundle), bare.RULES: str(file)})
 
     def with_fastapi(self, bundle: Path) -> Server:
         """The look-up as a FastAPI application."""
-        return self._uvicorn(
-            "with_fastapi", self._home("fastapi"), {"FBT_BUNDLE": str(bundle)}
-        )
+        return self._uvicorn("with_fastapi", self.home("fastapi"), {"FBT_BUNDLE": str(bundle)})
 
     def diy(self, model: Path) -> Server:
         """A model of implicit behind FastAPI."""
-        return self._uvicorn("diy", self._home("diy"), {diy.MODEL: str(model)})
+        return self._uvicorn("diy", self.home("diy"), {diy.MODEL: str(model)})
 
     def bento(self, target: str, home: Path, env: Mapping[str, str]) -> Server:
         """`bentoml serve` of anything."""
@@ -86,11 +83,21 @@ class Servers:
             )
         )  # fmt: skip
 
-    def _home(self, name: str) -> Path:
+    def home(self, name: str) -> Path:
+        """A fresh folder for a server, its log included."""
         self.started.append(name)
         home = self.folder / f"{name}-{len(self.started)}"
         home.mkdir(parents=True)
         return home
+
+
+def settings(bundle: Path, home: Path, rules: Sequence[Mapping[str, Any]] = ()) -> dict[str, str]:
+    """The environment of the service, with rules in a database in `home`."""
+    database = f"sqlite:///{home / 'fbt.db'}"
+    add_rules(database, rules)
+    return {
+        "FBT_BUNDLE": str(bundle), "FBT_MODEL_VERSION": VERSION, "FBT_DATABASE_URL": database,
+    }  # fmt: skip
 
 
 def bento_command(target: str) -> tuple[list[str], str]:

@@ -3,7 +3,8 @@
 import subprocess
 from pathlib import Path
 
-from components.bundle.bundle import BundleError, read_bundle
+from components.bundle.bundle import BundleError
+from components.bundle.verified import verify_bundle
 from components.progress import say
 from pipelines.bench.measure import python
 
@@ -12,7 +13,7 @@ def made_up(work: Path, n_items: int) -> Path:
     """The bundle of so many products below `work`, made where it is not whole; every hash fits."""
     target = work / f"bundle-{n_items}"
     try:
-        read_bundle(target)
+        verify_bundle(target)
     except BundleError:
         say(f"making a bundle of {n_items:,} products")
         call = (
@@ -20,5 +21,5 @@ def made_up(work: Path, n_items: int) -> Path:
             f"make_bundle(Path({str(target)!r}), {n_items})"
         )
         subprocess.run(python(call), check=True)
-        read_bundle(target)
+        verify_bundle(target)
     return target

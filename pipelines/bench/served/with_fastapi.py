@@ -1,4 +1,4 @@
-"""The table look-up as a FastAPI application. Factory: `pipelines.bench.served.with_fastapi:app`."""
+"""The table look-up with FastAPI. Factory: `pipelines.bench.served.with_fastapi:app`."""
 
 from typing import Any
 

@@ -1,31 +1,32 @@
 """What a worker costs: memory of one more, the time to be ready, the way from an archive."""
 
 import http.client
+import json
 import mmap
 import os
 import statistics
 import subprocess
 import time
 import urllib.parse
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Any
 
 from components.package.bento import build_bento, import_bento
 from components.package.server import SERVICE, Server, end, served_bento
 from pipelines.bench.served import load
 from pipelines.bench.served.load import Asked
-from pipelines.bench.served.plain import VERSION
+from pipelines.bench.served.questions import read_questions
 from pipelines.bench.served.servers import (
     EMPTY,
     READY_S,
     SERVER_CORE,
     Servers,
-    add_rules,
     bento_command,
     environment,
     pinned,
+    settings,
 )
 
 WARM_REQUESTS = 5_000
@@ -38,19 +39,20 @@ def memory_of_another(servers: Servers, bundle: Path, questions: Path) -> dict[s
     The bundle's pages are the kernel's, whoever maps them: this process maps them all meanwhile, so
     that those which only one worker happened to touch do not pass for its own.
     """
-    config = servers.folder / "two-workers.yaml"
-    config.write_text("services:\n" + "".join(f"  {n}:\n    workers: 2\n" for n in ("fbt", "empty")))
+    config = servers.home("settings") / "two-workers.yaml"
+    workers = {name: {"workers": 2} for name in ("fbt", "empty")}
+    config.write_text(json.dumps({"services": workers}))  # which is YAML, too
     own: dict[str, list[dict[str, float]]] = {}
     with ExitStack() as stack, mapped(bundle):
-        two = Servers(servers.folder / "memory", stack)
+        two = Servers(servers.folder / "two", stack)
         env = {"BENTOML_CONFIG": str(config)}
         started = {
-            "ours": two.ours(bundle, **env),
-            "empty": two.bento(EMPTY, two._home("empty"), env),
+            "ours": two.ours(bundle, env=env),
+            "empty": two.bento(EMPTY, two.home("empty"), env),
         }
         for name, server in started.items():
             asked = Asked(name, server, questions)
-            load.until(lambda first, a=asked: load.load(a, 16, 1, first), 2 * WARM_REQUESTS, 1)
+            load.ask_at_least(2 * WARM_REQUESTS, asked)
             own[name] = [own_memory(pid) for pid in worker_pids(server)]
     return {
         name: {key: statistics.mean(one[key] for one in found) / 1e6 for key in found[0]}
@@ -74,7 +76,7 @@ def mapped(folder: Path) -> Iterator[None]:
 
 
 def worker_pids(server: Server) -> list[int]:
-    """The processes of a `bentoml serve` that answer. Raises RuntimeError when there are not two."""
+    """The processes of a `bentoml serve` that answer. Raises RuntimeError unless there are two."""
     import psutil
 
     children = psutil.Process(server.process.pid).children(recursive=True)
@@ -104,13 +106,8 @@ def seconds_to_ready(folder: Path, bundle: Path, rounds: int) -> dict[str, list[
         home = folder / f"ready-{number}"
         (home / "empty").mkdir(parents=True)
         (home / "ours").mkdir()
-        database = f"sqlite:///{home / 'fbt.db'}"
-        add_rules(database, [])
-        ours = {
-            "FBT_BUNDLE": str(bundle), "FBT_MODEL_VERSION": VERSION, "FBT_DATABASE_URL": database,
-        }  # fmt: skip
         found["empty"].append(_ready(EMPTY, home / "empty", {}))
-        found["ours"].append(_ready(SERVICE, home / "ours", ours))
+        found["ours"].append(_ready(SERVICE, home / "ours", settings(bundle, home)))
     return found
 
 
@@ -157,5 +154,5 @@ def cold_start(folder: Path, bundle: Path, questions: Path) -> float:
     home = folder / "cold-home"
     import_bento(archive, home)
     with served_bento(tag, home, log=folder / "cold.log") as server:
-        load.answers(Asked("the archive", server, questions), load.read_questions(questions)[:1])
+        load.answers(Asked("the archive", server, questions), read_questions(questions)[:1])
         return time.monotonic() - began
