@@ -116,6 +116,8 @@ def refuse_without_tools(name: str, modules: Sequence[str]) -> None:
 
 def make_shop(work: Path, n_items: int) -> Shop:
     """The bundle and the questions of so many products, below `work`."""
+    # Servers run elsewhere.
+    work = work.absolute()
     work.mkdir(parents=True, exist_ok=True)
     bundle = made_up(work, n_items)
     return Shop(

@@ -28,7 +28,9 @@ RULES = "FBT_BENCH_RULES"
 def app() -> Any:
     """The application over the bundle in FBT_BUNDLE."""
     bundle = read_bundle(Path(os.environ["FBT_BUNDLE"]), verify=False)
-    assert bundle.cards is not None and bundle.facets is not None and bundle.pages is not None
+    assert bundle.cards is not None
+    assert bundle.facets is not None
+    assert bundle.pages is not None
     catalogue = Catalogue(bundle.cards, bundle.facets)
     selection = Selection(Recommender(bundle), catalogue)
     selection.rules = _rules()
