@@ -268,7 +268,8 @@ class Recommender:
         scores[rows < 0] = -np.inf
         if variants is not None:
             for mine, found, cart in zip(scores, rows, carts, strict=True):
-                mine[np.isin(found, variants.of(cart))] = -np.inf
+                if len(own := variants.of(cart)):
+                    mine[np.isin(found, own)] = -np.inf
         rows, scores = _sorted(scores, rows)
         if self.bundle.forest is not None:
             features = self.evidence.features(carts, said, rows[:, :DEPTH])
@@ -282,12 +283,11 @@ class Recommender:
         """
         evidence, weights = self.evidence, self.bundle.manifest.cart_weights
         sums = evidence.sums(said)
-        rows = evidence.candidates(carts, said, sums, depth)
-        scores = np.empty(rows.shape, np.float32)
+        rows, scores = evidence.candidates(carts, said, sums, depth)
         for i, (cart, mine, score) in enumerate(zip(carts, rows, scores, strict=True)):
             if mine[-1] < 0:
                 self._fill(mine, cart)
-            score[:] = evidence.sums_of(said, sums, i, mine)
+                score[:] = evidence.sums_of(said, sums, i, mine)
             if weights.vectors:
                 best = np.exp(evidence.logits(cart, np.maximum(mine, 0)).max(axis=0))
                 if weights.trend:
@@ -307,7 +307,7 @@ class Recommender:
     def cart_candidates(self, carts: Sequence[Ints], depth: int) -> tuple[Rows, Floats]:
         """`depth` candidates (n_carts, depth), -1 where there are no more, and their features."""
         said = self.evidence.said(carts)
-        rows = self.evidence.candidates(carts, said, self.evidence.sums(said), depth)
+        rows, _ = self.evidence.candidates(carts, said, self.evidence.sums(said), depth)
         for cart, mine in zip(carts, rows, strict=True):
             if mine[-1] < 0:
                 self._fill(mine, cart)
@@ -463,5 +463,7 @@ def stacked(best: Floats, scores: Floats) -> Floats:
 
 def _sorted(scores: Floats, rows: Rows) -> tuple[Rows, Floats]:
     """Rows and scores by falling scores; ties go to the lower row."""
+    if (scores[:, 1:] < scores[:, :-1]).all():
+        return rows, scores
     order = np.lexsort((rows, -scores), axis=1)
     return np.take_along_axis(rows, order, 1), np.take_along_axis(scores, order, 1)
