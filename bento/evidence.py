@@ -332,7 +332,8 @@ def _hits(found: Rows, wanted: Rows) -> Rows:
     if not len(found):
         return np.empty(0, np.int64)
     place = np.minimum(found.searchsorted(wanted), len(found) - 1)
-    return place[found[place] == wanted]
+    hits: Rows = place[found[place] == wanted]
+    return hits
 
 
 def _asked_keys(carts: Sequence[Ints], n_items: int) -> Rows:
