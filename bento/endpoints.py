@@ -24,6 +24,9 @@ SIMILAR = "/similar"
 RULES = "/rules"
 RULE = "/rules/{rule_id}"
 
+LARGE = 20_000
+"""Products from which comparing one with all takes more than a millisecond."""
+
 BATCH_TURN = 10
 """Questions of a batch that are answered before others have their turn: a millisecond or two."""
 
@@ -107,10 +110,13 @@ async def changed(change: Awaitable[Result]) -> Result:
         raise Refused(refused.status, refused.errors, headers=headers) from None
 
 
-def similar(service: Any, request: Request) -> Response:
-    """POST /similar."""
+async def similar(service: Any, request: Request) -> Response:
+    """POST /similar: all products are compared, which for many is left to another thread."""
     asked = parse(request.body, SimilarRequest)
-    return Response(service.answer_similar(asked, request.request_id))
+    if service.manifest.n_items < LARGE:
+        return Response(service.answer_similar(asked, request.request_id))
+    found = await asyncio.to_thread(service.selection.similar, asked)
+    return Response(service.sent("similar", found, asked, request.request_id))
 
 
 async def ready(service: Any, _request: Request) -> Response:

@@ -148,11 +148,11 @@ class Fbt:
 
     def answer(self, request: RecommendRequest, request_id: str) -> bytes:
         """The RecommendResponse, as it is sent."""
-        return self._sent("recommend", self.selection.recommend(request), request, request_id)
+        return self.sent("recommend", self.selection.recommend(request), request, request_id)
 
     def answer_similar(self, request: SimilarRequest, request_id: str) -> bytes:
         """As `answer`, for substitutes."""
-        return self._sent("similar", self.selection.similar(request), request, request_id)
+        return self.sent("similar", self.selection.similar(request), request, request_id)
 
     def about(self) -> dict[str, Any]:
         """What `GET /model` tells; see `bento.schemas.AboutModel`."""
@@ -176,7 +176,8 @@ class Fbt:
             "files": manifest.files,
         }
 
-    def _sent(self, endpoint: str, found: Answer, request: Answering, request_id: str) -> bytes:
+    def sent(self, endpoint: str, found: Answer, request: Answering, request_id: str) -> bytes:
+        """An answer as it is sent, after it was counted."""
         self.meters.answered(endpoint, found.source, len(found.shown), len(found.unknown))
         for action, n in found.rules.items():
             self.meters.rules_applied(action, n)
