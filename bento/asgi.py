@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from bento.connections import WIRE
-from bento.observe import RouteMeters, log_json
+from bento.observe import RouteMeters, Sparing, log_json
 from bento.protection import AdminToken, Clients, Heart, RateLimit
 from bento.routing import (
     Headers,
@@ -28,6 +28,7 @@ from bento.routing import (
     Response,
     Route,
     Router,
+    Shed,
     failed,
     not_allowed,
     not_found,
@@ -79,8 +80,8 @@ class Endpoints:
         self._token = AdminToken(settings)
         self._rate = RateLimit(settings.rate_limit) if settings.rate_limit else None
         self._clients = Clients(settings.trusted_proxies)
-        self._last_said = -1.0
-        self._shed_since = 0
+        self._shed = Sparing("shed", logging.WARNING)
+        self._unable = Sparing("request_refused", logging.ERROR)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, whatever happens."""
@@ -103,7 +104,7 @@ class Endpoints:
         if scope["type"] == "http" and scope["path"] not in self._inner:
             route = self._exact.get((scope["method"], scope["path"]))
             if route is None or not route.always:
-                self._say_shed("connections")
+                self._turn_away("connections")
                 refused = overloaded().response
                 closing = refused._replace(headers=[*refused.headers, (b"connection", b"close")])
                 return await send_whole(send, closing, request_id_of(dict(scope["headers"])))
@@ -128,10 +129,13 @@ class Endpoints:
         except ClientGone:
             return
         except Refused as refused:
-            response = self._refused(refused, request_id)
+            response = self._refused(refused)
+            if response.status >= 500 and not isinstance(refused, Shed):
+                line = {**said(request_id, endpoint), "status": response.status}
+                self._unable.say(**line, detail=refused.problem.detail)
         except Exception:
             _log.exception("request_failed", extra=said(request_id, endpoint))
-            response = self._refused(failed(request_id), request_id)
+            response = self._refused(failed(request_id))
         finally:
             meters.ended(endpoint)
         if not (wire and not response.headers and written(wire, response, request_id)):
@@ -156,7 +160,7 @@ class Endpoints:
         client = self._client(scope, headers)
         if not route.always:
             if self.heart.overloaded:
-                self._say_shed("lag")
+                self._turn_away("lag")
                 raise overloaded()
             if self._rate is not None:
                 self._rate.check(client)
@@ -196,17 +200,13 @@ class Endpoints:
             return refusing("other", some.pattern, refusal), {}
         return route, values
 
-    def _refused(self, refused: Refused, request_id: str) -> Response:
+    def _refused(self, refused: Refused) -> Response:
         self.service.meters.refused(refused.problem.status)
         return refused.response
 
-    def _say_shed(self, reason: str) -> None:
-        """Count what was turned away, and say so once a second."""
+    def _turn_away(self, reason: str) -> None:
         self.service.meters.shed(reason)
-        self._shed_since += 1
-        if (now := time.monotonic()) - self._last_said >= 1:
-            _log.warning("shed", extra={"reason": reason, "requests": self._shed_since})
-            self._last_said, self._shed_since = now, 0
+        self._shed.say(reason=reason)
 
     async def _other(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":

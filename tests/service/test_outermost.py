@@ -199,6 +199,8 @@ def test_what_waits_is_given_up_and_hinders_nobody(server, client):
         assert client.get("/waiting", params={"s": 0}).status_code == 200
         assert time.monotonic() - began < 0.4
         assert slow.result().status_code == 504
+    (line,) = log_lines(server, "request_refused")
+    assert (line["endpoint"], line["status"], line["requests"]) == ("/waiting", 504, 1)
 
 
 def test_requests_are_logged_when_that_is_wanted(server, client):
