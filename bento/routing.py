@@ -71,6 +71,10 @@ class Refused(Exception):
         return Response(as_json(self.problem), PROBLEM_JSON, self.problem.status, self.headers)
 
 
+class Shed(Refused):
+    """The request is turned away, unseen, because there is no time or room for it."""
+
+
 Handler = Callable[[Any, Request], Any]
 """From the running service and a request to a Response, at once or awaited."""
 
@@ -200,10 +204,10 @@ def too_slow(seconds: float) -> Refused:
     return Refused(HTTPStatus.GATEWAY_TIMEOUT, [], detail=detail)
 
 
-def overloaded() -> Refused:
+def overloaded() -> Shed:
     """What a client is told at once when there is no time for it."""
     detail = "The service has more to do than it can; ask again after what Retry-After says"
-    return Refused(HTTPStatus.SERVICE_UNAVAILABLE, [], detail, [(b"retry-after", b"1")])
+    return Shed(HTTPStatus.SERVICE_UNAVAILABLE, [], detail, [(b"retry-after", b"1")])
 
 
 def too_late(seconds: float) -> Refused:

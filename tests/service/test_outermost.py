@@ -199,6 +199,8 @@ def test_what_waits_is_given_up_and_hinders_nobody(server, client):
         assert client.get("/waiting", params={"s": 0}).status_code == 200
         assert time.monotonic() - began < 0.4
         assert slow.result().status_code == 504
+    (line,) = log_lines(server, "request_refused")
+    assert (line["endpoint"], line["status"], line["requests"]) == ("/waiting", 504, 1)
 
 
 def test_requests_are_logged_when_that_is_wanted(server, client):
@@ -324,12 +326,12 @@ def test_pages_of_no_origin_may_ask_by_default(plain):
     assert "access_log" not in str(plain.get("/readyz").json())
 
 
-def test_a_websocket_is_refused(client):
+def test_who_wants_a_websocket_is_answered_in_http(client):
     upgrade = {
         "Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13",
         "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
     }  # fmt: skip
-    assert client.get("/things/socket", headers=upgrade).status_code in (200, 403)
+    assert client.get("/things/socket", headers=upgrade).json()["path"] == {"thing_id": "socket"}
     assert client.post("/recommend", json={"items": ["tea"]}).status_code == 200
 
 
@@ -368,7 +370,7 @@ def test_a_killed_worker_costs_no_wrong_answer_and_is_replaced(server):
         for one in shoppers:
             one.result()
     assert not wrong
-    assert len(right) > 100
+    assert len(right) > 20
     assert all(at < killed + 3 for at in lost), "it took longer than 3 s to recover"
     until = time.monotonic() + 10
     while len(now := workers_of(server)) < 2:
