@@ -27,10 +27,8 @@ def bundle(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def server(bundle):
-    with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("FBT_READ_TIMEOUT_S", "2")
-        with served_bundle(bundle, "7") as server:
-            yield server
+    with served_bundle(bundle, "7", settings={"FBT_READ_TIMEOUT_S": "2"}) as server:
+        yield server
 
 
 @pytest.fixture(scope="module")
