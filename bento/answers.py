@@ -9,6 +9,7 @@ from math import isfinite
 import pydantic_core
 
 from bento.catalogue import Catalogue
+from bento.search import Found
 from bento.selection import Answer, Shown
 
 NULL = b"null"
@@ -54,9 +55,16 @@ def product(shown: Shown, catalogue: Catalogue) -> bytes:
     return b'%b,"score":%b,"source":"%b"%b}' % (card, number, source.encode(), because)
 
 
-def products(rows: Sequence[int], catalogue: Catalogue) -> bytes:
-    """Cards alone, as a JSON list."""
-    return b"[" + b",".join(catalogue.shown(row) + b"}" for row in rows) + b"]"
+def found(products: Sequence[Found], catalogue: Catalogue) -> bytes:
+    """What search found, as `bento.schemas.SearchResponse` describes it."""
+    cards = (b'%b,"match":"%b"}' % (catalogue.shown(row), by.encode()) for row, by in products)
+    return b'{"items":[' + b",".join(cards) + b"]}"
+
+
+def looked_up(row: int, orders: int | None, catalogue: Catalogue) -> bytes:
+    """One product, as `bento.schemas.Product` describes it; `orders` where the model knows it."""
+    known = as_json({"known_to_model": orders is not None, "orders": orders})
+    return catalogue.shown(row) + b"," + known[1:]
 
 
 def fallback(answer: Answer) -> bytes:

@@ -33,7 +33,9 @@ SERVED_COMPONENTS = (
     "attributes/variants.py",
     "bundle/__init__.py",
     "bundle/bundle.py",
+    "bundle/cards.py",
     "bundle/index.py",
+    "bundle/words.py",
 )
 
 
