@@ -35,6 +35,11 @@ Source = Literal["model", "attribute_neighbours", "category_bestsellers", "bests
 
 SOURCES: tuple[str, ...] = get_args(Source)
 
+MOST_COMPLAINTS = 20
+"""Of what is wrong with a request, so many are told."""
+
+Match = Literal["id", "name", "id_start", "words", "typos", "some_words"]
+
 ItemSource = Literal["model", "attribute_neighbours", "category_bestsellers", "bestsellers", "pin"]
 
 
@@ -288,6 +293,75 @@ class ProductCard(BaseModel):
     attributes: dict[str, str] = Field(default={}, description="The shop's own, by name.")
 
 
+class Product(ProductCard):
+    """A product card, and what the model knows of it."""
+
+    known_to_model: bool = Field(
+        description="Whether it was bought often enough to learn what it is bought with."
+    )
+    orders: int | None = Field(
+        description="Training orders with it; null where the model does not know it."
+    )
+
+
+class SearchRequest(BaseModel):
+    """What is typed to find products."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    q: str = Field(
+        min_length=1,
+        max_length=256,
+        description="Some of a name, category or brand, or an id; the last word may be unfinished, "
+        "and words of five letters or more may be misspelt.",
+        examples=["regency teacup"],
+    )
+    limit: int = Field(default=10, ge=1, le=100, description="How many products at most.")
+
+    @field_validator("q")
+    @classmethod
+    def _not_blank(cls, q: str) -> str:
+        if not q.strip():
+            raise PydanticCustomError("q_blank", "1 to 256 characters that are not all blank")
+        return q
+
+
+class FoundProduct(ProductCard):
+    """A product card with what it was found by."""
+
+    match: Match = Field(
+        description="By its `id`, its whole `name`, the start of its id, all `words` typed, such "
+        "words with `typos`, or `some_words` only."
+    )
+
+
+class SearchResponse(BaseModel):
+    """Products found: what fits best comes first, then what is bought most."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        json_schema_extra={
+            "example": {
+                "items": [
+                    {
+                        "product_id": "22699",
+                        "name": "Roses regency teacup and saucer",
+                        "category": "Kitchen",
+                        "brand": None,
+                        "price": 2.95,
+                        "image_url": None,
+                        "in_stock": True,
+                        "match": "words",
+                    }
+                ]
+            }
+        },
+    )
+
+    items: list[FoundProduct]
+
+
 class RecommendedProduct(ProductCard):
     """A product card with its score."""
 
@@ -409,8 +483,14 @@ class Problem(BaseModel):
 
 
 def field_errors(error: ValidationError, model: type[BaseModel]) -> list[FieldError]:
-    """What is wrong with a `model`, where, and what was expected; at most 20 complaints."""
-    return [_field_error(one, model) for one in error.errors(include_url=False)[:20]]
+    """What is wrong with a `model`, where, and what was expected; at most MOST_COMPLAINTS."""
+    complaints = error.errors(include_url=False)[:MOST_COMPLAINTS]
+    return [_field_error(one, model) for one in complaints]
+
+
+def shortened(text: str, limit: int = 80) -> str:
+    """A text of any length, to be shown."""
+    return text if len(text) <= limit else f"{text[:limit]}… ({len(text)} characters)"
 
 
 def _field_error(complaint: Any, model: type[BaseModel]) -> FieldError:
@@ -443,10 +523,9 @@ def _models_in(annotation: Any) -> list[type[BaseModel]]:
     return [model for part in get_args(annotation) for model in _models_in(part)]
 
 
-def _as_json(found: Any, limit: int = 80) -> str:
+def _as_json(found: Any) -> str:
     if isinstance(found, list):
         return f"a list of {len(found)}"
     if isinstance(found, dict):
         return "an object"
-    text = json.dumps(found, ensure_ascii=False)
-    return text if len(text) <= limit else f"{text[:limit]}… ({len(text)} characters)"
+    return shortened(json.dumps(found, ensure_ascii=False))

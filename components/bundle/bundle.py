@@ -19,15 +19,16 @@ from components.attributes.text import AttributeIndex, load_attributes, save_att
 from components.attributes.variants import ARRAYS as VARIANTS
 from components.attributes.variants import Variants
 from components.bundle.cards import CARDS, FACETS, Cards, Facets, make_cards
+from components.bundle.words import WORDS, WordIndex, build_words
 
 if TYPE_CHECKING:
     # A service has no use for Arrow, which takes 9 MB of every worker.
     import pyarrow as pa
 
 FORMAT_VERSION = 4
-"""2 added neighbours; 3 added facts, pages, a forest for carts, variants and attributes; 4 cards
-and facets, and has its products as Arrow, not Parquet. Of an older bundle, cards and facets are
-made when it is read; the rest it has not."""
+"""2 added neighbours; 3 added facts, pages, a forest for carts, variants and attributes; 4 cards,
+facets and words, and has its products as Arrow, not Parquet. Of an older bundle, cards and facets
+are made when it is read, words when they are first asked for; the rest it has not."""
 
 Ints = npt.NDArray[np.int32]
 Floats = npt.NDArray[np.float32]
@@ -224,6 +225,8 @@ class Bundle:
     cards: Cards | None = None
     facets: Facets | None = None
     """Neither is None in a bundle that was read."""
+    words: WordIndex | None = None
+    """What search looks at; older bundles have none."""
 
     @property
     def product_ids(self) -> list[str]:
@@ -240,6 +243,7 @@ GROUPS: dict[str, tuple[type, tuple[str, ...]]] = {
     "variants": (Variants, VARIANTS),
     "cards": (Cards, CARDS),
     "facets": (Facets, FACETS),
+    "words": (WordIndex, WORDS),
 }
 """Arrays that come together or not at all: attribute of Bundle, its type, the arrays' names."""
 
@@ -251,6 +255,7 @@ PREFIX = {
     "variants": "variant",
     "cards": "card",
     "facets": "facet",
+    "words": "word",
 }
 """Of the groups' files, PREFIX_NAME.npy."""
 
@@ -263,6 +268,8 @@ def write_bundle(bundle: Bundle, path: str | Path, index: Any = None) -> Manifes
     """
     if bundle.cards is None or bundle.facets is None:
         bundle = _with_cards(bundle)
+    if bundle.words is None:
+        bundle = replace(bundle, words=build_words(bundle.products))
     with written_aside(path) as aside:
         aside.mkdir(parents=True)
         _write_products(bundle.products, aside / PRODUCTS_FILE)
@@ -415,6 +422,7 @@ def _check_shapes(bundle: Bundle, path: Path) -> None:
         "neighbours": {"offsets": (n_items + 1,), "scales": (n_items,)},
         "variants": {"offsets": (n_items + 1,)},
         "cards": {"price": (n_products,), "json_offsets": (n_products + 1,)},
+        "words": {"name_sizes": (n_products,), "id_rows": (n_products,)},
         "facts": {"items": (n_items, len(ITEM_FACTS)), "recent": bundle.pair_rows.shape},
         "pages": {"rows": (n_items, bundle.pages.rows.shape[1])} if bundle.pages else {},
     }.items():
