@@ -7,15 +7,18 @@ answered here.
 """
 
 import asyncio
+import functools
 import logging
 import os
 import random
 import re
 import time
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
+from bento.connections import WIRE
 from bento.observe import RouteMeters, log_json
 from bento.protection import AdminToken, Clients, Heart, RateLimit
 from bento.routing import (
@@ -83,12 +86,13 @@ class Endpoints:
         """Answer, whatever happens."""
         if scope["type"] != "http":
             return await self._other(scope, receive, send)
+        wire = scope.pop(WIRE, None)
         route, values = self._exact.get((scope["method"], scope["path"])), _NOTHING
         if route is None:
             if scope["path"] in self._inner:
                 return await self._pass_on(scope, receive, send)
             route, values = self._found(scope)
-        await self._answer(route, values, scope, receive, send)
+        await self._answer(route, values, scope, receive, send, wire)
 
     async def _pass_on(self, scope: Scope, receive: Receive, send: Send) -> None:
         self._enter()  # it may be the metrics that are asked for
@@ -106,7 +110,13 @@ class Endpoints:
         await self(scope, receive, send)
 
     async def _answer(
-        self, route: Route, values: dict[str, str], scope: Scope, receive: Receive, send: Send
+        self,
+        route: Route,
+        values: dict[str, str],
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        wire: Any,
     ) -> None:
         began = time.perf_counter()
         headers = dict(scope["headers"])
@@ -114,7 +124,7 @@ class Endpoints:
         meters, endpoint = self.route_meters, route.pattern
         meters.began(endpoint)
         try:
-            response = await self._respond(route, values, scope, headers, request_id, receive)
+            response = await self._respond(route, values, scope, headers, request_id, receive, wire)
         except ClientGone:
             return
         except Refused as refused:
@@ -124,7 +134,8 @@ class Endpoints:
             response = self._refused(failed(request_id), request_id)
         finally:
             meters.ended(endpoint)
-        await send_whole(send, response, request_id)
+        if not (wire and not response.headers and written(wire, response, request_id)):
+            await send_whole(send, response, request_id)
         seconds = time.perf_counter() - began
         meters.answered(endpoint, response.status, seconds)
         if self.settings.access_log:
@@ -139,6 +150,7 @@ class Endpoints:
         headers: dict[bytes, bytes],
         request_id: str,
         receive: Receive,
+        wire: Any,
     ) -> Response:
         """The handler's answer. Raises Refused, ClientGone and what the handler raises."""
         client = self._client(scope, headers)
@@ -150,7 +162,9 @@ class Endpoints:
                 self._rate.check(client)
         if route.protected:
             self._token.check(headers)
-        body = await body_of(headers, receive, route.max_body)
+        body = wire[0].whole_body(wire[1]) if wire else None
+        if body is None or len(body) > route.max_body:
+            body = await body_of(headers, receive, route.max_body)
         query = scope["query_string"]
         request = Request(body, request_id, headers, values, query, client)
         if not route.waits:
@@ -300,6 +314,25 @@ async def body_of(headers: dict[bytes, bytes], receive: Receive, limit: int) -> 
     if len(body) > limit:
         raise too_large(f"more than {limit}", limit)
     return body
+
+
+def written(wire: Any, response: Response, request_id: str) -> bool:
+    """Write a response to its connection, if that is possible; without headers of its own."""
+    connection, cycle = wire
+    ends = b"content-length: %d\r\nx-request-id: %b\r\n"
+    ends %= len(response.content), request_id.encode()
+    whole: bool = connection.write_whole(
+        cycle, usual_head(response.status, response.kind) + ends, response.content
+    )
+    return whole
+
+
+@functools.cache
+def usual_head(status: int, kind: bytes) -> bytes:
+    """Status line and headers that do not depend on the request, as they go over the wire."""
+    lines = [b"HTTP/1.1 %d %b" % (status, HTTPStatus(status).phrase.encode())]
+    lines += [b"%b: %b" % pair for pair in ((b"content-type", kind), *EVERY_ANSWER)]
+    return b"".join(line + b"\r\n" for line in lines)
 
 
 async def send_whole(send: Send, response: Response, request_id: str) -> None:

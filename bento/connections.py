@@ -17,21 +17,32 @@ RESERVE = 64
 """Connections above the limit that are still heard, for probes must get through."""
 
 
+MAX_PIPELINED = 1000
+"""Requests that a client may send before it has the first answer; uvicorn queues any number."""
+
+
+WIRE = "fbt.wire"
+"""Key in a scope of the connection and its request-response cycle."""
+
+
 class Guard:
     """What the connections of a worker have in common.
 
     `app` answers, `crowded_app` answers what comes by connections above the limit, and `refused` is
-    told the status of what was refused before there was a request.
+    told the status of what was refused before there was a request. Where `app` is `endpoints`, with
+    nothing around that wants to see every message, those get at the connection itself.
     """
 
     def __init__(
         self,
+        endpoints: Any,
         app: Any,
         crowded_app: Any,
         max_connections: int,
         timeout_s: float,
         refused: Callable[[int], None],
     ) -> None:
+        self.endpoints = endpoints
         self.app = app
         self.crowded_app = crowded_app
         self.max_connections = max_connections
@@ -40,10 +51,20 @@ class Guard:
         self.connections: set[Any] = set()
         self.late = raw_answer(too_late(timeout_s))
         self.full = raw_answer(overloaded())
+        self._usual: Any = None
+        self._usual_lines = b""
 
     def protocol(self) -> type["Connection"]:
         """The class of this worker's connections."""
         return type("Connection", (Connection,), {"guard": self})
+
+    def usual_headers(self, connection: HttpToolsProtocol) -> bytes:
+        """What uvicorn adds to every answer: the date, as lines."""
+        # A new list every second.
+        if (usual := connection.server_state.default_headers) is not self._usual:
+            self._usual = usual
+            self._usual_lines = b"".join(b"%b: %b\r\n" % pair for pair in usual)
+        return self._usual_lines
 
     def sweep(self, now: float) -> None:
         """End the connections that are too slow; `now` by the event loop's clock."""
@@ -86,6 +107,33 @@ class Connection(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._in_head = False
         super().on_headers_complete()
+        if len(self.pipeline) > MAX_PIPELINED:
+            self.transport.abort()
+        if self.app is self.guard.endpoints:
+            self.scope[WIRE] = self, self.cycle  # type: ignore[literal-required]
+
+    def whole_body(self, cycle: Any) -> bytes | None:
+        """The request's body where all of it is there already, which `receive` takes longer for."""
+        return None if cycle.more_body or cycle.disconnected else bytes(cycle.body)
+
+    def write_whole(self, cycle: Any, head: bytes, content: bytes) -> bool:
+        """Write a whole answer at once, as `send` would in two messages; False where only it can.
+
+        `head` is the status line and the headers, each with its end of line.
+        """
+        if self.flow.write_paused or cycle.disconnected or cycle.scope["method"] == "HEAD":
+            return False
+        close = b"" if cycle.keep_alive else b"connection: close\r\n"
+        self.transport.write(
+            b"".join((head, self.guard.usual_headers(self), close, b"\r\n", content))
+        )
+        cycle.response_started = cycle.response_complete = True
+        cycle.waiting_for_100_continue = False
+        cycle.message_event.set()
+        if not cycle.keep_alive:
+            self.transport.close()
+        cycle.on_response()
+        return True
 
     def look(self, now: float) -> None:
         """End the connection if its client takes longer than it may."""

@@ -1,6 +1,7 @@
 """The API: which path is answered by what."""
 
 import asyncio
+import functools
 from collections.abc import Awaitable
 from http import HTTPStatus
 from typing import Any, TypeVar
@@ -139,7 +140,13 @@ async def detail(provider: Any) -> Any:
 
 def docs_json(service: Any, _request: Request) -> Response:
     """GET /docs.json: the OpenAPI document."""
-    return Response(as_json(document(service)))
+    return Response(document_of(service))
+
+
+@functools.cache
+def document_of(service: Any) -> bytes:
+    """The document as it is sent: made once, for it takes as long as many answers."""
+    return as_json(document(service))
 
 
 def docs_page(_service: Any, _request: Request) -> Response:

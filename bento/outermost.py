@@ -74,7 +74,8 @@ def guard_connections(endpoints: Endpoints, app: Any, crowded: Any) -> None:
         endpoints.service.meters.refused(status)
 
     settings = endpoints.settings
-    guard = Guard(app, crowded, settings.max_connections, settings.read_timeout_s, refused)
+    limits = settings.max_connections, settings.read_timeout_s
+    guard = Guard(endpoints, app, crowded, *limits, refused)
     endpoints.sweep = guard.sweep
     HTTP_PROTOCOLS["auto"] = guard.protocol()  # type: ignore[assignment]
 

@@ -4,35 +4,37 @@
 """
 
 import asyncio
+import dataclasses
 import itertools
 import os
 
-from bento.service import Fbt
+from bento.endpoints import RECOMMEND, ROUTES
+from bento.service import Fbt as Fbt
 
 SLOW_S = 0.7
-"""So late that even a busy test machine is faster without; the service gives up after 1 s."""
+"""So late that even a busy test machine is faster without."""
 
 _turns = itertools.count()
 
 
-class Faulty:
-    """In front of everything but the metrics."""
+class InjectedError(Exception):
+    """What the service is made to fail with."""
 
-    def __init__(self, app):
-        self.app = app
 
-    async def __call__(self, scope, receive, send):
+def faulty(handler):
+    """The handler, behind the fault."""
+
+    async def answer(service, request):
         fault = os.environ["FBT_FAULT"]
-        if scope["type"] != "http" or scope["path"] != "/recommend":
-            return await self.app(scope, receive, send)
         if fault == "slow" and next(_turns) % 5 == 0:
             await asyncio.sleep(SLOW_S)
         if fault == "failing" or (fault == "erring" and next(_turns) % 10 < 3):
-            await send({"type": "http.response.start", "status": 500, "headers": []})
-            await send({"type": "http.response.body", "body": b"injected"})
-            return None
-        return await self.app(scope, receive, send)
+            raise InjectedError
+        return handler(service, request)
+
+    return answer
 
 
-# Before the one that answers.
-Fbt.middlewares.insert(0, (Faulty, {}))
+for at, route in enumerate(ROUTES):
+    if route.pattern == RECOMMEND:
+        ROUTES[at] = dataclasses.replace(route, handler=faulty(route.handler))

@@ -1,0 +1,74 @@
+"""Settings of the service: what they take, what they say, and that all are documented."""
+
+from pathlib import Path
+
+import pytest
+
+from bento.settings import Rate, Settings, SettingsError, read_settings, variable
+
+README = Path(__file__).parents[2] / "bento" / "README.md"
+
+
+def test_nothing_need_be_set():
+    settings = read_settings({})
+    assert settings == Settings()
+    assert (settings.variant, settings.rate_limit, settings.tracing) == ("default", None, False)
+
+
+def test_what_is_set_to_nothing_is_not_set():
+    assert read_settings({"FBT_MAX_LAG_MS": "", "FBT_ADMIN_TOKEN": ""}) == Settings()
+
+
+def test_values_are_read():
+    settings = read_settings(
+        {
+            "FBT_RATE_LIMIT": "100/m",
+            "FBT_TRUSTED_PROXIES": "10.0.0.0/8, ::1",
+            "FBT_CORS_ORIGINS": "https://a.example,https://b.example",
+            "FBT_ACCESS_LOG": "1",
+            "FBT_ADMIN_TOKEN": "secret",
+            "HOME": "/",
+        }
+    )
+    assert settings.rate_limit == Rate(100, 60)
+    assert [str(one) for one in settings.trusted_proxies] == ["10.0.0.0/8", "::1/128"]
+    assert settings.cors_origins == ("https://a.example", "https://b.example")
+    assert settings.access_log
+    assert "secret" not in f"{settings!r} {settings.shown()}"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "says"),
+    [
+        ("FBT_MAX_CONNECTIONS", "0", "found '0', expected greater than or equal to 1"),
+        ("FBT_MAX_LAG_MS", "soon", "found 'soon', expected a valid number"),
+        ("FBT_READ_TIMEOUT_S", "nan", "found 'nan', expected"),
+        ("FBT_TRACING", "perhaps", "found 'perhaps', expected a valid boolean"),
+        ("FBT_RATE_LIMIT", "100", "found '100', expected a number of requests per second"),
+        ("FBT_RATE_LIMIT", "0/s", "found '0/s', expected a number of requests"),
+        ("FBT_TRUSTED_PROXIES", "10.0.0.1/8", "expected addresses or networks"),
+        ("FBT_VARIANT", 'a"b', "FBT_VARIANT: found"),
+    ],
+)
+def test_a_wrong_value_is_named_with_what_was_expected(name, text, says):
+    with pytest.raises(SettingsError) as caught:
+        read_settings({name: text})
+    assert str(caught.value).startswith(f"{name}: ")
+    assert says in str(caught.value)
+
+
+def test_every_wrong_value_is_named_at_once():
+    with pytest.raises(SettingsError, match=r"FBT_MAX_LAG_MS.*; FBT_TRACING"):
+        read_settings({"FBT_MAX_LAG_MS": "x", "FBT_TRACING": "x"})
+
+
+def test_two_tokens_are_one_too_many():
+    with pytest.raises(SettingsError, match="only one of FBT_ADMIN_TOKEN and") as caught:
+        read_settings({"FBT_ADMIN_TOKEN": "s3cret", "FBT_ADMIN_TOKEN_FILE": "/token"})
+    assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", Settings.model_fields)
+def test_every_setting_is_documented(name):
+    assert Settings.model_fields[name].description
+    assert f"| `{variable(name)}` |" in README.read_text()
