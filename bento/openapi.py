@@ -80,10 +80,13 @@ PAGE_POLICY = (
 """Content-Security-Policy of the page: what it needs and nothing else."""
 
 
-def document(service: Any, routes: Iterable[Route]) -> Described:
-    """OpenAPI 3.1 of a running service: BentoML's probes, and the API as it really answers."""
+def document(service: Any, version: str, routes: Iterable[Route]) -> Described:
+    """OpenAPI 3.1 of BentoML's `service`: its probes, and the API as it really answers.
+
+    `version` is that of the model.
+    """
     described = [route for route in routes if (route.method, route.pattern) in OPERATIONS]
-    made_by_bentoml = service.bento_service.openapi_spec.asdict()
+    made_by_bentoml = service.openapi_spec.asdict()
     paths = dict(made_by_bentoml["paths"])
     for path in {route.pattern for route in described}:
         paths[path] = {
@@ -96,8 +99,8 @@ def document(service: Any, routes: Iterable[Route]) -> Described:
         "openapi": "3.1.0",
         "info": {
             "title": "fbt",
-            "version": service.model_version,
-            "description": f"{inspect.getdoc(type(service))}\n\n{EVERYWHERE}",
+            "version": version,
+            "description": f"{inspect.getdoc(service.inner)}\n\n{EVERYWHERE}",
         },
         "paths": dict(sorted(paths.items())),
         "components": {
@@ -136,7 +139,7 @@ def statuses_of(route: Route, operation: Operation) -> list[int]:
 
 def _operation(service: Any, route: Route) -> Described:
     operation = OPERATIONS[route.method, route.pattern]
-    words = operation.words or inspect.getdoc(getattr(type(service), operation.name).func)
+    words = operation.words or inspect.getdoc(getattr(service.inner, operation.name).func)
     summary, _, description = str(words).partition("\n\n")
     described: Described = {
         "tags": [operation.tag],
