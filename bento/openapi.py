@@ -188,7 +188,7 @@ def _refusal(status: int) -> Described:
     }
 
 
-EXAMPLES: Mapping[int, list[Described]] = dict.fromkeys(REFUSALS, []) | {
+EXAMPLES: Mapping[int, list[Described]] = {status: [] for status in REFUSALS} | {
     400: [{"field": "k", "found": "101", "expected": "less than or equal to 100"}],
     401: [
         {

@@ -114,7 +114,7 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         BatchResponse,
         request=BatchRequest,
         examples={"two pages": {"requests": [{"items": ["85123A"]}, {"items": ["22423"]}]}},
-        example={"responses": [RecommendResponse.model_config["json_schema_extra"]["example"]]},  # type: ignore[index, call-overload]
+        example={"responses": [RecommendResponse.model_config["json_schema_extra"]["example"]]},  # type: ignore[index]
     ),
     ("POST", "/similar"): Operation(
         "similar",
@@ -150,7 +150,7 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         "All rules, oldest first, whether their time has come or not.",
         example={
             "revision": 42,
-            "rules": [Rule.model_config["json_schema_extra"]["example"]],  # type: ignore[index, call-overload]
+            "rules": [Rule.model_config["json_schema_extra"]["example"]],  # type: ignore[index]
             "malformed": [],
         },
     ),
