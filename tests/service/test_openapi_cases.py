@@ -20,7 +20,7 @@ from components.package.server import served_bundle
 from tests.factories import make_bundle
 
 TOKEN = "a-secret-of-the-shop"
-CASES = int(os.environ.get("FBT_SCHEMATHESIS_CASES", "600"))
+CASES = int(os.environ.get("FBT_SCHEMATHESIS_CASES", "300"))
 RULE = {"action": "block", "target": {"brand": "Recalled & Co"}}
 CHECKS = [
     schemathesis.checks.not_a_server_error,
@@ -58,13 +58,30 @@ document.config.generation.update(
 )
 
 
+def make_known(case, rules_url, session):
+    """Ask for what there is: what is generated is never the id of anything."""
+    if "rule_id" in case.path_parameters:
+        rule = session.post(rules_url, json=RULE, timeout=30).json()
+        case.path_parameters["rule_id"] = rule["rule_id"]
+    if isinstance(case.body, dict):
+        questions = case.body.get("requests")
+        for body in [case.body, *(questions if isinstance(questions, list) else [])]:
+            name_tea(body)
+
+
+def name_tea(body):
+    if isinstance(body, dict) and isinstance(body.get("items"), list):
+        body["items"] = ["tea", *body["items"][1:]]
+    if isinstance(body, dict) and isinstance(body.get("item"), str):
+        body["item"] = "tea"
+
+
 @document.parametrize()
 @settings(deadline=None, suppress_health_check=list(HealthCheck), database=None)
 @pytest.mark.timeout(3600)
 def test_every_answer_is_as_documented(case, server, session):
-    if "rule_id" in case.path_parameters and len(asked) % 2:
-        rule = session.post(f"{server.url}/rules", json=RULE, timeout=30).json()
-        case.path_parameters["rule_id"] = rule["rule_id"]
+    if len(asked) % 2:
+        make_known(case, f"{server.url}/rules", session)
     response = case.call(server.url, session, timeout=30)
     asked.append((case.operation.label, response.status_code))
     case.validate_response(response, checks=CHECKS)

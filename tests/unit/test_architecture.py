@@ -25,6 +25,7 @@ LAYERS = (
     "components.bundle",
     "bento",
     "data_checks",
+    "components.export",
     "components.package",
     "components.evaluation",
     "components.embeddings",
