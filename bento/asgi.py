@@ -91,7 +91,7 @@ class Endpoints:
 
     async def _answer(self, route: Route, values: dict[str, str], exchange: Exchange) -> None:
         began = time.perf_counter()
-        meters, endpoint = self.route_meters, route.pattern
+        meters, endpoint = self.route_meters, route.path
         meters.began(endpoint)
         try:
             response = await self._respond(route, values, exchange)

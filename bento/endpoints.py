@@ -195,7 +195,7 @@ def docs_json(service: Any, _request: Request) -> Response:
 @functools.cache
 def document_of(service: Any) -> bytes:
     """The document as it is sent: made once, for it takes as long as many answers."""
-    return as_json(document(service))
+    return as_json(document(service.bento_service, service.model_version, ROUTES))
 
 
 def docs_page(_service: Any, _request: Request) -> Response:

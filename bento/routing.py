@@ -85,9 +85,7 @@ class Route:
 
     method: str
     pattern: str
-    """A path; `{name}` stands for one part of it, `{name:rest}` for all that follows.
-
-    It is the metrics' label `endpoint`, too."""
+    """A path; `{name}` stands for one part of it, `{name:rest}` for all that follows."""
     handler: Handler
     """A plain function runs between two turns of the event loop: for what takes a few
     milliseconds at most. What waits or takes longer is an async function."""
@@ -99,6 +97,11 @@ class Route:
     """Bytes."""
     timeout_s: float = 10.0
     """After which a handler that waits is given up, with 504."""
+
+    @cached_property
+    def path(self) -> str:
+        """The pattern as it is shown: in the documentation, and as the metrics' `endpoint`."""
+        return self.pattern.replace(":rest}", "}")
 
     @cached_property
     def waits(self) -> bool:

@@ -448,6 +448,89 @@ class BatchResponse(BaseModel):
     responses: list[RecommendResponse]
 
 
+class AboutIndex(BaseModel):
+    """How the search index was built, and what it was measured to find."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    m: int
+    ef_construction: int
+    ef: int
+    recall_at_10: float = Field(description="Share of the exact ten best that it finds.")
+
+
+class AboutModel(BaseModel):
+    """What answers: the model, what it was learned from, and how good it was measured to be."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        protected_namespaces=(),
+        json_schema_extra={
+            "example": {
+                "model_version": "3",
+                "variant": "default",
+                "created_at": "2026-01-01T04:00:00+00:00",
+                "data_window": ["2024-12-01T08:26:00+00:00", "2025-12-09T12:50:00+00:00"],
+                "n_items": 3812,
+                "n_products": 4213,
+                "n_changed": 17,
+                "n_orders": 21873,
+                "dims": 64,
+                "format_version": 4,
+                "git_revision": "3c666acbd3c5",
+                "code_version": "b1946ac92492",
+                "config": {"epochs": 15},
+                "ranking": {"ndcg": 0.19},
+                "index": None,
+                "files": {"in_vectors.npy": "9f86d081884c7d659a2feaa0c55ad015"},
+            }
+        },
+    )
+
+    model_version: str = Field(description="The registered model version that answers.")
+    variant: str = Field(description="That of the deployment.")
+    created_at: str = Field(description="When the bundle was made, ISO 8601, UTC.")
+    data_window: tuple[str, str] | None = Field(
+        description="First and last order learned from, ISO 8601; null for data without times."
+    )
+    n_items: int = Field(description="Products that the model knows.")
+    n_products: int = Field(description="Products of the catalogue, those added since included.")
+    n_changed: int = Field(description="Products changed since by `POST /catalogue`.")
+    n_orders: int = Field(description="Orders learned from, the base of support and lift.")
+    dims: int
+    format_version: int = Field(description="Of the bundle.")
+    git_revision: str = Field(description="Of the code that trained; may be empty.")
+    code_version: str = Field(description="Hash of that code; may be empty.")
+    config: dict[str, Any] = Field(description="The training configuration.")
+    ranking: dict[str, Any] = Field(description="What was measured on validation baskets.")
+    index: AboutIndex | None = Field(description="null where search is exact.")
+    files: dict[str, str] = Field(description="sha256 of every file of the bundle.")
+
+
+class Ready(BaseModel):
+    """That the service can answer, and how its parts are."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        protected_namespaces=(),
+        json_schema_extra={
+            "example": {
+                "status": "ready",
+                "model_version": "3",
+                "variant": "default",
+                "details": {"database": {"state": "fresh", "revision": 42}},
+            }
+        },
+    )
+
+    status: Literal["ready"]
+    model_version: str
+    variant: str
+    details: dict[str, Any] = Field(description="What every part says of itself, by its name.")
+
+
 class FieldError(BaseModel):
     """One thing wrong with a request."""
 
