@@ -15,7 +15,12 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from components.aside import written_aside
-from components.attributes.text import AttributeIndex, load_attributes, save_attributes
+from components.attributes.text import (
+    AttributeIndex,
+    build_attributes,
+    load_attributes,
+    save_attributes,
+)
 from components.attributes.variants import ARRAYS as VARIANTS
 from components.attributes.variants import Variants
 from components.bundle.cards import CARDS, FACETS, Cards, Facets, make_cards
@@ -266,10 +271,7 @@ def write_bundle(bundle: Bundle, path: str | Path, index: Any = None) -> Manifes
     `index` is anything with hnswlib's `save_index(path)`; without it the bundle's own index file is
     copied. Returns the manifest with all hashes.
     """
-    if bundle.cards is None or bundle.facets is None:
-        bundle = _with_cards(bundle)
-    if bundle.words is None:
-        bundle = replace(bundle, words=build_words(bundle.products))
+    bundle = _completed(bundle)
     with written_aside(path) as aside:
         aside.mkdir(parents=True)
         _write_products(bundle.products, aside / PRODUCTS_FILE)
@@ -278,14 +280,15 @@ def write_bundle(bundle: Bundle, path: str | Path, index: Any = None) -> Manifes
         for name in GROUPS:
             if (group := getattr(bundle, name)) is not None:
                 save_group(group, aside)
-        if bundle.attributes is not None:
-            save_attributes(bundle.attributes, aside)
+        assert bundle.attributes is not None
+        save_attributes(bundle.attributes, aside)
         if index is not None:
             index.save_index(str(aside / "index.hnsw"))
         elif bundle.index_path is not None:
             shutil.copyfile(bundle.index_path, aside / "index.hnsw")
         hashes = {file.name: sha256_of(file) for file in sorted(aside.iterdir())}
-        manifest = bundle.manifest.model_copy(update={"files": hashes})
+        now = {"files": hashes, "format_version": FORMAT_VERSION}
+        manifest = bundle.manifest.model_copy(update=now)
         (aside / "bundle.json").write_text(manifest.model_dump_json(indent=2))
     return manifest
 
@@ -301,8 +304,8 @@ def read_bundle(path: str | Path, verify: bool = True, products: bool = True) ->
     for name, expected in manifest.files.items():
         check_file(path / name, expected if verify else None)
     arrays = {name: load_array(path / f"{name}.npy") for name in ARRAYS}
-    has_cards = "card_json.npy" in manifest.files
-    table = _read_products(path) if products or not has_cards else None
+    is_old = manifest.format_version < 4
+    table = _read_products(path) if products or is_old else None
     index_path = path / "index.hnsw" if manifest.index else None
     groups = {name: load_group(name, path) for name in GROUPS}
     if "attribute_tokens.npy" in manifest.files:
@@ -358,6 +361,16 @@ def save_group(group: Any, folder: Path) -> None:
     name = next(name for name, (kind, _) in GROUPS.items() if isinstance(group, kind))
     for one in GROUPS[name][1]:
         np.save(folder / f"{PREFIX[name]}_{one}.npy", np.ascontiguousarray(getattr(group, one)))
+
+
+def _completed(bundle: Bundle) -> Bundle:
+    """The bundle with all that is made of its product table."""
+    if bundle.cards is None or bundle.facets is None:
+        bundle = _with_cards(bundle)
+    words = bundle.words or build_words(bundle.products)
+    n_items = bundle.manifest.n_items
+    attributes = bundle.attributes or build_attributes(bundle.products, n_items)
+    return replace(bundle, words=words, attributes=attributes)
 
 
 def _with_cards(bundle: Bundle) -> Bundle:
