@@ -33,11 +33,13 @@ TOKEN = "a-secret-of-the-shop"
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
     bundle = make_bundle(tmp_path_factory.mktemp("client") / "bundle")
-    with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("FBT_ADMIN_TOKEN", TOKEN)
-        environment.setenv("FBT_MAX_LAG_MS", "60000")
-        with served_bundle(bundle, "7") as server:
-            yield server
+    settings = {
+        "FBT_ADMIN_TOKEN": TOKEN,
+        "FBT_MAX_LAG_MS": "60000",
+        "FBT_DATABASE_URL": f"sqlite:///{bundle.parent / 'fbt.db'}",
+    }
+    with served_bundle(bundle, "7", settings=settings) as server:
+        yield server
 
 
 PATIENT = Patience(connect_s=10, read_s=20, deadline_s=60)

@@ -37,12 +37,14 @@ asked = []
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
     bundle = make_bundle(tmp_path_factory.mktemp("cases") / "bundle")
-    with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("FBT_ADMIN_TOKEN", TOKEN)
+    settings = {
+        "FBT_ADMIN_TOKEN": TOKEN,
         # A busy machine is no failure of the service.
-        environment.setenv("FBT_MAX_LAG_MS", "60000")
-        with served_bundle(bundle, "7", log=bundle.parent / "log") as server:
-            yield server
+        "FBT_MAX_LAG_MS": "60000",
+        "FBT_DATABASE_URL": f"sqlite:///{bundle.parent / 'fbt.db'}",
+    }
+    with served_bundle(bundle, "7", log=bundle.parent / "log", settings=settings) as server:
+        yield server
 
 
 @pytest.fixture(scope="module")

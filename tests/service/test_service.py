@@ -318,7 +318,9 @@ def test_the_openapi_document_describes_what_really_comes(client):
     card = schemas["RecommendedProduct"]
     assert answer["items"][0].keys() <= card["properties"].keys()
     for status in ("400", "413", "500"):
-        assert schema_name(post["responses"][status]) == "Problem"
+        refusal = document["components"]["responses"][status]
+        assert post["responses"][status] == {"$ref": f"#/components/responses/{status}"}
+        assert schema_name(refusal) == "Problem"
     problem = client.post("/recommend", json=[]).json()
     assert schemas["Problem"]["properties"].keys() == problem.keys()
 
