@@ -26,19 +26,13 @@ from bento.client import (
 from bento.schemas import Filters, PriceFilter, RecommendRequest
 from components.package.server import free_port, served_bundle
 from tests.factories import make_bundle
-
-TOKEN = "a-secret-of-the-shop"
+from tests.service.serving import TOKEN, writable
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
     bundle = make_bundle(tmp_path_factory.mktemp("client") / "bundle")
-    settings = {
-        "FBT_ADMIN_TOKEN": TOKEN,
-        "FBT_MAX_LAG_MS": "60000",
-        "FBT_DATABASE_URL": f"sqlite:///{bundle.parent / 'fbt.db'}",
-    }
-    with served_bundle(bundle, "7", settings=settings) as server:
+    with served_bundle(bundle, "7", settings=writable(bundle.parent)) as server:
         yield server
 
 

@@ -20,9 +20,9 @@ from bento.schemas import BatchResponse, RecommendResponse
 from components.bundle.bundle import read_bundle, write_bundle
 from components.package.server import served_bundle
 from tests.factories import make_bundle
+from tests.service.serving import TOKEN, writable
 
 README = Path(__file__).parents[2] / "bento" / "README.md"
-TOKEN = "a-secret-of-the-shop"
 ADDRESS = "http://127.0.0.1:3000"
 
 NAMES = {
@@ -75,11 +75,8 @@ def server(tmp_path_factory):
     field = made.products.schema.field("name")
     named = made.products.set_column(place, field, [list(NAMES.values())])
     write_bundle(replace(made, products=named, cards=None, facets=None), folder / "bundle")
-    with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("FBT_ADMIN_TOKEN", TOKEN)
-        environment.setenv("FBT_MAX_LAG_MS", "60000")
-        with served_bundle(folder / "bundle", "7") as server:
-            yield server
+    with served_bundle(folder / "bundle", "7", settings=writable(folder)) as server:
+        yield server
 
 
 def run(server, command, code):

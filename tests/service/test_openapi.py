@@ -10,8 +10,8 @@ from bento.schemas import AboutModel, Ready
 from bento.service import Fbt
 from components.package.server import served_bundle
 from tests.factories import make_bundle
+from tests.service.serving import TOKEN, writable
 
-TOKEN = "a-secret-of-the-shop"
 PROBED = {"/healthz", "/livez", "/metrics"}
 """BentoML's."""
 
@@ -19,13 +19,12 @@ PROBED = {"/healthz", "/livez", "/metrics"}
 @pytest.fixture(scope="module")
 def client(tmp_path_factory):
     bundle = make_bundle(tmp_path_factory.mktemp("openapi") / "bundle", with_index=True)
-    with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("FBT_ADMIN_TOKEN", TOKEN)
-        environment.setenv("FBT_MAX_LAG_MS", "60000")
-        headers = {"Authorization": f"Bearer {TOKEN}"}
-        with served_bundle(bundle, "7") as server:
-            with httpx.Client(base_url=server.url, timeout=20, headers=headers) as client:
-                yield client
+    headers = {"Authorization": f"Bearer {TOKEN}"}
+    with (
+        served_bundle(bundle, "7", settings=writable(bundle.parent)) as server,
+        httpx.Client(base_url=server.url, timeout=20, headers=headers) as client,
+    ):
+        yield client
 
 
 @pytest.fixture(scope="module")
