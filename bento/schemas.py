@@ -296,6 +296,24 @@ class ProductCard(BaseModel):
 class Product(ProductCard):
     """A product card, and what the model knows of it."""
 
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        json_schema_extra={
+            "example": {
+                "product_id": "22699",
+                "name": "Roses regency teacup and saucer",
+                "category": "Kitchen",
+                "brand": None,
+                "price": 2.95,
+                "image_url": None,
+                "in_stock": True,
+                "known_to_model": True,
+                "orders": 1204,
+            }
+        },
+    )
+
     known_to_model: bool = Field(
         description="Whether it was bought often enough to learn what it is bought with."
     )
@@ -578,7 +596,7 @@ def shortened(text: str, limit: int = 80) -> str:
 
 def _field_error(complaint: Any, model: type[BaseModel]) -> FieldError:
     kind, message = complaint["type"], complaint["msg"]
-    field = ".".join(str(part) for part in complaint["loc"]) or "body"
+    field = ".".join(shortened(str(part)) for part in complaint["loc"]) or "body"
     if kind == "missing":
         return FieldError(field=field, found="nothing", expected="a value, as it is required")
     if kind == "extra_forbidden":

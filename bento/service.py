@@ -181,7 +181,7 @@ class Fbt:
             "created_at": manifest.created_at,
             "data_window": manifest.data_window,
             "n_items": manifest.n_items,
-            "n_products": len(self.selection.catalogue),
+            "n_products": manifest.n_products,
             "n_changed": self.selection.catalogue.n_changed,
             "n_orders": manifest.n_orders,
             "dims": manifest.dims,

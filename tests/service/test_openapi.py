@@ -40,7 +40,7 @@ def resolved(document, described):
 
 
 def test_every_route_is_documented_and_every_documented_path_is_routed(document):
-    routed = {(one.method, one.pattern) for one in ROUTES}
+    routed = {(one.method, one.path) for one in ROUTES}
     assert routed == set(OPERATIONS)
     documented = {
         (method.upper(), path) for path, item in document["paths"].items() for method in item
@@ -71,16 +71,16 @@ def test_every_reference_leads_somewhere(document):
     follow(document)
 
 
-@pytest.mark.parametrize("route", ROUTES, ids=lambda one: f"{one.method} {one.pattern}")
+@pytest.mark.parametrize("route", ROUTES, ids=lambda one: f"{one.method} {one.path}")
 def test_an_endpoint_says_what_it_can_answer(document, route):
-    described = document["paths"][route.pattern][route.method.lower()]
+    described = document["paths"][route.path][route.method.lower()]
     assert described["summary"].endswith(".")
     assert ("security" in described) == route.protected
     assert {"401", "403"} <= described["responses"].keys() or not route.protected
     assert ("504" in described["responses"]) == route.waits
     assert ("429" in described["responses"]) == ("503" in described["responses"])
     named = {one["name"] for one in described["parameters"] if one["in"] == "path"}
-    assert named == {part.strip("{}") for part in route.pattern.split("/") if "{" in part}
+    assert named == {part.strip("{}") for part in route.path.split("/") if "{" in part}
     for status, response in described["responses"].items():
         content = resolved(document, response).get("content", {})
         if int(status) >= 400:
