@@ -14,7 +14,6 @@ import pytest
 
 from bento.catalogue_changes import CatalogueAnswer
 from bento.client import Found
-from bento.endpoints import ROUTES
 from bento.rules import Rule
 from bento.schemas import BatchResponse, RecommendResponse
 from components.bundle.bundle import read_bundle, write_bundle

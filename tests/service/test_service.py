@@ -197,7 +197,7 @@ MALFORMED = {
     "in_stock a number": ('{"items": ["tea"], "filters": {"in_stock": 1}}', "filters.in_stock"),
     "an attribute of 10 kB": (
         json.dumps({"items": ["tea"], "filters": {"attributes": {"x" * 10_000: {}}}}),
-        f"filters.attributes.{'x' * 10_000}.[key]",
+        f"filters.attributes.{'x' * 80}… (10000 characters).[key]",
     ),
     "sort unknown": ('{"items": ["tea"], "sort": "cheapest"}', "sort"),
     "context unknown": ('{"items": ["tea"], "context": "home"}', "context"),
