@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
@@ -23,7 +24,14 @@ from bento.changed_texts import Part
 from bento.schemas import Match
 from components.attributes.text import joined, largest
 from components.bundle.bundle import Bundle
-from components.bundle.words import MIN_SPELT, WordIndex, build_words, folded, spelling
+from components.bundle.words import (
+    MIN_SPELT,
+    WordIndex,
+    build_words,
+    folded,
+    hash_of_name,
+    spelling,
+)
 
 Ints = npt.NDArray[np.int32]
 Floats = npt.NDArray[np.float32]
@@ -39,6 +47,9 @@ LONG = 9
 
 MOST_POSTINGS = 100_000
 """Looked at where only some words need be there, those of the rarest words first."""
+
+MOST_NAMES = 64
+"""Whole names that unfinished or misspelt words may stand for, before one is as good as another."""
 
 FEW = 32
 """A list so many times shorter than another is looked up in it, instead of marked."""
@@ -75,8 +86,13 @@ class Sought:
 
     part: Part
     text: str
-    words: list[str]
-    """Each once, in their order."""
+    spelling: list[str]
+    """Its words, in their order."""
+
+    @cached_property
+    def words(self) -> list[str]:
+        """Those that count, each once."""
+        return list(dict.fromkeys(self.spelling))[:MOST_WORDS]
 
     @property
     def index(self) -> WordIndex:
@@ -86,22 +102,45 @@ class Sought:
     @cached_property
     def meanings(self) -> list[Meaning]:
         """For every word the products that have it, or one that starts so if it is the last."""
-        return [self._meaning(word) for word in self.words[:MOST_WORDS]]
+        return [self._meaning(word) for word in self.words]
 
     @cached_property
     def guesses(self) -> list[Meaning]:
         """As `meanings`; words that nothing has stand for what they may have been meant for."""
-        known = zip(self.words, self.meanings, strict=False)
+        known = zip(self.words, self.meanings, strict=True)
         return [one if len(one.rows) else self._guess(word, one) for word, one in known]
 
     @cached_property
     def doubts(self) -> list[Meaning]:
         """As `guesses`, but for every word."""
-        known = zip(self.words, self.meanings, self.guesses, strict=False)
-        return [self._guess(word, one) if len(one.rows) else other for word, one, other in known]
+        known = zip(self.words, self.guesses, strict=True)
+        return [one if word in self.unknown else self._guess(word, one) for word, one in known]
+
+    def finished(self) -> list[int]:
+        """Hashes of whole names that begin with what was typed, and only end the last word."""
+        if not self.spelling:
+            return []
+        first, end = self.index.words.starting(self.spelling[-1])
+        places = range(first, end if end - first <= MOST_NAMES else first)
+        return [self._name_with(len(self.spelling) - 1, place) for place in places]
+
+    def corrected(self) -> list[int]:
+        """Hashes of whole names with one word as it may have been meant, by what was guessed."""
+        found = (
+            self._name_with(i, place)
+            for i, word in enumerate(self.spelling)
+            if word in self._near
+            for place in self._near[word]
+        )
+        return list(islice(found, MOST_NAMES))
+
+    def _name_with(self, i: int, place: int) -> int:
+        """The hash of the name with another word there."""
+        other = self.index.words[place].decode(errors="surrogatepass")
+        return hash_of_name([*self.spelling[:i], other, *self.spelling[i + 1 :]])
 
     def _meaning(self, word: str) -> Meaning:
-        if word == self.words[-1]:
+        if word == self.spelling[-1]:
             first, end = self.index.words.starting(word)
             return Meaning(self.index.having(first, end), end <= first + 1)
         if (place := self.index.words.place(word)) is None:
@@ -109,8 +148,20 @@ class Sought:
         return Meaning(self.index.having(place, place + 1), True)
 
     def _guess(self, word: str, meaning: Meaning) -> Meaning:
-        rows = [self.index.having(place, place + 1) for place in near(self.index, word)]
+        self._near[word] = near(self.index, word)
+        rows = [self.index.having(place, place + 1) for place in self._near[word]]
         return Meaning(np.concatenate([meaning.rows, *rows]), False) if rows else meaning
+
+    @cached_property
+    def unknown(self) -> set[str]:
+        """Words that nothing has."""
+        known = zip(self.words, self.meanings, strict=True)
+        return {word for word, meaning in known if not len(meaning.rows)}
+
+    @cached_property
+    def _near(self) -> dict[str, list[int]]:
+        """What was found to be near so far."""
+        return {}
 
 
 class Search:
@@ -130,11 +181,11 @@ class Search:
 
     def find(self, catalogue: Catalogue, text: str, limit: int) -> list[Found]:
         """Up to `limit` products, best first; never one that is deleted."""
-        words = list(dict.fromkeys(spelling(text)))
+        words = spelling(text)
         sought = [Sought(part, text, words) for part in catalogue.parts(self.words)]
         found = {row: Found(row, "id") for row in _with_id(catalogue, text)}
         for match, way in WAYS:
-            if len(found) >= limit:
+            if len(found) >= (1 if way in LAST_RESORTS else limit):
                 break
             for _, row in way(sought, limit + len(found)):
                 found.setdefault(row, Found(row, match))
@@ -143,7 +194,8 @@ class Search:
 
 def by_name(sought: Sequence[Sought], limit: int) -> list[Hit]:
     """Products with just that name."""
-    return best((_hits(one.part, one.index.named(one.text), limit) for one in sought), limit)
+    wanted = [hash_of_name(sought[0].spelling, sought[0].text)]
+    return best((_hits(one.part, one.index.named(wanted), limit) for one in sought), limit)
 
 
 def by_id(sought: Sequence[Sought], limit: int) -> list[Hit]:
@@ -157,17 +209,18 @@ def by_id(sought: Sequence[Sought], limit: int) -> list[Hit]:
 
 def by_words(sought: Sequence[Sought], limit: int) -> list[Hit]:
     """Products that have every word; the last one may be unfinished."""
-    return best((_with_all(one, one.meanings, limit) for one in sought), limit)
+    return best((_with_all(one, one.meanings, one.finished(), limit) for one in sought), limit)
 
 
 def by_guesses(sought: Sequence[Sought], limit: int) -> list[Hit]:
     """As `by_words`, where unknown words may stand for known ones."""
-    return best((_with_all(one, one.guesses, limit) for one in sought), limit)
+    some = [one for one in sought if one.unknown]
+    return best((_with_all(one, one.guesses, one.corrected(), limit) for one in some), limit)
 
 
 def by_doubts(sought: Sequence[Sought], limit: int) -> list[Hit]:
     """As `by_guesses`, where known words, too, may stand for others."""
-    return best((_with_all(one, one.doubts, limit) for one in sought), limit)
+    return best((_with_all(one, one.doubts, one.corrected(), limit) for one in sought), limit)
 
 
 def by_some_words(sought: Sequence[Sought], limit: int) -> list[Hit]:
@@ -192,22 +245,34 @@ WAYS: tuple[tuple[Match, Callable[[Sequence[Sought], int], list[Hit]]], ...] = (
 """What is tried, in this order, until enough is found; and how that is called in an answer."""
 
 
+LAST_RESORTS = (by_doubts, by_some_words)
+"""Tried while nothing is found at all: what has every word typed needs no company."""
+
+
 def best(hits: Iterable[list[Hit]], limit: int) -> list[Hit]:
     """The best of all parts' hits."""
     return sorted(hit for some in hits for hit in some)[:limit]
 
 
-def near(index: WordIndex, word: str) -> list[int]:
-    """Places of words that `word` may have been meant for: an edit or two away, by their length."""
-    if len(word) < MIN_SPELT - 1:
-        return []
-    found = []
-    for place in index.alike(word, 1 if len(word) < LONG - 2 else 2):
-        other = index.words[place].decode()
-        most = 1 if len(other) < LONG else 2
-        if OSA.distance(word, other, score_cutoff=most) <= most:
-            found.append(place)
+def near(words: WordIndex, typed: str) -> list[int]:
+    """Places of words that may have been meant: an edit or two away, by their length."""
+    found: list[int] = []
+    if len(typed) >= MIN_SPELT - 1:
+        found += _within(words, typed, words.alike(typed, 1), 1)
+    if len(typed) >= LONG - 2:
+        found += _within(words, typed, words.alike(typed, 2), 2)
     return found
+
+
+def _within(words: WordIndex, typed: str, places: Sequence[int], edits: int) -> list[int]:
+    """Which of the words are so many edits away; swapping two letters is one."""
+    shortest = LONG if edits > 1 else MIN_SPELT
+    others = [words.words[place].decode() for place in places]
+    return [
+        place
+        for place, other in zip(places, others, strict=True)
+        if len(other) >= shortest and OSA.distance(typed, other, score_cutoff=edits) <= edits
+    ]
 
 
 def _with_id(catalogue: Catalogue, text: str) -> list[int]:
@@ -215,8 +280,10 @@ def _with_id(catalogue: Catalogue, text: str) -> list[int]:
     return [] if row is None or catalogue.is_gone(row) else [row]
 
 
-def _with_all(sought: Sought, meant: Sequence[Meaning], limit: int) -> list[Hit]:
-    """Products for which every word has its meaning; first those whose names have no other."""
+def _with_all(
+    sought: Sought, meant: Sequence[Meaning], names: Sequence[int], limit: int
+) -> list[Hit]:
+    """Products for which every word has its meaning; first those of these names."""
     if not meant or not all(map(_size, meant)):
         return []
     index = sought.index
@@ -224,11 +291,8 @@ def _with_all(sought: Sought, meant: Sequence[Meaning], limit: int) -> list[Hit]
     rows = fewest.rows if fewest.ascending else _distinct(fewest.rows, index.n_products)
     for one in others:
         rows = rows[_is_in(rows, one, index.n_products)]
-    whole = index.name_sizes[rows] == len(sought.words)
-    first = _hits(sought.part, rows[whole], limit)
-    if len(first) == limit:
-        return first
-    return first + [Hit(1, row) for _, row in _hits(sought.part, rows[~whole], limit)]
+    first = _hits(sought.part, np.sort(index.named(names)), limit)
+    return first + [Hit(1, row) for _, row in _hits(sought.part, rows, limit)]
 
 
 def _with_some(sought: Sought, worth: Floats, limit: int) -> list[Hit]:

@@ -435,7 +435,7 @@ def _check_shapes(bundle: Bundle, path: Path) -> None:
         "neighbours": {"offsets": (n_items + 1,), "scales": (n_items,)},
         "variants": {"offsets": (n_items + 1,)},
         "cards": {"price": (n_products,), "json_offsets": (n_products + 1,)},
-        "words": {"name_sizes": (n_products,), "id_rows": (n_products,)},
+        "words": {"id_rows": (n_products,), "id_offsets": (n_products + 1,)},
         "facts": {"items": (n_items, len(ITEM_FACTS)), "recent": bundle.pair_rows.shape},
         "pages": {"rows": (n_items, bundle.pages.rows.shape[1])} if bundle.pages else {},
     }.items():

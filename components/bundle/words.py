@@ -13,12 +13,13 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from components.attributes.text import UNSPACED, words_of
+from components.attributes.text import UNSPACED, joined, words_of
 
 if TYPE_CHECKING:
     # A service has no use for Arrow, which takes 9 MB of every worker.
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 Ints = npt.NDArray[np.int32]
 
 WORDS = (
-    *("text", "text_offsets", "offsets", "rows", "name_sizes", "name_hashes", "name_rows"),
+    *("text", "text_offsets", "offsets", "rows", "name_hashes", "name_rows"),
     *("id_text", "id_offsets", "id_rows", "spelt", "spelt_sizes", "spelt_letters"),
 )
 """The arrays of WordIndex; they lie in word_NAME.npy."""
@@ -84,17 +85,16 @@ class WordIndex:
     """Words, names and ids of products, by row.
 
     `text` and `text_offsets` are the distinct words of names, categories and brands (SortedTexts);
-    `rows[offsets[w]:offsets[w + 1]]`, ascending, have word w. `name_sizes` (n_products,) counts the
-    distinct words of a name. `name_hashes` is sorted, `name_rows` says whose each is. `id_text` and
-    `id_offsets` are `folded` ids, those of `id_rows`. `spelt` are places of words that a misspelt
-    one may have been meant for, shortest first, with their sizes and their `letters`.
+    `rows[offsets[w]:offsets[w + 1]]`, ascending, have word w. `name_hashes` is sorted, `name_rows`
+    says whose each is. `id_text` and `id_offsets` are the `folded` ids of `id_rows`. `spelt` are
+    places of words that a misspelt one may have been meant for, shortest first, then in order, with
+    their sizes and `letters`.
     """
 
     text: npt.NDArray[np.uint8]
     text_offsets: npt.NDArray[np.int64]
     offsets: npt.NDArray[np.int64]
     rows: Ints
-    name_sizes: npt.NDArray[np.uint8]
     name_hashes: npt.NDArray[np.uint64]
     name_rows: Ints
     id_text: npt.NDArray[np.uint8]
@@ -107,7 +107,7 @@ class WordIndex:
     @property
     def n_products(self) -> int:
         """All rows."""
-        return len(self.name_sizes)
+        return len(self.id_rows)
 
     @cached_property
     def words(self) -> SortedTexts:
@@ -123,11 +123,13 @@ class WordIndex:
         """Rows that have a word of these places; ascending if it is one, else one after another."""
         return self.rows[self.offsets[first] : self.offsets[end]]
 
-    def named(self, name: str) -> Ints:
-        """Rows with that name, ascending; case, accents and punctuation do not matter."""
-        wanted = np.uint64(hash_of_name(name))
-        first = np.searchsorted(self.name_hashes, wanted)
-        return self.name_rows[first : np.searchsorted(self.name_hashes, wanted, "right")]
+    def named(self, hashes: Sequence[int]) -> Ints:
+        """Rows whose names have one of these hashes, of each in turn; see `hash_of_name`."""
+        wanted = np.array(hashes, np.uint64)
+        firsts = np.searchsorted(self.name_hashes, wanted).tolist()
+        ends = np.searchsorted(self.name_hashes, wanted, "right").tolist()
+        some = [self.name_rows[first:end] for first, end in zip(firsts, ends, strict=True)]
+        return joined(some, np.int32)
 
     def with_id_like(self, start: str) -> Ints:
         """Rows whose folded id starts so, in order of ids; at most MOST_LIKE_ID."""
@@ -135,17 +137,32 @@ class WordIndex:
         return self.id_rows[first : min(end, first + MOST_LIKE_ID)]
 
     def alike(self, word: str, edits: int) -> list[int]:
-        """Places of words that have nearly the letters of `word`, as so many edits leave them.
+        """Places of words of nearly the letters of `word`, as so many edits leave them.
 
-        That is necessary for being so near, not sufficient.
+        That is necessary for being so near, not sufficient. Of two edits none is in the first
+        letter: who gets that wrong gets the rest right.
         """
-        sizes = (len(word) - edits, len(word) + edits + 1)
-        first, end = np.searchsorted(self.spelt_sizes, sizes)
-        other = self.spelt_letters[first:end] ^ np.uint64(letters(word))
+        shortest, longest = len(word) - edits, len(word) + edits
+        starts = np.searchsorted(self.spelt_sizes, np.arange(shortest, longest + 2)).tolist()
+        if edits == 1:
+            return self._alike(word, edits, starts[0], starts[-1])
+        first, end = self.words.starting(word[:1])
+        return [
+            place
+            for start, next_start in pairwise(starts)
+            for place in self._alike(
+                word,
+                edits,
+                *(start + np.searchsorted(self.spelt[start:next_start], [first, end])).tolist(),
+            )
+        ]
+
+    def _alike(self, word: str, edits: int, start: int, end: int) -> list[int]:
+        other = self.spelt_letters[start:end] ^ np.uint64(letters(word))
         # An edit changes at most two letters, one to another: clear so many bits, none may be left.
         for _ in range(2 * edits):
             other &= other - np.uint64(1)
-        places: list[int] = self.spelt[first + np.flatnonzero(other == 0)].tolist()
+        places: list[int] = self.spelt[start + np.flatnonzero(other == 0)].tolist()
         return places
 
 
@@ -157,13 +174,12 @@ def build_words(products: "pa.Table") -> WordIndex:
 def index_words(products: Iterable[Written]) -> WordIndex:
     """The index of products whose rows are 0, 1, 2, …"""
     numbers: dict[str, int] = {}
-    words, sizes, name_sizes = array("i"), array("i"), array("B")
+    words, sizes = array("i"), array("i")
     hashes, ids = array("Q"), []
     for one in products:
-        mine = dict.fromkeys(spelling(one.name))
-        name_sizes.append(len(mine))
-        hashes.append(hash_of_name(one.name) if one.name else 0)
-        mine |= dict.fromkeys(_spelling(one.category) + _spelling(one.brand))
+        name = spelling(one.name)
+        hashes.append(hash_of_name(name, one.name) if one.name else 0)
+        mine = dict.fromkeys(name + _spelling(one.category) + _spelling(one.brand))
         words.extend(numbers.setdefault(word, len(numbers)) for word in mine)
         sizes.append(len(mine))
         ids.append(encoded(folded(one.product_id)))
@@ -180,7 +196,6 @@ def index_words(products: Iterable[Written]) -> WordIndex:
         text_offsets=text_offsets,
         offsets=offsets,
         rows=rows,
-        name_sizes=np.array(name_sizes, np.uint8),
         name_hashes=name_hashes,
         name_rows=name_rows,
         id_text=id_text,
@@ -204,9 +219,9 @@ def folded(product_id: str) -> str:
     return "".join(filter(str.isalnum, product_id.lower())) or product_id
 
 
-def hash_of_name(name: str) -> int:
+def hash_of_name(words: Sequence[str], name: str = "") -> int:
     """64 bits of a name's words in their order; of the whole of it if it has none."""
-    text = " ".join(spelling(name)) or name.strip().lower()
+    text = " ".join(words) or name.strip().lower()
     return int.from_bytes(hashlib.blake2b(encoded(text), digest_size=8).digest(), "little")
 
 
