@@ -73,7 +73,9 @@ def server(tmp_path_factory):
     place = made.products.schema.get_field_index("name")
     field = made.products.schema.field("name")
     named = made.products.set_column(place, field, [list(NAMES.values())])
-    write_bundle(replace(made, products=named, cards=None, facets=None), folder / "bundle")
+    write_bundle(
+        replace(made, products=named, cards=None, facets=None, words=None), folder / "bundle"
+    )
     with served_bundle(folder / "bundle", "7", settings=writable(folder)) as server:
         yield server
 

@@ -13,9 +13,8 @@ import pytest
 
 from components.package.server import free_port
 from tests.factories import PAIRS, make_bundle
-from tests.service.serving import everything, log_lines, metric, served
+from tests.service.serving import TOKEN, everything, log_lines, metric, served
 
-TOKEN = "a-secret-of-the-shop"
 SHOP = "https://shop.example"
 
 

@@ -9,8 +9,8 @@ import pytest
 from bento.schemas import Product, SearchResponse
 from components.package.server import served_bundle
 from tests.factories import CATEGORIES, PAIRS, make_bundle
+from tests.service.serving import TOKEN, writable
 
-TOKEN = "search-token-of-a-test-0123456789"
 ODD = {"a/b c": "drinks", "große 🫖": None, "50%": None, "x?y#z": None, "..": None}
 
 
@@ -18,14 +18,11 @@ ODD = {"a/b c": "drinks", "große 🫖": None, "50%": None, "x?y#z": None, "..":
 def client(tmp_path_factory):
     folder = tmp_path_factory.mktemp("products")
     bundle = make_bundle(folder / "bundle", PAIRS, CATEGORIES, ODD)
-    with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("FBT_ADMIN_TOKEN", TOKEN)
-        environment.setenv("FBT_DATABASE_URL", f"sqlite:///{folder / 'fbt.db'}")
-        with (
-            served_bundle(bundle, "7") as server,
-            httpx.Client(base_url=server.url, timeout=10) as client,
-        ):
-            yield client
+    with (
+        served_bundle(bundle, "7", settings=writable(folder)) as server,
+        httpx.Client(base_url=server.url, timeout=10) as client,
+    ):
+        yield client
 
 
 def look_up(client, product_id):
