@@ -13,9 +13,8 @@ import httpx
 import pytest
 
 from bento.catalogue_changes import CatalogueAnswer
-from bento.client import Found
 from bento.rules import Rule
-from bento.schemas import BatchResponse, RecommendResponse
+from bento.schemas import BatchResponse, RecommendResponse, SearchResponse
 from components.bundle.bundle import read_bundle, write_bundle
 from components.package.server import served_bundle
 from tests.factories import make_bundle
@@ -49,7 +48,7 @@ ANSWERS = {
     ),
     "Many questions at once": (BatchResponse, first_of_each),
     "What could replace a product": (RecommendResponse, lambda a: printed(a.items)),
-    "Products by what is typed": (Found, lambda a: printed(a.items)),
+    "Products by what is typed": (SearchResponse, lambda a: printed(a.items)),
     "A rule: the cake stand first, beside the teacup": (Rule, None),
     "Out of stock, and another price": (CatalogueAnswer, None),
 }
