@@ -339,11 +339,12 @@ def test_the_token_goes_only_where_it_is_needed():
 
 
 def test_what_a_search_and_a_product_are_asked_with():
-    card = json.dumps({"product_id": "a/b", "name": "A", "known_to_model": True}).encode()
-    with scripted((200, {}, card)) as (url, got), Client(url, patience=QUICK) as fbt:
+    card = {"product_id": "a/b", "name": "A"}
+    known = json.dumps({**card, "known_to_model": True, "orders": 3}).encode()
+    with scripted((200, {}, known)) as (url, got), Client(url, patience=QUICK) as fbt:
         assert fbt.product("a/b ☕").name == "A"
     assert got[0][1] == "/products/a%2Fb%20%E2%98%95"
-    found = b'{"items": [%b]}' % card
+    found = json.dumps({"items": [{**card, "match": "name"}]}).encode()
     with scripted((200, {}, found)) as (url, got), Client(url, patience=QUICK) as fbt:
         assert [one.product_id for one in fbt.products("tea & milk", limit=2)] == ["a/b"]
     assert got[0][1] == "/products?q=tea+%26+milk&limit=2"
