@@ -9,6 +9,7 @@ from math import isfinite
 import pydantic_core
 
 from bento.catalogue import Catalogue
+from bento.search import Found
 from bento.selection import Answer, Shown
 
 NULL = b"null"
@@ -60,6 +61,20 @@ def products(shown: Sequence[Shown], catalogue: Catalogue) -> list[bytes | memor
         )
         comma = b","
     return pieces
+
+
+def found(products: Sequence[Found], catalogue: Catalogue) -> bytes:
+    """What search found, as `bento.schemas.SearchResponse` describes it."""
+    cards = (
+        b'%b,"match":"%b"}' % (bytes(catalogue.shown(row)), by.encode()) for row, by in products
+    )
+    return b'{"items":[' + b",".join(cards) + b"]}"
+
+
+def looked_up(row: int, orders: int | None, catalogue: Catalogue) -> bytes:
+    """One product, as `bento.schemas.Product` describes it; `orders` where the model knows it."""
+    known = as_json({"known_to_model": orders is not None, "orders": orders})
+    return bytes(catalogue.shown(row)) + b"," + known[1:]
 
 
 def fallback(answer: Answer) -> bytes:

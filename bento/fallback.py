@@ -19,18 +19,20 @@ Step = Callable[[Sequence[Attributes], int], tuple[Rows, Floats]]
 class Fallback:
     """The chain below the model: attribute neighbours, bestsellers of the categories, bestsellers.
 
-    `score_as(rows, weights)` gives the scores of the whole catalogue (n_items,) for a product of
-    which these rows, weighted so, are the best description.
+    `score_as(rows, weights, among)` gives the scores of the rows `among`, or of all of the
+    catalogue, for a product that `rows`, weighted so, describe best; `around(rows)` says which rows
+    are worth it, or None for all.
     """
 
     def __init__(
         self,
         bundle: Bundle,
         attributes: AttributeIndex,
-        score_as: Callable[[Ints, Floats], Floats],
+        score_as: Callable[[Ints, Floats, Rows | None], Floats],
+        around: Callable[[Ints], Rows | None],
     ) -> None:
         self._attributes = attributes
-        self._score_as = score_as
+        self._score_as, self._around = score_as, around
         self._n_items = bundle.manifest.n_items
         self._n_orders, self._of = bundle.n_orders, bundle.manifest.n_orders
         self._facets = bundle.facets or make_cards(bundle.products)[1]
@@ -62,9 +64,10 @@ class Fallback:
         if not len(rows):
             return np.empty(0, np.int64), np.empty(0, np.float32)
         similar = joined([similar for _, similar in near], np.float32)
-        scores = self._score_as(rows, weights_of(similar))
+        among = self._around(rows)
+        scores = self._score_as(rows, weights_of(similar), among)
         best = largest(scores, k)
-        return best.astype(np.int64), scores[best]
+        return (best if among is None else among[best]).astype(np.int64), scores[best]
 
     def _neighbours(self, asked: Sequence[Attributes], k: int) -> tuple[Rows, Floats]:
         (one,) = asked

@@ -18,6 +18,8 @@ from typing import Any
 
 from bento.schemas import SOURCES
 
+_log = logging.getLogger("fbt")
+
 LATENCY_BUCKETS_S = [
     *(0.00025, 0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075),
     *(0.01, 0.015, 0.02, 0.03, 0.05, 0.075, 0.1, 0.25, 0.5, 1.0),
@@ -306,6 +308,22 @@ class RouteMeters:
             [self._bentoml.metrics_request_duration.labels(**labels), seconds],
             [self._bentoml.metrics_request_total.labels(**labels), counter],
         )
+
+
+class Sparing:
+    """Logs an event at most once a second, with how often it came since the last line."""
+
+    def __init__(self, event: str, level: int) -> None:
+        self._event, self._level = event, level
+        self._next = 0.0
+        self._n = 0
+
+    def say(self, **about: Any) -> None:
+        """The event came; `about` is what this one line tells of it."""
+        self._n += 1
+        if (now := time.monotonic()) >= self._next:
+            _log.log(self._level, self._event, extra={**about, "requests": self._n})
+            self._next, self._n = now + 1, 0
 
 
 class JsonLines(logging.Formatter):

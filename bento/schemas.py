@@ -35,6 +35,11 @@ Source = Literal["model", "attribute_neighbours", "category_bestsellers", "bests
 
 SOURCES: tuple[str, ...] = get_args(Source)
 
+MOST_COMPLAINTS = 20
+"""Of what is wrong with a request, so many are told."""
+
+Match = Literal["id", "name", "id_start", "words", "typos", "some_words"]
+
 ItemSource = Literal["model", "attribute_neighbours", "category_bestsellers", "bestsellers", "pin"]
 
 
@@ -288,6 +293,93 @@ class ProductCard(BaseModel):
     attributes: dict[str, str] = Field(default={}, description="The shop's own, by name.")
 
 
+class Product(ProductCard):
+    """A product card, and what the model knows of it."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        json_schema_extra={
+            "example": {
+                "product_id": "22699",
+                "name": "Roses regency teacup and saucer",
+                "category": "Kitchen",
+                "brand": None,
+                "price": 2.95,
+                "image_url": None,
+                "in_stock": True,
+                "known_to_model": True,
+                "orders": 1204,
+            }
+        },
+    )
+
+    known_to_model: bool = Field(
+        description="Whether it was bought often enough to learn what it is bought with."
+    )
+    orders: int | None = Field(
+        description="Training orders with it; null where the model does not know it."
+    )
+
+
+class SearchRequest(BaseModel):
+    """What is typed to find products."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    q: str = Field(
+        min_length=1,
+        max_length=256,
+        description="Some of a name, category or brand, or an id; the last word may be unfinished, "
+        "and words of five letters or more may be misspelt.",
+        examples=["regency teacup"],
+    )
+    limit: int = Field(default=10, ge=1, le=100, description="How many products at most.")
+
+    @field_validator("q")
+    @classmethod
+    def _not_blank(cls, q: str) -> str:
+        if not q.strip():
+            raise PydanticCustomError("q_blank", "1 to 256 characters that are not all blank")
+        return q
+
+
+class FoundProduct(ProductCard):
+    """A product card with what it was found by."""
+
+    match: Match = Field(
+        description="By its `id`, its whole `name`, the start of its id, all `words` typed, such "
+        "words with `typos`, or `some_words` only."
+    )
+
+
+class SearchResponse(BaseModel):
+    """Products found: what fits best comes first, then what is bought most."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        json_schema_extra={
+            "example": {
+                "items": [
+                    {
+                        "product_id": "22699",
+                        "name": "Roses regency teacup and saucer",
+                        "category": "Kitchen",
+                        "brand": None,
+                        "price": 2.95,
+                        "image_url": None,
+                        "in_stock": True,
+                        "match": "words",
+                    }
+                ]
+            }
+        },
+    )
+
+    items: list[FoundProduct]
+
+
 class RecommendedProduct(ProductCard):
     """A product card with its score."""
 
@@ -374,6 +466,89 @@ class BatchResponse(BaseModel):
     responses: list[RecommendResponse]
 
 
+class AboutIndex(BaseModel):
+    """How the search index was built, and what it was measured to find."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    m: int
+    ef_construction: int
+    ef: int
+    recall_at_10: float = Field(description="Share of the exact ten best that it finds.")
+
+
+class AboutModel(BaseModel):
+    """What answers: the model, what it was learned from, and how good it was measured to be."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        protected_namespaces=(),
+        json_schema_extra={
+            "example": {
+                "model_version": "3",
+                "variant": "default",
+                "created_at": "2026-01-01T04:00:00+00:00",
+                "data_window": ["2024-12-01T08:26:00+00:00", "2025-12-09T12:50:00+00:00"],
+                "n_items": 3812,
+                "n_products": 4213,
+                "n_changed": 17,
+                "n_orders": 21873,
+                "dims": 64,
+                "format_version": 4,
+                "git_revision": "3c666acbd3c5",
+                "code_version": "b1946ac92492",
+                "config": {"epochs": 15},
+                "ranking": {"ndcg": 0.19},
+                "index": None,
+                "files": {"in_vectors.npy": "9f86d081884c7d659a2feaa0c55ad015"},
+            }
+        },
+    )
+
+    model_version: str = Field(description="The registered model version that answers.")
+    variant: str = Field(description="That of the deployment.")
+    created_at: str = Field(description="When the bundle was made, ISO 8601, UTC.")
+    data_window: tuple[str, str] | None = Field(
+        description="First and last order learned from, ISO 8601; null for data without times."
+    )
+    n_items: int = Field(description="Products that the model knows.")
+    n_products: int = Field(description="Products of the catalogue, those added since included.")
+    n_changed: int = Field(description="Products changed since by `POST /catalogue`.")
+    n_orders: int = Field(description="Orders learned from, the base of support and lift.")
+    dims: int
+    format_version: int = Field(description="Of the bundle.")
+    git_revision: str = Field(description="Of the code that trained; may be empty.")
+    code_version: str = Field(description="Hash of that code; may be empty.")
+    config: dict[str, Any] = Field(description="The training configuration.")
+    ranking: dict[str, Any] = Field(description="What was measured on validation baskets.")
+    index: AboutIndex | None = Field(description="null where search is exact.")
+    files: dict[str, str] = Field(description="sha256 of every file of the bundle.")
+
+
+class Ready(BaseModel):
+    """That the service can answer, and how its parts are."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        protected_namespaces=(),
+        json_schema_extra={
+            "example": {
+                "status": "ready",
+                "model_version": "3",
+                "variant": "default",
+                "details": {"database": {"state": "fresh", "revision": 42}},
+            }
+        },
+    )
+
+    status: Literal["ready"]
+    model_version: str
+    variant: str
+    details: dict[str, Any] = Field(description="What every part says of itself, by its name.")
+
+
 class FieldError(BaseModel):
     """One thing wrong with a request."""
 
@@ -409,13 +584,19 @@ class Problem(BaseModel):
 
 
 def field_errors(error: ValidationError, model: type[BaseModel]) -> list[FieldError]:
-    """What is wrong with a `model`, where, and what was expected; at most 20 complaints."""
-    return [_field_error(one, model) for one in error.errors(include_url=False)[:20]]
+    """What is wrong with a `model`, where, and what was expected; at most MOST_COMPLAINTS."""
+    complaints = error.errors(include_url=False)[:MOST_COMPLAINTS]
+    return [_field_error(one, model) for one in complaints]
+
+
+def shortened(text: str, limit: int = 80) -> str:
+    """A text of any length, to be shown."""
+    return text if len(text) <= limit else f"{text[:limit]}… ({len(text)} characters)"
 
 
 def _field_error(complaint: Any, model: type[BaseModel]) -> FieldError:
     kind, message = complaint["type"], complaint["msg"]
-    field = ".".join(str(part) for part in complaint["loc"]) or "body"
+    field = ".".join(shortened(str(part)) for part in complaint["loc"]) or "body"
     if kind == "missing":
         return FieldError(field=field, found="nothing", expected="a value, as it is required")
     if kind == "extra_forbidden":
@@ -443,10 +624,9 @@ def _models_in(annotation: Any) -> list[type[BaseModel]]:
     return [model for part in get_args(annotation) for model in _models_in(part)]
 
 
-def _as_json(found: Any, limit: int = 80) -> str:
+def _as_json(found: Any) -> str:
     if isinstance(found, list):
         return f"a list of {len(found)}"
     if isinstance(found, dict):
         return "an object"
-    text = json.dumps(found, ensure_ascii=False)
-    return text if len(text) <= limit else f"{text[:limit]}… ({len(text)} characters)"
+    return shortened(json.dumps(found, ensure_ascii=False))

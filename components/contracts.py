@@ -69,6 +69,22 @@ BASKETS = pa.schema(
 )
 """One order as the set of its products. `weight` is 1 for the newest; `split` is one of SPLITS."""
 
+COMPANIONS = pa.schema(
+    [
+        pa.field("product_id", pa.string(), nullable=False),
+        pa.field("rank", pa.int32(), nullable=False),
+        pa.field("companion_id", pa.string(), nullable=False),
+        pa.field("score", pa.float64()),
+        pa.field("source", pa.string(), nullable=False),
+        pa.field("support", pa.float64()),
+        pa.field("lift", pa.float64()),
+        pa.field("confidence", pa.float64()),
+    ],
+    metadata={"name": "companions"},
+)
+"""What a product's page shows, as the service would answer, `rank` from 1. `score` is null for what
+a rule put in, the evidence where the two were never bought together."""
+
 SPLITS = ("train", "validation", "test")
 
 

@@ -131,6 +131,18 @@ def _serve(home: Home, options: argparse.Namespace) -> None:
     follow_champion(home, options.port)
 
 
+def _export(home: Home, options: argparse.Namespace) -> None:
+    from pipelines.export import bundle_of, export_bundle
+
+    more = (options.to, options.k, options.rules, options.spark)
+    if options.bundle is not None:
+        n_rows = export_bundle(options.bundle, *more)
+    else:
+        with bundle_of(home, options.version) as bundle:
+            n_rows = export_bundle(bundle, *more)
+    print(f"{n_rows:,} rows in {options.to}")
+
+
 def _mlflow(home: Home, options: argparse.Namespace) -> None:
     from pipelines.mlflow_server import mlflow_server
 
@@ -189,6 +201,7 @@ def _parser() -> argparse.ArgumentParser:
         one.add_argument("--by", default=getpass.getuser(), help="who decides (default: you)")
     serve = _command(commands, "serve", _serve, "serve the champion, and follow the alias")
     serve.add_argument("--port", type=int, default=3000, help="default: 3000")
+    _add_export(_command(commands, "export", _export, "write every product's companions to a file"))
     mlflow = _command(commands, "mlflow", _mlflow, "the MLflow server and its pages")
     mlflow.add_argument("--port", type=int, default=5000, help="default: 5000")
     _add_bench(_command(commands, "bench", _bench, "measure, and print a table"))
@@ -201,6 +214,22 @@ def _command(
     parser: argparse.ArgumentParser = commands.add_parser(name, help=about, description=about)
     parser.set_defaults(command=call)
     return parser
+
+
+def _add_export(parser: argparse.ArgumentParser) -> None:
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--bundle", type=Path, help="folder of a bundle")
+    source.add_argument("--version", help="number or alias in the registry, e.g. champion")
+    parser.add_argument("--to", type=Path, required=True, help="FILE.parquet")
+    parser.add_argument("--k", type=int, default=20, help="per product (default: 20)")
+    parser.add_argument(
+        "--rules",
+        metavar="URL",
+        help="database of rules and catalogue changes, or off (default: FBT_DATABASE_URL)",
+    )
+    parser.add_argument(
+        "--spark", action="store_true", help="by Spark's executors, which see the same files"
+    )
 
 
 def _add_bench(parser: argparse.ArgumentParser) -> None:

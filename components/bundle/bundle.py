@@ -15,19 +15,25 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from components.aside import written_aside
-from components.attributes.text import AttributeIndex, load_attributes, save_attributes
+from components.attributes.text import (
+    AttributeIndex,
+    build_attributes,
+    load_attributes,
+    save_attributes,
+)
 from components.attributes.variants import ARRAYS as VARIANTS
 from components.attributes.variants import Variants
 from components.bundle.cards import CARDS, FACETS, Cards, Facets, make_cards
+from components.bundle.words import WORDS, WordIndex, build_words
 
 if TYPE_CHECKING:
     # A service has no use for Arrow, which takes 9 MB of every worker.
     import pyarrow as pa
 
 FORMAT_VERSION = 4
-"""2 added neighbours; 3 added facts, pages, a forest for carts, variants and attributes; 4 cards
-and facets, and has its products as Arrow, not Parquet. Of an older bundle, cards and facets are
-made when it is read; the rest it has not."""
+"""2 added neighbours; 3 added facts, pages, a forest for carts, variants and attributes; 4 cards,
+facets and words, and has its products as Arrow, not Parquet. Of an older bundle, cards and facets
+are made when it is read, words when they are first asked for; the rest it has not."""
 
 Ints = npt.NDArray[np.int32]
 Floats = npt.NDArray[np.float32]
@@ -224,6 +230,8 @@ class Bundle:
     cards: Cards | None = None
     facets: Facets | None = None
     """Neither is None in a bundle that was read."""
+    words: WordIndex | None = None
+    """What search looks at; older bundles have none."""
 
     @property
     def product_ids(self) -> list[str]:
@@ -240,6 +248,7 @@ GROUPS: dict[str, tuple[type, tuple[str, ...]]] = {
     "variants": (Variants, VARIANTS),
     "cards": (Cards, CARDS),
     "facets": (Facets, FACETS),
+    "words": (WordIndex, WORDS),
 }
 """Arrays that come together or not at all: attribute of Bundle, its type, the arrays' names."""
 
@@ -251,6 +260,7 @@ PREFIX = {
     "variants": "variant",
     "cards": "card",
     "facets": "facet",
+    "words": "word",
 }
 """Of the groups' files, PREFIX_NAME.npy."""
 
@@ -261,8 +271,7 @@ def write_bundle(bundle: Bundle, path: str | Path, index: Any = None) -> Manifes
     `index` is anything with hnswlib's `save_index(path)`; without it the bundle's own index file is
     copied. Returns the manifest with all hashes.
     """
-    if bundle.cards is None or bundle.facets is None:
-        bundle = _with_cards(bundle)
+    bundle = _completed(bundle)
     with written_aside(path) as aside:
         aside.mkdir(parents=True)
         _write_products(bundle.products, aside / PRODUCTS_FILE)
@@ -271,14 +280,15 @@ def write_bundle(bundle: Bundle, path: str | Path, index: Any = None) -> Manifes
         for name in GROUPS:
             if (group := getattr(bundle, name)) is not None:
                 save_group(group, aside)
-        if bundle.attributes is not None:
-            save_attributes(bundle.attributes, aside)
+        assert bundle.attributes is not None
+        save_attributes(bundle.attributes, aside)
         if index is not None:
             index.save_index(str(aside / "index.hnsw"))
         elif bundle.index_path is not None:
             shutil.copyfile(bundle.index_path, aside / "index.hnsw")
         hashes = {file.name: sha256_of(file) for file in sorted(aside.iterdir())}
-        manifest = bundle.manifest.model_copy(update={"files": hashes})
+        now = {"files": hashes, "format_version": FORMAT_VERSION}
+        manifest = bundle.manifest.model_copy(update=now)
         (aside / "bundle.json").write_text(manifest.model_dump_json(indent=2))
     return manifest
 
@@ -294,8 +304,8 @@ def read_bundle(path: str | Path, verify: bool = True, products: bool = True) ->
     for name, expected in manifest.files.items():
         check_file(path / name, expected if verify else None)
     arrays = {name: load_array(path / f"{name}.npy") for name in ARRAYS}
-    has_cards = "card_json.npy" in manifest.files
-    table = _read_products(path) if products or not has_cards else None
+    is_old = manifest.format_version < 4
+    table = _read_products(path) if products or is_old else None
     index_path = path / "index.hnsw" if manifest.index else None
     groups = {name: load_group(name, path) for name in GROUPS}
     if "attribute_tokens.npy" in manifest.files:
@@ -351,6 +361,16 @@ def save_group(group: Any, folder: Path) -> None:
     name = next(name for name, (kind, _) in GROUPS.items() if isinstance(group, kind))
     for one in GROUPS[name][1]:
         np.save(folder / f"{PREFIX[name]}_{one}.npy", np.ascontiguousarray(getattr(group, one)))
+
+
+def _completed(bundle: Bundle) -> Bundle:
+    """The bundle with all that is made of its product table."""
+    if bundle.cards is None or bundle.facets is None:
+        bundle = _with_cards(bundle)
+    words = bundle.words or build_words(bundle.products)
+    n_items = bundle.manifest.n_items
+    attributes = bundle.attributes or build_attributes(bundle.products, n_items)
+    return replace(bundle, words=words, attributes=attributes)
 
 
 def _with_cards(bundle: Bundle) -> Bundle:
@@ -415,6 +435,7 @@ def _check_shapes(bundle: Bundle, path: Path) -> None:
         "neighbours": {"offsets": (n_items + 1,), "scales": (n_items,)},
         "variants": {"offsets": (n_items + 1,)},
         "cards": {"price": (n_products,), "json_offsets": (n_products + 1,)},
+        "words": {"id_rows": (n_products,), "id_offsets": (n_products + 1,)},
         "facts": {"items": (n_items, len(ITEM_FACTS)), "recent": bundle.pair_rows.shape},
         "pages": {"rows": (n_items, bundle.pages.rows.shape[1])} if bundle.pages else {},
     }.items():

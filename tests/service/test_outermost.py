@@ -13,9 +13,8 @@ import pytest
 
 from components.package.server import free_port
 from tests.factories import PAIRS, make_bundle
-from tests.service.serving import everything, log_lines, metric, served
+from tests.service.serving import TOKEN, everything, log_lines, metric, served
 
-TOKEN = "a-secret-of-the-shop"
 SHOP = "https://shop.example"
 
 
@@ -171,9 +170,9 @@ def test_what_can_be_got_has_a_head(client):
 
 
 def test_readiness_tells_of_version_and_variant(client):
-    assert client.get("/readyz").json() == {
-        "status": "ready", "model_version": "7", "variant": "green", "details": {}
-    }  # fmt: skip
+    said = client.get("/readyz").json()
+    assert said.pop("details")["database"]["state"] == "fresh"
+    assert said == {"status": "ready", "model_version": "7", "variant": "green"}
     assert client.get("/livez").text == client.get("/healthz").text == "\n"
     assert client.get("/schema.json").status_code == 200
 
@@ -199,6 +198,8 @@ def test_what_waits_is_given_up_and_hinders_nobody(server, client):
         assert client.get("/waiting", params={"s": 0}).status_code == 200
         assert time.monotonic() - began < 0.4
         assert slow.result().status_code == 504
+    (line,) = log_lines(server, "request_refused")
+    assert (line["endpoint"], line["status"], line["requests"]) == ("/waiting", 504, 1)
 
 
 def test_requests_are_logged_when_that_is_wanted(server, client):
@@ -271,7 +272,7 @@ def test_every_answer_has_safe_headers(client, path):
 def test_answers_are_the_same_by_both_ways_to_the_connection(client, plain):
     """With CORS around, an answer goes through ASGI's messages; without, straight out."""
     for method, path, content in (
-        ("POST", "/recommend", b'{"items": ["tea"], "k": 2}'),
+        ("POST", "/recommend", b'{"items": ["tea"], "k": 2, "variant": "same"}'),
         ("POST", "/recommend", b"[]"),
         ("GET", "/docs.json", b""),
         ("HEAD", "/docs.json", b""),
@@ -324,12 +325,12 @@ def test_pages_of_no_origin_may_ask_by_default(plain):
     assert "access_log" not in str(plain.get("/readyz").json())
 
 
-def test_a_websocket_is_refused(client):
+def test_who_wants_a_websocket_is_answered_in_http(client):
     upgrade = {
         "Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13",
         "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
     }  # fmt: skip
-    assert client.get("/things/socket", headers=upgrade).status_code in (200, 403)
+    assert client.get("/things/socket", headers=upgrade).json()["path"] == {"thing_id": "socket"}
     assert client.post("/recommend", json={"items": ["tea"]}).status_code == 200
 
 
@@ -368,7 +369,7 @@ def test_a_killed_worker_costs_no_wrong_answer_and_is_replaced(server):
         for one in shoppers:
             one.result()
     assert not wrong
-    assert len(right) > 100
+    assert len(right) > 20
     assert all(at < killed + 3 for at in lost), "it took longer than 3 s to recover"
     until = time.monotonic() + 10
     while len(now := workers_of(server)) < 2:

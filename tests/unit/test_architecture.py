@@ -26,6 +26,7 @@ LAYERS = (
     "components.bundle",
     "bento",
     "data_checks",
+    "components.export",
     "components.package",
     "components.evaluation",
     "components.embeddings",

@@ -1,0 +1,44 @@
+"""`fbt export`: the companions of every product, from a bundle or a registered version."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from components.export.export import Export, export, export_by, export_of
+from components.registry.registry import RegistryError, fetch, get_version
+from components.spark import on_spark, spark_session
+from pipelines.home import Home
+
+
+@contextmanager
+def bundle_of(home: Home, version: str) -> Iterator[Path]:
+    """The bundle of a registered version or alias, here for as long as the block lasts."""
+    found = get_version(version).version
+    folder = home.root / "downloads"
+    folder.mkdir(parents=True, exist_ok=True)
+    # Below the home: on a cluster the executors see it, too.
+    with tempfile.TemporaryDirectory(prefix="export-", dir=folder) as scratch:
+        bundle = Path(scratch) / "bundle"
+        if not fetch(found, "bundle", bundle):
+            raise RegistryError(f"export: the bundle of version {found} is gone from its run")
+        yield bundle
+
+
+def export_bundle(bundle: Path, target: Path, k: int, rules: str | None, spark: bool) -> int:
+    """Write the table; the number of its rows. `rules` is the URL of a database."""
+    wanted = export_of(bundle.resolve(), k, database_of(rules))
+    return exported_by_spark(wanted, target) if spark else export(wanted, target)
+
+
+def exported_by_spark(wanted: Export, target: Path) -> int:
+    """As `export`, by Spark's executors."""
+    with spark_session("export") as session:
+        return export_by(on_spark(session), wanted, target)
+
+
+def database_of(given: str | None) -> str | None:
+    """The URL given, else that of the environment; None where it says `off`."""
+    url = os.environ.get("FBT_DATABASE_URL", "") if given is None else given
+    return url if url not in ("", "off") else None
