@@ -35,6 +35,7 @@ SHARE = 0.6
 
 Rows = list[dict[str, Any]]
 Figures = dict[str, float]
+Found = Mapping[tuple[str, int], list[Slot]]
 
 
 @dataclass(frozen=True)
@@ -51,10 +52,11 @@ class Effort:
     """Of a slot of load."""
     starts: int
     """Of the service, to measure how long it takes to be ready."""
+    tries: int = load.TRIES
 
 
 FULL = Effort(10_000, 100_000, 1_000_000, 24_000, rounds=7, seconds=3, starts=5)
-QUICK = Effort(10_000, 10_000, 10_000, 10_000, rounds=1, seconds=1, starts=1)
+QUICK = Effort(10_000, 10_000, 10_000, 10_000, rounds=1, seconds=1, starts=1, tries=1)
 
 
 @dataclass(frozen=True)
@@ -142,7 +144,7 @@ def compare_singles(folder: Path, shop: Shop, effort: Effort) -> tuple[Figures, 
         check_same(list(every.values()), K)
         slots = [(every[name], n) for n in (1, 16, 64) for name in ("bare", "ours")]
         slots += [(every[name], 16) for name in ("stock", "fastapi")]
-        found = by_turns(slots, effort.rounds, effort.seconds)
+        found = turns(slots, effort)
     figures = {
         **{f"rps_vs_bare_c{n}": versus(found, "ours", "bare", n) for n in (1, 16, 64)},
         **{f"rps_vs_{name}_c16": versus(found, "ours", name, 16) for name in ("stock", "fastapi")},
@@ -164,10 +166,10 @@ def compare_carts(folder: Path, shop: Shop, effort: Effort) -> tuple[Figures, Ro
         bare = Asked("bare", servers.bare(shop.bundle, rules()), shop.carts, "/cart")
         single = Asked("ours, one product", servers.ours(shop.bundle), shop.singles)
         check_same([bare, ours], K)
-        found = by_turns([(bare, 16), (ours, 16), (single, 16)], effort.rounds, effort.seconds)
+        found = turns([(bare, 16), (ours, 16), (single, 16)], effort)
         capacity = statistics.median(one.rps for one in found["ours", 16])
         tails = [
-            load.paced_load(ours, SHARE * capacity, 3 * effort.seconds, seed)
+            load.paced_load(ours, SHARE * capacity, 3 * effort.seconds, seed, effort.tries)
             for seed in range(effort.rounds)
         ]
     cpu = ratio(
@@ -205,7 +207,7 @@ def compare_sizes(folder: Path, small: Shop, large: Shop, effort: Effort) -> tup
             Asked(name, servers.ours(shop.bundle), shop.singles)
             for name, shop in (("small", small), ("large", large))
         ]
-        found = by_turns([(one, 1) for one in asked], effort.rounds, effort.seconds)
+        found = turns([(one, 1) for one in asked], effort)
     latency = {name: [one.p50_ms for one in found[name, 1]] for name in ("small", "large")}
     figures = {"latency_1m_vs_10k": ratio(latency["large"], latency["small"])["ratio"]}
     return figures, load_rows("one product, by catalogue", found, "small")
@@ -228,15 +230,24 @@ def compare_memory(folder: Path, shop: Shop) -> tuple[Figures, Rows]:
 def compare_starts(folder: Path, shop: Shop, effort: Effort) -> tuple[Figures, Rows]:
     """How long it takes from a process to readiness."""
     say("start to ready")
-    found = workers.seconds_to_ready(folder / "starts", shop.bundle, effort.starts)
+    found = workers.starts(folder / "starts", shop.bundle, effort.starts)
+    seconds, cpu_s = (
+        {name: [getattr(one, what) for one in every] for name, every in found.items()}
+        for what in ("seconds", "cpu_s")
+    )
     rows: Rows = [
         {
-            "part": "start to ready", "what": name, "seconds": statistics.median(every),
-            "seconds_low": min(every), "seconds_high": max(every),
+            "part": "start to ready", "what": name, "seconds": statistics.median(seconds[name]),
+            "low": min(seconds[name]), "high": max(seconds[name]),
+            "cpu_s": statistics.median(cpu_s[name]),
         }
-        for name, every in found.items()
+        for name in found
     ]  # fmt: skip
-    return {"ready_vs_empty_1m": ratio(found["ours"], found["empty"])["ratio"]}, rows
+    figures = {
+        "ready_vs_empty_1m": ratio(seconds["ours"], seconds["empty"])["ratio"],
+        "ready_cpu_vs_empty_1m": ratio(cpu_s["ours"], cpu_s["empty"])["ratio"],
+    }
+    return figures, rows
 
 
 def compare_cold(folder: Path, shop: Shop) -> tuple[Figures, Rows]:
@@ -267,7 +278,7 @@ def compare_diy(
         servers = Servers(place / "servers", stack)
         ours = Asked("ours", servers.ours(rivals.bundle), questions)
         diy = Asked("diy", servers.diy(rivals.model), questions)
-        found = by_turns([(ours, 16), (diy, 16)], effort.rounds, effort.seconds)
+        found = turns([(ours, 16), (diy, 16)], effort)
     figures = {
         "rps_vs_diy_c16": versus(found, "ours", "diy", 16),
         "per_cpu_vs_diy_c16": per_cpu(found, "ours", "diy"),
@@ -298,21 +309,24 @@ def orders_of(folder: Path, quick: bool) -> tuple[str, str, str]:
     return str(lines), str(products), ""
 
 
-def versus(found: Mapping[tuple[str, int], list[Slot]], one: str, other: str, n: int) -> float:
+def turns(slots: Sequence[tuple[Asked, int]], effort: Effort) -> Found:
+    """Slots of load by turns, as many and as long as the effort says."""
+    return by_turns(slots, effort.rounds, effort.seconds, effort.tries)
+
+
+def versus(found: Found, one: str, other: str, n: int) -> float:
     """Requests per second of one to another's at `n` connections: median over rounds."""
     ours, theirs = ([slot.rps for slot in found[name, n]] for name in (one, other))
     return ratio(ours, theirs)["ratio"]
 
 
-def per_cpu(
-    found: Mapping[tuple[str, int], list[Slot]], one: str, other: str, n: int = 16
-) -> float:
+def per_cpu(found: Found, one: str, other: str, n: int = 16) -> float:
     """The same per CPU second of the servers: what neighbours take away does not count."""
     ours, theirs = ([1 / slot.cpu_us for slot in found[name, n]] for name in (one, other))
     return ratio(ours, theirs)["ratio"]
 
 
-def load_rows(part: str, found: Mapping[tuple[str, int], list[Slot]], yardstick: str) -> Rows:
+def load_rows(part: str, found: Found, yardstick: str) -> Rows:
     """A row of medians for everybody and every number of connections."""
     rows: Rows = []
     for (name, n), slots in found.items():

@@ -18,9 +18,11 @@ from pipelines.bench.served.servers import CLIENT_CORE, pinned
 
 LUA = Path(__file__).with_name("post.lua")
 
-TRIES = 3
 DISTURBED = 0.05
 """Share of the time that a server waits for its core from which a slot tells of its neighbours."""
+
+TRIES = 3
+"""Slots that are measured at most until one is undisturbed."""
 
 CHECKED = 200
 """Questions whose answers are compared before anything is measured."""
@@ -55,7 +57,7 @@ class Slot:
 
 
 def by_turns(
-    slots: Sequence[tuple[Asked, int]], rounds: int, seconds: int
+    slots: Sequence[tuple[Asked, int]], rounds: int, seconds: int, tries: int = TRIES
 ) -> dict[tuple[str, int], list[Slot]]:
     """Slots by name and connections, one a round; each round goes the other way round."""
     found: dict[tuple[str, int], list[Slot]] = {(one.name, n): [] for one, n in slots}
@@ -63,15 +65,15 @@ def by_turns(
         load(asked, connections, 1, first=0)
     for number in range(rounds):
         for asked, connections in slots if number % 2 else reversed(slots):
-            slot = quietest(asked, connections, seconds, first=997 * number)
+            slot = quietest(asked, connections, seconds, 997 * number, tries)
             found[asked.name, connections].append(slot)
     return found
 
 
-def quietest(asked: Asked, connections: int, seconds: int, first: int) -> Slot:
-    """The first slot of load that nobody disturbed, or of TRIES the one disturbed least."""
+def quietest(asked: Asked, connections: int, seconds: int, first: int, tries: int = TRIES) -> Slot:
+    """The first slot of load that nobody disturbed, or of `tries` the one disturbed least."""
     tried: list[Slot] = []
-    while len(tried) < TRIES and (not tried or tried[-1].waited >= DISTURBED):
+    while len(tried) < tries and (not tried or tried[-1].waited >= DISTURBED):
         tried.append(load(asked, connections, seconds, first))
     return min(tried, key=lambda slot: slot.waited)
 
@@ -101,7 +103,9 @@ def load(asked: Asked, connections: int, seconds: int, first: int) -> Slot:
     )  # fmt: skip
 
 
-def paced_load(asked: Asked, rate: float, seconds: float, seed: int) -> dict[str, Any]:
+def paced_load(
+    asked: Asked, rate: float, seconds: float, seed: int, tries: int = TRIES
+) -> dict[str, Any]:
     """The report of so many requests a second, with what the server waited for its core.
 
     Disturbed ones are repeated, as in `quietest`. Raises RuntimeError when a request failed though
@@ -109,7 +113,7 @@ def paced_load(asked: Asked, rate: float, seconds: float, seed: int) -> dict[str
     """
     tried: list[dict[str, Any]] = []
     command = paced.command(asked.url, asked.questions, rate, seconds, seconds, seed)
-    while len(tried) < TRIES and (not tried or tried[-1]["waited"] >= DISTURBED):
+    while len(tried) < tries and (not tried or tried[-1]["waited"] >= DISTURBED):
         before = used(asked.server)
         done = subprocess.run(
             pinned(command, CLIENT_CORE), capture_output=True, text=True, check=True

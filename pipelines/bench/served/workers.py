@@ -10,6 +10,7 @@ import time
 import urllib.parse
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -99,34 +100,44 @@ def own_memory(pid: int) -> dict[str, float]:
     }
 
 
-def seconds_to_ready(folder: Path, bundle: Path, rounds: int) -> dict[str, list[float]]:
-    """Seconds from the start of the process to the first 200 of /readyz: ours, and empty's."""
-    found: dict[str, list[float]] = {"ours": [], "empty": []}
+@dataclass(frozen=True)
+class Start:
+    """From the start of the process to the first 200 of /readyz."""
+
+    seconds: float
+    cpu_s: float
+
+
+def starts(folder: Path, bundle: Path, rounds: int) -> dict[str, list[Start]]:
+    """Starts by turns: ours, and an empty service's."""
+    found: dict[str, list[Start]] = {"ours": [], "empty": []}
     for number in range(rounds):
         home = folder / f"ready-{number}"
         (home / "empty").mkdir(parents=True)
         (home / "ours").mkdir()
-        found["empty"].append(_ready(EMPTY, home / "empty", {}))
-        found["ours"].append(_ready(SERVICE, home / "ours", settings(bundle, home)))
+        found["empty"].append(_start(EMPTY, home / "empty", {}))
+        found["ours"].append(_start(SERVICE, home / "ours", settings(bundle, home)))
     return found
 
 
-def _ready(target: str, home: Path, env: Mapping[str, str]) -> float:
+def _start(target: str, home: Path, env: Mapping[str, str]) -> Start:
     command, url = bento_command(target)
-    with (home / "server.log").open("wb") as log:
+    file = home / "server.log"
+    with file.open("wb") as log:
         began = time.monotonic()
         process = subprocess.Popen(
             pinned(command, SERVER_CORE), env={**environment(home), **env}, cwd=home,
             stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
         )  # fmt: skip
         try:
-            return _wait(lambda: _status(f"{url}/readyz") == 200, began, process, log.name)
+            seconds = _wait(lambda: _status(f"{url}/readyz") == 200, began, process, file)
+            return Start(seconds, load.used(Server(url, file, process))[0])
         finally:
             end(process)
 
 
 def _wait(
-    ready: Callable[[], bool], began: float, process: subprocess.Popen[bytes], log: str
+    ready: Callable[[], bool], began: float, process: subprocess.Popen[bytes], log: Path
 ) -> float:
     while not ready():
         if process.poll() is not None or time.monotonic() - began > READY_S:
