@@ -363,8 +363,7 @@ class _Question:
         factor = np.ones(len(ranked.rows))
         for applied in self.applied:
             if applied.product_factors:
-                ids = [self.catalogue.card(row)["product_id"] for row in ranked.rows.tolist()]
-                factor *= [applied.product_factors.get(id_, 1.0) for id_ in ids]
+                factor *= self._factors(ranked.rows, applied.product_factors)
             for name, factors in (
                 ("category", applied.category_factors),
                 ("brand", applied.brand_factors),
@@ -378,6 +377,18 @@ class _Question:
         self._count("bury", int((factor > 1).sum()))
         places = (1 + np.arange(len(factor))) * factor
         return ranked.where(np.argsort(places, kind="stable"))
+
+    def _factors(self, rows: Rows, by_product: Mapping[str, float]) -> npt.NDArray[np.float64]:
+        """What rules on products multiply the places of `rows` with, (n_rows,)."""
+        if len(by_product) > len(rows):
+            # Reading a card costs several times what finding a row does.
+            ids = [self.catalogue.card(row)["product_id"] for row in rows.tolist()]
+            return np.array([by_product.get(id_, 1.0) for id_ in ids])
+        factors = np.ones(len(rows))
+        for product_id, factor in by_product.items():
+            if (row := self.catalogue.row(product_id)) is not None:
+                factors[rows == row] = factor
+        return factors
 
     def _answer(self, ranked: Ranked, reason: str, diversity: float) -> Answer:
         if diversity > 0:
