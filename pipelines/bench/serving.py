@@ -9,9 +9,10 @@ behind FastAPI. All get the same questions, and a sample of the answers is compa
 import importlib.util
 import statistics
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -84,20 +85,29 @@ def bench(
         shops = {
             n: make_shop(kept, n) for n in (effort.small, effort.middle, effort.large, effort.cold)
         }
-        figures: Figures = {}
-        rows: Rows = []
-        parts = (
-            compare_singles(folder, shops[effort.middle], effort),
-            compare_carts(folder, shops[effort.large], effort),
-            compare_sizes(folder, shops[effort.small], shops[effort.large], effort),
-            compare_memory(folder, shops[effort.large]),
-            compare_starts(folder, shops[effort.large], effort),
-            compare_cold(folder, shops[effort.cold]),
-            compare_diy(folder, effort, quick, (orders, products, columns)),
+        small, middle, large, cold = (
+            shops[n] for n in (effort.small, effort.middle, effort.large, effort.cold)
         )
-        for figures_of_part, rows_of_part in parts:
-            figures |= figures_of_part
-            rows += rows_of_part
+        return gathered(
+            partial(compare_singles, folder, middle, effort),
+            partial(compare_carts, folder, large, effort),
+            partial(compare_sizes, folder, small, large, effort),
+            partial(compare_memory, folder, large),
+            partial(compare_starts, folder, large, effort),
+            partial(compare_cold, folder, cold),
+            partial(compare_diy, folder, effort, quick, (orders, products, columns)),
+        )
+
+
+def gathered(*parts: Callable[[], tuple[Figures, Rows]]) -> tuple[Figures, Rows]:
+    """Figures and rows of all parts; the figures are said as they come."""
+    figures: Figures = {}
+    rows: Rows = []
+    for part in parts:
+        figures_of_part, rows_of_part = part()
+        say(", ".join(f"{name} {value:.3f}" for name, value in figures_of_part.items()))
+        figures |= figures_of_part
+        rows += rows_of_part
     return figures, rows
 
 

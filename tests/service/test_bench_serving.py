@@ -26,6 +26,7 @@ FIGURES = {
 }
 """Those that the issue names; the bench may tell more."""
 
+
 @pytest.fixture(autouse=True)
 def own_home(tmp_path, monkeypatch):
     """Benches of a test leave nothing behind."""

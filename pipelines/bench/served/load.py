@@ -54,6 +54,8 @@ class Slot:
     """CPU microseconds of the server and its children, per request."""
     waited: float
     """Seconds, per second, that the server was ready to run and others had its core."""
+    refused: int
+    """Requests that were not answered 200; they count nowhere else."""
 
 
 def by_turns(
@@ -75,13 +77,26 @@ def quietest(asked: Asked, connections: int, seconds: int, first: int, tries: in
     tried: list[Slot] = []
     while len(tried) < tries and (not tried or tried[-1].waited >= DISTURBED):
         tried.append(load(asked, connections, seconds, first))
-    return min(tried, key=lambda slot: slot.waited)
+    best = min(tried, key=lambda slot: slot.waited)
+    refuse_failures(asked, best.refused, best.waited)
+    return best
+
+
+def refuse_failures(asked: Asked, n: int, waited: float) -> None:
+    """Raises RuntimeError for requests that were not answered 200 though nobody disturbed.
+
+    A service that is kept from its core for longer than it lets anybody wait turns them away.
+    """
+    if n and waited < DISTURBED:
+        raise RuntimeError(
+            f"bench: {n} requests to {asked.name} were not answered 200; see {asked.server.log}"
+        )
 
 
 def load(asked: Asked, connections: int, seconds: int, first: int) -> Slot:
     """Load a server from `connections` kept alive, each asking again at once.
 
-    Raises RuntimeError when a request was not answered 200.
+    Raises RuntimeError when connections broke or nothing was answered.
     """
     command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "10s"]
     command += ["-s", str(LUA), asked.url, "--", str(asked.questions), str(first)]
@@ -92,14 +107,15 @@ def load(asked: Asked, connections: int, seconds: int, first: int) -> Slot:
     if done.returncode or not lines:
         raise RuntimeError(f"bench: wrk failed: {(done.stderr or done.stdout)[-500:]}")
     result = json.loads(lines[-1])
-    if result["refused"] or result["broken"] or not result["requests"]:
+    answered = result["requests"] - result["refused"]
+    if result["broken"] or answered <= 0:
         raise RuntimeError(
-            f"bench: of {result['requests']} requests to {asked.name}, {result['refused']} were "
-            f"not answered 200 and {result['broken']} connections broke; see {asked.server.log}"
+            f"bench: {asked.name} answered {answered} of {result['requests']} requests, and "
+            f"{result['broken']} connections broke; see {asked.server.log}"
         )
     return Slot(
-        result["requests"] / result["seconds"], result["p50_ms"], result["p99_ms"],
-        1e6 * cpu_s / result["requests"], waited_s / result["seconds"],
+        answered / result["seconds"], result["p50_ms"], result["p99_ms"],
+        1e6 * cpu_s / answered, waited_s / result["seconds"], result["refused"],
     )  # fmt: skip
 
 
@@ -108,8 +124,7 @@ def paced_load(
 ) -> dict[str, Any]:
     """The report of so many requests a second, with what the server waited for its core.
 
-    Disturbed ones are repeated, as in `quietest`. Raises RuntimeError when a request failed though
-    nobody disturbed the server.
+    Disturbed ones are repeated, as in `quietest`. Raises RuntimeError as it does.
     """
     tried: list[dict[str, Any]] = []
     command = paced.command(asked.url, asked.questions, rate, seconds, seconds, seed)
@@ -122,8 +137,7 @@ def paced_load(
         report = json.loads(done.stdout.splitlines()[-1])
         tried.append({**report, "waited": waited, "failed": sum(report["errors"].values())})
     best = min(tried, key=lambda one: one["waited"])
-    if best["failed"] and best["waited"] < DISTURBED:
-        raise RuntimeError(f"bench: {asked.name}: {best['errors']}; see {asked.server.log}")
+    refuse_failures(asked, best["failed"], best["waited"])
     return best
 
 
@@ -153,7 +167,8 @@ def medians(slots: Sequence[Slot]) -> dict[str, float]:
         name: statistics.median(getattr(one, name) for one in slots) for name in vars(slots[0])
     }
     rates = [one.rps for one in slots]
-    return {**found, "rps_low": min(rates), "rps_high": max(rates)}
+    refused = sum(one.refused for one in slots)
+    return {**found, "refused": refused, "rps_low": min(rates), "rps_high": max(rates)}
 
 
 def check_same(every: Sequence[Asked], k: int) -> None:
