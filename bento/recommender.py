@@ -322,7 +322,7 @@ class Recommender:
     def carts_of(self, queries: Sequence[Ints]) -> list[Ints]:
         """Every product once: ascending, or where the order of a cart tells something, by that."""
         if self.bundle.manifest.cart_recency == 1:
-            return [np.unique(query) for query in queries]
+            return [np.array(sorted(set(query.tolist())), np.int32) for query in queries]
         lasts = (np.unique(query[::-1], return_index=True)[1] for query in queries)
         return [
             query[::-1][np.sort(last)][::-1] for query, last in zip(queries, lasts, strict=True)
@@ -489,5 +489,8 @@ def _sorted(scores: Floats, rows: Rows) -> tuple[Rows, Floats]:
     """Rows and scores by falling scores; ties go to the lower row."""
     if (scores[:, 1:] < scores[:, :-1]).all():
         return rows, scores
+    if len(rows) == 1:
+        best = np.lexsort((rows[0], -scores[0]))
+        return rows[:, best], scores[:, best]
     order = np.lexsort((rows, -scores), axis=1)
     return np.take_along_axis(rows, order, 1), np.take_along_axis(scores, order, 1)
