@@ -39,6 +39,10 @@ Floats = npt.NDArray[np.float32]
 MOST_WORDS = 16
 """Words of a question that count."""
 
+MOST_GUESSES = 8
+"""Words of a question that may be misspelt: each costs up to a millisecond or two at a million
+products."""
+
 MIN_ID = 3
 """Characters from which on a beginning is looked for among ids."""
 
@@ -148,6 +152,8 @@ class Sought:
         return Meaning(self.index.having(place, place + 1), True)
 
     def _guess(self, word: str, meaning: Meaning) -> Meaning:
+        if len(self._near) == MOST_GUESSES and word not in self._near:
+            return meaning
         self._near[word] = near(self.index, word)
         rows = [self.index.having(place, place + 1) for place in self._near[word]]
         return Meaning(np.concatenate([meaning.rows, *rows]), False) if rows else meaning
@@ -261,7 +267,7 @@ def near(words: WordIndex, typed: str) -> list[int]:
         found += _within(words, typed, words.alike(typed, 1), 1)
     if len(typed) >= LONG - 2:
         found += _within(words, typed, words.alike(typed, 2), 2)
-    return found
+    return list(dict.fromkeys(found))
 
 
 def _within(words: WordIndex, typed: str, places: Sequence[int], edits: int) -> list[int]:
@@ -291,7 +297,7 @@ def _with_all(
     rows = fewest.rows if fewest.ascending else _distinct(fewest.rows, index.n_products)
     for one in others:
         rows = rows[_is_in(rows, one, index.n_products)]
-    first = _hits(sought.part, np.sort(index.named(names)), limit)
+    first = _hits(sought.part, np.unique(index.named(names)), limit)
     return first + [Hit(1, row) for _, row in _hits(sought.part, rows, limit)]
 
 
