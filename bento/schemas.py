@@ -496,7 +496,7 @@ def field_errors(error: ValidationError, model: type[BaseModel]) -> list[FieldEr
 
 def _field_error(complaint: Any, model: type[BaseModel]) -> FieldError:
     kind, message = complaint["type"], complaint["msg"]
-    field = ".".join(str(part) for part in complaint["loc"]) or "body"
+    field = ".".join(_short(str(part)) for part in complaint["loc"]) or "body"
     if kind == "missing":
         return FieldError(field=field, found="nothing", expected="a value, as it is required")
     if kind == "extra_forbidden":
@@ -524,10 +524,14 @@ def _models_in(annotation: Any) -> list[type[BaseModel]]:
     return [model for part in get_args(annotation) for model in _models_in(part)]
 
 
-def _as_json(found: Any, limit: int = 80) -> str:
+def _as_json(found: Any) -> str:
     if isinstance(found, list):
         return f"a list of {len(found)}"
     if isinstance(found, dict):
         return "an object"
-    text = json.dumps(found, ensure_ascii=False)
+    return _short(json.dumps(found, ensure_ascii=False))
+
+
+def _short(text: str, limit: int = 80) -> str:
+    """What a client sent is not sent back at length."""
     return text if len(text) <= limit else f"{text[:limit]}… ({len(text)} characters)"

@@ -108,6 +108,8 @@ def test_every_page_is_as_the_service_answers(bundle, database, with_rules, tmp_
     assert n_rows == sum(map(len, rows.values()))
     assert {"model"} < {row["source"] for some in rows.values() for row in some}
     monkeypatch.setenv("FBT_DATABASE_URL", url or "off")
+    # A busy machine is no failure of the service.
+    monkeypatch.setenv("FBT_MAX_LAG_MS", "60000")
     with served_bundle(bundle) as server, httpx.Client(base_url=server.url, timeout=20) as client:
         for product_id in products:
             assert rows[product_id] == list(answered(client, product_id, 12)), product_id

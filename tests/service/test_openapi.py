@@ -23,9 +23,11 @@ def client(tmp_path_factory):
         environment.setenv("FBT_ADMIN_TOKEN", TOKEN)
         environment.setenv("FBT_MAX_LAG_MS", "60000")
         headers = {"Authorization": f"Bearer {TOKEN}"}
-        with served_bundle(bundle, "7") as server:
-            with httpx.Client(base_url=server.url, timeout=20, headers=headers) as client:
-                yield client
+        with (
+            served_bundle(bundle, "7") as server,
+            httpx.Client(base_url=server.url, timeout=20, headers=headers) as client,
+        ):
+            yield client
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +119,9 @@ def test_every_example_of_an_answer_is_one():
 
 def test_what_answers_and_how_it_is_are_as_documented(client):
     about = AboutModel.model_validate_json(client.get("/model").content)
-    assert (about.n_items, about.n_products, about.data_window) == (8, 10, None)
+    assert (about.n_items, about.data_window) == (8, None)
+    # Those that examples of other tests have added are there, too.
+    assert about.n_products >= 10
     assert about.index is not None
     assert about.index.recall_at_10 == 1
     assert set(about.files) >= {"in_vectors.npy"}
