@@ -9,6 +9,7 @@ from math import isfinite
 import pydantic_core
 
 from bento.catalogue import Catalogue
+from bento.search import Found
 from bento.selection import Answer, Shown
 
 NULL = b"null"
@@ -23,7 +24,6 @@ class Rendering:
 
     def response(self, answer: Answer, request_id: str, variant: str | None) -> bytes:
         """The whole body; `variant` is the request's."""
-        shown = b",".join(product(one, answer.catalogue) for one in answer.shown)
         return b"".join(
             [
                 b'{"request_id":',
@@ -33,7 +33,7 @@ class Rendering:
                 b',"variant":',
                 self._variant if variant is None else as_json(variant),
                 b',"items":[',
-                shown,
+                *products(answer.shown, answer.catalogue),
                 b'],"source":"',
                 answer.source.encode(),
                 b'","fallback":',
@@ -47,18 +47,34 @@ class Rendering:
         )
 
 
-def product(shown: Shown, catalogue: Catalogue) -> bytes:
-    """A card with its score and, where asked for, its reasons."""
-    row, score, source, why = shown
-    number = b"%.7g" % score if score is not None and isfinite(score) else NULL
-    because = b"" if why is None else b',"because_of":' + as_json(why._asdict())
-    card = catalogue.shown(row)
-    return b'%b,"score":%b,"source":"%b"%b}' % (card, number, source.encode(), because)
+def products(shown: Sequence[Shown], catalogue: Catalogue) -> list[bytes | memoryview]:
+    """Pieces of the list: cards with their scores and, where asked for, their reasons."""
+    pieces: list[bytes | memoryview] = []
+    comma = b""
+    for row, score, source, why in shown:
+        number = b"%.7g" % score if score is not None and isfinite(score) else NULL
+        because = b"" if why is None else b',"because_of":' + as_json(why._asdict())
+        pieces += (
+            comma,
+            catalogue.shown(row),
+            b',"score":%b,"source":"%b"%b}' % (number, source.encode(), because),
+        )
+        comma = b","
+    return pieces
 
 
-def products(rows: Sequence[int], catalogue: Catalogue) -> bytes:
-    """Cards alone, as a JSON list."""
-    return b"[" + b",".join(catalogue.shown(row) + b"}" for row in rows) + b"]"
+def found(products: Sequence[Found], catalogue: Catalogue) -> bytes:
+    """What search found, as `bento.schemas.SearchResponse` describes it."""
+    cards = (
+        b'%b,"match":"%b"}' % (bytes(catalogue.shown(row)), by.encode()) for row, by in products
+    )
+    return b'{"items":[' + b",".join(cards) + b"]}"
+
+
+def looked_up(row: int, orders: int | None, catalogue: Catalogue) -> bytes:
+    """One product, as `bento.schemas.Product` describes it; `orders` where the model knows it."""
+    known = as_json({"known_to_model": orders is not None, "orders": orders})
+    return bytes(catalogue.shown(row)) + b"," + known[1:]
 
 
 def fallback(answer: Answer) -> bytes:

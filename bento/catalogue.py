@@ -8,14 +8,17 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from bento.catalogue_changes import ChangedProduct
+from bento.changed_texts import NOTHING_CHANGED, ChangedTexts, Part
 from components.attributes.text import Attributes
 from components.bundle.cards import UNKNOWN, Cards, Facets, facets_of, shown_card
+from components.bundle.words import WordIndex, Written
 
 Ints = npt.NDArray[np.int32]
 Floats = npt.NDArray[np.float32]
@@ -27,6 +30,9 @@ BLOCK = 50_000
 
 FACETED = frozenset(["category", "brand", "attributes"])
 """Fields of a card that it can be found by."""
+
+WRITTEN = frozenset(["name", "category", "brand"])
+"""Fields of a card whose words it is searched by."""
 
 FACETS_KEPT = 1_000
 """Facets whose rows are remembered once changes had to be worked in."""
@@ -63,6 +69,7 @@ class Catalogue:
         """Of rows whose facets may be others than the bundle's: the facets they have."""
         self._moved_rows: Ints = np.empty(0, np.int32)
         self._kept: dict[int, Ints] = {}
+        self._texts: ChangedTexts = NOTHING_CHANGED
 
     def __len__(self) -> int:
         """Rows, deleted ones included."""
@@ -78,7 +85,11 @@ class Catalogue:
         row = self._cards.row(product_id)
         return self._row_of.get(product_id) if row is None else row
 
-    def shown(self, row: int) -> bytes:
+    def is_gone(self, row: int) -> bool:
+        """Whether the product is deleted."""
+        return self.gone is not None and bool(self.gone[row])
+
+    def shown(self, row: int) -> bytes | memoryview:
         """The card as JSON without its closing brace."""
         if row in self._changed:
             return shown_card(self.card(row))
@@ -91,6 +102,15 @@ class Catalogue:
             return card
         return {**card, "product_id": change.product_id, **change.card}
 
+    def written(self, row: int) -> Written:
+        """What the product is searched by."""
+        card = self.card(row)
+        return Written._make(card.get(name) for name in Written._fields)
+
+    def parts(self, words: WordIndex) -> list[Part]:
+        """What can be searched: the bundle's `words`, and those of what has changed."""
+        return self._texts.parts(words, self.gone)
+
     def described(self, row: int | None, given: Attributes | None = None) -> Attributes:
         """What the asking one says of a product, else what its card says."""
         own = given or Attributes()
@@ -99,6 +119,15 @@ class Catalogue:
         card = self.card(row)
         known = ((mine, card.get(name)) for name, mine in own._asdict().items())
         return Attributes._make(mine if mine is not None else theirs for mine, theirs in known)
+
+    def dearer(self, rows: Sequence[int], limit: float) -> bool:
+        """Whether any of a few rows costs more; number by number, which is quickest for a few."""
+        price = self._price_view
+        return any(price[row] > limit for row in rows)
+
+    @cached_property
+    def _price_view(self) -> memoryview:
+        return memoryview(self.price)  # type: ignore[arg-type]
 
     def having(self, token: int) -> Ints:
         """Rows with that facet, ascending."""
@@ -170,9 +199,16 @@ class Catalogue:
             row for row in rows if row in self._moved or FACETED & new._changed[row].card.keys()
         ]
         new._move(moved)
+        new._texts = self._texts.changed(
+            {row: new.written(row) if new._is_written(row) else None for row in rows}
+        )
         if not moved:
             new._kept = self._kept
         return new
+
+    def _is_written(self, row: int) -> bool:
+        """Whether a changed product may say another thing than the bundle's card."""
+        return row >= len(self._cards.price) or bool(WRITTEN & self._changed[row].card.keys())
 
     def _row(self, product_id: str) -> int:
         row = self.row(product_id)

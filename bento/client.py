@@ -33,10 +33,12 @@ from bento.schemas import (
     BatchRequest,
     BatchResponse,
     FieldError,
+    FoundProduct,
     Problem,
-    ProductCard,
+    Product,
     RecommendRequest,
     RecommendResponse,
+    SearchResponse,
     SimilarRequest,
     field_errors,
 )
@@ -232,12 +234,6 @@ def path_to(folder: str, name: str) -> str:
     return f"/{folder}/{quoted.replace('.', '%2E') if name in ('.', '..') else quoted}"
 
 
-class Found(BaseModel):
-    """Products that a search found."""
-
-    items: list[ProductCard]
-
-
 class Calls:
     """What can be asked, as requests; nothing is sent."""
 
@@ -257,12 +253,12 @@ class Calls:
         return asking("/similar", SimilarRequest, RecommendResponse, given)
 
     @staticmethod
-    def product(product_id: str) -> Call[ProductCard]:
-        return Call("GET", path_to("products", product_id), ProductCard)
+    def product(product_id: str) -> Call[Product]:
+        return Call("GET", path_to("products", product_id), Product)
 
     @staticmethod
-    def products(q: str, limit: int) -> Call[Found]:
-        return Call("GET", "/products", Found, query={"q": q, "limit": str(limit)})
+    def products(q: str, limit: int) -> Call[SearchResponse]:
+        return Call("GET", "/products", SearchResponse, query={"q": q, "limit": str(limit)})
 
     @staticmethod
     def model() -> Call[AboutModel]:
@@ -372,11 +368,11 @@ class Client(Asking):
         """What could replace a product; `asked` are the fields of SimilarRequest."""
         return self._answer(Calls.similar(item, asked))
 
-    def product(self, product_id: str) -> ProductCard:
+    def product(self, product_id: str) -> Product:
         """What the catalogue knows of a product."""
         return self._answer(Calls.product(product_id))
 
-    def products(self, q: str, limit: int = 10) -> list[ProductCard]:
+    def products(self, q: str, limit: int = 10) -> list[FoundProduct]:
         """Products by name, id or category, however misspelt; best first."""
         return self._answer(Calls.products(q, limit)).items
 
@@ -461,11 +457,11 @@ class AsyncClient(Asking):
         """What could replace a product; `asked` are the fields of SimilarRequest."""
         return await self._answer(Calls.similar(item, asked))
 
-    async def product(self, product_id: str) -> ProductCard:
+    async def product(self, product_id: str) -> Product:
         """What the catalogue knows of a product."""
         return await self._answer(Calls.product(product_id))
 
-    async def products(self, q: str, limit: int = 10) -> list[ProductCard]:
+    async def products(self, q: str, limit: int = 10) -> list[FoundProduct]:
         """Products by name, id or category, however misspelt; best first."""
         return (await self._answer(Calls.products(q, limit))).items
 

@@ -84,6 +84,8 @@ class Connection(HttpToolsProtocol):
         self.app = self.guard.app
         self.guard.connections = self.connections
         self.access_log = False
+        # Nothing here speaks WebSocket: who wants it is answered in HTTP.
+        self.ws_protocol_class = None
         self._in_head = False
         self._unsent = 0
         self._stuck_since = 0.0
@@ -111,6 +113,9 @@ class Connection(HttpToolsProtocol):
             self.transport.abort()
         if self.app is self.guard.endpoints:
             self.scope[WIRE] = self, self.cycle  # type: ignore[literal-required]
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """Strangers may not fill the log."""
 
     def whole_body(self, cycle: Any) -> bytes | None:
         """The request's body where all of it is there already, which `receive` takes longer for."""

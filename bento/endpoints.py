@@ -2,7 +2,7 @@
 
 import asyncio
 import functools
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, TypeVar
 
@@ -13,7 +13,16 @@ from bento.changes_api import ChangeRefused, caller
 from bento.openapi import PAGE, PAGE_POLICY, document
 from bento.routing import HTML, Refused, Request, Response, Route, as_json
 from bento.rules import RuleRequest
-from bento.schemas import BatchRequest, RecommendRequest, SimilarRequest, field_errors
+from bento.schemas import (
+    MOST_COMPLAINTS,
+    BatchRequest,
+    FieldError,
+    RecommendRequest,
+    SearchRequest,
+    SimilarRequest,
+    field_errors,
+    shortened,
+)
 
 Model = TypeVar("Model", bound=BaseModel)
 Result = TypeVar("Result")
@@ -21,8 +30,13 @@ Result = TypeVar("Result")
 RECOMMEND = "/recommend"
 BATCH = "/recommend/batch"
 SIMILAR = "/similar"
+PRODUCTS = "/products"
+PRODUCT = "/products/{product_id:rest}"
 RULES = "/rules"
 RULE = "/rules/{rule_id}"
+
+LARGE = 20_000
+"""Products from which comparing one with all takes more than a millisecond."""
 
 BATCH_TURN = 10
 """Questions of a batch that are answered before others have their turn: a millisecond or two."""
@@ -35,6 +49,21 @@ def parse(body: bytes, model: type[Model]) -> Model:
     """The request in a body. Raises Refused (400), naming every field that is wrong."""
     try:
         return model.model_validate_json(body)
+    except ValidationError as error:
+        raise Refused(HTTPStatus.BAD_REQUEST, field_errors(error, model)) from None
+
+
+def parse_query(query: Mapping[str, Sequence[str]], model: type[Model]) -> Model:
+    """The request in a URL's query. Raises Refused (400), naming every parameter that is wrong."""
+    many = [
+        FieldError(field=shortened(name), found=f"{len(values)} of it", expected="one")
+        for name, values in query.items()
+        if len(values) > 1
+    ]
+    if many:
+        raise Refused(HTTPStatus.BAD_REQUEST, many[:MOST_COMPLAINTS])
+    try:
+        return model.model_validate({name: value for name, (value,) in query.items()})
     except ValidationError as error:
         raise Refused(HTTPStatus.BAD_REQUEST, field_errors(error, model)) from None
 
@@ -53,6 +82,23 @@ async def recommend_batch(service: Any, request: Request) -> Response:
             await asyncio.sleep(0)
         found.append(service.answer(one, f"{request.request_id}.{number}"))
     return Response(b'{"responses":[' + b",".join(found) + b"]}")
+
+
+async def search(service: Any, request: Request) -> Response:
+    """GET /products."""
+    asked = parse_query(request.query, SearchRequest)
+    return Response(await asyncio.to_thread(service.search, asked))
+
+
+def product(service: Any, request: Request) -> Response:
+    """GET /products/{product_id}."""
+    product_id = request.path["product_id"]
+    if (card := service.product(product_id)) is None:
+        error = FieldError(
+            field="product_id", found=shortened(product_id), expected="a product of the catalogue"
+        )
+        raise Refused(HTTPStatus.NOT_FOUND, [error])
+    return Response(card)
 
 
 def model(service: Any, _request: Request) -> Response:
@@ -107,10 +153,13 @@ async def changed(change: Awaitable[Result]) -> Result:
         raise Refused(refused.status, refused.errors, headers=headers) from None
 
 
-def similar(service: Any, request: Request) -> Response:
-    """POST /similar."""
+async def similar(service: Any, request: Request) -> Response:
+    """POST /similar: all products are compared, which for many is left to another thread."""
     asked = parse(request.body, SimilarRequest)
-    return Response(service.answer_similar(asked, request.request_id))
+    if service.manifest.n_items < LARGE:
+        return Response(service.answer_similar(asked, request.request_id))
+    found = await asyncio.to_thread(service.selection.similar, asked)
+    return Response(service.sent("similar", found, asked, request.request_id))
 
 
 async def ready(service: Any, _request: Request) -> Response:
@@ -158,6 +207,8 @@ ROUTES = [
     Route("POST", RECOMMEND, recommend),
     Route("POST", BATCH, recommend_batch, max_body=MAX_BATCH_BYTES, timeout_s=30),
     Route("POST", SIMILAR, similar),
+    Route("GET", PRODUCTS, search),
+    Route("GET", PRODUCT, product),
     Route("GET", "/model", model),
     Route("POST", "/catalogue", change_catalogue, protected=True, max_body=MAX_CATALOGUE_BYTES),
     Route("GET", RULES, rules, protected=True),

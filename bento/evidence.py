@@ -108,8 +108,7 @@ class Evidence:
             pair, owner = no_pairs, no_pairs
         else:
             pair, owner = places(bundle.pair_offsets, product)
-        recency = bundle.manifest.cart_recency
-        weight = joined([recency_in_cart(recency, len(one)) for one in carts], np.float32)
+        weight = self._weights(carts, len(product))
         keys = cart[owner] * self.n_items + bundle.pair_rows[pair]
         neighbour_keys, values = np.empty(0, np.int64), np.empty(0, np.float32)
         if (neighbours := bundle.neighbours) is not None:
@@ -120,19 +119,32 @@ class Evidence:
         pair_at, neighbour_at = np.split(where, [len(keys)])
         return Said(found, pair_at, pair, product[owner], weight[owner], neighbour_at, values)
 
-    def candidates(self, carts: Sequence[Ints], said: Said, sums: Sums, depth: int) -> Rows:
-        """The `depth` products (n_carts, depth) for which most is said, best first; else -1.
+    def _weights(self, carts: Sequence[Ints], n: int) -> Floats:
+        """How much each of all carts' `n` products counts."""
+        recency = self.bundle.manifest.cart_recency
+        if recency == 1:
+            return np.ones(n, np.float32)
+        return joined([recency_in_cart(recency, len(one)) for one in carts], np.float32)
 
-        Never one of the cart, and none against which more is said than for it.
+    def candidates(
+        self, carts: Sequence[Ints], said: Said, sums: Sums, depth: int
+    ) -> tuple[Rows, Floats]:
+        """The `depth` products for which most is said, and their sums, each (n_carts, depth).
+
+        Best first, never one of the cart, and none against which more is said than for it. Where
+        there are no more, rows are -1 and sums 0.
         """
-        sums = np.where(np.isin(said.found, _asked_keys(carts, self.n_items)), -np.inf, sums)
+        sums = sums.copy()
+        sums[_hits(said.found, _asked_keys(carts, self.n_items))] = -np.inf
         rows = np.full((len(carts), depth), -1, np.int64)
+        scores = np.zeros((len(carts), depth), np.float32)
         bounds = np.searchsorted(said.found, np.arange(len(carts) + 1) * self.n_items)
         for i, (start, end) in enumerate(pairwise(bounds)):
             best = start + largest(sums[start:end], depth)
             best = best[sums[best] > 0]
             rows[i, : len(best)] = said.found[best] - i * self.n_items
-        return rows
+            scores[i, : len(best)] = sums[best]
+        return rows, scores
 
     def sums(self, said: Said) -> Sums:
         """What all of a cart says for each one found, by cart weights but that of vectors."""
@@ -313,6 +325,15 @@ def _flat(carts: Sequence[Ints]) -> tuple[Rows, Ints]:
     """Cart and product of every product of all carts."""
     sizes = [len(cart) for cart in carts]
     return np.repeat(np.arange(len(carts)), sizes), np.concatenate([*carts, np.empty(0, np.int32)])
+
+
+def _hits(found: Rows, wanted: Rows) -> Rows:
+    """Places in `found`, which is sorted, of those of `wanted` that are there."""
+    if not len(found):
+        return np.empty(0, np.int64)
+    place = np.minimum(found.searchsorted(wanted), len(found) - 1)
+    hits: Rows = place[found[place] == wanted]
+    return hits
 
 
 def _asked_keys(carts: Sequence[Ints], n_items: int) -> Rows:

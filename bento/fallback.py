@@ -8,6 +8,7 @@ import numpy.typing as npt
 from components.attributes.near import weights_of
 from components.attributes.text import AttributeIndex, Attributes, joined, largest
 from components.bundle.bundle import Bundle
+from components.bundle.cards import facet, make_cards
 
 Ints = npt.NDArray[np.int32]
 Floats = npt.NDArray[np.float32]
@@ -18,24 +19,23 @@ Step = Callable[[Sequence[Attributes], int], tuple[Rows, Floats]]
 class Fallback:
     """The chain below the model: attribute neighbours, bestsellers of the categories, bestsellers.
 
-    `score_as(rows, weights)` gives the scores of the whole catalogue (n_items,) for a product of
-    which these rows, weighted so, are the best description.
+    `score_as(rows, weights, among)` gives the scores of the rows `among`, or of all of the
+    catalogue, for a product that `rows`, weighted so, describe best; `around(rows)` says which rows
+    are worth it, or None for all.
     """
 
     def __init__(
         self,
         bundle: Bundle,
         attributes: AttributeIndex,
-        score_as: Callable[[Ints, Floats], Floats],
+        score_as: Callable[[Ints, Floats, Rows | None], Floats],
+        around: Callable[[Ints], Rows | None],
     ) -> None:
         self._attributes = attributes
-        self._score_as = score_as
+        self._score_as, self._around = score_as, around
         self._n_items = bundle.manifest.n_items
-        self._shares = (bundle.n_orders / bundle.manifest.n_orders).astype(np.float32)
-        category = bundle.products["category"].slice(0, self._n_items).combine_chunks()
-        encoded = category.dictionary_encode()
-        self._category_of = encoded.indices.fill_null(-1).to_numpy()
-        self._categories = {name: i for i, name in enumerate(encoded.dictionary.to_pylist())}
+        self._n_orders, self._of = bundle.n_orders, bundle.manifest.n_orders
+        self._facets = bundle.facets or make_cards(bundle.products)[1]
 
     def companions(self, asked: Sequence[Attributes], k: int) -> tuple[str, Rows, Floats]:
         """Source, rows and scores of what goes with products that look like this; best first."""
@@ -64,9 +64,10 @@ class Fallback:
         if not len(rows):
             return np.empty(0, np.int64), np.empty(0, np.float32)
         similar = joined([similar for _, similar in near], np.float32)
-        scores = self._score_as(rows, weights_of(similar))
+        among = self._around(rows)
+        scores = self._score_as(rows, weights_of(similar), among)
         best = largest(scores, k)
-        return best.astype(np.int64), scores[best]
+        return (best if among is None else among[best]).astype(np.int64), scores[best]
 
     def _neighbours(self, asked: Sequence[Attributes], k: int) -> tuple[Rows, Floats]:
         (one,) = asked
@@ -74,12 +75,14 @@ class Fallback:
         return rows.astype(np.int64), similar
 
     def _category_bestsellers(self, asked: Sequence[Attributes], k: int) -> tuple[Rows, Floats]:
-        wanted = [self._categories.get(one.category, -2) for one in asked]
-        return self._most_bought(np.flatnonzero(np.isin(self._category_of, wanted)), k)
+        names = {one.category for one in asked if one.category}
+        rows = joined([self._facets.having(facet("category", name)) for name in names], np.int32)
+        return self._most_bought(np.unique(rows[rows < self._n_items]), k)
 
     def _bestsellers(self, k: int) -> tuple[Rows, Floats]:
         return self._most_bought(np.arange(self._n_items), k)
 
-    def _most_bought(self, rows: npt.NDArray[np.intp], k: int) -> tuple[Rows, Floats]:
+    def _most_bought(self, rows: npt.NDArray[np.integer], k: int) -> tuple[Rows, Floats]:
         """The first of ascending rows: the catalogue is sorted most bought first."""
-        return rows[:k].astype(np.int64), self._shares[rows[:k]]
+        best = rows[:k].astype(np.int64)
+        return best, (self._n_orders[best] / self._of).astype(np.float32)

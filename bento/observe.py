@@ -5,17 +5,20 @@ costs a microsecond, a histogram several. The notes are entered every few millis
 this worker answers `/metrics`.
 """
 
+import itertools
 import json
 import logging
 import sys
 import time
 import traceback
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from bento.schemas import SOURCES
+
+_log = logging.getLogger("fbt")
 
 LATENCY_BUCKETS_S = [
     *(0.00025, 0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075),
@@ -89,6 +92,18 @@ def enter_values(histogram: Any, values: Iterable[float]) -> None:
         histogram._buckets[bucket].inc(n)
 
 
+class Made(dict[Any, Any]):
+    """A dictionary that makes what it lacks."""
+
+    def __init__(self, make: Callable[[Any], Any]) -> None:
+        super().__init__()
+        self._make = make
+
+    def __missing__(self, key: Any) -> Any:
+        made = self[key] = self._make(key)
+        return made
+
+
 class Meters:
     """The service's own metrics, by model version and variant."""
 
@@ -114,10 +129,10 @@ class Meters:
     def answered(self, endpoint: str, source: str, n_items: int, n_unknown: int = 0) -> None:
         """An answer went out: from which source, how long, with how many unknown inputs.
 
-        `endpoint` is `recommend` or `similar`, also for what belongs to a batch.
+        `endpoint` is `recommend` or `similar`; each answer of a batch is one.
         """
         self._answers[endpoint, source].n += 1
-        self._lengths[endpoint].note(n_items)
+        self._lengths.note(n_items)
         if n_unknown:
             self._unknown[endpoint].n += n_unknown
 
@@ -131,9 +146,7 @@ class Meters:
 
     def refused(self, status: int) -> None:
         """A request was answered with a problem."""
-        if (count := self._refused.get(status)) is None:
-            count = self._refused[status] = self._count(self._refusals, status=str(status))
-        count.n += 1
+        self._refused[status].n += 1
 
     def bundle_made(self, created_at: str) -> None:
         """Show the time, ISO 8601, at which the bundle that serves was made."""
@@ -170,32 +183,39 @@ class Meters:
             values.enter()
 
     def _name_refusals(self) -> None:
-        self._refusals = self._counter("refused", "Answers that are problems.", "status")
-        self._refused = {s: self._count(self._refusals, status=str(s)) for s in REFUSALS}
+        refused = self._counter("refused", "Answers that are problems.", "status")
         shed = self._counter("shed", "Turned away under overload, by what was short.", "reason")
-        self._shed = {reason: self._count(shed, reason=reason) for reason in SHED_REASONS}
+        self._refused = Made(lambda status: self._count(refused, status=str(status)))
+        self._shed = Made(lambda reason: self._count(shed, reason=reason))
+        show_zero(self._refused, REFUSALS)
+        show_zero(self._shed, SHED_REASONS)
 
     def _name_answers(self) -> None:
         answers = self._counter("answers", "Answers, by their source.", "endpoint", "source")
         unknown = self._counter("unknown_items", "Products that nobody knows.", "endpoint")
         lengths = self._histogram("list_length", "Products in an answer.", LENGTH_BUCKETS)
-        by_version = self._by_version()
-        self._answers: dict[tuple[str, str], Count] = {}
-        self._unknown: dict[str, Count] = {}
-        self._lengths: dict[str, Values] = {}
-        for endpoint in ANSWERING:
-            of_endpoint, unknown_of = by_version[endpoint]
-            for source in SOURCES:
-                child = of_endpoint.labels(source=source, model_version=self._version)
-                self._answers[endpoint, source] = self._count(
-                    answers, child, endpoint=endpoint, source=source
-                )
-            self._unknown[endpoint] = self._count(unknown, *unknown_of, endpoint=endpoint)
-            self._lengths[endpoint] = Values([lengths.labels(**self._own)])
-            self._values.append(self._lengths[endpoint])
+        sources_of, unknown_of = self._by_version()
 
-    def _by_version(self) -> dict[str, tuple[Any, list[Any]]]:
-        """The counters without variant that dashboards, alerts and canaries query."""
+        def count(key: tuple[str, str]) -> Count:
+            endpoint, source = key
+            labels = {"source": source, "model_version": self._version}
+            others = [one.labels(**labels) for one in sources_of.get(endpoint, [])]
+            return self._count(answers, *others, endpoint=endpoint, source=source)
+
+        self._answers = Made(count)
+        self._unknown = Made(
+            lambda endpoint: self._count(unknown, *unknown_of.get(endpoint, []), endpoint=endpoint)
+        )
+        self._lengths = Values([lengths.labels(**self._own)])
+        self._values.append(self._lengths)
+        show_zero(self._answers, itertools.product(ANSWERING, SOURCES))
+        show_zero(self._unknown, ANSWERING)
+
+    def _by_version(self) -> tuple[dict[str, list[Any]], dict[str, list[Any]]]:
+        """The counters without variant that dashboards, alerts and canaries query, by endpoint.
+
+        Of answers by source, which want their labels yet, and of unknown products.
+        """
         recommended = self._client.Counter(
             "fbt_recommend_requests_total",
             "Recommendations answered, by where they came from.",
@@ -211,14 +231,13 @@ class Meters:
             "Products asked for that the model does not know.",
             ["model_version"],
         )
-        return {
-            "recommend": (recommended, [unknown.labels(self._version)]),
-            "similar": (similar, []),
-        }
+        by_source = {"recommend": [recommended], "similar": [similar]}
+        return by_source, {"recommend": [unknown.labels(self._version)]}
 
     def _name_rules(self) -> None:
         rules = self._counter("rules_applied", "Products that rules moved.", "action")
-        self._rules = {action: self._count(rules, action=action) for action in RULE_ACTIONS}
+        self._rules = Made(lambda action: self._count(rules, action=action))
+        show_zero(self._rules, RULE_ACTIONS)
 
     def _counter(self, name: str, says: str, *labels: str) -> Any:
         return self._client.Counter(f"fbt_{name}_total", says, [*labels, *self._own])
@@ -230,6 +249,12 @@ class Meters:
         count = Count(counter.labels(**labels, **self._own), *others)
         self._counts.append(count)
         return count
+
+
+def show_zero(made: Made, keys: Iterable[Any]) -> None:
+    """Make series before there is anything to count: a rate needs a first value."""
+    for key in keys:
+        made[key]
 
 
 class RouteMeters:
@@ -246,10 +271,11 @@ class RouteMeters:
             "service_version": context.bento_version,
             "runner_name": context.service_name,
         }
-        self._of: dict[tuple[str, int], Values] = {}
+        self._of = Made(self._meter)
         self._running: dict[str, int] = {}
         self._shown: dict[str, int] = {}
-        self._gauges: dict[str, Any] = {}
+        in_progress = middleware.metrics_request_in_progress
+        self._gauges = Made(lambda endpoint: in_progress.labels(endpoint=endpoint, **self._labels))
         self._last = middleware.metrics_last_request_timestamp.labels(**self._labels)
 
     def began(self, endpoint: str) -> None:
@@ -262,8 +288,7 @@ class RouteMeters:
 
     def answered(self, endpoint: str, status: int, seconds: float) -> None:
         """A request was answered."""
-        values = self._of.get((endpoint, status)) or self._meter(endpoint, status)
-        values.note(seconds)
+        self._of[endpoint, status].note(seconds)
 
     def enter(self) -> None:
         """Enter everything that was noted."""
@@ -273,23 +298,32 @@ class RouteMeters:
         for endpoint, n in self._running.items():
             if self._shown.get(endpoint) != n:
                 self._shown[endpoint] = n
-                self._gauge(endpoint).set(n)
+                self._gauges[endpoint].set(n)
 
-    def _meter(self, endpoint: str, status: int) -> Values:
+    def _meter(self, key: tuple[str, int]) -> Values:
+        endpoint, status = key
         labels = {"endpoint": endpoint, "http_response_code": status, **self._labels}
         counter, seconds = self._meters.route_meter(endpoint, status)
-        values = self._of[endpoint, status] = Values(
+        return Values(
             [self._bentoml.metrics_request_duration.labels(**labels), seconds],
             [self._bentoml.metrics_request_total.labels(**labels), counter],
         )
-        return values
 
-    def _gauge(self, endpoint: str) -> Any:
-        if endpoint not in self._gauges:
-            self._gauges[endpoint] = self._bentoml.metrics_request_in_progress.labels(
-                endpoint=endpoint, **self._labels
-            )
-        return self._gauges[endpoint]
+
+class Sparing:
+    """Logs an event at most once a second, with how often it came since the last line."""
+
+    def __init__(self, event: str, level: int) -> None:
+        self._event, self._level = event, level
+        self._next = 0.0
+        self._n = 0
+
+    def say(self, **about: Any) -> None:
+        """The event came; `about` is what this one line tells of it."""
+        self._n += 1
+        if (now := time.monotonic()) >= self._next:
+            _log.log(self._level, self._event, extra={**about, "requests": self._n})
+            self._next, self._n = now + 1, 0
 
 
 class JsonLines(logging.Formatter):

@@ -88,11 +88,11 @@ def document(service: Any, version: str, routes: Iterable[Route]) -> Described:
     described = [route for route in routes if (route.method, route.pattern) in OPERATIONS]
     made_by_bentoml = service.openapi_spec.asdict()
     paths = dict(made_by_bentoml["paths"])
-    for path in {route.pattern for route in described}:
+    for path in {route.path for route in described}:
         paths[path] = {
             route.method.lower(): _operation(service, route)
             for route in described
-            if route.pattern == path
+            if route.path == path
         }
     return {
         **made_by_bentoml,

@@ -16,9 +16,11 @@ from bento.schemas import (
     AboutModel,
     BatchRequest,
     BatchResponse,
+    Product,
     Ready,
     RecommendRequest,
     RecommendResponse,
+    SearchResponse,
     SimilarRequest,
 )
 
@@ -124,6 +126,38 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
             "instead of a product": {"item": "85123A", "k": 4},
             "instead of what is described": {"attributes": {"name": "Blue regency teacup"}},
         },
+    ),
+    ("GET", "/products"): Operation(
+        "search_products",
+        SearchResponse,
+        "Products by name, id, category or brand, whatever the spelling.\n\n"
+        "What fits best comes first, then what is bought most; `match` says how each was found.",
+        parameters=[
+            {
+                "name": "q",
+                "in": "query",
+                "required": True,
+                "description": "What is looked for. The last word may be the beginning of one.",
+                "schema": {"type": "string", "minLength": 1, "maxLength": 256},
+                "example": "tea cup",
+            },
+            {
+                "name": "limit",
+                "in": "query",
+                "required": False,
+                "description": "The most products to find.",
+                "schema": {"type": "integer", "minimum": 1, "maximum": 100, "default": 10},
+                "example": 5,
+            },
+        ],
+        refusals=[400],
+    ),
+    ("GET", "/products/{product_id:rest}"): Operation(
+        "product",
+        Product,
+        "A product's card, and whether the model knows it.",
+        parameters=[path_parameter("product_id", "The product's id, percent-encoded.", "85123A")],
+        refusals=[404],
     ),
     ("GET", "/model"): Operation(
         "model",

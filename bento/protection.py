@@ -194,6 +194,7 @@ class Heart:
         self._each_beat = each_beat
         self._each_second = each_second
         self._beats = 0
+        self._failing = False
 
     def start(self) -> None:
         """Begin to beat in the running event loop."""
@@ -217,6 +218,10 @@ class Heart:
             if self._beats % BEATS_A_SWEEP == 0:
                 self._each_second()
         except Exception:
-            _log.exception("chore_failed")
+            if not self._failing:  # and not fifty times a second
+                _log.exception("chore_failed")
+            self._failing = True
+        else:
+            self._failing = False
         finally:
             self._schedule()

@@ -34,6 +34,10 @@ SPARE = 50
 RARE = 0.003
 """Probability of a companion at which co-occurrence begins to count in full; flat around it."""
 
+AROUND_FROM = 50_000
+"""Catalogue size from which a product without vectors is looked for on its neighbours' pages only:
+below, the whole catalogue takes a millisecond or two."""
+
 GROUPS = 512
 """Groups of columns whose best scores bound the k-th best; see `best_of`."""
 
@@ -78,13 +82,16 @@ class Recommender:
 
     @cached_property
     def _bias(self) -> Floats:
-        """What the weights of the blend make of popularity and trend, (n_items,)."""
+        return self._bias_of(slice(None))
+
+    def _bias_of(self, rows: Rows | slice) -> Floats:
+        """What the weights of the blend make of popularity and trend of these rows, (n_rows,)."""
         bundle, manifest = self.bundle, self.bundle.manifest
-        bias = manifest.beta_single * np.log(bundle.n_orders / manifest.n_orders)
+        bias = manifest.beta_single * np.log(bundle.n_orders[rows] / manifest.n_orders)
         if bundle.facts is not None:
-            bias += manifest.page_trend * bundle.facts.items[:, 0]
-        whole: Floats = bias.astype(np.float32)
-        return whole
+            bias += manifest.page_trend * bundle.facts.items[rows, 0]
+        rounded: Floats = bias.astype(np.float32)
+        return rounded
 
     @cached_property
     def _dials(self) -> list[float]:
@@ -117,7 +124,7 @@ class Recommender:
 
     @cached_property
     def _fallback(self) -> Fallback:
-        return Fallback(self.bundle, self._attributes, self.score_as)
+        return Fallback(self.bundle, self._attributes, self.score_as, self.around)
 
     @cached_property
     def _substitutes(self) -> Substitutes:
@@ -200,31 +207,48 @@ class Recommender:
         Without `asked`, by popularity and trend.
         """
         if not len(asked):
-            return self._bias[rows]
+            return self._bias_of(rows)
         likely = self.bundle.in_vectors[np.array(asked)] @ self.bundle.out_vectors[rows].T
-        scores: Floats = likely.max(axis=0) + self._bias[rows]
+        scores: Floats = likely.max(axis=0) + self._bias_of(rows)
         return scores
 
     def substitute_scores(self, row: int, described: Attributes) -> Floats:
         """Scores (n_items,) of the whole catalogue as substitutes; -inf for the row itself."""
         return self._substitutes.scores(row, described)
 
-    def score_as(self, rows: Ints, weights: Floats) -> Floats:
-        """Scores (n_items,) for a product that catalogue rows, weighted to a sum of 1, stand for.
+    def score_as(self, rows: Ints, weights: Floats, among: Rows | None = None) -> Floats:
+        """Scores for a product that catalogue rows, weighted to a sum of 1, stand for.
 
-        Its IN vector is the mean of theirs, and so are its companions' probabilities.
+        Its IN vector is the mean of theirs, and so are its companions' probabilities. Of all
+        products (n_items,), or of the rows `among` (n,), which are ascending.
         """
-        scores: Floats = self.bundle.out_vectors @ (weights @ self.bundle.in_vectors[rows])
-        scores += self._bias
-        if self.bundle.manifest.page_cooccurrence:
-            probability = np.zeros(self.n_items, np.float32)
-            for row, weight in zip(rows, weights, strict=True):
-                pairs = slice(*self.bundle.pair_offsets[row : row + 2])
-                companions = self.bundle.pair_rows[pairs]
-                probability[companions] += weight * self.bundle.pair_probability[pairs]
-            gain = np.log1p(probability / np.float32(RARE))
-            scores += np.float32(self.bundle.manifest.page_cooccurrence) * gain
+        bundle = self.bundle
+        every = slice(None) if among is None else among
+        scores: Floats = bundle.out_vectors[every] @ (weights @ bundle.in_vectors[rows])
+        scores += self._bias if among is None else self._bias_of(among)
+        if weight := bundle.manifest.page_cooccurrence:
+            probability = np.zeros(len(scores), np.float32)
+            for row, share in zip(rows, weights, strict=True):
+                pairs = slice(*bundle.pair_offsets[row : row + 2])
+                companions, likely = bundle.pair_rows[pairs], bundle.pair_probability[pairs]
+                if among is not None:
+                    place = np.minimum(among.searchsorted(companions), len(among) - 1)
+                    there = among[place] == companions
+                    companions, likely = place[there], likely[there]
+                probability[companions] += share * likely
+            scores += np.float32(weight) * np.log1p(probability / np.float32(RARE))
         return scores
+
+    def around(self, rows: Ints) -> Rows | None:
+        """What may go with products like these, ascending; None where it may be anything.
+
+        That is what is on their pages: a mean of vectors has its best companions among theirs, and
+        a large catalogue is not to be gone through for one question.
+        """
+        if self.bundle.pages is None or self.n_items < AROUND_FROM:
+            return None
+        pages = np.unique(self.bundle.pages.rows[rows])
+        return pages[pages >= 0].astype(np.int64)
 
     def described(self, row: int | None, attributes: Attributes | None) -> Attributes:
         """What the asking one says of a product, else what its card says."""
@@ -268,7 +292,8 @@ class Recommender:
         scores[rows < 0] = -np.inf
         if variants is not None:
             for mine, found, cart in zip(scores, rows, carts, strict=True):
-                mine[np.isin(found, variants.of(cart))] = -np.inf
+                if len(own := variants.of(cart)):
+                    mine[np.isin(found, own)] = -np.inf
         rows, scores = _sorted(scores, rows)
         if self.bundle.forest is not None:
             features = self.evidence.features(carts, said, rows[:, :DEPTH])
@@ -282,12 +307,11 @@ class Recommender:
         """
         evidence, weights = self.evidence, self.bundle.manifest.cart_weights
         sums = evidence.sums(said)
-        rows = evidence.candidates(carts, said, sums, depth)
-        scores = np.empty(rows.shape, np.float32)
+        rows, scores = evidence.candidates(carts, said, sums, depth)
         for i, (cart, mine, score) in enumerate(zip(carts, rows, scores, strict=True)):
             if mine[-1] < 0:
                 self._fill(mine, cart)
-            score[:] = evidence.sums_of(said, sums, i, mine)
+                score[:] = evidence.sums_of(said, sums, i, mine)
             if weights.vectors:
                 best = np.exp(evidence.logits(cart, np.maximum(mine, 0)).max(axis=0))
                 if weights.trend:
@@ -307,7 +331,7 @@ class Recommender:
     def cart_candidates(self, carts: Sequence[Ints], depth: int) -> tuple[Rows, Floats]:
         """`depth` candidates (n_carts, depth), -1 where there are no more, and their features."""
         said = self.evidence.said(carts)
-        rows = self.evidence.candidates(carts, said, self.evidence.sums(said), depth)
+        rows, _ = self.evidence.candidates(carts, said, self.evidence.sums(said), depth)
         for cart, mine in zip(carts, rows, strict=True):
             if mine[-1] < 0:
                 self._fill(mine, cart)
@@ -463,5 +487,7 @@ def stacked(best: Floats, scores: Floats) -> Floats:
 
 def _sorted(scores: Floats, rows: Rows) -> tuple[Rows, Floats]:
     """Rows and scores by falling scores; ties go to the lower row."""
+    if (scores[:, 1:] < scores[:, :-1]).all():
+        return rows, scores
     order = np.lexsort((rows, -scores), axis=1)
     return np.take_along_axis(rows, order, 1), np.take_along_axis(scores, order, 1)

@@ -71,6 +71,10 @@ class Refused(Exception):
         return Response(as_json(self.problem), PROBLEM_JSON, self.problem.status, self.headers)
 
 
+class Shed(Refused):
+    """The request is turned away, unseen, because there is no time or room for it."""
+
+
 Handler = Callable[[Any, Request], Any]
 """From the running service and a request to a Response, at once or awaited."""
 
@@ -81,9 +85,7 @@ class Route:
 
     method: str
     pattern: str
-    """A path; `{name}` stands for one part of it, `{name:rest}` for all that follows.
-
-    It is the metrics' label `endpoint`, too."""
+    """A path; `{name}` stands for one part of it, `{name:rest}` for all that follows."""
     handler: Handler
     """A plain function runs between two turns of the event loop: for what takes a few
     milliseconds at most. What waits or takes longer is an async function."""
@@ -95,6 +97,11 @@ class Route:
     """Bytes."""
     timeout_s: float = 10.0
     """After which a handler that waits is given up, with 504."""
+
+    @cached_property
+    def path(self) -> str:
+        """The pattern as it is shown: in the documentation, and as the metrics' `endpoint`."""
+        return self.pattern.replace(":rest}", "}")
 
     @cached_property
     def waits(self) -> bool:
@@ -200,10 +207,10 @@ def too_slow(seconds: float) -> Refused:
     return Refused(HTTPStatus.GATEWAY_TIMEOUT, [], detail=detail)
 
 
-def overloaded() -> Refused:
+def overloaded() -> Shed:
     """What a client is told at once when there is no time for it."""
     detail = "The service has more to do than it can; ask again after what Retry-After says"
-    return Refused(HTTPStatus.SERVICE_UNAVAILABLE, [], detail, [(b"retry-after", b"1")])
+    return Shed(HTTPStatus.SERVICE_UNAVAILABLE, [], detail, [(b"retry-after", b"1")])
 
 
 def too_late(seconds: float) -> Refused:

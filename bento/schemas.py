@@ -35,6 +35,11 @@ Source = Literal["model", "attribute_neighbours", "category_bestsellers", "bests
 
 SOURCES: tuple[str, ...] = get_args(Source)
 
+MOST_COMPLAINTS = 20
+"""Of what is wrong with a request, so many are told."""
+
+Match = Literal["id", "name", "id_start", "words", "typos", "some_words"]
+
 ItemSource = Literal["model", "attribute_neighbours", "category_bestsellers", "bestsellers", "pin"]
 
 
@@ -129,7 +134,9 @@ class Answering(BaseModel):
     )
     filters: Filters | None = None
     exclude: list[ProductId] = Field(
-        default=[], max_length=1000, description="Products that are not to be in the answer."
+        default_factory=list,
+        max_length=1000,
+        description="Products that are not to be in the answer.",
     )
     sort: Sort = Field(
         default="relevance",
@@ -165,7 +172,7 @@ class RecommendRequest(Answering):
         "heard when the model does not know that id.",
     )
     items: list[ProductId] = Field(
-        default=[],
+        default_factory=list,
         validate_default=True,
         max_length=50,
         description="Product ids: one for a product page, several for a cart, at least one where "
@@ -284,6 +291,93 @@ class ProductCard(BaseModel):
     image_url: str | None = None
     in_stock: bool | None = None
     attributes: dict[str, str] = Field(default={}, description="The shop's own, by name.")
+
+
+class Product(ProductCard):
+    """A product card, and what the model knows of it."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        json_schema_extra={
+            "example": {
+                "product_id": "22699",
+                "name": "Roses regency teacup and saucer",
+                "category": "Kitchen",
+                "brand": None,
+                "price": 2.95,
+                "image_url": None,
+                "in_stock": True,
+                "known_to_model": True,
+                "orders": 1204,
+            }
+        },
+    )
+
+    known_to_model: bool = Field(
+        description="Whether it was bought often enough to learn what it is bought with."
+    )
+    orders: int | None = Field(
+        description="Training orders with it; null where the model does not know it."
+    )
+
+
+class SearchRequest(BaseModel):
+    """What is typed to find products."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    q: str = Field(
+        min_length=1,
+        max_length=256,
+        description="Some of a name, category or brand, or an id; the last word may be unfinished, "
+        "and words of five letters or more may be misspelt.",
+        examples=["regency teacup"],
+    )
+    limit: int = Field(default=10, ge=1, le=100, description="How many products at most.")
+
+    @field_validator("q")
+    @classmethod
+    def _not_blank(cls, q: str) -> str:
+        if not q.strip():
+            raise PydanticCustomError("q_blank", "1 to 256 characters that are not all blank")
+        return q
+
+
+class FoundProduct(ProductCard):
+    """A product card with what it was found by."""
+
+    match: Match = Field(
+        description="By its `id`, its whole `name`, the start of its id, all `words` typed, such "
+        "words with `typos`, or `some_words` only."
+    )
+
+
+class SearchResponse(BaseModel):
+    """Products found: what fits best comes first, then what is bought most."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        json_schema_extra={
+            "example": {
+                "items": [
+                    {
+                        "product_id": "22699",
+                        "name": "Roses regency teacup and saucer",
+                        "category": "Kitchen",
+                        "brand": None,
+                        "price": 2.95,
+                        "image_url": None,
+                        "in_stock": True,
+                        "match": "words",
+                    }
+                ]
+            }
+        },
+    )
+
+    items: list[FoundProduct]
 
 
 class RecommendedProduct(ProductCard):
@@ -490,13 +584,19 @@ class Problem(BaseModel):
 
 
 def field_errors(error: ValidationError, model: type[BaseModel]) -> list[FieldError]:
-    """What is wrong with a `model`, where, and what was expected; at most 20 complaints."""
-    return [_field_error(one, model) for one in error.errors(include_url=False)[:20]]
+    """What is wrong with a `model`, where, and what was expected; at most MOST_COMPLAINTS."""
+    complaints = error.errors(include_url=False)[:MOST_COMPLAINTS]
+    return [_field_error(one, model) for one in complaints]
+
+
+def shortened(text: str, limit: int = 80) -> str:
+    """A text of any length, to be shown."""
+    return text if len(text) <= limit else f"{text[:limit]}… ({len(text)} characters)"
 
 
 def _field_error(complaint: Any, model: type[BaseModel]) -> FieldError:
     kind, message = complaint["type"], complaint["msg"]
-    field = ".".join(_short(str(part)) for part in complaint["loc"]) or "body"
+    field = ".".join(shortened(str(part)) for part in complaint["loc"]) or "body"
     if kind == "missing":
         return FieldError(field=field, found="nothing", expected="a value, as it is required")
     if kind == "extra_forbidden":
@@ -529,9 +629,4 @@ def _as_json(found: Any) -> str:
         return f"a list of {len(found)}"
     if isinstance(found, dict):
         return "an object"
-    return _short(json.dumps(found, ensure_ascii=False))
-
-
-def _short(text: str, limit: int = 80) -> str:
-    """What a client sent is not sent back at length."""
-    return text if len(text) <= limit else f"{text[:limit]}… ({len(text)} characters)"
+    return shortened(json.dumps(found, ensure_ascii=False))

@@ -8,7 +8,7 @@ from typing import Any
 
 import bentoml
 
-from bento.answers import Rendering
+from bento.answers import Rendering, found, looked_up
 from bento.catalogue import Catalogue
 from bento.catalogue_changes import ChangedProduct
 from bento.changes_api import ChangesApi
@@ -25,8 +25,10 @@ from bento.schemas import (
     BatchResponse,
     RecommendRequest,
     RecommendResponse,
+    SearchRequest,
     SimilarRequest,
 )
+from bento.search import Search
 from bento.selection import Answer, Selection
 from bento.settings import Settings, read_settings
 from components.bundle.bundle import read_bundle
@@ -79,11 +81,12 @@ class Fbt:
         self.details: dict[str, Callable[[], Any]] = {}
         """What `GET /readyz` tells of the parts: register a function that says it, async or not."""
         self.meters = Meters(self.model_version, self.variant)
-        bundle = read_bundle(bundle_path(settings), verify=False)
+        bundle = read_bundle(bundle_path(settings), verify=False, products=False)
         self.manifest = bundle.manifest
         assert bundle.cards is not None
         assert bundle.facets is not None
         self.selection = Selection(Recommender(bundle), Catalogue(bundle.cards, bundle.facets))
+        self._search = Search(bundle)
         self.rendering = Rendering(self.model_version, self.variant)
         self.live = self._follow_changes(settings)
         self.changes = ChangesApi(self.live)
@@ -148,11 +151,26 @@ class Fbt:
 
     def answer(self, request: RecommendRequest, request_id: str) -> bytes:
         """The RecommendResponse, as it is sent."""
-        return self._sent("recommend", self.selection.recommend(request), request, request_id)
+        return self.sent("recommend", self.selection.recommend(request), request, request_id)
 
     def answer_similar(self, request: SimilarRequest, request_id: str) -> bytes:
         """As `answer`, for substitutes."""
-        return self._sent("similar", self.selection.similar(request), request, request_id)
+        return self.sent("similar", self.selection.similar(request), request, request_id)
+
+    def search(self, request: SearchRequest) -> bytes:
+        """The SearchResponse, as it is sent."""
+        catalogue = self.selection.catalogue
+        return found(self._search.find(catalogue, request.q, request.limit), catalogue)
+
+    def product(self, product_id: str) -> bytes | None:
+        """The Product, as it is sent; None where there is none, or none any more."""
+        catalogue = self.selection.catalogue
+        row = catalogue.row(product_id)
+        if row is None or catalogue.is_gone(row):
+            return None
+        n_orders = self.selection.recommender.bundle.n_orders
+        orders = int(n_orders[row]) if row < self.manifest.n_items else None
+        return looked_up(row, orders, catalogue)
 
     def about(self) -> dict[str, Any]:
         """What `GET /model` tells; see `bento.schemas.AboutModel`."""
@@ -163,7 +181,7 @@ class Fbt:
             "created_at": manifest.created_at,
             "data_window": manifest.data_window,
             "n_items": manifest.n_items,
-            "n_products": len(self.selection.catalogue),
+            "n_products": manifest.n_products,
             "n_changed": self.selection.catalogue.n_changed,
             "n_orders": manifest.n_orders,
             "dims": manifest.dims,
@@ -176,7 +194,8 @@ class Fbt:
             "files": manifest.files,
         }
 
-    def _sent(self, endpoint: str, found: Answer, request: Answering, request_id: str) -> bytes:
+    def sent(self, endpoint: str, found: Answer, request: Answering, request_id: str) -> bytes:
+        """An answer as it is sent, after it was counted."""
         self.meters.answered(endpoint, found.source, len(found.shown), len(found.unknown))
         for action, n in found.rules.items():
             self.meters.rules_applied(action, n)

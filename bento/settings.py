@@ -102,10 +102,10 @@ class Settings(BaseModel):
     """Origins, between commas, whose pages may call the service in a browser; * is every one."""
 
     tracing: bool = False
-    """OpenTelemetry spans of requests, sent as BentoML's `tracing` configuration says. Costs."""
+    """OpenTelemetry spans of requests, sent as BentoML's `tracing` configuration says."""
 
     access_log: bool = False
-    """One line of log for every request. Costs."""
+    """One line of log for every request."""
 
     @model_validator(mode="after")
     def _one_token(self) -> Self:

@@ -4,14 +4,14 @@ Every column of a contract is always present in a file; nullable columns may be 
 A table on disk is one Parquet file or a folder of Parquet parts (what Spark writes).
 """
 
-import shutil
-import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+
+from components.aside import written_aside
 
 if TYPE_CHECKING:
     import pyarrow.dataset as ds
@@ -158,36 +158,6 @@ def write(table: pa.Table, schema: pa.Schema, path: str | Path) -> None:
 def empty(schema: pa.Schema) -> pa.Table:
     """A table of that schema without rows."""
     return pa.schema(list(schema)).empty_table()
-
-
-class written_aside:
-    """Context: a fresh path beside `path` that takes its place only if the block succeeds.
-
-    The place may hold a file or a folder from an earlier try; it is replaced as a whole. On any
-    exception, Ctrl-C and a full disk included, what was written aside is removed.
-    """
-
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
-        self.aside = self.path.with_name(f".{self.path.name}.{uuid.uuid4().hex[:8]}.part")
-
-    def __enter__(self) -> Path:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        return self.aside
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None:
-            _remove(self.path)
-            self.aside.rename(self.path)
-        else:
-            _remove(self.aside)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
 
 
 def _readable_as(found: pa.DataType, expected: pa.DataType) -> bool:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypedDict
 
-from components.contracts import written_aside
+from components.aside import written_aside
 from components.progress import say
 from data_checks.expectations import Severity
 from data_checks.profile import Profile

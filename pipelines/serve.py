@@ -1,10 +1,12 @@
 """`fbt serve`: the champion as a running service, that follows the alias."""
 
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
+from bento.live import DATABASE_URL
 from components.package.bento import import_bento
 from components.package.server import Server, served_bento
 from components.registry.promotion import history
@@ -45,8 +47,14 @@ def follow_champion(home: Home, port: int, show: Callable[[str], None] = print) 
 
 
 def _serving(version: str, home: Home, port: int) -> AbstractContextManager[Server]:
+    # The file outlives the server: rules hold for the next version, too.
+    database = os.environ.get(DATABASE_URL) or f"sqlite:///{home.root.resolve() / 'fbt.db'}"
     return served_bento(
-        bring_bento(version, home), home.bentos, port=port, log=home.logs / "serve.log"
+        bring_bento(version, home),
+        home.bentos,
+        port=port,
+        log=home.logs / "serve.log",
+        settings={DATABASE_URL: database},
     )
 
 

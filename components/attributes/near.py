@@ -1,10 +1,10 @@
 """Cold products: which bought products stand for them, and how much each."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
 from components.attributes.text import (
     NEAREST,
@@ -15,6 +15,10 @@ from components.attributes.text import (
     card_attributes,
     joined,
 )
+
+if TYPE_CHECKING:
+    # A service has no use for Arrow, which takes 9 MB of every worker.
+    import pyarrow as pa
 
 SHARPNESS = 3
 """Exponent of similarity: among twenty products the one alike counts, not the nineteen that share a
@@ -34,7 +38,7 @@ class Near:
     weights: Floats
 
 
-def find_near(index: AttributeIndex, cold: pa.Table, k: int = NEAREST) -> Near:
+def find_near(index: AttributeIndex, cold: "pa.Table", k: int = NEAREST) -> Near:
     """What stands for each row of `cold` (the columns of Attributes); a millisecond a product."""
     found: dict[Attributes, tuple[Ints, Floats]] = {}
     every = list(card_attributes(cold))

@@ -12,11 +12,14 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
+
+if TYPE_CHECKING:
+    # A service has no use for Arrow, which takes 9 MB of every worker.
+    import pyarrow as pa
 
 Ints = npt.NDArray[np.int32]
 Floats = npt.NDArray[np.float32]
@@ -52,7 +55,7 @@ BLOCK = 50_000
 
 _WORDS = re.compile(r"[^\W_]+")
 _ACCENTS = re.compile("[\u0300-\u036f]+")
-_UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff]")
+UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff]")
 """Scripts that put no spaces between words: Thai, Lao, Burmese, Khmer, Japanese, Chinese."""
 
 
@@ -124,7 +127,7 @@ class AttributeIndex:
         return _summed(rows, worth, self.n_items)
 
 
-def build_attributes(cards: pa.Table, n_items: int) -> AttributeIndex:
+def build_attributes(cards: "pa.Table", n_items: int) -> AttributeIndex:
     """The index of the first `n_items` rows of `cards`, which has the columns of Attributes.
 
     Linear in products. Where nothing is written on any of them, it is empty.
@@ -163,7 +166,7 @@ def load_attributes(folder: Path, n_items: int) -> AttributeIndex:
     return AttributeIndex(n_items, **arrays)
 
 
-def card_attributes(cards: pa.Table) -> Iterator[Attributes]:
+def card_attributes(cards: "pa.Table") -> Iterator[Attributes]:
     """What is written on every row of `cards`."""
     columns = (cards[column].to_pylist() for column in Attributes._fields)
     return map(Attributes._make, zip(*columns, strict=True))
@@ -219,7 +222,7 @@ def largest(values: npt.NDArray[np.floating], k: int) -> npt.NDArray[np.intp]:
     return places[np.argsort(-values[places], kind="stable")][:k]
 
 
-def _block(cards: pa.Table, start: int) -> tuple[Hashes, Ints, Floats]:
+def _block(cards: "pa.Table", start: int) -> tuple[Hashes, Ints, Floats]:
     """Hashes, rows and worths of what is written on some products; the first has row `start`."""
     found = [tokens_of(attributes) for attributes in card_attributes(cards)]
     sizes = [len(worth) for worth in found]
@@ -240,6 +243,6 @@ def _summed(rows: Ints, worth: Floats, n_items: int) -> tuple[Ints, Floats]:
 
 
 def _parts(word: str) -> list[str]:
-    if len(word) < 3 or not _UNSPACED.search(word):
+    if len(word) < 3 or not UNSPACED.search(word):
         return [word]
     return [word[i : i + 2] for i in range(len(word) - 1)]

@@ -7,13 +7,16 @@ same brand.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
 from components.attributes.text import Attributes, card_attributes, hash_of, joined, words_of
+
+if TYPE_CHECKING:
+    # A service has no use for Arrow, which takes 9 MB of every worker.
+    import pyarrow as pa
 
 Ints = npt.NDArray[np.int32]
 Floats = npt.NDArray[np.float32]
@@ -66,7 +69,7 @@ class Variants:
         return joined([self.rows[one] for one in slices], np.int32)
 
 
-def name_pairs(cards: pa.Table, n_items: int, level: str) -> tuple[Ints, Ints]:
+def name_pairs(cards: "pa.Table", n_items: int, level: str) -> tuple[Ints, Ints]:
     """Pairs (one < other) of the first `n_items` rows of `cards` that are one thing by their names.
 
     Linear in products. A product without a name is like no other.

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict, Field
 
-from components.contracts import BASKETS, ORDER_LINES, SPLITS, open_table, written_aside
+from components.aside import written_aside
+from components.contracts import BASKETS, ORDER_LINES, SPLITS, open_table
 from components.progress import say
 
 if TYPE_CHECKING:

@@ -8,24 +8,32 @@ import json
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from components.attributes.text import AttributeIndex, load_attributes, save_attributes
+from components.aside import written_aside
+from components.attributes.text import (
+    AttributeIndex,
+    build_attributes,
+    load_attributes,
+    save_attributes,
+)
 from components.attributes.variants import ARRAYS as VARIANTS
 from components.attributes.variants import Variants
 from components.bundle.cards import CARDS, FACETS, Cards, Facets, make_cards
-from components.contracts import PRODUCTS, written_aside
+from components.bundle.words import WORDS, WordIndex, build_words
+
+if TYPE_CHECKING:
+    # A service has no use for Arrow, which takes 9 MB of every worker.
+    import pyarrow as pa
 
 FORMAT_VERSION = 4
-"""2 added neighbours; 3 added facts, pages, a forest for carts, variants and attributes; 4 cards
-and facets, and has its products as Arrow, not Parquet. Of an older bundle, cards and facets are
-made when it is read; the rest it has not."""
+"""2 added neighbours; 3 added facts, pages, a forest for carts, variants and attributes; 4 cards,
+facets and words, and has its products as Arrow, not Parquet. Of an older bundle, cards and facets
+are made when it is read, words when they are first asked for; the rest it has not."""
 
 Ints = npt.NDArray[np.int32]
 Floats = npt.NDArray[np.float32]
@@ -200,7 +208,8 @@ class Bundle:
     """
 
     manifest: Manifest
-    products: pa.Table
+    products: "pa.Table"
+    """None where it was not wanted: a service looks products up in `cards`."""
     in_vectors: Floats
     out_vectors: Floats
     n_orders: npt.NDArray[np.int64]
@@ -221,6 +230,8 @@ class Bundle:
     cards: Cards | None = None
     facets: Facets | None = None
     """Neither is None in a bundle that was read."""
+    words: WordIndex | None = None
+    """What search looks at; older bundles have none."""
 
     @property
     def product_ids(self) -> list[str]:
@@ -237,6 +248,7 @@ GROUPS: dict[str, tuple[type, tuple[str, ...]]] = {
     "variants": (Variants, VARIANTS),
     "cards": (Cards, CARDS),
     "facets": (Facets, FACETS),
+    "words": (WordIndex, WORDS),
 }
 """Arrays that come together or not at all: attribute of Bundle, its type, the arrays' names."""
 
@@ -248,6 +260,7 @@ PREFIX = {
     "variants": "variant",
     "cards": "card",
     "facets": "facet",
+    "words": "word",
 }
 """Of the groups' files, PREFIX_NAME.npy."""
 
@@ -258,8 +271,7 @@ def write_bundle(bundle: Bundle, path: str | Path, index: Any = None) -> Manifes
     `index` is anything with hnswlib's `save_index(path)`; without it the bundle's own index file is
     copied. Returns the manifest with all hashes.
     """
-    if bundle.cards is None or bundle.facets is None:
-        bundle = _with_cards(bundle)
+    bundle = _completed(bundle)
     with written_aside(path) as aside:
         aside.mkdir(parents=True)
         _write_products(bundle.products, aside / PRODUCTS_FILE)
@@ -268,21 +280,23 @@ def write_bundle(bundle: Bundle, path: str | Path, index: Any = None) -> Manifes
         for name in GROUPS:
             if (group := getattr(bundle, name)) is not None:
                 save_group(group, aside)
-        if bundle.attributes is not None:
-            save_attributes(bundle.attributes, aside)
+        assert bundle.attributes is not None
+        save_attributes(bundle.attributes, aside)
         if index is not None:
             index.save_index(str(aside / "index.hnsw"))
         elif bundle.index_path is not None:
             shutil.copyfile(bundle.index_path, aside / "index.hnsw")
         hashes = {file.name: sha256_of(file) for file in sorted(aside.iterdir())}
-        manifest = bundle.manifest.model_copy(update={"files": hashes})
+        now = {"files": hashes, "format_version": FORMAT_VERSION}
+        manifest = bundle.manifest.model_copy(update=now)
         (aside / "bundle.json").write_text(manifest.model_dump_json(indent=2))
     return manifest
 
 
-def read_bundle(path: str | Path, verify: bool = True) -> Bundle:
+def read_bundle(path: str | Path, verify: bool = True, products: bool = True) -> Bundle:
     """The bundle in the directory `path`, its arrays memory-mapped read-only.
 
+    Without `products` it comes without its product table, unless its format is an old one.
     Raises BundleError when it is no bundle, of a newer format, or (`verify`) not as it was written.
     """
     path = Path(path)
@@ -290,12 +304,13 @@ def read_bundle(path: str | Path, verify: bool = True) -> Bundle:
     for name, expected in manifest.files.items():
         check_file(path / name, expected if verify else None)
     arrays = {name: load_array(path / f"{name}.npy") for name in ARRAYS}
-    products = _read_products(path)
+    is_old = manifest.format_version < 4
+    table = _read_products(path) if products or is_old else None
     index_path = path / "index.hnsw" if manifest.index else None
     groups = {name: load_group(name, path) for name in GROUPS}
     if "attribute_tokens.npy" in manifest.files:
         groups["attributes"] = load_attributes(path, manifest.n_items)
-    bundle = Bundle(manifest, products, **arrays, index_path=index_path, **groups)
+    bundle = Bundle(manifest, table, **arrays, index_path=index_path, **groups)
     _check_shapes(bundle, path)
     return bundle if bundle.cards and bundle.facets else _with_cards(bundle)
 
@@ -348,18 +363,35 @@ def save_group(group: Any, folder: Path) -> None:
         np.save(folder / f"{PREFIX[name]}_{one}.npy", np.ascontiguousarray(getattr(group, one)))
 
 
+def _completed(bundle: Bundle) -> Bundle:
+    """The bundle with all that is made of its product table."""
+    if bundle.cards is None or bundle.facets is None:
+        bundle = _with_cards(bundle)
+    words = bundle.words or build_words(bundle.products)
+    n_items = bundle.manifest.n_items
+    attributes = bundle.attributes or build_attributes(bundle.products, n_items)
+    return replace(bundle, words=words, attributes=attributes)
+
+
 def _with_cards(bundle: Bundle) -> Bundle:
     cards, facets = make_cards(bundle.products)
     return replace(bundle, cards=cards, facets=facets)
 
 
-def _write_products(products: pa.Table, file: Path) -> None:
+def _write_products(products: "pa.Table", file: Path) -> None:
+    import pyarrow as pa
+
     with pa.OSFile(str(file), "wb") as sink, pa.ipc.new_file(sink, products.schema) as writer:
         writer.write_table(products.combine_chunks())
 
 
-def _read_products(path: Path) -> pa.Table:
+def _read_products(path: Path) -> "pa.Table":
     """The product table, memory-mapped; that of an old bundle with the columns it lacks, empty."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from components.contracts import PRODUCTS
+
     if not (path / PRODUCTS_FILE).exists():
         table = pq.read_table(path / "products.parquet", memory_map=True)
         for field in PRODUCTS:
@@ -403,6 +435,7 @@ def _check_shapes(bundle: Bundle, path: Path) -> None:
         "neighbours": {"offsets": (n_items + 1,), "scales": (n_items,)},
         "variants": {"offsets": (n_items + 1,)},
         "cards": {"price": (n_products,), "json_offsets": (n_products + 1,)},
+        "words": {"id_rows": (n_products,), "id_offsets": (n_products + 1,)},
         "facts": {"items": (n_items, len(ITEM_FACTS)), "recent": bundle.pair_rows.shape},
         "pages": {"rows": (n_items, bundle.pages.rows.shape[1])} if bundle.pages else {},
     }.items():
@@ -413,9 +446,16 @@ def _check_shapes(bundle: Bundle, path: Path) -> None:
         found = shapes[name]
         if found != shape:
             raise BundleError(f"bundle: {name} in {path} has shape {found}, expected {shape}")
-    missing = [name for name in PRODUCTS.names if name not in bundle.products.column_names]
-    if missing or bundle.products.num_rows != bundle.manifest.n_products:
+    if bundle.products is not None:
+        _check_products(bundle.products, n_products, path)
+
+
+def _check_products(products: "pa.Table", n_products: int, path: Path) -> None:
+    from components.contracts import PRODUCTS
+
+    missing = [name for name in PRODUCTS.names if name not in products.column_names]
+    if missing or products.num_rows != n_products:
         raise BundleError(
-            f"bundle: the product table in {path} has {bundle.products.num_rows} rows and lacks "
-            f"{missing}, expected {bundle.manifest.n_products} rows and no lack"
+            f"bundle: the product table in {path} has {products.num_rows} rows and lacks "
+            f"{missing}, expected {n_products} rows and no lack"
         )

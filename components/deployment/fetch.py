@@ -20,6 +20,7 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
+from components.aside import written_aside
 from components.bundle.bundle import (
     BundleError,
     Manifest,
@@ -28,7 +29,6 @@ from components.bundle.bundle import (
     sha256_of,
 )
 from components.bundle.verified import verify_bundle
-from components.contracts import written_aside
 
 MODEL = "fbt"
 BUNDLE_HASH_TAG = "fbt.bundle_sha256"

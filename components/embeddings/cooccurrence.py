@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from components.aside import written_aside
 from components.baskets.corpus import Corpus
-from components.contracts import written_aside
 from components.spark import Mapper, in_process, parts_of
 
 Ints = npt.NDArray[np.int32]

@@ -10,9 +10,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from components.aside import written_aside
 from components.baskets.corpus import catalogue_of, encode, read_baskets
 from components.baskets.tricks import Tricks, training_baskets
-from components.contracts import written_aside
 from components.embeddings.cooccurrence import count_pairs, write_pairs
 from components.embeddings.item2vec import TrainSettings, Vectors, train
 from components.embeddings.validation import draw_validation, tune_betas

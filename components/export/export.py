@@ -22,8 +22,9 @@ from bento.recommender import Recommender
 from bento.rules import Rule, RuleSet
 from bento.schemas import RecommendRequest
 from bento.selection import Selection
+from components.aside import written_aside
 from components.bundle.bundle import read_bundle
-from components.contracts import COMPANIONS, written_aside
+from components.contracts import COMPANIONS
 from components.progress import say
 from components.spark import Mapper, in_process, parts_of
 

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
+from components.aside import written_aside
 from components.baskets.corpus import encode, read_baskets
 from components.bundle.bundle import save_group
-from components.contracts import written_aside
 from components.embeddings.cooccurrence import count_head, read_pairs
 from components.neighbours.ridge import NeighbourSettings, fit_neighbours
 from components.spark import catalogue_mapper

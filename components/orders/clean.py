@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict, Field
 
-from components.contracts import ORDER_LINES, PRODUCTS, QUARANTINE, open_table, written_aside
+from components.aside import written_aside
+from components.contracts import ORDER_LINES, PRODUCTS, QUARANTINE, open_table
 from components.orders.columns import REQUIRED, ColumnsError, parse_columns, resolve
 from components.orders.source import SourceError, read_source, shown
 from components.orders.timestamps import parsed_timestamp
@@ -73,7 +74,10 @@ def clean_orders(
             )
         _refuse_unused(settings.columns, columns, mapping)
         others = sorted(set(known.columns) - set(mapping.values())) if products else []
-        table = _product_table(known, mapping, others).cache()
+        table = _product_table(known, mapping, others)
+        if products and "price" in columns:
+            table = _with_prices(table, raw, columns)
+        table = table.cache()
         non_product = _matches(settings.non_products, "product_id", "name", "category")
         _write(table.filter(~non_product), PRODUCTS.names, product_table)
         judged = _judge(raw, columns, table.filter(non_product), settings, shown(orders))
@@ -200,6 +204,20 @@ def _product_table(
     return table.groupBy("product_id").agg(
         *[F.mode(value, deterministic=True).alias(name) for name, value in values.items()]
     )
+
+
+def _with_prices(table: "DataFrame", lines: "DataFrame", columns: dict[str, str]) -> "DataFrame":
+    """PRODUCTS with the price that lines give most often where the table has none."""
+    from pyspark.sql import functions as F
+
+    paid = lines.select(
+        F.trim(_text(lines, columns["product_id"])).alias("product_id"),
+        _number(_text(lines, columns["price"])).alias("paid"),
+    )
+    by_product = paid.filter("paid > 0").groupBy("product_id")
+    usual = by_product.agg(F.mode("paid", deterministic=True).alias("paid"))
+    joined = table.join(usual, "product_id", "left")
+    return joined.withColumn("price", F.coalesce("price", "paid")).drop("paid")
 
 
 def _text(frame: "DataFrame", column: str | None) -> "Column":

@@ -12,8 +12,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from components.aside import written_aside
 from components.bundle.bundle import read_bundle, sha256_of
-from components.contracts import written_aside
 from components.package.requirements import serving_requirements
 from components.package.server import SERVICE, store_env
 
@@ -25,6 +25,7 @@ BUNDLE_ALIAS = "bundle"
 
 SERVED_COMPONENTS = (
     "__init__.py",
+    "aside.py",
     "contracts.py",
     "progress.py",
     "attributes/__init__.py",
@@ -36,6 +37,7 @@ SERVED_COMPONENTS = (
     "bundle/cards.py",
     "bundle/index.py",
     "bundle/verified.py",
+    "bundle/words.py",
 )
 
 

@@ -15,7 +15,9 @@ from pathlib import Path
 
 HOST = "127.0.0.1"
 SERVICE = "bento.service:Fbt"
-SERVICE_VARIABLES = ("FBT_BUNDLE", "FBT_MODEL_VERSION", "PROMETHEUS_MULTIPROC_DIR")
+SETTING = "FBT_"
+SAID_BY_THE_CALLER = ("FBT_BUNDLE", "FBT_MODEL_VERSION")
+NO_SETTINGS: Mapping[str, str] = {}
 GRACE_S = 10.0
 
 
@@ -46,12 +48,15 @@ def served_bundle(
     host: str = HOST,
     log: Path | None = None,
     timeout_s: float = 60.0,
+    settings: Mapping[str, str] = NO_SETTINGS,
 ) -> Iterator[Server]:
-    """Serve a bundle directory by the service of this source tree.
+    """Serve a bundle directory by the service of this source tree, without a database.
 
-    Port 0 takes a free one. `log` is kept when given. Raises ServerError.
+    Port 0 takes a free one. `log` is kept when given. `settings` are environment variables of the
+    service; none are inherited. Raises ServerError.
     """
-    env = {"FBT_BUNDLE": str(bundle.resolve()), "FBT_MODEL_VERSION": model_version}
+    own = {"FBT_BUNDLE": str(bundle.resolve()), "FBT_MODEL_VERSION": model_version}
+    env = {"FBT_DATABASE_URL": "off", **own, **settings}
     with (
         _private_home() as home,
         _serving(SERVICE, Path(home), env, port, host, log, timeout_s) as server,
@@ -68,16 +73,19 @@ def served_bento(
     host: str = HOST,
     log: Path | None = None,
     timeout_s: float = 60.0,
+    settings: Mapping[str, str] = NO_SETTINGS,
 ) -> Iterator[Server]:
     """Serve a Bento from the store in `bentoml_home`, by the code that the Bento carries.
 
     The server gets a home of its own that links to the store: servers that share a home erase each
-    other's metrics. Otherwise as `served_bundle`.
+    other's metrics. The service's settings are those of this process, and `settings`. Otherwise as
+    `served_bundle`.
     """
     with _private_home() as home:
         for part in ("bentos", "models"):
             (Path(home) / part).symlink_to((bentoml_home / part).resolve())
-        with _serving(tag, Path(home), {}, port, host, log, timeout_s) as server:
+        env = {**own_settings(), **settings}
+        with _serving(tag, Path(home), env, port, host, log, timeout_s) as server:
             yield server
 
 
@@ -187,11 +195,21 @@ def end(process: subprocess.Popen[bytes]) -> None:
 def store_env(home: Path) -> dict[str, str]:
     """This environment for a child whose BentoML store lies in `home` and which phones nobody.
 
-    Without FBT_BUNDLE and its like: what to serve is said by the caller, never inherited.
+    Without settings of the service: what to serve, and how, is said by the caller.
     """
-    kept = {name: value for name, value in os.environ.items() if name not in SERVICE_VARIABLES}
+    left_out = (SETTING, "PROMETHEUS_MULTIPROC_DIR")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(left_out)}
     ours = {"BENTOML_HOME": str(home), "TMPDIR": str(home), "BENTOML_DO_NOT_TRACK": "True"}
     return {**kept, **ours}
+
+
+def own_settings() -> dict[str, str]:
+    """The service's settings in this environment, but for what to serve."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name.startswith(SETTING) and name not in SAID_BY_THE_CALLER
+    }
 
 
 def free_port(host: str = HOST, port: int = 0) -> int:

@@ -10,12 +10,12 @@ import numpy.typing as npt
 import pyarrow.parquet as pq
 
 from bento.recommender import Recommender, blend_carts
+from components.aside import written_aside
 from components.baskets.corpus import Corpus, encode, read_baskets
 from components.baskets.tricks import Tricks, training_baskets
 from components.bundle.build import pair_arrays, product_cards
 from components.bundle.bundle import Blend, Bundle, Manifest, load_group, save_group
 from components.bundle.index import index_catalogue
-from components.contracts import written_aside
 from components.embeddings.cooccurrence import read_pairs
 from components.embeddings.item2vec import Vectors
 from components.evaluation.tasks import Queries, draw_queries

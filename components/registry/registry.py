@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components.contracts import written_aside
+from components.aside import written_aside
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -6,8 +6,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from components.aside import written_aside
 from components.bundle.bundle import Bundle, read_bundle
-from components.contracts import written_aside
 from components.report import content, ranking, words
 from components.results import read_json
 

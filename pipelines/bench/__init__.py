@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from components.contracts import written_aside
+from components.aside import written_aside
 from pipelines.home import code_version
 from pipelines.tables import table
 

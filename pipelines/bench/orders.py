@@ -13,7 +13,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from components.contracts import BASKETS, ORDER_LINES, written_aside
+from components.aside import written_aside
+from components.contracts import BASKETS, ORDER_LINES
 
 Ints = npt.NDArray[np.int64]
 Chances = float | npt.NDArray[np.float64]

@@ -11,6 +11,8 @@ from urllib.parse import urlsplit
 
 from components.package.server import free_port, running, store_env
 
+TOKEN = "a-secret-of-the-shop"
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -38,6 +40,16 @@ def served(bundle, version="7", workers=1, overrides=None, **settings):
             cwd=Path(home),
         ) as server:
             yield server
+
+
+def writable(folder):
+    """Settings of a service that can be told of rules and changes, and that is in no hurry."""
+    return {
+        "FBT_ADMIN_TOKEN": TOKEN,
+        # A busy machine is no failure of the service.
+        "FBT_MAX_LAG_MS": "60000",
+        "FBT_DATABASE_URL": f"sqlite:///{folder / 'fbt.db'}",
+    }
 
 
 def connect(server):

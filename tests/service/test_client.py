@@ -26,18 +26,14 @@ from bento.client import (
 from bento.schemas import Filters, PriceFilter, RecommendRequest
 from components.package.server import free_port, served_bundle
 from tests.factories import make_bundle
-
-TOKEN = "a-secret-of-the-shop"
+from tests.service.serving import TOKEN, writable
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
     bundle = make_bundle(tmp_path_factory.mktemp("client") / "bundle")
-    with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("FBT_ADMIN_TOKEN", TOKEN)
-        environment.setenv("FBT_MAX_LAG_MS", "60000")
-        with served_bundle(bundle, "7") as server:
-            yield server
+    with served_bundle(bundle, "7", settings=writable(bundle.parent)) as server:
+        yield server
 
 
 PATIENT = Patience(connect_s=10, read_s=20, deadline_s=60)
@@ -343,11 +339,12 @@ def test_the_token_goes_only_where_it_is_needed():
 
 
 def test_what_a_search_and_a_product_are_asked_with():
-    card = json.dumps({"product_id": "a/b", "name": "A", "known_to_model": True}).encode()
-    with scripted((200, {}, card)) as (url, got), Client(url, patience=QUICK) as fbt:
+    card = {"product_id": "a/b", "name": "A"}
+    known = json.dumps({**card, "known_to_model": True, "orders": 3}).encode()
+    with scripted((200, {}, known)) as (url, got), Client(url, patience=QUICK) as fbt:
         assert fbt.product("a/b ☕").name == "A"
     assert got[0][1] == "/products/a%2Fb%20%E2%98%95"
-    found = b'{"items": [%b]}' % card
+    found = json.dumps({"items": [{**card, "match": "name"}]}).encode()
     with scripted((200, {}, found)) as (url, got), Client(url, patience=QUICK) as fbt:
         assert [one.product_id for one in fbt.products("tea & milk", limit=2)] == ["a/b"]
     assert got[0][1] == "/products?q=tea+%26+milk&limit=2"

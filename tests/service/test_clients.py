@@ -5,6 +5,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
+import psutil
 import pytest
 
 from components.package.server import ServerError
@@ -127,6 +128,13 @@ def test_a_thousand_slow_clients_hinder_nobody(server, client):
     answers = [everything(connection) for connection in slow]
     assert {answer[:12] for answer in answers} == {b"HTTP/1.1 408"}
     assert ask(client).status_code == 200
+
+
+def test_a_worker_opens_as_many_files_as_it_may(server):
+    family = psutil.Process(server.process.pid).children(recursive=True)
+    (worker,) = (one for one in family if "_bentoml_impl.worker.service" in one.cmdline())
+    soft, hard = worker.rlimit(psutil.RLIMIT_NOFILE)
+    assert soft == hard
 
 
 def test_an_overloaded_worker_says_so_at_once(server, client):

@@ -96,7 +96,7 @@ def answered(client, product_id, k):
 
 
 @pytest.mark.parametrize("with_rules", [False, True], ids=["alone", "with rules and changes"])
-def test_every_page_is_as_the_service_answers(bundle, database, with_rules, tmp_path, monkeypatch):
+def test_every_page_is_as_the_service_answers(bundle, database, with_rules, tmp_path):
     url = database if with_rules else None
     file = tmp_path / "companions.parquet"
     n_rows = export(export_of(bundle, 12, url), file, part=7)
@@ -107,10 +107,11 @@ def test_every_page_is_as_the_service_answers(bundle, database, with_rules, tmp_
     assert list(rows) == products
     assert n_rows == sum(map(len, rows.values()))
     assert {"model"} < {row["source"] for some in rows.values() for row in some}
-    monkeypatch.setenv("FBT_DATABASE_URL", url or "off")
-    # A busy machine is no failure of the service.
-    monkeypatch.setenv("FBT_MAX_LAG_MS", "60000")
-    with served_bundle(bundle) as server, httpx.Client(base_url=server.url, timeout=20) as client:
+    settings = {"FBT_DATABASE_URL": url or "off", "FBT_MAX_LAG_MS": "60000"}
+    with (
+        served_bundle(bundle, settings=settings) as server,
+        httpx.Client(base_url=server.url, timeout=20) as client,
+    ):
         for product_id in products:
             assert rows[product_id] == list(answered(client, product_id, 12)), product_id
     if with_rules:

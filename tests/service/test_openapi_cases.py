@@ -18,8 +18,8 @@ from bento.operations import OPERATIONS
 from bento.service import Fbt
 from components.package.server import served_bundle
 from tests.factories import make_bundle
+from tests.service.serving import TOKEN, writable
 
-TOKEN = "a-secret-of-the-shop"
 CASES = int(os.environ.get("FBT_SCHEMATHESIS_CASES", "300"))
 RULE = {"action": "block", "target": {"brand": "Recalled & Co"}}
 CHECKS = [
@@ -37,12 +37,9 @@ asked = []
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
     bundle = make_bundle(tmp_path_factory.mktemp("cases") / "bundle")
-    with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("FBT_ADMIN_TOKEN", TOKEN)
-        # A busy machine is no failure of the service.
-        environment.setenv("FBT_MAX_LAG_MS", "60000")
-        with served_bundle(bundle, "7", log=bundle.parent / "log") as server:
-            yield server
+    settings = writable(bundle.parent)
+    with served_bundle(bundle, "7", log=bundle.parent / "log", settings=settings) as server:
+        yield server
 
 
 @pytest.fixture(scope="module")

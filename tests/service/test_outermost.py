@@ -2,6 +2,7 @@
 
 import http.server
 import json
+import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -12,9 +13,8 @@ import pytest
 
 from components.package.server import free_port
 from tests.factories import PAIRS, make_bundle
-from tests.service.serving import log_lines, metric, served
+from tests.service.serving import TOKEN, everything, log_lines, metric, served
 
-TOKEN = "a-secret-of-the-shop"
 SHOP = "https://shop.example"
 
 
@@ -170,9 +170,9 @@ def test_what_can_be_got_has_a_head(client):
 
 
 def test_readiness_tells_of_version_and_variant(client):
-    assert client.get("/readyz").json() == {
-        "status": "ready", "model_version": "7", "variant": "green", "details": {}
-    }  # fmt: skip
+    said = client.get("/readyz").json()
+    assert said.pop("details")["database"]["state"] == "fresh"
+    assert said == {"status": "ready", "model_version": "7", "variant": "green"}
     assert client.get("/livez").text == client.get("/healthz").text == "\n"
     assert client.get("/schema.json").status_code == 200
 
@@ -198,10 +198,13 @@ def test_what_waits_is_given_up_and_hinders_nobody(server, client):
         assert client.get("/waiting", params={"s": 0}).status_code == 200
         assert time.monotonic() - began < 0.4
         assert slow.result().status_code == 504
+    (line,) = log_lines(server, "request_refused")
+    assert (line["endpoint"], line["status"], line["requests"]) == ("/waiting", 504, 1)
 
 
 def test_requests_are_logged_when_that_is_wanted(server, client):
     client.post("/recommend", json={"items": ["tea"]}, headers={"X-Request-Id": "logged-1"})
+    client.get("/livez")  # The line is written after the answer.
     (line,) = [one for one in log_lines(server, "request") if one["request_id"] == "logged-1"]
     assert line.keys() >= {"ts", "level", "endpoint", "status", "ms"}
     assert (line["endpoint"], line["status"]) == ("/recommend", 200)
@@ -266,6 +269,36 @@ def test_every_answer_has_safe_headers(client, path):
     assert client.get(path).headers.items() >= {k.lower(): v for k, v in SAFE.items()}.items()
 
 
+def test_answers_are_the_same_by_both_ways_to_the_connection(client, plain):
+    """With CORS around, an answer goes through ASGI's messages; without, straight out."""
+    for method, path, content in (
+        ("POST", "/recommend", b'{"items": ["tea"], "k": 2, "variant": "same"}'),
+        ("POST", "/recommend", b"[]"),
+        ("GET", "/docs.json", b""),
+        ("HEAD", "/docs.json", b""),
+        ("GET", "/no/such", b""),
+    ):
+        given = {"X-Request-Id": "same"}
+        one, other = (
+            c.request(method, path, content=content, headers=given) for c in (client, plain)
+        )
+        assert one.status_code == other.status_code
+        assert set(one.headers) - {"vary"} == set(other.headers)
+        assert {"date", "content-length", "x-request-id"} <= set(one.headers)
+        for header in set(other.headers) - {"date"}:
+            assert one.headers[header] == other.headers[header]
+        assert one.content == other.content
+
+
+def test_a_client_of_http_1_0_is_answered_and_hung_up_on(plain):
+    address = plain.base_url
+    with socket.create_connection((address.host, address.port), timeout=10) as connection:
+        connection.sendall(b"GET /readyz HTTP/1.0\r\n\r\n")
+        answer = everything(connection)
+    assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert b"connection: close\r\n" in answer
+
+
 def test_the_page_may_load_nothing_from_elsewhere(client):
     policy = client.get("/").headers["Content-Security-Policy"]
     assert "default-src 'none'" in policy
@@ -292,12 +325,12 @@ def test_pages_of_no_origin_may_ask_by_default(plain):
     assert "access_log" not in str(plain.get("/readyz").json())
 
 
-def test_a_websocket_is_refused(client):
+def test_who_wants_a_websocket_is_answered_in_http(client):
     upgrade = {
         "Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13",
         "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
     }  # fmt: skip
-    assert client.get("/things/socket", headers=upgrade).status_code in (200, 403)
+    assert client.get("/things/socket", headers=upgrade).json()["path"] == {"thing_id": "socket"}
     assert client.post("/recommend", json={"items": ["tea"]}).status_code == 200
 
 
@@ -336,7 +369,7 @@ def test_a_killed_worker_costs_no_wrong_answer_and_is_replaced(server):
         for one in shoppers:
             one.result()
     assert not wrong
-    assert len(right) > 100
+    assert len(right) > 20
     assert all(at < killed + 3 for at in lost), "it took longer than 3 s to recover"
     until = time.monotonic() + 10
     while len(now := workers_of(server)) < 2:

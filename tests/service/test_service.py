@@ -27,12 +27,10 @@ def bundle(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def server(bundle):
-    with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("FBT_READ_TIMEOUT_S", "2")
-        # A busy machine is no failure of the service.
-        environment.setenv("FBT_MAX_LAG_MS", "60000")
-        with served_bundle(bundle, "7") as server:
-            yield server
+    # A busy machine is no failure of the service.
+    settings = {"FBT_READ_TIMEOUT_S": "2", "FBT_MAX_LAG_MS": "60000"}
+    with served_bundle(bundle, "7", settings=settings) as server:
+        yield server
 
 
 @pytest.fixture(scope="module")

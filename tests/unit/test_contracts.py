@@ -4,15 +4,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from components.contracts import (
-    PRODUCTS,
-    ContractError,
-    empty,
-    open_table,
-    read,
-    write,
-    written_aside,
-)
+from components.aside import written_aside
+from components.contracts import PRODUCTS, ContractError, empty, open_table, read, write
 
 
 @pytest.fixture

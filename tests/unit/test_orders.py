@@ -2,6 +2,7 @@
 
 import functools
 import http.server
+import json
 import subprocess
 import threading
 from pathlib import Path
@@ -97,6 +98,23 @@ def test_product_ids_survive_as_they_are(clean, csv):
     quoted = [id_.replace('"', '""') for id_ in ids]
     _, lines, _, _ = clean(csv(LINES + "".join(f'2,"{id_}",1,1,2024-03-01\n' for id_ in quoted)))
     assert {line["product_id"] for line in lines} == {"tea", "milk", *ids}
+
+
+def test_what_a_product_table_says_beside_becomes_attributes(clean, csv, tmp_path):
+    table = tmp_path / "products.csv"
+    table.write_text(
+        "product_id,name,price,margin,added_at,Colour,Size\n"
+        "tea,Tea,,1.25,2024-02-29 12:00:00,green,\n"
+        "milk,Milk,1.05,,,,\n"
+    )
+    *_, products = clean(csv(LINES), table)
+    tea, milk = sorted(products, key=lambda one: one["product_id"], reverse=True)
+    assert json.loads(tea["attributes"]) == {"Colour": "green"}
+    assert milk["attributes"] is None
+    assert (tea["margin"], milk["margin"]) == (1.25, None)
+    assert tea["added_at"].isoformat() == "2024-02-29T12:00:00+00:00"
+    # The price of what the table gives none for is the one that lines give.
+    assert (tea["price"], milk["price"]) == (3.5, 1.05)
 
 
 def test_a_product_is_left_out_by_its_category(clean, csv, tmp_path):

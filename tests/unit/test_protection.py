@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from bento.asgi import request_id_of
+from bento.exchange import request_id_of
 from bento.observe import JsonLines
 from bento.protection import AdminToken, Clients, RateLimit
 from bento.routing import Refused, Route, Router

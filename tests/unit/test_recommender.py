@@ -11,7 +11,9 @@ from bento.recommender import RARE, Recommender, best_of, stacked
 from bento.substitutes import LOOKS
 from components.attributes.text import Attributes
 from components.bundle.bundle import CartWeights, Neighbours, read_bundle
+from components.ranking.pages import make_pages
 from tests.factories import PAIRS, make_bundle, make_large_bundle, products_table, write
+from tests.unit.test_evidence import random_bundle
 
 IDS = [id_ for pair in PAIRS for id_ in pair]
 
@@ -378,3 +380,24 @@ def test_places_without_a_candidate_stay_empty_behind_re_ranked_ones():
     best = np.array([[0.1, 0.2], [0.3, 9]], np.float32)
     expected = np.array([[0.1, 0.2, -0.9, -np.inf], [0.3, -np.inf, -np.inf, -np.inf]], np.float32)
     np.testing.assert_allclose(stacked(best, scores), expected, rtol=1e-6)
+
+
+def test_scores_among_some_are_those_of_all(tmp_path):
+    bundle = random_bundle(4, n_items=30)
+    recommender = Recommender(bundle)
+    rows, weights = np.array([3, 8, 11], np.int32), np.array([0.5, 0.3, 0.2], np.float32)
+    every = recommender.score_as(rows, weights)
+    some = np.array([0, 2, 7, 19, 28])
+    np.testing.assert_allclose(recommender.score_as(rows, weights, some), every[some], rtol=1e-5)
+
+
+def test_in_a_large_catalogue_cold_products_look_at_their_neighbours_pages(monkeypatch):
+    bundle = random_bundle(4, n_items=30)
+    paged = Recommender(replace(bundle, pages=make_pages(Recommender(bundle), None)))
+    looks = Attributes(category="a")
+    whole = paged.companions_by_looks([looks], None, 5)
+    monkeypatch.setattr("bento.recommender.AROUND_FROM", 0)
+    source, rows, scores = paged.companions_by_looks([looks], None, 5)
+    assert source == whole[0] == "attribute_neighbours"
+    assert rows.tolist() == whole[1].tolist()
+    np.testing.assert_allclose(scores, whole[2], rtol=1e-5)

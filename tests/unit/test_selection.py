@@ -520,3 +520,15 @@ def test_every_id_is_found_at_its_row_and_no_other(ids):
     assert [cards.row(id_) for id_ in ids] == list(range(len(ids)))
     assert all(cards.row(f"{id_}x") is None for id_ in ids if f"{id_}x" not in ids)
     assert [cards.card(row)["product_id"] for row in range(len(ids))] == ids
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.data())
+def test_the_quick_way_answers_as_the_long_one(shops, data):
+    selection = selection_of(data.draw(st.sampled_from(shops)))
+    changed = data.draw(st.lists(st.sampled_from(IDS), max_size=2, unique=True))
+    selection.catalogue = selection.catalogue.with_changes(
+        [ChangedProduct(id_, {"price": 2000.0}) for id_ in changed]
+    )
+    question = {"items": [data.draw(st.sampled_from(IDS))], "k": data.draw(st.integers(1, 60))}
+    assert ask(selection, question) == ask(selection, {**question, "exclude": []})
