@@ -255,10 +255,17 @@ class World:
         if self.argo:
             status = self.argo._status()
             return not self.pinned or status.get("phase") in ("Healthy", "Degraded")
-        status = (self.cluster.get("Deployment", "fbt") or {}).get("status", {})
-        return status.get("updatedReplicas") == status.get("replicas") or bool(
-            {self.pinned} & (self.broken | self.never_ready)
-        )
+        found = self.cluster.get("Deployment", "fbt")
+        if found is None:
+            return True
+        # A real controller takes a moment: what it has not observed yet, its status says of before.
+        status, metadata = found.get("status", {}), found["metadata"]
+        if status.get("observedGeneration", 0) < metadata["generation"]:
+            return False
+        if version_of(found) in {"", *self.broken, *self.never_ready}:
+            return True
+        names = ("replicas", "updatedReplicas", "availableReplicas")
+        return [status.get(name, 0) for name in names] == [found["spec"]["replicas"]] * 3
 
     def promote(self, version):
         """What the MLflow UI does."""
