@@ -1,8 +1,8 @@
 """The promoter against the API server that KUBECONFIG names: the same tests as on the fake one.
 
 Every test has a namespace of its own, which is deleted afterwards. Argo Rollouts is played, so that
-its CustomResourceDefinition suffices; the Deployment controller is the cluster's own. Pods are never
-scheduled, so that no image is needed.
+its CustomResourceDefinition suffices; the Deployment controller is the cluster's own. No image is
+needed: pods are never scheduled.
 """
 
 import json

@@ -2,11 +2,15 @@
 
 import itertools
 import re
+import subprocess
 import tomllib
 
 import pytest
 
+from bento.store import Store
 from components.package.server import GRACE_S
+from pipelines.cluster import BY_HAND
+from pipelines.cluster import secrets_of as secrets_made
 from tests.manifests.conftest import (
     K8S,
     OVERLAYS,
@@ -21,6 +25,7 @@ from tests.manifests.conftest import (
     selected,
     workloads,
 )
+from tests.postgres import postgres
 
 VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
 
@@ -281,7 +286,9 @@ def test_no_secret_is_written_down(objects):
     for one in workloads(objects):
         for container in containers_of(one):
             for variable in container.get("env", []):
-                secret = re.search("SECRET|PASSWORD|TOKEN|KEY|STORE_URI", variable["name"])
+                secret = re.search("SECRET|PASSWORD|TOKEN|KEY|_URI|_URL", variable["name"])
+                # Where a secret lies is none.
+                secret = secret and not variable["name"].endswith("_FILE")
                 assert not (secret and "value" in variable), f"{name_of(one)}: {variable['name']}"
 
 
@@ -304,6 +311,67 @@ def secrets_of(pod):
     for volume in pod.get("volumes", []):
         if "secret" in volume:
             yield volume["secret"]["secretName"]
+
+
+def test_what_the_secrets_of_an_overlay_are_is_known_to_the_command(objects):
+    """Whatever a workload needs, `fbt cluster up` makes, or says that it is made by hand."""
+    known = {*secrets_made("local"), *BY_HAND, ("fbt-platform", "fbt-object-store-config")}
+    for one in workloads(objects):
+        for name in secrets_of(pod_of(one)):
+            assert (namespace_of(one), name) in known, name_of(one)
+
+
+# ---------------------------------------------------------------- rules and catalogue changes
+
+
+def test_pods_share_a_database_or_have_none(objects):
+    deployment = find(objects, "Deployment", "fbt")
+    if deployment is None:
+        return
+    (service,) = pod_of(deployment)["containers"]
+    variables = {one["name"]: one for one in service["env"]}
+    (settings,) = [one["configMapRef"]["name"] for one in service["envFrom"]]
+    assert find(objects, "ConfigMap", settings)["data"]["FBT_DATABASE_URL"] == "off"
+    mounts = {mount["mountPath"] for mount in service["volumeMounts"] if mount.get("readOnly")}
+    if "FBT_DATABASE_URL" in variables:
+        assert variables["FBT_ADMIN_TOKEN_FILE"]["value"].rpartition("/")[0] in mounts
+
+
+def test_the_service_gets_to_its_database_and_to_nothing_more(objects):
+    policy = find(objects, "NetworkPolicy", "fbt")
+    if policy:
+        ports = [[port["port"] for port in rule["ports"]] for rule in policy["spec"]["egress"]]
+        assert ports == [[5000], [5432]]
+        assert all(rule["to"] for rule in policy["spec"]["egress"])
+
+
+@pytest.fixture(scope="module")
+def database():
+    with postgres() as server:
+        server.sql("CREATE DATABASE mlflow;")
+        yield server
+
+
+def test_the_service_has_a_role_and_a_database_of_its_own(database, monkeypatch):
+    statements = (K8S / "platform" / "stores" / "fbt.sql").read_text()
+    for password in ("first", "it's another"):
+        monkeypatch.setenv("FBT_PASSWORD", password)
+        database.sql(statements)
+    database.sql(
+        """DO $$ BEGIN
+        ASSERT NOT has_database_privilege('fbt', 'mlflow', 'CONNECT');
+        ASSERT has_database_privilege('fbt', 'fbt', 'CREATE');
+        ASSERT (SELECT rolcanlogin AND NOT rolsuper FROM pg_roles WHERE rolname = 'fbt');
+        END $$;"""
+    )
+    Store(f"postgresql://fbt@127.0.0.1:{database.port}/fbt").migrate()
+
+
+def test_without_a_password_no_role_is_made(database, monkeypatch):
+    monkeypatch.delenv("FBT_PASSWORD", raising=False)
+    statements = (K8S / "platform" / "stores" / "fbt.sql").read_text()
+    with pytest.raises(subprocess.CalledProcessError):
+        database.sql(statements)
 
 
 # ---------------------------------------------------------------- the model's version
