@@ -7,6 +7,7 @@ import tomllib
 
 import pytest
 
+from bento.endpoints import ROUTES
 from bento.store import Store
 from components.package.server import GRACE_S
 from pipelines.cluster import BY_HAND
@@ -159,6 +160,17 @@ def assert_arguments_meet(objects, name, given):
         assert_arguments_meet(objects, one["templateName"], given | set(declared))
 
 
+def test_the_public_route_has_what_shoppers_need_and_nothing_that_changes_anything(objects):
+    for route in of_kind(objects, "HTTPRoute"):
+        matches = [match for rule in route["spec"]["rules"] for match in rule["matches"]]
+        assert {match["path"]["type"] for match in matches} == {"PathPrefix"}
+        public = [match["path"]["value"] for match in matches]
+        for one in ROUTES:
+            # Whole parts of a path, as the Gateway API has it.
+            is_public = any(f"{one.pattern}/".startswith(f"{prefix}/") for prefix in public)
+            assert is_public is not (one.protected or one.always), one.pattern
+
+
 def test_traffic_moves_from_5_to_100_per_cent_with_a_judgement_after_each_step(objects):
     for rollout in of_kind(objects, "Rollout"):
         steps = rollout["spec"]["strategy"]["canary"]["steps"]
@@ -181,7 +193,7 @@ def test_a_query_stands_in_one_place():
     queries = re.findall(
         r"query: \|\n((?: {12,}.*\n)+)", "".join(f.read_text() for f in K8S.rglob("*.yaml"))
     )
-    assert len(queries) == len(set(queries)) == 4
+    assert len(queries) == len(set(queries)) == 5
 
 
 # ---------------------------------------------------------------- pods
