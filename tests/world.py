@@ -326,11 +326,9 @@ def new_world(bundle, kind):
 def looping(world, **given):
     """A whole promoter with its threads, and its address."""
     standby = given.pop("standby", False)
-    given = {"poll_s": 600.0, "lease_s": 1.0, "identity": "loop", "port": 0, **given}
-    loop = Loop(
-        world.promoter_cluster,
-        Settings(namespace="shop", host="127.0.0.1", webhook_secret="secret", **given),
-    )
+    usual = {"poll_s": 600.0, "lease_s": 1.0, "identity": "loop", "port": 0}
+    given = {**usual, "webhook_secret": "secret", **given}
+    loop = Loop(world.promoter_cluster, Settings(namespace="shop", host="127.0.0.1", **given))
     thread = threading.Thread(target=loop.run, daemon=True)
     thread.start()
     try:

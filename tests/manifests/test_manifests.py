@@ -6,6 +6,11 @@ import subprocess
 import tomllib
 
 import pytest
+from mlflow.environment_variables import (
+    _MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS,
+    _MLFLOW_WEBHOOK_ALLOWED_SCHEMES,
+    MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY,
+)
 
 from bento.endpoints import ROUTES
 from bento.store import Store
@@ -194,6 +199,25 @@ def test_a_query_stands_in_one_place():
         r"query: \|\n((?: {12,}.*\n)+)", "".join(f.read_text() for f in K8S.rglob("*.yaml"))
     )
     assert len(queries) == len(set(queries)) == 5
+
+
+def test_mlflow_is_told_where_the_promoter_listens_and_may_go_there(objects):
+    promoter, mlflow = (find(objects, "Deployment", name) for name in ("fbt-promoter", "mlflow"))
+    if promoter:
+        (container,) = containers_of(promoter)
+        names = [one["name"] for one in container["env"]]
+        assert names.index("FBT_NAMESPACE") < names.index("FBT_WEBHOOK_URL"), "it is expanded"
+        url = container["env"][names.index("FBT_WEBHOOK_URL")]["value"]
+        assert url == "http://fbt-promoter.$(FBT_NAMESPACE).svc/webhook"
+        service = find(objects, "Service", "fbt-promoter")
+        assert selected(objects, service["spec"]["selector"], namespace_of(service)) == [promoter]
+        assert [port["port"] for port in service["spec"]["ports"]] == [80]
+    if mlflow:
+        (container,) = containers_of(mlflow, init=False)
+        values = {one["name"]: one.get("value") for one in container["env"]}
+        assert values[_MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS.name] == "true"
+        assert "http" in values[_MLFLOW_WEBHOOK_ALLOWED_SCHEMES.name].split(",")
+        assert MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY.name in values
 
 
 # ---------------------------------------------------------------- pods

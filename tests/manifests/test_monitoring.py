@@ -303,7 +303,7 @@ def shoppers(impressions, clicks):
         # Both take 100 to 200 ms: no slower than stable, and too slow.
         ("latency-p99-against-stable", BOTH_SLOW, 1),
         ("latency-p99", BOTH_SLOW, 0.2),
-        ("latency-p99", {name: "0+6x60" for name in BOTH_SLOW}, None),
+        ("latency-p99", dict.fromkeys(BOTH_SLOW, "0+6x60"), None),
         ("latency-p99", {}, None),
         (
             "fallback-share-against-stable",
