@@ -104,7 +104,8 @@ class TestGood:
         either.promote(third)
         either.calm()
         assert (either.pinned, either.champion, either.tag(third)) == (third, third, "live")
-        assert either.tag(second) == "superseded"
+        # A real cluster may have been faster than the second promotion.
+        assert either.tag(second) in ("superseded", *([] if either.fake else ["replaced"]))
 
     def test_a_rollback_by_hand_goes_back(self, either):
         serving_one(either)

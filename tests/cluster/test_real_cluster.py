@@ -1,10 +1,13 @@
 """The promoter against the API server that KUBECONFIG names: the same tests as on the fake one.
 
 Every test has a namespace of its own, which is deleted afterwards. Argo Rollouts is played, so that
-its CustomResourceDefinition suffices; the Deployment controller is the cluster's own.
+its CustomResourceDefinition suffices; the Deployment controller is the cluster's own. No image is
+needed: pods are never scheduled.
 """
 
+import json
 import os
+import subprocess
 import time
 import uuid
 
@@ -12,6 +15,7 @@ import pytest
 
 from tests.factories import make_bundle
 from tests.fakes import FakeMlflow
+from tests.manifests.conftest import OVERLAYS, kubectl, rendered
 from tests.promotions import *  # noqa: F403
 from tests.world import World
 
@@ -33,7 +37,8 @@ def namespace():
 
     config.load_kube_config()
     core, name = client.CoreV1Api(), f"fbt-test-{uuid.uuid4().hex[:8]}"
-    core.create_namespace({"metadata": {"name": name, "labels": {"fbt/test": "promoter"}}})
+    labels = {"fbt/test": "true", "pod-security.kubernetes.io/warn": "restricted"}
+    core.create_namespace({"metadata": {"name": name, "labels": labels}})
     try:
         until = time.monotonic() + 30
         while not core.list_namespaced_service_account(name).items:
@@ -76,3 +81,18 @@ def test_the_namespace_has_no_quota_and_that_is_no_hindrance(namespace, world):
     world.promote(world.mlflow.add())
     world.calm()
     assert world.pinned == "1"
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_the_server_takes_every_object_of_an_overlay_without_a_warning(namespace, overlay):
+    """What no schema says: defaults, admission, the pod security standard. Nothing is created."""
+    found = [one for one in rendered(overlay) if one["kind"] != "Namespace"]
+    for one in found:
+        one = {**one, "metadata": {**one["metadata"], "namespace": namespace}}
+        done = subprocess.run(
+            [kubectl(), "create", "--dry-run=server", "--validate=strict", "-f", "-"],
+            input=json.dumps(one), capture_output=True, text=True, timeout=60,
+        )  # fmt: skip
+        if "no matches for kind" in done.stderr:
+            continue  # of an operator that this cluster does not have
+        assert (done.returncode, done.stderr) == (0, ""), one["metadata"]["name"]

@@ -238,6 +238,14 @@ BUCKET, COUNT = (f"bentoml_service_request_duration_seconds_{one}" for one in ("
 ANSWERED = "fbt_recommend_requests_total"
 
 
+BOTH_SLOW = {
+    **pods(COUNT, ROUTE, "0+60x60", "0+600x60"),
+    **pods(BUCKET, f'{ROUTE},le="0.1"', "0x60", "0x60"),
+    **pods(BUCKET, f'{ROUTE},le="0.2"', "0+60x60", "0+600x60"),
+    **pods(BUCKET, f'{ROUTE},le="+Inf"', "0+60x60", "0+600x60"),
+}
+
+
 def shoppers(impressions, clicks):
     """Canary is version 4, stable 3; counts are a minute's."""
     made = {}
@@ -292,6 +300,11 @@ def shoppers(impressions, clicks):
             },
             None,
         ),
+        # Both take 100 to 200 ms: no slower than stable, and too slow.
+        ("latency-p99-against-stable", BOTH_SLOW, 1),
+        ("latency-p99", BOTH_SLOW, 0.2),
+        ("latency-p99", dict.fromkeys(BOTH_SLOW, "0+6x60"), None),
+        ("latency-p99", {}, None),
         (
             "fallback-share-against-stable",
             {
