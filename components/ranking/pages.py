@@ -1,5 +1,6 @@
 """Every product's page, ranked in advance: one product is then a table look-up."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,9 @@ PAGE_DEPTH = 100
 SHOWN_EVERY = 100
 """Batches between two lines of progress."""
 
+MODEL = "page_model.txt"
+"""LightGBM's own format: pages are ranked where it is installed, and nowhere else."""
+
 
 def make_pages(recommender: Recommender, model: Any) -> Pages:
     """The pages of the whole catalogue by the recommender's blend, re-ranked by `model` if any."""
@@ -30,6 +34,18 @@ def make_pages(recommender: Recommender, model: Any) -> Pages:
         if number % SHOWN_EVERY == 0 or block.stop == n_items:
             say(f"pages: {block.stop} of {n_items} products")
     return Pages(rows, scores)
+
+
+def write_page_model(model: Any, folder: Path) -> None:
+    """Keep the re-ranker of pages in `folder`, which is not yet in its place."""
+    model.save_model(str(folder / MODEL))
+
+
+def read_page_model(folder: Path) -> Any:
+    """The model that `write_page_model` kept; None where there is none."""
+    import lightgbm
+
+    return lightgbm.Booster(model_file=folder / MODEL) if (folder / MODEL).exists() else None
 
 
 def _ranked(recommender: Recommender, products: Any, depth: int, model: Any) -> tuple[Any, Any]:

@@ -31,6 +31,7 @@ LAYERS = (
     "components.tricks",
     "components.neighbours",
     "components.ranking",
+    "components.refit",
     "components.registry",
     "components.deployment",
     "components.report",
