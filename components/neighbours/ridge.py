@@ -41,10 +41,10 @@ class NeighbourSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    candidates: int = Field(default=200, ge=1, le=400)
+    candidates: int = Field(default=150, ge=1, le=400)
     """Companions that explain a product, at most as many as it has orders (but 20 anyway): time
     grows with the cube, memory not at all."""
-    kept: int = Field(default=200, ge=1, le=400)
+    kept: int = Field(default=150, ge=1, le=400)
     """Weights kept per product, the largest by size."""
     ridge: float = Field(default=40.0, gt=0)
     """Added to every companion's number of orders: what was seen rarely is believed less."""

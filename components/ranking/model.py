@@ -20,7 +20,7 @@ from components.evaluation.tasks import Queries, draw_queries
 from components.evaluation.variants import choose_variants
 from components.progress import say
 from components.ranking import blend as blending
-from components.ranking.forest import as_forest, grow_if_it_pays
+from components.ranking.forest import PAGE_MIX, as_forest, grow_if_it_pays
 from components.ranking.pages import write_page_model
 from components.ranking.prepare import prepare_bundle
 from components.ranking.questions import Questions, draw_questions
@@ -111,7 +111,7 @@ def _judge_forests(
     """Models for pages and carts, None where one does not pay, and what was measured."""
     manifest, pages, carts = bundle.manifest, asked["a"], asked["b"]
     page_scores = blending.blend_pages(pages.features, manifest, manifest.beta_cart)
-    page_model, page_facts = grow_if_it_pays(pages, page_scores, seed)
+    page_model, page_facts = grow_if_it_pays(pages, page_scores, seed, PAGE_MIX)
     say(f"re-ranked pages: {page_facts['why']}")
     cart_scores = blend_carts(carts.features, manifest.cart_weights)
     cart_model, cart_facts = grow_if_it_pays(carts, cart_scores, seed)

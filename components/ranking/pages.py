@@ -8,7 +8,7 @@ import numpy as np
 from bento.recommender import DEPTH, Recommender, stacked
 from components.bundle.bundle import Pages
 from components.progress import say
-from components.ranking.forest import predict
+from components.ranking.forest import PAGE_MIX, mixed, predict
 from components.ranking.questions import BATCH
 
 PAGE_DEPTH = 100
@@ -56,6 +56,7 @@ def _ranked(recommender: Recommender, products: Any, depth: int, model: Any) -> 
     evidence = recommender.evidence
     top = rows[:, :DEPTH]
     grown = predict(model, evidence.features(queries, evidence.said(queries), top))
-    scores = stacked(grown, scores)
+    blended = scores[:, : top.shape[1]]
+    scores = stacked(mixed(grown, blended, top >= 0, PAGE_MIX), scores)
     order = np.lexsort((rows, -scores), axis=1)
     return np.take_along_axis(rows, order, 1), np.take_along_axis(scores, order, 1)

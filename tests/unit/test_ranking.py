@@ -17,7 +17,7 @@ from components.embeddings.model import train_model
 from components.evaluation.metrics import ideal_dcg, score
 from components.neighbours.model import train_neighbours
 from components.ranking import blend as blending
-from components.ranking.forest import grow_if_it_pays, predict
+from components.ranking.forest import grow_if_it_pays, mixed, predict
 from components.ranking.model import train_ranking
 from components.ranking.questions import K, Questions, ndcg
 from components.refit.refit import Model, refit
@@ -236,3 +236,11 @@ def test_a_product_that_rises_changes_its_place_and_keeps_what_is_known_of_it(tm
     np.testing.assert_array_equal(bundle.in_vectors, before[[0, 2, 1]])
     assert bundle.products["name"].to_pylist()[:3] == ["Thing a", "Thing c", "Thing b"]
     assert bundle.pages.rows[1][0] == 0
+
+
+def test_blend_and_trees_weigh_alike_whatever_their_scales():
+    grown, blended = np.array([[0.0, 1.0, 9.0]]), np.array([[300.0, 100.0, -np.inf]])
+    there = np.array([[True, True, False]])
+    assert mixed(grown, blended, there, 0.5)[0].tolist() == pytest.approx([-0.5, 0.5, 0])
+    assert mixed(grown, blended, there, 2.0)[0].tolist() == pytest.approx([1, -1, 0])
+    assert mixed(grown, blended, there, 0) is grown
