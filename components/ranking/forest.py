@@ -69,9 +69,7 @@ def grow(questions: Questions, seed: int, rounds: int = ROUNDS) -> Any:
     return lightgbm.train(parameters, data, rounds)
 
 
-def _blurred(
-    features: Floats, question: npt.NDArray[np.intp], rng: np.random.Generator
-) -> Floats:
+def _blurred(features: Floats, question: npt.NDArray[np.intp], rng: np.random.Generator) -> Floats:
     """`features` (n, n_features), changed in place; the asked are alike for all of a `question`."""
     n_questions = int(question.max(initial=-1)) + 1
     for names, n in ((OF_CANDIDATES, len(features)), (OF_ASKED, n_questions)):

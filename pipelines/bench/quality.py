@@ -27,10 +27,10 @@ from components.orders.clean import OrderSettings, clean_orders
 from components.progress import say
 from components.results import write_json
 from pipelines.bench.measure import cpu_seconds
-from pipelines.bench.ours import TRAINED, WHOLE, Inputs, read_ours, train_rest, train_vectors
+from pipelines.bench.ours import TRAINED, WHOLE, Inputs, Part, read_ours, train_rest, train_vectors
 from pipelines.bench.peers.every import every_peer
 from pipelines.bench.peers.implicit_models import ALS_DEFAULTS, fit_als
-from pipelines.bench.peers.peer import Data, Peer
+from pipelines.bench.peers.peer import Data, Model, Peer, Setting
 from pipelines.bench.peers.tuning import K, tune
 from pipelines.tables import table
 
@@ -176,10 +176,13 @@ def answers_of_peer(peer: Peer, asked: Asked) -> dict[str, Answers]:
         return {}
     start = time.monotonic()
     answers = {}
+    fitted: list[tuple[Setting, Model, float]] = []
     for task, tuned in tune(peer, asked.data, asked.validation).items():
-        before = cpu_seconds()
-        model = peer.fit(asked.newest, tuned.setting)
-        train_cpu_s = cpu_seconds() - before
+        if not any(setting == tuned.setting for setting, *_ in fitted):
+            before = cpu_seconds()
+            model = peer.fit(asked.newest, tuned.setting)
+            fitted.append((tuned.setting, model, cpu_seconds() - before))
+        _, model, train_cpu_s = next(one for one in fitted if one[0] == tuned.setting)
         found, _ = model.ranker(tuned.ask).rank(asked.test[task].asked, K)
         facts = {
             "validation_ndcg": tuned.ndcg, "setting": dict(tuned.setting), "ask": dict(tuned.ask),
@@ -220,14 +223,22 @@ def answers_of_ours(
         **{f"{name.replace('-', '_')}_cpu_s": seconds for name, seconds in rest.items()},
         "ann_recall": ours.ann_recall,
     }
-    answers: dict[str, list[Answers]] = {}
-    for task, queries in asked.test.items():
-        answers[task] = [
-            Answers(name, True, part.ranker.rank(queries.asked, K)[0], part.train_cpu_s,
-                    part.n_bytes, {})
-            for name, part in ours.parts.items()
-        ]  # fmt: skip
+    answers = {
+        task: _answers_of_parts(ours.parts, queries.asked) for task, queries in asked.test.items()
+    }
     return figures, answers
+
+
+def _answers_of_parts(parts: Mapping[str, Part], asked: Sequence[Any]) -> list[Answers]:
+    """What each part answers; the whole model, which has two names, is asked once."""
+    found: dict[int, Rows] = {}
+    for part in parts.values():
+        if id(part.ranker) not in found:
+            found[id(part.ranker)] = part.ranker.rank(asked, K)[0]
+    return [
+        Answers(name, True, found[id(part.ranker)], part.train_cpu_s, part.n_bytes, {})
+        for name, part in parts.items()
+    ]
 
 
 def judge(
