@@ -154,7 +154,7 @@ def _mlflow(home: Home, options: argparse.Namespace) -> None:
 def _bench(home: Home, options: argparse.Namespace) -> None:
     from pipelines.bench import run_bench
 
-    names = ("orders", "products", "columns", "chart")
+    names = ("orders", "products", "columns", "chart", "work", "quick", "minutes")
     given = {name: getattr(options, name) for name in names}
     taken = {name: value for name, value in given.items() if value is not None}
     run_bench(options.name, options.json, taken)
@@ -234,16 +234,29 @@ def _add_export(parser: argparse.ArgumentParser) -> None:
 
 def _add_bench(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "name", help="demo, baskets, scale, or quality: fbt and its peers on your own orders"
+        "name",
+        help="demo, baskets, scale; quality: fbt and its peers on your own orders; serving: the "
+        "service and its peers under load; soak: the service for long",
     )
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
-    of_quality = parser.add_argument_group("quality")
-    of_quality.add_argument("--orders", help="order lines, as `fbt run` takes them; required")
+    of_quality = parser.add_argument_group("quality, serving")
+    of_quality.add_argument(
+        "--orders", help="order lines, as `fbt run` takes them; quality needs them, serving takes "
+        "the demo data else",
+    )  # fmt: skip
     of_quality.add_argument("--products", help="product table, as `fbt run` takes it")
     of_quality.add_argument(
         "--columns", help="our names for the shop's columns: order_id=Invoice,product_id=Code"
     )
-    of_quality.add_argument("--chart", type=Path, help="also draw a chart: FILE.svg or FILE.png")
+    of_quality.add_argument(
+        "--chart", type=Path, help="quality alone: also draw a chart, FILE.svg or FILE.png"
+    )
+    of_serving = parser.add_argument_group("serving, soak")
+    of_serving.add_argument("--work", type=Path, help="folder in which made-up bundles stay")
+    of_serving.add_argument(
+        "--quick", action="store_const", const=True, help="small and short: tries the bench itself"
+    )
+    of_serving.add_argument("--minutes", type=float, help="soak alone: how long (default: 30)")
 
 
 def _add_cluster_commands(commands: Any) -> None:

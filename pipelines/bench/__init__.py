@@ -13,13 +13,14 @@ from components.aside import written_aside
 from pipelines.home import code_version
 from pipelines.tables import table
 
-NAMES = ("demo", "baskets", "quality", "scale")
+NAMES = ("demo", "baskets", "quality", "scale", "serving", "soak")
 
 
 def run_bench(name: str, to: Path | None, options: Mapping[str, Any]) -> None:
     """Run the bench `name` with the `options` that it takes.
 
-    Raises ValueError for an unknown one, and for options that it lacks or does not take.
+    Raises ValueError for an unknown one, and for options that it lacks or does not take; what the
+    bench's own `check` raises, once everything is shown and written.
     """
     if name not in NAMES:
         raise ValueError(f"bench: {name!r} is unknown, expected one of {', '.join(NAMES)}")
@@ -38,6 +39,7 @@ def run_bench(name: str, to: Path | None, options: Mapping[str, Any]) -> None:
         result = {"bench": name, "figures": figures, "rows": rows, "context": context}
         with written_aside(to) as aside:
             aside.write_text(json.dumps(result, indent=2))
+    getattr(module, "check", lambda _figures: None)(figures)
 
 
 def _refuse_options(

@@ -54,6 +54,13 @@ def item_knn_bm25() -> Peer:
 
 
 def _fit_knn(data: Data, setting: Setting) -> Model:
+    similar = fit_knn(data, setting).similarity.tocsr()
+    similar.data = similar.data.astype(np.float32)
+    return ItemItem(similar)
+
+
+def fit_knn(data: Data, setting: Setting) -> Any:
+    """The library's own model of that kind."""
     from implicit import nearest_neighbours
     from implicit.utils import ParameterWarning
 
@@ -68,9 +75,7 @@ def _fit_knn(data: Data, setting: Setting) -> Model:
         # The library converts a matrix of its own making, and complains to us.
         warnings.simplefilter("ignore", ParameterWarning)
         recommender.fit(_users(data), show_progress=False)
-    similar = recommender.similarity.tocsr()
-    similar.data = similar.data.astype(np.float32)
-    return ItemItem(similar)
+    return recommender
 
 
 def als_defaults() -> Peer:
