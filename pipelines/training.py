@@ -182,6 +182,8 @@ def training(
         plots=page.outputs["plots"],
         line_page=line_checks.outputs["page"],
         basket_page=basket_checks.outputs["page"],
+        line_checks=line_checks.outputs["checks"],
+        basket_checks=basket_checks.outputs["checks"],
         line_profile=line_checks.outputs["profile"],
         basket_profile=basket_checks.outputs["profile"],
         evaluation=evaluation.outputs["evaluation"],
