@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import bentoml
 
+# BentoML forgets where a Bento's code lies once it has the service: what is loaded later is found
+# beside what was loaded then.
+import components  # noqa: F401
 from bento.buckets import LATENCY_BUCKETS_S
 from bento.outermost import Outermost
 from bento.paths import BATCH, RECOMMEND, SIMILAR
