@@ -352,7 +352,9 @@ def test_only_spark_steps_drive_executors(compiled):
     }
     assert driving == set(SPARK_STEPS)
     for step in driving:
-        _, told = executors(compiled)[step]
+        container, told = executors(compiled)[step]
+        # Orders at s3:// are then read by the executors, with hadoop-aws.
+        assert {"name": "FBT_SPARK_S3A", "value": "true"} in container["env"], step
         fields = {one["name"]: one["fieldPath"] for one in told["fieldPathAsEnv"]}
         assert fields["FBT_POD_IP"] == "status.podIP"
         assert told["pvcMount"][0]["constant"] == "fbt-shared"
