@@ -13,11 +13,13 @@ import uuid
 
 import pytest
 
+from components.deployment.cluster import Cluster
 from tests.factories import make_bundle
 from tests.fakes import FakeMlflow
-from tests.manifests.conftest import OVERLAYS, kubectl, rendered
+from tests.manifests.conftest import OVERLAYS, kubectl, of_kind, rendered
 from tests.promotions import *  # noqa: F403
-from tests.world import World
+from tests.promotions import delete, promoted, serving_one
+from tests.world import POD, World
 
 pytestmark = [
     pytest.mark.skipif(not os.environ.get("KUBECONFIG"), reason="no cluster: KUBECONFIG is unset"),
@@ -83,16 +85,61 @@ def test_the_namespace_has_no_quota_and_that_is_no_hindrance(namespace, world):
     assert world.pinned == "1"
 
 
+@pytest.mark.parametrize("either", ["Deployment", "Rollout"])
+def test_the_rights_that_the_manifests_give_the_promoter_suffice(
+    namespace, world, either, monkeypatch
+):
+    from kubernetes import client
+
+    monkeypatch.setitem(POD, "serviceAccountName", "fbt")
+    signed = signed_in(namespace, "fbt-promoter")
+    with pytest.raises(client.ApiException, match="Forbidden"):
+        client.CoreV1Api(signed).list_namespaced_secret(namespace)
+    world.promoter_cluster = Cluster(signed, namespace)
+    world.restart()
+    world.deploy(either)
+    serving_one(world)
+    promoted(world)
+    delete(world, "Deployment")
+    world.calm()
+    assert world.pinned == world.champion == "2"
+    assert "Repaired" in world.said()
+
+
+def signed_in(namespace, account):
+    """The API as a service account of the manifests sees it."""
+    from kubernetes import client
+
+    for one in of_kind(rendered("overlays/local"), "ServiceAccount", "Role", "RoleBinding"):
+        moved = json.dumps(one).replace('"namespace": "fbt"', f'"namespace": "{namespace}"')
+        done = create(json.loads(moved))
+        assert done.returncode == 0, done.stderr
+    asked = {"spec": {"expirationSeconds": 600}}
+    core = client.CoreV1Api()
+    token = core.create_namespaced_service_account_token(account, namespace, asked).status.token
+    # The default one with nothing of its own login.
+    default, own = client.Configuration.get_default_copy(), client.Configuration()
+    for name in ("host", "ssl_ca_cert", "verify_ssl", "tls_server_name"):
+        setattr(own, name, getattr(default, name))
+    own.api_key, own.retries = {"authorization": f"Bearer {token}"}, False
+    return client.ApiClient(own)
+
+
+def create(one, *options):
+    """What `kubectl create` made of an object."""
+    return subprocess.run(
+        [kubectl(), "create", *options, "-f", "-"],
+        input=json.dumps(one), capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+
+
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_the_server_takes_every_object_of_an_overlay_without_a_warning(namespace, overlay):
     """What no schema says: defaults, admission, the pod security standard. Nothing is created."""
     found = [one for one in rendered(overlay) if one["kind"] != "Namespace"]
     for one in found:
         one = {**one, "metadata": {**one["metadata"], "namespace": namespace}}
-        done = subprocess.run(
-            [kubectl(), "create", "--dry-run=server", "--validate=strict", "-f", "-"],
-            input=json.dumps(one), capture_output=True, text=True, timeout=60,
-        )  # fmt: skip
+        done = create(one, "--dry-run=server", "--validate=strict")
         if "no matches for kind" in done.stderr:
             continue  # of an operator that this cluster does not have
         assert (done.returncode, done.stderr) == (0, ""), one["metadata"]["name"]

