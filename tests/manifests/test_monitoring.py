@@ -62,8 +62,9 @@ def series_of(expression):
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory):
     """Names of all series that the service and the promoter export."""
-    bundle = make_bundle(tmp_path_factory.mktemp("served") / "bundle")
-    with served_bundle(bundle) as server:
+    folder = tmp_path_factory.mktemp("served")
+    database = {"FBT_DATABASE_URL": f"sqlite:///{folder / 'fbt.db'}"}
+    with served_bundle(make_bundle(folder / "bundle"), settings=database) as server:
         httpx.post(f"{server.url}/recommend", json={"items": ["tea"], "k": 1})
         text = httpx.get(f"{server.url}/metrics").text
     text += Metrics().page()[2].decode()
