@@ -10,7 +10,7 @@ import bentoml
 
 # BentoML forgets where a Bento's code lies once it has the service: what is loaded later is found
 # beside what was loaded then.
-import components  # noqa: F401
+import components.bundle  # noqa: F401
 from bento.buckets import LATENCY_BUCKETS_S
 from bento.outermost import Outermost
 from bento.paths import BATCH, RECOMMEND, SIMILAR
