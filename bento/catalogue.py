@@ -34,8 +34,11 @@ FACETED = frozenset(["category", "brand", "attributes"])
 WRITTEN = frozenset(["name", "category", "brand"])
 """Fields of a card whose words it is searched by."""
 
+LOOKS_KEPT = 10_000
+"""Products of which it is remembered what their cards say."""
+
 FACETS_KEPT = 1_000
-"""Facets whose rows are remembered once changes had to be worked in."""
+"""Facets whose rows are remembered."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,7 @@ class Catalogue:
         """Of rows whose facets may be others than the bundle's: the facets they have."""
         self._moved_rows: Ints = np.empty(0, np.int32)
         self._kept: dict[int, Ints] = {}
+        self._looks: dict[int, Attributes] = {}
         self._texts: ChangedTexts = NOTHING_CHANGED
 
     def __len__(self) -> int:
@@ -129,18 +133,27 @@ class Catalogue:
     def _price_view(self) -> memoryview:
         return memoryview(self.price)  # type: ignore[arg-type]
 
+    def looks(self, row: int) -> Attributes:
+        """What its card says of a product."""
+        if (looks := self._looks.get(row)) is None:
+            if len(self._looks) >= LOOKS_KEPT:
+                self._looks.clear()
+            looks = self._looks[row] = self.described(row)
+        return looks
+
     def having(self, token: int) -> Ints:
         """Rows with that facet, ascending."""
-        rows = self._facets.having(token)
-        if not self._moved:
-            return rows
-        if token not in self._kept:
+        rows = self._kept.get(token)
+        if rows is None:
+            rows = self._facets.having(token)
+            if self._moved:
+                came = [row for row, tokens in self._moved.items() if token in tokens]
+                stayed = rows[~np.isin(rows, self._moved_rows)]
+                rows = np.sort(np.concatenate([stayed, np.array(came, np.int32)]))
             if len(self._kept) >= FACETS_KEPT:
                 self._kept.clear()
-            came = [row for row, tokens in self._moved.items() if token in tokens]
-            stayed = rows[~np.isin(rows, self._moved_rows)]
-            self._kept[token] = np.sort(np.concatenate([stayed, np.array(came, np.int32)]))
-        return self._kept[token]
+            self._kept[token] = rows
+        return rows
 
     def has(self, rows: Rows | Ints, tokens: Sequence[int]) -> Mask:
         """Which of `rows` have any of the facets."""
@@ -148,7 +161,8 @@ class Catalogue:
         for token in tokens:
             having = self.having(token)
             if len(having):
-                place = np.minimum(np.searchsorted(having, rows), len(having) - 1)
+                place = having.searchsorted(rows)
+                place[place == len(having)] = 0
                 found |= having[place] == rows
         return found
 

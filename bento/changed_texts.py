@@ -6,7 +6,7 @@ a change nor a search has to look at all that ever changed.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -72,28 +72,28 @@ class ChangedTexts:
 
     indexed: tuple[Indexed, ...] = ()
     """Largest first."""
-    hidden: Ints = field(default_factory=lambda: np.empty(0, np.int32))
-    """Rows of which the bundle's words say nothing any more, ascending."""
 
     def changed(self, written: Mapping[int, Written | None]) -> "ChangedTexts":
         """This with other texts of these rows; None: as the bundle has it."""
         came = {row: one for row, one in written.items() if one is not None}
         rows = np.array(list(written), np.int32)
-        if not came and not np.isin(rows, self.hidden).any():
-            return self
-        hidden = np.union1d(np.setdiff1d(self.hidden, rows), np.array(list(came), np.int32))
         kept = [one.without(rows) for one in self.indexed]
-        while kept and len(came) * GROWTH > np.count_nonzero(kept[-1].latest):
+        while kept and len(came) * GROWTH >= np.count_nonzero(kept[-1].latest):
             came = kept.pop().still | came
-        return ChangedTexts((*kept, *([Indexed.of(came)] if came else [])), hidden)
+        return ChangedTexts((*kept, *([Indexed.of(came)] if came else [])))
 
     def parts(self, words: WordIndex, gone: Mask | None) -> list[Part]:
         """What can be searched: the bundle's `words`, and those that changed."""
-        n, alive = words.n_products, None
-        if gone is not None or len(self.hidden):
-            alive = np.ones(n, bool) if gone is None else ~gone[:n]
-            alive[self.hidden[: np.searchsorted(self.hidden, n)]] = False
-        return [Part(words, None, alive), *(one.part(gone) for one in self.indexed)]
+        own = [one.part(gone) for one in self.indexed]
+        if gone is None and not own:
+            return [Part(words, None, None)]
+        n = words.n_products
+        alive = np.ones(n, bool) if gone is None else ~gone[:n]
+        for one in self.indexed:
+            # Of these the bundle's words say nothing any more. New products come behind its rows.
+            rows = one.rows[one.latest]
+            alive[rows[: np.searchsorted(rows, n)]] = False
+        return [Part(words, None, alive), *own]
 
 
 NOTHING_CHANGED = ChangedTexts()

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 from bento.catalogue_changes import CatalogueRequest
 from bento.changes_api import ChangeRefused, caller
 from bento.openapi import PAGE, PAGE_POLICY, document
+from bento.paths import BATCH, RECOMMEND, SIMILAR
 from bento.routing import HTML, Refused, Request, Response, Route, as_json
 from bento.rules import RuleRequest
 from bento.schemas import (
@@ -27,9 +28,6 @@ from bento.schemas import (
 Model = TypeVar("Model", bound=BaseModel)
 Result = TypeVar("Result")
 
-RECOMMEND = "/recommend"
-BATCH = "/recommend/batch"
-SIMILAR = "/similar"
 PRODUCTS = "/products"
 PRODUCT = "/products/{product_id:rest}"
 RULES = "/rules"

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from components.attributes.text import joined, largest
 from components.bundle.bundle import Bundle, Facts
 from components.bundle.cards import codes_of
+from components.bundle.voices import mix_of
 
 Ints = npt.NDArray[np.int32]
 Floats = npt.NDArray[np.float32]
@@ -118,6 +119,34 @@ class Evidence:
         found, where = distinct(np.concatenate([keys, neighbour_keys]), len(carts) * self.n_items)
         pair_at, neighbour_at = np.split(where, [len(keys)])
         return Said(found, pair_at, pair, product[owner], weight[owner], neighbour_at, values)
+
+    @cached_property
+    def has_voices(self) -> bool:
+        """Whether what the products of a cart say was added up in advance, with these weights."""
+        voices = self.bundle.voices
+        return voices is not None and np.array_equal(voices.mix, mix_of(self.bundle))
+
+    def voiced(self, cart: Ints) -> tuple[Ints, Sums]:
+        """Products, ascending, that those of a cart say something for, and how much in all."""
+        voices = self.bundle.voices
+        assert voices is not None
+        slices = [slice(*pair) for pair in zip(*self._ends(cart), strict=True)]
+        rows = np.concatenate([voices.rows[one] for one in slices])
+        values = np.concatenate([voices.values[one] for one in slices])
+        if self.bundle.manifest.cart_recency != 1:
+            weights = self._weights([cart], len(cart))
+            values = values * np.repeat(weights, [one.stop - one.start for one in slices])
+        order = rows.argsort()
+        rows, values = rows[order], values[order]
+        first = np.flatnonzero(np.diff(rows, prepend=-1))
+        if not len(first):
+            return rows, values.astype(np.float64)
+        return rows[first], np.add.reduceat(values.astype(np.float64), first)
+
+    def _ends(self, cart: Ints) -> tuple[list[int], list[int]]:
+        assert self.bundle.voices is not None
+        offsets = self.bundle.voices.offsets
+        return offsets[cart].tolist(), offsets[cart + 1].tolist()
 
     def _weights(self, carts: Sequence[Ints], n: int) -> Floats:
         """How much each of all carts' `n` products counts."""

@@ -16,15 +16,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from bento.buckets import LATENCY_BUCKETS_S
 from bento.schemas import SOURCES
 
 _log = logging.getLogger("fbt")
-
-LATENCY_BUCKETS_S = [
-    *(0.00025, 0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075),
-    *(0.01, 0.015, 0.02, 0.03, 0.05, 0.075, 0.1, 0.25, 0.5, 1.0),
-]
-"""An answer takes a millisecond; BentoML's own buckets start at five."""
 
 LENGTH_BUCKETS = [0, 1, 2, 3, 5, 8, 10, 15, 20, 30, 50, 100]
 

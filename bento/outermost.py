@@ -1,14 +1,14 @@
 """A BentoML service whose endpoints are outside of everything that BentoML puts around them."""
 
 import logging
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from _bentoml_sdk.service.factory import Service  # type: ignore[import-untyped]
 
-from bento.asgi import Endpoints
-from bento.connections import Guard
-from bento.endpoints import ROUTES
 from bento.settings import Settings, read_settings
+
+if TYPE_CHECKING:
+    from bento.asgi import Endpoints
 
 Inner = TypeVar("Inner")
 
@@ -25,6 +25,10 @@ class Outermost(Service[Inner], Generic[Inner]):  # type: ignore[misc]
 
     def to_asgi(self, is_main: bool = True) -> Any:
         """BentoML's application with ours around it, and limits on the connections to both."""
+        # Here, as the process that only starts workers has no use for it.
+        from bento.asgi import Endpoints
+        from bento.endpoints import ROUTES
+
         settings = read_settings()
         raise_file_limit()
         endpoints = Endpoints(super().to_asgi(is_main), ROUTES, settings)
@@ -62,13 +66,15 @@ def traced(app: Any) -> Any:
     )
 
 
-def guard_connections(endpoints: Endpoints, app: Any, crowded: Any) -> None:
+def guard_connections(endpoints: "Endpoints", app: Any, crowded: Any) -> None:
     """Let this process's server make connections with limits.
 
     BentoML builds uvicorn's configuration itself, and says nothing there of the protocol: it is
     the one that uvicorn calls `auto`.
     """
     from uvicorn.config import HTTP_PROTOCOLS
+
+    from bento.connections import Guard
 
     def refused(status: int) -> None:
         endpoints.service.meters.refused(status)

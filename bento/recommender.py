@@ -12,7 +12,7 @@ from bento.evidence import AT, Evidence, Said
 from bento.fallback import Fallback
 from bento.forest import Trees
 from bento.substitutes import Substitutes
-from components.attributes.text import AttributeIndex, Attributes, build_attributes
+from components.attributes.text import AttributeIndex, Attributes, build_attributes, largest
 from components.attributes.variants import without_variants
 from components.bundle.bundle import Bundle, CartWeights
 from components.bundle.cards import Cards, make_cards
@@ -287,8 +287,12 @@ class Recommender:
     def rank_carts(self, queries: Sequence[Ints], k: int) -> tuple[Rows, Floats]:
         """As `rank`, for carts, by the forest or by the weights of the blend."""
         carts, variants = self.carts_of(queries), self.bundle.variants
-        said = self.evidence.said(carts, blended=self.bundle.forest is None)
-        rows, scores = self._blended(carts, said, max(DEPTH, k) + (SPARE if variants else 0))
+        depth = max(DEPTH, k) + (SPARE if variants else 0)
+        if self.bundle.forest is None and self.evidence.has_voices:
+            rows, scores = self._voiced(carts, depth)
+        else:
+            said = self.evidence.said(carts, blended=self.bundle.forest is None)
+            rows, scores = self._blended(carts, said, depth)
         scores[rows < 0] = -np.inf
         if variants is not None:
             for mine, found, cart in zip(scores, rows, carts, strict=True):
@@ -300,29 +304,53 @@ class Recommender:
             rows, scores = _sorted(_reranked(scores, features, self._trees), rows)
         return np.where(scores > -np.inf, rows, -1)[:, :k], scores[:, :k]
 
+    def _voiced(self, carts: Sequence[Ints], depth: int) -> tuple[Rows, Floats]:
+        """As `_blended`, where what products say for others was added up in advance."""
+        rows = np.full((len(carts), depth), -1, np.int64)
+        scores = np.zeros((len(carts), depth), np.float32)
+        for cart, mine, score in zip(carts, rows, scores, strict=True):
+            found, sums = self.evidence.voiced(cart)
+            if len(found):
+                place = np.minimum(found.searchsorted(cart), len(found) - 1)
+                sums[place[found[place] == cart]] = -np.inf
+            best = largest(sums, depth)
+            best = best[sums[best] > 0]
+            mine[: len(best)], score[: len(best)] = found[best], sums[best]
+            if len(best) < depth:
+                self._fill(mine, cart)
+                score[len(best) :] = _values_at(found, sums, mine[len(best) :])
+            self._add_vectors(cart, mine, score)
+        return rows, scores
+
     def _blended(self, carts: Sequence[Ints], said: Said, depth: int) -> tuple[Rows, Floats]:
         """Candidates and what `blend_carts` gives them, without the features it does not look at.
 
         A cart costs a third so.
         """
-        evidence, weights = self.evidence, self.bundle.manifest.cart_weights
+        evidence = self.evidence
         sums = evidence.sums(said)
         rows, scores = evidence.candidates(carts, said, sums, depth)
         for i, (cart, mine, score) in enumerate(zip(carts, rows, scores, strict=True)):
             if mine[-1] < 0:
                 self._fill(mine, cart)
                 score[:] = evidence.sums_of(said, sums, i, mine)
-            if weights.vectors:
-                best = np.exp(evidence.logits(cart, np.maximum(mine, 0)).max(axis=0))
-                if weights.trend:
-                    best *= np.exp(weights.trend * evidence.facts.items[mine, 0])
-                score += weights.vectors * best
+            self._add_vectors(cart, mine, score)
         return rows, scores
+
+    def _add_vectors(self, cart: Ints, rows: Rows, scores: Floats) -> None:
+        """Add what the vectors of a cart say for candidates to their scores."""
+        evidence, weights = self.evidence, self.bundle.manifest.cart_weights
+        if not weights.vectors:
+            return
+        best = np.exp(evidence.logits(cart, np.maximum(rows, 0)).max(axis=0))
+        if weights.trend:
+            best *= np.exp(weights.trend * evidence.facts.items[rows, 0])
+        scores += weights.vectors * best
 
     def carts_of(self, queries: Sequence[Ints]) -> list[Ints]:
         """Every product once: ascending, or where the order of a cart tells something, by that."""
         if self.bundle.manifest.cart_recency == 1:
-            return [np.unique(query) for query in queries]
+            return [np.array(sorted(set(query.tolist())), np.int32) for query in queries]
         lasts = (np.unique(query[::-1], return_index=True)[1] for query in queries)
         return [
             query[::-1][np.sort(last)][::-1] for query, last in zip(queries, lasts, strict=True)
@@ -464,6 +492,14 @@ def blend_carts(features: Floats, weights: CartWeights) -> Floats:
     return scores.astype(np.float32)
 
 
+def _values_at(keys: Ints, values: npt.NDArray[np.float64], wanted: Rows) -> Floats:
+    """The values of the wanted ones among ascending keys; 0 where there is none."""
+    if not len(keys):
+        return np.zeros(len(wanted), np.float32)
+    place = np.minimum(keys.searchsorted(wanted), len(keys) - 1)
+    return np.where(keys[place] == wanted, values[place], 0).astype(np.float32)
+
+
 def _reranked(scores: Floats, features: Floats, trees: Trees) -> Floats:
     """Scores of the forest for the first of sorted candidates, with the others behind."""
     grown = trees.predict(features.reshape(-1, features.shape[2])).reshape(features.shape[:2])
@@ -489,5 +525,8 @@ def _sorted(scores: Floats, rows: Rows) -> tuple[Rows, Floats]:
     """Rows and scores by falling scores; ties go to the lower row."""
     if (scores[:, 1:] < scores[:, :-1]).all():
         return rows, scores
+    if len(rows) == 1:
+        best = np.lexsort((rows[0], -scores[0]))
+        return rows[:, best], scores[:, best]
     order = np.lexsort((rows, -scores), axis=1)
     return np.take_along_axis(rows, order, 1), np.take_along_axis(scores, order, 1)

@@ -197,8 +197,8 @@ class RecommendRequest(Answering):
     min_score: float | None = Field(
         default=None,
         allow_inf_nan=False,
-        description="The lowest `score` to show. Scores of one context of one model version can "
-        "be compared.",
+        description="The lowest `score` to show; what is left is not filled up. Scores compare "
+        "within one answer: who wants evidence asks for `strict`.",
     )
     strict: bool = Field(
         default=False,
@@ -384,8 +384,8 @@ class RecommendedProduct(ProductCard):
     """A product card with its score."""
 
     score: float | None = Field(
-        description="Higher is better; null for what a rule put in. Scores of one context of one "
-        "model version can be compared.",
+        description="Higher is better; null for what a rule put in. Comparable within one answer, "
+        "not between answers.",
     )
     source: ItemSource = Field(
         description="`model`, the fallback it came from, or `pin`: a rule put it in its place."

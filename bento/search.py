@@ -39,6 +39,10 @@ Floats = npt.NDArray[np.float32]
 MOST_WORDS = 16
 """Words of a question that count."""
 
+MOST_GUESSES = 6
+"""Words of a question that may be misspelt: each costs up to a millisecond or two at a million
+products."""
+
 MIN_ID = 3
 """Characters from which on a beginning is looked for among ids."""
 
@@ -46,13 +50,17 @@ LONG = 9
 """Letters of a word that may be two edits away; of shorter ones one."""
 
 MOST_POSTINGS = 100_000
-"""Looked at where only some words need be there, those of the rarest words first."""
+"""Looked at where only some words need be there, those of the rarest words first; of the rarest
+all."""
 
 MOST_NAMES = 64
 """Whole names that unfinished or misspelt words may stand for, before one is as good as another."""
 
-FEW = 32
-"""A list so many times shorter than another is looked up in it, instead of marked."""
+FEW = 8
+"""Rows so many times fewer than a word has are looked up among them; else those are marked."""
+
+SPARSE = 64
+"""Rows so many times fewer than products are sorted; else they are marked."""
 
 
 class Found(NamedTuple):
@@ -148,6 +156,8 @@ class Sought:
         return Meaning(self.index.having(place, place + 1), True)
 
     def _guess(self, word: str, meaning: Meaning) -> Meaning:
+        if len(self._near) == MOST_GUESSES and word not in self._near:
+            return meaning
         self._near[word] = near(self.index, word)
         rows = [self.index.having(place, place + 1) for place in self._near[word]]
         return Meaning(np.concatenate([meaning.rows, *rows]), False) if rows else meaning
@@ -261,7 +271,7 @@ def near(words: WordIndex, typed: str) -> list[int]:
         found += _within(words, typed, words.alike(typed, 1), 1)
     if len(typed) >= LONG - 2:
         found += _within(words, typed, words.alike(typed, 2), 2)
-    return found
+    return list(dict.fromkeys(found))
 
 
 def _within(words: WordIndex, typed: str, places: Sequence[int], edits: int) -> list[int]:
@@ -291,7 +301,7 @@ def _with_all(
     rows = fewest.rows if fewest.ascending else _distinct(fewest.rows, index.n_products)
     for one in others:
         rows = rows[_is_in(rows, one, index.n_products)]
-    first = _hits(sought.part, np.sort(index.named(names)), limit)
+    first = _hits(sought.part, np.unique(index.named(names)), limit)
     return first + [Hit(1, row) for _, row in _hits(sought.part, rows, limit)]
 
 
@@ -299,7 +309,8 @@ def _with_some(sought: Sought, worth: Floats, limit: int) -> list[Hit]:
     """Products that have words which are worth most, together."""
     part, sizes = sought.part, np.array([*map(_size, sought.guesses)], np.int64)
     rarest = np.argsort(sizes, kind="stable")
-    rarest = rarest[np.cumsum(sizes[rarest]) <= MOST_POSTINGS]
+    before = np.cumsum(sizes[rarest]) - sizes[rarest]
+    rarest = rarest[(before == 0) | (before + sizes[rarest] <= MOST_POSTINGS)]
     n_products = part.words.n_products
     rows = [_distinct(sought.guesses[i].rows, n_products) for i in rarest]
     every, sums = _summed(rows, worth[rarest], n_products)
@@ -312,7 +323,7 @@ def _with_some(sought: Sought, worth: Floats, limit: int) -> list[Hit]:
 
 def _summed(rows: Sequence[Ints], worth: Floats, n_products: int) -> tuple[Ints, Floats]:
     """Distinct rows, ascending, and what the lists that have them are worth, together."""
-    if sum(map(len, rows)) * FEW < n_products:
+    if sum(map(len, rows)) * SPARSE < n_products:
         every, place = np.unique(joined(rows, np.int32), return_inverse=True)
         each = np.repeat(worth, [*map(len, rows)])
         return every, np.bincount(place, each, len(every)).astype(np.float32)
@@ -341,7 +352,7 @@ def _of_catalogue(part: Part, rows: Ints) -> list[int]:
 
 def _distinct(rows: Ints, n_products: int) -> Ints:
     """Each once, ascending."""
-    if len(rows) * FEW < n_products:
+    if len(rows) * SPARSE < n_products:
         return np.unique(rows)
     return np.flatnonzero(_marked(rows, n_products)).astype(np.int32)
 

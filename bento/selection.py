@@ -55,6 +55,9 @@ PLAIN = frozenset(["items", "k", "session_id", "variant"])
 
 NONE_COUNTED: Mapping[str, int] = {}
 
+FEW = 16
+"""Rows that are looked for one by one, which is quicker than together."""
+
 RULE_SETS_KEPT = 64
 """Sets of products in rules whose rows are remembered."""
 
@@ -117,6 +120,7 @@ class Selection:
         self.recommender = recommender
         self.catalogue = catalogue
         self.rules = RuleSet()
+        self._factors: dict[int, tuple[Catalogue, Mapping[str, float], dict[int, float]]] = {}
 
     def recommend(self, request: RecommendRequest) -> Answer:
         """Companions of what is asked for."""
@@ -142,6 +146,17 @@ class Selection:
             return None
         shown = [Shown(*one) for one in zip(rows, scores.tolist(), repeat("model"))]
         return Answer(shown, "model", catalogue)
+
+    def factors_of(self, catalogue: Catalogue, factors: Mapping[str, float]) -> Mapping[int, float]:
+        """Factors of rules by row instead of by id, remembered as long as the rules are."""
+        kept = self._factors.get(id(factors))
+        if kept is None or kept[0] is not catalogue or kept[1] is not factors:
+            rows = ((catalogue.row(id_), factor) for id_, factor in factors.items())
+            by_row = {row: factor for row, factor in rows if row is not None}
+            if len(self._factors) >= RULE_SETS_KEPT:
+                self._factors.clear()
+            kept = self._factors[id(factors)] = (catalogue, factors, by_row)
+        return kept[2]
 
     def similar(self, request: SimilarRequest) -> Answer:
         """What could replace what is asked for."""
@@ -172,6 +187,7 @@ class _Question:
         self._given = attributes_of(attributes)
         self._found = rows
         self.applied = self._applying(selection.rules)
+        self._factors_of = selection.factors_of
         self.wanted = wanted_of(request.filters)
         self.counted: dict[str, int] = {}
 
@@ -293,7 +309,7 @@ class _Question:
 
     def _allowed(self, rows: Rows, hidden: Sequence[int]) -> Mask:
         """Which of `rows` are neither hidden nor blocked."""
-        allowed = ~np.isin(rows, hidden) if hidden else np.ones(len(rows), bool)
+        allowed = ~among(rows, hidden)
         for applied in self.applied:
             blocked = self._blocked(applied, rows) & allowed
             self._count("block", int(blocked.sum()))
@@ -314,7 +330,7 @@ class _Question:
         blocked = np.zeros(len(rows), bool)
         if applied.blocked_products:
             products = blocked_rows(self.catalogue, applied.blocked_products)
-            blocked |= np.isin(rows, products)
+            blocked |= among(rows, products)
         tokens = [facet("category", one) for one in applied.blocked_categories]
         tokens += [facet("brand", one) for one in applied.blocked_brands]
         return blocked | self.catalogue.has(rows, tokens) if tokens else blocked
@@ -363,7 +379,8 @@ class _Question:
         factor = np.ones(len(ranked.rows))
         for applied in self.applied:
             if applied.product_factors:
-                factor *= self._factors(ranked.rows, applied.product_factors)
+                by_row = self._factors_of(self.catalogue, applied.product_factors)
+                factor *= [by_row.get(row, 1.0) for row in ranked.rows.tolist()]
             for name, factors in (
                 ("category", applied.category_factors),
                 ("brand", applied.brand_factors),
@@ -377,18 +394,6 @@ class _Question:
         self._count("bury", int((factor > 1).sum()))
         places = (1 + np.arange(len(factor))) * factor
         return ranked.where(np.argsort(places, kind="stable"))
-
-    def _factors(self, rows: Rows, by_product: Mapping[str, float]) -> npt.NDArray[np.float64]:
-        """What rules on products multiply the places of `rows` with, (n_rows,)."""
-        if len(by_product) > len(rows):
-            # Reading a card costs several times what finding a row does.
-            ids = [self.catalogue.card(row)["product_id"] for row in rows.tolist()]
-            return np.array([by_product.get(id_, 1.0) for id_ in ids])
-        factors = np.ones(len(rows))
-        for product_id, factor in by_product.items():
-            if (row := self.catalogue.row(product_id)) is not None:
-                factors[rows == row] = factor
-        return factors
 
     def _answer(self, ranked: Ranked, reason: str, diversity: float) -> Answer:
         if diversity > 0:
@@ -520,8 +525,11 @@ class _Question:
     def _asked(self) -> list[Asked]:
         asked = []
         for id_, row in zip(self.items, self._found, strict=True):
-            described = self.catalogue.described(row, self._given)
-            asked.append(Asked(id_, described.category, described.brand))
+            if row is None or self._given is not None:
+                looks = self.catalogue.described(row, self._given)
+            else:
+                looks = self.catalogue.looks(row)
+            asked.append(Asked(id_, looks.category, looks.brand))
         if not asked and self._given is not None:
             asked.append(Asked("", self._given.category, self._given.brand))
         return asked
@@ -536,6 +544,16 @@ def blocked_rows(catalogue: Catalogue, product_ids: frozenset[str]) -> Ints:
     """Rows of the products that are in the catalogue."""
     rows = (catalogue.row(id_) for id_ in product_ids)
     return np.array([row for row in rows if row is not None], np.int32)
+
+
+def among(rows: Rows, others: Sequence[int] | Ints) -> Mask:
+    """Which of `rows` are one of the others."""
+    if len(others) > FEW:
+        return np.isin(rows, others)
+    found = np.zeros(len(rows), bool)
+    for other in others:
+        found |= rows == other
+    return found
 
 
 def _or_least(price: float) -> float:

@@ -4,21 +4,16 @@ import gc
 import uuid
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import bentoml
 
-from bento.answers import Rendering, found, looked_up
-from bento.catalogue import Catalogue
-from bento.catalogue_changes import ChangedProduct
-from bento.changes_api import ChangesApi
-from bento.endpoints import BATCH, RECOMMEND, SIMILAR
-from bento.live import Live, store_url
-from bento.observe import LATENCY_BUCKETS_S, Meters
+# BentoML forgets where a Bento's code lies once it has the service: what is loaded later is found
+# beside what was loaded then.
+import components.bundle  # noqa: F401
+from bento.buckets import LATENCY_BUCKETS_S
 from bento.outermost import Outermost
-from bento.protection import AdminToken
-from bento.recommender import Recommender
-from bento.rules import RuleSet
+from bento.paths import BATCH, RECOMMEND, SIMILAR
 from bento.schemas import (
     Answering,
     BatchRequest,
@@ -28,11 +23,15 @@ from bento.schemas import (
     SearchRequest,
     SimilarRequest,
 )
-from bento.search import Search
-from bento.selection import Answer, Selection
 from bento.settings import Settings, read_settings
-from components.bundle.bundle import read_bundle
-from components.bundle.verified import verify_bundle
+
+if TYPE_CHECKING:
+    # What workers need is loaded by them: the process that starts them would load it, too, and
+    # readiness waits for both.
+    from bento.catalogue_changes import ChangedProduct
+    from bento.live import Live
+    from bento.rules import RuleSet
+    from bento.selection import Answer
 
 BUNDLE_MODEL = "bundle"
 """Alias under which a packaged Bento carries its bundle."""
@@ -70,11 +69,23 @@ class Fbt:
     @staticmethod
     def refuse_damaged() -> None:
         """Check the settings and every hash of the bundle once, before any worker starts."""
+        from bento.protection import AdminToken
+        from components.bundle.verified import verify_bundle
+
         settings = read_settings()
         AdminToken(settings)
         verify_bundle(bundle_path(settings))
 
     def __init__(self) -> None:
+        from bento.answers import Rendering
+        from bento.catalogue import Catalogue
+        from bento.changes_api import ChangesApi
+        from bento.observe import Meters
+        from bento.recommender import Recommender
+        from bento.search import Search
+        from bento.selection import Selection
+        from components.bundle.bundle import read_bundle
+
         settings = read_settings()
         self.model_version = settings.model_version or bentoml.server_context.bento_version
         self.variant = settings.variant
@@ -95,11 +106,12 @@ class Fbt:
         if self.live is not None:
             self.live.wait(FIRST_READ_S)
         # What was loaded stays: the garbage collector need not look at it ever again.
-        gc.collect()
         gc.freeze()
 
-    def _follow_changes(self, settings: Settings) -> Live | None:
+    def _follow_changes(self, settings: Settings) -> "Live | None":
         """Rules and catalogue changes, from the database and as long as this process lives."""
+        from bento.live import Live
+
         if (url := database_url(settings)) is None:
             self.details["database"] = lambda: {"state": "off"}
             return None
@@ -107,10 +119,10 @@ class Fbt:
         self.details["database"] = live.status
         return live.start()
 
-    def _take_products(self, changes: Sequence[ChangedProduct]) -> None:
+    def _take_products(self, changes: "Sequence[ChangedProduct]") -> None:
         self.selection.catalogue = self.selection.catalogue.with_changes(changes)
 
-    def _take_rules(self, rules: RuleSet) -> None:
+    def _take_rules(self, rules: "RuleSet") -> None:
         self.selection.rules = rules
 
     def _warm_up(self) -> None:
@@ -159,11 +171,15 @@ class Fbt:
 
     def search(self, request: SearchRequest) -> bytes:
         """The SearchResponse, as it is sent."""
+        from bento.answers import found
+
         catalogue = self.selection.catalogue
         return found(self._search.find(catalogue, request.q, request.limit), catalogue)
 
     def product(self, product_id: str) -> bytes | None:
         """The Product, as it is sent; None where there is none, or none any more."""
+        from bento.answers import looked_up
+
         catalogue = self.selection.catalogue
         row = catalogue.row(product_id)
         if row is None or catalogue.is_gone(row):
@@ -194,7 +210,7 @@ class Fbt:
             "files": manifest.files,
         }
 
-    def sent(self, endpoint: str, found: Answer, request: Answering, request_id: str) -> bytes:
+    def sent(self, endpoint: str, found: "Answer", request: Answering, request_id: str) -> bytes:
         """An answer as it is sent, after it was counted."""
         self.meters.answered(endpoint, found.source, len(found.shown), len(found.unknown))
         for action, n in found.rules.items():
@@ -220,5 +236,7 @@ def database_url(settings: Settings) -> str | None:
         url = settings.database_url.get_secret_value()
         return None if url == "off" else url
     from bentoml._internal.configuration.containers import BentoMLContainer
+
+    from bento.live import store_url
 
     return store_url(Path(BentoMLContainer.bentoml_home.get()))

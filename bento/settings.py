@@ -62,7 +62,7 @@ def networks_of(text: Any) -> Any:
 class Settings(BaseModel):
     """Every setting of the service. A field is the variable FBT_ and its name in capitals."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     bundle: Path | None = None
     """Directory of the bundle to serve. Not set: the one that the packaged Bento carries."""

@@ -272,7 +272,8 @@ def _add_cluster_commands(commands: Any) -> None:
     for one in (submit, planned):
         _add_server(one)
         _add_placement(one)
-        _add_parameters(one)
+        # To remove a schedule, nobody has to say what it trained on.
+        _add_parameters(one, required=one is submit)
     images = _command(commands, "images", _images, "build the container images")
     images.add_argument("target", nargs="*", help="steps, serve, promoter, mlflow (default: all)")
     images.add_argument("--registry", default="", help="prefix of their names")
@@ -311,12 +312,13 @@ def _add_placement(parser: argparse.ArgumentParser) -> None:
         )
 
 
-def _add_parameters(parser: argparse.ArgumentParser) -> None:
+def _add_parameters(parser: argparse.ArgumentParser, required: bool = True) -> None:
     for name, field in TrainingParameters.model_fields.items():
         default = "" if field.is_required() else f" (default: {field.default!r})"
         parser.add_argument(
             f"--{name.replace('_', '-')}",
-            required=field.is_required(),
+            required=required and field.is_required(),
+            default="" if field.is_required() else None,
             # Checked with all others by TrainingParameters, so that errors read alike.
             help=f"{field.description}{default}".replace("%", "%%"),
         )

@@ -1,5 +1,6 @@
 """`fbt cluster up`: bring what is missing to a cluster that is there already, and wait for it."""
 
+import base64
 import json
 import secrets
 import shutil
@@ -121,6 +122,9 @@ NEEDED = {
 IN_CLUSTER_STORES = ("local", "staging")
 """Overlays whose database and object store live in the cluster, with passwords made here."""
 
+BY_HAND = ((PLATFORM, "fbt-mlflow-database"), (PLATFORM, "fbt-object-store"), (APP, "fbt-database"))
+"""Secrets that name the stores of the other overlays."""
+
 
 def cluster_up(
     overlay: str, context: str = "", wait_s: float = 900, show: Callable[[str], None] = print
@@ -157,16 +161,22 @@ def missing(kubectl: Kubectl, needed: list[Requirement]) -> list[Requirement]:
     return [one for one in needed if not kubectl.has(*one.found_by)]
 
 
-def secrets_of(overlay: str) -> dict[tuple[str, str], Callable[[], Mapping[str, str]]]:
+Make = Callable[[Kubectl], Mapping[str, str]]
+
+
+def secrets_of(overlay: str) -> dict[tuple[str, str], Make]:
     """What an overlay wants, by namespace and name, and how to make it where nobody else has to."""
-    made: dict[tuple[str, str], Callable[[], Mapping[str, str]]] = {
-        (PLATFORM, "fbt-webhook"): lambda: {"encryption-key": _fernet_key()},
-        (APP, "fbt-webhook"): lambda: {"secret": secrets.token_urlsafe(32)},
+    made: dict[tuple[str, str], Make] = {
+        (PLATFORM, "fbt-webhook"): lambda _: {"encryption-key": _fernet_key()},
+        (APP, "fbt-webhook"): lambda _: {"secret": secrets.token_urlsafe(32)},
+        (APP, "fbt-admin"): lambda _: {"token": secrets.token_urlsafe(32)},
     }
     if overlay in IN_CLUSTER_STORES:
         made |= {
-            (PLATFORM, "fbt-mlflow-database"): _database,
-            (PLATFORM, "fbt-object-store"): _store_keys,
+            (PLATFORM, "fbt-mlflow-database"): lambda _: _mlflow_database(),
+            (PLATFORM, "fbt-object-store"): lambda _: _store_keys(),
+            (PLATFORM, "fbt-database"): lambda _: {"password": secrets.token_hex(24)},
+            (APP, "fbt-database"): _service_database,
         }
     return made
 
@@ -178,16 +188,16 @@ def _make_secrets(kubectl: Kubectl, overlay: str, show: Callable[[str], None]) -
     for (namespace, name), make in secrets_of(overlay).items():
         if kubectl.has("secret", name, "--namespace", namespace):
             continue
-        values = dict(make())
+        values = dict(make(kubectl))
         _create(kubectl, namespace, name, values)
         if name == "fbt-object-store":
             _create(kubectl, namespace, f"{name}-config", {"s3.json": _store_config(values)})
         show(f"  made {namespace}/{name}")
     if overlay not in IN_CLUSTER_STORES:
-        for name in ("fbt-mlflow-database", "fbt-object-store"):
-            if not kubectl.has("secret", name, "--namespace", PLATFORM):
+        for namespace, name in BY_HAND:
+            if not kubectl.has("secret", name, "--namespace", namespace):
                 raise ClusterError(
-                    f"cluster: no Secret {name} in {PLATFORM}; k8s/README.md has the command"
+                    f"cluster: no Secret {name} in {namespace}; k8s/README.md has the command"
                 )
 
 
@@ -202,10 +212,20 @@ def _create(kubectl: Kubectl, namespace: str, name: str, values: Mapping[str, st
     kubectl.run("create", "-f", "-", given=json.dumps(secret))
 
 
-def _database() -> Mapping[str, str]:
+def _mlflow_database() -> Mapping[str, str]:
     password = secrets.token_hex(24)
-    address = f"postgres.{PLATFORM}.svc:5432"
-    return {"password": password, "uri": f"postgresql://mlflow:{password}@{address}/mlflow"}
+    return {"password": password, "uri": _postgres("mlflow", password)}
+
+
+def _service_database(kubectl: Kubectl) -> Mapping[str, str]:
+    """With the password that the database's own Secret has: it may be older than this one."""
+    where = ("secret", "fbt-database", "--namespace", PLATFORM, "-o", "jsonpath={.data.password}")
+    password = base64.b64decode(kubectl.run("get", *where)).decode()
+    return {"url": _postgres("fbt", password)}
+
+
+def _postgres(name: str, password: str) -> str:
+    return f"postgresql://{name}:{password}@postgres.{PLATFORM}.svc:5432/{name}"
 
 
 def _store_keys() -> Mapping[str, str]:
@@ -224,8 +244,6 @@ def _store_config(keys: Mapping[str, str]) -> str:
 
 
 def _fernet_key() -> str:
-    import base64
-
     return base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
 
 

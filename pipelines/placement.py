@@ -48,6 +48,7 @@ NEEDS = {
     "train": Needs(cpu="1", memory="6Gi", timeout_s=12 * 3600),
     "train-neighbours": Needs(cpu="1", memory="6Gi", timeout_s=6 * 3600),
     "train-ranking": Needs(cpu="1", memory="8Gi", timeout_s=12 * 3600),
+    "refit": Needs(cpu="1", memory="8Gi", timeout_s=12 * 3600),
     "build-bundle": Needs(cpu="1", memory="4Gi"),
     "evaluate": Needs(cpu="1", memory="4Gi", timeout_s=2 * 3600),
     "judge": Needs(cpu="1", memory="4Gi"),

@@ -11,6 +11,7 @@ from components.orders.clean import NON_PRODUCTS
 from components.orders.component import read_orders
 from components.package.component import package
 from components.ranking.component import train_ranking
+from components.refit.component import refit
 from components.registry.component import fetch_champion, register
 from components.report.component import report
 from components.tricks.component import choose_tricks
@@ -45,13 +46,14 @@ def training(
     7. sweep      hyper-parameters are tried on a sample, in parallel shards; the best is picked
     8. train      item2vec on all training baskets, and the co-occurrence table
     9. neighbours a small regression per product
-    10. ranking   what is mixed is tuned, re-rankers are grown, every page is ranked in advance
-    11. bundle    everything that serving needs, in one hashed directory
-    12. judge     against baselines and the champion, and by a real service process
-    13. report    one page for people, whatever the verdict
-    14. gate      a model that is not good enough ends the run here
-    15. register  an MLflow version with everything, called challenger
-    16. package   a BentoML archive of that version
+    10. ranking   what is mixed is tuned, and re-rankers are grown, on validation baskets
+    11. refit     all that is counted, with validation baskets too; every page is ranked in advance
+    12. bundle    everything that serving needs, in one hashed directory
+    13. judge     against baselines and the champion, and by a real service process
+    14. report    one page for people, whatever the verdict
+    15. gate      a model that is not good enough ends the run here
+    16. register  an MLflow version with everything, called challenger
+    17. package   a BentoML archive of that version
 
     Args:
         orders: Parquet or CSV file, folder, glob, http(s)/s3:// address, or jdbc:URL|QUERY
@@ -119,7 +121,6 @@ def training(
     neighbours = train_neighbours(
         baskets=baskets.outputs["baskets"],
         vectors=trained.outputs["vectors"],
-        cooccurrence=trained.outputs["cooccurrence"],
     )
     ranking = train_ranking(
         baskets=baskets.outputs["baskets"],
@@ -130,11 +131,19 @@ def training(
         tricks=tricks.outputs["Output"],
         seed=seed,
     )
-    bundle = build_bundle(
+    newest = refit(
+        baskets=baskets.outputs["baskets"],
         vectors=trained.outputs["vectors"],
-        cooccurrence=trained.outputs["cooccurrence"],
-        neighbours=neighbours.outputs["neighbours"],
         ranking=ranking.outputs["ranking"],
+        product_table=lines.outputs["product_table"],
+        tricks=tricks.outputs["Output"],
+        seed=seed,
+    )
+    bundle = build_bundle(
+        vectors=newest.outputs["sorted_vectors"],
+        cooccurrence=newest.outputs["cooccurrence"],
+        neighbours=newest.outputs["neighbours"],
+        ranking=newest.outputs["pages"],
         product_table=lines.outputs["product_table"],
         basket_counts=baskets.outputs["counts"],
         best=best.output,
@@ -173,6 +182,8 @@ def training(
         plots=page.outputs["plots"],
         line_page=line_checks.outputs["page"],
         basket_page=basket_checks.outputs["page"],
+        line_checks=line_checks.outputs["checks"],
+        basket_checks=basket_checks.outputs["checks"],
         line_profile=line_checks.outputs["profile"],
         basket_profile=basket_checks.outputs["profile"],
         evaluation=evaluation.outputs["evaluation"],

@@ -379,7 +379,7 @@ class FakeMlflow(FakeServer):
         return {
             "name": self.model,
             "version": version,
-            "creation_timestamp": 1,
+            "creation_timestamp": 1_700_000_000_000,
             "run_id": f"run{version}",
             "status": "READY",
             "tags": tags,

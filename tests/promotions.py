@@ -13,6 +13,7 @@ from components.deployment.decide import Pin, Say
 from components.deployment.lease import Leadership, LeadershipLost
 from components.deployment.repair import APPLIED_ANNOTATION, OFF_ANNOTATION
 from components.deployment.workload import LABEL, STABLE_ANNOTATION
+from components.registry.registry import CHECKS_TAG
 from tests.world import rollout
 
 
@@ -96,6 +97,21 @@ class TestGood:
         assert "fbt_promoter_in_sync 1.0" in page
         assert 'fbt_promoter_phase{phase="done"} 1.0' in page
 
+    def test_what_the_newest_version_was_warned_by_is_shown_until_the_next(self, plain):
+        plain.mlflow.add(**{CHECKS_TAG: "order_lines.drift_products baskets.volume_ratio"})
+        plain.reconcile()
+        page = plain.metrics.page()[2].decode()
+        drift = 'fbt_newest_version_check_failed{check="drift_products",table="order_lines"}'
+        assert f"{drift} 1.0" in page
+        assert 'check_failed{check="volume_ratio",table="baskets"} 1.0' in page
+        assert 'fbt_promoter_version{role="newest"} 2.0' in page
+        assert "fbt_newest_version_created_timestamp_seconds 0.0" not in page
+        plain.mlflow.add()
+        plain.reconcile()
+        page = plain.metrics.page()[2].decode()
+        assert f"{drift} 0.0" in page
+        assert 'fbt_promoter_version{role="newest"} 3.0' in page
+
     def test_two_promotions_within_a_second_end_at_the_second(self, either):
         serving_one(either)
         second, third = either.mlflow.add(), either.mlflow.add()
@@ -104,7 +120,8 @@ class TestGood:
         either.promote(third)
         either.calm()
         assert (either.pinned, either.champion, either.tag(third)) == (third, third, "live")
-        assert either.tag(second) == "superseded"
+        # A real cluster may have been faster than the second promotion.
+        assert either.tag(second) in ("superseded", *([] if either.fake else ["replaced"]))
 
     def test_a_rollback_by_hand_goes_back(self, either):
         serving_one(either)

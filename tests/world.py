@@ -255,10 +255,17 @@ class World:
         if self.argo:
             status = self.argo._status()
             return not self.pinned or status.get("phase") in ("Healthy", "Degraded")
-        status = (self.cluster.get("Deployment", "fbt") or {}).get("status", {})
-        return status.get("updatedReplicas") == status.get("replicas") or bool(
-            {self.pinned} & (self.broken | self.never_ready)
-        )
+        found = self.cluster.get("Deployment", "fbt")
+        if found is None:
+            return True
+        # A real controller takes a moment: what it has not observed yet, its status says of before.
+        status, metadata = found.get("status", {}), found["metadata"]
+        if status.get("observedGeneration", 0) < metadata["generation"]:
+            return False
+        if version_of(found) in {"", *self.broken, *self.never_ready}:
+            return True
+        names = ("replicas", "updatedReplicas", "availableReplicas")
+        return [status.get(name, 0) for name in names] == [found["spec"]["replicas"]] * 3
 
     def promote(self, version):
         """What the MLflow UI does."""
@@ -319,11 +326,9 @@ def new_world(bundle, kind):
 def looping(world, **given):
     """A whole promoter with its threads, and its address."""
     standby = given.pop("standby", False)
-    given = {"poll_s": 600.0, "lease_s": 1.0, "identity": "loop", "port": 0, **given}
-    loop = Loop(
-        world.promoter_cluster,
-        Settings(namespace="shop", host="127.0.0.1", webhook_secret="secret", **given),
-    )
+    usual = {"poll_s": 600.0, "lease_s": 1.0, "identity": "loop", "port": 0}
+    given = {**usual, "webhook_secret": "secret", **given}
+    loop = Loop(world.promoter_cluster, Settings(namespace="shop", host="127.0.0.1", **given))
     thread = threading.Thread(target=loop.run, daemon=True)
     thread.start()
     try:

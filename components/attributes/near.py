@@ -58,16 +58,3 @@ def weights_of(similar: Floats) -> Floats:
     weights = similar**SHARPNESS
     total: Floats = weights / max(weights.sum(), np.finfo(np.float32).tiny)
     return total
-
-
-def mean_vectors(vectors: Floats, near: Near) -> Floats:
-    """The weighted mean (n_cold, dims) of what stands for every cold product; 0 where nothing does.
-
-    `vectors` (n_items, dims) are IN vectors: OUT vectors of cold products would recommend what
-    nobody has bought.
-    """
-    cold = np.zeros((len(near.offsets) - 1, vectors.shape[1]), np.float32)
-    for i, start in enumerate(near.offsets[:-1]):
-        mine = slice(start, near.offsets[i + 1])
-        cold[i] = near.weights[mine] @ vectors[near.rows[mine]]
-    return cold

@@ -218,7 +218,11 @@ def largest(values: npt.NDArray[np.floating], k: int) -> npt.NDArray[np.intp]:
     """Places of the `k` largest, largest first; ties in order of places."""
     places = np.arange(len(values))
     if len(values) > k:
-        places = np.flatnonzero(values >= np.partition(values, len(values) - k)[len(values) - k])
+        least = np.partition(values, len(values) - k)[len(values) - k]
+        above = np.flatnonzero(values > least)
+        # There may be as many ties as values: not all are to be sorted.
+        ties = np.flatnonzero(values == least)[: k - len(above)]
+        places = np.sort(np.concatenate([above, ties]))
     return places[np.argsort(-values[places], kind="stable")][:k]
 
 

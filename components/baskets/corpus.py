@@ -13,6 +13,9 @@ from components.contracts import BASKETS, read
 Ints = npt.NDArray[np.int32]
 Floats = npt.NDArray[np.float32]
 
+LEARNED = ("train", "validation")
+"""The splits that a model has learned from once all is tuned: by the first, then by the second."""
+
 CHUNK = 1_000_000
 """Baskets encoded at once: a list of strings in one piece must not exceed 2 GB."""
 
@@ -78,12 +81,25 @@ def catalogue_of(baskets: pa.Table, min_orders: int) -> tuple[pa.Array, npt.NDAr
     return table["product_id"].combine_chunks(), table["n_orders"].to_numpy()
 
 
-def encode(baskets: pa.Table, product_ids: pa.Array, split: str) -> Corpus:
-    """The baskets of one split over the catalogue; products outside it are left out.
+def sorted_catalogue(
+    baskets: pa.Table, product_ids: pa.Array, *splits: str
+) -> tuple[pa.Array, npt.NDArray[np.int64]]:
+    """The same products, those first that are bought most in these splits, and how often that is.
+
+    Equals stay in the order they are given in.
+    """
+    items = encode(baskets, product_ids, *splits).items
+    n_orders = np.bincount(items, minlength=len(product_ids))
+    order = np.argsort(-n_orders, kind="stable")
+    return product_ids.take(pa.array(order)), n_orders[order]
+
+
+def encode(baskets: pa.Table, product_ids: pa.Array, *splits: str) -> Corpus:
+    """The baskets of these splits over the catalogue; products outside it are left out.
 
     Baskets may thereby shrink, down to none; `with_at_least` leaves those that say something.
     """
-    chosen = baskets.select(["items", "weight"]).filter(pc.equal(baskets["split"], split))
+    chosen = of_splits(baskets, *splits).select(["items", "weight"])
     items, sizes = [np.empty(0, np.int32)], [np.empty(0, np.int64)]
     for start in range(0, len(chosen), CHUNK):
         some, n_known = _encode(chosen["items"].slice(start, CHUNK), product_ids)
@@ -92,6 +108,11 @@ def encode(baskets: pa.Table, product_ids: pa.Array, split: str) -> Corpus:
     offsets = np.concatenate([[0], np.cumsum(np.concatenate(sizes))]).astype(np.int64)
     weights = chosen["weight"].to_numpy().astype(np.float32)
     return Corpus(np.concatenate(items), offsets, weights)
+
+
+def of_splits(baskets: pa.Table, *splits: str) -> pa.Table:
+    """The rows of these splits, in their order."""
+    return baskets.filter(pc.is_in(baskets["split"], value_set=pa.array(splits, pa.string())))
 
 
 def _encode(lists: pa.ChunkedArray, product_ids: pa.Array) -> tuple[Ints, npt.NDArray[np.int64]]:

@@ -3,16 +3,16 @@
 Each is off unless validation baskets say that it pays (`components.tricks`).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict, Field
 
-from components.baskets.corpus import Corpus, encode
+from components.baskets.corpus import Corpus, encode, of_splits
 from components.contracts import BASKETS, read
 
 Floats = npt.NDArray[np.float32]
@@ -57,15 +57,16 @@ class Training:
         return Corpus(self.corpus.items, self.corpus.offsets, weights)
 
 
-def training_baskets(path: str | Path, product_ids: pa.Array, tricks: Tricks) -> Training:
-    """The training baskets of the BASKETS at `path` over the catalogue, after the tricks.
+def training_baskets(
+    path: str | Path, product_ids: pa.Array, tricks: Tricks, splits: Sequence[str] = ("train",)
+) -> Training:
+    """The baskets of these splits of the BASKETS at `path` over the catalogue, after the tricks.
 
     Without times (some or all), tricks of time do nothing; without users nothing is joined.
     """
     names = ["order_id", "user_id", "ts", "items", "weight", "split"]
-    table = read(path, BASKETS, names)
-    table = table.filter(pc.equal(table["split"], "train"))
-    corpus, ages = encode(table, product_ids, "train"), ages_of(table["ts"])
+    table = of_splits(read(path, BASKETS, names), *splits)
+    corpus, ages = encode(table, product_ids, *splits), ages_of(table["ts"])
     if ages is None:
         return Training(corpus, None)
     if tricks.join_hours:
@@ -87,7 +88,7 @@ def recency(ages: Floats, half_life_days: float) -> Floats:
 def are_ordered(path: str | Path) -> bool:
     """Whether nearly all training baskets of the BASKETS at `path` say in which order they grew."""
     table = read(path, BASKETS, ["positions", "split"])
-    positions = table.filter(pc.equal(table["split"], "train"))["positions"]
+    positions = of_splits(table, "train")["positions"]
     return len(positions) > 0 and positions.null_count < UNORDERED * len(positions)
 
 

@@ -33,8 +33,8 @@ def build_bundle(
 
     `vectors` holds in_vectors.npy, out_vectors.npy, n_orders.npy, product_ids.parquet and
     betas.json; `cooccurrence` and `neighbours` their arrays; `ranking` facts, pages, where it paid
-    a forest, where there is one an index, and what is mixed. Products without vectors keep their
-    cards, for fallbacks.
+    a forest, where there is one an index, what is mixed, and how many baskets were counted.
+    Products without vectors keep their cards, for fallbacks.
     """
     counts = json.loads(basket_counts.read_text())
     n_orders = np.load(vectors / "n_orders.npy")
@@ -46,7 +46,7 @@ def build_bundle(
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
         n_items=len(n_orders),
         n_products=cards.num_rows,
-        n_orders=counts["baskets_train"],
+        n_orders=read_json(ranking / "counted.json")["n_orders"],
         dims=trained["in_vectors"].shape[1],
         beta_cart=read_json(vectors / "betas.json")["beta_cart"],
         index=IndexFacts(**index) if index else None,

@@ -24,6 +24,7 @@ from components.attributes.text import (
 from components.attributes.variants import ARRAYS as VARIANTS
 from components.attributes.variants import Variants
 from components.bundle.cards import CARDS, FACETS, Cards, Facets, make_cards
+from components.bundle.voices import VOICES, Voices, make_voices
 from components.bundle.words import WORDS, WordIndex, build_words
 
 if TYPE_CHECKING:
@@ -231,6 +232,8 @@ class Bundle:
     facets: Facets | None = None
     """Neither is None in a bundle that was read."""
     words: WordIndex | None = None
+    voices: Voices | None = None
+    """What carts add up; worth anything only for the weights it was made with."""
     """What search looks at; older bundles have none."""
 
     @property
@@ -249,6 +252,7 @@ GROUPS: dict[str, tuple[type, tuple[str, ...]]] = {
     "cards": (Cards, CARDS),
     "facets": (Facets, FACETS),
     "words": (WordIndex, WORDS),
+    "voices": (Voices, VOICES),
 }
 """Arrays that come together or not at all: attribute of Bundle, its type, the arrays' names."""
 
@@ -261,6 +265,7 @@ PREFIX = {
     "cards": "card",
     "facets": "facet",
     "words": "word",
+    "voices": "voice",
 }
 """Of the groups' files, PREFIX_NAME.npy."""
 
@@ -364,13 +369,14 @@ def save_group(group: Any, folder: Path) -> None:
 
 
 def _completed(bundle: Bundle) -> Bundle:
-    """The bundle with all that is made of its product table."""
+    """The bundle with all that is made of its other parts."""
     if bundle.cards is None or bundle.facets is None:
         bundle = _with_cards(bundle)
     words = bundle.words or build_words(bundle.products)
     n_items = bundle.manifest.n_items
     attributes = bundle.attributes or build_attributes(bundle.products, n_items)
-    return replace(bundle, words=words, attributes=attributes)
+    voices = make_voices(bundle)
+    return replace(bundle, words=words, attributes=attributes, voices=voices)
 
 
 def _with_cards(bundle: Bundle) -> Bundle:
@@ -434,6 +440,7 @@ def _check_shapes(bundle: Bundle, path: Path) -> None:
     for group, names in {
         "neighbours": {"offsets": (n_items + 1,), "scales": (n_items,)},
         "variants": {"offsets": (n_items + 1,)},
+        "voices": {"offsets": (n_items + 1,)},
         "cards": {"price": (n_products,), "json_offsets": (n_products + 1,)},
         "words": {"id_rows": (n_products,), "id_offsets": (n_products + 1,)},
         "facts": {"items": (n_items, len(ITEM_FACTS)), "recent": bundle.pair_rows.shape},

@@ -10,7 +10,7 @@ from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -119,6 +119,7 @@ class Facets:
         return self.rows[self.offsets[place] : self.offsets[place + 1]]
 
 
+@lru_cache(maxsize=2**14)
 def facet(name: str, value: str) -> int:
     """The token of a facet: `category`, `brand` or `attributes.NAME` with its value."""
     return _hash(f"{name}\0{value}")

@@ -59,6 +59,10 @@ class Candidate:
     rollout: str = "registered"
     problem: str = ""
     """Why its bundle cannot be fetched, where that was looked at."""
+    created_at: str = ""
+    """When it was registered, ISO 8601."""
+    checks_failed: str = ""
+    """Data checks that its run was warned by, as the registry's CHECKS_TAG."""
 
 
 @dataclass(frozen=True)

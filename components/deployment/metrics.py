@@ -1,6 +1,8 @@
 """What the promoter counts, for Prometheus."""
 
-from components.deployment.decide import Phase, State, in_sync
+from datetime import datetime
+
+from components.deployment.decide import Candidate, Phase, State, in_sync
 
 MISSING = "missing"
 """The phase of a Deployment that is not there."""
@@ -39,6 +41,16 @@ class Metrics:
         self.version = Gauge(
             "fbt_promoter_version", "Version numbers, 0 for none.", ["role"], registry=own
         )
+        self.created = Gauge(
+            "fbt_newest_version_created_timestamp_seconds",
+            "When the newest version was registered; 0 while none is known.", registry=own,
+        )  # fmt: skip
+        self.check_failed = Gauge(
+            "fbt_newest_version_check_failed",
+            "1 for every data check that the run of the newest version was warned by.",
+            ["table", "check"], registry=own,
+        )  # fmt: skip
+        self._failed_before: set[tuple[str, str]] = set()
         for outcome in ("ok", "error"):
             self.reconciles.labels(outcome)
 
@@ -48,12 +60,26 @@ class Metrics:
         present = str(seen.phase) if seen else MISSING
         for phase in (*map(str, Phase), MISSING):
             self.phase.labels(phase).set(phase == present)
-        roles = {"champion": state.champion}
+        newest = max(filter(str.isdigit, state.candidates), key=int, default="")
+        if newest:
+            self._saw_newest(state.candidates[newest])
+        roles = {"champion": state.champion, "newest": newest}
         roles |= {"pinned": seen.pinned, "stable": seen.stable} if seen else {}
         for role, version in roles.items():
             self.version.labels(role).set(int(version) if version.isdigit() else 0)
         self.in_sync.set(in_sync(state))
         self.last.set_to_current_time()
+
+    def _saw_newest(self, newest: Candidate) -> None:
+        self.created.set(datetime.fromisoformat(newest.created_at).timestamp())
+        failed = set()
+        for name in newest.checks_failed.split():
+            table, _, check = name.partition(".")
+            failed.add((table, check))
+        # Set to 0 rather than removed: a series that is gone for one scrape resets its alert.
+        self._failed_before |= failed
+        for labels in self._failed_before:
+            self.check_failed.labels(*labels).set(labels in failed)
 
     def page(self) -> tuple[int, str, bytes]:
         """GET /metrics."""

@@ -38,7 +38,9 @@ class Loop:
         self.promoter = Promoter(cluster, settings, self.leadership, self.metrics)
         self._wake, self._stop = threading.Event(), threading.Event()
         self._looped = time.monotonic()
-        self._subscribed = not settings.webhook_url
+        # Unsigned messages would be refused: without a secret there is nothing to subscribe to.
+        secret = settings.webhook_secret.get_secret_value()
+        self._subscribed = not (settings.webhook_url and secret)
 
     def run(self) -> None:
         """Block until `stop`; the lease is given up then, so that another takes over at once."""

@@ -27,7 +27,8 @@ class Settings(BaseModel):
     """What MLflow signs its webhooks with; without one only polling is left."""
 
     webhook_url: str = ""
-    """Where MLflow reaches this promoter, `http://…/webhook`; the promoter subscribes by itself."""
+    """Where MLflow reaches this promoter, `http://…/webhook`; given a secret, too, the promoter
+    subscribes by itself."""
 
     @property
     def names(self) -> dict[str, str]:

@@ -18,6 +18,7 @@ from components.registry import registry
 from components.registry.promotion import give_back
 from components.registry.registry import (
     CHAMPION,
+    CHECKS_TAG,
     FAILED_TAG,
     FORCED_TAG,
     ROLLOUT_TAG,
@@ -100,4 +101,6 @@ def _candidate(version: Version) -> Candidate:
         forced_by=tags.get(FORCED_TAG, ""),
         failed=tags.get(FAILED_TAG, ""),
         rollout=tags.get(ROLLOUT_TAG, "registered"),
+        created_at=version.created_at,
+        checks_failed=tags.get(CHECKS_TAG, ""),
     )

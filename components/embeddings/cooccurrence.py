@@ -41,7 +41,7 @@ class Pairs:
 
     offsets: npt.NDArray[np.int64]
     rows: Ints
-    support: Ints
+    support: Ints | Floats
     probability: Floats
 
 
@@ -134,8 +134,16 @@ def count_pairs(
     return Pairs(offsets, rows, support, probability)
 
 
+def shares_of(pairs: Pairs, corpus: Corpus, n_items: int) -> Floats:
+    """What the `pairs` of that corpus have in common, (n_pairs,): their probability times all."""
+    corpus = corpus.with_at_least(2)
+    weight_of = np.bincount(corpus.items, np.repeat(corpus.weights, corpus.sizes), n_items)
+    shares: Floats = pairs.probability * np.repeat(weight_of, np.diff(pairs.offsets))
+    return shares.astype(np.float32)
+
+
 def count_head(corpus: Corpus, n_items: int, largest: int = HEAD) -> Floats:
-    """Baskets with both, for all pairs of the `largest` first (most bought) products; dense."""
+    """Weight of the baskets with both, of all pairs of the `largest` first (most bought); dense."""
     from scipy.sparse import csr_array
 
     corpus = corpus.with_at_least(2)
@@ -143,8 +151,8 @@ def count_head(corpus: Corpus, n_items: int, largest: int = HEAD) -> Floats:
     kept = corpus.items < n_head
     basket = np.repeat(np.arange(len(corpus)), corpus.sizes)[kept]
     shape = (len(corpus), n_head)
-    ones = np.ones(len(basket), np.float32)
-    baskets = csr_array((ones, (basket, corpus.items[kept])), shape=shape)
+    roots = np.sqrt(corpus.weights)[basket]
+    baskets = csr_array((roots, (basket, corpus.items[kept])), shape=shape)
     of_product = baskets.T.tocsr()
     head = np.zeros((n_head, n_head), np.float32)
     for part in parts_of(n_head, BLOCK):

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from bento.recommender import Recommender
-from components.baskets.corpus import Corpus, encode, read_baskets
+from components.baskets.corpus import LEARNED, Corpus, encode, read_baskets
 from components.bundle.bundle import Bundle, read_bundle
 from components.evaluation.baselines import Cooccurrence, Cosine, Popularity, Ranker, Together
 from components.evaluation.champion import read_champion
@@ -57,7 +57,7 @@ def evaluate(
     baskets = read_baskets(baskets_path)
     catalogue = pa.array(product_ids, pa.string())
     recommender = Recommender(bundle)
-    rankers = _baselines(encode(baskets, catalogue, "train"), bundle.n_orders)
+    rankers = _baselines(encode(baskets, catalogue, *LEARNED), bundle.n_orders)
     rankers = {"model": recommender, **rankers}
     if champion := read_champion(champion_dir, product_ids):
         rankers["champion"] = champion

@@ -1,4 +1,4 @@
-"""KFP step: co-occurrence to neighbours."""
+"""KFP step: baskets to neighbours."""
 
 from kfp import dsl
 
@@ -9,7 +9,6 @@ from components.step import step
 def train_neighbours(
     baskets: dsl.Input[dsl.Dataset],
     vectors: dsl.Input[dsl.Model],
-    cooccurrence: dsl.Input[dsl.Model],
     neighbours: dsl.Output[dsl.Model],
     metrics: dsl.Output[dsl.Metrics],
 ):
@@ -19,7 +18,5 @@ def train_neighbours(
     from components.neighbours import model
     from components.results import log_metrics
 
-    found = model.train_neighbours(
-        baskets.path, Path(vectors.path), Path(cooccurrence.path), Path(neighbours.path)
-    )
+    found = model.train_neighbours(baskets.path, Path(vectors.path), Path(neighbours.path))
     log_metrics(metrics, found)

@@ -1,6 +1,8 @@
 """Neighbours fitted on all training baskets."""
 
 import time
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,31 +10,46 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from components.aside import written_aside
-from components.baskets.corpus import encode, read_baskets
-from components.bundle.bundle import save_group
-from components.embeddings.cooccurrence import count_head, read_pairs
+from components.baskets.tricks import Training, Tricks, training_baskets
+from components.bundle.bundle import Neighbours, save_group
+from components.embeddings.cooccurrence import count_head, count_pairs, shares_of
 from components.neighbours.ridge import NeighbourSettings, fit_neighbours
-from components.spark import catalogue_mapper
+from components.spark import Mapper, catalogue_mapper, in_process
 
 
 def train_neighbours(
-    baskets_path: str | Path, vectors: Path, cooccurrence: Path, target: Path,
-    settings: NeighbourSettings | None = None,
+    baskets_path: str | Path, vectors: Path, target: Path,
+    settings: NeighbourSettings | None = None, splits: Sequence[str] = ("train",),
 ) -> dict[str, Any]:  # fmt: skip
     """Write the directory `target` of neighbours, and return how many weights and what it took.
 
-    Of `vectors` only the catalogue and its orders are read.
+    Of `vectors` only the catalogue is read.
     """
-    n_orders = np.load(vectors / "n_orders.npy")
+    settings = settings or NeighbourSettings()
     product_ids = pq.read_table(vectors / "product_ids.parquet")["product_id"].combine_chunks()
-    corpus = encode(read_baskets(baskets_path), product_ids, "train")
+    tricks = Tricks(half_life_days=settings.half_life_days)
+    training = training_baskets(baskets_path, product_ids, tricks, splits)
     start = time.process_time()
-    head = count_head(corpus, len(n_orders))
     with catalogue_mapper("neighbours") as mapped:
-        fitted = settings or NeighbourSettings()
-        neighbours = fit_neighbours(read_pairs(cooccurrence), n_orders, fitted, head, mapped)
+        neighbours = fit_training(training, len(product_ids), settings, mapped)
     cpu_s = round(time.process_time() - start, 1)
     with written_aside(target) as aside:
         aside.mkdir(parents=True)
         save_group(neighbours, aside)
     return {"weights": len(neighbours.rows), "cpu_s": cpu_s}
+
+
+def fit_training(
+    training: Training, n_items: int, settings: NeighbourSettings, mapped: Mapper = in_process
+) -> Neighbours:
+    """The regressions of a catalogue over baskets that count the less, the larger they are."""
+    weighed = training.weighed_by_size(settings.size_exponent)
+    pairs = count_pairs(weighed, n_items, mapped=mapped)
+    # Of a basket, pairs and products count the same here; pairs are counted as weight / (n - 1).
+    each = (weighed.weights / np.maximum(weighed.sizes - 1, 1)).astype(np.float32)
+    # Weights are 1 in the mean of all that was bought, so that a ridge is worth as many baskets.
+    scale = np.float32(1 / max(np.repeat(each, weighed.sizes).mean(), 1e-30))
+    pairs = replace(pairs, support=scale * shares_of(pairs, weighed, n_items))
+    corpus = replace(weighed, weights=scale * each)
+    orders = np.bincount(corpus.items, np.repeat(corpus.weights, corpus.sizes), n_items)
+    return fit_neighbours(pairs, orders, settings, count_head(corpus, n_items), mapped)

@@ -7,6 +7,7 @@ over its neighbourhood: cost and memory grow with the products, nothing is catal
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -40,13 +41,19 @@ class NeighbourSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    candidates: int = Field(default=200, ge=1, le=400)
+    candidates: int = Field(default=150, ge=1, le=400)
     """Companions that explain a product, at most as many as it has orders (but 20 anyway): time
     grows with the cube, memory not at all."""
-    kept: int = Field(default=200, ge=1, le=400)
+    kept: int = Field(default=150, ge=1, le=400)
     """Weights kept per product, the largest by size."""
-    ridge: float = Field(default=50.0, gt=0)
+    ridge: float = Field(default=40.0, gt=0)
     """Added to every companion's number of orders: what was seen rarely is believed less."""
+    size_exponent: float = Field(default=0.25, ge=0, le=2)
+    """A basket of n counts (n - 1) to the minus this. Together with the half-life that ranks carts
+    of Online Retail and of the demo data 4 % better (validation baskets) than counting all alike.
+    """
+    half_life_days: float = Field(default=180.0, ge=0, le=36_500)
+    """Age in days at which a basket counts half; 0 = all count alike."""
 
 
 @dataclass(frozen=True)
@@ -65,13 +72,14 @@ class _Together:
 
 def fit_neighbours(
     pairs: Pairs,
-    n_orders: npt.NDArray[np.int64],
+    n_orders: npt.NDArray[np.number[Any]],
     settings: NeighbourSettings,
     head: Floats | None = None,
     mapped: Mapper = in_process,
 ) -> Neighbours:
     """The regressions of all products, from their strongest pairs and their orders (n_items,).
 
+    Both may be weighed alike: support and orders are then sums of their baskets' weights.
     Pairs that are not among the strongest of either product count as never bought together, unless
     both are in `head`, the counts of all pairs of the most bought products.
     """
@@ -88,7 +96,7 @@ def fit_neighbours(
 
 
 def _both_directions(
-    pairs: Pairs, n_orders: npt.NDArray[np.int64], head: Floats | None
+    pairs: Pairs, n_orders: npt.NDArray[np.number[Any]], head: Floats | None
 ) -> _Together:
     from scipy.sparse import csr_array
 

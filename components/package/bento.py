@@ -37,6 +37,7 @@ SERVED_COMPONENTS = (
     "bundle/cards.py",
     "bundle/index.py",
     "bundle/verified.py",
+    "bundle/voices.py",
     "bundle/words.py",
 )
 

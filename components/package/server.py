@@ -56,7 +56,8 @@ def served_bundle(
     service; none are inherited. Raises ServerError.
     """
     own = {"FBT_BUNDLE": str(bundle.resolve()), "FBT_MODEL_VERSION": model_version}
-    env = {"FBT_DATABASE_URL": "off", **own, **settings}
+    # A machine that is busy with training is no fault of the service.
+    env = {"FBT_DATABASE_URL": "off", "FBT_MAX_LAG_MS": "60000", **own, **settings}
     with (
         _private_home() as home,
         _serving(SERVICE, Path(home), env, port, host, log, timeout_s) as server,

@@ -1,4 +1,4 @@
-"""KFP step: what pages and carts mix, re-rankers where they pay, and every product's page."""
+"""KFP step: what pages and carts mix, and re-rankers where they pay."""
 
 from kfp import dsl
 
@@ -17,7 +17,7 @@ def train_ranking(
     ranking: dsl.Output[dsl.Model],
     metrics: dsl.Output[dsl.Metrics],
 ):
-    """Tune the blend on validation baskets, grow re-rankers, and rank all pages in advance."""
+    """Tune the blend on validation baskets, and grow re-rankers."""
     from pathlib import Path
 
     from components.baskets.tricks import Tricks

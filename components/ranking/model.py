@@ -1,4 +1,4 @@
-"""Vectors, pairs and neighbours in; what pages and carts mix, the re-ranker and all pages out."""
+"""Vectors, pairs and neighbours in; what pages and carts mix and their re-rankers out."""
 
 import time
 from dataclasses import replace
@@ -7,24 +7,22 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow.parquet as pq
+import pyarrow as pa
 
 from bento.recommender import Recommender, blend_carts
 from components.aside import written_aside
 from components.baskets.corpus import Corpus, encode, read_baskets
-from components.baskets.tricks import Tricks, training_baskets
-from components.bundle.build import pair_arrays, product_cards
-from components.bundle.bundle import Blend, Bundle, Manifest, load_group, save_group
+from components.baskets.tricks import Tricks
+from components.bundle.bundle import Blend, Bundle, save_group
 from components.bundle.index import index_catalogue
-from components.embeddings.cooccurrence import read_pairs
 from components.embeddings.item2vec import Vectors
 from components.evaluation.tasks import Queries, draw_queries
 from components.evaluation.variants import choose_variants
 from components.progress import say
 from components.ranking import blend as blending
-from components.ranking.facts import make_facts
-from components.ranking.forest import as_forest, grow_if_it_pays
-from components.ranking.pages import make_pages
+from components.ranking.forest import PAGE_MIX, as_forest, grow_if_it_pays
+from components.ranking.pages import write_page_model
+from components.ranking.prepare import prepare_bundle
 from components.ranking.questions import Questions, draw_questions
 from components.ranking.storage import N_QUERIES as N_STORAGE_QUERIES
 from components.ranking.storage import measure_storage
@@ -40,15 +38,21 @@ def train_ranking(
     baskets_path: str | Path, vectors: Path, cooccurrence: Path, neighbours: Path, products: Path,
     target: Path, seed: int, tricks: Tricks | None = None,
 ) -> dict[str, Any]:  # fmt: skip
-    """Write the directory `target`: facts, pages, forest, index, blend.json and ranking.json.
+    """Write the directory `target`: what was chosen by validation baskets, beside training ones.
 
-    Returns ranking.json: {"pages": RANKED, "carts": RANKED, "variants": [see
-    `choose_variants`], "storage": [see `measure_storage`], "cpu_s": {STEP: seconds}}; RANKED is
-    {"weights": {...}, "parts": {PART: NDCG@10 on validation baskets}, "forest": {"pays", "why",
-    "gain": {"mean", "low", "high"} or null, "features": [[NAME, share]]}, "n_questions"}.
+    That is blend.json, variants, forests where they pay, and ranking.json. Returns the latter:
+    {"pages": RANKED, "carts": RANKED, "variants": [see `choose_variants`], "storage": [see
+    `measure_storage`], "cpu_s": {STEP: seconds}}; RANKED is {"weights": {...}, "parts": {PART:
+    NDCG@10 on validation baskets}, "forest": {"pays", "why", "gain": {"mean", "low", "high"} or
+    null, "features": [[NAME, share]]}, "n_questions"}.
     """
-    clock, tricks = _Clock(), tricks or Tricks()
-    bundle, validation = _prepare(baskets_path, vectors, cooccurrence, neighbours, products, tricks)
+    clock, tricks = Clock(), tricks or Tricks()
+    start = blending.START.model_copy(update={"cart_recency": tricks.cart_recency})
+    bundle = prepare_bundle(
+        baskets_path, vectors, cooccurrence, neighbours, products, tricks, start
+    )
+    ids = pa.array(bundle.product_ids[: bundle.manifest.n_items], pa.string())
+    validation = encode(read_baskets(baskets_path), ids, "validation")
     clock("facts")
     bundle, index = index_catalogue(bundle, seed)
     clock("index")
@@ -59,7 +63,7 @@ def train_ranking(
             bundle = replace(bundle, index_path=aside / "index.hnsw")
         asked = {task: draw_questions(Recommender(bundle), validation, task, seed) for task in "ab"}
         clock("questions")
-        tuned = blending.tune_pages(asked["a"], _start(tricks), bundle.manifest.beta_cart)
+        tuned = blending.tune_pages(asked["a"], start, bundle.manifest.beta_cart)
         tuned = blending.tune_carts(asked["b"], tuned)
         clock("blend")
         bundle = _mixed(bundle, tuned)
@@ -70,63 +74,15 @@ def train_ranking(
         clock("forests")
         storage = _measure_storage(bundle, vectors, validation, seed)
         clock("storage")
-        pages = make_pages(Recommender(bundle), page_model)
-        clock("pages")
-        assert bundle.facts is not None
-        save_group(bundle.facts, aside)
-        save_group(pages, aside)
         save_group(variants, aside)
+        if page_model is not None:
+            write_page_model(page_model, aside)
         if cart_model is not None:
             save_group(as_forest(cart_model), aside)
         ranking = {**found, "variants": measured, "storage": storage, "cpu_s": clock.seconds}
-        facts = bundle.manifest.index
-        write_json(facts.model_dump() if facts else None, aside / "index.json")
         write_json(tuned.model_dump(), aside / "blend.json")
         write_json(ranking, aside / "ranking.json")
     return ranking
-
-
-def _prepare(
-    baskets_path: str | Path, vectors: Path, cooccurrence: Path, neighbours: Path, products: Path,
-    tricks: Tricks,
-) -> tuple[Bundle, Corpus]:  # fmt: skip
-    """A bundle in memory with facts and the weights to start from, and the validation baskets."""
-    product_ids = pq.read_table(vectors / "product_ids.parquet")["product_id"]
-    n_orders = np.load(vectors / "n_orders.npy")
-    trained = Vectors(np.load(vectors / "in_vectors.npy"), np.load(vectors / "out_vectors.npy"))
-    beta_cart = read_json(vectors / "betas.json")["beta_cart"]
-    pairs = read_pairs(cooccurrence)
-    baskets = read_baskets(baskets_path)
-    ids = product_ids.combine_chunks()
-    training = training_baskets(baskets_path, ids, tricks)
-    counted = training.weighed_by_size(tricks.size_exponent)
-    cards = product_cards(product_ids, products)
-    say(f"ranking: time and category facts of {len(n_orders)} products")
-    facts = make_facts(counted, training.ages, pairs, cards, trained, n_orders, beta_cart)
-    manifest = Manifest(
-        **_start(tricks).model_dump(),
-        created_at="",
-        n_items=len(n_orders),
-        n_products=cards.num_rows,
-        n_orders=len(counted),
-        dims=trained.in_vectors.shape[1],
-        beta_cart=beta_cart,
-    )
-    bundle = Bundle(
-        manifest,
-        cards,
-        trained.in_vectors,
-        trained.out_vectors,
-        n_orders,
-        **pair_arrays(cooccurrence),
-        neighbours=load_group("neighbours", neighbours),
-        facts=facts,
-    )
-    return bundle, encode(baskets, ids, "validation")
-
-
-def _start(tricks: Tricks) -> Blend:
-    return blending.START.model_copy(update={"cart_recency": tricks.cart_recency})
 
 
 def _queries(validation: Corpus, seed: int) -> dict[str, Queries]:
@@ -155,7 +111,7 @@ def _judge_forests(
     """Models for pages and carts, None where one does not pay, and what was measured."""
     manifest, pages, carts = bundle.manifest, asked["a"], asked["b"]
     page_scores = blending.blend_pages(pages.features, manifest, manifest.beta_cart)
-    page_model, page_facts = grow_if_it_pays(pages, page_scores, seed)
+    page_model, page_facts = grow_if_it_pays(pages, page_scores, seed, PAGE_MIX)
     say(f"re-ranked pages: {page_facts['why']}")
     cart_scores = blend_carts(carts.features, manifest.cart_weights)
     cart_model, cart_facts = grow_if_it_pays(carts, cart_scores, seed)
@@ -178,7 +134,7 @@ def _judge_forests(
     return page_model, cart_model, found
 
 
-class _Clock:
+class Clock:
     """CPU seconds of this process between one call and the next, by name."""
 
     def __init__(self) -> None:

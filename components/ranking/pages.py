@@ -1,5 +1,6 @@
 """Every product's page, ranked in advance: one product is then a table look-up."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -7,7 +8,7 @@ import numpy as np
 from bento.recommender import DEPTH, Recommender, stacked
 from components.bundle.bundle import Pages
 from components.progress import say
-from components.ranking.forest import predict
+from components.ranking.forest import PAGE_MIX, mixed, predict
 from components.ranking.questions import BATCH
 
 PAGE_DEPTH = 100
@@ -15,6 +16,9 @@ PAGE_DEPTH = 100
 
 SHOWN_EVERY = 100
 """Batches between two lines of progress."""
+
+MODEL = "page_model.txt"
+"""LightGBM's own format: pages are ranked where it is installed, and nowhere else."""
 
 
 def make_pages(recommender: Recommender, model: Any) -> Pages:
@@ -32,6 +36,18 @@ def make_pages(recommender: Recommender, model: Any) -> Pages:
     return Pages(rows, scores)
 
 
+def write_page_model(model: Any, folder: Path) -> None:
+    """Keep the re-ranker of pages in `folder`, which is not yet in its place."""
+    model.save_model(str(folder / MODEL))
+
+
+def read_page_model(folder: Path) -> Any:
+    """The model that `write_page_model` kept; None where there is none."""
+    import lightgbm
+
+    return lightgbm.Booster(model_file=folder / MODEL) if (folder / MODEL).exists() else None
+
+
 def _ranked(recommender: Recommender, products: Any, depth: int, model: Any) -> tuple[Any, Any]:
     queries = list(products[:, None])
     rows, scores = recommender.rank_pages(queries, depth)
@@ -40,6 +56,7 @@ def _ranked(recommender: Recommender, products: Any, depth: int, model: Any) -> 
     evidence = recommender.evidence
     top = rows[:, :DEPTH]
     grown = predict(model, evidence.features(queries, evidence.said(queries), top))
-    scores = stacked(grown, scores)
+    blended = scores[:, : top.shape[1]]
+    scores = stacked(mixed(grown, blended, top >= 0, PAGE_MIX), scores)
     order = np.lexsort((rows, -scores), axis=1)
     return np.take_along_axis(rows, order, 1), np.take_along_axis(scores, order, 1)

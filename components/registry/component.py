@@ -22,6 +22,8 @@ def register(
     plots: dsl.Input[dsl.Artifact],
     line_page: dsl.Input[dsl.HTML],
     basket_page: dsl.Input[dsl.HTML],
+    line_checks: dsl.Input[dsl.Artifact],
+    basket_checks: dsl.Input[dsl.Artifact],
     line_profile: dsl.Input[dsl.Artifact],
     basket_profile: dsl.Input[dsl.Artifact],
     evaluation: dsl.Input[dsl.Artifact],
@@ -37,6 +39,7 @@ def register(
     artefacts = {
         "bundle": bundle, "report.html": page, "plots": plots,
         "checks/order_lines.html": line_page, "checks/baskets.html": basket_page,
+        "checks/order_lines.json": line_checks, "checks/baskets.json": basket_checks,
         "profile/order_lines.json": line_profile, "profile/baskets.json": basket_profile,
         "evaluation.json": evaluation, "verdict.json": verdict,
     }  # fmt: skip

@@ -6,7 +6,13 @@ from typing import Any
 
 from components.bundle.bundle import read_manifest, sha256_of
 from components.progress import say
-from components.registry.registry import BUNDLE_HASH_TAG, ROLLOUT_TAG, VERDICT_TAG, register
+from components.registry.registry import (
+    BUNDLE_HASH_TAG,
+    CHECKS_TAG,
+    ROLLOUT_TAG,
+    VERDICT_TAG,
+    register,
+)
 from components.results import flat_numbers, read_json
 
 RUN_KEY_TAG = "fbt.run_key"
@@ -34,7 +40,20 @@ def register_run(artefacts: Mapping[str, Path], parameters: Mapping[str, Any], r
         "fbt.products": str(manifest.n_items),
         ROLLOUT_TAG: "registered",
     }
+    if failed := failed_checks(artefacts):
+        tags[CHECKS_TAG] = " ".join(failed)
     params = {**parameters, **{f"model.{key}": value for key, value in manifest.config.items()}}
     version = register(artefacts, params, metrics, tags)
     say(f"registered as version {version}")
     return version
+
+
+def failed_checks(artefacts: Mapping[str, Path]) -> list[str]:
+    """`TABLE.CHECK` of every data check that failed: warnings, for a critical one ends its run."""
+    reports = [read_json(artefacts[f"checks/{table}.json"]) for table in ("order_lines", "baskets")]
+    return [
+        f"{report['table']}.{check['name']}"
+        for report in reports
+        for check in report["checks"]
+        if not check["passed"]
+    ]

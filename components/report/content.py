@@ -88,7 +88,12 @@ def basket_steps(counts: Mapping[str, Any]) -> list[Step]:
         *[Step(_named(reason, cap), n, "out", orders) for reason, n in whole.items()],
         Step("Baskets", baskets, "in", orders),
         Step("to learn from (the oldest)", counts.get("baskets_train"), "part", baskets),
-        Step("to choose settings by", counts.get("baskets_validation"), "part", baskets),
+        Step(
+            "to choose settings by, then to learn from",
+            counts.get("baskets_validation"),
+            "part",
+            baskets,
+        ),
         Step("to judge by (the newest)", counts.get("baskets_test"), "part", baskets),
     ]
 

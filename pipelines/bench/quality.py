@@ -2,7 +2,8 @@
 
 Lines are cleaned, baskets built and split by time as in a run; the catalogue is every product with
 five training orders. Everybody learns from the training split alone, is tuned on the validation
-split for each task with the same budget, and meets the test split once. All products are ranked.
+split for each task with the same budget, then learns once more from both with what was chosen, and
+meets the test split once. All products are ranked.
 """
 
 import importlib.util
@@ -19,16 +20,17 @@ import numpy as np
 import numpy.typing as npt
 
 from components.baskets.build import BasketSettings, build_baskets
-from components.baskets.corpus import catalogue_of, encode, read_baskets
+from components.baskets.corpus import LEARNED, catalogue_of, encode, read_baskets, sorted_catalogue
 from components.evaluation.metrics import METRICS, coverage, intervals, score
 from components.evaluation.tasks import TASKS, Queries, draw_queries
 from components.orders.clean import OrderSettings, clean_orders
 from components.progress import say
 from components.results import write_json
-from pipelines.bench.ours import TRAINED, WHOLE, Inputs, read_ours, train_rest, train_vectors
+from pipelines.bench.measure import cpu_seconds
+from pipelines.bench.ours import TRAINED, WHOLE, Inputs, Part, read_ours, train_rest, train_vectors
 from pipelines.bench.peers.every import every_peer
 from pipelines.bench.peers.implicit_models import ALS_DEFAULTS, fit_als
-from pipelines.bench.peers.peer import Data, Peer
+from pipelines.bench.peers.peer import Data, Model, Peer, Setting
 from pipelines.bench.peers.tuning import K, tune
 from pipelines.tables import table
 
@@ -54,6 +56,9 @@ class Asked:
     """One shop's data, ready for everybody."""
 
     data: Data
+    """To tune with."""
+    newest: Data
+    """What the final model learns from: the validation baskets, too."""
     validation: Mapping[str, Queries]
     test: Mapping[str, Queries]
 
@@ -133,6 +138,7 @@ def ask(baskets_path: Path) -> Asked:
             f"with {K} recommendations all of them are shown, whoever ranks; expected more than "
             f"{K}; bring more orders"
         )
+    product_ids, newest = sorted_catalogue(baskets, product_ids, *LEARNED)
     corpora = {split: encode(baskets, product_ids, split) for split in ("validation", "test")}
     drawn: dict[str, dict[str, Queries]] = {}
     for split, most in (("validation", VALIDATION_BASKETS), ("test", TEST_BASKETS)):
@@ -146,32 +152,43 @@ def ask(baskets_path: Path) -> Asked:
                 f"the {len(n_orders)} products with at least {MIN_ORDERS} training orders, so "
                 "that nothing can be asked; bring more orders"
             )
-    data = Data(encode(baskets, product_ids, "train"), n_orders, SEED)
+    train = encode(baskets, product_ids, "train")
+    data = Data(train, np.bincount(train.items, minlength=len(newest)), SEED)
+    learned = Data(encode(baskets, product_ids, *LEARNED), newest, SEED)
     with_queries = [task for task in TASKS if len(drawn["test"][task])]
     for task in sorted(TASKS.keys() - with_queries):
         note(f"task {task}: no test basket holds {TASKS[task]} products of the catalogue; left out")
-    asked = Asked(data, *({task: drawn[split][task] for task in with_queries} for split in drawn))
+    asked = Asked(
+        data, learned, *({task: drawn[split][task] for task in with_queries} for split in drawn)
+    )
     n_asked = ", ".join(f"{len(queries)} of task {task}" for task, queries in asked.test.items())
     say(f"{data.n_items} products, {len(data.train)} training baskets; test queries: {n_asked}")
     return asked
 
 
 def answers_of_peer(peer: Peer, asked: Asked) -> dict[str, Answers]:
-    """Tune the peer, and let it answer the test queries; nothing when it cannot take part."""
+    """Tune the peer, fit it to the newest data as tuned, and let it answer the test queries.
+
+    Nothing when it cannot take part.
+    """
     if reason := peer.absence(asked.data):
         note(f"{peer.name} is left out: {reason}")
         return {}
     start = time.monotonic()
     answers = {}
+    fitted: list[tuple[Setting, Model, float]] = []
     for task, tuned in tune(peer, asked.data, asked.validation).items():
-        found, _ = tuned.model.ranker(tuned.ask).rank(asked.test[task].asked, K)
+        if not any(setting == tuned.setting for setting, *_ in fitted):
+            before = cpu_seconds()
+            model = peer.fit(asked.newest, tuned.setting)
+            fitted.append((tuned.setting, model, cpu_seconds() - before))
+        _, model, train_cpu_s = next(one for one in fitted if one[0] == tuned.setting)
+        found, _ = model.ranker(tuned.ask).rank(asked.test[task].asked, K)
         facts = {
             "validation_ndcg": tuned.ndcg, "setting": dict(tuned.setting), "ask": dict(tuned.ask),
             "n_tried": tuned.n_tried, "tuning_cpu_s": tuned.tuning_cpu_s,
         }  # fmt: skip
-        answers[task] = Answers(
-            peer.name, False, found, tuned.train_cpu_s, tuned.model.n_bytes, facts
-        )
+        answers[task] = Answers(peer.name, False, found, train_cpu_s, model.n_bytes, facts)
     if not answers:
         note(f"{peer.name} is left out: every setting failed; the lines above say why")
         return {}
@@ -193,7 +210,7 @@ def answers_of_ours(
     for _ in range(ROUNDS):
         rounds.append(train_rest(inputs))
         start = time.process_time()
-        fit_als(asked.data, ALS_DEFAULTS)
+        fit_als(asked.newest, ALS_DEFAULTS)
         als.append(time.process_time() - start)
     rest = {part: statistics.median(one[part] for one in rounds) for part in rounds[0]}
     ours = read_ours(inputs, begun["vectors"], rest)
@@ -206,14 +223,22 @@ def answers_of_ours(
         **{f"{name.replace('-', '_')}_cpu_s": seconds for name, seconds in rest.items()},
         "ann_recall": ours.ann_recall,
     }
-    answers: dict[str, list[Answers]] = {}
-    for task, queries in asked.test.items():
-        answers[task] = [
-            Answers(name, True, part.ranker.rank(queries.asked, K)[0], part.train_cpu_s,
-                    part.n_bytes, {})
-            for name, part in ours.parts.items()
-        ]  # fmt: skip
+    answers = {
+        task: _answers_of_parts(ours.parts, queries.asked) for task, queries in asked.test.items()
+    }
     return figures, answers
+
+
+def _answers_of_parts(parts: Mapping[str, Part], asked: Sequence[Any]) -> list[Answers]:
+    """What each part answers; the whole model, which has two names, is asked once."""
+    found: dict[int, Rows] = {}
+    for part in parts.values():
+        if id(part.ranker) not in found:
+            found[id(part.ranker)] = part.ranker.rank(asked, K)[0]
+    return [
+        Answers(name, True, found[id(part.ranker)], part.train_cpu_s, part.n_bytes, {})
+        for name, part in parts.items()
+    ]
 
 
 def judge(

@@ -89,14 +89,14 @@ def pairs(folder: Path) -> None:
 
 
 def neighbours(folder: Path) -> None:
-    """The regressions of all products, with the counts of the head."""
+    """The regressions of all products, with the counts that they learn from."""
+    from components.baskets.tricks import Training
     from components.bundle.bundle import save_group
-    from components.embeddings.cooccurrence import count_head, read_pairs
-    from components.neighbours.ridge import NeighbourSettings, fit_neighbours
+    from components.neighbours.model import fit_training
+    from components.neighbours.ridge import NeighbourSettings
 
-    n_orders = np.load(folder / "n_orders.npy")
-    head = count_head(_corpus(folder), len(n_orders))
-    found = fit_neighbours(read_pairs(folder / "pairs"), n_orders, NeighbourSettings(), head)
+    n_items = len(np.load(folder / "n_orders.npy"))
+    found = fit_training(Training(_corpus(folder), None), n_items, NeighbourSettings())
     save_group(found, folder)
     print(f"  {len(found.rows):,} weights", flush=True)
 

@@ -1,19 +1,25 @@
 """The promoter against the API server that KUBECONFIG names: the same tests as on the fake one.
 
 Every test has a namespace of its own, which is deleted afterwards. Argo Rollouts is played, so that
-its CustomResourceDefinition suffices; the Deployment controller is the cluster's own.
+its CustomResourceDefinition suffices; the Deployment controller is the cluster's own. No image is
+needed: pods are never scheduled.
 """
 
+import json
 import os
+import subprocess
 import time
 import uuid
 
 import pytest
 
+from components.deployment.cluster import Cluster
 from tests.factories import make_bundle
 from tests.fakes import FakeMlflow
+from tests.manifests.conftest import OVERLAYS, kubectl, of_kind, rendered
 from tests.promotions import *  # noqa: F403
-from tests.world import World
+from tests.promotions import delete, promoted, serving_one
+from tests.world import POD, World
 
 pytestmark = [
     pytest.mark.skipif(not os.environ.get("KUBECONFIG"), reason="no cluster: KUBECONFIG is unset"),
@@ -33,7 +39,8 @@ def namespace():
 
     config.load_kube_config()
     core, name = client.CoreV1Api(), f"fbt-test-{uuid.uuid4().hex[:8]}"
-    core.create_namespace({"metadata": {"name": name, "labels": {"fbt/test": "promoter"}}})
+    labels = {"fbt/test": "true", "pod-security.kubernetes.io/warn": "restricted"}
+    core.create_namespace({"metadata": {"name": name, "labels": labels}})
     try:
         until = time.monotonic() + 30
         while not core.list_namespaced_service_account(name).items:
@@ -76,3 +83,63 @@ def test_the_namespace_has_no_quota_and_that_is_no_hindrance(namespace, world):
     world.promote(world.mlflow.add())
     world.calm()
     assert world.pinned == "1"
+
+
+@pytest.mark.parametrize("either", ["Deployment", "Rollout"])
+def test_the_rights_that_the_manifests_give_the_promoter_suffice(
+    namespace, world, either, monkeypatch
+):
+    from kubernetes import client
+
+    monkeypatch.setitem(POD, "serviceAccountName", "fbt")
+    signed = signed_in(namespace, "fbt-promoter")
+    with pytest.raises(client.ApiException, match="Forbidden"):
+        client.CoreV1Api(signed).list_namespaced_secret(namespace)
+    world.promoter_cluster = Cluster(signed, namespace)
+    world.restart()
+    world.deploy(either)
+    serving_one(world)
+    promoted(world)
+    delete(world, "Deployment")
+    world.calm()
+    assert world.pinned == world.champion == "2"
+    assert "Repaired" in world.said()
+
+
+def signed_in(namespace, account):
+    """The API as a service account of the manifests sees it."""
+    from kubernetes import client
+
+    for one in of_kind(rendered("overlays/local"), "ServiceAccount", "Role", "RoleBinding"):
+        moved = json.dumps(one).replace('"namespace": "fbt"', f'"namespace": "{namespace}"')
+        done = create(json.loads(moved))
+        assert done.returncode == 0, done.stderr
+    asked = {"spec": {"expirationSeconds": 600}}
+    core = client.CoreV1Api()
+    token = core.create_namespaced_service_account_token(account, namespace, asked).status.token
+    # The default one with nothing of its own login.
+    default, own = client.Configuration.get_default_copy(), client.Configuration()
+    for name in ("host", "ssl_ca_cert", "verify_ssl", "tls_server_name"):
+        setattr(own, name, getattr(default, name))
+    own.api_key, own.retries = {"authorization": f"Bearer {token}"}, False
+    return client.ApiClient(own)
+
+
+def create(one, *options):
+    """What `kubectl create` made of an object."""
+    return subprocess.run(
+        [kubectl(), "create", *options, "-f", "-"],
+        input=json.dumps(one), capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_the_server_takes_every_object_of_an_overlay_without_a_warning(namespace, overlay):
+    """What no schema says: defaults, admission, the pod security standard. Nothing is created."""
+    found = [one for one in rendered(overlay) if one["kind"] != "Namespace"]
+    for one in found:
+        one = {**one, "metadata": {**one["metadata"], "namespace": namespace}}
+        done = create(one, "--dry-run=server", "--validate=strict")
+        if "no matches for kind" in done.stderr:
+            continue  # of an operator that this cluster does not have
+        assert (done.returncode, done.stderr) == (0, ""), one["metadata"]["name"]

@@ -2,11 +2,23 @@
 
 import itertools
 import re
+import subprocess
 import tomllib
 
 import pytest
+from mlflow.environment_variables import (
+    _MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS,
+    _MLFLOW_WEBHOOK_ALLOWED_SCHEMES,
+    MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY,
+)
 
+from bento.endpoints import ROUTES
+from bento.store import Store
+from components.deployment.repair import RECORD
+from components.deployment.settings import Settings as PromoterSettings
 from components.package.server import GRACE_S
+from pipelines.cluster import BY_HAND
+from pipelines.cluster import secrets_of as secrets_made
 from tests.manifests.conftest import (
     K8S,
     OVERLAYS,
@@ -21,6 +33,7 @@ from tests.manifests.conftest import (
     selected,
     workloads,
 )
+from tests.postgres import postgres
 
 VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
 
@@ -154,6 +167,17 @@ def assert_arguments_meet(objects, name, given):
         assert_arguments_meet(objects, one["templateName"], given | set(declared))
 
 
+def test_the_public_route_has_what_shoppers_need_and_nothing_that_changes_anything(objects):
+    for route in of_kind(objects, "HTTPRoute"):
+        matches = [match for rule in route["spec"]["rules"] for match in rule["matches"]]
+        assert {match["path"]["type"] for match in matches} == {"PathPrefix"}
+        public = [match["path"]["value"] for match in matches]
+        for one in ROUTES:
+            # Whole parts of a path, as the Gateway API has it.
+            is_public = any(f"{one.pattern}/".startswith(f"{prefix}/") for prefix in public)
+            assert is_public is not (one.protected or one.always), one.pattern
+
+
 def test_traffic_moves_from_5_to_100_per_cent_with_a_judgement_after_each_step(objects):
     for rollout in of_kind(objects, "Rollout"):
         steps = rollout["spec"]["strategy"]["canary"]["steps"]
@@ -176,7 +200,26 @@ def test_a_query_stands_in_one_place():
     queries = re.findall(
         r"query: \|\n((?: {12,}.*\n)+)", "".join(f.read_text() for f in K8S.rglob("*.yaml"))
     )
-    assert len(queries) == len(set(queries)) == 4
+    assert len(queries) == len(set(queries)) == 5
+
+
+def test_mlflow_is_told_where_the_promoter_listens_and_may_go_there(objects):
+    promoter, mlflow = (find(objects, "Deployment", name) for name in ("fbt-promoter", "mlflow"))
+    if promoter:
+        (container,) = containers_of(promoter)
+        names = [one["name"] for one in container["env"]]
+        assert names.index("FBT_NAMESPACE") < names.index("FBT_WEBHOOK_URL"), "it is expanded"
+        url = container["env"][names.index("FBT_WEBHOOK_URL")]["value"]
+        assert url == "http://fbt-promoter.$(FBT_NAMESPACE).svc/webhook"
+        service = find(objects, "Service", "fbt-promoter")
+        assert selected(objects, service["spec"]["selector"], namespace_of(service)) == [promoter]
+        assert [port["port"] for port in service["spec"]["ports"]] == [80]
+    if mlflow:
+        (container,) = containers_of(mlflow, init=False)
+        values = {one["name"]: one.get("value") for one in container["env"]}
+        assert values[_MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS.name] == "true"
+        assert "http" in values[_MLFLOW_WEBHOOK_ALLOWED_SCHEMES.name].split(",")
+        assert MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY.name in values
 
 
 # ---------------------------------------------------------------- pods
@@ -270,6 +313,25 @@ def test_rights_name_what_they_are_for(objects):
             assert "secrets" not in rule["resources"], name_of(role)
 
 
+def test_the_promoter_may_do_its_work_by_the_names_it_knows(objects):
+    role, known = find(objects, "Role", "fbt-promoter"), PromoterSettings(identity="any")
+    if role is None:
+        return
+    named = {
+        resource: rule["resourceNames"]
+        for rule in role["rules"]
+        for resource in rule["resources"]
+        if "resourceNames" in rule
+    }
+    assert named == {
+        "deployments": [known.deployment],
+        "rollouts": [known.rollout],
+        "leases": [known.lease],
+        "configmaps": [RECORD],
+        "serviceaccounts": ["fbt"],
+    }
+
+
 def test_only_who_talks_to_the_cluster_has_a_token(objects):
     for one in workloads(objects):
         if one["metadata"]["name"] != "fbt-promoter":
@@ -281,7 +343,11 @@ def test_no_secret_is_written_down(objects):
     for one in workloads(objects):
         for container in containers_of(one):
             for variable in container.get("env", []):
-                secret = re.search("SECRET|PASSWORD|TOKEN|KEY|STORE_URI", variable["name"])
+                secret = re.search(
+                    "SECRET|PASSWORD|TOKEN|KEY|STORE_URI|DATABASE_URL", variable["name"]
+                )
+                # Where a secret lies is none.
+                secret = secret and not variable["name"].endswith("_FILE")
                 assert not (secret and "value" in variable), f"{name_of(one)}: {variable['name']}"
 
 
@@ -304,6 +370,67 @@ def secrets_of(pod):
     for volume in pod.get("volumes", []):
         if "secret" in volume:
             yield volume["secret"]["secretName"]
+
+
+def test_what_the_secrets_of_an_overlay_are_is_known_to_the_command(objects):
+    """Whatever a workload needs, `fbt cluster up` makes, or says that it is made by hand."""
+    known = {*secrets_made("local"), *BY_HAND, ("fbt-platform", "fbt-object-store-config")}
+    for one in workloads(objects):
+        for name in secrets_of(pod_of(one)):
+            assert (namespace_of(one), name) in known, name_of(one)
+
+
+# ---------------------------------------------------------------- rules and catalogue changes
+
+
+def test_pods_share_a_database_or_have_none(objects):
+    deployment = find(objects, "Deployment", "fbt")
+    if deployment is None:
+        return
+    (service,) = pod_of(deployment)["containers"]
+    variables = {one["name"]: one for one in service["env"]}
+    (settings,) = [one["configMapRef"]["name"] for one in service["envFrom"]]
+    assert find(objects, "ConfigMap", settings)["data"]["FBT_DATABASE_URL"] == "off"
+    mounts = {mount["mountPath"] for mount in service["volumeMounts"] if mount.get("readOnly")}
+    if "FBT_DATABASE_URL" in variables:
+        assert variables["FBT_ADMIN_TOKEN_FILE"]["value"].rpartition("/")[0] in mounts
+
+
+def test_the_service_gets_to_its_database_and_to_nothing_more(objects):
+    policy = find(objects, "NetworkPolicy", "fbt")
+    if policy:
+        ports = [[port["port"] for port in rule["ports"]] for rule in policy["spec"]["egress"]]
+        assert ports == [[5000], [5432]]
+        assert all(rule["to"] for rule in policy["spec"]["egress"])
+
+
+@pytest.fixture(scope="module")
+def database():
+    with postgres() as server:
+        server.sql("CREATE DATABASE mlflow;")
+        yield server
+
+
+def test_the_service_has_a_role_and_a_database_of_its_own(database, monkeypatch):
+    statements = (K8S / "platform" / "stores" / "fbt.sql").read_text()
+    for password in ("first", "it's another"):
+        monkeypatch.setenv("FBT_PASSWORD", password)
+        database.sql(statements)
+    database.sql(
+        """DO $$ BEGIN
+        ASSERT NOT has_database_privilege('fbt', 'mlflow', 'CONNECT');
+        ASSERT has_database_privilege('fbt', 'fbt', 'CREATE');
+        ASSERT (SELECT rolcanlogin AND NOT rolsuper FROM pg_roles WHERE rolname = 'fbt');
+        END $$;"""
+    )
+    Store(f"postgresql://fbt@127.0.0.1:{database.port}/fbt").migrate()
+
+
+def test_without_a_password_no_role_is_made(database, monkeypatch):
+    monkeypatch.delenv("FBT_PASSWORD", raising=False)
+    statements = (K8S / "platform" / "stores" / "fbt.sql").read_text()
+    with pytest.raises(subprocess.CalledProcessError):
+        database.sql(statements)
 
 
 # ---------------------------------------------------------------- the model's version

@@ -12,7 +12,11 @@ import httpx
 import pytest
 import yaml
 
+from components.deployment.metrics import Metrics
 from components.package.server import served_bundle
+from data_checks.drift import NUMBERS
+from data_checks.settings import CheckSettings
+from data_checks.suites import baskets_suite, order_lines_suite
 from tests.factories import make_bundle
 from tests.manifests.conftest import K8S, of_kind, rendered
 
@@ -58,25 +62,15 @@ def series_of(expression):
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory):
     """Names of all series that the service and the promoter export."""
-    bundle = make_bundle(tmp_path_factory.mktemp("served") / "bundle")
-    with served_bundle(bundle) as server:
+    folder = tmp_path_factory.mktemp("served")
+    database = {"FBT_DATABASE_URL": f"sqlite:///{folder / 'fbt.db'}"}
+    with served_bundle(make_bundle(folder / "bundle"), settings=database) as server:
         httpx.post(f"{server.url}/recommend", json={"items": ["tea"], "k": 1})
         text = httpx.get(f"{server.url}/metrics").text
-    try:
-        from components.deployment.metrics import Metrics
-    except ImportError:
-        text += "".join(f"{name} 1\n" for name in FROM_THE_PROMOTER)
-    else:
-        text += Metrics().page()[2].decode()
+    text += Metrics().page()[2].decode()
     return set(re.findall(r"^([a-z][a-z0-9_]*)", text, flags=re.MULTILINE)) | set(
         re.findall(r"^# TYPE (\S+)", text, flags=re.MULTILINE)
     )
-
-
-FROM_THE_PROMOTER = (
-    *("fbt_promoter_phase", "fbt_promoter_version", "fbt_promoter_steps_total"),
-    *("fbt_promoter_reconciles_total", "fbt_promoter_last_reconcile_timestamp_seconds"),
-)
 
 
 def test_only_series_that_exist_are_asked_for(exported):
@@ -92,6 +86,14 @@ def test_every_alert_has_its_line_in_the_runbook_and_no_line_is_without_alert():
     text = (K8S / "README.md").read_text()
     lines = re.findall(r"^\| `(Fbt[A-Za-z]+)` \|", text, flags=re.MULTILINE)
     assert sorted(lines) == sorted(alerts())
+
+
+def test_drift_is_what_compares_two_profiles():
+    (about,) = re.findall(r'check=~"([^"]*)"', alerts()["FbtDrift"]["expr"])
+    assert f'check!~"{about}"' in alerts()["FbtDataChecks"]["expr"]
+    suites = order_lines_suite(CheckSettings()) + baskets_suite(CheckSettings())
+    names = {expectation["meta"]["name"] for expectation in suites}
+    assert {name for name in names if re.fullmatch(about, name)} == names & set(NUMBERS)
 
 
 def test_panels_do_not_overlap_and_have_ids_of_their_own():
@@ -136,10 +138,8 @@ def assert_firing(tmp_path, series, expected, at):
     promtool(tmp_path, rules["spec"]["groups"], case)
 
 
-REQUESTS = (
-    'bentoml_service_request_total{{namespace="fbt",service_name="fbt",'
-    'endpoint="/recommend",http_response_code="{code}"}}'
-)
+REQUESTS = 'fbt_requests_total{{namespace="fbt",endpoint="{endpoint}",status="{code}"}}'
+CHECK = 'fbt_newest_version_check_failed{{namespace="fbt",table="baskets",check="{check}"}}'
 BUCKETS = (
     'bentoml_service_request_duration_seconds_bucket{{namespace="fbt",service_name="fbt",'
     'endpoint="/recommend",le="{le}"}}'
@@ -149,8 +149,16 @@ ANSWERS = 'fbt_recommend_requests_total{{namespace="fbt",source="{source}",model
 WELL = {
     'up{job="fbt"}': "1x300",
     'up{job="fbt-promoter"}': "1x300",
-    REQUESTS.format(code=200): "0+600x300",
-    REQUESTS.format(code=500): "0x300",
+    REQUESTS.format(endpoint="/recommend", code=200): "0+600x300",
+    REQUESTS.format(endpoint="/recommend", code=500): "0x300",
+    REQUESTS.format(endpoint="/rules/{rule_id}", code=200): "0+1x300",
+    REQUESTS.format(endpoint="/rules/{rule_id}", code=503): "0x300",
+    'fbt_shed_total{namespace="fbt",reason="lag"}': "0x300",
+    'fbt_database_stale_seconds{namespace="fbt"}': "0x300",
+    CHECK.format(check="drift_sizes"): "0x300",
+    CHECK.format(check="named_share"): "0x300",
+    'fbt_newest_version_created_timestamp_seconds{namespace="fbt"}': "1x300",
+    'fbt_promoter_leader{namespace="fbt"}': "1x300",
     BUCKETS.format(le="0.01"): "0+600x300",
     BUCKETS.format(le="0.5"): "0+600x300",
     BUCKETS.format(le="+Inf"): "0+600x300",
@@ -169,7 +177,31 @@ WELL = {
     [
         (None, {}),
         ("FbtDown", {'up{job="fbt"}': "0x300"}),
-        ("FbtErrors", {REQUESTS.format(code=500): "0+30x300"}),
+        ("FbtErrors", {REQUESTS.format(endpoint="/recommend", code=500): "0+30x300"}),
+        ("FbtErrors", {REQUESTS.format(endpoint="/similar", code=500): "0+30x300"}),
+        ("FbtShed", {'fbt_shed_total{namespace="fbt",reason="lag"}': "0+30x300"}),
+        ("FbtDatabaseStale", {'fbt_database_stale_seconds{namespace="fbt"}': "0+60x300"}),
+        ("FbtChangesFail", {REQUESTS.format(endpoint="/rules/{rule_id}", code=503): "0+1x300"}),
+        ("FbtDrift", {CHECK.format(check="drift_sizes"): "1x300"}),
+        ("FbtDataChecks", {CHECK.format(check="named_share"): "1x300"}),
+        # What a promoter saw that acts no longer.
+        (
+            None,
+            {
+                CHECK.format(check="drift_sizes"): "1x300",
+                'fbt_promoter_phase{namespace="fbt",phase="paused"}': "1x300",
+                'fbt_promoter_leader{namespace="fbt"}': "0x300",
+            },
+        ),
+        (
+            "FbtNoNewVersion",
+            # promtool's clock begins in 1970: eight days before.
+            {
+                'fbt_newest_version_created_timestamp_seconds{namespace="fbt"}': (
+                    f"{-8 * 24 * 3600}x300"
+                )
+            },
+        ),
         ("FbtSlow", {BUCKETS.format(le="0.01"): "0+300x300"}),
         ("FbtFallbacks", {ANSWERS.format(source="bestsellers"): "0+300x300"}),
         ("FbtCanaryPaused", {'fbt_promoter_phase{namespace="fbt",phase="paused"}': "1x300"}),
@@ -191,7 +223,7 @@ WELL = {
     ],
 )
 def test_an_alert_fires_for_what_it_is_named_after_and_for_nothing_else(tmp_path, alert, changed):
-    at = "2h" if alert == "FbtModelStale" else "30m"
+    at = "2h" if alert in ("FbtModelStale", "FbtNoNewVersion") else "30m"
     assert_firing(tmp_path, {**WELL, **changed}, [alert] if alert else [], at)
 
 
@@ -236,6 +268,14 @@ ROUTE = 'endpoint="/recommend"'
 TOTAL = "bentoml_service_request_total"
 BUCKET, COUNT = (f"bentoml_service_request_duration_seconds_{one}" for one in ("bucket", "count"))
 ANSWERED = "fbt_recommend_requests_total"
+
+
+BOTH_SLOW = {
+    **pods(COUNT, ROUTE, "0+60x60", "0+600x60"),
+    **pods(BUCKET, f'{ROUTE},le="0.1"', "0x60", "0x60"),
+    **pods(BUCKET, f'{ROUTE},le="0.2"', "0+60x60", "0+600x60"),
+    **pods(BUCKET, f'{ROUTE},le="+Inf"', "0+60x60", "0+600x60"),
+}
 
 
 def shoppers(impressions, clicks):
@@ -292,6 +332,11 @@ def shoppers(impressions, clicks):
             },
             None,
         ),
+        # Both take 100 to 200 ms: no slower than stable, and too slow.
+        ("latency-p99-against-stable", BOTH_SLOW, 1),
+        ("latency-p99", BOTH_SLOW, 0.2),
+        ("latency-p99", dict.fromkeys(BOTH_SLOW, "0+6x60"), None),
+        ("latency-p99", {}, None),
         (
             "fallback-share-against-stable",
             {

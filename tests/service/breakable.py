@@ -8,7 +8,8 @@ import dataclasses
 import itertools
 import os
 
-from bento.endpoints import RECOMMEND, ROUTES
+from bento.endpoints import ROUTES
+from bento.paths import RECOMMEND
 from bento.service import Fbt as Fbt
 
 SLOW_S = 0.7

@@ -5,15 +5,18 @@ filters by name, errors as gRPC statuses. What runs is nothing. The client is th
 """
 
 import json
+import os
 import re
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from unittest.mock import patch
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 import yaml
 
+from pipelines.cli import main
 from pipelines.compile import compile_pipeline
 from pipelines.images import VERSION
 from pipelines.kfp_server import KfpError
@@ -260,6 +263,16 @@ def test_a_schedule_can_be_removed_again_and_again(kfp):
     assert kfp.recurring == {}
 
 
+def test_the_command_that_removes_one_need_not_say_what_it_trained_on(kfp, tmp_path, capsys):
+    schedule("nightly", "30 2 * * *", PARAMETERS, target(kfp))
+    with patch.dict(os.environ, FBT_HOME=str(tmp_path)):
+        main(["schedule", "--remove", "--endpoint", kfp.url])
+        assert kfp.recurring == {}
+        with pytest.raises(SystemExit):
+            main(["schedule", "--endpoint", kfp.url])
+    assert "parameter orders: found ''" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("cron", ["", "nightly", "30 2 * *", "0 30 2 * * *"])
 def test_a_cron_line_has_five_fields(kfp, cron):
     with pytest.raises(KfpError, match="expected minute, hour, day, month and weekday"):
@@ -339,7 +352,9 @@ def test_only_spark_steps_drive_executors(compiled):
     }
     assert driving == set(SPARK_STEPS)
     for step in driving:
-        _, told = executors(compiled)[step]
+        container, told = executors(compiled)[step]
+        # Orders at s3:// are then read by the executors, with hadoop-aws.
+        assert {"name": "FBT_SPARK_S3A", "value": "true"} in container["env"], step
         fields = {one["name"]: one["fieldPath"] for one in told["fieldPathAsEnv"]}
         assert fields["FBT_POD_IP"] == "status.podIP"
         assert told["pvcMount"][0]["constant"] == "fbt-shared"

@@ -44,6 +44,13 @@ def turned(world, version):
     return get_version(version).tags.get("fbt.rollout")
 
 
+def test_without_a_secret_nothing_is_subscribed_to(world):
+    world.deploy("Deployment")
+    with looping(world, webhook_url="http://127.0.0.1:9/webhook", webhook_secret=""):
+        await_(lambda: "NoChampion" in world.said())
+    assert not [path for _, path in world.mlflow.requests if "webhooks" in path]
+
+
 def test_the_alias_set_in_mlflow_is_all_a_person_does(world, real_registry):
     world.deploy("Rollout")
     port = free_port()

@@ -33,6 +33,7 @@ LAYERS = (
     "components.tricks",
     "components.neighbours",
     "components.ranking",
+    "components.refit",
     "components.registry",
     "components.deployment",
     "components.report",

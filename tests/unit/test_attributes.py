@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from components.attributes.near import find_near, mean_vectors, weights_of
+from components.attributes.near import find_near, weights_of
 from components.attributes.text import (
     ARRAYS,
     Attributes,
@@ -172,11 +172,6 @@ def test_what_stands_for_cold_products():
     assert near.rows.tolist() == [0, 1, 0, 1]
     assert near.weights[:2].sum() == pytest.approx(1)
     assert near.weights[0] > 0.7
-    vectors = np.eye(5, dtype=np.float32)
-    means = mean_vectors(vectors, near)
-    assert means.shape == (3, 5)
-    np.testing.assert_allclose(means[0, :2], near.weights[:2])
-    assert (means[2] == 0).all()
 
 
 def test_weights_of_nothing_and_of_one():

@@ -5,7 +5,6 @@ import os
 import shutil
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -52,12 +51,12 @@ def test_neighbours_read_as_they_were_written(tmp_path):
 
 
 def test_neighbours_of_another_catalogue_are_refused(tmp_path):
-    bundle = read_bundle(make_bundle(tmp_path / "bundle"))
-    golden = read_bundle(GOLDEN / "bundle_format_2").neighbours
-    few = replace(golden, offsets=golden.offsets[:-1])
-    write_bundle(replace(bundle, neighbours=few), tmp_path / "wrong")
+    wrong = tmp_path / "wrong"
+    write_bundle(read_bundle(GOLDEN / "bundle_format_2"), wrong)
+    offsets = np.load(wrong / "neighbour_offsets.npy")
+    np.save(wrong / "neighbour_offsets.npy", offsets[:-1])
     with pytest.raises(BundleError, match="neighbour_offsets"):
-        read_bundle(tmp_path / "wrong")
+        read_bundle(wrong, verify=False)
 
 
 def test_writing_replaces_an_older_bundle_as_a_whole(tmp_path):

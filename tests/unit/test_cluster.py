@@ -6,6 +6,7 @@ is no cluster; nothing is scheduled or served.
 
 import json
 import re
+import shutil
 import stat
 import tomllib
 from pathlib import Path
@@ -24,13 +25,19 @@ from pipelines.images import TARGETS, ImagesError, build_images
 
 ROOT = Path(__file__).parents[2]
 
-KUBECTL = """#!/bin/sh
+KUBECTL = r"""#!/bin/sh
 cd "$(dirname "$0")/cluster" || exit 1
 echo "$*" >> calls
 [ -e away ] && { echo "The connection to the server was refused" >&2; exit 1; }
 case "$1" in
 get)
     shift
+    case "$*" in
+    *jsonpath*)
+        sed -n 's/.*"name": "fbt-database".*"password": "\([^"]*\)".*/\1/p' secrets |
+            { read -r password; printf %s "$password" | base64; }
+        exit 0 ;;
+    esac
     grep -qxF "$*" there && exit 0
     echo "Error from server (NotFound): $*" >&2
     exit 1 ;;
@@ -45,8 +52,8 @@ exit 0
 def bin_folder(tmp_path, monkeypatch):
     folder = tmp_path / "bin"
     folder.mkdir()
-    for name in ("sh", "dirname", "cat", "grep"):
-        (folder / name).symlink_to(Path("/bin") / name)
+    for name in ("sh", "dirname", "cat", "grep", "sed", "base64"):
+        (folder / name).symlink_to(shutil.which(name))
     monkeypatch.setenv("PATH", str(folder))
     return folder
 
@@ -89,6 +96,10 @@ def test_passwords_meet_and_stand_on_no_command_line(kubectl):
     }
     database = made["fbt-platform", "fbt-mlflow-database"]
     assert f":{database['password']}@postgres." in database["uri"]
+    own = made["fbt-platform", "fbt-database"]["password"]
+    assert own != database["password"]
+    assert made["fbt", "fbt-database"]["url"].startswith(f"postgresql://fbt:{own}@postgres.")
+    assert len(made["fbt", "fbt-admin"]["token"]) > 32
     keys = made["fbt-platform", "fbt-object-store"]
     (identity,) = json.loads(made["fbt-platform", "fbt-object-store-config"]["s3.json"])[
         "identities"
@@ -106,8 +117,9 @@ def test_what_is_there_stays(kubectl):
     there += [f"secret fbt-webhook --namespace {name}" for name in ("fbt", "fbt-platform")]
     there += [
         f"secret {name} --namespace fbt-platform"
-        for name in ("fbt-mlflow-database", "fbt-object-store")
+        for name in ("fbt-mlflow-database", "fbt-object-store", "fbt-database")
     ]
+    there += [f"secret {name} --namespace fbt" for name in ("fbt-admin", "fbt-database")]
     (kubectl / "there").write_text("\n".join(there))
     cluster_up("local", show=lambda _: None)
     assert not (kubectl / "secrets").exists()

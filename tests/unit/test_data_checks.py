@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from components.contracts import BASKETS, ORDER_LINES, PRODUCTS, QUARANTINE
+from components.registry.version import failed_checks
 from data_checks.check import check_baskets, check_order_lines, previous_profile
 from data_checks.checked import Checked, ChecksFailed
 from data_checks.drift import stability_index
@@ -494,6 +495,18 @@ def test_the_written_profile_is_the_next_run_s_previous_one(tmp_path: Path) -> N
         assert not again.first_run
         assert failures(again) == {}
     assert previous_profile(tmp_path, "baskets") is None
+
+
+def test_the_registry_is_told_which_checks_failed(tmp_path: Path) -> None:
+    shop = make_shop()
+    forget_names(shop)
+    write_shop(shop, tmp_path)
+    written = {}
+    for checked in (check_lines_at(tmp_path), check_baskets_at(tmp_path)):
+        name = f"checks/{checked.table}.json"
+        written[name] = tmp_path / name
+        checked.write(tmp_path / "page", written[name], tmp_path / "profile")
+    assert failed_checks(written) == ["order_lines.named_share", "baskets.named_share"]
 
 
 def test_a_profile_of_another_version_is_not_compared_with(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from bento.recommender import Recommender
 from components.attributes.text import largest
 from components.attributes.variants import table_of
 from components.bundle.bundle import Bundle, CartWeights, Facts, Forest, Manifest, Neighbours, Pages
+from components.bundle.voices import make_voices
 from components.ranking.forest import as_forest
 from components.ranking.forest import predict as predicted
 from components.ranking.pages import make_pages
@@ -262,6 +263,31 @@ def test_variants_come_back_neither_on_pages_nor_in_carts():
             assert not set(recommender.recommend(["p0"], k).rows) & {0, 1, 2}
             assert not set(recommender.recommend(["p0", "p3"], k).rows) & {0, 1, 2, 3, 4}
         assert set(recommender.recommend(["p0", "p3"], 12).rows) == set(range(5, 12))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 50), st.integers(1, 15), st.sampled_from([1.0, 0.7]), st.data())
+def test_what_was_added_up_in_advance_ranks_alike(seed, k, recency, data):
+    bundle = random_bundle(seed, n_items=16)
+    manifest = bundle.manifest.model_copy(update={"cart_recency": recency})
+    bundle = replace(bundle, manifest=manifest)
+    items = st.lists(st.integers(0, 15), min_size=1, max_size=6)
+    cart = np.array(data.draw(items), np.int32)
+    parts = Recommender(bundle)
+    voiced = Recommender(replace(bundle, voices=make_voices(bundle)))
+    assert voiced.evidence.has_voices
+    rows, scores = parts.rank_carts([cart], k)
+    found, values = voiced.rank_carts([cart], k)
+    np.testing.assert_allclose(values, scores, rtol=1e-4, atol=1e-6)
+    assert found.tolist() == rows.tolist()
+
+
+def test_voices_of_other_weights_are_not_heard():
+    bundle = random_bundle(1)
+    made = replace(bundle, voices=make_voices(bundle))
+    other = made.manifest.model_copy(update={"cart_weights": CartWeights(neighbours=2.0)})
+    assert Recommender(made).evidence.has_voices
+    assert not Recommender(replace(made, manifest=other)).evidence.has_voices
 
 
 # The forest

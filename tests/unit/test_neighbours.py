@@ -5,12 +5,13 @@ import pyarrow as pa
 import pytest
 
 from components.baskets.corpus import Corpus
+from components.baskets.tricks import Training, recency
 from components.bundle.bundle import Blend, load_group
 from components.contracts import BASKETS, PRODUCTS, write
 from components.embeddings.cooccurrence import count_head, count_pairs, write_pairs
 from components.embeddings.item2vec import Vectors
 from components.embeddings.model import write_vectors
-from components.neighbours.model import train_neighbours
+from components.neighbours.model import fit_training, train_neighbours
 from components.neighbours.ridge import NeighbourSettings, fit_neighbours
 from components.ranking.blend import START
 from components.ranking.model import train_ranking
@@ -175,7 +176,7 @@ def blend_of(folder, baskets="baskets"):
     products = pa.Table.from_pylist([{"product_id": "a"}], pa.schema(list(PRODUCTS)))
     write(products, PRODUCTS, folder / "products")
     steps = (folder / "vectors", folder / "pairs", folder / "made")
-    train_neighbours(folder / baskets, *steps)
+    train_neighbours(folder / baskets, folder / "vectors", folder / "made")
     target = folder / "ranking"
     found = train_ranking(folder / baskets, *steps, folder / "products", target, seed=1)
     return found, Blend(**read_json(target / "blend.json"))
@@ -192,7 +193,7 @@ def test_counts_are_mixed_in_where_they_know_more_than_the_vectors(trained):
 
 
 def test_without_baskets_to_judge_by_tuning_ends_where_it_began(trained):
-    rows = [{"order_id": f"o{i}", "items": ["a"], "weight": 1.0, "split": "train"} for i in "123"]
+    rows = [{"order_id": i, "items": [i], "weight": 1.0, "split": "train"} for i in "abcdxy"]
     table = pa.Table.from_pylist(rows, pa.schema(list(BASKETS)))
     write(table, BASKETS, trained / "no carts")
     found, blend = blend_of(trained, "no carts")
@@ -214,9 +215,23 @@ def test_fitted_neighbours_are_written_whole(tmp_path):
     write_vectors(
         Vectors(alike, alike), pa.array(list("abcd")), n_orders, betas, tmp_path / "vectors"
     )
-    write_pairs(count_pairs(corpus_of(*40 * [(0, 1), (2, 3)]), 4), tmp_path / "pairs")
-    paths = (tmp_path / "vectors", tmp_path / "pairs", tmp_path / "made")
-    found = train_neighbours(tmp_path / "baskets", *paths)
+    found = train_neighbours(tmp_path / "baskets", tmp_path / "vectors", tmp_path / "made")
     weights = dense(load_group("neighbours", tmp_path / "made"), 4)
     assert found["weights"] == 4
     assert np.argwhere(weights > 0).tolist() == [[0, 1], [1, 0], [2, 3], [3, 2]]
+
+
+def test_large_and_old_baskets_count_less():
+    """0 is bought with 1 in small baskets, with 2 in large ones; of late only with 1."""
+    small, large = (0, 1), (0, 2, 3, 4, 5, 6, 7, 8, 9)
+    corpus = corpus_of(*(40 * [small] + 40 * [large]))
+    ages = np.repeat([0.0, 400.0], 40).astype(np.float32)
+    weighed = Corpus(corpus.items, corpus.offsets, recency(ages, 180))
+    plain = NeighbourSettings(size_exponent=0)
+
+    def says(settings, given):
+        weights = dense(fit_training(Training(given, None), 10, settings), 10)
+        return weights[1, 0] / weights[2, 0]
+
+    assert says(NeighbourSettings(size_exponent=1), corpus) > says(plain, corpus)
+    assert says(plain, weighed) > says(plain, corpus)

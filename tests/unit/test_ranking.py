@@ -17,9 +17,10 @@ from components.embeddings.model import train_model
 from components.evaluation.metrics import ideal_dcg, score
 from components.neighbours.model import train_neighbours
 from components.ranking import blend as blending
-from components.ranking.forest import grow_if_it_pays, predict
+from components.ranking.forest import grow_if_it_pays, mixed, predict
 from components.ranking.model import train_ranking
 from components.ranking.questions import K, Questions, ndcg
+from components.refit.refit import Model, refit
 
 
 def questions_of(features, hits, there=None):
@@ -127,18 +128,19 @@ def built(folder, baskets, cards=(), min_orders=1):
     paths = {name: folder / name for name in ("vectors", "pairs", "near", "ranked", "cards")}
     write(pa.Table.from_pylist(baskets, pa.schema(list(BASKETS))), BASKETS, folder / "baskets")
     write(pa.Table.from_pylist(list(cards), pa.schema(list(PRODUCTS))), PRODUCTS, paths["cards"])
-    n_train = sum(basket["split"] == "train" for basket in baskets)
-    counts = {"baskets_train": n_train, "first_order": None, "last_order": None}
+    counts = {"first_order": None, "last_order": None}
     (folder / "counts.json").write_text(json.dumps(counts))
     settings = {"vector_size": 8, "epochs": 3, "workers": 1, "seed": 1}
     given = folder / "baskets"
     train_model(given, settings, min_orders, paths["vectors"], paths["pairs"])
-    train_neighbours(given, paths["vectors"], paths["pairs"], paths["near"])
+    train_neighbours(given, paths["vectors"], paths["near"])
     train_ranking(
         given, paths["vectors"], paths["pairs"], paths["near"], paths["cards"], paths["ranked"], 1
     )
+    newest = Model(*(folder / name for name in ("vectors 2", "pairs 2", "near 2", "ranked 2")))
+    refit(given, paths["vectors"], paths["ranked"], paths["cards"], newest, 1)
     build_bundle(
-        paths["vectors"], paths["pairs"], paths["near"], paths["ranked"], paths["cards"],
+        newest.vectors, newest.cooccurrence, newest.neighbours, newest.ranking, paths["cards"],
         folder / "counts.json", {"config": settings}, 1, folder / "bundle",
     )  # fmt: skip
     return Recommender(read_bundle(folder / "bundle"))
@@ -208,3 +210,37 @@ def test_baskets_that_all_weigh_nothing_are_refused(tmp_path):
 def test_products_sold_too_seldom_are_refused(tmp_path):
     with pytest.raises(ValueError, match="no product has min_product_orders=5"):
         built(tmp_path, baskets_from(ODD["all sold once"]), min_orders=5)
+
+
+# Learning from validation baskets, once all is tuned
+
+
+def test_what_is_sold_since_tuning_is_counted_and_sorted_first(tmp_path):
+    """Until lately people bought a with b; now they buy a with c, which was the least bought."""
+    rows = baskets_from([*(75 * ["ab"] + 5 * ["ac"]), *(20 * ["ac"])])
+    rows += [{**row, "order_id": f"t{i}", "split": "test"} for i, row in enumerate(rows[:50])]
+    bundle = built(tmp_path, rows).bundle
+    assert bundle.product_ids == ["a", "b", "c"]
+    assert bundle.n_orders.tolist() == [100, 75, 25]
+    assert bundle.manifest.n_orders == 100
+    at = slice(*bundle.pair_offsets[:2])
+    assert dict(zip(bundle.pair_rows[at], bundle.pair_support[at], strict=True)) == {1: 75, 2: 25}
+
+
+def test_a_product_that_rises_changes_its_place_and_keeps_what_is_known_of_it(tmp_path):
+    """c passes b by its validation baskets; vectors, cards and pages go where it goes."""
+    rows = baskets_from([*(45 * ["ab"] + 35 * ["ac"]), *(20 * ["ac"])])
+    bundle = built(tmp_path, rows, CARDS).bundle
+    before = np.load(tmp_path / "vectors" / "in_vectors.npy")
+    assert bundle.product_ids[:3] == ["a", "c", "b"]
+    np.testing.assert_array_equal(bundle.in_vectors, before[[0, 2, 1]])
+    assert bundle.products["name"].to_pylist()[:3] == ["Thing a", "Thing c", "Thing b"]
+    assert bundle.pages.rows[1][0] == 0
+
+
+def test_blend_and_trees_weigh_alike_whatever_their_scales():
+    grown, blended = np.array([[0.0, 1.0, 9.0]]), np.array([[300.0, 100.0, -np.inf]])
+    there = np.array([[True, True, False]])
+    assert mixed(grown, blended, there, 0.5)[0].tolist() == pytest.approx([-0.5, 0.5, 0])
+    assert mixed(grown, blended, there, 2.0)[0].tolist() == pytest.approx([1, -1, 0])
+    assert mixed(grown, blended, there, 0) is grown

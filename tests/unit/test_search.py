@@ -126,6 +126,12 @@ def test_names_without_other_words_come_before_longer_ones():
         assert shop.ids(typed) == ["2", "1"]
 
 
+def test_all_of_one_name_come_whatever_is_misspelt():
+    shakes = {f"s{i}": ("Chocolate milk shake", None, None) for i in range(20)}
+    milks = {f"m{i}": ("Chocolate milk", None, None) for i in range(9)}
+    assert Shop(shakes | milks).ids("chocolaet milk") == [*milks, "s0"]
+
+
 def test_short_words_and_numbers_are_taken_as_they_are_typed():
     shop = Shop({"a": ("Beer 500 ml", None, None), "b": ("Bear 12345", None, None)})
     assert shop.ids("bear") == ["b"]

@@ -1,10 +1,15 @@
 """Spark's executors in pods: what the driver's pod says, and what a bad one is told."""
 
 import json
+import re
+from pathlib import Path
 
+import pyspark
 import pytest
 
 from components.spark import EXECUTOR_POD, SparkError, kubernetes_settings, s3a_settings
+
+IMAGES = Path(__file__).parents[2] / "k8s" / "images"
 
 POD = {
     "FBT_POD_NAME": "build-baskets-1",
@@ -56,3 +61,25 @@ def test_a_store_is_named_by_the_variables_of_aws_and_what_is_not_set_is_left_to
     assert settings["spark.hadoop.fs.s3a.endpoint"] == "http://store:8333"
     assert settings["spark.hadoop.fs.s3a.access.key"] == "me"
     assert "spark.hadoop.fs.s3a.secret.key" not in settings
+
+
+def test_the_image_has_hadoop_aws_where_driver_and_executors_look_for_classes():
+    """S3A itself is in no test: hadoop-aws and what it needs are 690 MB."""
+    dockerfile = (IMAGES / "Dockerfile").read_text()
+    (home,) = re.findall(r"SPARK_HOME=(\S+)", dockerfile)
+    # pyspark takes SPARK_HOME/jars for its class path, and is itself what lies there.
+    assert home.endswith("site-packages/pyspark")
+    steps = dockerfile.split(" AS steps\n")[1].split("\nFROM ")[0]
+    assert "COPY --from=spark-jars /opt/jars $SPARK_HOME/jars/" in steps
+    assert steps.index("/opt/fbt /opt/fbt") < steps.index("/opt/jars"), "it would be covered"
+    assert '-cp "${SPARK_CLASSPATH:+$SPARK_CLASSPATH:}$SPARK_HOME/jars/*"' in (
+        (IMAGES / "entrypoint").read_text()
+    )
+
+
+def test_hadoop_aws_is_of_the_very_hadoop_that_spark_carries():
+    jars = Path(pyspark.__file__).with_name("jars")
+    dockerfile = (IMAGES / "Dockerfile").read_text()
+    (pattern,) = re.findall(r"basename /spark/(hadoop-client-api-\*\.jar)", dockerfile)
+    assert len(list(jars.glob(pattern))) == 1, "the version is read off the name of one file"
+    assert list(jars.glob("ivy-*.jar")), "what downloads it"

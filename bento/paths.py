@@ -1,0 +1,5 @@
+"""The paths of the API that BentoML declares, too."""
+
+RECOMMEND = "/recommend"
+BATCH = "/recommend/batch"
+SIMILAR = "/similar"

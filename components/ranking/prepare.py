@@ -1,0 +1,55 @@
+"""What the training steps left, as a bundle in memory that can rank."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from components.baskets.tricks import Tricks, training_baskets
+from components.bundle.build import pair_arrays, product_cards
+from components.bundle.bundle import Blend, Bundle, Manifest, load_group
+from components.embeddings.cooccurrence import read_pairs
+from components.embeddings.item2vec import Vectors
+from components.progress import say
+from components.ranking.facts import make_facts
+from components.results import read_json
+
+
+def prepare_bundle(
+    baskets_path: str | Path, vectors: Path, cooccurrence: Path, neighbours: Path, products: Path,
+    tricks: Tricks, blend: Blend, splits: Sequence[str] = ("train",),
+) -> Bundle:  # fmt: skip
+    """A bundle with facts that mixes by `blend`, without an index, pages and forest.
+
+    `cooccurrence` and `neighbours` must come from the baskets of `splits`, which are counted.
+    """
+    ids = pq.read_table(vectors / "product_ids.parquet")["product_id"]
+    trained = Vectors(np.load(vectors / "in_vectors.npy"), np.load(vectors / "out_vectors.npy"))
+    beta_cart = read_json(vectors / "betas.json")["beta_cart"]
+    training = training_baskets(baskets_path, ids.combine_chunks(), tricks, splits)
+    counted = training.weighed_by_size(tricks.size_exponent)
+    n_orders = np.bincount(counted.items, minlength=len(ids))
+    cards = product_cards(ids, products)
+    say(f"ranking: time and category facts of {len(ids)} products")
+    pairs = read_pairs(cooccurrence)
+    facts = make_facts(counted, training.ages, pairs, cards, trained, n_orders, beta_cart)
+    manifest = Manifest(
+        **blend.model_dump(),
+        created_at="",
+        n_items=len(ids),
+        n_products=cards.num_rows,
+        n_orders=len(counted),
+        dims=trained.in_vectors.shape[1],
+        beta_cart=beta_cart,
+    )
+    return Bundle(
+        manifest,
+        cards,
+        trained.in_vectors,
+        trained.out_vectors,
+        n_orders,
+        **pair_arrays(cooccurrence),
+        neighbours=load_group("neighbours", neighbours),
+        facts=facts,
+    )

@@ -1,0 +1,34 @@
+"""KFP step: all that is counted, counted again with the newest baskets."""
+
+from kfp import dsl
+
+from components.step import step
+
+
+@step
+def refit(
+    baskets: dsl.Input[dsl.Dataset],
+    vectors: dsl.Input[dsl.Model],
+    ranking: dsl.Input[dsl.Model],
+    product_table: dsl.Input[dsl.Dataset],
+    tricks: dict,
+    seed: int,
+    sorted_vectors: dsl.Output[dsl.Model],
+    cooccurrence: dsl.Output[dsl.Model],
+    neighbours: dsl.Output[dsl.Model],
+    pages: dsl.Output[dsl.Model],
+    metrics: dsl.Output[dsl.Metrics],
+):
+    """Learn from validation baskets too, now that all is tuned, and rank all pages in advance."""
+    from pathlib import Path
+
+    from components.baskets.tricks import Tricks
+    from components.refit import refit
+    from components.results import log_metrics
+
+    outputs = (sorted_vectors, cooccurrence, neighbours, pages)
+    found = refit.refit(
+        baskets.path, Path(vectors.path), Path(ranking.path), Path(product_table.path),
+        refit.Model(*(Path(one.path) for one in outputs)), seed, Tricks(**tricks),
+    )  # fmt: skip
+    log_metrics(metrics, {"cpu_s": found})
