@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from bento.catalogue_changes import ChangedProduct
 from bento.changed_texts import NOTHING_CHANGED, ChangedTexts, Part
-from components.attributes.text import Attributes
+from components.attributes.text import Attributes, described
 from components.bundle.cards import UNKNOWN, Cards, Facets, facets_of, shown_card
 from components.bundle.words import WordIndex, Written
 
@@ -117,12 +117,7 @@ class Catalogue:
 
     def described(self, row: int | None, given: Attributes | None = None) -> Attributes:
         """What the asking one says of a product, else what its card says."""
-        own = given or Attributes()
-        if row is None:
-            return own
-        card = self.card(row)
-        known = ((mine, card.get(name)) for name, mine in own._asdict().items())
-        return Attributes._make(mine if mine is not None else theirs for mine, theirs in known)
+        return described(given, {} if row is None else self.card(row))
 
     def dearer(self, rows: Sequence[int], limit: float) -> bool:
         """Whether any of a few rows costs more; number by number, which is quickest for a few."""

@@ -17,7 +17,8 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from bento.rules import CLOSED, Moment, StoredId, storable
+from bento.rules import Moment, StoredId, storable
+from bento.schemas import CLOSED
 
 MAX_CHANGES = 10_000
 

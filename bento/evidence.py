@@ -164,7 +164,7 @@ class Evidence:
         there are no more, rows are -1 and sums 0.
         """
         sums = sums.copy()
-        sums[_hits(said.found, _asked_keys(carts, self.n_items))] = -np.inf
+        sums[hits(said.found, _asked_keys(carts, self.n_items))] = -np.inf
         rows = np.full((len(carts), depth), -1, np.int64)
         scores = np.zeros((len(carts), depth), np.float32)
         bounds = np.searchsorted(said.found, np.arange(len(carts) + 1) * self.n_items)
@@ -192,12 +192,7 @@ class Evidence:
 
     def sums_of(self, said: Said, sums: Sums, cart: int, rows: Rows) -> Sums:
         """The sums of these rows (n,) of the catalogue for that cart; 0 where nothing is said."""
-        keys = cart * self.n_items + rows
-        place = np.minimum(np.searchsorted(said.found, keys), len(said.found) - 1)
-        if not len(sums):
-            return np.zeros(len(rows))
-        found: Sums = np.where(said.found[place] == keys, sums[place], 0)
-        return found
+        return values_at(said.found, sums, cart * self.n_items + rows)
 
     def features(self, carts: Sequence[Ints], said: Said, rows: Rows) -> Floats:
         """FEATURES of candidate `rows` (n_carts, depth), shape (n_carts, depth, n_features).
@@ -356,13 +351,22 @@ def _flat(carts: Sequence[Ints]) -> tuple[Rows, Ints]:
     return np.repeat(np.arange(len(carts)), sizes), np.concatenate([*carts, np.empty(0, np.int32)])
 
 
-def _hits(found: Rows, wanted: Rows) -> Rows:
+def hits(found: Rows | Ints, wanted: Rows | Ints) -> Rows:
     """Places in `found`, which is sorted, of those of `wanted` that are there."""
     if not len(found):
         return np.empty(0, np.int64)
     place = np.minimum(found.searchsorted(wanted), len(found) - 1)
-    hits: Rows = place[found[place] == wanted]
-    return hits
+    there: Rows = place[found[place] == wanted]
+    return there
+
+
+def values_at(keys: Rows | Ints, values: Sums, wanted: Rows) -> Sums:
+    """The values of the wanted ones among ascending keys; 0 where there is none."""
+    if not len(keys):
+        return np.zeros(len(wanted))
+    place = np.minimum(keys.searchsorted(wanted), len(keys) - 1)
+    found: Sums = np.where(keys[place] == wanted, values[place], 0)
+    return found
 
 
 def _asked_keys(carts: Sequence[Ints], n_items: int) -> Rows:

@@ -8,11 +8,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bento.evidence import AT, Evidence, Said
+from bento.evidence import AT, Evidence, Said, hits, values_at
 from bento.fallback import Fallback
 from bento.forest import Trees
 from bento.substitutes import Substitutes
-from components.attributes.text import AttributeIndex, Attributes, build_attributes, largest
+from components.attributes.text import (
+    AttributeIndex,
+    Attributes,
+    build_attributes,
+    described,
+    largest,
+)
 from components.attributes.variants import without_variants
 from components.bundle.bundle import Bundle, CartWeights
 from components.bundle.cards import Cards, make_cards
@@ -252,12 +258,7 @@ class Recommender:
 
     def described(self, row: int | None, attributes: Attributes | None) -> Attributes:
         """What the asking one says of a product, else what its card says."""
-        given = attributes or Attributes()
-        if row is None:
-            return given
-        card = self._cards.card(row)
-        known = ((own, card[name]) for name, own in given._asdict().items())
-        return Attributes._make(own if own is not None else other for own, other in known)
+        return described(attributes, {} if row is None else self._cards.card(row))
 
     def rank(self, queries: Sequence[Ints], k: int) -> tuple[Rows, Floats]:
         """Rows and scores (n_queries, k), best first, without the query's own products.
@@ -310,15 +311,13 @@ class Recommender:
         scores = np.zeros((len(carts), depth), np.float32)
         for cart, mine, score in zip(carts, rows, scores, strict=True):
             found, sums = self.evidence.voiced(cart)
-            if len(found):
-                place = np.minimum(found.searchsorted(cart), len(found) - 1)
-                sums[place[found[place] == cart]] = -np.inf
+            sums[hits(found, cart)] = -np.inf
             best = largest(sums, depth)
             best = best[sums[best] > 0]
             mine[: len(best)], score[: len(best)] = found[best], sums[best]
             if len(best) < depth:
                 self._fill(mine, cart)
-                score[len(best) :] = _values_at(found, sums, mine[len(best) :])
+                score[len(best) :] = values_at(found, sums, mine[len(best) :])
             self._add_vectors(cart, mine, score)
         return rows, scores
 
@@ -490,14 +489,6 @@ def blend_carts(features: Floats, weights: CartWeights) -> Floats:
     total += weights.vectors * np.exp(features[..., AT["vector_max"]])
     scores: Floats = total * np.exp(weights.trend * features[..., AT["trend_short"]])
     return scores.astype(np.float32)
-
-
-def _values_at(keys: Ints, values: npt.NDArray[np.float64], wanted: Rows) -> Floats:
-    """The values of the wanted ones among ascending keys; 0 where there is none."""
-    if not len(keys):
-        return np.zeros(len(wanted), np.float32)
-    place = np.minimum(keys.searchsorted(wanted), len(keys) - 1)
-    return np.where(keys[place] == wanted, values[place], 0).astype(np.float32)
 
 
 def _reranked(scores: Floats, features: Floats, trees: Trees) -> Floats:

@@ -25,6 +25,8 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from bento.schemas import CLOSED
+
 Action = Literal["pin", "block", "boost", "bury"]
 
 MAX_RULES = 10_000
@@ -52,8 +54,6 @@ def in_utc(moment: datetime) -> datetime:
 StoredId = Annotated[str, StringConstraints(min_length=1, max_length=256), AfterValidator(storable)]
 StoredText = Annotated[str, AfterValidator(storable)]
 Moment = Annotated[AwareDatetime, AfterValidator(in_utc)]
-
-CLOSED = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
 class Scope(BaseModel):

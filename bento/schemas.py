@@ -21,6 +21,9 @@ from pydantic_core import PydanticCustomError
 
 ProductId = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 
+CLOSED = ConfigDict(frozen=True, extra="forbid", strict=True)
+"""Of everything that is asked: an unknown field or another type is a mistake."""
+
 FilterText = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 
 Context = Literal["product_page", "cart", "checkout"]
@@ -46,10 +49,7 @@ ItemSource = Literal["model", "attribute_neighbours", "category_bestsellers", "b
 class ProductAttributes(BaseModel):
     """What is written on a product that the model does not know, such as one that is brand new."""
 
-    model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        strict=True,
+    model_config = CLOSED | ConfigDict(
         json_schema_extra={
             "example": {"name": "Blue regency teacup", "category": "Kitchen", "price": 2.95}
         },
@@ -72,7 +72,7 @@ class ProductAttributes(BaseModel):
 class TextFilter(BaseModel):
     """Which texts a product may have, and which not."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = CLOSED
 
     include: list[FilterText] = Field(
         default=[], max_length=100, description="It has to have one of these; empty: any, or none."
@@ -85,7 +85,7 @@ class TextFilter(BaseModel):
 class PriceFilter(BaseModel):
     """Which prices a product may have; one whose price is not known does not pass."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = CLOSED
 
     min: float | None = Field(default=None, ge=0, allow_inf_nan=False)
     max: float | None = Field(default=None, ge=0, allow_inf_nan=False)
@@ -100,10 +100,7 @@ class PriceFilter(BaseModel):
 class Filters(BaseModel):
     """What has to be true of every product in the answer; all of it at once."""
 
-    model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        strict=True,
+    model_config = CLOSED | ConfigDict(
         json_schema_extra={
             "example": {"category": {"exclude": ["Toys"]}, "price": {"max": 20}, "in_stock": True}
         },
@@ -124,7 +121,7 @@ class Filters(BaseModel):
 class Answering(BaseModel):
     """What every question for recommendations may say about its answer."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = CLOSED
 
     k: int = Field(
         default=10,
@@ -159,10 +156,7 @@ class Answering(BaseModel):
 class RecommendRequest(Answering):
     """One product, or the products of a cart, to find companions for."""
 
-    model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        strict=True,
+    model_config = CLOSED | ConfigDict(
         json_schema_extra={"example": {"items": ["85123A", "22423"], "k": 2}},
     )
 
@@ -229,10 +223,7 @@ class RecommendRequest(Answering):
 class BatchRequest(BaseModel):
     """Many questions at once."""
 
-    model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        strict=True,
+    model_config = CLOSED | ConfigDict(
         json_schema_extra={
             "example": {"requests": [{"items": ["85123A"], "k": 1}, {"items": ["22423"], "k": 1}]}
         },
@@ -244,10 +235,7 @@ class BatchRequest(BaseModel):
 class SimilarRequest(Answering):
     """One product to find substitutes for."""
 
-    model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        strict=True,
+    model_config = CLOSED | ConfigDict(
         json_schema_extra={"example": {"item": "85123A", "k": 2}},
     )
 

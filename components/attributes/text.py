@@ -9,7 +9,7 @@ import functools
 import hashlib
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -67,6 +67,13 @@ class Attributes(NamedTuple):
     brand: str | None = None
     price: float | None = None
     """Per unit, in the shop's currency."""
+
+
+def described(given: Attributes | None, card: Mapping[str, Any]) -> Attributes:
+    """What is said of a product beforehand, and for the rest what its card says."""
+    own = given or Attributes()
+    known = ((mine, card.get(name)) for name, mine in own._asdict().items())
+    return Attributes._make(mine if mine is not None else theirs for mine, theirs in known)
 
 
 @dataclass(frozen=True)
