@@ -119,8 +119,8 @@ def document(service: Any, version: str, routes: Iterable[Route]) -> Described:
 
 EVERYWHERE = """\
 What is wrong is answered with a problem (RFC 9457): its `errors` say of every field what was found
-and what was expected. A path that is not here is answered 404, a method that a path does not have
-405. What can be got can be asked about, with HEAD."""
+and what was expected. A path that is not here is answered 404, and 405 a method that a path does
+not have. What can be got can be asked about, with HEAD."""
 
 
 def statuses_of(route: Route, operation: Operation) -> list[int]:

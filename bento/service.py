@@ -145,7 +145,7 @@ class Fbt:
 
     @bentoml.api(route=BATCH)  # type: ignore[untyped-decorator]
     def recommend_batch(self, request: BatchRequest, /) -> BatchResponse:
-        """As `/recommend`, for up to 1,000 questions; answers come in the order of the questions.
+        """As /recommend, for up to 1,000 questions; answers come in the order of the questions.
 
         What is wrong with one question refuses them all.
         """
