@@ -186,8 +186,11 @@ def _gram(companions: Ints, together: _Together, place: Ints) -> Doubles:
     """
     n, n_head = len(companions), int(np.searchsorted(companions, len(together.head)))
     gram = np.zeros((n, n))
-    often = companions[:n_head]
-    gram[:n_head, :n_head] = together.head.take(often, axis=0).take(often, axis=1)
+    often = companions[:n_head].astype(np.int64)
+    # Number by number: whole rows of the head are a hundred times what is wanted of them.
+    gram[:n_head, :n_head] = together.head.reshape(-1).take(
+        often[:, None] * len(together.head) + often
+    )
     if n_head < n:
         # Lists of those bought less are short; the head's would be the longest of all.
         starts = together.offsets[companions[n_head:]]
