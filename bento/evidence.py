@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -256,18 +255,28 @@ class Evidence:
         return logits
 
     def _add_vectors(self, table: Floats, carts: Sequence[Ints], rows: Rows) -> None:
-        bundle = self.bundle
-        for one, cart, candidates in zip(table, carts, rows, strict=True):
-            logits = self.logits(cart, candidates)
-            one[:, AT["vector_max"]] = logits.max(axis=0)
-            one[:, AT["vector_sum"]] = np.log(np.exp(logits).sum(axis=0))
-            one[:, AT["vector_mean"]] = logits.mean(axis=0)
-            back = bundle.out_vectors[cart] @ bundle.in_vectors[candidates].T
-            one[:, AT["reverse_vector_max"]] = back.max(axis=0)
-            alike = (
-                directions(bundle.in_vectors[cart]) @ directions(bundle.in_vectors[candidates]).T
-            )
-            one[:, AT["alike_max"]] = alike.max(axis=0)
+        bundle, starts, (cart, product) = self.bundle, _starts(carts), _flat(carts)
+        inward, outward = (
+            one.take(rows, axis=0) for one in (bundle.in_vectors, bundle.out_vectors)
+        )
+        asked_in, asked_out = bundle.in_vectors[product], bundle.out_vectors[product]
+        # The products of all carts one below the other, (n_products, depth).
+        likely, back, alike = np.empty((3, len(product), rows.shape[1]), np.float32)
+        for i, (start, end) in enumerate(pairwise([*starts, len(product)])):
+            mine = slice(start, end)
+            np.matmul(asked_in[mine], outward[i].T, out=likely[mine])
+            np.matmul(asked_out[mine], inward[i].T, out=back[mine])
+            np.matmul(asked_in[mine], inward[i].T, out=alike[mine])
+        likely += np.float32(bundle.manifest.beta_cart) * self.log_popularity(rows)[cart]
+        likely -= self.facts.log_norms[product][:, None]
+        alike *= (1 / lengths(inward))[cart]
+        alike *= (1 / lengths(asked_in))[:, None]
+        n_asked = np.diff(starts, append=len(product))[:, None]
+        table[..., AT["vector_max"]] = np.maximum.reduceat(likely, starts)
+        table[..., AT["vector_mean"]] = np.add.reduceat(likely, starts) / n_asked
+        table[..., AT["vector_sum"]] = np.log(np.add.reduceat(np.exp(likely), starts))
+        table[..., AT["reverse_vector_max"]] = np.maximum.reduceat(back, starts)
+        table[..., AT["alike_max"]] = np.maximum.reduceat(alike, starts)
 
     def _add_candidates(self, table: Floats, rows: Rows) -> None:
         table[..., AT["log_popularity"]] = self.log_popularity(rows)
@@ -294,13 +303,16 @@ class Evidence:
         typical = mean(np.nan_to_num(asked_price)) / np.maximum(priced, 1e-9)
         ratio = np.nan_to_num(self.log_price(rows) - typical[:, None])
         table[..., AT["price_ratio"]] = np.where(priced[:, None] > 0, ratio, 0)
-        codes, brands = facts.category_of, self._brand
-        for one, asked, candidates in zip(table, carts, rows, strict=True):
-            theirs, mine = codes[asked][:, None], codes[candidates][None]
-            one[:, AT["category_lift"]] = facts.category_lift[theirs, mine].mean(axis=0)
-            one[:, AT["same_category"]] = ((theirs == mine) & (mine > 0)).sum(axis=0)
-            theirs, mine = brands[asked][:, None], brands[candidates][None]
-            one[:, AT["same_brand"]] = ((theirs == mine) & (mine > 0)).mean(axis=0)
+        starts, of_each = _starts(carts), rows[cart]
+        theirs, mine = facts.category_of[product][:, None], facts.category_of[of_each]
+        lift = np.add.reduceat(facts.category_lift[theirs, mine], starts)
+        table[..., AT["category_lift"]] = lift / n_asked[:, None]
+        same = (theirs == mine) & (mine > 0)
+        table[..., AT["same_category"]] = np.add.reduceat(same, starts, dtype=np.float32)
+        theirs, mine = self._brand[product][:, None], self._brand[of_each]
+        same = (theirs == mine) & (mine > 0)
+        brands = np.add.reduceat(same, starts, dtype=np.float32)
+        table[..., AT["same_brand"]] = brands / n_asked[:, None]
 
 
 def recency_in_cart(factor: float, n: int) -> Floats:
@@ -351,6 +363,13 @@ def _flat(carts: Sequence[Ints]) -> tuple[Rows, Ints]:
     return np.repeat(np.arange(len(carts)), sizes), np.concatenate([*carts, np.empty(0, np.int32)])
 
 
+def _starts(carts: Sequence[Ints]) -> Rows:
+    """Where each cart begins among the products of all of them, (n_carts,)."""
+    sizes = np.array([len(cart) for cart in carts], np.int64)
+    starts: Rows = np.cumsum(sizes) - sizes
+    return starts
+
+
 def hits(found: Rows | Ints, wanted: Rows | Ints) -> Rows:
     """Places in `found`, which is sorted, of those of `wanted` that are there."""
     if not len(found):
@@ -376,15 +395,16 @@ def _asked_keys(carts: Sequence[Ints], n_items: int) -> Rows:
 
 def distinct(keys: Rows, size: int) -> tuple[Rows, Rows]:
     """The different ones of `keys`, which are below `size`, in order; and where each key is."""
-    if size > 8 * len(keys):
+    if size > 32 * len(keys):
         found, where = np.unique(keys, return_inverse=True)
         return found, where.astype(np.int64)
     # Marking is several times faster than sorting while the marks are few.
-    marks: npt.NDArray[Any] = np.zeros(size, np.int32)
-    marks[keys] = 1
-    found = np.flatnonzero(marks)
-    marks[found] = np.arange(len(found))
-    return found, marks[keys]
+    marks = np.zeros(size, np.bool_)
+    marks[keys] = True
+    found = np.flatnonzero(marks).astype(np.int64)
+    places = np.empty(size, np.int32)
+    places[found] = np.arange(len(found))
+    return found, places[keys].astype(np.int64)
 
 
 def _places_of(found: Rows, wanted: Rows) -> Rows:
@@ -406,9 +426,15 @@ def _largest(place: Rows, values: Floats, n: int) -> Floats:
 
 def directions(vectors: Floats) -> Floats:
     """Vectors (n, dims) of length 1, or 0 as they are."""
-    lengths = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
-    unit: Floats = vectors / np.maximum(lengths, 1e-9)[:, None]
+    unit: Floats = vectors / lengths(vectors)[:, None]
     return unit
+
+
+def lengths(vectors: Floats) -> Floats:
+    """Lengths (...) of vectors (..., dims), above 0 so that they divide."""
+    squares = np.einsum("...i,...i->...", vectors, vectors)
+    found: Floats = np.maximum(np.sqrt(squares), 1e-9)
+    return found
 
 
 def _prices(bundle: Bundle) -> Floats:

@@ -356,12 +356,16 @@ class Recommender:
         ]
 
     def cart_candidates(self, carts: Sequence[Ints], depth: int) -> tuple[Rows, Floats]:
-        """`depth` candidates (n_carts, depth), -1 where there are no more, and their features."""
+        """`depth` candidates (n_carts, depth), -1 where there are no more, and their features.
+
+        In order of rows: what learns from them must not inherit the order they were drawn by.
+        """
         said = self.evidence.said(carts)
         rows, _ = self.evidence.candidates(carts, said, self.evidence.sums(said), depth)
         for cart, mine in zip(carts, rows, strict=True):
             if mine[-1] < 0:
                 self._fill(mine, cart)
+        rows = np.sort(rows, axis=1)
         return rows, self.evidence.features(carts, said, rows)
 
     def _fill(self, rows: Rows, cart: Ints) -> None:

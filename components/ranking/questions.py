@@ -1,5 +1,6 @@
 """Validation baskets as questions: candidates, what is known of them, what was right."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -7,16 +8,22 @@ import numpy.typing as npt
 
 from bento.evidence import FEATURES
 from bento.recommender import DEPTH, Recommender
+from components.attributes.text import joined
 from components.baskets.corpus import Corpus
 from components.evaluation.metrics import find_hits, ideal_dcg
-from components.evaluation.tasks import Queries, draw_queries
+from components.evaluation.tasks import draw_queries
 
 Floats = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int32]
+Rows = npt.NDArray[np.int64]
 
 K = 10
-BATCH = 256
+BATCH = 128
 N_QUESTIONS = {"a": 10_000, "b": 12_000}
 """Questions of each task to learn from."""
+
+NO_ROWS = np.full((0, DEPTH), -1)
+NO_FEATURES = np.zeros((0, DEPTH, len(FEATURES)), np.float32)
 
 MOST_TIMES = {"a": 4, "b": 1}
 """Questions of one basket at most, where there are few baskets."""
@@ -56,31 +63,37 @@ def draw_questions(recommender: Recommender, validation: Corpus, task: str, seed
     n_baskets = len(validation.with_at_least(2))
     times = min(MOST_TIMES[task], max(1, -(-N_QUESTIONS[task] // max(n_baskets, 1))))
     queries = draw_queries(validation, task, N_QUESTIONS[task], seed, times)
-    n_items = recommender.bundle.manifest.n_items
-    blocks = [
-        _block(recommender, task, queries, slice(start, start + BATCH))
-        for start in range(0, len(queries), BATCH)
-    ]
-    empty = np.full((0, DEPTH), -1), np.zeros((0, DEPTH, len(FEATURES)), np.float32)
-    rows, features = (np.concatenate(part) for part in zip(empty, *blocks, strict=True))
-    # What is tuned must not inherit the order of the blend that drew the candidates.
-    order = np.argsort(rows, axis=1, kind="stable")
-    rows = np.take_along_axis(rows, order, 1)
-    features = np.take_along_axis(features, order[..., None], 1)
+    rows, features = (_of_pages if task == "a" else _of_carts)(recommender, queries.asked)
     gain = 1 / ideal_dcg(queries.relevant.sizes, K)
-    hits = find_hits(rows, queries.relevant, n_items)
+    hits = find_hits(rows, queries.relevant, recommender.bundle.manifest.n_items)
     return Questions(features, rows, hits, gain.astype(np.float32), queries.basket)
 
 
-def _block(
-    recommender: Recommender, task: str, queries: Queries, block: slice
-) -> tuple[npt.NDArray[np.int64], Floats]:
-    asked = queries.asked[block]
-    if task == "b":
-        return recommender.cart_candidates(recommender.carts_of(asked), DEPTH)
-    rows, _ = recommender.rank_pages(asked, DEPTH)
-    evidence = recommender.evidence
-    return rows, evidence.features(asked, evidence.said(asked), rows)
+def _of_pages(recommender: Recommender, asked: Sequence[Ints]) -> tuple[Rows, Floats]:
+    """Candidates, in order of rows, and their features; a page asked for often is made once."""
+    products, place = np.unique(joined(asked, np.int32), return_inverse=True)
+    queries = list(products[:, None])
+    rows = np.sort(recommender.rank(queries, DEPTH)[0], axis=1)
+    said = recommender.evidence.said
+    blocks = [
+        recommender.evidence.features(queries[at], said(queries[at]), rows[at])
+        for at in _batches(len(queries))
+    ]
+    return rows[place], np.concatenate([NO_FEATURES, *blocks])[place]
+
+
+def _of_carts(recommender: Recommender, asked: Sequence[Ints]) -> tuple[Rows, Floats]:
+    """Candidates, in order of rows, and their features."""
+    blocks = [
+        recommender.cart_candidates(recommender.carts_of(asked[at]), DEPTH)
+        for at in _batches(len(asked))
+    ]
+    rows, features = zip((NO_ROWS, NO_FEATURES), *blocks, strict=True)
+    return np.concatenate(rows), np.concatenate(features)
+
+
+def _batches(n: int) -> list[slice]:
+    return [slice(start, start + BATCH) for start in range(0, n, BATCH)]
 
 
 def ndcg(scores: Floats, questions: Questions) -> npt.NDArray[np.float64]:
