@@ -123,7 +123,7 @@ def baskets_from(lists, weight=1.0):
     ]
 
 
-def built(folder, baskets, cards=(), min_orders=1):
+def built(folder, baskets, cards=(), min_orders=1, exceptions=()):
     """Everything that training does, on few products; a recommender over what it built."""
     paths = {name: folder / name for name in ("vectors", "pairs", "near", "ranked", "cards")}
     write(pa.Table.from_pylist(baskets, pa.schema(list(BASKETS))), BASKETS, folder / "baskets")
@@ -135,8 +135,9 @@ def built(folder, baskets, cards=(), min_orders=1):
     train_model(given, settings, min_orders, paths["vectors"], paths["pairs"])
     train_neighbours(given, paths["vectors"], paths["near"])
     train_ranking(
-        given, paths["vectors"], paths["pairs"], paths["near"], paths["cards"], paths["ranked"], 1
-    )
+        given, paths["vectors"], paths["pairs"], paths["near"], paths["cards"], paths["ranked"], 1,
+        exceptions=exceptions,
+    )  # fmt: skip
     newest = Model(*(folder / name for name in ("vectors 2", "pairs 2", "near 2", "ranked 2")))
     refit(given, paths["vectors"], paths["ranked"], paths["cards"], newest, 1)
     build_bundle(
@@ -188,6 +189,31 @@ def test_partners_are_found_and_noise_ships_no_forest(tmp_path):
     ids = recommender.bundle.product_ids
     for one, other in (*PAIRS, *(pair[::-1] for pair in PAIRS)):
         assert ids[recommender.recommend([one], 1).rows[0]] == other
+
+
+CUPS = [
+    {**card, "name": name}
+    for card, name in zip(CARDS, ["Red cup", "Blue cup", *"cdefgh"], strict=True)
+]
+"""Each sold with something else, and never together."""
+
+
+def test_variants_are_kept_apart_unless_they_are_excepted(tmp_path, capsys):
+    baskets = baskets_from([["ac", "bd", "ef", "gh"][i % 4] for i in range(400)])
+    for folder in ("apart", "together"):
+        (tmp_path / folder).mkdir()
+    apart = built(tmp_path / "apart", baskets, CUPS)
+    row = {id_: apart.row(id_) for id_ in "ab"}
+    assert apart.bundle.variants.of([row["a"]]).tolist() == [row["b"]]
+    assert row["b"] not in apart.recommend(["a"], 7).rows
+    together = built(tmp_path / "together", baskets, CUPS, exceptions=[("b", "a"), ("a", "gone")])
+    assert len(together.bundle.variants.rows) == 0
+    assert together.row("b") in together.recommend(["a"], 7).rows
+    assert together.row("b") in together.recommend(["a", "h"], 6).rows
+    ranking = together.bundle.manifest.ranking
+    assert ranking["exceptions"] == {"given": 2, "unknown": 1}
+    assert [one["excepted"] for one in ranking["variants"] if one["chosen"]] == [1]
+    assert "the model knows no product gone" in capsys.readouterr().out
 
 
 @pytest.mark.filterwarnings("error::RuntimeWarning")

@@ -108,14 +108,19 @@ def ranking() -> dict[str, Any]:
             "chosen": False, "tasks": tasks}  # fmt: skip
     variants = [
         rule, {**rule, "lift": 5.0, "pairs": 8000},
-        {**rule, "level": "but_colours", "lift": 2.0, "cosine": 0.5, "pairs": 1234, "chosen": True},
+        {**rule, "level": "but_colours", "lift": 2.0, "cosine": 0.5, "pairs": 1234, "chosen": True,
+         "excepted": 2},
         {**rule, "level": "none", "pairs": 0},
     ]  # fmt: skip
     storage = [
         {"name": "float32", "bytes_per_product": 512, "ndcg_a": 0.2, "change": NO_CHANGE},
         {"name": "int8", "bytes_per_product": 136, "ndcg_a": 0.199, "change": around(-0.005)},
     ]
-    return {"pages": pages, "carts": carts, "variants": variants, "storage": storage}
+    exceptions = {"given": 3, "unknown": 1}
+    return {
+        "pages": pages, "carts": carts, "variants": variants, "exceptions": exceptions,
+        "storage": storage,
+    }  # fmt: skip
 
 
 def checks(table: str) -> dict[str, Any]:
@@ -401,6 +406,8 @@ def test_the_chosen_variants_stand_beside_the_strictest_of_each_kind(page: str) 
     text = Seen(page).text
     assert "1 234 pairs are kept apart, of names that are the same but for numbers, colours" in text
     assert "Of 4 rules tried" in text
+    assert "Of 3 exceptions, 2 applied" in text
+    assert "They name 1 products that the model does not know" in text
     rows = report_ranking.variant_rows(ranking()["variants"])
     assert [row["pairs"] for row in rows] == [9000, 1234, 0]
 
