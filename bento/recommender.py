@@ -413,13 +413,21 @@ class Recommender:
         return self.bundle.pair_rows[pairs], weight * np.log1p(probability / np.float32(RARE))
 
     def _rank_exactly(self, queries: Sequence[Ints], k: int) -> tuple[Rows, Floats]:
+        """In blocks, whose scores take 256 MB for a million products."""
+        blocks = (queries[start : start + BLOCK] for start in range(0, len(queries), BLOCK))
+        found = (best_of(self._scored(block), k) for block in blocks)
+        rows, scores = zip(*found, strict=True)
+        return np.concatenate(rows), np.concatenate(scores)
+
+    def _scored(self, queries: Sequence[Ints]) -> Floats:
+        """Scores (n_queries, n_items) of all products on these pages; -inf for what is asked."""
         block: Floats = self.bundle.in_vectors[np.concatenate(queries)] @ self.bundle.out_vectors.T
         block += self._bias
         for scores, query in zip(block, queries, strict=True):
             companions, gain = self._counted(query[0])
             scores[companions] += gain
             scores[query] = -np.inf
-        return best_of(block, k)
+        return block
 
     def _rank_by_index(self, queries: Sequence[Ints], k: int) -> tuple[Rows, Floats]:
         """As `_rank_exactly`, as far as the index finds the best k by vectors.

@@ -81,6 +81,31 @@ class IndexFacts(BaseModel):
     """Share of the exact ten best that the index finds at `ef`, over sampled products."""
 
 
+class SearchFacts(BaseModel):
+    """What ranking a page took when the bundle was made, in milliseconds of CPU."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    exact_ms: float
+    index_ms: float | None = None
+    """None where no index was tried: building it takes longer than it could save."""
+    tried: IndexFacts | None = None
+    """Of the index that was tried, whether or not it is used."""
+
+    @property
+    def index_pays(self) -> bool:
+        """Whether pages are ranked by the index."""
+        return self.index_ms is not None and self.index_ms < self.exact_ms
+
+    def said(self) -> str:
+        """What was measured, in a sentence."""
+        exact = f"exact search takes {self.exact_ms:.2f} ms of CPU a page"
+        if self.index_ms is None or self.tried is None:
+            return f"{exact}, less than building an index"
+        recall = f"finds {self.tried.recall_at_10:.1%} of the exact ten best at ef {self.tried.ef}"
+        return f"{exact}, an index, which {recall}, {self.index_ms:.2f} ms"
+
+
 class CartWeights(BaseModel):
     """What a cart's score is made of; see `Recommender`."""
 
@@ -130,7 +155,9 @@ class Manifest(Blend):
     beta_cart: float = 0.25
     """Weight of log popularity in the softmax of carts."""
     index: IndexFacts | None = None
-    """None where the catalogue is too small for an index to pay."""
+    """None where exact search is faster."""
+    search: SearchFacts | None = None
+    """None where the catalogue is too small for an index to pay on any machine."""
     data_window: tuple[str, str] | None = None
     """First and last order, ISO 8601, or None for data without timestamps."""
     git_revision: str = ""
