@@ -17,6 +17,7 @@ import numpy.typing as npt
 from components.attributes.text import joined, largest
 from components.bundle.bundle import Bundle, Facts
 from components.bundle.cards import codes_of
+from components.bundle.halves import widened
 from components.bundle.voices import mix_of
 
 Ints = npt.NDArray[np.int32]
@@ -250,7 +251,7 @@ class Evidence:
     def logits(self, cart: Ints, rows: Rows) -> Floats:
         """Logarithms of the vectors' softmax probabilities of `rows`, (n_cart, n_rows)."""
         bundle, beta = self.bundle, np.float32(self.bundle.manifest.beta_cart)
-        logits: Floats = bundle.in_vectors[cart] @ bundle.out_vectors[rows].T
+        logits: Floats = bundle.in_vectors[cart] @ widened(bundle.out_vectors[rows]).T
         logits += beta * self.log_popularity(rows)
         logits -= self.facts.log_norms[cart][:, None]
         return logits
@@ -262,7 +263,7 @@ class Evidence:
             one[:, AT["vector_max"]] = logits.max(axis=0)
             one[:, AT["vector_sum"]] = np.log(np.exp(logits).sum(axis=0))
             one[:, AT["vector_mean"]] = logits.mean(axis=0)
-            back = bundle.out_vectors[cart] @ bundle.in_vectors[candidates].T
+            back = widened(bundle.out_vectors[cart]) @ bundle.in_vectors[candidates].T
             one[:, AT["reverse_vector_max"]] = back.max(axis=0)
             alike = (
                 directions(bundle.in_vectors[cart]) @ directions(bundle.in_vectors[candidates]).T
@@ -322,10 +323,11 @@ def log_norms(in_vectors: Floats, out_vectors: Floats, bias: Floats, seed: int =
     """log of the sum over all products of exp(in·out + bias), (n_items,), from a sample of them."""
     n = len(out_vectors)
     sample = np.sort(np.random.default_rng(seed).permutation(n)[:NORM_SAMPLE])
+    sampled = widened(out_vectors[sample])
     norms = np.empty(n, np.float32)
     for start in range(0, n, 1_024):
         block = slice(start, start + 1_024)
-        logits = in_vectors[block] @ out_vectors[sample].T + bias[sample]
+        logits = in_vectors[block] @ sampled.T + bias[sample]
         top = logits.max(axis=1)
         sums = np.exp(logits - top[:, None]).sum(axis=1)
         norms[block] = top + np.log(sums * (n / len(sample)))

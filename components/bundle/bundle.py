@@ -24,6 +24,7 @@ from components.attributes.text import (
 from components.attributes.variants import ARRAYS as VARIANTS
 from components.attributes.variants import Variants
 from components.bundle.cards import CARDS, FACETS, Cards, Facets, make_cards
+from components.bundle.halves import halved
 from components.bundle.voices import VOICES, Voices, make_voices
 from components.bundle.words import WORDS, WordIndex, build_words
 
@@ -31,10 +32,11 @@ if TYPE_CHECKING:
     # A service has no use for Arrow, which takes 9 MB of every worker.
     import pyarrow as pa
 
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
 """2 added neighbours; 3 added facts, pages, a forest for carts, variants and attributes; 4 cards,
-facets and words, and has its products as Arrow, not Parquet. Of an older bundle, cards and facets
-are made when it is read, words when they are first asked for; the rest it has not."""
+facets and words, and has its products as Arrow, not Parquet; 5 has OUT vectors as float16, and says
+what search was measured to take. Of an older bundle, cards and facets are made when it is read,
+words when they are first asked for; the rest it has not."""
 
 Ints = npt.NDArray[np.int32]
 Floats = npt.NDArray[np.float32]
@@ -49,6 +51,9 @@ ARRAYS = {
     "pair_probability": 1,
 }
 """The arrays of a bundle and their number of dimensions; each lies in NAME.npy."""
+
+HALVED = "out_vectors"
+"""The array that is stored as float16."""
 
 NEIGHBOURS = ("offsets", "rows", "weights", "scales")
 """The arrays of Neighbours; each lies in neighbour_NAME.npy where the bundle has any."""
@@ -230,16 +235,19 @@ class Bundle:
     """A model in memory (or memory-mapped, when it was read from a directory).
 
     The first `manifest.n_items` products have vectors; they are sorted most bought first. Arrays:
-    `in_vectors`, `out_vectors` (n_items, dims); `n_orders` (n_items,) training baskets with the
-    product; `pair_offsets` (n_items + 1,), with `pair_rows`, `pair_support` (baskets with both) and
-    `pair_probability` (size-weighted P(row | product)) for the strongest co-occurring products.
+    `in_vectors`, `out_vectors` (n_items, dims), the latter float16 where they were read; `n_orders`
+    (n_items,) training baskets with the product; `pair_offsets` (n_items + 1,), with `pair_rows`,
+    `pair_support` (baskets with both) and `pair_probability` (size-weighted P(row | product)) for
+    the strongest co-occurring products.
     """
 
     manifest: Manifest
     products: "pa.Table"
     """None where it was not wanted: a service looks products up in `cards`."""
     in_vectors: Floats
-    out_vectors: Floats
+    """Not halved: substitutes are all of these times one, which would take three times as long."""
+    out_vectors: npt.NDArray[Any]
+    """See `components.bundle.halves`."""
     n_orders: npt.NDArray[np.int64]
     pair_offsets: npt.NDArray[np.int64]
     pair_rows: Ints
@@ -308,7 +316,9 @@ def write_bundle(bundle: Bundle, path: str | Path, index: Any = None) -> Manifes
         aside.mkdir(parents=True)
         _write_products(bundle.products, aside / PRODUCTS_FILE)
         for name in ARRAYS:
-            np.save(aside / f"{name}.npy", np.ascontiguousarray(getattr(bundle, name)))
+            array = getattr(bundle, name)
+            array = halved(array) if name == HALVED else np.ascontiguousarray(array)
+            np.save(aside / f"{name}.npy", array)
         for name in GROUPS:
             if (group := getattr(bundle, name)) is not None:
                 save_group(group, aside)

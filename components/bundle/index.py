@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from components.bundle.bundle import Bundle, IndexFacts
+from components.bundle.halves import Vectors, widened
 
 Floats = npt.NDArray[np.float32]
 
@@ -27,9 +28,9 @@ N_QUERIES, BLOCK = 1_000, 64
 take 256 MB for a million items."""
 
 
-def items_matrix(out_vectors: Floats, *dials: Floats) -> Floats:
+def items_matrix(out_vectors: Vectors, *dials: Floats) -> Floats:
     """(n, dims + n_dials): an item as its OUT vector and its log popularity, trend, …"""
-    return np.column_stack([out_vectors, *dials]).astype(np.float32)
+    return np.column_stack([widened(out_vectors), *dials]).astype(np.float32)
 
 
 def queries_matrix(in_vectors: Floats, *weights: float) -> Floats:

@@ -115,7 +115,7 @@ def _measure_storage(
     # Tuned for vectors alone, as they are judged here; the blend's has a helper.
     beta = read_json(vectors / "betas.json")["beta_single"]
     queries = draw_queries(validation, "a", N_STORAGE_QUERIES, seed)
-    both = Vectors(np.asarray(bundle.in_vectors), np.asarray(bundle.out_vectors))
+    both = Vectors(np.load(vectors / "in_vectors.npy"), np.load(vectors / "out_vectors.npy"))
     return measure_storage(both, log_popularity, beta, queries, seed)
 
 

@@ -1,6 +1,7 @@
 """Blend and forest learn from validation baskets; odd baskets give a model or a clear refusal."""
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -236,6 +237,21 @@ def test_baskets_that_all_weigh_nothing_are_refused(tmp_path):
 def test_products_sold_too_seldom_are_refused(tmp_path):
     with pytest.raises(ValueError, match="no product has min_product_orders=5"):
         built(tmp_path, baskets_from(ODD["all sold once"]), min_orders=5)
+
+
+def test_pages_were_ranked_by_the_vectors_that_are_stored(tmp_path):
+    """Baskets of chance, so that rounded vectors would rank many products differently."""
+    rng = np.random.default_rng(1)
+    lists = [rng.choice(60, 3, replace=False) for _ in range(400)]
+    bundle = built(tmp_path, baskets_from([[f"p{row}" for row in one] for one in lists])).bundle
+    trained = np.load(tmp_path / "vectors 2" / "out_vectors.npy")
+    assert bundle.out_vectors.dtype == np.float16
+    assert (bundle.out_vectors != trained).any()
+    asked = [np.array([row], np.int32) for row in range(bundle.manifest.n_items)]
+    rows, scores = Recommender(replace(bundle, pages=None)).rank_pages(asked, 59)
+    assert not bundle.manifest.ranking["pages"]["forest"]["pays"]
+    np.testing.assert_array_equal(bundle.pages.rows, rows)
+    np.testing.assert_allclose(bundle.pages.scores, scores, rtol=1e-5, atol=1e-6)
 
 
 # Learning from validation baskets, once all is tuned
