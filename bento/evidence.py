@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from components.attributes.text import joined, largest
 from components.bundle.bundle import Bundle, Facts
-from components.bundle.cards import codes_of
+from components.bundle.cards import codes_of, numbers_of
 from components.bundle.halves import widened
 from components.bundle.voices import mix_of
 
@@ -86,7 +86,7 @@ class Evidence:
     @cached_property
     def _price(self) -> Floats:
         cards = self.bundle.cards
-        return _prices(self.bundle) if cards is None else cards.price
+        return numbers_of(self.bundle.products, "price") if cards is None else cards.price
 
     def log_popularity(self, rows: Rows | Ints) -> Floats:
         """Logarithm of the share of baskets with these products, in the shape of `rows`."""
@@ -411,10 +411,3 @@ def directions(vectors: Floats) -> Floats:
     lengths = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
     unit: Floats = vectors / np.maximum(lengths, 1e-9)[:, None]
     return unit
-
-
-def _prices(bundle: Bundle) -> Floats:
-    """(n_products,), NaN where there is none."""
-    prices = bundle.products["price"].combine_chunks()
-    numbers: Floats = prices.cast("float64").to_numpy(zero_copy_only=False).astype(np.float32)
-    return numbers
