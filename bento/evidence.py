@@ -15,7 +15,8 @@ import numpy.typing as npt
 
 from components.attributes.text import joined, largest
 from components.bundle.bundle import Bundle, Facts
-from components.bundle.cards import codes_of
+from components.bundle.cards import codes_of, numbers_of
+from components.bundle.halves import widened
 from components.bundle.voices import mix_of
 
 Ints = npt.NDArray[np.int32]
@@ -84,7 +85,7 @@ class Evidence:
     @cached_property
     def _price(self) -> Floats:
         cards = self.bundle.cards
-        return _prices(self.bundle) if cards is None else cards.price
+        return numbers_of(self.bundle.products, "price") if cards is None else cards.price
 
     def log_popularity(self, rows: Rows | Ints) -> Floats:
         """Logarithm of the share of baskets with these products, in the shape of `rows`."""
@@ -249,7 +250,7 @@ class Evidence:
     def logits(self, cart: Ints, rows: Rows) -> Floats:
         """Logarithms of the vectors' softmax probabilities of `rows`, (n_cart, n_rows)."""
         bundle, beta = self.bundle, np.float32(self.bundle.manifest.beta_cart)
-        logits: Floats = bundle.in_vectors[cart] @ bundle.out_vectors[rows].T
+        logits: Floats = bundle.in_vectors[cart] @ widened(bundle.out_vectors[rows]).T
         logits += beta * self.log_popularity(rows)
         logits -= self.facts.log_norms[cart][:, None]
         return logits
@@ -257,9 +258,9 @@ class Evidence:
     def _add_vectors(self, table: Floats, carts: Sequence[Ints], rows: Rows) -> None:
         bundle, starts, (cart, product) = self.bundle, _starts(carts), _flat(carts)
         inward, outward = (
-            one.take(rows, axis=0) for one in (bundle.in_vectors, bundle.out_vectors)
+            widened(one.take(rows, axis=0)) for one in (bundle.in_vectors, bundle.out_vectors)
         )
-        asked_in, asked_out = bundle.in_vectors[product], bundle.out_vectors[product]
+        asked_in, asked_out = bundle.in_vectors[product], widened(bundle.out_vectors[product])
         # The products of all carts one below the other, (n_products, depth).
         likely, back, alike = np.empty((3, len(product), rows.shape[1]), np.float32)
         for i, (start, end) in enumerate(pairwise([*starts, len(product)])):
@@ -334,10 +335,11 @@ def log_norms(in_vectors: Floats, out_vectors: Floats, bias: Floats, seed: int =
     """log of the sum over all products of exp(in·out + bias), (n_items,), from a sample of them."""
     n = len(out_vectors)
     sample = np.sort(np.random.default_rng(seed).permutation(n)[:NORM_SAMPLE])
+    sampled = widened(out_vectors[sample])
     norms = np.empty(n, np.float32)
     for start in range(0, n, 1_024):
         block = slice(start, start + 1_024)
-        logits = in_vectors[block] @ out_vectors[sample].T + bias[sample]
+        logits = in_vectors[block] @ sampled.T + bias[sample]
         top = logits.max(axis=1)
         sums = np.exp(logits - top[:, None]).sum(axis=1)
         norms[block] = top + np.log(sums * (n / len(sample)))
@@ -435,10 +437,3 @@ def lengths(vectors: Floats) -> Floats:
     squares = np.einsum("...i,...i->...", vectors, vectors)
     found: Floats = np.maximum(np.sqrt(squares), 1e-9)
     return found
-
-
-def _prices(bundle: Bundle) -> Floats:
-    """(n_products,), NaN where there is none."""
-    prices = bundle.products["price"].combine_chunks()
-    numbers: Floats = prices.cast("float64").to_numpy(zero_copy_only=False).astype(np.float32)
-    return numbers

@@ -22,6 +22,7 @@ from components.attributes.text import (
 from components.attributes.variants import without_variants
 from components.bundle.bundle import Bundle, CartWeights
 from components.bundle.cards import Cards, make_cards
+from components.bundle.halves import inner_products, widened
 from components.bundle.index import load_index, queries_matrix, search
 
 Ints = npt.NDArray[np.int32]
@@ -40,9 +41,9 @@ SPARE = 50
 RARE = 0.003
 """Probability of a companion at which co-occurrence begins to count in full; flat around it."""
 
-AROUND_FROM = 50_000
-"""Catalogue size from which a product without vectors is looked for on its neighbours' pages only:
-below, the whole catalogue takes a millisecond or two."""
+AROUND_FROM = 20_000
+"""Catalogue size from which companions of a product without vectors are looked for on its
+neighbours' pages only. On the demo data's 24,607 products the ten best are the same either way."""
 
 GROUPS = 512
 """Groups of columns whose best scores bound the k-th best; see `best_of`."""
@@ -214,7 +215,8 @@ class Recommender:
         """
         if not len(asked):
             return self._bias_of(rows)
-        likely = self.bundle.in_vectors[np.array(asked)] @ self.bundle.out_vectors[rows].T
+        vectors = self.bundle.in_vectors[np.array(asked)]
+        likely = inner_products(vectors, self.bundle.out_vectors[rows])
         scores: Floats = likely.max(axis=0) + self._bias_of(rows)
         return scores
 
@@ -230,7 +232,8 @@ class Recommender:
         """
         bundle = self.bundle
         every = slice(None) if among is None else among
-        scores: Floats = bundle.out_vectors[every] @ (weights @ bundle.in_vectors[rows])
+        mean = weights @ bundle.in_vectors[rows]
+        scores: Floats = inner_products(mean[None], bundle.out_vectors[every])[0]
         scores += self._bias if among is None else self._bias_of(among)
         if weight := bundle.manifest.page_cooccurrence:
             probability = np.zeros(len(scores), np.float32)
@@ -390,7 +393,7 @@ class Recommender:
         vectors, k = self.bundle.in_vectors[products], min(k, self.n_items)
         if self._index:
             return search(self._index, queries_matrix(vectors, *self._dials), k)
-        return best_of(vectors @ self.bundle.out_vectors.T + self._bias, k)[0]
+        return best_of(inner_products(vectors, self.bundle.out_vectors) + self._bias, k)[0]
 
     def _has_pages(self, k: int) -> bool:
         """Whether the pages are deep enough for `k`, or as deep as the catalogue."""
@@ -417,13 +420,22 @@ class Recommender:
         return self.bundle.pair_rows[pairs], weight * np.log1p(probability / np.float32(RARE))
 
     def _rank_exactly(self, queries: Sequence[Ints], k: int) -> tuple[Rows, Floats]:
-        block: Floats = self.bundle.in_vectors[np.concatenate(queries)] @ self.bundle.out_vectors.T
+        """In blocks, whose scores take 256 MB for a million products."""
+        blocks = (queries[start : start + BLOCK] for start in range(0, len(queries), BLOCK))
+        found = (best_of(self._scored(block), k) for block in blocks)
+        rows, scores = zip(*found, strict=True)
+        return np.concatenate(rows), np.concatenate(scores)
+
+    def _scored(self, queries: Sequence[Ints]) -> Floats:
+        """Scores (n_queries, n_items) of all products on these pages; -inf for what is asked."""
+        asked = self.bundle.in_vectors[np.concatenate(queries)]
+        block = inner_products(asked, self.bundle.out_vectors)
         block += self._bias
         for scores, query in zip(block, queries, strict=True):
             companions, gain = self._counted(query[0])
             scores[companions] += gain
             scores[query] = -np.inf
-        return best_of(block, k)
+        return block
 
     def _rank_by_index(self, queries: Sequence[Ints], k: int) -> tuple[Rows, Floats]:
         """As `_rank_exactly`, as far as the index finds the best k by vectors.
@@ -440,7 +452,8 @@ class Recommender:
             # In order of rows, for ties go to the lower one.
             candidates = np.concatenate([companions, others]).astype(np.int64)
             order = np.argsort(candidates)
-            scores = self.bundle.out_vectors[candidates] @ self.bundle.in_vectors[product]
+            vectors = widened(self.bundle.out_vectors[candidates])
+            scores = vectors @ self.bundle.in_vectors[product]
             scores += self._bias[candidates]
             scores[: len(companions)] += gain
             scores[candidates == product] = -np.inf

@@ -483,7 +483,7 @@ class AboutModel(BaseModel):
                 "n_changed": 17,
                 "n_orders": 21873,
                 "dims": 64,
-                "format_version": 4,
+                "format_version": 5,
                 "git_revision": "3c666acbd3c5",
                 "code_version": "b1946ac92492",
                 "config": {"epochs": 15},

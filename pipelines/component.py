@@ -14,6 +14,7 @@ def start(
     non_products: str,
     half_life_days: float,
     min_product_orders: int,
+    variant_exceptions: str,
     trials: int,
     shards: int,
     sweep_share: float,
@@ -21,7 +22,14 @@ def start(
     champion_margin: float,
     seed: int,
 ) -> NamedTuple(
-    "Start", [("parameters", dict), ("fingerprint", str), ("champion", str), ("run_key", str)]
+    "Start",
+    [
+        ("parameters", dict),
+        ("fingerprint", str),
+        ("exceptions", str),
+        ("champion", str),
+        ("run_key", str),
+    ],
 ):
     """Check every parameter, look at the sources, find the champion."""
     given = dict(locals())
@@ -31,4 +39,4 @@ def start(
 
     found = begin(checked_parameters(given))
     given |= {"orders": shown(orders), "products": shown(products)}
-    return given, found.fingerprint, found.champion, found.run_key
+    return given, found.fingerprint, found.exceptions, found.champion, found.run_key

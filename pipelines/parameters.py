@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from components.orders.clean import NON_PRODUCTS
 from components.orders.columns import parse_columns
+from components.ranking.exceptions import is_file, parse_pairs
 
 
 class ParameterError(ValueError):
@@ -44,6 +45,10 @@ class TrainingParameters(BaseModel):
     min_product_orders: int = Field(
         default=5, ge=1, le=10_000, description="Orders a product needs to be learned"
     )
+    variant_exceptions: str = Field(
+        default="",
+        description="Variants to show all the same: A1+A2, B7+B9, or a file of such pairs",
+    )
     trials: int = Field(default=8, ge=1, le=1000, description="Hyper-parameter settings to try")
     shards: int = Field(default=2, ge=1, le=64, description="Processes or pods that try them")
     sweep_share: float = Field(
@@ -63,6 +68,13 @@ class TrainingParameters(BaseModel):
     @classmethod
     def _columns_parse(cls, value: str) -> str:
         parse_columns(value)
+        return value
+
+    @field_validator("variant_exceptions")
+    @classmethod
+    def _pairs_parse(cls, value: str) -> str:
+        if not is_file(value):
+            parse_pairs(value)
         return value
 
     @field_validator("non_products")

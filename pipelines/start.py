@@ -4,8 +4,10 @@ import hashlib
 import json
 import os
 from dataclasses import dataclass
+from typing import Any
 
 from components.orders.source import fingerprint
+from components.ranking.exceptions import read_exceptions
 from components.registry.registry import champion_version
 from pipelines.parameters import TrainingParameters
 
@@ -16,6 +18,8 @@ class Beginning:
 
     fingerprint: str
     """Changes with the content of the sources, so that caches see it."""
+    exceptions: str
+    """Changes with the pairs of variants that are excepted."""
     champion: str
     """The version to beat, or an empty text."""
     run_key: str
@@ -23,9 +27,15 @@ class Beginning:
 
 
 def begin(parameters: TrainingParameters) -> Beginning:
-    """Raises SourceError for a source that is not there, RegistryError without an MLflow server."""
+    """Raises SourceError for a source that is not there, ExceptionsError for a file that lists no
+    pairs, RegistryError without an MLflow server.
+    """
     sources = [one for one in (parameters.orders, parameters.products) if one]
     content = " ".join(fingerprint(one) for one in sources)
-    key = [content, os.environ.get("FBT_CODE_VERSION", ""), parameters.model_dump()]
-    run_key = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
-    return Beginning(content, champion_version(), run_key)
+    exceptions = _hash_of(read_exceptions(parameters.variant_exceptions))
+    key = [content, exceptions, os.environ.get("FBT_CODE_VERSION", ""), parameters.model_dump()]
+    return Beginning(content, exceptions, champion_version(), _hash_of(key))
+
+
+def _hash_of(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]

@@ -28,6 +28,7 @@ def training(
     non_products: str = NON_PRODUCTS,
     half_life_days: float = 0.0,
     min_product_orders: int = 5,
+    variant_exceptions: str = "",
     trials: int = 8,
     shards: int = 2,
     sweep_share: float = 0.1,
@@ -63,6 +64,7 @@ def training(
         non_products: Regular expression of ids, names or categories that are no products
         half_life_days: Age in days at which an order counts half; 0 = off
         min_product_orders: Orders a product needs to be learned
+        variant_exceptions: Variants to show all the same: A1+A2, B7+B9, or a file of such pairs
         trials: Hyper-parameter settings to try
         shards: Processes or pods that try them
         sweep_share: Share of the training baskets that trials learn from
@@ -73,9 +75,9 @@ def training(
     begun = start(
         orders=orders, products=products, columns=columns, ts_format=ts_format,
         non_products=non_products, half_life_days=half_life_days,
-        min_product_orders=min_product_orders, trials=trials, shards=shards,
-        sweep_share=sweep_share, min_coverage=min_coverage, champion_margin=champion_margin,
-        seed=seed,
+        min_product_orders=min_product_orders, variant_exceptions=variant_exceptions,
+        trials=trials, shards=shards, sweep_share=sweep_share, min_coverage=min_coverage,
+        champion_margin=champion_margin, seed=seed,
     )  # fmt: skip
     begun.set_caching_options(False)
     champion = fetch_champion(version=begun.outputs["champion"])
@@ -129,6 +131,8 @@ def training(
         neighbours=neighbours.outputs["neighbours"],
         product_table=lines.outputs["product_table"],
         tricks=tricks.outputs["Output"],
+        variant_exceptions=variant_exceptions,
+        fingerprint=begun.outputs["exceptions"],
         seed=seed,
     )
     newest = refit(

@@ -191,9 +191,10 @@ def tokens_of(attributes: Attributes) -> dict[int, float]:
 
 def log_prices_of(prices: Sequence[float | None]) -> Floats:
     """Logarithms of prices; NaN for what is no price."""
-    values = np.array(prices, np.float32)
-    values[~(np.isfinite(values) & (values > 0))] = np.nan
-    return np.log(values)
+    values = np.array(prices, np.float64)
+    values[~((values > 0) & (values <= np.finfo(np.float32).max))] = np.nan
+    logs: Floats = np.log(values.astype(np.float32))
+    return logs
 
 
 def words_of(text: str | None) -> list[str]:

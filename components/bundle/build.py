@@ -16,7 +16,6 @@ from components.attributes.text import build_attributes
 from components.bundle.bundle import (
     ARRAYS,
     Bundle,
-    IndexFacts,
     Manifest,
     load_group,
     write_bundle,
@@ -40,16 +39,15 @@ def build_bundle(
     n_orders = np.load(vectors / "n_orders.npy")
     cards = product_cards(pq.read_table(vectors / "product_ids.parquet")["product_id"], products)
     trained = {name: np.load(vectors / f"{name}.npy") for name in ("in_vectors", "out_vectors")}
-    index = read_json(ranking / "index.json")
     manifest = Manifest(
         **read_json(ranking / "blend.json"),
+        **read_json(ranking / "search.json"),
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
         n_items=len(n_orders),
         n_products=cards.num_rows,
         n_orders=read_json(ranking / "counted.json")["n_orders"],
         dims=trained["in_vectors"].shape[1],
         beta_cart=read_json(vectors / "betas.json")["beta_cart"],
-        index=IndexFacts(**index) if index else None,
         ranking=read_json(ranking / "ranking.json"),
         data_window=_window(counts),
         git_revision=git_revision(),
@@ -72,7 +70,7 @@ def build_bundle(
         **pair_arrays(cooccurrence),
         **{name: load_group(name, folder) for name, folder in groups.items()},
         attributes=build_attributes(cards, len(n_orders)),
-        index_path=ranking / "index.hnsw" if index else None,
+        index_path=ranking / "index.hnsw" if manifest.index else None,
     )
     return write_bundle(bundle, target)
 

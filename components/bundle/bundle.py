@@ -24,6 +24,7 @@ from components.attributes.text import (
 from components.attributes.variants import ARRAYS as VARIANTS
 from components.attributes.variants import Variants
 from components.bundle.cards import CARDS, FACETS, Cards, Facets, make_cards
+from components.bundle.halves import halved
 from components.bundle.voices import VOICES, Voices, make_voices
 from components.bundle.words import WORDS, WordIndex, build_words
 
@@ -31,10 +32,11 @@ if TYPE_CHECKING:
     # A service has no use for Arrow, which takes 9 MB of every worker.
     import pyarrow as pa
 
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
 """2 added neighbours; 3 added facts, pages, a forest for carts, variants and attributes; 4 cards,
-facets and words, and has its products as Arrow, not Parquet. Of an older bundle, cards and facets
-are made when it is read, words when they are first asked for; the rest it has not."""
+facets and words, and has its products as Arrow, not Parquet; 5 has OUT vectors as float16, and says
+what search was measured to take. Of an older bundle, cards and facets are made when it is read,
+words when they are first asked for; the rest it has not."""
 
 Ints = npt.NDArray[np.int32]
 Floats = npt.NDArray[np.float32]
@@ -49,6 +51,9 @@ ARRAYS = {
     "pair_probability": 1,
 }
 """The arrays of a bundle and their number of dimensions; each lies in NAME.npy."""
+
+HALVED = "out_vectors"
+"""The array that is stored as float16."""
 
 NEIGHBOURS = ("offsets", "rows", "weights", "scales")
 """The arrays of Neighbours; each lies in neighbour_NAME.npy where the bundle has any."""
@@ -79,6 +84,31 @@ class IndexFacts(BaseModel):
     """Search breadth, the smallest tried that reached the recall aimed at."""
     recall_at_10: float
     """Share of the exact ten best that the index finds at `ef`, over sampled products."""
+
+
+class SearchFacts(BaseModel):
+    """What ranking a page took when the bundle was made, in milliseconds of CPU."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    exact_ms: float
+    index_ms: float | None = None
+    """None where no index was tried: building it takes longer than it could save."""
+    tried: IndexFacts | None = None
+    """Of the index that was tried, whether or not it is used."""
+
+    @property
+    def index_pays(self) -> bool:
+        """Whether pages are ranked by the index."""
+        return self.index_ms is not None and self.index_ms < self.exact_ms
+
+    def said(self) -> str:
+        """What was measured, in a sentence."""
+        exact = f"exact search takes {self.exact_ms:.2f} ms of CPU a page"
+        if self.index_ms is None or self.tried is None:
+            return f"{exact}, less than building an index"
+        recall = f"finds {self.tried.recall_at_10:.1%} of the exact ten best at ef {self.tried.ef}"
+        return f"{exact}, an index, which {recall}, {self.index_ms:.2f} ms"
 
 
 class CartWeights(BaseModel):
@@ -130,7 +160,9 @@ class Manifest(Blend):
     beta_cart: float = 0.25
     """Weight of log popularity in the softmax of carts."""
     index: IndexFacts | None = None
-    """None where the catalogue is too small for an index to pay."""
+    """None where exact search is faster."""
+    search: SearchFacts | None = None
+    """None where the catalogue is too small for an index to pay on any machine."""
     data_window: tuple[str, str] | None = None
     """First and last order, ISO 8601, or None for data without timestamps."""
     git_revision: str = ""
@@ -203,16 +235,19 @@ class Bundle:
     """A model in memory (or memory-mapped, when it was read from a directory).
 
     The first `manifest.n_items` products have vectors; they are sorted most bought first. Arrays:
-    `in_vectors`, `out_vectors` (n_items, dims); `n_orders` (n_items,) training baskets with the
-    product; `pair_offsets` (n_items + 1,), with `pair_rows`, `pair_support` (baskets with both) and
-    `pair_probability` (size-weighted P(row | product)) for the strongest co-occurring products.
+    `in_vectors`, `out_vectors` (n_items, dims), the latter float16 where they were read; `n_orders`
+    (n_items,) training baskets with the product; `pair_offsets` (n_items + 1,), with `pair_rows`,
+    `pair_support` (baskets with both) and `pair_probability` (size-weighted P(row | product)) for
+    the strongest co-occurring products.
     """
 
     manifest: Manifest
     products: "pa.Table"
     """None where it was not wanted: a service looks products up in `cards`."""
     in_vectors: Floats
-    out_vectors: Floats
+    """Not halved: substitutes are all of these times one, which would take three times as long."""
+    out_vectors: npt.NDArray[Any]
+    """See `components.bundle.halves`."""
     n_orders: npt.NDArray[np.int64]
     pair_offsets: npt.NDArray[np.int64]
     pair_rows: Ints
@@ -281,7 +316,9 @@ def write_bundle(bundle: Bundle, path: str | Path, index: Any = None) -> Manifes
         aside.mkdir(parents=True)
         _write_products(bundle.products, aside / PRODUCTS_FILE)
         for name in ARRAYS:
-            np.save(aside / f"{name}.npy", np.ascontiguousarray(getattr(bundle, name)))
+            array = getattr(bundle, name)
+            array = halved(array) if name == HALVED else np.ascontiguousarray(array)
+            np.save(aside / f"{name}.npy", array)
         for name in GROUPS:
             if (group := getattr(bundle, name)) is not None:
                 save_group(group, aside)

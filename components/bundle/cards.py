@@ -35,6 +35,9 @@ FACETS = ("tokens", "offsets", "rows")
 SHOWN = ("product_id", "name", "category", "brand", "price", "image_url", "in_stock", "attributes")
 """What a card shows, in this order. The shop's margin is nobody else's business."""
 
+LARGEST = float(np.finfo(np.float32).max)
+"""A number above it is none."""
+
 UNKNOWN = -1
 """Of in_stock, where nothing is known; else it is 0 or 1."""
 
@@ -162,8 +165,8 @@ def make_cards(products: "pa.Table") -> tuple[Cards, Facets]:
         json_offsets=np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64),
         id_hashes=hashes[order],
         id_rows=order.astype(np.int32),
-        price=_numbers(products, "price").astype(np.float32),
-        margin=_numbers(products, "margin").astype(np.float32),
+        price=numbers_of(products, "price"),
+        margin=numbers_of(products, "margin"),
         added_at=_seconds(products),
         in_stock=np.array([UNKNOWN if one is None else one for one in in_stock], np.int8),
         brand_of=codes_of(products["brand"]),
@@ -177,7 +180,7 @@ def read_cards(products: "pa.Table") -> Iterator[dict[str, Any]]:
         for card in products.slice(start, BLOCK).to_pylist():
             if text := card.get("attributes"):
                 card["attributes"] = json.loads(text)
-            if card.get("price") is not None and not np.isfinite(card["price"]):
+            if card.get("price") is not None and not abs(card["price"]) <= LARGEST:
                 card["price"] = None
             yield card
 
@@ -190,19 +193,19 @@ def codes_of(column: "pa.ChunkedArray") -> Ints:
     return numbers
 
 
+def numbers_of(products: "pa.Table", name: str) -> Floats:
+    """A column, NaN where nothing is known or what is said is no number of this world."""
+    values = products[name].combine_chunks().cast("float64").to_numpy(zero_copy_only=False)
+    numbers: Floats = np.where(np.abs(values) <= LARGEST, values, np.nan).astype(np.float32)
+    return numbers
+
+
 def _facets(tokens: Sequence[int], owners: Sequence[int]) -> Facets:
     every, rows = np.array(tokens, np.uint64), np.array(owners, np.int32)
     order = np.argsort(every, kind="stable")
     distinct, first = np.unique(every[order], return_index=True)
     offsets = np.concatenate([first, [len(every)]]).astype(np.int64)
     return Facets(distinct, offsets, rows[order])
-
-
-def _numbers(products: "pa.Table", name: str) -> npt.NDArray[np.float64]:
-    values: npt.NDArray[np.float64] = (
-        products[name].combine_chunks().cast("float64").to_numpy(zero_copy_only=False)
-    )
-    return np.where(np.isfinite(values), values, np.nan)
 
 
 def _seconds(products: "pa.Table") -> npt.NDArray[np.float64]:

@@ -6,7 +6,6 @@ makes them equally long, so that the nearest by L2 is the largest by inner produ
 al. 2014, "Speeding up the Xbox recommender system using a Euclidean transformation").
 """
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,22 +14,23 @@ import numpy as np
 import numpy.typing as npt
 
 from components.bundle.bundle import Bundle, IndexFacts
-from components.progress import say
+from components.bundle.halves import Vectors, widened
 
 Floats = npt.NDArray[np.float32]
-
-INDEX_FROM = 10_000
-"""Catalogue size from which approximate search is used; exact search is faster below."""
 
 M = 32
 EF_CONSTRUCTION = 400
 EF_TRIED = (50, 100, 200, 400, 800)
 RECALL_AIM = 0.985
 
+N_QUERIES, BLOCK = 1_000, 64
+"""Queries that recall is measured by, and how many are searched for exactly at once: their scores
+take 256 MB for a million items."""
 
-def items_matrix(out_vectors: Floats, *dials: Floats) -> Floats:
+
+def items_matrix(out_vectors: Vectors, *dials: Floats) -> Floats:
     """(n, dims + n_dials): an item as its OUT vector and its log popularity, trend, …"""
-    return np.column_stack([out_vectors, *dials]).astype(np.float32)
+    return np.column_stack([widened(out_vectors), *dials]).astype(np.float32)
 
 
 def queries_matrix(in_vectors: Floats, *weights: float) -> Floats:
@@ -39,18 +39,15 @@ def queries_matrix(in_vectors: Floats, *weights: float) -> Floats:
     return np.column_stack([in_vectors, *dials]).astype(np.float32)
 
 
-def index_catalogue(bundle: Bundle, seed: int) -> tuple[Bundle, Any]:
-    """The bundle with facts of its index, and the index; None where exact search is faster."""
+def index_catalogue(bundle: Bundle, seed: int) -> tuple[Any, IndexFacts]:
+    """An index of a catalogue with facts, as `Recommender` asks it, and what was measured of it."""
     manifest, facts = bundle.manifest, bundle.facts
-    if manifest.n_items < INDEX_FROM or facts is None:
-        return bundle, None
+    assert facts is not None
     log_popularity = np.log(bundle.n_orders / manifest.n_orders).astype(np.float32)
     items = items_matrix(bundle.out_vectors, log_popularity, facts.items[:, 0])
     index = build_index(items)
     queries = queries_matrix(bundle.in_vectors, manifest.beta_single, manifest.page_trend)
-    measured = measure_index(index, items, queries, seed)
-    say(f"index finds {measured.recall_at_10:.1%} of the exact ten best at ef {measured.ef}")
-    return replace(bundle, manifest=manifest.model_copy(update={"index": measured})), index
+    return index, measure_index(index, items, queries, seed)
 
 
 def build_index(items: Floats) -> Any:
@@ -78,11 +75,12 @@ def search(index: Any, queries: Floats, k: int) -> npt.NDArray[np.int64]:
 
 
 def measure_index(index: Any, items: Floats, queries: Floats, seed: int) -> IndexFacts:
-    """Recall@10 against exact search over up to 1,000 sampled queries, at the ef that suffices."""
+    """Recall@10 against exact search over N_QUERIES of the queries, at the ef that suffices."""
     rng = np.random.default_rng(seed)
-    sample = queries[rng.permutation(len(queries))[:1000]]
+    sample = queries[rng.permutation(len(queries))[:N_QUERIES]]
     k = min(10, len(items))
-    exact = np.argpartition(-(sample @ items.T), k - 1, axis=1)[:, :k]
+    blocks = (sample[start : start + BLOCK] for start in range(0, len(sample), BLOCK))
+    exact = np.concatenate([_exact(block, items, k) for block in blocks])
     ef, recall = EF_TRIED[0], 0.0
     for ef in EF_TRIED:
         index.set_ef(ef)
@@ -90,6 +88,11 @@ def measure_index(index: Any, items: Floats, queries: Floats, seed: int) -> Inde
         if recall >= RECALL_AIM:
             break
     return IndexFacts(m=M, ef_construction=EF_CONSTRUCTION, ef=ef, recall_at_10=recall)
+
+
+def _exact(queries: Floats, items: Floats, k: int) -> npt.NDArray[np.int64]:
+    scores = queries @ items.T
+    return np.argpartition(scores, len(items) - k, axis=1)[:, len(items) - k :]
 
 
 def _augment_items(items: Floats) -> Floats:

@@ -56,11 +56,14 @@ class Pairs:
     """How many times as often as by chance they were bought together; 0 where that is unknown."""
     cosine: npt.NDArray[np.float32]
     """Of their IN vectors."""
+    is_excepted: Mask
+    """Whether the shop wants to see them together."""
 
-    def chosen(self, level: str, lift: float, cosine: float) -> Mask:
-        """Which pairs are left out by these bounds."""
+    def chosen(self, level: str, lift: float, cosine: float) -> tuple[Mask, Mask]:
+        """Which pairs are left out by these bounds, and which would be but for being excepted."""
         below: Mask = (self.level <= LEVELS.index(level)) & (self.lift < lift)
-        return below & (self.cosine >= cosine)
+        below &= self.cosine >= cosine
+        return below & ~self.is_excepted, below & self.is_excepted
 
 
 def choose_variants(
@@ -76,10 +79,12 @@ def choose_variants(
     same. With the table comes what was measured, the strictest first:
 
         [{"level": "but_colours", "lift": 2.0 or None, "cosine": 0.5 or None, "pairs": 1234,
-          "chosen": false, "tasks": {"a": {"mean", "low", "high", "changed"}, "b": …}}]
+          "excepted": 5, "chosen": false,
+          "tasks": {"a": {"mean", "low", "high", "changed"}, "b": …}}]
 
-    mean, low and high are the paired change of NDCG@10, as a share of it; changed is the share of
-    the ten best that are others. A task without queries is not listed.
+    excepted are pairs that would be left out, too, but for the exceptions; mean, low and high are
+    the paired change of NDCG@10, as a share of it; changed is the share of the ten best that are
+    others. A task without queries is not listed.
     """
     bundle = recommender.bundle
     pairs = find_pairs(bundle, exceptions)
@@ -90,10 +95,11 @@ def choose_variants(
     ]
     tried = []
     for bounds in _settings():
-        mask = pairs.chosen(*bounds)
-        tried.append((bounds, int(mask.sum()), {judge.task: judge(mask) for judge in judges}))
+        mask, spared = pairs.chosen(*bounds)
+        counts = int(mask.sum()), int(spared.sum())
+        tried.append((bounds, counts, {judge.task: judge(mask) for judge in judges}))
     # Stable: of bounds that leave out as many pairs the simpler come first.
-    tried.sort(key=lambda one: -one[1])
+    tried.sort(key=lambda one: -sum(one[1]))
     best = next(bounds for bounds, _, tasks in tried if _is_tolerable(bounds, tasks))
     measured = [
         {
@@ -101,18 +107,19 @@ def choose_variants(
             "lift": bounds[1] if bounds[1] < np.inf else None,
             "cosine": bounds[2] if bounds[2] > -1 else None,
             "pairs": n_pairs,
+            "excepted": n_excepted,
             "chosen": bounds == best,
             "tasks": tasks,
         }
-        for bounds, n_pairs, tasks in tried
+        for bounds, (n_pairs, n_excepted), tasks in tried
     ]
-    mask = pairs.chosen(*best)
+    mask, _ = pairs.chosen(*best)
     say(f"variants: {mask.sum()} pairs, {best}")
     return table_of(pairs.one[mask], pairs.other[mask], bundle.manifest.n_items), measured
 
 
 def find_pairs(bundle: Bundle, exceptions: Iterable[tuple[str, str]] = ()) -> Pairs:
-    """All pairs that the strictest level takes for variants, without `exceptions`."""
+    """All pairs that the strictest level takes for variants."""
     n_items = bundle.manifest.n_items
     by_level = [name_pairs(bundle.products, n_items, level) for level in LEVELS]
     keys = np.concatenate([one.astype(np.int64) * n_items + other for one, other in by_level])
@@ -120,10 +127,10 @@ def find_pairs(bundle: Bundle, exceptions: Iterable[tuple[str, str]] = ()) -> Pa
     # Levels ascend, so that the first place of a pair tells the first level that takes it.
     keys, first = np.unique(keys, return_index=True)
     one, other = (part.astype(np.int32) for part in np.divmod(keys, max(n_items, 1)))
-    kept = ~excepted(one, other, exceptions, bundle.product_ids[:n_items])
-    one, other = one[kept], other[kept]
+    is_excepted = excepted(one, other, exceptions, bundle.product_ids[:n_items])
     cosine = Cosines(bundle.in_vectors).of_pairs(one, other)
-    return Pairs(one, other, levels[first][kept], lifts_of(bundle, one, other), cosine)
+    lifts = lifts_of(bundle, one, other)
+    return Pairs(one, other, levels[first], lifts, cosine, is_excepted)
 
 
 def lifts_of(bundle: Bundle, one: Ints, other: Ints) -> Floats:

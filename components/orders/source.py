@@ -68,12 +68,12 @@ def read_source(spark: "SparkSession", source: str, staging: Path) -> "DataFrame
         if all(name.endswith(".parquet") for name in names):
             return spark.read.parquet(*(f"s3a://{name}" for name in names))
     files = local_files(str(fetch(source, staging)))
-    if all(_is_parquet(file) for file in files):
+    if all(is_parquet(file) for file in files):
         return spark.read.parquet(*map(str, files))
-    if any(_is_parquet(file) for file in files):
+    if any(is_parquet(file) for file in files):
         raise SourceError(f"{source}: mixes Parquet and CSV files; name one kind by a glob")
     return spark.read.csv(
-        [str(file) for file in files], header=True, sep=_separator(files[0]), escape='"',
+        [str(file) for file in files], header=True, sep=separator_of(files[0]), escape='"',
         multiLine=_has_quoted_newlines(files), ignoreLeadingWhiteSpace=False,
     )  # fmt: skip
 
@@ -121,12 +121,14 @@ def local_files(source: str) -> list[Path]:
     raise SourceError(f"{source}: empty (0 bytes); expected a header and at least one line")
 
 
-def _is_parquet(file: Path) -> bool:
+def is_parquet(file: Path) -> bool:
+    """Whether the file begins as Parquet files do, whatever its name."""
     with file.open("rb") as stream:
         return stream.read(4) == b"PAR1"
 
 
-def _separator(file: Path) -> str:
+def separator_of(file: Path) -> str:
+    """What stands between the columns of a CSV file."""
     with file.open(encoding="utf-8-sig", errors="replace", newline="") as stream:
         header = stream.readline()
     try:

@@ -13,19 +13,26 @@ def train_ranking(
     neighbours: dsl.Input[dsl.Model],
     product_table: dsl.Input[dsl.Dataset],
     tricks: dict,
+    variant_exceptions: str,
+    fingerprint: str,
     seed: int,
     ranking: dsl.Output[dsl.Model],
     metrics: dsl.Output[dsl.Metrics],
 ):
-    """Tune the blend on validation baskets, and grow re-rankers."""
+    """Tune the blend on validation baskets, and grow re-rankers.
+
+    `fingerprint` only makes the cache see changed exceptions.
+    """
     from pathlib import Path
 
     from components.baskets.tricks import Tricks
     from components.ranking import model
+    from components.ranking.exceptions import read_exceptions
     from components.results import log_metrics
 
     found = model.train_ranking(
         baskets.path, Path(vectors.path), Path(cooccurrence.path), Path(neighbours.path),
         Path(product_table.path), Path(ranking.path), seed, Tricks(**tricks),
+        read_exceptions(variant_exceptions),
     )  # fmt: skip
     log_metrics(metrics, found)

@@ -1,6 +1,7 @@
 """Vectors, pairs and neighbours in; what pages and carts mix and their re-rankers out."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from components.evaluation.tasks import Queries, draw_queries
 from components.evaluation.variants import choose_variants
 from components.progress import say
 from components.ranking import blend as blending
+from components.ranking.exceptions import unknown_ids
 from components.ranking.forest import PAGE_MIX, as_forest, grow_if_it_pays
 from components.ranking.pages import write_page_model
 from components.ranking.prepare import prepare_bundle
@@ -32,15 +34,20 @@ Floats = npt.NDArray[np.float32]
 N_VARIANT_QUERIES = {"a": 3_000, "b": 3_000}
 """Validation baskets that say what leaving out variants costs."""
 
+SHOWN_IDS = 10
+"""Unknown products in exceptions that are named."""
+
 
 def train_ranking(
     baskets_path: str | Path, vectors: Path, cooccurrence: Path, neighbours: Path, products: Path,
     target: Path, seed: int, tricks: Tricks | None = None,
+    exceptions: Sequence[tuple[str, str]] = (),
 ) -> dict[str, Any]:  # fmt: skip
     """Write the directory `target`: what was chosen by validation baskets, beside training ones.
 
     That is blend.json, variants, forests where they pay, and ranking.json. Returns the latter:
-    {"pages": RANKED, "carts": RANKED, "variants": [see `choose_variants`], "storage": [see
+    {"pages": RANKED, "carts": RANKED, "variants": [see `choose_variants`, which takes
+    `exceptions`], "exceptions": {"given": n, "unknown": n of ids}, "storage": [see
     `measure_storage`], "cpu_s": {STEP: seconds}}; RANKED is {"weights": {...}, "parts": {PART:
     NDCG@10 on validation baskets}, "forest": {"pays", "why", "gain": {"mean", "low", "high"} or
     null, "features": [[NAME, share]]}, "n_questions"}.
@@ -62,7 +69,9 @@ def train_ranking(
         tuned = blending.tune_carts(asked["b"], tuned)
         clock("blend")
         bundle = _mixed(bundle, tuned)
-        variants, measured = choose_variants(Recommender(bundle), _queries(validation, seed), seed)
+        variants, measured = choose_variants(
+            Recommender(bundle), _queries(validation, seed), seed, exceptions
+        )
         bundle = replace(bundle, variants=variants)
         clock("variants")
         page_model, cart_model, found = _judge_forests(asked, bundle, seed)
@@ -74,7 +83,13 @@ def train_ranking(
             write_page_model(page_model, aside)
         if cart_model is not None:
             save_group(as_forest(cart_model), aside)
-        ranking = {**found, "variants": measured, "storage": storage, "cpu_s": clock.seconds}
+        ranking = {
+            **found,
+            "variants": measured,
+            "exceptions": _exceptions_said(exceptions, ids.to_pylist()),
+            "storage": storage,
+            "cpu_s": clock.seconds,
+        }
         write_json(tuned.model_dump(), aside / "blend.json")
         write_json(ranking, aside / "ranking.json")
     return ranking
@@ -84,6 +99,16 @@ def _queries(validation: Corpus, seed: int) -> dict[str, Queries]:
     return {task: draw_queries(validation, task, n, seed) for task, n in N_VARIANT_QUERIES.items()}
 
 
+def _exceptions_said(
+    exceptions: Sequence[tuple[str, str]], product_ids: Sequence[str]
+) -> dict[str, int]:
+    unknown = unknown_ids(exceptions, product_ids)
+    if unknown:
+        named = ", ".join(unknown[:SHOWN_IDS]) + (", …" if len(unknown) > SHOWN_IDS else "")
+        say(f"variant exceptions: the model knows no product {named} ({len(unknown)} in all)")
+    return {"given": len(exceptions), "unknown": len(unknown)}
+
+
 def _measure_storage(
     bundle: Bundle, vectors: Path, validation: Corpus, seed: int
 ) -> list[dict[str, Any]]:
@@ -91,7 +116,7 @@ def _measure_storage(
     # Tuned for vectors alone, as they are judged here; the blend's has a helper.
     beta = read_json(vectors / "betas.json")["beta_single"]
     queries = draw_queries(validation, "a", N_STORAGE_QUERIES, seed)
-    both = Vectors(np.asarray(bundle.in_vectors), np.asarray(bundle.out_vectors))
+    both = Vectors(np.load(vectors / "in_vectors.npy"), np.load(vectors / "out_vectors.npy"))
     return measure_storage(both, log_popularity, beta, queries, seed)
 
 

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 from components.baskets.tricks import Tricks, training_baskets
 from components.bundle.build import pair_arrays, product_cards
 from components.bundle.bundle import Blend, Bundle, Manifest, load_group
+from components.bundle.halves import halved, widened
 from components.embeddings.cooccurrence import read_pairs
 from components.embeddings.item2vec import Vectors
 from components.progress import say
@@ -25,7 +26,9 @@ def prepare_bundle(
     `cooccurrence` and `neighbours` must come from the baskets of `splits`, which are counted.
     """
     ids = pq.read_table(vectors / "product_ids.parquet")["product_id"]
-    trained = Vectors(np.load(vectors / "in_vectors.npy"), np.load(vectors / "out_vectors.npy"))
+    # As a bundle stores them: what is tuned and ranked in advance is what is served.
+    out_vectors = widened(halved(np.load(vectors / "out_vectors.npy")))
+    trained = Vectors(np.load(vectors / "in_vectors.npy"), out_vectors)
     beta_cart = read_json(vectors / "betas.json")["beta_cart"]
     training = training_baskets(baskets_path, ids.combine_chunks(), tricks, splits)
     counted = training.weighed_by_size(tricks.size_exponent)

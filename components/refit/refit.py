@@ -22,15 +22,15 @@ from components.attributes.variants import Variants, table_of
 from components.baskets.corpus import LEARNED, read_baskets, sorted_catalogue
 from components.baskets.tricks import Tricks, training_baskets
 from components.bundle.bundle import Blend, load_group, save_group
-from components.bundle.index import index_catalogue
 from components.embeddings.cooccurrence import count_pairs, write_pairs
 from components.embeddings.item2vec import Vectors
 from components.embeddings.model import write_vectors
 from components.neighbours.model import train_neighbours
 from components.progress import say
 from components.ranking.model import Clock
-from components.ranking.pages import make_pages, read_page_model
+from components.ranking.pages import PAGE_DEPTH, make_pages, read_page_model
 from components.ranking.prepare import prepare_bundle
+from components.ranking.search import index_where_faster
 from components.results import read_json, write_json
 
 Rows = npt.NDArray[np.int32]
@@ -70,20 +70,17 @@ def refit(
         Blend(**read_json(ranking / "blend.json")), LEARNED,
     )  # fmt: skip
     clock("facts")
-    bundle, index = index_catalogue(bundle, seed)
-    clock("index")
     with written_aside(target.ranking) as aside:
         shutil.copytree(ranking, aside)
-        if index is not None:
-            index.save_index(str(aside / "index.hnsw"))
-            bundle = replace(bundle, index_path=aside / "index.hnsw")
         variants = _moved(load_group("variants", ranking), row_of)
-        ranker = Recommender(replace(bundle, variants=variants))
-        for group in (bundle.facts, variants, make_pages(ranker, read_page_model(ranking))):
+        bundle = index_where_faster(replace(bundle, variants=variants), PAGE_DEPTH, aside, seed)
+        clock("index")
+        pages = make_pages(Recommender(bundle), read_page_model(ranking))
+        for group in (bundle.facts, variants, pages):
             save_group(group, aside)
         clock("pages")
-        found = bundle.manifest.index
-        write_json(found.model_dump() if found else None, aside / "index.json")
+        found = bundle.manifest.model_dump(include={"index", "search"})
+        write_json(found, aside / "search.json")
         write_json({"n_orders": bundle.manifest.n_orders}, aside / "counted.json")
     return clock.seconds
 

@@ -302,6 +302,22 @@ def variants_said(variants: Iterable[Measured]) -> str:
     return f"{count(chosen['pairs'])} pairs are kept apart, of names that are {name}: {rule}."
 
 
+def exceptions_said(measured: Measured) -> str:
+    """How many exceptions were given and what they did; empty where there were none."""
+    given = (measured.get("exceptions") or {}).get("given") or 0
+    if not given:
+        return ""
+    chosen: Measured = next((row for row in measured.get("variants") or [] if row["chosen"]), {})
+    applied, unknown = chosen.get("excepted") or 0, measured["exceptions"].get("unknown") or 0
+    said = (
+        f"Of {count(given)} exceptions, {count(applied)} applied: pairs that this rule would keep "
+        "apart stay together."
+    )
+    if unknown:
+        said += f" They name {count(unknown)} products that the model does not know."
+    return said
+
+
 def storage_changes(storage: Iterable[Measured]) -> list[Change]:
     """What each other way to store vectors does to pages, from what is stored now."""
     return [

@@ -5,6 +5,7 @@ import json
 import pytest
 from mlflow import MlflowClient
 
+from components.ranking.exceptions import ExceptionsError
 from components.registry import registry
 from components.registry.promotion import OUTSIDE, PromotionError, history, promote, rollback
 from components.registry.registry import (
@@ -17,6 +18,8 @@ from components.registry.registry import (
     list_versions,
     register,
 )
+from pipelines.parameters import checked_parameters
+from pipelines.start import begin
 
 
 @pytest.fixture
@@ -48,6 +51,24 @@ def test_nothing_is_registered_yet(client):
     assert list_versions() == []
     assert champion_version() == ""
     assert history() == []
+
+
+def test_a_run_begins_anew_when_a_file_has_changed(client, tmp_path):
+    orders, pairs = tmp_path / "orders.csv", tmp_path / "pairs.csv"
+    orders.write_text("order_id,product_id")
+    pairs.write_text("product_id,other_id\na,b\n")
+    parameters = checked_parameters({"orders": str(orders), "variant_exceptions": str(pairs)})
+    first = begin(parameters)
+    assert begin(parameters) == first
+    pairs.write_text("product_id,other_id\na,c\n")
+    second = begin(parameters)
+    assert second.exceptions != first.exceptions
+    assert second.run_key != first.run_key
+    # Orders are not read again for that.
+    assert second.fingerprint == first.fingerprint
+    pairs.write_text("a,b\n")
+    with pytest.raises(ExceptionsError, match="expected product_id and other_id"):
+        begin(parameters)
 
 
 def test_a_version_has_everything_and_is_challenger(client, artefacts, tmp_path):

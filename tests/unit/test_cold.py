@@ -159,11 +159,13 @@ def test_what_orders_speak_for_stays_even_where_it_costs_nothing():
 
 def test_exceptions_are_never_left_out():
     recommender = cups()
-    assert len(find_pairs(recommender.bundle).one) == 1
-    assert len(find_pairs(recommender.bundle, [("p1", "p0")]).one) == 0
+    assert find_pairs(recommender.bundle).is_excepted.tolist() == [False]
+    assert find_pairs(recommender.bundle, [("p1", "p0")]).is_excepted.tolist() == [True]
     queries = {"a": pages(*[(0, 2), (1, 3)] * 50)}
-    table, _ = choose_variants(recommender, queries, 0, exceptions=[("p1", "p0"), ("x", "p0")])
+    exceptions = [("p1", "p0"), ("x", "p0")]
+    table, measured = choose_variants(recommender, queries, 0, exceptions)
     assert len(table.rows) == 0
+    assert {(one["pairs"], one["excepted"]) for one in measured} == {(0, 0), (0, 1)}
 
 
 def test_without_queries_nothing_is_left_out():

@@ -43,6 +43,7 @@ def test_the_pipeline_has_the_models_defaults():
         ({"sweep_share": 1.5}, "parameter sweep_share: found 1.5"),
         ({"columns": "order=x"}, "parameter columns: found 'order=x', expected: columns: 'order'"),
         ({"non_products": "("}, "parameter non_products: found '('.*no regular expression"),
+        ({"variant_exceptions": "a"}, "parameter variant_exceptions: found 'a'.* no pair"),
         ({"half_life_days": float("nan")}, "parameter half_life_days: found nan"),
         ({"halflife": 3}, "parameter halflife: found 3"),
     ],

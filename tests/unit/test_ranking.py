@@ -1,6 +1,7 @@
 """Blend and forest learn from validation baskets; odd baskets give a model or a clear refusal."""
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -123,7 +124,7 @@ def baskets_from(lists, weight=1.0):
     ]
 
 
-def built(folder, baskets, cards=(), min_orders=1):
+def built(folder, baskets, cards=(), min_orders=1, exceptions=(), tricks=None):
     """Everything that training does, on few products; a recommender over what it built."""
     paths = {name: folder / name for name in ("vectors", "pairs", "near", "ranked", "cards")}
     write(pa.Table.from_pylist(baskets, pa.schema(list(BASKETS))), BASKETS, folder / "baskets")
@@ -132,13 +133,14 @@ def built(folder, baskets, cards=(), min_orders=1):
     (folder / "counts.json").write_text(json.dumps(counts))
     settings = {"vector_size": 8, "epochs": 3, "workers": 1, "seed": 1}
     given = folder / "baskets"
-    train_model(given, settings, min_orders, paths["vectors"], paths["pairs"])
+    train_model(given, settings, min_orders, paths["vectors"], paths["pairs"], tricks)
     train_neighbours(given, paths["vectors"], paths["near"])
     train_ranking(
-        given, paths["vectors"], paths["pairs"], paths["near"], paths["cards"], paths["ranked"], 1
-    )
+        given, paths["vectors"], paths["pairs"], paths["near"], paths["cards"], paths["ranked"], 1,
+        tricks, exceptions,
+    )  # fmt: skip
     newest = Model(*(folder / name for name in ("vectors 2", "pairs 2", "near 2", "ranked 2")))
-    refit(given, paths["vectors"], paths["ranked"], paths["cards"], newest, 1)
+    refit(given, paths["vectors"], paths["ranked"], paths["cards"], newest, 1, tricks)
     build_bundle(
         newest.vectors, newest.cooccurrence, newest.neighbours, newest.ranking, paths["cards"],
         folder / "counts.json", {"config": settings}, 1, folder / "bundle",
@@ -165,21 +167,6 @@ CARDS = [
     for id_ in "abcdefgh"
 ]
 
-ODD = {
-    "all sold once": [chr(97 + 3 * i) + chr(98 + 3 * i) + chr(99 + 3 * i) for i in range(30)],
-    "one in every basket": [f"z{'abcdefgh'[i % 8]}" for i in range(120)],
-    "two identical": [["abx", "aby", "abz"][i % 3] for i in range(120)],
-    "a catalogue of three": [["ab", "bc", "ac", "abc"][i % 4] for i in range(120)],
-    "never the same twice": [
-        f"{chr(97 + i % 24)}{chr(97 + (i + 1 + i // 24) % 24)}" for i in range(240)
-    ],
-}
-
-
-@pytest.mark.parametrize("name", ODD)
-def test_odd_baskets_give_sane_answers(tmp_path, name):
-    assert_sane(built(tmp_path, baskets_from(ODD[name])))
-
 
 def test_partners_are_found_and_noise_ships_no_forest(tmp_path):
     recommender = built(tmp_path, baskets_from([PAIRS[i % 4] for i in range(400)]), CARDS)
@@ -190,26 +177,44 @@ def test_partners_are_found_and_noise_ships_no_forest(tmp_path):
         assert ids[recommender.recommend([one], 1).rows[0]] == other
 
 
-@pytest.mark.filterwarnings("error::RuntimeWarning")
-@pytest.mark.parametrize("price", [float("nan"), float("inf"), -1.0, 0.0, None])
-def test_prices_that_are_no_prices_are_not_known(tmp_path, price):
-    cards = [{**card, "price": price, "category": None, "brand": ""} for card in CARDS]
-    assert_sane(built(tmp_path, baskets_from([PAIRS[i % 4] for i in range(80)]), cards))
+CUPS = [
+    {**card, "name": name}
+    for card, name in zip(CARDS, ["Red cup", "Blue cup", *"cdefgh"], strict=True)
+]
+"""Each sold with something else, and never together."""
 
 
-def test_a_product_table_that_lacks_products_lacks_only_their_cards(tmp_path):
-    recommender = built(tmp_path, baskets_from([PAIRS[i % 4] for i in range(80)]), CARDS[:3])
-    assert_sane(recommender)
+def test_variants_are_kept_apart_unless_they_are_excepted(tmp_path, capsys):
+    baskets = baskets_from([["ac", "bd", "ef", "gh"][i % 4] for i in range(400)])
+    for folder in ("apart", "together"):
+        (tmp_path / folder).mkdir()
+    apart = built(tmp_path / "apart", baskets, CUPS)
+    row = {id_: apart.row(id_) for id_ in "ab"}
+    assert apart.bundle.variants.of([row["a"]]).tolist() == [row["b"]]
+    assert row["b"] not in apart.recommend(["a"], 7).rows
+    together = built(tmp_path / "together", baskets, CUPS, exceptions=[("b", "a"), ("a", "gone")])
+    assert len(together.bundle.variants.rows) == 0
+    assert together.row("b") in together.recommend(["a"], 7).rows
+    assert together.row("b") in together.recommend(["a", "h"], 6).rows
+    ranking = together.bundle.manifest.ranking
+    assert ranking["exceptions"] == {"given": 2, "unknown": 1}
+    assert [one["excepted"] for one in ranking["variants"] if one["chosen"]] == [1]
+    assert "the model knows no product gone" in capsys.readouterr().out
 
 
-def test_baskets_that_all_weigh_nothing_are_refused(tmp_path):
-    with pytest.raises(ValueError, match="item2vec: none of the training baskets"):
-        built(tmp_path, baskets_from([PAIRS[i % 4] for i in range(80)], weight=0.0))
-
-
-def test_products_sold_too_seldom_are_refused(tmp_path):
-    with pytest.raises(ValueError, match="no product has min_product_orders=5"):
-        built(tmp_path, baskets_from(ODD["all sold once"]), min_orders=5)
+def test_pages_were_ranked_by_the_vectors_that_are_stored(tmp_path):
+    """Baskets of chance, so that rounded vectors would rank many products differently."""
+    rng = np.random.default_rng(1)
+    lists = [rng.choice(60, 3, replace=False) for _ in range(400)]
+    bundle = built(tmp_path, baskets_from([[f"p{row}" for row in one] for one in lists])).bundle
+    trained = np.load(tmp_path / "vectors 2" / "out_vectors.npy")
+    assert bundle.out_vectors.dtype == np.float16
+    assert (bundle.out_vectors != trained).any()
+    asked = [np.array([row], np.int32) for row in range(bundle.manifest.n_items)]
+    rows, scores = Recommender(replace(bundle, pages=None)).rank_pages(asked, 59)
+    assert not bundle.manifest.ranking["pages"]["forest"]["pays"]
+    np.testing.assert_array_equal(bundle.pages.rows, rows)
+    np.testing.assert_allclose(bundle.pages.scores, scores, rtol=1e-5, atol=1e-6)
 
 
 # Learning from validation baskets, once all is tuned

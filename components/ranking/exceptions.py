@@ -1,0 +1,92 @@
+"""Pairs of products that a shop wants to see together though their names say they are one thing."""
+
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from components.orders.source import fetch, is_parquet, local_files, separator_of
+
+COLUMNS = ("product_id", "other_id")
+"""Of a file of exceptions; it may have others, such as why."""
+
+FILES = (".csv", ".parquet")
+
+Pair = tuple[str, str]
+
+
+class ExceptionsError(ValueError):
+    """Exceptions cannot be read; the message names them, what was found and what was expected."""
+
+
+def read_exceptions(given: str) -> list[Pair]:
+    """Pairs of ids: `A1+A2, B7+B9`, or a file or address of two columns, where ids may hold
+    anything. Raises ExceptionsError, and SourceError for a file that is not there.
+    """
+    if not is_file(given):
+        return parse_pairs(given)
+    if given.startswith("jdbc:"):
+        raise ExceptionsError("variant_exceptions: found a jdbc: query, expected a file or pairs")
+    with tempfile.TemporaryDirectory() as folder:
+        files = local_files(str(fetch(given, Path(folder) / "fetched")))
+        pairs = [pair for file in files for pair in _pairs_in(file, given)]
+    return list(dict.fromkeys(pairs))
+
+
+def is_file(given: str) -> bool:
+    """Whether the text names a file or an address rather than pairs."""
+    return "://" in given or given.strip().lower().endswith(FILES)
+
+
+def parse_pairs(text: str) -> list[Pair]:
+    """`A1+A2, B7+B9` as pairs of ids. Raises ExceptionsError."""
+    pairs = []
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        ids = tuple(one.strip() for one in part.split("+"))
+        if len(ids) != 2 or not all(ids):
+            raise ExceptionsError(
+                f"variant_exceptions: {part!r} is no pair; expected ID+ID, or a file whose name "
+                f"ends in {' or '.join(FILES)}, with the columns {' and '.join(COLUMNS)}"
+            )
+        pairs.append((ids[0], ids[1]))
+    return list(dict.fromkeys(pairs))
+
+
+def unknown_ids(pairs: Iterable[Pair], product_ids: Iterable[str]) -> list[str]:
+    """Ids in the pairs that are no product's."""
+    known = set(product_ids)
+    return [one for one in dict.fromkeys(id_ for pair in pairs for id_ in pair) if one not in known]
+
+
+def _pairs_in(file: Path, given: str) -> list[Pair]:
+    columns = []
+    table = _table_of(file, given)
+    for name in COLUMNS:
+        if name not in table.column_names:
+            raise ExceptionsError(
+                f"variant_exceptions: {given} has the columns {', '.join(table.column_names)}; "
+                f"expected {' and '.join(COLUMNS)}, in a CSV file named by its first line"
+            )
+        ids = [str(one or "").strip() for one in table[name].cast("string").to_pylist()]
+        if "" in ids:
+            row = ids.index("") + 1
+            raise ExceptionsError(f"variant_exceptions: {name} is empty in row {row} of {given}")
+        columns.append(ids)
+    return list(zip(*columns, strict=True))
+
+
+def _table_of(file: Path, given: str) -> Any:
+    import pyarrow as pa
+    from pyarrow import csv, parquet
+
+    try:
+        if is_parquet(file):
+            return parquet.read_table(file)
+        # As text, so that leading zeros survive.
+        texts = csv.ConvertOptions(column_types=dict.fromkeys(COLUMNS, pa.string()))
+        parsing = csv.ParseOptions(delimiter=separator_of(file), newlines_in_values=True)
+        return csv.read_csv(file, parse_options=parsing, convert_options=texts)
+    except pa.ArrowException as error:
+        raise ExceptionsError(
+            f"variant_exceptions: {given} is neither CSV nor Parquet: {error}"
+        ) from None

@@ -1,0 +1,70 @@
+"""Pages are ranked by an index where that was measured to be faster, and exactly elsewhere."""
+
+import itertools
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from bento.evidence import plain_facts
+from bento.recommender import Recommender
+from components.bundle.bundle import read_bundle, write_bundle
+from components.ranking import search
+from components.ranking.search import index_where_faster
+from tests.factories import make_large_bundle
+
+
+@pytest.fixture(scope="module")
+def catalogue(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("catalogue")
+    bundle = read_bundle(make_large_bundle(folder / "bundle", 400, dims=8, with_index=False))
+    return replace(bundle, facts=plain_facts(bundle))
+
+
+def clock_of(monkeypatch, exact_s, index_s):
+    """The CPU's clock, by which a round of pages takes so long: once exactly, then by turns."""
+    alone = itertools.repeat(exact_s, search.ROUNDS)
+    rounds = itertools.chain(alone, itertools.cycle([exact_s, index_s]))
+    ticks = itertools.chain.from_iterable((0.0, seconds) for seconds in rounds)
+    monkeypatch.setattr(search.time, "process_time", lambda: next(ticks))
+
+
+def test_a_small_catalogue_is_ranked_exactly_and_nothing_is_measured(catalogue, tmp_path):
+    found = index_where_faster(catalogue, 100, tmp_path, seed=1)
+    assert found.manifest.index is None
+    assert found.manifest.search is None
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_index_is_built_where_building_takes_longer(catalogue, tmp_path, monkeypatch):
+    monkeypatch.setattr(search, "TRIED_FROM", 400)
+    clock_of(monkeypatch, 0.4 * 0.9 * search.BUILDING_MS, 0.0)
+    found = index_where_faster(catalogue, 100, tmp_path, seed=1).manifest
+    assert (found.index, found.search.index_ms, found.search.tried) == (None, None, None)
+    assert found.search.exact_ms == pytest.approx(0.9 * search.BUILDING_MS)  # of 400 pages
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_index_that_is_slower_is_not_kept_but_told_of(catalogue, tmp_path, monkeypatch):
+    monkeypatch.setattr(search, "TRIED_FROM", 400)
+    clock_of(monkeypatch, 4.0, 4.4)
+    found = index_where_faster(catalogue, 100, tmp_path, seed=1).manifest
+    assert found.index is None
+    assert (found.search.exact_ms, found.search.index_ms) == pytest.approx((10, 11))
+    assert found.search.tried.recall_at_10 > 0.98
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_index_that_is_faster_is_kept_and_finds_the_same(catalogue, tmp_path, monkeypatch):
+    monkeypatch.setattr(search, "TRIED_FROM", 400)
+    clock_of(monkeypatch, 4.0, 3.0)
+    found = index_where_faster(catalogue, 100, tmp_path, seed=1)
+    assert found.manifest.index == found.manifest.search.tried
+    write_bundle(found, tmp_path / "bundle")
+    served = read_bundle(tmp_path / "bundle")
+    assert served.manifest.search == found.manifest.search
+    pages = [np.array([row], np.int32) for row in range(400)]
+    exactly, _ = Recommender(catalogue).rank(pages, 10)
+    by_index, _ = Recommender(served).rank(pages, 10)
+    assert Recommender(served)._index is not None
+    assert (exactly == by_index).mean() > 0.95
