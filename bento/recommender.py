@@ -233,7 +233,7 @@ class Recommender:
         bundle = self.bundle
         every = slice(None) if among is None else among
         mean = weights @ bundle.in_vectors[rows]
-        scores = inner_products(mean[None], bundle.out_vectors[every])[0]
+        scores: Floats = inner_products(mean[None], bundle.out_vectors[every])[0]
         scores += self._bias if among is None else self._bias_of(among)
         if weight := bundle.manifest.page_cooccurrence:
             probability = np.zeros(len(scores), np.float32)

@@ -23,8 +23,8 @@ TRIED_FROM = 20_000
 """Products below which exact search is always faster, so that nothing is measured."""
 
 BUILDING_MS = 2.0
-"""CPU milliseconds a product that building an index takes at sizes where it could be faster: where a
-page takes less exactly, all pages are ranked before there was an index."""
+"""CPU milliseconds a product that building an index takes at sizes where it could be faster: where
+a page takes less exactly, all pages are ranked before there was an index."""
 
 BATCHES, ROUNDS = 2, 3
 """Batches of pages that are timed, and how many times by turns; the quickest round counts."""
