@@ -245,7 +245,7 @@ class Bundle:
     products: "pa.Table"
     """None where it was not wanted: a service looks products up in `cards`."""
     in_vectors: Floats
-    """Not halved: substitutes are all of these times one, which would take three times as long."""
+    """Not halved: substitutes are all of these times one, which would take 2.7 times as long."""
     out_vectors: npt.NDArray[Any]
     """See `components.bundle.halves`."""
     n_orders: npt.NDArray[np.int64]

@@ -22,6 +22,8 @@ from pipelines.serve import champion_server
 
 N_PAIRS = 20
 
+EXCEPTIONS = "p00a+p00b, p01a+gone"
+
 
 def small_shop(path):
     """400 orders of two or three pairs: p00a is always bought with p00b, and so on."""
@@ -69,9 +71,8 @@ def environment(module_home, monkeypatch):
 
 
 def parameters(shop, **others):
-    return checked_parameters(
-        {"orders": str(shop), "trials": 2, "shards": 1, "sweep_share": 1, **others}
-    )
+    given = {"orders": str(shop), "trials": 2, "shards": 1, "sweep_share": 1}
+    return checked_parameters({**given, "variant_exceptions": EXCEPTIONS, **others})
 
 
 @pytest.mark.timeout(900)
@@ -80,6 +81,7 @@ def test_ctrl_c_at_a_step_leaves_no_process_and_the_next_run_goes_on(
 ):
     """Stopped in Spark, in gensim and while a service runs; each run goes on from the last."""
     arguments = ["--orders", str(shop), "--trials", "2", "--shards", "1", "--sweep-share", "1"]
+    arguments += ["--variant-exceptions", EXCEPTIONS]
     command = [sys.executable, "-u", "-m", "pipelines.cli", "run", *arguments]
     env = {**os.environ, **module_home.environment()}
     for step, kept in (
