@@ -1,6 +1,7 @@
 """Facts of products and pairs that ranking looks at beside vectors and counts: time, categories."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +13,7 @@ from components.baskets.tricks import recency
 from components.bundle.bundle import Facts
 from components.embeddings.cooccurrence import BLOCK, PairCounter, Pairs
 from components.embeddings.item2vec import Vectors
+from components.spark import parts_of
 
 Floats = npt.NDArray[np.float32]
 
@@ -52,18 +54,19 @@ def recent_probability(corpus: Corpus, ages: Floats | None, pairs: Pairs) -> Flo
     n_items = len(pairs.offsets) - 1
     weighed = replace(corpus, weights=corpus.weights * recency(ages, RECENT_DAYS))
     counter = PairCounter(weighed, n_items)
-    product = np.repeat(np.arange(n_items), np.diff(pairs.offsets))
     found = np.zeros(len(pairs.rows), np.float32)
-    for start in range(0, n_items, BLOCK):
-        counted = counter.count(slice(start, start + BLOCK))
-        counted.sort_indices()
-        own = np.repeat(np.arange(counted.shape[0], dtype=np.int64), np.diff(counted.indptr))
-        keys = own * n_items + counted.indices
-        mine = slice(pairs.offsets[start], pairs.offsets[min(start + BLOCK, n_items)])
-        wanted = (product[mine] - start) * n_items + pairs.rows[mine]
-        found[mine] = counted.data.imag[np.searchsorted(keys, wanted)]
-    shares: Floats = (found / np.maximum(counter.weight_of[product], 1e-9)).astype(np.float32)
-    return shares
+    # A line of the matrix at a time: all pairs were counted, so that none is left from the last.
+    line = np.zeros(n_items, np.float32)
+    for part in parts_of(n_items, BLOCK):
+        counted = counter.count(slice(part.start, part.stop))
+        shares, bounds = counted.data.imag, pairwise(counted.indptr)
+        for product, (start, end) in zip(part, bounds, strict=True):
+            line[counted.indices[start:end]] = shares[start:end]
+            mine = slice(pairs.offsets[product], pairs.offsets[product + 1])
+            found[mine] = line[pairs.rows[mine]]
+    weights = np.repeat(counter.weight_of, np.diff(pairs.offsets))
+    probability: Floats = (found / np.maximum(weights, 1e-9)).astype(np.float32)
+    return probability
 
 
 def item_facts(corpus: Corpus, ages: Floats | None, n_items: int) -> Floats:
