@@ -5,6 +5,7 @@ milliseconds.
 """
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -60,7 +61,7 @@ def blend_pages(features: Floats, blend: Blend, beta_cart: float) -> Floats:
 
 def tune_pages(questions: Questions, blend: Blend, beta_cart: float) -> Blend:
     """The blend with the weights of pages that rank `questions` best."""
-    questions = questions.take(slice(N_TUNED))
+    questions = _answerable(questions.take(slice(N_TUNED)))
 
     def measure(**weights: float) -> float:
         tried = blend.model_copy(update=weights)
@@ -72,7 +73,7 @@ def tune_pages(questions: Questions, blend: Blend, beta_cart: float) -> Blend:
 
 def tune_carts(questions: Questions, blend: Blend) -> Blend:
     """The blend with the weights of carts that rank `questions` best."""
-    questions = questions.take(slice(N_TUNED))
+    questions = _answerable(questions.take(slice(N_TUNED)))
     start = blend.cart_weights
 
     def measure(**weights: float) -> float:
@@ -111,6 +112,12 @@ def parts_of_carts(questions: Questions, blend: Blend) -> dict[str, float]:
     return {name: _mean(ndcg(one, questions)) for name, one in scores.items()}
 
 
+def _answerable(questions: Questions) -> Questions:
+    """Those with a hit among their candidates; all others score 0, whatever the weights."""
+    answerable: npt.NDArray[np.bool_] = questions.hits.any(axis=1)
+    return questions.take(answerable)
+
+
 def _climb(
     measure: Callable[..., float], grid: dict[str, Sequence[float]], start: dict[str, Any]
 ) -> dict[str, Any]:
@@ -118,6 +125,7 @@ def _climb(
     best = dict(start)
     if not measure(**best):
         return best  # nothing asks, or nothing is ever right: there is nothing to tune by
+    measure = cache(measure)  # the second round mostly asks what the first one did
     for _ in range(ROUNDS):
         for name, values in grid.items():
             found = [measure(**{**best, name: value}) for value in values]
