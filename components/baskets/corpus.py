@@ -57,7 +57,7 @@ class Corpus:
 
 def read_baskets(path: str | Path) -> pa.Table:
     """The columns of BASKETS that models need."""
-    return read(path, BASKETS, ["order_id", "items", "weight", "split"])
+    return read(path, BASKETS, ["items", "weight", "split"])
 
 
 def catalogue_of(baskets: pa.Table, min_orders: int) -> tuple[pa.Array, npt.NDArray[np.int64]]:

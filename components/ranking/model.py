@@ -14,7 +14,6 @@ from components.aside import written_aside
 from components.baskets.corpus import Corpus, encode, read_baskets
 from components.baskets.tricks import Tricks
 from components.bundle.bundle import Blend, Bundle, save_group
-from components.bundle.index import index_catalogue
 from components.embeddings.item2vec import Vectors
 from components.evaluation.tasks import Queries, draw_queries
 from components.evaluation.variants import choose_variants
@@ -54,13 +53,9 @@ def train_ranking(
     ids = pa.array(bundle.product_ids[: bundle.manifest.n_items], pa.string())
     validation = encode(read_baskets(baskets_path), ids, "validation")
     clock("facts")
-    bundle, index = index_catalogue(bundle, seed)
-    clock("index")
     with written_aside(target) as aside:
         aside.mkdir(parents=True)
-        if index is not None:
-            index.save_index(str(aside / "index.hnsw"))
-            bundle = replace(bundle, index_path=aside / "index.hnsw")
+        # Exact search answers so few questions in a fraction of the time that an index takes.
         asked = {task: draw_questions(Recommender(bundle), validation, task, seed) for task in "ab"}
         clock("questions")
         tuned = blending.tune_pages(asked["a"], start, bundle.manifest.beta_cart)
