@@ -430,7 +430,7 @@ class Recommender:
 
         Co-occurrence only ever adds, so that the best are among those and the counted companions.
         """
-        bundle, products = self.bundle, np.array([query[0] for query in queries])
+        bundle, products = self.bundle, np.array([query[0] for query in queries], np.int32)
         pair, paired = self._paired(products)
         nearest = self._nearest(products, k + 1)
         found = np.repeat(np.arange(len(products)), nearest.shape[1])
@@ -446,7 +446,7 @@ class Recommender:
         scores[rows == products[query]] = -np.inf
         return _best_of_each(query, rows, scores, len(queries), k)
 
-    def _paired(self, products: Rows) -> tuple[Rows, Rows]:
+    def _paired(self, products: Ints) -> tuple[Rows, Rows]:
         """Places of the products' pairs that count on their pages, and whose each one is."""
         if not self.bundle.manifest.page_cooccurrence:
             return np.empty(0, np.int64), np.empty(0, np.int64)

@@ -96,8 +96,7 @@ def pairs(folder: Path) -> None:
     """The strongest pairs of all products."""
     from components.embeddings.model import count_together
 
-    steps = folder / "vectors", folder / "cooccurrence"
-    count_together(folder / "baskets", *steps, _tricks(folder))
+    count_together(folder / "baskets", folder / "vectors", folder / "cooccurrence", _tricks(folder))
 
 
 def neighbours(folder: Path) -> None:
@@ -111,10 +110,9 @@ def ranking(folder: Path) -> None:
     """What is mixed, variants and re-rankers, all by validation baskets."""
     from components.ranking.model import train_ranking
 
-    steps = [folder / name for name in ("vectors", "cooccurrence", "neighbours")]
     train_ranking(
-        folder / "baskets", *steps, folder / "products.parquet", folder / "ranking", SEED,
-        _tricks(folder),
+        folder / "baskets", folder / "vectors", folder / "cooccurrence", folder / "neighbours",
+        folder / "products.parquet", folder / "ranking", SEED, _tricks(folder),
     )  # fmt: skip
 
 
