@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -69,16 +70,17 @@ def train_vectors(
 
 
 def count_together(
-    baskets_path: str | Path, vectors: str | Path, target: str | Path, tricks: Tricks | None = None
-) -> int:
-    """Write the directory `target` of the strongest pairs of training baskets; their number.
+    baskets_path: str | Path, vectors: str | Path, target: str | Path,
+    tricks: Tricks | None = None, splits: Sequence[str] = ("train",),
+) -> int:  # fmt: skip
+    """Write the directory `target` of the strongest pairs in baskets of `splits`; their number.
 
     Of `vectors` only the catalogue is read.
     """
     tricks = tricks or Tricks()
     ids = pq.read_table(Path(vectors) / "product_ids.parquet")["product_id"].combine_chunks()
-    say(f"co-occurrence: counting pairs of {len(ids)} products")
-    training = training_baskets(baskets_path, ids, tricks)
+    say(f"co-occurrence: counting pairs of {len(ids)} products in {' and '.join(splits)} baskets")
+    training = training_baskets(baskets_path, ids, tricks, splits)
     weighed = training.weighed_by_size(tricks.size_exponent)
     pairs = count_pairs(weighed, len(ids), reach=tricks.reach)
     write_pairs(pairs, target)

@@ -55,7 +55,7 @@ def train_ranking(
     clock("facts")
     with written_aside(target) as aside:
         aside.mkdir(parents=True)
-        # Exact search answers so few questions in a fraction of the time that an index takes.
+        # Without an index: making one takes longer than ranking exactly for a few thousand pages.
         asked = {task: draw_questions(Recommender(bundle), validation, task, seed) for task in "ab"}
         clock("questions")
         tuned = blending.tune_pages(asked["a"], start, bundle.manifest.beta_cart)
