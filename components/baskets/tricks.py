@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field
 
-from components.baskets.corpus import Corpus, encode, of_splits
+from components.baskets.corpus import Corpus, encode, give_back, of_splits
 from components.contracts import BASKETS, read
 
 Floats = npt.NDArray[np.float32]
@@ -98,7 +98,10 @@ def read_dated(
     table = of_splits(read(path, BASKETS, names), *splits)
     users = table["user_id"]
     known = users if users.null_count < len(users) else None
-    return Dated(encode(table, product_ids, *splits), ages_of(table["ts"]), known)
+    dated = Dated(encode(table, product_ids, *splits), ages_of(table["ts"]), known)
+    del table, users
+    give_back()
+    return dated
 
 
 def recency(ages: Floats, half_life_days: float) -> Floats:

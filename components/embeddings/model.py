@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from components.aside import written_aside
-from components.baskets.corpus import catalogue_of, encode, read_baskets
+from components.baskets.corpus import catalogue_of, encode, give_back, read_baskets
 from components.baskets.tricks import Tricks, training_baskets
 from components.embeddings.cooccurrence import count_pairs, write_pairs
 from components.embeddings.item2vec import TrainSettings, Vectors, train
@@ -53,6 +53,7 @@ def train_vectors(
     judged = encode(baskets, product_ids, "validation")
     # A large shop's baskets as text take as much memory as training does.
     del baskets
+    give_back()
     start, cpu_start = time.monotonic(), time.process_time()
     vectors = train(corpus, len(product_ids), settings, show=say)
     wall_s, cpu_s = time.monotonic() - start, time.process_time() - cpu_start

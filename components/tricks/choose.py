@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bento.evidence import recency_in_cart
-from components.baskets.corpus import catalogue_of, encode, read_baskets
+from components.baskets.corpus import catalogue_of, encode, give_back, read_baskets
 from components.baskets.tricks import Dated, Training, Tricks, are_ordered, read_dated
 from components.embeddings.cooccurrence import counter_of
 from components.evaluation.baselines import products_of, rank_sums
@@ -59,6 +59,7 @@ def choose_tricks(
     queries = {task: draw_queries(validation, task, n, seed) for task, n in N_QUERIES.items()}
     # A large shop's baskets as text take as much memory as counting does.
     del baskets
+    give_back()
     judge = _Judge(read_dated(baskets_path, product_ids), len(product_ids), queries, seed)
     best, rows = Tricks(), []
     for trick, values in tried_on(baskets_path).items():
