@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bento.evidence import AT, Evidence, Said, hits, values_at
+from bento.evidence import AT, Evidence, Said, hits, places, values_at
 from bento.fallback import Fallback
 from bento.forest import Trees
 from bento.substitutes import Substitutes
@@ -412,12 +412,16 @@ class Recommender:
 
     def _counted(self, product: int) -> tuple[Ints, Floats]:
         """Companions of a product on its page, and what co-occurrence adds to their scores."""
-        weight = np.float32(self.bundle.manifest.page_cooccurrence)
-        if not weight:
+        if not self.bundle.manifest.page_cooccurrence:
             return NO_ROWS, NO_SCORES
         pairs = slice(*self.bundle.pair_offsets[product : product + 2])
-        probability = self.bundle.pair_probability[pairs]
-        return self.bundle.pair_rows[pairs], weight * np.log1p(probability / np.float32(RARE))
+        return self.bundle.pair_rows[pairs], self._gain(pairs)
+
+    def _gain(self, pairs: slice | Rows) -> Floats:
+        """What co-occurrence adds to scores on pages, by places in the bundle's pair arrays."""
+        weight = np.float32(self.bundle.manifest.page_cooccurrence)
+        gain: Floats = weight * np.log1p(self.bundle.pair_probability[pairs] / np.float32(RARE))
+        return gain
 
     def _rank_exactly(self, queries: Sequence[Ints], k: int) -> tuple[Rows, Floats]:
         """In blocks, whose scores take 256 MB for a million products."""
@@ -442,24 +446,43 @@ class Recommender:
 
         Co-occurrence only ever adds, so that the best are among those and the counted companions.
         """
-        rows = np.full((len(queries), k), -1, np.int64)
-        best = np.full((len(queries), k), -np.inf, np.float32)
-        products = np.array([query[0] for query in queries])
+        bundle, products = self.bundle, np.array([query[0] for query in queries], np.int32)
+        pair, paired = self._paired(products)
         nearest = self._nearest(products, k + 1)
-        for i, product in enumerate(products):
-            companions, gain = self._counted(product)
-            others = nearest[i][~np.isin(nearest[i], companions)]
-            # In order of rows, for ties go to the lower one.
-            candidates = np.concatenate([companions, others]).astype(np.int64)
-            order = np.argsort(candidates)
-            vectors = widened(self.bundle.out_vectors[candidates])
-            scores = vectors @ self.bundle.in_vectors[product]
-            scores += self._bias[candidates]
-            scores[: len(companions)] += gain
-            scores[candidates == product] = -np.inf
-            columns, best[i : i + 1] = best_of(scores[order][None], k)
-            rows[i] = np.where(columns[0] >= 0, candidates[order][columns[0]], -1)
-        return rows, best
+        found = np.repeat(np.arange(len(products)), nearest.shape[1])
+        rows = np.concatenate([bundle.pair_rows[pair], nearest.ravel()])
+        # Of what was found twice, the counted one comes first, and stays.
+        keys = np.concatenate([paired, found]) * self.n_items + rows
+        keys, first = np.unique(keys, return_index=True)
+        query, rows = np.divmod(keys, self.n_items)
+        vectors = widened(bundle.out_vectors[rows]), bundle.in_vectors[products[query]]
+        scores = np.einsum("ij,ij->i", *vectors) + self._bias[rows]
+        counted = np.flatnonzero(first < len(pair))
+        scores[counted] += self._gain(pair[first[counted]])
+        scores[rows == products[query]] = -np.inf
+        return _best_of_each(query, rows, scores, len(queries), k)
+
+    def _paired(self, products: Ints) -> tuple[Rows, Rows]:
+        """Places of the products' pairs that count on their pages, and whose each one is."""
+        if not self.bundle.manifest.page_cooccurrence:
+            return np.empty(0, np.int64), np.empty(0, np.int64)
+        return places(self.bundle.pair_offsets, products)
+
+
+def _best_of_each(
+    query: Rows, rows: Rows, scores: Floats, n_queries: int, k: int
+) -> tuple[Rows, Floats]:
+    """Rows and scores (n_queries, k), best first, of flat candidates, whose `query` ascends."""
+    order = np.lexsort((rows, -scores, query))
+    starts = np.searchsorted(query, np.arange(n_queries))
+    place = np.arange(len(query)) - starts[query]
+    order, query, place = (one[place < k] for one in (order, query, place))
+    there = scores[order] > -np.inf
+    found = np.full((n_queries, k), -1, np.int64)
+    best = np.full((n_queries, k), -np.inf, np.float32)
+    found[query[there], place[there]] = rows[order[there]]
+    best[query[there], place[there]] = scores[order[there]]
+    return found, best
 
 
 def best_of(scores: Floats, k: int) -> tuple[Rows, Floats]:

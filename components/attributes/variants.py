@@ -115,7 +115,10 @@ def without_variants(
     rows = np.full((len(found), k), -1, np.int64)
     kept_scores = np.full((len(found), k), -np.inf, np.float32)
     for i, query in enumerate(queries):
-        kept = np.flatnonzero(~np.isin(found[i], variants.of(query)) & (found[i] >= 0))[:k]
+        is_kept = found[i] >= 0
+        if len(own := variants.of(query)):
+            is_kept &= ~np.isin(found[i], own)
+        kept = np.flatnonzero(is_kept)[:k]
         rows[i, : len(kept)] = found[i, kept]
         kept_scores[i, : len(kept)] = scores[i, kept]
     return rows, kept_scores

@@ -57,7 +57,7 @@ class Corpus:
 
 def read_baskets(path: str | Path) -> pa.Table:
     """The columns of BASKETS that models need."""
-    return read(path, BASKETS, ["order_id", "items", "weight", "split"])
+    return read(path, BASKETS, ["items", "weight", "split"])
 
 
 def catalogue_of(baskets: pa.Table, min_orders: int) -> tuple[pa.Array, npt.NDArray[np.int64]]:
@@ -108,6 +108,11 @@ def encode(baskets: pa.Table, product_ids: pa.Array, *splits: str) -> Corpus:
     offsets = np.concatenate([[0], np.cumsum(np.concatenate(sizes))]).astype(np.int64)
     weights = chosen["weight"].to_numpy().astype(np.float32)
     return Corpus(np.concatenate(items), offsets, weights)
+
+
+def give_back() -> None:
+    """Let the system have what Arrow keeps of tables that are gone: a large shop's gigabytes."""
+    pa.default_memory_pool().release_unused()
 
 
 def of_splits(baskets: pa.Table, *splits: str) -> pa.Table:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field
 
-from components.baskets.corpus import Corpus, encode, of_splits
+from components.baskets.corpus import Corpus, encode, give_back, of_splits
 from components.contracts import BASKETS, read
 
 Floats = npt.NDArray[np.float32]
@@ -57,26 +57,51 @@ class Training:
         return Corpus(self.corpus.items, self.corpus.offsets, weights)
 
 
+@dataclass(frozen=True)
+class Dated:
+    """Baskets before any trick: with `ages` as in Training, and `users` (n_baskets,) if known."""
+
+    corpus: Corpus
+    ages: Floats | None
+    users: pa.ChunkedArray | None
+
+    def after(self, tricks: Tricks) -> Training:
+        """What the tricks make of them.
+
+        Without times (some or all), tricks of time do nothing; without users nothing is joined.
+        """
+        corpus, ages = self.corpus, self.ages
+        if ages is None:
+            return Training(corpus, None)
+        if tricks.join_hours and self.users is not None:
+            corpus, ages = joined(corpus, ages, self.users, tricks.join_hours / 24)
+        weights = corpus.weights.copy()
+        if tricks.half_life_days:
+            weights *= recency(ages, tricks.half_life_days)
+        if tricks.window_days:
+            weights[ages > tricks.window_days] = 0
+        return Training(Corpus(corpus.items, corpus.offsets, weights), ages)
+
+
 def training_baskets(
     path: str | Path, product_ids: pa.Array, tricks: Tricks, splits: Sequence[str] = ("train",)
 ) -> Training:
-    """The baskets of these splits of the BASKETS at `path` over the catalogue, after the tricks.
+    """The baskets of these splits of the BASKETS at `path` over the catalogue, after the tricks."""
+    return read_dated(path, product_ids, splits).after(tricks)
 
-    Without times (some or all), tricks of time do nothing; without users nothing is joined.
-    """
-    names = ["order_id", "user_id", "ts", "items", "weight", "split"]
+
+def read_dated(
+    path: str | Path, product_ids: pa.Array, splits: Sequence[str] = ("train",)
+) -> Dated:
+    """The same before any trick: what several settings of them are tried on."""
+    names = ["user_id", "ts", "items", "weight", "split"]
     table = of_splits(read(path, BASKETS, names), *splits)
-    corpus, ages = encode(table, product_ids, *splits), ages_of(table["ts"])
-    if ages is None:
-        return Training(corpus, None)
-    if tricks.join_hours:
-        corpus, ages = joined(corpus, ages, table["user_id"], tricks.join_hours / 24)
-    weights = corpus.weights.copy()
-    if tricks.half_life_days:
-        weights *= recency(ages, tricks.half_life_days)
-    if tricks.window_days:
-        weights[ages > tricks.window_days] = 0
-    return Training(Corpus(corpus.items, corpus.offsets, weights), ages)
+    users = table["user_id"]
+    known = users if users.null_count < len(users) else None
+    dated = Dated(encode(table, product_ids, *splits), ages_of(table["ts"]), known)
+    del table, users
+    give_back()
+    return dated
 
 
 def recency(ages: Floats, half_life_days: float) -> Floats:

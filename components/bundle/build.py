@@ -17,6 +17,7 @@ from components.bundle.bundle import (
     ARRAYS,
     Bundle,
     Manifest,
+    load_array,
     load_group,
     write_bundle,
 )
@@ -76,9 +77,9 @@ def build_bundle(
 
 
 def pair_arrays(cooccurrence: Path) -> dict[str, Any]:
-    """The pair arrays in a directory, by their names in Bundle."""
+    """The pair arrays in a directory, by their names in Bundle, memory-mapped."""
     names = [name for name in ARRAYS if name.startswith("pair_")]
-    return {name: np.load(cooccurrence / f"{name}.npy") for name in names}
+    return {name: load_array(cooccurrence / f"{name}.npy") for name in names}
 
 
 def product_cards(product_ids: pa.ChunkedArray, products: Path) -> pa.Table:

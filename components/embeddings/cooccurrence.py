@@ -138,7 +138,8 @@ def shares_of(pairs: Pairs, corpus: Corpus, n_items: int) -> Floats:
     """What the `pairs` of that corpus have in common, (n_pairs,): their probability times all."""
     corpus = corpus.with_at_least(2)
     weight_of = np.bincount(corpus.items, np.repeat(corpus.weights, corpus.sizes), n_items)
-    shares: Floats = pairs.probability * np.repeat(weight_of, np.diff(pairs.offsets))
+    shares = np.repeat(weight_of.astype(np.float64), np.diff(pairs.offsets))
+    shares *= pairs.probability
     return shares.astype(np.float32)
 
 

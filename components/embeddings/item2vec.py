@@ -7,7 +7,7 @@ in·out says "bought together", in·in only "bought in the same company".
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
@@ -19,6 +19,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from components.baskets.corpus import Corpus
 
 Floats = npt.NDArray[np.float32]
+
+AT_ONCE = 100_000
+"""Baskets that are in memory as Python objects at once."""
 
 
 class TrainSettings(BaseModel):
@@ -92,9 +95,9 @@ def train(
     rates = settings.learning_rate * np.linspace(1, 0.001, settings.epochs + 1)
     start = time.monotonic()
     for epoch in range(settings.epochs):
-        baskets = as_lists(mix(draw_by_weight(corpus, rng), rng))
+        baskets = mix(draw_by_weight(corpus, rng), rng)
         model.train(
-            baskets,
+            as_lists(baskets),
             total_examples=len(baskets),
             epochs=1,
             start_alpha=rates[epoch],
@@ -147,10 +150,12 @@ def draw_by_weight(corpus: Corpus, rng: np.random.Generator) -> Corpus:
     return corpus.take(drawn if len(drawn) else np.array([corpus.weights.argmax()]))
 
 
-def as_lists(corpus: Corpus) -> list[list[int]]:
-    """Baskets as Python lists, which is what gensim takes."""
-    items, offsets = corpus.items.tolist(), corpus.offsets.tolist()
-    return [items[a:b] for a, b in pairwise(offsets)]
+def as_lists(corpus: Corpus) -> Iterator[list[int]]:
+    """Baskets as Python lists, which is what gensim takes, few at once: they take much memory."""
+    for start in range(0, len(corpus), AT_ONCE):
+        offsets = corpus.offsets[start : start + AT_ONCE + 1]
+        items = corpus.items[offsets[0] : offsets[-1]].tolist()
+        yield from (items[a:b] for a, b in pairwise((offsets - offsets[0]).tolist()))
 
 
 def _new_model(corpus: Corpus, n_items: int, settings: TrainSettings) -> Any:

@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from components.aside import written_aside
-from components.baskets.corpus import catalogue_of, encode, read_baskets
+from components.baskets.corpus import catalogue_of, encode, give_back, read_baskets
 from components.baskets.tricks import Tricks, training_baskets
 from components.embeddings.cooccurrence import count_pairs, write_pairs
 from components.embeddings.item2vec import TrainSettings, Vectors, train
@@ -36,32 +37,55 @@ def train_model(
     `settings` are those of TrainSettings; without `workers`, all cores we may use train. `tricks`
     say which training baskets count how much; vectors, which need many epochs, learn from all.
     """
-    tricks = tricks or Tricks()
+    chosen = TrainSettings(**{"workers": len(os.sched_getaffinity(0)), **settings})
+    found = train_vectors(baskets_path, chosen, min_product_orders, vectors_path)
+    n_pairs = count_together(baskets_path, vectors_path, cooccurrence_path, tricks)
+    return {**found, "pairs": n_pairs}
+
+
+def train_vectors(
+    baskets_path: str | Path, settings: TrainSettings, min_product_orders: int, target: str | Path
+) -> dict[str, Any]:
+    """Write the directory `target` of vectors with their betas, and return what it took."""
     baskets = read_baskets(baskets_path)
     product_ids, n_orders = catalogue_of(baskets, min_product_orders)
-    training = training_baskets(baskets_path, product_ids, tricks)
     corpus = encode(baskets, product_ids, "train")
-    chosen = TrainSettings(**{"workers": len(os.sched_getaffinity(0)), **settings})
-    start, cpu_start = time.monotonic(), time.process_time()
-    vectors = train(corpus, len(product_ids), chosen, show=say)
-    wall_s, cpu_s = time.monotonic() - start, time.process_time() - cpu_start
     judged = encode(baskets, product_ids, "validation")
-    validation = draw_validation(product_ids, n_orders, len(corpus), judged, N_QUERIES, chosen.seed)
-    betas = tune_betas(vectors, validation)
+    # A large shop's baskets as text take as much memory as training does.
+    del baskets
+    give_back()
+    start, cpu_start = time.monotonic(), time.process_time()
+    vectors = train(corpus, len(product_ids), settings, show=say)
+    wall_s, cpu_s = time.monotonic() - start, time.process_time() - cpu_start
+    drawn = draw_validation(product_ids, n_orders, len(corpus), judged, N_QUERIES, settings.seed)
+    betas = tune_betas(vectors, drawn)
     say(f"betas on validation baskets: {betas}")
-    write_vectors(vectors, product_ids, n_orders, betas, vectors_path)
-    say(f"co-occurrence: counting pairs of {len(product_ids)} products")
-    counted = training.weighed_by_size(tricks.size_exponent)
-    pairs = count_pairs(counted, len(product_ids), reach=tricks.reach)
-    write_pairs(pairs, cooccurrence_path)
+    write_vectors(vectors, product_ids, n_orders, betas, target)
     return {
         "catalogue": len(product_ids),
         "training_baskets": len(corpus.with_at_least(2)),
-        "pairs": len(pairs.rows),
         "item2vec_s": round(wall_s, 1),
         "item2vec_cpu_s": round(cpu_s, 1),
         "validation": betas,
     }
+
+
+def count_together(
+    baskets_path: str | Path, vectors: str | Path, target: str | Path,
+    tricks: Tricks | None = None, splits: Sequence[str] = ("train",),
+) -> int:  # fmt: skip
+    """Write the directory `target` of the strongest pairs in baskets of `splits`; their number.
+
+    Of `vectors` only the catalogue is read.
+    """
+    tricks = tricks or Tricks()
+    ids = pq.read_table(Path(vectors) / "product_ids.parquet")["product_id"].combine_chunks()
+    say(f"co-occurrence: counting pairs of {len(ids)} products in {' and '.join(splits)} baskets")
+    training = training_baskets(baskets_path, ids, tricks, splits)
+    weighed = training.weighed_by_size(tricks.size_exponent)
+    pairs = count_pairs(weighed, len(ids), reach=tricks.reach)
+    write_pairs(pairs, target)
+    return len(pairs.rows)
 
 
 def write_vectors(

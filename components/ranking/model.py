@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from bento.recommender import Recommender, blend_carts
 from components.aside import written_aside
-from components.baskets.corpus import Corpus, encode, read_baskets
+from components.baskets.corpus import Corpus, encode, give_back, read_baskets
 from components.baskets.tricks import Tricks
 from components.bundle.bundle import Blend, Bundle, save_group
 from components.embeddings.item2vec import Vectors
@@ -59,6 +59,7 @@ def train_ranking(
     )
     ids = pa.array(bundle.product_ids[: bundle.manifest.n_items], pa.string())
     validation = encode(read_baskets(baskets_path), ids, "validation")
+    give_back()
     clock("facts")
     with written_aside(target) as aside:
         aside.mkdir(parents=True)

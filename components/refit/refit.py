@@ -20,13 +20,11 @@ from bento.recommender import Recommender
 from components.aside import written_aside
 from components.attributes.variants import Variants, table_of
 from components.baskets.corpus import LEARNED, read_baskets, sorted_catalogue
-from components.baskets.tricks import Tricks, training_baskets
+from components.baskets.tricks import Tricks
 from components.bundle.bundle import Blend, load_group, save_group
-from components.embeddings.cooccurrence import count_pairs, write_pairs
 from components.embeddings.item2vec import Vectors
-from components.embeddings.model import write_vectors
+from components.embeddings.model import count_together, write_vectors
 from components.neighbours.model import train_neighbours
-from components.progress import say
 from components.ranking.model import Clock
 from components.ranking.pages import PAGE_DEPTH, make_pages, read_page_model
 from components.ranking.prepare import prepare_bundle
@@ -57,11 +55,7 @@ def refit(
     """
     clock, tricks = Clock(), tricks or Tricks()
     row_of = _sort_catalogue(baskets_path, vectors, target.vectors)
-    ids = pq.read_table(target.vectors / "product_ids.parquet")["product_id"].combine_chunks()
-    say(f"refit: counting pairs of {len(ids)} products in {' and '.join(LEARNED)} baskets")
-    counted = training_baskets(baskets_path, ids, tricks, LEARNED)
-    weighed = counted.weighed_by_size(tricks.size_exponent)
-    write_pairs(count_pairs(weighed, len(ids), reach=tricks.reach), target.cooccurrence)
+    count_together(baskets_path, target.vectors, target.cooccurrence, tricks, LEARNED)
     clock("co-occurrence")
     train_neighbours(baskets_path, target.vectors, target.neighbours, splits=LEARNED)
     clock("neighbours")

@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from bento.evidence import recency_in_cart
-from components.baskets.corpus import catalogue_of, encode, read_baskets
-from components.baskets.tricks import Training, Tricks, are_ordered, training_baskets
+from components.baskets.corpus import catalogue_of, encode, give_back, read_baskets
+from components.baskets.tricks import Dated, Training, Tricks, are_ordered, read_dated
 from components.embeddings.cooccurrence import counter_of
 from components.evaluation.baselines import products_of, rank_sums
 from components.evaluation.metrics import intervals, score
@@ -57,7 +57,10 @@ def choose_tricks(
     product_ids, _ = catalogue_of(baskets, min_product_orders)
     validation = encode(baskets, product_ids, "validation")
     queries = {task: draw_queries(validation, task, n, seed) for task, n in N_QUERIES.items()}
-    judge = _Judge(baskets_path, product_ids, queries, seed)
+    # A large shop's baskets as text take as much memory as counting does.
+    del baskets
+    give_back()
+    judge = _Judge(read_dated(baskets_path, product_ids), len(product_ids), queries, seed)
     best, rows = Tricks(), []
     for trick, values in tried_on(baskets_path).items():
         start, task = best, "b" if trick in OF_CARTS else "a"
@@ -82,9 +85,10 @@ class _Judge:
     """Ranks the queries by what was counted, each setting once."""
 
     def __init__(
-        self, path: str | Path, product_ids: Any, queries: Mapping[str, Queries], seed: int
+        self, baskets: Dated, n_items: int, queries: Mapping[str, Queries], seed: int
     ) -> None:
-        self._path, self._ids, self._queries, self._seed = path, product_ids, queries, seed
+        self._baskets, self._n_items = baskets, n_items
+        self._queries, self._seed = queries, seed
         self._known: dict[Tricks, dict[str, Floats]] = {}
 
     def effect(self, tricks: Tricks, start: Tricks) -> dict[str, dict[str, float]]:
@@ -97,9 +101,9 @@ class _Judge:
 
     def _ndcg(self, tricks: Tricks) -> dict[str, Floats]:
         if tricks not in self._known:
-            training = training_baskets(self._path, self._ids, tricks)
+            training = self._baskets.after(tricks)
             self._known[tricks] = {
-                task: _judged(training, tricks, queries, len(self._ids))
+                task: _judged(training, tricks, queries, self._n_items)
                 for task, queries in self._queries.items()
             }
         return self._known[tricks]

@@ -1,7 +1,8 @@
 """Orders made up in the shape of real ones, of any size, in bounded memory.
 
 Popularity follows a Zipf law. Every product belongs to a group, every basket is out for the groups
-of two products, and most of its products come from those: there is something to learn.
+of two products, and most of its products come from those: there is something to learn. A group is
+a category, in which every design comes in some colours.
 """
 
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from components.aside import written_aside
-from components.contracts import BASKETS, ORDER_LINES
+from components.contracts import BASKETS, ORDER_LINES, PRODUCTS, write
 
 Ints = npt.NDArray[np.int64]
 Chances = float | npt.NDArray[np.float64]
@@ -30,6 +31,12 @@ IN_GROUP = 0.7
 
 MEAN_SIZE, MOST = 5, 60
 """Products of a basket; sizes are geometric, from two."""
+
+COLOURS = ("black", "white", "red", "blue")
+"""A design of a category comes in so many colours: products that are each other's variants."""
+
+SYLLABLES = ("ba", "de", "fi", "go", "ku", "la", "me", "ni", "po", "ru")
+"""Digits of made-up words: names without numbers, which might be sizes."""
 
 CHUNK = 200_000
 """Baskets made at once, and of one Parquet part."""
@@ -72,6 +79,27 @@ def write_baskets(shop: Shop, path: Path) -> None:
             pq.write_table(table, aside / f"part-{first:09d}.parquet")
 
 
+def write_products(shop: Shop, path: Path) -> None:
+    """PRODUCTS of the shop at `path`: all have a name, a category, a brand and a price."""
+    rng = np.random.default_rng(shop.seed)
+    group, place = np.divmod(_places(shop, rng), PER_GROUP)
+    kinds, design = [_word(one) for one in group], place // len(COLOURS)
+    colours = [COLOURS[one % len(COLOURS)] for one in place]
+    n = shop.n_products
+    columns = {
+        "product_id": _ids(np.arange(n)),
+        "name": [
+            f"{kind} {_word(one)} {colour}"
+            for kind, one, colour in zip(kinds, design, colours, strict=True)
+        ],
+        "category": kinds,
+        "brand": [_word(one) for one in group // 10],
+        "price": np.round(rng.lognormal(2, 1, n), 2),
+    }
+    rest = {field.name: pa.nulls(n, field.type) for field in PRODUCTS if field.name not in columns}
+    write(pa.table({**columns, **rest}).select(PRODUCTS.names).cast(PRODUCTS), PRODUCTS, path)
+
+
 def write_order_lines(shop: Shop, path: Path) -> None:
     """ORDER_LINES of the same orders at `path`, a folder of Parquet parts."""
     with written_aside(path) as aside:
@@ -91,7 +119,7 @@ def write_order_lines(shop: Shop, path: Path) -> None:
 def _chunks(shop: Shop) -> Iterator[tuple[int, Ints, Ints]]:
     """The number of the first order, and offsets (n_orders + 1,) and products of CHUNK orders."""
     rng = np.random.default_rng(shop.seed)
-    group = rng.permutation(shop.n_products) // PER_GROUP
+    group = _places(shop, rng) // PER_GROUP
     by_group = np.argsort(group, kind="stable")
     popularity = np.arange(1, shop.n_products + 1) ** -ZIPF
     until = np.cumsum(popularity[by_group])
@@ -115,6 +143,15 @@ def _chunks(shop: Shop) -> Iterator[tuple[int, Ints, Ints]]:
         distinct = np.unique(order * shop.n_products + draw(low, high, len(order)))
         held = np.bincount(distinct // shop.n_products, minlength=n)
         yield first, np.concatenate([[0], np.cumsum(held)]), distinct % shop.n_products
+
+
+def _places(shop: Shop, rng: np.random.Generator) -> Ints:
+    """Where every product is (n_products,), group after group; the first that `rng` is asked."""
+    return rng.permutation(shop.n_products)
+
+
+def _word(number: int) -> str:
+    return "".join(SYLLABLES[int(digit)] for digit in str(number))
 
 
 def _ids(products: Ints) -> pa.Array:

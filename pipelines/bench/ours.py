@@ -9,17 +9,14 @@ from typing import Any
 import numpy as np
 
 from bento.recommender import Recommender
-from components.baskets.corpus import catalogue_of, encode, read_baskets
-from components.baskets.tricks import Tricks, training_baskets
+from components.baskets.tricks import Tricks
 from components.bundle.build import build_bundle
 from components.bundle.bundle import Bundle, CartWeights, read_bundle
-from components.embeddings.cooccurrence import count_pairs, write_pairs
-from components.embeddings.item2vec import TrainSettings, train
-from components.embeddings.model import N_QUERIES, write_vectors
-from components.embeddings.validation import draw_validation, tune_betas
+from components.embeddings.item2vec import TrainSettings
+from components.embeddings.model import count_together
+from components.embeddings.model import train_vectors as train_vectors_of
 from components.evaluation.baselines import Ranker
 from components.neighbours.model import train_neighbours
-from components.progress import say
 from components.ranking.model import train_ranking
 from components.refit.refit import Model, refit
 from components.results import read_json, write_json
@@ -75,15 +72,8 @@ def train_vectors(inputs: Inputs) -> dict[str, float]:
     tricks, _ = choose_tricks(inputs.baskets, inputs.min_product_orders, inputs.seed)
     write_json(tricks.model_dump(), inputs.folder / "tricks.json")
     tried = time.process_time()
-    baskets = read_baskets(inputs.baskets)
-    product_ids, n_orders = catalogue_of(baskets, inputs.min_product_orders)
-    corpus = encode(baskets, product_ids, "train")
     settings = TrainSettings(seed=inputs.seed)
-    vectors = train(corpus, len(product_ids), settings, show=say)
-    judged = encode(baskets, product_ids, "validation")
-    drawn = draw_validation(product_ids, n_orders, len(corpus), judged, N_QUERIES, settings.seed)
-    betas = tune_betas(vectors, drawn)
-    write_vectors(vectors, product_ids, n_orders, betas, inputs.folder / "vectors")
+    train_vectors_of(inputs.baskets, settings, inputs.min_product_orders, inputs.folder / "vectors")
     return {"tricks": tried - start, "vectors": time.process_time() - tried}
 
 
@@ -96,11 +86,7 @@ def train_rest(inputs: Inputs) -> dict[str, float]:
     """
     start = time.process_time()
     folder, tricks = inputs.folder, _tricks(inputs)
-    product_ids, _ = catalogue_of(read_baskets(inputs.baskets), inputs.min_product_orders)
-    training = training_baskets(inputs.baskets, product_ids, tricks)
-    weighed = training.weighed_by_size(tricks.size_exponent)
-    pairs = count_pairs(weighed, len(product_ids), reach=tricks.reach)
-    write_pairs(pairs, folder / "cooccurrence")
+    count_together(inputs.baskets, folder / "vectors", folder / "cooccurrence", tricks)
     counted = time.process_time()
     steps = folder / "vectors", folder / "cooccurrence", folder / "neighbours"
     neighbours = train_neighbours(inputs.baskets, folder / "vectors", folder / "neighbours")

@@ -4,104 +4,149 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from pipelines.bench.measure import Cost, measure, python
-from pipelines.bench.orders import Shop, write_baskets
+from pipelines.bench.orders import Shop, write_baskets, write_products
 
 SIZES = (Shop(1_000_000, 20_000), Shop(50_000_000, 1_000_000))
 """Small and large: as many lines per product."""
 
-MIN_ORDERS = 5
+MIN_ORDERS, SEED = 5, 1
 
-PARTS = ("encode", "pairs", "neighbours")
-"""Functions of this module that measure; item2vec costs by its epochs and has a bench of its own.
-What a part of the pipeline reads from Parquet again counts once, in `encode`."""
+PARTS = ("tricks", "vectors", "pairs", "neighbours", "ranking", "refit", "bundle")
+"""Functions of this module that measure, in the order of a run: what it does with its baskets."""
 
 CONTEXT = {
-    "measured": "baskets in Parquet to catalogue and integers, pairs, neighbours, in one thread",
-    "not measured": "cleaning orders, building baskets (fbt bench baskets), item2vec, the bundle",
+    "measured": "baskets in Parquet to a bundle, one training of item2vec, in one thread",
+    "not measured": "cleaning orders, building baskets (fbt bench baskets), trials of the sweep",
 }
 
 
 def bench(sizes: tuple[Shop, ...] = SIZES) -> tuple[dict[str, float], list[dict[str, Any]]]:
     """Figures and rows: peak memory of the largest, and its CPU seconds per line to the first's.
 
-    From baskets to the neighbours' weights; orders are cleaned and baskets built before.
+    From baskets to the bundle; orders are cleaned and baskets built before.
     """
     rows: list[dict[str, Any]] = []
     for shop in sizes:
         with tempfile.TemporaryDirectory() as folder:
-            rows += _measured(shop, Path(folder))
-    per_line = {
-        shop: sum(row["cpu_s"] for row in rows if row["lines"] == shop.n_lines) / shop.n_lines
-        for shop in sizes
-    }
+            write_shop(shop, Path(folder))
+            rows += [measured(shop, part, Path(folder)) for part in PARTS]
+    return figures_of(rows, sizes)
+
+
+def figures_of(
+    rows: list[dict[str, Any]], sizes: tuple[Shop, ...]
+) -> tuple[dict[str, float], list[dict[str, Any]]]:
+    """The figures of measured rows, and the rows with each part's ratio to that of the first."""
+    small, large = sizes[0].n_lines, sizes[-1].n_lines
+    first = {row["part"]: row["cpu_us_per_line"] for row in rows if row["lines"] == small}
+    rows = [{**row, "ratio": row["cpu_us_per_line"] / first[row["part"]]} for row in rows]
+    per_line = sum(row["cpu_us_per_line"] for row in rows if row["lines"] == large)
     figures = {
         "scale_peak_gb": max(row["peak_gb"] for row in rows),
-        "scale_cost_per_line_ratio": per_line[sizes[-1]] / per_line[sizes[0]],
-        "scale_cpu_us_per_line": 1e6 * per_line[sizes[-1]],
+        "scale_cost_per_line_ratio": per_line / sum(first.values()),
+        "scale_cpu_us_per_line": per_line,
     }
     return figures, rows
 
 
-def _measured(shop: Shop, folder: Path) -> list[dict[str, Any]]:
+def write_shop(shop: Shop, folder: Path) -> None:
+    """What training starts from."""
     print(f"  writing {shop.n_lines:,} lines of {shop.n_products:,} products", flush=True)
     write_baskets(shop, folder / "baskets")
-    rows = []
-    for part in PARTS:
-        print(f"  {part}: {shop.n_lines:,} lines of {shop.n_products:,} products", flush=True)
-        cost: Cost = measure(
-            python(f"from pipelines.bench.scale import *; {part}(Path({str(folder)!r}))"),
-            {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
-        )
-        rows.append(
-            {
-                "lines": shop.n_lines, "products": shop.n_products, "part": part,
-                "cpu_s": cost.cpu_s, "cpu_us_per_line": 1e6 * cost.cpu_s / shop.n_lines,
-                "peak_gb": cost.peak_gb, "wall_s": cost.wall_s,
-            }
-        )  # fmt: skip
-    return rows
+    write_products(shop, folder / "products.parquet")
+    (folder / "counts.json").write_text('{"first_order": null}')
 
 
-def encode(folder: Path) -> None:
-    """Baskets as Parquet to the catalogue and its training baskets as integers."""
-    from components.baskets import corpus
+def measured(shop: Shop, part: str, folder: Path) -> dict[str, Any]:
+    """The row of a part, after those before it; shown at once, for a large shop takes hours."""
+    print(f"  {part}: {shop.n_lines:,} lines of {shop.n_products:,} products", flush=True)
+    cost: Cost = measure(
+        python(f"from pipelines.bench.scale import *; {part}(Path({str(folder)!r}))"),
+        {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
+    )
+    row = {
+        "lines": shop.n_lines, "products": shop.n_products, "part": part,
+        "cpu_s": cost.cpu_s, "cpu_us_per_line": 1e6 * cost.cpu_s / shop.n_lines,
+        "peak_gb": cost.peak_gb, "wall_s": cost.wall_s,
+    }  # fmt: skip
+    print(f"  {row}", flush=True)
+    return row
 
-    baskets = corpus.read_baskets(folder / "baskets")
-    product_ids, n_orders = corpus.catalogue_of(baskets, MIN_ORDERS)
-    found = corpus.encode(baskets, product_ids, "train")
-    np.save(folder / "n_orders.npy", n_orders)
-    for name, array in vars(found).items():
-        np.save(folder / f"{name}.npy", array)
-    print(f"  {len(n_orders):,} products in {len(found):,} training baskets", flush=True)
+
+def tricks(folder: Path) -> None:
+    """Which training baskets count how much."""
+    from components.results import write_json
+    from components.tricks.choose import choose_tricks
+
+    chosen, _ = choose_tricks(folder / "baskets", MIN_ORDERS, SEED)
+    write_json(chosen.model_dump(), folder / "tricks.json")
+
+
+def vectors(folder: Path) -> None:
+    """item2vec by its defaults, and its betas."""
+    from components.embeddings.item2vec import TrainSettings
+    from components.embeddings.model import train_vectors
+
+    settings = TrainSettings(seed=SEED)
+    train_vectors(folder / "baskets", settings, MIN_ORDERS, folder / "vectors")
 
 
 def pairs(folder: Path) -> None:
     """The strongest pairs of all products."""
-    from components.embeddings.cooccurrence import count_pairs, write_pairs
+    from components.embeddings.model import count_together
 
-    n_orders = np.load(folder / "n_orders.npy")
-    found = count_pairs(_corpus(folder), len(n_orders))
-    write_pairs(found, folder / "pairs")
-    print(f"  {len(found.rows):,} pairs", flush=True)
+    count_together(folder / "baskets", folder / "vectors", folder / "cooccurrence", _tricks(folder))
 
 
 def neighbours(folder: Path) -> None:
     """The regressions of all products, with the counts that they learn from."""
-    from components.baskets.tricks import Training
-    from components.bundle.bundle import save_group
-    from components.neighbours.model import fit_training
-    from components.neighbours.ridge import NeighbourSettings
+    from components.neighbours.model import train_neighbours
 
-    n_items = len(np.load(folder / "n_orders.npy"))
-    found = fit_training(Training(_corpus(folder), None), n_items, NeighbourSettings())
-    save_group(found, folder)
-    print(f"  {len(found.rows):,} weights", flush=True)
+    train_neighbours(folder / "baskets", folder / "vectors", folder / "neighbours")
 
 
-def _corpus(folder: Path) -> Any:
-    from components.baskets.corpus import Corpus
+def ranking(folder: Path) -> None:
+    """What is mixed, variants and re-rankers, all by validation baskets."""
+    from components.ranking.model import train_ranking
 
-    return Corpus(*(np.load(folder / f"{name}.npy") for name in ("items", "offsets", "weights")))
+    train_ranking(
+        folder / "baskets", folder / "vectors", folder / "cooccurrence", folder / "neighbours",
+        folder / "products.parquet", folder / "ranking", SEED, _tricks(folder),
+    )  # fmt: skip
+
+
+def refit(folder: Path) -> None:
+    """All that is counted, counted again, the index, and every page."""
+    from components.refit import refit
+
+    refit.refit(
+        folder / "baskets", folder / "vectors", folder / "ranking", folder / "products.parquet",
+        _model(folder), SEED, _tricks(folder),
+    )  # fmt: skip
+
+
+def bundle(folder: Path) -> None:
+    """All that serving needs, in one directory."""
+    from components.bundle.build import build_bundle
+
+    model = _model(folder)
+    build_bundle(
+        model.vectors, model.cooccurrence, model.neighbours, model.ranking,
+        folder / "products.parquet", folder / "counts.json", {"config": {}}, SEED,
+        folder / "bundle",
+    )  # fmt: skip
+
+
+def _tricks(folder: Path) -> Any:
+    from components.baskets.tricks import Tricks
+    from components.results import read_json
+
+    return Tricks(**read_json(folder / "tricks.json"))
+
+
+def _model(folder: Path) -> Any:
+    from components.refit.refit import Model
+
+    names = ("vectors", "cooccurrence", "neighbours", "ranking")
+    return Model(*(folder / "newest" / name for name in names))

@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow.compute as pc
 
 from components.baskets.corpus import catalogue_of, encode, read_baskets
-from components.contracts import ORDER_LINES, read
+from components.contracts import BASKETS, ORDER_LINES, read
 from components.embeddings.cooccurrence import count_pairs
 from pipelines.bench import orders
 from pipelines.bench.orders import Shop, write_baskets, write_order_lines
@@ -16,7 +16,7 @@ def test_baskets_and_lines_are_the_same_orders(tmp_path, monkeypatch):
     monkeypatch.setattr(orders, "CHUNK", 1_500)
     write_baskets(SHOP, tmp_path / "baskets")
     write_order_lines(SHOP, tmp_path / "lines")
-    baskets, lines = read_baskets(tmp_path / "baskets"), read(tmp_path / "lines", ORDER_LINES)
+    baskets, lines = read(tmp_path / "baskets", BASKETS), read(tmp_path / "lines", ORDER_LINES)
     assert len(list((tmp_path / "baskets").iterdir())) == 3
     assert pc.list_flatten(baskets["items"]).to_pylist() == lines["product_id"].to_pylist()
     sizes = pc.list_value_length(baskets["items"]).to_numpy()

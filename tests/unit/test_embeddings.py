@@ -26,6 +26,10 @@ from components.embeddings.model import train_model
 QUICK = TrainSettings(vector_size=8, epochs=20, window=3, negative=5, learning_rate=0.1)
 
 
+def lists_of(corpus):
+    return list(as_lists(corpus))
+
+
 def corpus(*baskets: list[int], weights: list[float] | None = None) -> Corpus:
     offsets = np.concatenate([[0], np.cumsum([len(basket) for basket in baskets])]).astype(np.int64)
     items = np.array([item for basket in baskets for item in basket], np.int32)
@@ -127,7 +131,7 @@ def test_settings_are_bounded_and_closed(wrong: dict[str, float]) -> None:
 
 
 def as_sets(baskets: Corpus) -> list[frozenset[int]]:
-    return sorted(map(frozenset, as_lists(baskets)), key=sorted)
+    return sorted(map(frozenset, lists_of(baskets)), key=sorted)
 
 
 def test_a_shuffle_keeps_baskets_and_changes_every_epoch() -> None:
@@ -135,20 +139,20 @@ def test_a_shuffle_keeps_baskets_and_changes_every_epoch() -> None:
     rng = np.random.default_rng(7)
     first, second = shuffle(baskets, rng), shuffle(baskets, rng)
     assert as_sets(first) == as_sets(second) == as_sets(baskets)
-    assert as_lists(first) != as_lists(second)
-    assert as_lists(first) == as_lists(shuffle(baskets, np.random.default_rng(7)))
+    assert lists_of(first) != lists_of(second)
+    assert lists_of(first) == lists_of(shuffle(baskets, np.random.default_rng(7)))
 
 
 def test_a_reordering_leaves_the_order_inside_baskets() -> None:
     baskets = corpus(*[list(range(i, i + 5)) for i in range(50)])
-    found = as_lists(reorder(baskets, np.random.default_rng(0)))
-    assert found != as_lists(baskets)
-    assert sorted(found) == as_lists(baskets)
+    found = lists_of(reorder(baskets, np.random.default_rng(0)))
+    assert found != lists_of(baskets)
+    assert sorted(found) == lists_of(baskets)
 
 
 def test_every_order_of_a_basket_is_as_likely() -> None:
     many = shuffle(corpus(*[[0, 1, 2]] * 6_000), np.random.default_rng(0))
-    _, counts = np.unique(np.array(as_lists(many)), axis=0, return_counts=True)
+    _, counts = np.unique(np.array(lists_of(many)), axis=0, return_counts=True)
     assert len(counts) == 6
     assert counts.min() > 850
     assert counts.max() < 1150
@@ -192,7 +196,7 @@ def test_a_low_size_exponent_hears_large_baskets() -> None:
 def test_at_least_one_basket_takes_part() -> None:
     baskets = corpus([0, 1], [2, 3], weights=[1e-9, 1e-8])
     drawn = draw_by_weight(baskets, np.random.default_rng(0))
-    assert as_lists(drawn) == [[2, 3]]
+    assert lists_of(drawn) == [[2, 3]]
 
 
 # Co-occurrence
