@@ -92,3 +92,24 @@ def _not_above(threshold: float) -> np.float32:
     """The largest float32 that is not above: the same float32 features pass it."""
     rounded = np.float32(threshold)
     return np.nextafter(rounded, np.float32(-np.inf)) if rounded > threshold else rounded
+
+
+def mixed(grown: Floats, blended: Floats, there: npt.NDArray[np.bool_], mix: float) -> Floats:
+    """Scores of trees plus `mix` times those of the blend, (n, depth), where there are candidates.
+
+    Both are scaled to the same spread over the candidates of a question; 0 leaves trees alone.
+    """
+    if not mix:
+        return grown
+    total: Floats = _even(grown, there) + np.float32(mix) * _even(blended, there)
+    return total
+
+
+def _even(scores: Floats, there: npt.NDArray[np.bool_]) -> Floats:
+    """`scores` with a mean of 0 and a spread of 1 in every row, 0 where nothing is there."""
+    scores = np.where(there, scores, 0)
+    n = np.maximum(there.sum(axis=1, keepdims=True), 1)
+    centred = np.where(there, scores - scores.sum(axis=1, keepdims=True) / n, 0)
+    spread = np.sqrt((centred**2).sum(axis=1, keepdims=True) / n)
+    even: Floats = (centred / np.maximum(spread, 1e-9)).astype(np.float32)
+    return even

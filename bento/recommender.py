@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from bento.evidence import AT, Evidence, Said, hits, places, values_at
 from bento.fallback import Fallback
-from bento.forest import Trees
+from bento.forest import Trees, mixed
 from bento.substitutes import Substitutes
 from components.attributes.text import (
     AttributeIndex,
@@ -126,16 +126,17 @@ class Recommender:
         return self.bundle.cards or make_cards(self.bundle.products)[0]
 
     @cached_property
-    def _attributes(self) -> AttributeIndex:
+    def attributes(self) -> AttributeIndex:
+        """What is written on the catalogue's products."""
         return self.bundle.attributes or build_attributes(self.bundle.products, self.n_items)
 
     @cached_property
     def _fallback(self) -> Fallback:
-        return Fallback(self.bundle, self._attributes, self.score_as, self.around)
+        return Fallback(self.bundle, self.attributes, self.score_as, self.around)
 
     @cached_property
     def _substitutes(self) -> Substitutes:
-        return Substitutes(self.bundle.in_vectors, self._attributes)
+        return Substitutes(self.bundle.in_vectors, self.attributes)
 
     def row(self, product_id: str) -> int | None:
         """The product's row in the bundle's product table, or None."""
@@ -305,8 +306,15 @@ class Recommender:
         rows, scores = _sorted(scores, rows)
         if self.bundle.forest is not None:
             features = self.evidence.features(carts, said, rows[:, :DEPTH])
-            rows, scores = _sorted(_reranked(scores, features, self._trees), rows)
+            grown = self._trees.predict(features.reshape(-1, features.shape[2]))
+            rows, scores = _sorted(self._reranked(scores, grown.reshape(features.shape[:2])), rows)
         return np.where(scores > -np.inf, rows, -1)[:, :k], scores[:, :k]
+
+    def _reranked(self, scores: Floats, grown: Floats) -> Floats:
+        """Of sorted candidates (n, k), the first by what trees give them, the others behind."""
+        first = scores[:, : grown.shape[1]]
+        there, mix = np.isfinite(first), self.bundle.manifest.cart_mix
+        return stacked(np.where(there, mixed(grown, first, there, mix), first), scores)
 
     def _voiced(self, carts: Sequence[Ints], depth: int) -> tuple[Rows, Floats]:
         """As `_blended`, where what products say for others was added up in advance."""
@@ -529,12 +537,6 @@ def blend_carts(features: Floats, weights: CartWeights) -> Floats:
     total += weights.vectors * np.exp(features[..., AT["vector_max"]])
     scores: Floats = total * np.exp(weights.trend * features[..., AT["trend_short"]])
     return scores.astype(np.float32)
-
-
-def _reranked(scores: Floats, features: Floats, trees: Trees) -> Floats:
-    """Scores of the forest for the first of sorted candidates, with the others behind."""
-    grown = trees.predict(features.reshape(-1, features.shape[2])).reshape(features.shape[:2])
-    return stacked(grown, scores)
 
 
 def stacked(best: Floats, scores: Floats) -> Floats:

@@ -142,6 +142,8 @@ class Blend(BaseModel):
     cart_weights: CartWeights = CartWeights()
     cart_recency: float = Field(default=1.0, gt=0, le=1)
     """Factor of what a product in a cart says, for every product put in later; 1 ignores order."""
+    cart_mix: float = Field(default=0.0, ge=0)
+    """Weight of all this beside a forest in carts, see `bento.forest.mixed`; 0 before format 5."""
 
 
 class Manifest(Blend):

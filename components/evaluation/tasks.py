@@ -24,7 +24,8 @@ class Queries:
     asked: list[Ints]
     relevant: Corpus
     basket: npt.NDArray[np.int64]
-    """Which basket asks, (n_queries,): the cluster of the bootstrap."""
+    """Which basket asks, (n_queries,), by its place among those that are large enough: the cluster
+    of the bootstrap."""
 
     def __len__(self) -> int:
         return len(self.asked)
@@ -43,7 +44,7 @@ def draw_queries(corpus: Corpus, task: str, n_baskets: int, seed: int, times: in
     chosen = drawn.offsets[:-1] + rng.integers(drawn.sizes) if len(drawn) else drawn.offsets[:-1]
     alone, rest = _split(drawn, chosen)
     asked, relevant = (alone, rest) if task == "a" else (rest, alone)
-    basket = np.tile(np.arange(len(baskets)), times)
+    basket = np.tile(baskets, times)
     return Queries([asked[i] for i in range(len(asked))], relevant, basket)
 
 

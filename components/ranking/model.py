@@ -21,7 +21,8 @@ from components.evaluation.variants import choose_variants
 from components.progress import say
 from components.ranking import blend as blending
 from components.ranking.exceptions import unknown_ids
-from components.ranking.forest import PAGE_MIX, as_forest, grow_if_it_pays
+from components.ranking.forest import MIX, as_forest, grow_if_it_pays
+from components.ranking.lessons import halves_of
 from components.ranking.pages import write_page_model
 from components.ranking.prepare import prepare_bundle
 from components.ranking.questions import Questions, draw_questions
@@ -53,7 +54,9 @@ def train_ranking(
     null, "features": [[NAME, share]]}, "n_questions"}.
     """
     clock, tricks = Clock(), tricks or Tricks()
-    start = blending.START.model_copy(update={"cart_recency": tricks.cart_recency})
+    start = blending.START.model_copy(
+        update={"cart_recency": tricks.cart_recency, "cart_mix": MIX["b"]}
+    )
     bundle = prepare_bundle(
         baskets_path, vectors, cooccurrence, neighbours, products, tricks, start
     )
@@ -75,7 +78,7 @@ def train_ranking(
         )
         bundle = replace(bundle, variants=variants)
         clock("variants")
-        page_model, cart_model, found = _judge_forests(asked, bundle, seed)
+        page_model, cart_model, found = _judge_forests(asked, validation, bundle, seed)
         clock("forests")
         storage = _measure_storage(bundle, vectors, validation, seed)
         clock("storage")
@@ -127,15 +130,16 @@ def _mixed(bundle: Bundle, blend: Blend) -> Bundle:
 
 
 def _judge_forests(
-    asked: dict[str, Questions], bundle: Bundle, seed: int
+    asked: dict[str, Questions], validation: Corpus, bundle: Bundle, seed: int
 ) -> tuple[Any, Any, dict[str, Any]]:
     """Models for pages and carts, None where one does not pay, and what was measured."""
     manifest, pages, carts = bundle.manifest, asked["a"], asked["b"]
+    halves = {task: halves_of(one, validation) for task, one in asked.items()}
     page_scores = blending.blend_pages(pages.features, manifest, manifest.beta_cart)
-    page_model, page_facts = grow_if_it_pays(pages, page_scores, seed, PAGE_MIX)
+    page_model, page_facts = grow_if_it_pays(pages, halves["a"], page_scores, MIX["a"], seed)
     say(f"re-ranked pages: {page_facts['why']}")
     cart_scores = blend_carts(carts.features, manifest.cart_weights)
-    cart_model, cart_facts = grow_if_it_pays(carts, cart_scores, seed)
+    cart_model, cart_facts = grow_if_it_pays(carts, halves["b"], cart_scores, MIX["b"], seed)
     say(f"re-ranked carts: {cart_facts['why']}")
     weights = manifest.model_dump(include={"beta_single", "page_cooccurrence", "page_trend"})
     found = {

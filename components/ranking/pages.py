@@ -5,11 +5,13 @@ from typing import Any
 
 import numpy as np
 
+from bento.forest import mixed
 from bento.recommender import DEPTH, Recommender, stacked
 from components.bundle.bundle import Pages
 from components.progress import say
-from components.ranking.forest import PAGE_MIX, mixed, predict
-from components.ranking.questions import BATCH
+from components.ranking.forest import MIX, predict
+from components.ranking.questions import BATCH, page_features
+from components.ranking.texts import Texts
 
 PAGE_DEPTH = 100
 """Companions kept per product: the most that one request may ask for; 800 bytes a product."""
@@ -27,10 +29,11 @@ def make_pages(recommender: Recommender, model: Any) -> Pages:
     depth = min(PAGE_DEPTH, max(n_items - 1, 1))
     rows = np.full((n_items, depth), -1, np.int32)
     scores = np.full((n_items, depth), -np.inf, np.float32)
+    texts = None if model is None else Texts(recommender.attributes)
     for number, start in enumerate(range(0, n_items, BATCH)):
         products = np.arange(start, min(start + BATCH, n_items), dtype=np.int32)
         block = slice(start, start + len(products))
-        rows[block], scores[block] = _ranked(recommender, products, depth, model)
+        rows[block], scores[block] = _ranked(recommender, products, depth, model, texts)
         if number % SHOWN_EVERY == 0 or block.stop == n_items:
             say(f"pages: {block.stop} of {n_items} products")
     return Pages(rows, scores)
@@ -48,15 +51,15 @@ def read_page_model(folder: Path) -> Any:
     return lightgbm.Booster(model_file=folder / MODEL) if (folder / MODEL).exists() else None
 
 
-def _ranked(recommender: Recommender, products: Any, depth: int, model: Any) -> tuple[Any, Any]:
-    queries = list(products[:, None])
-    rows, scores = recommender.rank_pages(queries, depth)
-    if model is None:
+def _ranked(
+    recommender: Recommender, products: Any, depth: int, model: Any, texts: Texts | None
+) -> tuple[Any, Any]:
+    rows, scores = recommender.rank_pages(list(products[:, None]), depth)
+    if texts is None:
         return rows, scores
-    evidence = recommender.evidence
     top = rows[:, :DEPTH]
-    grown = predict(model, evidence.features(queries, evidence.said(queries), top))
+    grown = predict(model, page_features(recommender, texts, products, top))
     blended = scores[:, : top.shape[1]]
-    scores = stacked(mixed(grown, blended, top >= 0, PAGE_MIX), scores)
+    scores = stacked(mixed(grown, blended, top >= 0, MIX["a"]), scores)
     order = np.lexsort((rows, -scores), axis=1)
     return np.take_along_axis(rows, order, 1), np.take_along_axis(scores, order, 1)

@@ -109,6 +109,7 @@ FEATURES = {
     "same_category": "same category",
     "same_brand": "same brand",
     "price_ratio": "its price to that of what is asked",
+    "described_alike": "likeness of what is written on it",
 }
 """What the re-ranker looks at; a feature speaks of a candidate unless it says otherwise."""
 

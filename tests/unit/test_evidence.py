@@ -342,3 +342,6 @@ def test_a_cart_is_ranked_by_the_forest_where_there_is_one():
     assert sorted(rows[0]) == sorted(plain[0])
     assert scores[0].tolist() == np.where(popularity[rows[0]] <= border, 1, -1).tolist()
     assert (np.diff(scores[0]) <= 0).all()
+    louder = bundle.manifest.model_copy(update={"cart_mix": 100.0})
+    rows, _ = Recommender(replace(bundle, forest=tree, manifest=louder)).rank([cart], 10)
+    assert rows.tolist() == plain.tolist()

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pytest
 
 from bento.evidence import AT, FEATURES
+from bento.forest import mixed
 from bento.recommender import DEPTH, Recommender
 from components.baskets.corpus import Corpus
 from components.bundle.build import build_bundle
@@ -18,10 +19,13 @@ from components.embeddings.model import train_model
 from components.evaluation.metrics import ideal_dcg, score
 from components.neighbours.model import train_neighbours
 from components.ranking import blend as blending
-from components.ranking.forest import grow_if_it_pays, mixed, predict
+from components.ranking.forest import grow_if_it_pays, predict
+from components.ranking.lessons import halves_of
 from components.ranking.model import train_ranking
 from components.ranking.questions import K, Questions, ndcg
 from components.refit.refit import Model, refit
+
+NO_BASKETS = Corpus(np.empty(0, np.int32), np.zeros(1, np.int64), np.empty(0, np.float32))
 
 
 def questions_of(features, hits, there=None):
@@ -29,7 +33,13 @@ def questions_of(features, hits, there=None):
     there = np.ones(hits.shape, bool) if there is None else there
     rows = np.where(there, np.arange(hits.shape[1]), -1)
     gain = 1 / ideal_dcg(np.maximum(hits.sum(axis=1), 1), K)
-    return Questions(features, rows, hits & there, gain.astype(np.float32), np.arange(len(hits)))
+    every = np.arange(len(hits))
+    return Questions(features, rows, every, hits & there, gain.astype(np.float32), every)
+
+
+def forest_for(questions, blend, mix=0.0):
+    """What `grow_if_it_pays` makes of carts."""
+    return grow_if_it_pays(questions, halves_of(questions, NO_BASKETS), blend, mix, seed=1)
 
 
 def random_questions(n=400, seed=0):
@@ -51,7 +61,7 @@ def test_ndcg_of_questions_is_that_of_the_gate():
     relevant = Corpus(np.concatenate(baskets).astype(np.int32), offsets, np.ones(n, np.float32))
     hits = np.array([np.isin(a, b) for a, b in zip(rows, baskets, strict=True)])
     questions = Questions(
-        np.zeros((n, DEPTH, 1), np.float32), rows, hits,
+        np.zeros((n, DEPTH, 1), np.float32), rows, np.arange(n), hits,
         (1 / ideal_dcg(sizes, K)).astype(np.float32), np.arange(n),
     )  # fmt: skip
     scores = rng.random((n, DEPTH)).astype(np.float32)
@@ -85,7 +95,7 @@ def test_a_forest_that_knows_better_is_shipped():
     questions = random_questions()
     questions.features[..., AT["same_category"]] = questions.hits
     blend = questions.features[..., AT["neighbours_sum"]]
-    model, found = grow_if_it_pays(questions, blend, seed=1)
+    model, found = forest_for(questions, blend)
     assert found["pays"]
     assert found["features"][0][0] == "same_category"
     assert ndcg(predict(model, questions.features), questions).min() == pytest.approx(1)
@@ -94,7 +104,7 @@ def test_a_forest_that_knows_better_is_shipped():
 def test_a_forest_that_learns_noise_is_not_shipped():
     questions = random_questions()
     blend = questions.hits + 0.01 * questions.features[..., 0]
-    model, found = grow_if_it_pays(questions, blend, seed=1)
+    model, found = forest_for(questions, blend)
     assert model is None
     assert not found["pays"]
     assert found["gain"]["low"] <= 0
@@ -102,7 +112,7 @@ def test_a_forest_that_learns_noise_is_not_shipped():
 
 def test_with_few_hits_nothing_is_grown():
     questions = random_questions(n=10)
-    model, found = grow_if_it_pays(questions, questions.features[..., 0], seed=1)
+    model, found = forest_for(questions, questions.features[..., 0])
     assert (model, found["pays"], found["gain"]) == (None, False, None)
 
 

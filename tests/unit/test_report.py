@@ -10,7 +10,6 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from bento.evidence import FEATURES
 from components.attributes.variants import LEVELS
 from components.bundle.bundle import (
     CartWeights,
@@ -20,6 +19,7 @@ from components.bundle.bundle import (
     read_manifest,
 )
 from components.contracts import BASKETS, write
+from components.ranking.questions import PAGE_FEATURES
 from components.report import content, words
 from components.report import ranking as report_ranking
 from components.report.projection import projected
@@ -442,7 +442,7 @@ def test_what_ranking_did_not_measure_is_said_to_be_missing(bare_text: str) -> N
 
 
 def test_whatever_ranking_may_say_has_words() -> None:
-    assert list(report_ranking.FEATURES) == list(FEATURES)
+    assert list(report_ranking.FEATURES) == list(PAGE_FEATURES)
     assert list(report_ranking.LEVELS) == list(LEVELS)
     assert list(report_ranking.TRICKS) == [*TRIED, *TRIED_IN_ORDER]
     assert set(report_ranking.WEIGHTS["b"]) == set(CartWeights.model_fields)

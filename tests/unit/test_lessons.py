@@ -1,0 +1,110 @@
+"""What re-rankers learn from: candidates' worth to all who ask, and how they are described."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from bento.evidence import FEATURES
+from components.attributes.text import build_attributes
+from components.baskets.corpus import Corpus
+from components.contracts import PRODUCTS
+from components.evaluation.metrics import ideal_dcg
+from components.ranking.forest import MIX, grow_if_it_pays, predict
+from components.ranking.lessons import halves_of
+from components.ranking.questions import PAGE_FEATURES, K, Questions, ndcg
+from components.ranking.texts import Texts
+
+
+def corpus_of(*baskets):
+    sizes = [len(basket) for basket in baskets]
+    items = np.array([item for basket in baskets for item in basket], np.int32)
+    offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+    return Corpus(items, offsets, np.ones(len(baskets), np.float32))
+
+
+def pages_of(products, rows):
+    """Questions about pages that nobody asks yet."""
+    none = np.empty(0, np.int64)
+    return Questions(
+        np.zeros((*np.shape(rows), len(PAGE_FEATURES)), np.float32), np.array(rows), none,
+        np.zeros((0, np.shape(rows)[1]), bool), none.astype(np.float32), none,
+        np.array(products, np.int32),
+    )  # fmt: skip
+
+
+def test_a_page_is_worth_to_a_basket_what_its_draws_find_on_average():
+    """By hand: every basket of two or more draws one of its products, and wants the others."""
+    baskets = [(0, 1, 2), (3,), (0, 1), (2, 3), (1, 0, 2, 3), (3, 0)]
+    products, rows = [0, 3], [[1, 2, 3], [0, 2, -1]]
+    found = halves_of(pages_of(products, rows), corpus_of(*baskets))
+    large = [basket for basket in baskets if len(basket) > 1]
+    for half, worth in enumerate(found):
+        for page, product in enumerate(products):
+            asking = [basket for basket in large[half::2] if product in basket]
+            assert worth.weight[page] == pytest.approx(sum(1 / len(one) for one in asking))
+            for place, row in enumerate(rows[page]):
+                gains = [
+                    1 / len(one) / ideal_dcg(np.array([len(one) - 1]), K)[0]
+                    for one in asking
+                    if row in one
+                ]
+                assert worth.total[page, place] == pytest.approx(sum(gains))
+    both = found[0] + found[1]
+    np.testing.assert_allclose(both.weight, found[0].weight + found[1].weight)
+
+
+def test_a_cart_is_learned_from_by_its_own_half_alone():
+    hits = np.array([[True, False], [False, True], [True, True]])
+    every = np.arange(3)
+    questions = Questions(
+        np.zeros((3, 2, len(FEATURES)), np.float32), np.tile([4, 5], (3, 1)), every, hits,
+        np.array([1.0, 0.5, 0.25], np.float32), np.array([7, 2, 4]),
+    )  # fmt: skip
+    even, odd = halves_of(questions, corpus_of())
+    assert (even.weight.tolist(), odd.weight.tolist()) == ([0, 1, 1], [1, 0, 0])
+    assert even.total.tolist() == [[0, 0], [0, 0.5], [0.25, 0.25]]
+    assert odd.total.tolist() == [[1, 0], [0, 0], [0, 0]]
+
+
+def test_pages_are_learned_from_by_all_baskets_and_asked_for_by_few():
+    """Products 2i and 2i + 1 are bought together; of the pairs only the last feature knows."""
+    rng = np.random.default_rng(1)
+    n = 60
+    baskets = corpus_of(*((int(i), int(i) ^ 1) for i in rng.integers(n, size=2_000)))
+    products = np.arange(n)
+    rows = np.sort(
+        [
+            np.append(rng.permutation(np.setdiff1d(products, [i, i ^ 1]))[:9], i ^ 1)
+            for i in products
+        ],
+        axis=1,
+    )
+    is_pair = rows == (products ^ 1)[:, None]
+    features = rng.random((n, 10, len(PAGE_FEATURES)), np.float32)
+    features[..., -1] = is_pair
+    basket = rng.permutation(2_000)[:400]
+    asked = baskets.items[2 * basket]
+    questions = Questions(
+        features, rows, asked.astype(np.int64), is_pair[asked], np.ones(400, np.float32), basket,
+        products.astype(np.int32),
+    )  # fmt: skip
+    halves, blend = halves_of(questions, baskets), features[..., 0]
+    model, found = grow_if_it_pays(questions, halves, blend, MIX["a"], seed=1)
+    assert found["pays"]
+    assert found["features"][0][0] == "described_alike"
+    assert ndcg(predict(model, features), questions).min() == pytest.approx(1)
+
+
+def test_texts_are_alike_as_far_as_their_words_are():
+    names = ["red mug", "red mug", "blue plate", "red plate", None]
+    cards = pa.Table.from_pylist(
+        [{"product_id": str(i), "name": name} for i, name in enumerate(names)],
+        pa.schema(list(PRODUCTS)),
+    )
+    texts = Texts(build_attributes(cards, len(names)))
+    rows = np.array([[1, 3, 2, 4], [0, 3, -1, 2]])
+    alike = texts.alike(np.array([0, 4], np.int32), rows)
+    assert alike[0, 0] == pytest.approx(1, abs=1e-3)
+    assert 0 < alike[0, 1] < 1
+    assert alike[0, 2:].tolist() == [0, 0]
+    assert alike[1, [0, 1, 3]].tolist() == [0, 0, 0]
