@@ -114,8 +114,7 @@ def parts_of_carts(questions: Questions, blend: Blend) -> dict[str, float]:
 
 def _answerable(questions: Questions) -> Questions:
     """Those with a hit among their candidates; all others score 0, whatever the weights."""
-    answerable: npt.NDArray[np.bool_] = questions.hits.any(axis=1)
-    return questions.take(answerable)
+    return questions.take(np.asarray(questions.hits.any(axis=1)))
 
 
 def _climb(
