@@ -1,0 +1,51 @@
+"""How much care an index is built with: what finds enough is good enough."""
+
+import numpy as np
+import pytest
+
+from components.bundle import index
+
+
+@pytest.fixture
+def large(monkeypatch):
+    """Items and queries of a catalogue that counts as large."""
+    monkeypatch.setattr(index, "QUICK_FROM", 300)
+    rng = np.random.default_rng(0)
+    return rng.standard_normal((2, 300, 8)).astype(np.float32)
+
+
+def test_a_large_catalogue_is_indexed_quickly(large):
+    found, facts = index.make_index(*large, seed=0)
+    assert facts.ef_construction == found.ef_construction == index.QUICK_EF_CONSTRUCTION
+    assert facts.recall_at_10 >= index.RECALL_AIM
+
+
+def test_with_more_care_where_that_finds_too_little(large, monkeypatch):
+    monkeypatch.setattr(index, "RECALL_AIM", 1.1)
+    found, facts = index.make_index(*large, seed=0)
+    assert facts.ef_construction == found.ef_construction == index.EF_CONSTRUCTION
+
+
+def test_with_all_care_where_that_costs_little(large):
+    _, facts = index.make_index(*large[:, :-1], seed=0)
+    assert facts.ef_construction == index.EF_CONSTRUCTION
+
+
+def test_recall_is_the_share_of_the_exact_ten_best(large):
+    items, queries = large
+    # Of half of the items, about half of the best are found.
+    half = index.build_index(items[::2])
+    rows = np.arange(0, 300, 2)
+
+    class Half:
+        ef_construction = half.ef_construction
+
+        def set_ef(self, ef):
+            half.set_ef(ef)
+
+        def knn_query(self, asked, k):
+            labels, distances = half.knn_query(asked, k)
+            return rows[labels], distances
+
+    recall = index.measure_index(Half(), items, queries, seed=0).recall_at_10
+    assert recall == pytest.approx(0.5, abs=0.05)
