@@ -1,5 +1,6 @@
 """`fbt bench scale`: what training costs as shops grow, part by part, each in its own process."""
 
+import json
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -70,7 +71,7 @@ def measured(shop: Shop, part: str, folder: Path) -> dict[str, Any]:
         "cpu_s": cost.cpu_s, "cpu_us_per_line": 1e6 * cost.cpu_s / shop.n_lines,
         "peak_gb": cost.peak_gb, "wall_s": cost.wall_s,
     }  # fmt: skip
-    print(f"  {row}", flush=True)
+    print(f"  {json.dumps(row)}", flush=True)
     return row
 
 
