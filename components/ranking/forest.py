@@ -69,18 +69,21 @@ class Lessons:
     place: tuple[npt.NDArray[np.intp], ...]
     """Where each stands in the arrays of the questions: which asked, and which of its candidates;
     (n,) each."""
+    drawn: npt.NDArray[np.bool_]
+    """(n,): which ones teach a model by whose baskets they were worth nothing; chance says so, for
+    what they were worth to others must not."""
 
     def grow(self, worth: Worth, seed: int, rounds: int = ROUNDS) -> Any:
         """A LightGBM model whose prediction ranks candidates by what they add to NDCG@10."""
         import lightgbm
 
-        weight = worth.weight[self.place[0]]
-        asked = np.flatnonzero(weight > 0)
-        weight = weight[asked]
-        data = self.data.subset(asked).construct()
-        data.set_label((worth.total[self.place][asked] / weight).astype(np.float32))
+        weight, total = worth.weight[self.place[0]], worth.total[self.place]
+        chosen = np.flatnonzero((weight > 0) & (self.drawn | (total > 0)))
+        weight, total = weight[chosen], total[chosen]
+        data = self.data.subset(chosen).construct()
+        data.set_label((total / weight).astype(np.float32))
         data.set_weight((weight / weight.mean()).astype(np.float32))
-        smallest_leaf = int(np.clip(len(asked) / 2_000, 20, 200))
+        smallest_leaf = int(np.clip(len(chosen) / 2_000, 20, 200))
         parameters = {**PARAMETERS, "min_data_in_leaf": smallest_leaf, "seed": seed}
         return lightgbm.train(parameters, data, rounds)
 
@@ -90,15 +93,16 @@ def lessons_of(questions: Questions, worth: Worth, seed: int) -> Lessons:
     import lightgbm
 
     rng = np.random.default_rng(seed)
-    misses = questions.there & (worth.weight[:, None] > 0) & (worth.total == 0)
-    share = MOST_MISSES / max(int(misses.sum()), 1)
-    place = np.nonzero((worth.total > 0) | (misses & (rng.random(misses.shape) < share)))
+    asked = questions.there & (worth.weight > 0)[:, None]
+    share = MOST_MISSES / max(int((asked & (worth.total == 0)).sum()), 1)
+    drawn = asked & (rng.random(asked.shape) < share)
+    place = np.nonzero(drawn | (worth.total > 0))
     features = _blurred(questions.features[place], place[0], rng)
     names = list(PAGE_FEATURES[: features.shape[1]])
     data = lightgbm.Dataset(
         features, np.zeros(len(features)), feature_name=names, params=PARAMETERS
     )
-    return Lessons(data.construct(), place)
+    return Lessons(data.construct(), place, drawn[place])
 
 
 def _blurred(features: Floats, asked: npt.NDArray[np.intp], rng: np.random.Generator) -> Floats:
