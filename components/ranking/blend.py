@@ -14,6 +14,7 @@ import numpy.typing as npt
 from bento.evidence import AT
 from bento.recommender import RARE, blend_carts
 from components.bundle.bundle import Blend, CartWeights
+from components.ranking.forest import MIX
 from components.ranking.questions import Questions, ndcg
 
 Floats = npt.NDArray[np.float32]
@@ -45,6 +46,7 @@ START = Blend(
     page_cooccurrence=2.0,
     page_trend=0.2,
     cart_weights=CartWeights(neighbours=1.0, cooccurrence=0.25, cosine=0.1, vectors=0.5, trend=0.1),
+    cart_mix=MIX["b"],
 )
 """What candidates are drawn by, and where tuning begins."""
 

@@ -54,9 +54,7 @@ def train_ranking(
     null, "features": [[NAME, share]]}, "n_questions"}.
     """
     clock, tricks = Clock(), tricks or Tricks()
-    start = blending.START.model_copy(
-        update={"cart_recency": tricks.cart_recency, "cart_mix": MIX["b"]}
-    )
+    start = blending.START.model_copy(update={"cart_recency": tricks.cart_recency})
     bundle = prepare_bundle(
         baskets_path, vectors, cooccurrence, neighbours, products, tricks, start
     )
