@@ -257,9 +257,8 @@ class Evidence:
 
     def _add_vectors(self, table: Floats, carts: Sequence[Ints], rows: Rows) -> None:
         bundle, starts, (cart, product) = self.bundle, _starts(carts), _flat(carts)
-        inward, outward = (
-            widened(one.take(rows, axis=0)) for one in (bundle.in_vectors, bundle.out_vectors)
-        )
+        inward = bundle.in_vectors.take(rows, axis=0)
+        outward = widened(bundle.out_vectors.take(rows, axis=0))
         asked_in, asked_out = bundle.in_vectors[product], widened(bundle.out_vectors[product])
         # The products of all carts one below the other, (n_products, depth).
         likely, back, alike = np.empty((3, len(product), rows.shape[1]), np.float32)

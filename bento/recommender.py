@@ -307,14 +307,9 @@ class Recommender:
         if self.bundle.forest is not None:
             features = self.evidence.features(carts, said, rows[:, :DEPTH])
             grown = self._trees.predict(features.reshape(-1, features.shape[2]))
-            rows, scores = _sorted(self._reranked(scores, grown.reshape(features.shape[:2])), rows)
+            grown = grown.reshape(features.shape[:2])
+            rows, scores = reranked(rows, scores, grown, self.bundle.manifest.cart_mix)
         return np.where(scores > -np.inf, rows, -1)[:, :k], scores[:, :k]
-
-    def _reranked(self, scores: Floats, grown: Floats) -> Floats:
-        """Of sorted candidates (n, k), the first by what trees give them, the others behind."""
-        first = scores[:, : grown.shape[1]]
-        there, mix = np.isfinite(first), self.bundle.manifest.cart_mix
-        return stacked(np.where(there, mixed(grown, first, there, mix), first), scores)
 
     def _voiced(self, carts: Sequence[Ints], depth: int) -> tuple[Rows, Floats]:
         """As `_blended`, where what products say for others was added up in advance."""
@@ -537,6 +532,15 @@ def blend_carts(features: Floats, weights: CartWeights) -> Floats:
     total += weights.vectors * np.exp(features[..., AT["vector_max"]])
     scores: Floats = total * np.exp(weights.trend * features[..., AT["trend_short"]])
     return scores.astype(np.float32)
+
+
+def reranked(rows: Rows, scores: Floats, grown: Floats, mix: float) -> tuple[Rows, Floats]:
+    """Sorted candidates (n, k), the first by what trees give them and the blend, others behind.
+
+    `grown` (n, depth) are the trees' scores; see `bento.forest.mixed`.
+    """
+    first = scores[:, : grown.shape[1]]
+    return _sorted(stacked(mixed(grown, first, np.isfinite(first), mix), scores), rows)
 
 
 def stacked(best: Floats, scores: Floats) -> Floats:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from components.baskets.corpus import Corpus
 from components.bundle.bundle import Bundle, Manifest, Neighbours, read_bundle, write_bundle
 from components.bundle.index import build_index, items_matrix, measure_index, queries_matrix
 from components.contracts import PRODUCTS
@@ -32,6 +33,14 @@ CATEGORIES: Mapping[str, str] = {
 
 COLD: Mapping[str, str | None] = {"rye bread": "bakery", "mystery box": None}
 """Products of the table without vectors, and their categories."""
+
+
+def corpus_of(*baskets: Sequence[int]) -> Corpus:
+    """Baskets of rows, each of weight 1."""
+    sizes = [len(basket) for basket in baskets]
+    items = np.array([item for basket in baskets for item in basket], np.int32)
+    offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+    return Corpus(items, offsets, np.ones(len(baskets), np.float32))
 
 
 def make_bundle(

@@ -137,7 +137,9 @@ def _judge_forests(
     page_model, page_facts = grow_if_it_pays(pages, halves["a"], page_scores, MIX["a"], seed)
     say(f"re-ranked pages: {page_facts['why']}")
     cart_scores = blend_carts(carts.features, manifest.cart_weights)
-    cart_model, cart_facts = grow_if_it_pays(carts, halves["b"], cart_scores, MIX["b"], seed)
+    cart_model, cart_facts = grow_if_it_pays(
+        carts, halves["b"], cart_scores, manifest.cart_mix, seed
+    )
     say(f"re-ranked carts: {cart_facts['why']}")
     weights = manifest.model_dump(include={"beta_single", "page_cooccurrence", "page_trend"})
     found = {

@@ -5,8 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from bento.forest import mixed
-from bento.recommender import DEPTH, Recommender, stacked
+from bento.recommender import DEPTH, Recommender, reranked
 from components.bundle.bundle import Pages
 from components.progress import say
 from components.ranking.forest import MIX, predict
@@ -57,9 +56,5 @@ def _ranked(
     rows, scores = recommender.rank_pages(list(products[:, None]), depth)
     if texts is None:
         return rows, scores
-    top = rows[:, :DEPTH]
-    grown = predict(model, page_features(recommender, texts, products, top))
-    blended = scores[:, : top.shape[1]]
-    scores = stacked(mixed(grown, blended, top >= 0, MIX["a"]), scores)
-    order = np.lexsort((rows, -scores), axis=1)
-    return np.take_along_axis(rows, order, 1), np.take_along_axis(scores, order, 1)
+    grown = predict(model, page_features(recommender, texts, products, rows[:, :DEPTH]))
+    return reranked(rows, scores, grown, MIX["a"])

@@ -6,7 +6,7 @@ and questions of all kinds to what the service answers with.
 
 import json
 import math
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import pytest
 
@@ -20,7 +20,7 @@ from components.evaluation.gate import GateSettings, judge, raise_unless_passed
 from components.evaluation.serving import sample_queries, selection_of
 from components.results import write_json
 from components.tricks.choose import choose_tricks
-from tests.unit.test_ranking import CARDS, PAIRS, built
+from tests.unit.test_ranking import CARDS, PAIRS, baskets_from, built
 
 SPLITS = (("train", 0.8), ("validation", 0.9), ("test", 1.0))
 ODD_NUMBERS = (math.nan, math.inf, -math.inf, -1.0, 0.0, 1e300)
@@ -44,18 +44,7 @@ WISHES = (
 
 def baskets_of(lists, weight=1.0):
     """BASKETS, an hour apart, split by time."""
-    first = datetime(2024, 1, 1, tzinfo=UTC)
-    return [
-        {
-            "order_id": f"o{i:05d}",
-            "user_id": f"u{i % 7}",
-            "ts": first + timedelta(hours=i),
-            "items": list(items),
-            "weight": weight,
-            "split": next(split for split, end in SPLITS if i < end * len(lists)),
-        }
-        for i, items in enumerate(lists)
-    ]
+    return baskets_from(lists, weight, SPLITS)
 
 
 def model_of(folder, baskets, cards=(), tricks=None):

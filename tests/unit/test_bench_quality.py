@@ -7,7 +7,6 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from components.baskets.corpus import Corpus
 from components.contracts import BASKETS, PRODUCTS, empty, write
 from components.evaluation.tasks import draw_queries
 from components.results import write_json
@@ -20,16 +19,10 @@ from pipelines.bench.peers.peer import BUDGET, Data, Peer, both
 from pipelines.bench.peers.rankers import ItemItem
 from pipelines.bench.peers.tuning import tune
 from pipelines.cli import main
+from tests.factories import corpus_of
 
 N_SETS = 8
 """Tea, milk and sugar; bread, butter and jam; …: three products bought together, and only so."""
-
-
-def corpus_of(*baskets):
-    sizes = [len(basket) for basket in baskets]
-    items = np.array([item for basket in baskets for item in basket], np.int32)
-    offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
-    return Corpus(items, offsets, np.ones(len(baskets), np.float32))
 
 
 def data_of(*baskets, n_items):

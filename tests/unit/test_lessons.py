@@ -6,20 +6,13 @@ import pytest
 
 from bento.evidence import FEATURES
 from components.attributes.text import build_attributes
-from components.baskets.corpus import Corpus
 from components.contracts import PRODUCTS
 from components.evaluation.metrics import ideal_dcg
 from components.ranking.forest import MIX, grow_if_it_pays, predict
 from components.ranking.lessons import halves_of
 from components.ranking.questions import PAGE_FEATURES, K, Questions, ndcg
 from components.ranking.texts import Texts
-
-
-def corpus_of(*baskets):
-    sizes = [len(basket) for basket in baskets]
-    items = np.array([item for basket in baskets for item in basket], np.int32)
-    offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
-    return Corpus(items, offsets, np.ones(len(baskets), np.float32))
+from tests.factories import corpus_of
 
 
 def pages_of(products, rows):

@@ -17,13 +17,7 @@ from components.ranking.blend import START
 from components.ranking.model import train_ranking
 from components.results import read_json
 from components.spark import on_spark, spark_session
-
-
-def corpus_of(*baskets):
-    sizes = [len(basket) for basket in baskets]
-    items = np.array([item for basket in baskets for item in basket], np.int32)
-    offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
-    return Corpus(items, offsets, np.ones(len(baskets), np.float32))
+from tests.factories import corpus_of
 
 
 def fit(corpus, n_items, **settings):

@@ -119,7 +119,7 @@ def test_with_few_hits_nothing_is_grown():
 # From baskets to answers
 
 
-def baskets_from(lists, weight=1.0):
+def baskets_from(lists, weight=1.0, splits=(("train", 0.8), ("validation", 1.0))):
     first = datetime(2024, 1, 1, tzinfo=UTC)
     return [
         {
@@ -128,7 +128,7 @@ def baskets_from(lists, weight=1.0):
             "ts": first + timedelta(hours=i),
             "items": list(items),
             "weight": weight,
-            "split": "train" if i < 0.8 * len(lists) else "validation",
+            "split": next(split for split, end in splits if i < end * len(lists)),
         }
         for i, items in enumerate(lists)
     ]
