@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from components.aside import written_aside
 from components.baskets.corpus import Corpus
+from components.bundle.bundle import load_array
 from components.spark import Mapper, in_process, parts_of
 
 Ints = npt.NDArray[np.int32]
@@ -171,9 +172,9 @@ def write_pairs(pairs: Pairs, path: str | Path) -> None:
 
 
 def read_pairs(path: str | Path) -> Pairs:
-    """The pairs that `write_pairs` wrote to the directory `path`."""
+    """The pairs that `write_pairs` wrote to the directory `path`, memory-mapped."""
     names = ("offsets", "rows", "support", "probability")
-    return Pairs(**{name: np.load(Path(path) / f"pair_{name}.npy") for name in names})
+    return Pairs(**{name: load_array(Path(path) / f"pair_{name}.npy") for name in names})
 
 
 def _strongest(

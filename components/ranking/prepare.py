@@ -10,7 +10,7 @@ from components.baskets.tricks import Tricks, training_baskets
 from components.bundle.build import pair_arrays, product_cards
 from components.bundle.bundle import Blend, Bundle, Manifest, load_group
 from components.bundle.halves import halved, widened
-from components.embeddings.cooccurrence import Pairs
+from components.embeddings.cooccurrence import read_pairs
 from components.embeddings.item2vec import Vectors
 from components.progress import say
 from components.ranking.facts import make_facts
@@ -35,8 +35,7 @@ def prepare_bundle(
     n_orders = np.bincount(counted.items, minlength=len(ids))
     cards = product_cards(ids, products)
     say(f"ranking: time and category facts of {len(ids)} products")
-    arrays = pair_arrays(cooccurrence)
-    pairs = Pairs(**{name.removeprefix("pair_"): array for name, array in arrays.items()})
+    pairs = read_pairs(cooccurrence)
     facts = make_facts(counted, training.ages, pairs, cards, trained, n_orders, beta_cart)
     manifest = Manifest(
         **blend.model_dump(),
@@ -53,7 +52,7 @@ def prepare_bundle(
         trained.in_vectors,
         trained.out_vectors,
         n_orders,
-        **arrays,
+        **pair_arrays(cooccurrence),
         neighbours=load_group("neighbours", neighbours),
         facts=facts,
     )
