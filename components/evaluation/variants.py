@@ -93,11 +93,17 @@ def choose_variants(
         for task, asked in queries.items()
         if len(asked)
     ]
-    tried = []
+    counts = {}
     for bounds in _settings():
         mask, spared = pairs.chosen(*bounds)
-        counts = int(mask.sum()), int(spared.sum())
-        tried.append((bounds, counts, {judge.task: judge(mask) for judge in judges}))
+        counts[bounds] = int(mask.sum()), int(spared.sum())
+        for judge in judges:
+            judge.hear(bounds, mask)
+    said = {judge.task: judge.said() for judge in judges}
+    tried = [
+        (bounds, counted, {task: one[bounds] for task, one in said.items()})
+        for bounds, counted in counts.items()
+    ]
     # Stable: of bounds that leave out as many pairs the simpler come first.
     tried.sort(key=lambda one: -sum(one[1]))
     best = next(bounds for bounds, _, tasks in tried if _is_tolerable(bounds, tasks))
@@ -174,21 +180,33 @@ class _Judge:
         self._found, _ = recommender.rank(queries.asked, min(DEPTH, self._n_items))
         self._before = self._ndcg(self._found[:, :K])
         self._met = _places_of(pairs, queries, self._found, self._n_items)
+        self._changes: dict[Bounds, Floats] = {}
+        self._changed: dict[Bounds, float] = {}
 
-    def __call__(self, mask: Mask) -> dict[str, float]:
-        """Relative change of NDCG@10, paired, and the share of the ten best that are others."""
+    def hear(self, bounds: Bounds, mask: Mask) -> None:
+        """Rank again without the pairs in `mask`."""
         query, place, pair = self._met
         dropped = self._found < 0
         dropped[query[mask[pair]], place[mask[pair]]] = True
         # What is kept moves to the front, in order.
         order = np.argsort(dropped, axis=1, kind="stable")[:, :K]
         after = np.take_along_axis(np.where(dropped, -1, self._found), order, axis=1)
-        change = intervals(
-            {"ndcg": self._ndcg(after) - self._before}, self._queries.basket, self._seed
-        )["ndcg"]
+        self._changes[bounds] = self._ndcg(after) - self._before
+        n_shown = max((self._found[:, :K] >= 0).sum(), 1)
+        self._changed[bounds] = float(dropped[:, :K].sum() / n_shown)
+
+    def said(self) -> dict[Bounds, dict[str, float]]:
+        """Relative change of NDCG@10, paired, and the share of the ten best that are others."""
         base = max(float(self._before.mean()), 1e-12)
-        changed = float(dropped[:, :K].sum() / max((self._found[:, :K] >= 0).sum(), 1))
-        return {**{bound: value / base for bound, value in change.items()}, "changed": changed}
+        # All at once: drawing baskets takes longer than anything that is done with them.
+        found = intervals(self._changes, self._queries.basket, self._seed)
+        return {
+            bounds: {
+                **{name: value / base for name, value in change.items()},
+                "changed": self._changed[bounds],
+            }
+            for bounds, change in found.items()
+        }
 
     def _ndcg(self, rows: Rows) -> Floats:
         return score(rows, self._queries.relevant, self._n_items)["ndcg"]
