@@ -202,12 +202,14 @@ def _ranks(counted: Any, products: range) -> npt.NDArray[np.int64]:
 
     A product itself is no companion, neither is one whose baskets weigh nothing: NO_COMPANION.
     """
-    shares = np.ascontiguousarray(counted.data.imag)
-    own = np.repeat(np.arange(products.start, products.stop), np.diff(counted.indptr))
+    rows = np.arange(products.start, products.stop, dtype=counted.indices.dtype)
+    own = np.repeat(rows, np.diff(counted.indptr))
     # Floats that are not negative sort as their bits do: sorting integers is several times faster.
-    bits = shares.view(np.int32).astype(np.int64)
-    keys: npt.NDArray[np.int64] = (np.iinfo(np.int32).max - bits) << 32 | counted.indices
-    keys[(counted.indices == own) | (shares <= 0)] = NO_COMPANION
+    bits = np.ascontiguousarray(counted.data.imag).view(np.int32)
+    keys = (np.iinfo(np.int32).max - bits).astype(np.int64)
+    keys <<= 32
+    keys |= counted.indices
+    keys[(counted.indices == own) | (bits <= 0)] = NO_COMPANION
     return keys
 
 
