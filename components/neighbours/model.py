@@ -44,12 +44,14 @@ def fit_training(
 ) -> Neighbours:
     """The regressions of a catalogue over baskets that count the less, the larger they are."""
     weighed = training.weighed_by_size(settings.size_exponent)
-    pairs = count_pairs(weighed, n_items, mapped=mapped)
     # Of a basket, pairs and products count the same here; pairs are counted as weight / (n - 1).
     each = (weighed.weights / np.maximum(weighed.sizes - 1, 1)).astype(np.float32)
     # Weights are 1 in the mean of all that was bought, so that a ridge is worth as many baskets.
     scale = np.float32(1 / max(np.repeat(each, weighed.sizes).mean(), 1e-30))
-    pairs = replace(pairs, support=scale * shares_of(pairs, weighed, n_items))
     corpus = replace(weighed, weights=scale * each)
     orders = np.bincount(corpus.items, np.repeat(corpus.weights, corpus.sizes), n_items)
-    return fit_neighbours(pairs, orders, settings, count_head(corpus, n_items), mapped)
+    head, pairs = count_head(corpus, n_items), None
+    if len(head) < n_items:
+        pairs = count_pairs(weighed, n_items, mapped=mapped)
+        pairs = replace(pairs, support=scale * shares_of(pairs, weighed, n_items))
+    return fit_neighbours(pairs, orders, settings, head, mapped)

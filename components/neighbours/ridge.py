@@ -71,7 +71,7 @@ class _Together:
 
 
 def fit_neighbours(
-    pairs: Pairs,
+    pairs: Pairs | None,
     n_orders: npt.NDArray[np.number[Any]],
     settings: NeighbourSettings,
     head: Floats | None = None,
@@ -81,10 +81,15 @@ def fit_neighbours(
 
     Both may be weighed alike: support and orders are then sums of their baskets' weights.
     Pairs that are not among the strongest of either product count as never bought together, unless
-    both are in `head`, the counts of all pairs of the most bought products.
+    both are in `head`, the counts of all pairs of the most bought products. Where those are all
+    products, `pairs` may be None.
     """
     n_items = len(n_orders)
-    together = _both_directions(pairs, n_orders, head)
+    if pairs is not None:
+        together = _both_directions(pairs, n_orders, head)
+    else:
+        assert head is not None
+        together = _within_head(head, n_orders.astype(np.float32), settings.candidates)
     found = []
     for part in mapped(_fit_part, (together, settings), parts_of(n_items, BLOCK)):
         found.append(part)
@@ -117,6 +122,24 @@ def _both_directions(
         np.zeros((0, 0), np.float32) if head is None else head,
         n_kept == n_kept.max(initial=0),
     )
+
+
+def _within_head(head: Floats, n_orders: Floats, n: int) -> _Together:
+    """The `n` companions of every product that are most similar, by the counts of all pairs."""
+    n_items, found = len(head), []
+    roots = np.sqrt(np.maximum(n_orders, np.finfo(np.float32).tiny))
+    for part in parts_of(n_items, BLOCK):
+        counts = head[part.start : part.stop]
+        similar = counts / roots
+        similar[np.arange(len(part)), part] = 0
+        best = np.argpartition(-similar, min(n, n_items) - 1, axis=1)[:, :n]
+        best.sort(axis=1)
+        kept = np.take_along_axis(similar, best, axis=1) > 0
+        support = np.take_along_axis(counts, best, axis=1)
+        found.append((kept.sum(axis=1), best[kept].astype(np.int32), support[kept]))
+    n_each, rows, support = (np.concatenate(column) for column in zip(*found, strict=True))
+    offsets = np.concatenate([[0], np.cumsum(n_each)]).astype(np.int64)
+    return _Together(offsets, rows, support, n_orders, head, np.zeros(n_items, np.bool_))
 
 
 def _fit_part(

@@ -29,9 +29,9 @@ PARAMETERS = {
     "objective": "cross_entropy",
     "num_leaves": 15,
     "max_depth": 7,
-    "learning_rate": 0.15,
+    "learning_rate": 0.2,
     "lambda_l2": 5.0,
-    "feature_fraction": 0.7,
+    "feature_fraction": 0.5,
     "max_bin": 127,
     "bin_construct_sample_cnt": 20_000,
     "deterministic": True,
@@ -39,7 +39,7 @@ PARAMETERS = {
     "num_threads": 1,
     "verbosity": -1,
 }
-ROUNDS = 60
+ROUNDS = 45
 
 MOST_MISSES = 150_000
 """Candidates that were worth nothing to learn from: more teach no better."""
