@@ -95,6 +95,28 @@ def test_counts_of_the_head_change_nothing_where_all_pairs_are_known():
         assert found == pytest.approx(walked, abs=np.abs(walked).max() / 127)
 
 
+def test_where_the_head_is_the_whole_catalogue_pairs_are_not_needed():
+    corpus, n_items = large_baskets(60, 400, 5), 60
+    n_orders = np.bincount(corpus.items, minlength=n_items)
+    head, settings = count_head(corpus, n_items), NeighbourSettings(ridge=5.0)
+    listed = fit_neighbours(count_pairs(corpus, n_items), n_orders, settings, head)
+    found = fit_neighbours(None, n_orders, settings, head)
+    for name, array in vars(listed).items():
+        assert np.array_equal(array, vars(found)[name]), name
+
+
+def test_within_the_head_the_most_similar_are_companions():
+    corpus, n_items = large_baskets(60, 400, 5), 60
+    n_orders = np.bincount(corpus.items, minlength=n_items)
+    head = count_head(corpus, n_items)
+    weights = dense(fit_neighbours(None, n_orders, NeighbourSettings(candidates=10), head), n_items)
+    similar = head / np.sqrt(n_orders)[:, None]
+    np.fill_diagonal(similar, 0)
+    tenth = np.sort(similar, axis=0)[-10]
+    assert 200 < np.count_nonzero(weights) <= 600
+    assert (similar[weights != 0] >= np.broadcast_to(tenth, weights.shape)[weights != 0]).all()
+
+
 def test_a_product_has_no_more_companions_than_orders():
     corpus = corpus_of(*25 * [tuple(range(1, 41))], *5 * [tuple(range(41))])
     weights = dense(fit(corpus, 41), 41)
