@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from components.bundle.bundle import Bundle, IndexFacts
 from components.bundle.halves import Vectors, widened
+from components.progress import say
 
 Floats = npt.NDArray[np.float32]
 
@@ -23,6 +24,9 @@ EF_CONSTRUCTION = 400
 QUICK_FROM, QUICK_EF_CONSTRUCTION = 200_000, 200
 """Catalogue size from which half the care is tried first, which takes half the time: an insertion
 costs the more, the more there are. It is enough if recall is."""
+
+SHOWN_EVERY = 100_000
+"""Products inserted between two lines of progress."""
 
 EF_TRIED = (50, 100, 200, 400, 800)
 RECALL_AIM = 0.985
@@ -70,7 +74,10 @@ def build_index(items: Floats, ef_construction: int = EF_CONSTRUCTION) -> Any:
     augmented = _augment_items(items)
     index = hnswlib.Index(space="l2", dim=augmented.shape[1])
     index.init_index(max_elements=len(items), M=M, ef_construction=ef_construction, random_seed=1)
-    index.add_items(augmented, np.arange(len(items)))
+    for start in range(0, len(items), SHOWN_EVERY):
+        some = augmented[start : start + SHOWN_EVERY]
+        index.add_items(some, np.arange(start, start + len(some)))
+        say(f"index: {start + len(some)} of {len(items)} products")
     return index
 
 
