@@ -49,7 +49,7 @@ def find_hits(found: Rows, relevant: Corpus, n_items: int) -> npt.NDArray[np.boo
     asked = np.arange(len(found))[:, None] * n_items + found
     right.sort()
     place = right.searchsorted(asked)
-    # Behind the last one stands what nobody asks for.
+    # Whoever is beyond the last one meets -1, and who asks for that found nothing.
     hits: npt.NDArray[np.bool_] = (np.append(right, -1)[place] == asked) & (found >= 0)
     return hits
 

@@ -179,6 +179,7 @@ class _Judge:
         self._n_items = recommender.bundle.manifest.n_items
         self._found, _ = recommender.rank(queries.asked, min(DEPTH, self._n_items))
         self._before = self._ndcg(self._found[:, :K])
+        self._n_shown = max((self._found[:, :K] >= 0).sum(), 1)
         self._met = _places_of(pairs, queries, self._found, self._n_items)
         self._changes: dict[Bounds, Floats] = {}
         self._changed: dict[Bounds, float] = {}
@@ -192,8 +193,7 @@ class _Judge:
         order = np.argsort(dropped, axis=1, kind="stable")[:, :K]
         after = np.take_along_axis(np.where(dropped, -1, self._found), order, axis=1)
         self._changes[bounds] = self._ndcg(after) - self._before
-        n_shown = max((self._found[:, :K] >= 0).sum(), 1)
-        self._changed[bounds] = float(dropped[:, :K].sum() / n_shown)
+        self._changed[bounds] = float(dropped[:, :K].sum() / self._n_shown)
 
     def said(self) -> dict[Bounds, dict[str, float]]:
         """Relative change of NDCG@10, paired, and the share of the ten best that are others."""
