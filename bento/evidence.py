@@ -322,10 +322,17 @@ def recency_in_cart(factor: float, n: int) -> Floats:
     return even.astype(np.float32)
 
 
-def places(offsets: npt.NDArray[np.int64], products: Ints) -> tuple[Rows, Rows]:
-    """Places of the products' entries in a flat table with `offsets`, and whose each one is."""
+def places(
+    offsets: npt.NDArray[np.int64], products: Ints, most: int | None = None
+) -> tuple[Rows, Rows]:
+    """Places of the products' entries in a flat table with `offsets`, and whose each one is.
+
+    Of every product no more than the first `most`.
+    """
     starts = offsets[products].astype(np.int64)
     sizes = offsets[products + 1] - starts
+    if most is not None:
+        sizes = np.minimum(sizes, most)
     owner = np.repeat(np.arange(len(products)), sizes)
     return np.arange(sizes.sum()) + (starts - (np.cumsum(sizes) - sizes))[owner], owner
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -45,6 +46,10 @@ AROUND_FROM = 20_000
 """Catalogue size from which companions of a product without vectors are looked for on its
 neighbours' pages only. On the demo data's 24,607 products the ten best are the same either way."""
 
+SPEAKERS, HEARD, BESTSELLERS = 10, 20, 100
+"""Where pages are ranked among companions, the strongest of those speak for so many of theirs; and
+so many bestsellers are on every page that have nothing better."""
+
 GROUPS = 512
 """Groups of columns whose best scores bound the k-th best; see `best_of`."""
 
@@ -69,7 +74,8 @@ class Recommender:
 
     A page: the bundle's own answer, re-ranked when it was made. A bundle without pages ranks by
     in·out + beta log p + g trend + w log(1 + P / RARE), P being the size-weighted probability of a
-    companion; by the bundle's index where it has one.
+    companion. It looks at the whole catalogue, or as its manifest says only at companions, theirs
+    and bestsellers, or at what its index finds.
 
     A cart: candidates are what its products name as companions, by co-occurrence and neighbours;
     where they name too few, what is near by vectors, then bestsellers. The bundle's forest ranks
@@ -284,7 +290,8 @@ class Recommender:
 
     def rank_pages(self, queries: Sequence[Ints], k: int) -> tuple[Rows, Floats]:
         """As `rank`, for single products, by the weights of the blend."""
-        ranked = self._rank_by_index if self._index else self._rank_exactly
+        is_exact = self._index is None and not self.bundle.manifest.among_companions
+        ranked = self._rank_exactly if is_exact else self._rank_found
         if (variants := self.bundle.variants) is None:
             return ranked(queries, k)
         return without_variants(*ranked(queries, k + SPARE), queries, variants, k)
@@ -389,6 +396,8 @@ class Recommender:
         """Some that are near to every product, best first, (n_products, up to k)."""
         if self.bundle.pages is not None:
             return self.bundle.pages.rows[products, :k].astype(np.int64)
+        if self.bundle.manifest.among_companions:
+            return self._rank_found(list(products[:, None]), k)[0]
         return self._nearest(products, k)
 
     def _nearest(self, products: Ints, k: int) -> Rows:
@@ -444,32 +453,51 @@ class Recommender:
             scores[query] = -np.inf
         return block
 
-    def _rank_by_index(self, queries: Sequence[Ints], k: int) -> tuple[Rows, Floats]:
-        """As `_rank_exactly`, as far as the index finds the best k by vectors.
+    def _rank_found(self, queries: Sequence[Ints], k: int) -> tuple[Rows, Floats]:
+        """As `_rank_exactly`, as far as the best are among companions and what else is found.
 
-        Co-occurrence only ever adds, so that the best are among those and the counted companions.
+        By the index they are: co-occurrence only ever adds, so that what is no companion must be
+        among the best by vectors.
         """
         bundle, products = self.bundle, np.array([query[0] for query in queries], np.int32)
-        pair, paired = self._paired(products)
-        nearest = self._nearest(products, k + 1)
-        found = np.repeat(np.arange(len(products)), nearest.shape[1])
-        rows = np.concatenate([bundle.pair_rows[pair], nearest.ravel()])
+        pair, paired = places(bundle.pair_offsets, products)
+        others, whose = self._by_index(products, k) if self._index else self._further(products)
+        rows = np.concatenate([bundle.pair_rows[pair], others])
         # Of what was found twice, the counted one comes first, and stays.
-        keys = np.concatenate([paired, found]) * self.n_items + rows
+        keys = np.concatenate([paired, whose]) * self.n_items + rows
         keys, first = np.unique(keys, return_index=True)
         query, rows = np.divmod(keys, self.n_items)
-        vectors = widened(bundle.out_vectors[rows]), bundle.in_vectors[products[query]]
-        scores = np.einsum("ij,ij->i", *vectors) + self._bias[rows]
+        scores = self._by_vectors(products, query, rows)
         counted = np.flatnonzero(first < len(pair))
         scores[counted] += self._gain(pair[first[counted]])
         scores[rows == products[query]] = -np.inf
         return _best_of_each(query, rows, scores, len(queries), k)
 
-    def _paired(self, products: Ints) -> tuple[Rows, Rows]:
-        """Places of the products' pairs that count on their pages, and whose each one is."""
-        if not self.bundle.manifest.page_cooccurrence:
-            return np.empty(0, np.int64), np.empty(0, np.int64)
-        return places(self.bundle.pair_offsets, products)
+    def _by_index(self, products: Ints, k: int) -> tuple[Rows, Rows]:
+        """The `k` best beside the products by vectors and dials, and for whose page each is."""
+        nearest = self._nearest(products, k + 1)
+        return nearest.ravel(), np.repeat(np.arange(len(products)), nearest.shape[1])
+
+    def _further(self, products: Ints) -> tuple[Rows, Rows]:
+        """Companions of companions, and bestsellers, and for whose page each is."""
+        bundle, best = self.bundle, np.arange(min(BESTSELLERS, self.n_items))
+        pair, paired = places(bundle.pair_offsets, products, SPEAKERS)
+        further, speaker = places(bundle.pair_offsets, bundle.pair_rows[pair], HEARD)
+        rows = np.concatenate([bundle.pair_rows[further], np.tile(best, len(products))])
+        for_all = np.repeat(np.arange(len(products)), len(best))
+        return rows, np.concatenate([paired[speaker], for_all])
+
+    def _by_vectors(self, products: Ints, query: Rows, rows: Rows) -> Floats:
+        """Scores (n,) by vectors, popularity and trend of `rows`, each on a product's page.
+
+        `query`, which ascends, says which of the `products` that is.
+        """
+        outward = widened(self.bundle.out_vectors[rows])
+        scores = self._bias[rows]
+        ends = np.searchsorted(query, np.arange(len(products) + 1)).tolist()
+        for product, (start, end) in zip(products, pairwise(ends), strict=True):
+            scores[start:end] += outward[start:end] @ self.bundle.in_vectors[product]
+        return scores
 
 
 def _best_of_each(

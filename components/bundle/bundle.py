@@ -32,11 +32,12 @@ if TYPE_CHECKING:
     # A service has no use for Arrow, which takes 9 MB of every worker.
     import pyarrow as pa
 
-FORMAT_VERSION = 5
+FORMAT_VERSION = 6
 """2 added neighbours; 3 added facts, pages, a forest for carts, variants and attributes; 4 cards,
 facets and words, and has its products as Arrow, not Parquet; 5 has OUT vectors as float16, and says
-what search was measured to take. Of an older bundle, cards and facets are made when it is read,
-words when they are first asked for; the rest it has not."""
+what search was measured to take; 6 says whether pages are ranked among companions. Of an older
+bundle, cards and facets are made when it is read, words when they are first asked for; the rest it
+has not."""
 
 Ints = npt.NDArray[np.int32]
 Floats = npt.NDArray[np.float32]
@@ -92,6 +93,10 @@ class SearchFacts(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     exact_ms: float
+    companions_ms: float | None = None
+    companions_recall_at_10: float | None = None
+    """Share of the exact ten best that pages have which are ranked among companions and theirs;
+    None, as the milliseconds are, where the catalogue is too small to try."""
     index_ms: float | None = None
     """None where no index was tried: building it takes longer than it could save."""
     tried: IndexFacts | None = None
@@ -104,11 +109,16 @@ class SearchFacts(BaseModel):
 
     def said(self) -> str:
         """What was measured, in a sentence."""
-        exact = f"exact search takes {self.exact_ms:.2f} ms of CPU a page"
-        if self.index_ms is None or self.tried is None:
-            return f"{exact}, less than building an index"
-        recall = f"finds {self.tried.recall_at_10:.1%} of the exact ten best at ef {self.tried.ef}"
-        return f"{exact}, an index, which {recall}, {self.index_ms:.2f} ms"
+        measured = [f"exact search takes {self.exact_ms:.2f} ms of CPU a page"]
+        if self.companions_ms is not None and self.companions_recall_at_10 is not None:
+            found = f"finds {self.companions_recall_at_10:.1%} of the exact ten best"
+            measured.append(f"search among companions, which {found}, {self.companions_ms:.2f} ms")
+        if self.index_ms is not None and self.tried is not None:
+            found = f"finds {self.tried.recall_at_10:.1%} of the exact ten best"
+            measured.append(
+                f"an index, which {found} at ef {self.tried.ef}, {self.index_ms:.2f} ms"
+            )
+        return ", ".join(measured)
 
 
 class CartWeights(BaseModel):
@@ -162,7 +172,9 @@ class Manifest(Blend):
     beta_cart: float = 0.25
     """Weight of log popularity in the softmax of carts."""
     index: IndexFacts | None = None
-    """None where exact search is faster."""
+    """None where pages are not ranked by one."""
+    among_companions: bool = False
+    """Whether pages are ranked among companions and theirs instead of the whole catalogue."""
     search: SearchFacts | None = None
     """None where the catalogue is too small for an index to pay on any machine."""
     data_window: tuple[str, str] | None = None
@@ -176,6 +188,13 @@ class Manifest(Blend):
     """What ranking measured on validation baskets; see `train_ranking`."""
     files: dict[str, str] = Field(default_factory=dict)
     """sha256 of every file of the bundle, by name."""
+
+    @property
+    def search_recall(self) -> float | None:
+        """Share of the exact ten best that search finds; None where it is exact."""
+        if self.among_companions and self.search:
+            return self.search.companions_recall_at_10
+        return self.index.recall_at_10 if self.index else None
 
 
 @dataclass(frozen=True)

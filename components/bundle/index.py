@@ -106,7 +106,7 @@ def measure_index(index: Any, items: Floats, queries: Floats, seed: int) -> Inde
     ef, recall = EF_TRIED[0], 0.0
     for ef in EF_TRIED:
         index.set_ef(ef)
-        recall = _share_found(search(index, sample, k), exact)
+        recall = share_found(search(index, sample, k), exact)
         if recall >= RECALL_AIM:
             break
     return IndexFacts(m=M, ef_construction=index.ef_construction, ef=ef, recall_at_10=recall)
@@ -124,6 +124,7 @@ def _augment_items(items: Floats) -> Floats:
     return np.column_stack([centred, np.sqrt(np.maximum(squares.max() - squares, 0))])
 
 
-def _share_found(found: npt.NDArray[np.int64], exact: npt.NDArray[np.int64]) -> float:
+def share_found(found: npt.NDArray[np.int64], exact: npt.NDArray[np.int64]) -> float:
+    """Share of the rows (n_queries, k) of `exact` that are among the same query's of `found`."""
     hits = sum(len(np.intersect1d(a, b)) for a, b in zip(found, exact, strict=True))
     return float(hits / exact.size)

@@ -65,7 +65,6 @@ def evaluate(
     sizes = {"a": n_baskets, "b": -(-n_baskets // 3)}
     queries = {task: draw_queries(test, task, sizes[task], seed) for task in TASKS}
     judged = {task: judge_task(task, rankers, queries[task], n_items, seed) for task in TASKS}
-    index = bundle.manifest.index
     return {
         "k": K,
         "split": "test",
@@ -73,7 +72,7 @@ def evaluate(
         "catalogue": n_items,
         "tasks": {task: tasks for task, (tasks, _) in judged.items()},
         "paired": {task: paired for task, (_, paired) in judged.items()},
-        "ann_recall": index.recall_at_10 if index else None,
+        "ann_recall": bundle.manifest.search_recall,
         "cold": _all_finite(judge_cold(recommender, test, seed)),
         "examples": pick_examples(recommender),
     }

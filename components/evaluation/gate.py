@@ -26,7 +26,7 @@ class GateSettings(BaseModel):
     min_coverage: float = Field(default=0.05, ge=0, le=1)
     """Share of the catalogue (or of the places handed out, if fewer) that must be recommended."""
     min_ann_recall: float = Field(default=0.98, ge=0, le=1)
-    """Share of the exact ten best that the index must find."""
+    """Share of the exact ten best that search must find."""
 
 
 class Rule(TypedDict):
@@ -145,16 +145,16 @@ def _coverage_floor(evaluation: dict[str, Any], settings: GateSettings) -> Rule:
 
 
 def _ann_recall(evaluation: dict[str, Any], settings: GateSettings) -> Rule:
-    name, title = "ann_recall", "The index finds what exact search finds"
+    name, title = "ann_recall", "Search finds what exact search finds"
     if evaluation["ann_recall"] is None:
         rule = _rule(name, title, math.nan, settings.min_ann_recall)
-        return rule | {"passed": True, "why": "search is exact: there is no index"}
+        return rule | {"passed": True, "why": "search is exact"}
     recall = _number(evaluation, "ann_recall")
     rule = _rule(name, title, recall, settings.min_ann_recall)
     rule["passed"] = recall >= settings.min_ann_recall
     rule["why"] = f"recall@10 is {recall:.3f}, expected at least {settings.min_ann_recall:.3f}"
     if not rule["passed"]:
-        rule["why"] += ": the index loses recommendations. Build it again with a larger ef or M"
+        rule["why"] += ": search loses recommendations. An index finds more with a larger ef or M"
     return rule
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from bento.recommender import Recommender, blend_carts
+from bento.recommender import DEPTH, Recommender, blend_carts
 from components.aside import written_aside
 from components.baskets.corpus import Corpus, encode, give_back, read_baskets
 from components.baskets.tricks import Tricks
@@ -26,6 +26,7 @@ from components.ranking.lessons import halves_of
 from components.ranking.pages import write_page_model
 from components.ranking.prepare import prepare_bundle
 from components.ranking.questions import Questions, draw_questions
+from components.ranking.search import search_companions_if_enough
 from components.ranking.storage import N_QUERIES as N_STORAGE_QUERIES
 from components.ranking.storage import measure_storage
 from components.results import read_json, write_json
@@ -65,6 +66,7 @@ def train_ranking(
     with written_aside(target) as aside:
         aside.mkdir(parents=True)
         # Without an index: making one takes longer than ranking exactly for a few thousand pages.
+        bundle = search_companions_if_enough(bundle, DEPTH, seed)
         asked = {task: draw_questions(Recommender(bundle), validation, task, seed) for task in "ab"}
         clock("questions")
         tuned = blending.tune_pages(asked["a"], start, bundle.manifest.beta_cart)

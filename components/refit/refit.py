@@ -28,7 +28,7 @@ from components.neighbours.model import train_neighbours
 from components.ranking.model import Clock
 from components.ranking.pages import PAGE_DEPTH, make_pages, read_page_model
 from components.ranking.prepare import prepare_bundle
-from components.ranking.search import index_where_faster
+from components.ranking.search import search_where_faster
 from components.results import read_json, write_json
 
 Rows = npt.NDArray[np.int32]
@@ -67,13 +67,13 @@ def refit(
     with written_aside(target.ranking) as aside:
         shutil.copytree(ranking, aside)
         variants = _moved(load_group("variants", ranking), row_of)
-        bundle = index_where_faster(replace(bundle, variants=variants), PAGE_DEPTH, aside, seed)
-        clock("index")
+        bundle = search_where_faster(replace(bundle, variants=variants), PAGE_DEPTH, aside, seed)
+        clock("search")
         pages = make_pages(Recommender(bundle), read_page_model(ranking))
         for group in (bundle.facts, variants, pages):
             save_group(group, aside)
         clock("pages")
-        found = bundle.manifest.model_dump(include={"index", "search"})
+        found = bundle.manifest.model_dump(include={"among_companions", "index", "search"})
         write_json(found, aside / "search.json")
         write_json({"n_orders": bundle.manifest.n_orders}, aside / "counted.json")
     return clock.seconds

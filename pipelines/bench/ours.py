@@ -29,7 +29,7 @@ WHOLE = "fbt"
 TRAINED = ("co-occurrence", "neighbours", "blend", "re-ranker")
 """What learns, beside item2vec."""
 
-APPLIED = ("index", "variants", "pages")
+APPLIED = ("search", "variants", "pages")
 """What is made of what was learned: every product's page is ranked in advance."""
 
 REFITTED = ("sorted_vectors", "pairs", "near", "pages")
@@ -63,7 +63,7 @@ class Ours:
 
     parts: Mapping[str, Part]
     ann_recall: float
-    """Of the index against exact search; 1 where search is exact."""
+    """Of search against exact search; 1 where it is exact."""
 
 
 def train_vectors(inputs: Inputs) -> dict[str, float]:
@@ -140,8 +140,8 @@ def read_ours(inputs: Inputs, vectors_cpu_s: float, rest_cpu_s: Mapping[str, flo
             _by_neighbours(bundle), of_rest["neighbours"], size("neighbour_")
         ),
     }
-    index = bundle.manifest.index
-    return Ours(parts, index.recall_at_10 if index else 1.0)
+    recall = bundle.manifest.search_recall
+    return Ours(parts, 1.0 if recall is None else recall)
 
 
 def _refitted(inputs: Inputs) -> Model:

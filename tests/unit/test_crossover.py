@@ -1,4 +1,4 @@
-"""Pages are ranked by an index where that was measured to be faster, and exactly elsewhere."""
+"""Pages are ranked exactly, among companions or by an index, as was measured to do."""
 
 import itertools
 from dataclasses import replace
@@ -6,11 +6,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from bento import recommender as ranking
 from bento.evidence import plain_facts
 from bento.recommender import Recommender
 from components.bundle.bundle import read_bundle, write_bundle
 from components.ranking import search
-from components.ranking.search import index_where_faster
+from components.ranking.search import search_where_faster
 from tests.factories import make_large_bundle
 
 
@@ -32,7 +33,7 @@ def clock_of(monkeypatch, exact_ms, index_ms):
 
 
 def test_a_small_catalogue_is_ranked_exactly_and_nothing_is_measured(catalogue, tmp_path):
-    found = index_where_faster(catalogue, 100, tmp_path, seed=1)
+    found = search_where_faster(catalogue, 100, tmp_path, seed=1)
     assert found.manifest.index is None
     assert found.manifest.search is None
     assert list(tmp_path.iterdir()) == []
@@ -41,7 +42,7 @@ def test_a_small_catalogue_is_ranked_exactly_and_nothing_is_measured(catalogue, 
 def test_no_index_is_built_where_building_takes_longer(catalogue, tmp_path, monkeypatch):
     monkeypatch.setattr(search, "TRIED_FROM", 400)
     clock_of(monkeypatch, 0.9 * search.BUILDING_MS, 0.0)
-    found = index_where_faster(catalogue, 100, tmp_path, seed=1).manifest
+    found = search_where_faster(catalogue, 100, tmp_path, seed=1).manifest
     assert (found.index, found.search.index_ms, found.search.tried) == (None, None, None)
     assert found.search.exact_ms == pytest.approx(0.9 * search.BUILDING_MS)
     assert list(tmp_path.iterdir()) == []
@@ -50,7 +51,7 @@ def test_no_index_is_built_where_building_takes_longer(catalogue, tmp_path, monk
 def test_an_index_that_is_slower_is_not_kept_but_told_of(catalogue, tmp_path, monkeypatch):
     monkeypatch.setattr(search, "TRIED_FROM", 400)
     clock_of(monkeypatch, 10, 11)
-    found = index_where_faster(catalogue, 100, tmp_path, seed=1).manifest
+    found = search_where_faster(catalogue, 100, tmp_path, seed=1).manifest
     assert found.index is None
     assert (found.search.exact_ms, found.search.index_ms) == pytest.approx((10, 11))
     assert found.search.tried.recall_at_10 > 0.98
@@ -60,7 +61,7 @@ def test_an_index_that_is_slower_is_not_kept_but_told_of(catalogue, tmp_path, mo
 def test_an_index_that_is_faster_is_kept_and_finds_the_same(catalogue, tmp_path, monkeypatch):
     monkeypatch.setattr(search, "TRIED_FROM", 400)
     clock_of(monkeypatch, 10, 7)
-    found = index_where_faster(catalogue, 100, tmp_path, seed=1)
+    found = search_where_faster(catalogue, 100, tmp_path, seed=1)
     assert found.manifest.index == found.manifest.search.tried
     write_bundle(found, tmp_path / "bundle")
     served = read_bundle(tmp_path / "bundle")
@@ -70,3 +71,33 @@ def test_an_index_that_is_faster_is_kept_and_finds_the_same(catalogue, tmp_path,
     by_index, _ = Recommender(served).rank(pages, 10)
     assert Recommender(served)._index is not None
     assert (exactly == by_index).mean() > 0.95
+
+
+@pytest.fixture
+def clock_ticks_evenly(monkeypatch):
+    """All ways to search take as long."""
+    monkeypatch.setattr(search, "TRIED_FROM", 400)
+    monkeypatch.setattr(search, "COMPANIONS_FROM", 400)
+    monkeypatch.setattr(search.time, "process_time", itertools.count(0, 10).__next__)
+
+
+def test_companions_that_are_nearly_all_there_is_are_enough(
+    catalogue, tmp_path, clock_ticks_evenly, monkeypatch
+):
+    monkeypatch.setattr(ranking, "BESTSELLERS", 400)
+    found = search_where_faster(catalogue, 100, tmp_path, seed=1).manifest
+    assert found.among_companions
+    assert (found.index, found.search.tried) == (None, None)
+    assert found.search_recall == found.search.companions_recall_at_10 == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_index_is_tried_where_companions_miss_much(
+    catalogue, tmp_path, clock_ticks_evenly, monkeypatch
+):
+    monkeypatch.setattr(ranking, "BESTSELLERS", 5)
+    found = search_where_faster(catalogue, 100, tmp_path, seed=1).manifest
+    assert found.search.companions_recall_at_10 < 0.5, "nothing but bestsellers is looked at"
+    assert found.search.tried is not None
+    assert not found.among_companions
+    assert "search among companions, which finds" in found.search.said()

@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from bento import recommender as ranking
 from bento.recommender import RARE, Recommender, best_of, stacked
 from bento.substitutes import LOOKS
 from components.attributes.text import Attributes
@@ -340,6 +341,32 @@ def test_by_index_and_exactly_pages_are_the_same(tmp_path):
     wanted, wanted_scores = exactly.rank(queries, 10)
     assert np.mean(found == wanted) > 0.98
     np.testing.assert_allclose(scores[found == wanted], wanted_scores[found == wanted], rtol=1e-4)
+
+
+def test_among_companions_pages_have_the_best_of_them_and_of_theirs(tmp_path, monkeypatch):
+    for name, value in {"SPEAKERS": 3, "HEARD": 4, "BESTSELLERS": 5}.items():
+        monkeypatch.setattr(ranking, name, value)
+    bundle = read_bundle(make_large_bundle(tmp_path / "bundle", 300, dims=8, with_index=False))
+    companions = np.random.default_rng(5).integers(300, size=(300, 6), dtype=np.int32)
+    pairs = {
+        "pair_offsets": np.arange(0, 301 * 6, 6),
+        "pair_rows": companions.ravel(),
+        "pair_support": np.ones(1_800, np.int32),
+        "pair_probability": np.full(1_800, 0.01, np.float32),
+    }
+    facts = {"page_cooccurrence": 1.0, "among_companions": True}
+    manifest = bundle.manifest.model_copy(update=facts)
+    among = replace(bundle, manifest=manifest, **pairs)
+    exactly = replace(among, manifest=manifest.model_copy(update={"among_companions": False}))
+    queries = [np.array([row], np.int32) for row in range(300)]
+    found, scores = Recommender(among).rank(queries, 10)
+    every, every_score = Recommender(exactly).rank(queries, 299)
+    for row in range(300):
+        theirs = companions[companions[row, :3], :4]
+        looked_at = {*companions[row].tolist(), *theirs.ravel().tolist(), *range(5)}
+        best = np.flatnonzero([one in looked_at for one in every[row].tolist()])[:10]
+        assert found[row].tolist() == every[row, best].tolist()
+        np.testing.assert_allclose(scores[row], every_score[row, best], rtol=1e-4)
 
 
 def test_many_at_once_are_ranked_as_one_by_one(recommender):
