@@ -47,8 +47,8 @@ AROUND_FROM = 20_000
 neighbours' pages only. On the demo data's 24,607 products the ten best are the same either way."""
 
 SPEAKERS, HEARD, BESTSELLERS = 10, 20, 100
-"""Where pages are ranked among companions, the strongest of those speak for so many of theirs; and
-so many bestsellers are on every page that have nothing better."""
+"""Where pages are ranked among companions, the strongest of those speak for so many of theirs, and
+at least so many bestsellers are looked at, too."""
 
 GROUPS = 512
 """Groups of columns whose best scores bound the k-th best; see `best_of`."""
@@ -461,7 +461,7 @@ class Recommender:
         """
         bundle, products = self.bundle, np.array([query[0] for query in queries], np.int32)
         pair, paired = places(bundle.pair_offsets, products)
-        others, whose = self._by_index(products, k) if self._index else self._further(products)
+        others, whose = (self._by_index if self._index else self._further)(products, k)
         rows = np.concatenate([bundle.pair_rows[pair], others])
         # Of what was found twice, the counted one comes first, and stays.
         keys = np.concatenate([paired, whose]) * self.n_items + rows
@@ -478,9 +478,9 @@ class Recommender:
         nearest = self._nearest(products, k + 1)
         return nearest.ravel(), np.repeat(np.arange(len(products)), nearest.shape[1])
 
-    def _further(self, products: Ints) -> tuple[Rows, Rows]:
-        """Companions of companions, and bestsellers, and for whose page each is."""
-        bundle, best = self.bundle, np.arange(min(BESTSELLERS, self.n_items))
+    def _further(self, products: Ints, k: int) -> tuple[Rows, Rows]:
+        """Companions of companions, and bestsellers to fill a page, and for whose page each is."""
+        bundle, best = self.bundle, np.arange(min(max(BESTSELLERS, k + 1), self.n_items))
         pair, paired = places(bundle.pair_offsets, products, SPEAKERS)
         further, speaker = places(bundle.pair_offsets, bundle.pair_rows[pair], HEARD)
         rows = np.concatenate([bundle.pair_rows[further], np.tile(best, len(products))])

@@ -26,6 +26,9 @@ SMOOTHING = 0.1
 MOST_CATEGORIES = 2_000
 """Categories of which lifts are kept, the most bought; the square of it is stored."""
 
+SUMMED_AT_ONCE = 100_000
+"""Products whose pairs are sorted into categories at once."""
+
 
 def make_facts(
     corpus: Corpus, ages: Floats | None, pairs: Pairs, cards: pa.Table, vectors: Vectors,
@@ -64,9 +67,8 @@ def recent_probability(corpus: Corpus, ages: Floats | None, pairs: Pairs) -> Flo
             line[counted.indices[start:end]] = shares[start:end]
             mine = slice(pairs.offsets[product], pairs.offsets[product + 1])
             found[mine] = line[pairs.rows[mine]]
-    weights = np.repeat(counter.weight_of, np.diff(pairs.offsets))
-    probability: Floats = (found / np.maximum(weights, 1e-9)).astype(np.float32)
-    return probability
+    found /= np.repeat(np.maximum(counter.weight_of, 1e-9), np.diff(pairs.offsets))
+    return found
 
 
 def item_facts(corpus: Corpus, ages: Floats | None, n_items: int) -> Floats:
@@ -110,9 +112,14 @@ def category_lift(
 ) -> Floats:
     """log of how many times more than by chance categories are bought together, (n, n) codes."""
     n_codes = int(codes.max(initial=0)) + 1
-    product = np.repeat(np.arange(len(n_orders)), np.diff(pairs.offsets))
-    cells = codes[product].astype(np.int64) * n_codes + codes[pairs.rows]
-    together = np.bincount(cells, pairs.support, n_codes**2).reshape(n_codes, n_codes)
+    counted = np.zeros(n_codes**2)
+    for part in parts_of(len(n_orders), SUMMED_AT_ONCE):
+        offsets = pairs.offsets[part.start : part.stop + 1]
+        mine = slice(offsets[0], offsets[-1])
+        first = np.repeat(codes[part.start : part.stop].astype(np.int64), np.diff(offsets))
+        cells = first * n_codes + codes[pairs.rows[mine]]
+        counted += np.bincount(cells, pairs.support[mine], n_codes**2)
+    together = counted.reshape(n_codes, n_codes)
     orders = np.bincount(codes, n_orders, n_codes)
     # Only a product's strongest pairs are counted, so that lifts compare within a row.
     share = together / np.maximum(together.sum(axis=1, keepdims=True), 1)

@@ -15,11 +15,15 @@ from components.evaluation.tasks import Queries
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int32]
+Doubles = npt.NDArray[np.float64]
 Rows = npt.NDArray[np.int64]
 
 K = 10
 N_QUERIES = 2_000
 """Validation baskets that ask."""
+
+SUMMED_AT_ONCE = 50_000
+"""Vectors that are doubles at a time."""
 
 TRUNCATIONS = (("3/4", 0.75), ("1/2", 0.5))
 """Shares of the dimensions kept, by what they are called."""
@@ -77,17 +81,31 @@ def storages(vectors: Vectors) -> Iterator[tuple[str, int, Vectors]]:
 def truncated(vectors: Vectors, dims: int) -> Vectors:
     """Vectors (n, dims) whose inner products are closest to those of `vectors`, by least squares.
 
-    That is the singular value decomposition of all inner products; by QR it takes no more than one
-    of a matrix as small as the vectors are long (Eckart and Young 1936).
+    That is the singular value decomposition of all inner products; by the roots of both Gram
+    matrices it takes no more than one of a matrix as small as the vectors are long (Eckart and
+    Young 1936), and no copy of the vectors.
     """
-    in_basis, in_part = np.linalg.qr(vectors.in_vectors.astype(np.float64))
-    out_basis, out_part = np.linalg.qr(vectors.out_vectors.astype(np.float64))
-    left, values, right = np.linalg.svd(in_part @ out_part.T)
+    in_root, in_inverse = _root(vectors.in_vectors)
+    out_root, out_inverse = _root(vectors.out_vectors)
+    left, values, right = np.linalg.svd(in_root @ out_root)
     roots = np.sqrt(values[:dims])
-    return Vectors(
-        (in_basis @ left[:, : len(roots)] * roots).astype(np.float32),
-        (out_basis @ right[: len(roots)].T * roots).astype(np.float32),
-    )
+    into = (in_inverse @ left[:, : len(roots)] * roots).astype(np.float32)
+    out_of = (out_inverse @ right[: len(roots)].T * roots).astype(np.float32)
+    return Vectors(vectors.in_vectors @ into, vectors.out_vectors @ out_of)
+
+
+def _root(vectors: Floats) -> tuple[Doubles, Doubles]:
+    """The symmetric root (dims, dims) of the vectors' Gram matrix, and what undoes it."""
+    dims = vectors.shape[1]
+    gram = np.zeros((dims, dims))
+    for start in range(0, len(vectors), SUMMED_AT_ONCE):
+        some = vectors[start : start + SUMMED_AT_ONCE].astype(np.float64)
+        gram += some.T @ some
+    values, basis = np.linalg.eigh(gram)
+    roots = np.sqrt(np.maximum(values, 0))
+    kept = roots > 1e-7 * roots.max(initial=0)
+    inverse = np.where(kept, 1 / np.where(kept, roots, 1), 0)
+    return (basis * roots) @ basis.T, (basis * inverse) @ basis.T
 
 
 def _rounded_to_bytes(vectors: Floats) -> Floats:
