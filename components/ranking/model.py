@@ -80,6 +80,7 @@ def train_ranking(
         clock("variants")
         page_model, cart_model, found = _judge_forests(asked, validation, bundle, seed)
         clock("forests")
+        del asked
         storage = _measure_storage(bundle, vectors, validation, seed)
         clock("storage")
         save_group(variants, aside)

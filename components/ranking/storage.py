@@ -66,13 +66,12 @@ def measure_storage(
 def storages(vectors: Vectors) -> Iterator[tuple[str, int, Vectors]]:
     """Ways to store both vectors of a product: name, bytes per product, and what is read again."""
     dims = vectors.in_vectors.shape[1]
-    both = vectors.in_vectors, vectors.out_vectors
-    halves = [widened(halved(one)) for one in both]
-    yield "float32, OUT float16", (4 + 2) * dims, Vectors(vectors.in_vectors, halves[1])
+    inward, outward = vectors.in_vectors, vectors.out_vectors
+    yield "float32, OUT float16", (4 + 2) * dims, Vectors(inward, widened(halved(outward)))
     yield "float32", 2 * 4 * dims, vectors
-    yield "float16", 2 * 2 * dims, Vectors(*halves)
+    yield "float16", 2 * 2 * dims, Vectors(widened(halved(inward)), widened(halved(outward)))
     # A byte a dimension, and the float32 scale of the row.
-    yield "int8", 2 * (dims + 4), Vectors(*(_rounded_to_bytes(one) for one in both))
+    yield "int8", 2 * (dims + 4), Vectors(_rounded_to_bytes(inward), _rounded_to_bytes(outward))
     for name, share in TRUNCATIONS:
         kept = max(1, int(dims * share))
         yield f"{name} of the dimensions", 2 * 4 * kept, truncated(vectors, kept)
