@@ -19,6 +19,7 @@ from bento.changed_texts import NOTHING_CHANGED, ChangedTexts, Part
 from components.attributes.text import Attributes, described
 from components.bundle.cards import UNKNOWN, Cards, Facets, facets_of, shown_card
 from components.bundle.words import WordIndex, Written
+from components.keys import located
 
 Ints = npt.NDArray[np.int32]
 Floats = npt.NDArray[np.float32]
@@ -154,11 +155,7 @@ class Catalogue:
         """Which of `rows` have any of the facets."""
         found = np.zeros(len(rows), bool)
         for token in tokens:
-            having = self.having(token)
-            if len(having):
-                place = having.searchsorted(rows)
-                place[place == len(having)] = 0
-                found |= having[place] == rows
+            found |= located(self.having(token), rows)[1]
         return found
 
     def passing(self, rows: Rows | Ints, wanted: Wanted) -> Mask:

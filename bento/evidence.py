@@ -18,6 +18,7 @@ from components.bundle.bundle import Bundle, Facts
 from components.bundle.cards import codes_of, numbers_of
 from components.bundle.halves import widened
 from components.bundle.voices import mix_of
+from components.keys import hits, located, values_at
 
 Ints = npt.NDArray[np.int32]
 Floats = npt.NDArray[np.float32]
@@ -378,24 +379,6 @@ def _starts(carts: Sequence[Ints]) -> Rows:
     return starts
 
 
-def hits(found: Rows | Ints, wanted: Rows | Ints) -> Rows:
-    """Places in `found`, which is sorted, of those of `wanted` that are there."""
-    if not len(found):
-        return np.empty(0, np.int64)
-    place = np.minimum(found.searchsorted(wanted), len(found) - 1)
-    there: Rows = place[found[place] == wanted]
-    return there
-
-
-def values_at(keys: Rows | Ints, values: Sums, wanted: Rows) -> Sums:
-    """The values of the wanted ones among ascending keys; 0 where there is none."""
-    if not len(keys):
-        return np.zeros(len(wanted))
-    place = np.minimum(keys.searchsorted(wanted), len(keys) - 1)
-    found: Sums = np.where(keys[place] == wanted, values[place], 0)
-    return found
-
-
 def _asked_keys(carts: Sequence[Ints], n_items: int) -> Rows:
     cart, product = _flat(carts)
     return cart * n_items + product
@@ -418,10 +401,8 @@ def distinct(keys: Rows, size: int) -> tuple[Rows, Rows]:
 def _places_of(found: Rows, wanted: Rows) -> Rows:
     """Place in `wanted` of every one of `found`, -1 where it is not wanted; -1 is never found."""
     places = np.full(len(found), -1, np.int64)
-    if len(found):
-        at = np.minimum(np.searchsorted(found, wanted), len(found) - 1)
-        mine = np.flatnonzero(found[at] == wanted)
-        places[at[mine]] = mine
+    at, there = located(found, wanted)
+    places[at[there]] = np.flatnonzero(there)
     return places
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bento.evidence import AT, Evidence, Said, hits, places, values_at
+from bento.evidence import AT, Evidence, Said, places
 from bento.fallback import Fallback
 from bento.forest import Trees, mixed
 from bento.substitutes import Substitutes
@@ -25,6 +25,7 @@ from components.bundle.bundle import Bundle, CartWeights
 from components.bundle.cards import Cards, make_cards
 from components.bundle.halves import inner_products, widened
 from components.bundle.index import load_index, queries_matrix, search
+from components.keys import hits, located, values_at
 
 Ints = npt.NDArray[np.int32]
 Floats = npt.NDArray[np.float32]
@@ -246,12 +247,12 @@ class Recommender:
             probability = np.zeros(len(scores), np.float32)
             for row, share in zip(rows, weights, strict=True):
                 pairs = slice(*bundle.pair_offsets[row : row + 2])
-                companions, likely = bundle.pair_rows[pairs], bundle.pair_probability[pairs]
-                if among is not None:
-                    place = np.minimum(among.searchsorted(companions), len(among) - 1)
-                    there = among[place] == companions
-                    companions, likely = place[there], likely[there]
-                probability[companions] += share * likely
+                likely = share * bundle.pair_probability[pairs]
+                if among is None:
+                    probability[bundle.pair_rows[pairs]] += likely
+                else:
+                    place, there = located(among, bundle.pair_rows[pairs])
+                    probability[place[there]] += likely[there]
             scores += np.float32(weight) * np.log1p(probability / np.float32(RARE))
         return scores
 

@@ -32,6 +32,7 @@ from components.bundle.words import (
     hash_of_name,
     spelling,
 )
+from components.keys import located
 
 Ints = npt.NDArray[np.int32]
 Floats = npt.NDArray[np.float32]
@@ -361,8 +362,7 @@ def _is_in(rows: Ints, meaning: Meaning, n_products: int) -> npt.NDArray[np.bool
     """Which of `rows` have that meaning."""
     having = meaning.rows
     if meaning.ascending and len(rows) * FEW < len(having):
-        place = np.minimum(np.searchsorted(having, rows), len(having) - 1)
-        return np.asarray(having[place] == rows)
+        return located(having, rows)[1]
     return _marked(having, n_products)[rows]
 
 

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from components.keys import located
+
 if TYPE_CHECKING:
     # A service has no use for Arrow, which takes 9 MB of every worker.
     import pyarrow as pa
@@ -102,7 +104,7 @@ class AttributeIndex:
         worth = tokens_of(attributes)
         hashes = np.fromiter(worth.keys(), np.uint64, len(worth))
         values = np.fromiter(worth.values(), np.float32, len(worth))
-        place, known = self._places(hashes)
+        place, known = located(self.tokens, hashes)
         values[known] = self.idf[place[known]]
         # A token that no product has still says that none is quite like this one.
         values[~known] *= np.log1p(np.float32(self.n_items))
@@ -114,13 +116,6 @@ class AttributeIndex:
         similar *= np.exp(-PRICE * np.abs(np.nan_to_num(ratio)))
         best = largest(similar, k)
         return rows[best], np.minimum(similar[best], 1)
-
-    def _places(self, hashes: Hashes) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.bool_]]:
-        """Where the tokens are, and which of them there are."""
-        if not len(self.tokens):
-            return np.zeros(len(hashes), np.intp), np.zeros(len(hashes), bool)
-        place = np.minimum(np.searchsorted(self.tokens, hashes), len(self.tokens) - 1)
-        return place, self.tokens[place] == hashes
 
     def _products(self, place: npt.NDArray[np.intp], values: Floats) -> tuple[Ints, Floats]:
         """Rows that have any of the tokens, ascending, and their inner products with `values`."""

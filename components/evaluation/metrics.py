@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from components.baskets.corpus import Corpus
+from components.keys import located
 
 Rows = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -48,10 +49,7 @@ def find_hits(found: Rows, relevant: Corpus, n_items: int) -> npt.NDArray[np.boo
     right = np.repeat(np.arange(len(relevant)), relevant.sizes) * n_items + relevant.items
     asked = np.arange(len(found))[:, None] * n_items + found
     right.sort()
-    place = right.searchsorted(asked)
-    # Whoever is beyond the last one meets -1, and who asks for that found nothing.
-    hits: npt.NDArray[np.bool_] = (np.append(right, -1)[place] == asked) & (found >= 0)
-    return hits
+    return located(right, asked)[1] & (found >= 0)
 
 
 def coverage(found: Rows, n_items: int) -> float:

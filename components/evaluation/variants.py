@@ -18,6 +18,7 @@ from components.attributes.variants import LEVELS, Variants, excepted, name_pair
 from components.bundle.bundle import Bundle
 from components.evaluation.metrics import intervals, score
 from components.evaluation.tasks import Queries
+from components.keys import located
 from components.progress import say
 
 Ints = npt.NDArray[np.int32]
@@ -158,13 +159,10 @@ def _support_of(bundle: Bundle, one: Ints, other: Ints) -> Floats:
         counted = slice(offsets[start], offsets[end])
         rows = np.repeat(np.arange(start, end), np.diff(offsets[start : end + 1]))
         keys = rows * n_items + bundle.pair_rows[counted]
-        if not len(mine) or not len(keys):
-            continue
         by_key = np.argsort(keys)
         wanted = one[mine].astype(np.int64) * n_items + other[mine]
-        place = by_key[np.minimum(np.searchsorted(keys[by_key], wanted), len(keys) - 1)]
-        met = keys[place] == wanted
-        support[mine[met]] = bundle.pair_support[counted][place[met]]
+        place, met = located(keys[by_key], wanted)
+        support[mine[met]] = bundle.pair_support[counted][by_key[place[met]]]
     return support
 
 
@@ -221,8 +219,7 @@ def _places_of(
     for number, (asked, answer) in enumerate(zip(queries.asked, found, strict=True)):
         low = np.minimum(asked[:, None], answer).astype(np.int64)
         wanted = low * n_items + np.maximum(asked[:, None], answer)
-        at = np.minimum(np.searchsorted(keys, wanted), max(len(keys) - 1, 0))
-        is_pair = (keys[at] == wanted) if len(keys) else np.zeros(at.shape, bool)
+        at, is_pair = located(keys, wanted)
         hit, place = np.nonzero(is_pair & (answer >= 0))
         met.append((np.full(len(hit), number), place, at[hit, place]))
     query, place, pair = (np.concatenate(part).astype(np.int64) for part in zip(*met, strict=True))

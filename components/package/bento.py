@@ -27,6 +27,7 @@ SERVED_COMPONENTS = (
     "__init__.py",
     "aside.py",
     "contracts.py",
+    "keys.py",
     "progress.py",
     "attributes/__init__.py",
     "attributes/near.py",

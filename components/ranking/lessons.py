@@ -10,10 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from bento.evidence import values_at
 from components.baskets.corpus import Corpus
 from components.evaluation.metrics import ideal_dcg
 from components.evaluation.tasks import TASKS
+from components.keys import values_at
 from components.ranking.questions import K, Questions
 
 Floats = npt.NDArray[np.float64]
