@@ -9,8 +9,9 @@ import pyarrow as pa
 
 from components.baskets.corpus import Corpus
 from components.bundle.bundle import Bundle, Manifest, Neighbours, read_bundle, write_bundle
-from components.bundle.index import build_index, items_matrix, measure_index, queries_matrix
+from components.bundle.index import items_matrix, queries_matrix
 from components.contracts import PRODUCTS
+from components.ranking.index import build_index, measure_index
 
 PAIRS: Sequence[tuple[str, str]] = (
     ("tea", "milk"),

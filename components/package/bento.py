@@ -28,7 +28,6 @@ SERVED_COMPONENTS = (
     "aside.py",
     "contracts.py",
     "keys.py",
-    "progress.py",
     "attributes/__init__.py",
     "attributes/near.py",
     "attributes/text.py",

@@ -18,8 +18,8 @@ import numpy as np
 
 from bento.recommender import Recommender
 from components.bundle.bundle import Bundle, SearchFacts
-from components.bundle.index import N_QUERIES, RECALL_AIM, index_catalogue, share_found
 from components.progress import say
+from components.ranking.index import N_QUERIES, RECALL_AIM, index_catalogue, share_found
 from components.ranking.questions import BATCH
 
 TRIED_FROM = 20_000

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from components.bundle import index
+from components.ranking import index
 
 
 @pytest.fixture
