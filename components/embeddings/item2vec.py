@@ -6,8 +6,10 @@ pair by about 1/(n - 1); and the OUT vectors, which gensim throws away after tra
 in·out says "bought together", in·in only "bought in the same company".
 """
 
+import gc
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
@@ -96,13 +98,14 @@ def train(
     start = time.monotonic()
     for epoch in range(settings.epochs):
         baskets = mix(draw_by_weight(corpus, rng), rng)
-        model.train(
-            as_lists(baskets),
-            total_examples=len(baskets),
-            epochs=1,
-            start_alpha=rates[epoch],
-            end_alpha=rates[epoch + 1],
-        )
+        with _no_collection():
+            model.train(
+                as_lists(baskets),
+                total_examples=len(baskets),
+                epochs=1,
+                start_alpha=rates[epoch],
+                end_alpha=rates[epoch + 1],
+            )
         seconds = time.monotonic() - start
         show(f"{name}: epoch {epoch + 1} of {settings.epochs}, {seconds:.0f} s")
         if on_epoch:
@@ -113,10 +116,15 @@ def train(
 def shuffle(corpus: Corpus, rng: np.random.Generator) -> Corpus:
     """The same baskets in random order, each with its products in random order."""
     corpus = reorder(corpus, rng)
-    basket = np.repeat(np.arange(len(corpus), dtype=np.uint64), corpus.sizes)
-    # One sort for all baskets: the basket in the upper half of a key, chance in the lower.
-    keys = (basket << np.uint64(32)) | rng.integers(2**32, size=len(basket), dtype=np.uint64)
-    return Corpus(corpus.items[np.argsort(keys)], corpus.offsets, corpus.weights)
+    items = np.empty_like(corpus.items)
+    for start in range(0, len(corpus), AT_ONCE):
+        offsets = corpus.offsets[start : start + AT_ONCE + 1]
+        mine = slice(offsets[0], offsets[-1])
+        basket = np.repeat(np.arange(len(offsets) - 1, dtype=np.uint64), np.diff(offsets))
+        # One sort for many baskets: the basket in the upper half of a key, chance in the lower.
+        keys = (basket << np.uint64(32)) | rng.integers(2**32, size=len(basket), dtype=np.uint64)
+        items[mine] = corpus.items[mine][np.argsort(keys)]
+    return Corpus(items, corpus.offsets, corpus.weights)
 
 
 def reorder(corpus: Corpus, rng: np.random.Generator) -> Corpus:
@@ -158,6 +166,18 @@ def as_lists(corpus: Corpus) -> Iterator[list[int]]:
         yield from (items[a:b] for a, b in pairwise((offsets - offsets[0]).tolist()))
 
 
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Look for no cycles meanwhile: lists of numbers have none, and are very many."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
 def _new_model(corpus: Corpus, n_items: int, settings: TrainSettings) -> Any:
     """A gensim model whose words are catalogue rows, in row order."""
     from gensim.models import Word2Vec
@@ -179,4 +199,6 @@ def _new_model(corpus: Corpus, n_items: int, settings: TrainSettings) -> Any:
     # A product in no basket of two must not be drawn infinitely often by a negative exponent.
     counts = np.maximum(np.bincount(corpus.items, minlength=n_items), 1)
     model.build_vocab_from_freq(dict(enumerate(counts.tolist())))
+    # Words are their own places; a dict of a million would miss the processor's cache to say so.
+    model.wv.key_to_index = range(n_items)
     return model

@@ -1,5 +1,6 @@
 """Training on baskets whose right answer is obvious, and counting pairs by hand."""
 
+import gc
 import json
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from components.embeddings.item2vec import (
     with_size_exponent,
 )
 from components.embeddings.model import train_model
+from tests.factories import corpus_of
 
 QUICK = TrainSettings(vector_size=8, epochs=20, window=3, negative=5, learning_rate=0.1)
 
@@ -294,3 +296,13 @@ def test_the_model_of_a_baskets_file(tmp_path: Path) -> None:
     assert (betas["beta_single"], betas["beta_cart"]) == (0.75, 0.25)
     pairs = read_pairs(paths[1])
     assert ids[pairs.rows[pairs.offsets[0]]] == "milk"
+
+
+def test_training_leaves_the_collector_of_garbage_as_it_was():
+    for was_on in (False, True):
+        (gc.enable if was_on else gc.disable)()
+        try:
+            train(corpus_of(*[[0, 1], [1, 2]] * 5), 3, TrainSettings(epochs=2))
+            assert gc.isenabled() is was_on
+        finally:
+            gc.enable()
