@@ -58,12 +58,15 @@ def signed(value: Any, digits: int = 3) -> str:
 
 
 def percent(value: Any) -> str:
-    """A share as per cent, with a digit more where it is small."""
+    """A share as per cent, with a digit more where it is small or nearly all."""
     if not is_number(value):
         return NOTHING
     if 0 < value < 0.0005:
         return f"< 0.1{THIN}%"
-    return f"{100 * value:.{0 if value >= 0.0995 or not value else 1}f}{THIN}%"
+    if 0.9995 < value < 1:
+        return f"> 99.9{THIN}%"
+    is_whole = not value or value >= 1 or 0.0995 <= value < 0.995
+    return f"{100 * value:.{0 if is_whole else 1}f}{THIN}%"
 
 
 def hundred(share: Any) -> str:

@@ -238,7 +238,10 @@ def measured_bundle(folder: Path) -> Path:
     bundle = make_bundle(folder, cold={HOSTILE: HOSTILE})
     facts = IndexFacts(m=32, ef_construction=400, ef=100, recall_at_10=0.98)
     search = SearchFacts(exact_ms=2.5, index_ms=1.25, tried=facts)
-    found = {"index": facts, "search": search, "ranking": ranking()}
+    return told(bundle, index=facts, search=search, ranking=ranking())
+
+
+def told(bundle: Path, **found: object) -> Path:
     manifest: Manifest = read_manifest(bundle).model_copy(update=found)
     (bundle / "bundle.json").write_text(manifest.model_dump_json())
     return bundle
@@ -376,7 +379,16 @@ def test_the_index_is_described(page: str) -> None:
     text = Seen(page).text
     assert "HNSW, M 32, ef_construction 400, ef 100; finds 98" in text
     assert "Exact search takes 2.50 ms of CPU a page, an index, which finds 98.0% " in text
-    assert "1.25 ms. What takes less is used." in text
+    assert "1.25 ms. What takes less and finds enough is used." in text
+
+
+def test_search_among_companions_is_described(tmp_path: Path) -> None:
+    search = SearchFacts(exact_ms=3.7, companions_ms=0.12, companions_recall_at_10=0.996)
+    bundle = told(make_bundle(tmp_path / "bundle"), among_companions=True, search=search)
+    text = Seen(render(tmp_path, bundle=bundle)).text
+    assert "approximate: among what was bought with a product" in text
+    assert "bestsellers; finds 99.6 % of the exact ten best" in text
+    assert "search among companions, which finds 99.6% of the exact ten best, 0.12 ms" in text
 
 
 def test_tricks_are_shown_with_what_they_changed(page: str) -> None:
@@ -482,3 +494,14 @@ def test_the_map_of_very_few_products(shape: tuple[int, int]) -> None:
     at = projected(np.ones(shape, np.float32))
     assert at.shape == (shape[0], 2)
     assert np.isfinite(at).all()
+
+
+@pytest.mark.parametrize(
+    ("share", "said"),
+    [
+        (0, "0"), (0.0001, "< 0.1"), (0.042, "4.2"), (0.5, "50"), (0.994, "99"), (0.996, "99.6"),
+        (0.9999, "> 99.9"), (1, "100"), (1.25, "125"),
+    ],
+)  # fmt: skip
+def test_shares_are_not_rounded_to_nothing_or_everything(share: float, said: str) -> None:
+    assert words.percent(share).replace("\u202f", " ") == f"{said} %"
