@@ -156,6 +156,8 @@ def _support_of(bundle: Bundle, one: Ints, other: Ints) -> Floats:
     for start in range(0, n_items, BLOCK):
         end = min(start + BLOCK, n_items)
         mine = order[slice(*np.searchsorted(one[order], [start, end]))]
+        if not len(mine):
+            continue
         counted = slice(offsets[start], offsets[end])
         rows = np.repeat(np.arange(start, end), np.diff(offsets[start : end + 1]))
         keys = rows * n_items + bundle.pair_rows[counted]

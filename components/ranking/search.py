@@ -44,10 +44,12 @@ def search_where_faster(bundle: Bundle, depth: int, folder: Path, seed: int) -> 
     Where an index takes about as long as exact search, another run may choose otherwise; either
     finds the same products but for the index's recall.
     """
+    if bundle.manifest.n_items < TRIED_FROM:
+        return bundle
     bundle = search_companions_if_enough(bundle, depth, seed)
     found = bundle.manifest.search
     if found is None:
-        return bundle
+        found = SearchFacts(exact_ms=_page_ms([bundle], _sample(bundle, seed), depth)[0])
     if found.exact_ms >= BUILDING_MS and not bundle.manifest.among_companions:
         found, bundle = _index_if_faster(bundle, found, depth, folder, seed)
     say(f"search: {found.said()}")
@@ -56,14 +58,10 @@ def search_where_faster(bundle: Bundle, depth: int, folder: Path, seed: int) -> 
 
 def search_companions_if_enough(bundle: Bundle, depth: int, seed: int) -> Bundle:
     """The bundle, told to rank pages `depth` deep among companions if the best are found there."""
-    n_items = bundle.manifest.n_items
-    if n_items < TRIED_FROM:
+    if bundle.manifest.n_items < COMPANIONS_FROM:
         return bundle
-    sample = _sample(bundle, seed)
-    if n_items < COMPANIONS_FROM:
-        return _told(bundle, search=SearchFacts(exact_ms=_page_ms([bundle], sample, depth)[0]))
     among = _told(bundle, among_companions=True)
-    exact_ms, companions_ms = _page_ms([bundle, among], sample, depth)
+    exact_ms, companions_ms = _page_ms([bundle, among], _sample(bundle, seed), depth)
     recall = _recall_at_10(among, bundle, seed)
     found = SearchFacts(
         exact_ms=exact_ms, companions_ms=companions_ms, companions_recall_at_10=recall
