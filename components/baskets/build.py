@@ -1,7 +1,7 @@
 """Order lines in; one row per order with its distinct products, its weight and its split, out."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict, Field
@@ -16,13 +16,15 @@ if TYPE_CHECKING:
 TRAIN_SHARE, VALIDATION_SHARE = 0.8, 0.1
 ISO = "yyyy-MM-dd'T'HH:mm:ss'Z'"
 
+HalfLifeDays = Annotated[float, Field(ge=0, le=36_500)]
+
 
 class BasketSettings(BaseModel):
     """How orders become baskets."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    half_life_days: float = Field(default=0.0, ge=0)
+    half_life_days: HalfLifeDays = 0.0
     """An order this many days older than the newest counts half; 0 = all count alike."""
     cap_quantile: float = Field(default=0.999, gt=0.5, le=1)
     """Orders with more products than this quantile of orders has are dropped (wholesale, tests)."""

@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pyarrow as pa
@@ -46,14 +46,18 @@ class SweepError(ValueError):
     """No trial came through; the message names the first trial's error."""
 
 
+MinProductOrders = Annotated[int, Field(ge=1, le=10_000)]
+SampleShare = Annotated[float, Field(gt=0, le=1)]
+
+
 class SweepSettings(BaseModel):
     """What trials learn from and are judged by."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    min_product_orders: int = Field(default=5, ge=1)
+    min_product_orders: MinProductOrders = 5
     """Orders a product needs to be in the catalogue, counted in what is learned from."""
-    sample_share: float = Field(default=0.1, gt=0, le=1)
+    sample_share: SampleShare = 0.1
     """Share of the training baskets that trials learn from."""
     min_baskets: int = Field(default=5_000, ge=1)
     """Where the share would be fewer training baskets than this, this many are taken."""

@@ -5,6 +5,11 @@ import re
 
 import pytest
 
+from components.baskets.build import BasketSettings
+from components.embeddings.item2vec import TrainSettings
+from components.embeddings.sweep import SweepSettings, plan
+from components.evaluation.gate import GateSettings
+from components.orders.clean import OrderSettings
 from pipelines.cli import main
 from pipelines.parameters import ParameterError, TrainingParameters, checked_parameters
 
@@ -35,6 +40,42 @@ def test_the_pipeline_has_the_models_defaults():
 
 
 @pytest.mark.parametrize(
+    ("parameter", "settings", "field"),
+    [
+        ("half_life_days", BasketSettings, "half_life_days"),
+        ("min_product_orders", SweepSettings, "min_product_orders"),
+        ("sweep_share", SweepSettings, "sample_share"),
+        ("min_coverage", GateSettings, "min_coverage"),
+        ("champion_margin", GateSettings, "champion_margin"),
+    ],
+)
+def test_a_parameter_has_the_bounds_and_the_default_of_its_step(parameter, settings, field):
+    form, step = TrainingParameters.model_fields[parameter], settings.model_fields[field]
+    assert form.metadata == step.metadata
+    assert form.default == step.default
+
+
+@pytest.mark.parametrize("settings", [BasketSettings, GateSettings, OrderSettings, SweepSettings])
+def test_no_step_refuses_a_value_that_the_form_accepts(settings):
+    """Each parameter at its bounds; what a step calls alike, it takes alike."""
+    for name in settings.model_fields.keys() & TrainingParameters.model_fields.keys():
+        for bound in TrainingParameters.model_fields[name].metadata:
+            for edge in ("ge", "le", "gt", "lt"):
+                if (limit := getattr(bound, edge, None)) is not None:
+                    value = limit + {"ge": 0, "le": 0, "gt": 1e-9, "lt": -1e-9}[edge]
+                    checked_parameters({"orders": "lines.csv", name: value})
+                    settings(**{name: value})
+
+
+@pytest.mark.parametrize("shards", [1, 64])
+def test_every_shard_trains_with_the_largest_seed(shards):
+    largest = 2**31 - 1
+    checked_parameters({"orders": "lines.csv", "seed": largest, "shards": shards})
+    for shard in plan(shards, shards, largest):
+        TrainSettings(seed=shard["seed"])
+
+
+@pytest.mark.parametrize(
     ("wrong", "said"),
     [
         ({"orders": ""}, "parameter orders: found ''"),
@@ -45,6 +86,7 @@ def test_the_pipeline_has_the_models_defaults():
         ({"non_products": "("}, "parameter non_products: found '('.*no regular expression"),
         ({"variant_exceptions": "a"}, "parameter variant_exceptions: found 'a'.* no pair"),
         ({"half_life_days": float("nan")}, "parameter half_life_days: found nan"),
+        ({"champion_margin": 1}, "parameter champion_margin: found 1, expected: .* less than 1"),
         ({"halflife": 3}, "parameter halflife: found 3"),
     ],
 )
