@@ -14,7 +14,7 @@ from components.deployment.lease import Leadership, LeadershipLost
 from components.deployment.repair import APPLIED_ANNOTATION, OFF_ANNOTATION
 from components.deployment.workload import LABEL, STABLE_ANNOTATION
 from components.registry.registry import CHECKS_TAG
-from tests.world import rollout
+from tests.world import Argo, rollout
 
 
 @pytest.fixture(params=["Rollout", "Deployment"])
@@ -60,6 +60,33 @@ class TestGood:
         either.calm()
         assert (either.pinned, either.champion) == ("", "")
         assert "nobody is champion" in either.said()["NoChampion"]
+
+    def test_the_first_version_of_a_rollout_is_no_canary(self, world):
+        """The manifests come first, so that what Argo calls stable has no version."""
+        world.deploy("Rollout")
+        world.calm()
+        assert world.argo._status()["stableRS"] == world.argo._status()["currentPodHash"]
+        world.promote(world.mlflow.add())
+        world.until(lambda: world.tag("1") == "live")
+        assert "version 1 is the first, and no canary" in world.said()["FirstVersion"]
+
+    def test_a_deployment_with_a_rollout_keeps_no_pod_that_walks_around_the_canary(self, world):
+        world.deploy("Rollout")
+        assert world.cluster.get("Deployment", "fbt")["spec"]["replicas"] == 1
+        world.calm()
+        assert world.cluster.get("Deployment", "fbt")["spec"]["replicas"] == 0
+
+    def test_a_deployment_that_serves_keeps_its_pods_until_its_rollout_does(self, world):
+        world.deploy("Deployment")
+        serving_one(world)
+        world.argo = Argo(world.cluster)
+        world.cluster.create("Rollout", rollout())
+        world.argo.observe()
+        world.reconcile()
+        assert world.cluster.get("Deployment", "fbt")["spec"]["replicas"] == 1
+        world.argo.finish()
+        world.calm()
+        assert world.cluster.get("Deployment", "fbt")["spec"]["replicas"] == 0
 
     def test_the_champion_comes_and_the_next_replaces_it(self, either):
         serving_one(either)

@@ -96,8 +96,12 @@ class Argo:
         current, status = self._replica_set(workload), dict(own.get("status") or {})
         stable = status.get("stableRS", "")
         if current != status.get("currentPodHash"):
-            status = {"stableRS": stable, "currentPodHash": current, "abort": False}
+            # A first revision is stable at once, even one whose pods never get ready.
+            first = "" if version_of(workload) else current
+            status = {"stableRS": stable or first, "currentPodHash": current, "abort": False}
             status |= {"phase": "Healthy" if stable == current else "Progressing"}
+        if status.get("promoteFull") and version_of(workload):
+            status |= {"stableRS": current, "phase": "Healthy", "promoteFull": None}
         status["observedGeneration"] = str(own["metadata"]["generation"])
         status["workloadObservedGeneration"] = str(workload["metadata"]["generation"])
         self._write(status)
@@ -170,7 +174,7 @@ class World:
         if kind == "Rollout":
             self.argo = Argo(self.cluster)
             self.cluster.create("Rollout", rollout())
-        self.cluster.create("Deployment", deployment(0 if self.argo else 1, deadline_s))
+        self.cluster.create("Deployment", deployment(1, deadline_s))
         self.turn()
 
     def restart(self):

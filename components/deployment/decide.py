@@ -46,6 +46,10 @@ class Workload:
     phase: Phase
     message: str = ""
     """Why it failed or pauses, in the cluster's own words."""
+    is_first: bool = False
+    """Whether Argo Rollouts compares it with a ReplicaSet that has no version and never served."""
+    own_pods: int = 0
+    """Pods that the Deployment wants for itself, beside those of its Rollout."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +123,23 @@ class MarkStable:
     version: str
 
 
-Action = Say | Tag | GiveBack | Pin | MarkStable
+@dataclass(frozen=True)
+class SkipSteps:
+    """Have Argo Rollouts bring this version at once: there is nothing to compare it with."""
+
+    version: str
+
+
+@dataclass(frozen=True)
+class ScaleDown:
+    """Scale the Deployment to nothing: its Rollout has the pods, and weighs the traffic.
+
+    Argo Rollouts does so only when the first revision gets ready, which one without a version never
+    does. A pod of the Deployment takes every new template at once, past all steps of a canary.
+    """
+
+
+Action = Say | Tag | GiveBack | Pin | MarkStable | SkipSteps | ScaleDown
 
 
 def decide(state: State) -> list[Action]:
@@ -155,7 +175,12 @@ def why_not(candidate: Candidate | None) -> str:
 def _what_happened(state: State, seen: Workload) -> Iterator[Action]:
     """Write down where the pinned version is."""
     candidate = state.candidates.get(seen.pinned)
-    if seen.phase is Phase.PAUSED:
+    if seen.own_pods and (not seen.pinned or seen.phase is Phase.DONE):
+        yield ScaleDown()
+    if seen.is_first and seen.phase in (Phase.MOVING, Phase.PAUSED):
+        yield Say("FirstVersion", f"version {seen.pinned} is the first, and no canary")
+        yield SkipSteps(seen.pinned)
+    elif seen.phase is Phase.PAUSED:
         yield Say("CanaryPaused", f"version {seen.pinned} waits: {seen.message}", True)
     if seen.phase is Phase.DONE and seen.pinned:
         yield from _arrived(state, seen)

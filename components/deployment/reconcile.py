@@ -19,6 +19,8 @@ from components.deployment.decide import (
     Phase,
     Pin,
     Say,
+    ScaleDown,
+    SkipSteps,
     State,
     Tag,
     Workload,
@@ -79,7 +81,7 @@ class Promoter:
         self._forget_what_passed(actions)
         for action in actions:
             self._act(action, live["Deployment"])
-        if not any(isinstance(action, Pin | MarkStable) for action in actions):
+        if not any(isinstance(action, Pin | MarkStable | ScaleDown) for action in actions):
             stable = state.workload.stable if state.workload else ""
             self._repair.keep(live, stable, self._leadership.check)
         return actions
@@ -129,6 +131,12 @@ class Promoter:
             case Pin(version):
                 labels = {"metadata": {"labels": {LABEL: version}}}
                 self._write(deployment, {"spec": {"template": labels}})
+            case ScaleDown():
+                self._write(deployment, {"spec": {"replicas": 0}})
+            case SkipSteps():
+                # What `kubectl argo rollouts promote --full` does.
+                status = {"status": {"promoteFull": True}}
+                self._cluster.patch("Rollout", f"{self._settings.rollout}/status", status)
             case MarkStable(version):
                 self._write(deployment, {"metadata": {"annotations": {STABLE_ANNOTATION: version}}})
         log.info("%s", action)

@@ -5,6 +5,7 @@ manifest, so that `kubectl apply` never resets it, and the pods read it through 
 """
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from components.deployment.decide import Phase, Workload
@@ -25,6 +26,13 @@ def of_rollout(
     deployment: Object, rollout: Object, replica_sets: Iterable[Object], pods: Iterable[Object]
 ) -> Workload:
     """The Rollout's progress with the template of the Deployment that it refers to."""
+    seen = _progress_of_rollout(deployment, rollout, replica_sets, pods)
+    return replace(seen, own_pods=deployment["spec"].get("replicas", 1))
+
+
+def _progress_of_rollout(
+    deployment: Object, rollout: Object, replica_sets: Iterable[Object], pods: Iterable[Object]
+) -> Workload:
     versions = {_hash_of(one): version_of(one) for one in replica_sets}
     status = rollout.get("status", {})
     pinned, stable_hash = version_of(deployment), status.get("stableRS", "")
@@ -36,7 +44,8 @@ def of_rollout(
     if current != pinned or _is_behind(deployment, rollout):
         return Workload("Rollout", pinned, stable, Phase.MOVING, "Argo Rollouts has not seen it")
     phase, message = _rollout_phase(rollout, pinned, stable, pods)
-    return Workload("Rollout", pinned, stable, phase, message[:MAX_MESSAGE])
+    is_first = bool(pinned and stable_hash and not stable and not status.get("promoteFull"))
+    return Workload("Rollout", pinned, stable, phase, message[:MAX_MESSAGE], is_first)
 
 
 def of_deployment(deployment: Object, pods: Iterable[Object]) -> Workload:

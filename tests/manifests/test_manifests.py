@@ -326,6 +326,7 @@ def test_the_promoter_may_do_its_work_by_the_names_it_knows(objects):
     assert named == {
         "deployments": [known.deployment],
         "rollouts": [known.rollout],
+        "rollouts/status": [known.rollout],
         "leases": [known.lease],
         "configmaps": [RECORD],
         "serviceaccounts": ["fbt"],

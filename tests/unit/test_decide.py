@@ -15,6 +15,8 @@ from components.deployment.decide import (
     Phase,
     Pin,
     Say,
+    ScaleDown,
+    SkipSteps,
     State,
     Tag,
     Workload,
@@ -55,6 +57,22 @@ class TestDecide:
     def test_a_new_champion_is_pinned(self):
         assert acts(serving(champion="2")) == [Tag("2", ROLLOUT_TAG, "rolling out"), Pin("2")]
         assert not in_sync(serving(champion="2"))
+
+    @pytest.mark.parametrize("phase", [Phase.MOVING, Phase.PAUSED])
+    def test_the_first_version_skips_the_steps_of_a_canary(self, phase):
+        workload = Workload("Rollout", "1", "", phase, is_first=True)
+        state = State("1", {"1": Candidate(rollout="rolling out")}, workload)
+        assert acts(state) == [SkipSteps("1")]
+        assert "CanaryPaused" not in {one.reason for one in decide(state) if isinstance(one, Say)}
+
+    def test_a_deployment_is_scaled_down_once_its_rollout_serves_or_it_never_did(self):
+        def with_pods(pinned, phase):
+            candidates = {"1": Candidate(rollout="live")}
+            return State(pinned, candidates, Workload("Rollout", pinned, "1", phase, own_pods=2))
+
+        assert acts(with_pods("1", Phase.DONE)) == [ScaleDown()]
+        assert acts(with_pods("1", Phase.MOVING)) == []
+        assert acts(with_pods("", Phase.MOVING)) == [ScaleDown()]
 
     @pytest.mark.parametrize("phase", [Phase.MOVING, Phase.PAUSED, Phase.IDLE])
     def test_a_rollout_takes_its_time(self, phase):
@@ -222,6 +240,18 @@ class TestWhatTheClusterSays:
         found = of_rollout(deployment(pinned), rollout(**status), REPLICA_SETS, pods)
         assert found.stable == "1" or found.phase is Phase.UNKNOWN
         return found.phase, found.message
+
+    def test_a_stable_replica_set_without_a_version_never_served(self):
+        blank = {"metadata": {"labels": {POD_HASH: "none"}}, "spec": {"template": {"metadata": {}}}}
+        status = {"stableRS": "none", "currentPodHash": "two", "phase": "Paused"}
+        found = of_rollout(deployment("2"), rollout(**status), [*REPLICA_SETS, blank], [])
+        assert (found.is_first, found.stable, found.own_pods) == (True, "", 2)
+        asked = of_rollout(
+            deployment("2"), rollout(**status, promoteFull=True), [*REPLICA_SETS, blank], []
+        )
+        assert not asked.is_first
+        status["stableRS"] = "one"
+        assert not of_rollout(deployment("2"), rollout(**status), REPLICA_SETS, []).is_first
 
     def test_an_abort_of_this_version(self):
         status = {"currentPodHash": "two", "abort": True, "phase": "Degraded", "message": "p99"}
