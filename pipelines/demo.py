@@ -5,6 +5,7 @@ import json
 import socket
 import time
 import urllib.request
+from collections.abc import Sequence
 from typing import Any
 
 from components.registry.promotion import history, promote
@@ -17,6 +18,8 @@ from pipelines.run import run
 from pipelines.serve import champion_server
 
 MLFLOW_PORT, SERVICE_PORT = 5000, 3000
+FEWEST_CATEGORIES = 4
+"""Among the five companions of the first answer."""
 
 
 class DemoFailed(RuntimeError):
@@ -39,8 +42,9 @@ def demo(home: Home, check: bool) -> None:
             promote(version, by=f"{getpass.getuser()} (demo)")
         print(f"  ✓ promoted version {version} to champion", flush=True)
         with champion_server(home, port_near(SERVICE_PORT)) as (server, served):
-            product = example_product(home, version)
-            answer = ask(server.url, product["product_id"])
+            examples = examples_of(home, version)
+            answers = [ask(server.url, one["product_id"]) for one in examples]
+            product, answer = choose_example(examples, answers)
             verify(answer, product["product_id"], served)
             print(f"  ✓ Bento service        {server.url}\n", flush=True)
             print(shown(answer, product, server.url, registry.url, str(finished.report)))
@@ -82,18 +86,39 @@ def verify(answer: dict[str, Any], product_id: str, version: str) -> None:
         raise DemoFailed(f"the service's answer for {product_id} is wrong: {'; '.join(wrong)}")
 
 
-def example_product(home: Home, version: str) -> dict[str, Any]:
-    """A product of the report whose companions come with it far more often than by chance."""
+def examples_of(home: Home, version: str) -> list[dict[str, Any]]:
+    """The products of the report's examples that everybody knows: the half bought most."""
     target = home.root / "downloads" / f"evaluation-{version}"
     fetch(version, "evaluation.json", target)
-    examples = json.loads(next(target.rglob("evaluation.json")).read_text())["examples"]
+    examples: list[dict[str, Any]] = json.loads(next(target.rglob("evaluation.json")).read_text())[
+        "examples"
+    ]
+    return examples[: len(examples) // 2]
 
-    def strength(example: dict[str, Any]) -> float:
-        lifts = [one["lift"] or 0 for one in example["recommendations"][:5]]
-        return min(lifts, default=0.0)
 
-    best: dict[str, Any] = max(examples[:25], key=strength)
-    return best
+def choose_example(
+    examples: Sequence[dict[str, Any]], answers: Sequence[dict[str, Any]]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The product whose varied companions come with it most surely more often than by chance.
+
+    Without a varied answer, the one with the most names.
+    """
+
+    def least_lift(example: dict[str, Any]) -> float:
+        return min((one["lift"] or 0.0 for one in example["recommendations"][:5]), default=0.0)
+
+    pairs = list(zip(examples, answers, strict=True))
+    varied = [pair for pair in pairs if is_varied(pair[1], pair[0]["label"])]
+    if varied:
+        return max(varied, key=lambda pair: least_lift(pair[0]))
+    return max(pairs, key=lambda pair: len({item["name"] for item in pair[1]["items"]}))
+
+
+def is_varied(answer: dict[str, Any], label: str) -> bool:
+    """Whether all names differ, the asked product's too, and there are at least 4 categories."""
+    names = {label, *(item["name"] for item in answer["items"])}
+    categories = {item["category"] for item in answer["items"]}
+    return len(names) == 1 + len(answer["items"]) and len(categories) >= FEWEST_CATEGORIES
 
 
 def shown(
