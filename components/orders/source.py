@@ -4,24 +4,28 @@ A source is a Parquet or CSV file, a folder or a glob of them, an http(s) or s3:
 `jdbc:…` with the query behind a `|` (`jdbc:postgresql://host/shop?user=me|select * from lines`).
 """
 
+import bz2
 import csv
+import functools
 import glob
+import gzip
 import hashlib
 import os
 import re
 import shutil
 import urllib.error
 import urllib.request
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 from urllib.parse import urlsplit
 
 from components.spark import S3A
 
 if TYPE_CHECKING:
-    from pyarrow.fs import FileInfo, S3FileSystem
-    from pyspark.sql import DataFrame, SparkSession
+    from pyarrow.fs import FileInfo, FileSystem, S3FileSystem
+    from pyspark.sql import Column, DataFrame, SparkSession
 
 ROWS_PER_FETCH = 10_000
 """Rows a query hands over at once; left to itself, the PostgreSQL driver holds the whole answer."""
@@ -64,18 +68,95 @@ def read_source(spark: "SparkSession", source: str, staging: Path) -> "DataFrame
     if source.startswith("jdbc:"):
         return _read_query(spark, source, staging)
     if source.startswith("s3://") and spark.conf.get(S3A, ""):
-        names = [info.path for info in _s3_files(source)[1]]
+        system, infos = _s3_files(source)
+        names = [info.path for info in infos]
         if all(name.endswith(".parquet") for name in names):
-            return spark.read.parquet(*(f"s3a://{name}" for name in names))
+            return _read_parquet(spark, source, {f"s3a://{name}": name for name in names}, system)
     files = local_files(str(fetch(source, staging)))
     if all(is_parquet(file) for file in files):
-        return spark.read.parquet(*map(str, files))
+        return _read_parquet(spark, source, {str(file): str(file) for file in files})
     if any(is_parquet(file) for file in files):
         raise SourceError(f"{source}: mixes Parquet and CSV files; name one kind by a glob")
-    return spark.read.csv(
-        [str(file) for file in files], header=True, sep=separator_of(files[0]), escape='"',
-        multiLine=_has_quoted_newlines(files), ignoreLeadingWhiteSpace=False,
-    )  # fmt: skip
+    return _read_csv(spark, source, files)
+
+
+def _read_csv(spark: "SparkSession", source: str, files: Sequence[Path]) -> "DataFrame":
+    """All files in one table. Spark goes by place, so each order of columns is read by itself."""
+    by_header: dict[tuple[str, tuple[str, ...]], list[Path]] = {}
+    for file in files:
+        by_header.setdefault((separator_of(file), header_of(file)), []).append(file)
+    _refuse_other_columns(source, {found[0]: header for (_, header), found in by_header.items()})
+    frames = [
+        spark.read.csv(
+            [str(file) for file in found], header=True, sep=separator, escape='"',
+            multiLine=_has_quoted_newlines(found), ignoreLeadingWhiteSpace=False,
+        )
+        for (separator, _), found in by_header.items()
+    ]  # fmt: skip
+    return functools.reduce(lambda one, other: one.unionByName(other), frames)
+
+
+def _refuse_other_columns(source: str, headers: Mapping[Path, Sequence[str]]) -> None:
+    """Raise SourceError unless all headers have the same names, in whatever order."""
+    (first, names), *others = headers.items()
+    for file, found in others:
+        if sorted(found) != sorted(names):
+            raise SourceError(
+                f"{source}: {first.name} has the columns {', '.join(names)}, but {file.name} has "
+                f"{', '.join(found)}; give all files the same columns, in any order, or name those "
+                "that belong together by a glob"
+            )
+
+
+def _read_parquet(
+    spark: "SparkSession", source: str, paths: Mapping[str, str], system: "FileSystem | None" = None
+) -> "DataFrame":
+    """All files in one table; `paths` maps Spark's names of files to those in `system`.
+
+    Spark refuses nanoseconds, which pandas writes by default: they are read as whole numbers.
+    """
+    by_nanos: dict[tuple[str, ...], list[str]] = {}
+    for path, name in paths.items():
+        by_nanos.setdefault(_nanosecond_columns(source, name, system), []).append(path)
+    spark.conf.set("spark.sql.legacy.parquet.nanosAsLong", "true")
+    frames = []
+    for columns, found in by_nanos.items():
+        try:
+            frame = spark.read.parquet(*found)
+        except Exception as error:
+            reason = str(error).partition("\n")[0][:300]
+            raise SourceError(
+                f"{source}: Spark cannot read such Parquet ({reason}); write the column as text, "
+                "a number or a timestamp in microseconds"
+            ) from None
+        micros = {name: _timestamp_of_nanos(name) for name in columns}
+        frames.append(frame.withColumns(micros))
+    return functools.reduce(
+        lambda one, other: one.unionByName(other, allowMissingColumns=True), frames
+    )
+
+
+def _nanosecond_columns(source: str, name: str, system: "FileSystem | None") -> tuple[str, ...]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        schema = pq.read_schema(name, filesystem=system)
+    except (pa.ArrowException, OSError) as error:
+        raise SourceError(
+            f"{source}: {name} is damaged, or no Parquet ({error}); write it again"
+        ) from None
+    return tuple(
+        field.name
+        for field in schema
+        if pa.types.is_timestamp(field.type) and field.type.unit == "ns"
+    )
+
+
+def _timestamp_of_nanos(name: str) -> "Column":
+    from pyspark.sql import functions as F
+
+    return F.expr(f"timestamp_micros(`{name}` div 1000)")
 
 
 def fetch(source: str, staging: Path) -> Path | str:
@@ -129,7 +210,7 @@ def is_parquet(file: Path) -> bool:
 
 def separator_of(file: Path) -> str:
     """What stands between the columns of a CSV file."""
-    with file.open(encoding="utf-8-sig", errors="replace", newline="") as stream:
+    with _open_text(file) as stream:
         header = stream.readline()
     try:
         return csv.Sniffer().sniff(header, delimiters=",;\t|").delimiter
@@ -137,10 +218,26 @@ def separator_of(file: Path) -> str:
         return ","
 
 
-def _has_quoted_newlines(files: list[Path]) -> bool:
+def header_of(file: Path) -> tuple[str, ...]:
+    """Names of the columns of a CSV file."""
+    with _open_text(file) as stream:
+        return tuple(next(csv.reader(stream, delimiter=separator_of(file)), ()))
+
+
+def _open_text(file: Path) -> TextIO:
+    """The file's text; by its suffix unpacked, as Spark does."""
+    opener = {".gz": gzip.open, ".bz2": bz2.open}.get(file.suffix, open)
+    stream: TextIO = opener(file, "rt", encoding="utf-8-sig", errors="replace", newline="")  # type: ignore[operator]
+    return stream
+
+
+def _has_quoted_newlines(files: Sequence[Path]) -> bool:
     # Spark splits a CSV file into tasks only when no value spans lines, so look before giving up.
-    with files[0].open(encoding="utf-8-sig", errors="replace", newline="") as stream:
-        return any(line.count('"') % 2 for _, line in zip(range(10_000), stream, strict=False))
+    for file in files:
+        with _open_text(file) as stream:
+            if any(line.count('"') % 2 for _, line in zip(range(10_000), stream, strict=False)):
+                return True
+    return False
 
 
 def _open_url(source: str, method: str):  # type: ignore[no-untyped-def]

@@ -1,10 +1,12 @@
 """Reading order lines: every line ends in exactly one table, and bad sources say what is wrong."""
 
 import functools
+import gzip
 import http.server
 import json
 import subprocess
 import threading
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pyarrow as pa
@@ -311,3 +313,64 @@ def test_paths_with_spaces(clean, tmp_path):
     path = Path(folder / "order lines.csv")
     path.write_text(LINES)
     assert clean(path)[0]["lines_kept"] == 2
+
+
+def test_files_with_their_columns_in_another_order_are_joined_by_name(clean, tmp_path):
+    folder = tmp_path / "months"
+    folder.mkdir()
+    (folder / "1.csv").write_text(LINES)
+    (folder / "2.csv").write_text("product_id;price;order_id;quantity\ncake;4;2;6\n")
+    (folder / "3.csv").write_text("product_id,price,order_id,ts,quantity\ncake,4,2,2024-04-01,6\n")
+    with pytest.raises(
+        SourceError, match=r"1\.csv has the columns .* 2\.csv has product_id, price"
+    ):
+        clean(folder)
+    (folder / "2.csv").unlink()
+    _, lines, quarantine, _ = clean(folder)
+    assert not quarantine
+    assert {(one["order_id"], one["product_id"], one["quantity"]) for one in lines} == {
+        ("1", "tea", 2.0), ("1", "milk", 1.0), ("2", "cake", 6.0),
+    }  # fmt: skip
+
+
+def test_a_line_break_in_the_second_file_only(clean, tmp_path):
+    for name, label in (("1.csv", "plain"), ("2.csv", '"two\nlines"')):
+        (tmp_path / "both").mkdir(exist_ok=True)
+        (tmp_path / "both" / name).write_text(f"order_id,product_id,name\n{name},tea,{label}\n")
+    counts, lines, _, _ = clean(tmp_path / "both")
+    assert counts["lines_read"] == 2
+    assert {one["order_id"] for one in lines} == {"1.csv", "2.csv"}
+
+
+def test_a_compressed_file_has_its_own_separator(clean, tmp_path):
+    path = tmp_path / "orders.csv.gz"
+    path.write_bytes(gzip.compress(LINES.replace(",", ";").encode()))
+    assert clean(path)[0]["lines_kept"] == 2
+
+
+@pytest.mark.parametrize("zone", [None, "UTC", "Europe/Berlin"])
+def test_nanoseconds_are_the_same_moment_as_microseconds(clean, tmp_path, zone):
+    """What pandas writes by default, beside a file of another tool, and with nothing known."""
+    folder = tmp_path / "lines"
+    folder.mkdir()
+    moment = datetime(2024, 3, 1, 10, 0, 0, 123456)
+    for unit in ("ns", "us"):
+        ts = pa.array([moment, None], pa.timestamp(unit, zone))
+        table = pa.table({"order_id": [unit, f"{unit} empty"], "product_id": ["a", "b"], "ts": ts})
+        pq.write_table(table, folder / f"{unit}.parquet")
+    _, lines, quarantine, _ = clean(folder)
+    assert not quarantine
+    found = {one["order_id"]: one["ts"] for one in lines}
+    assert found["ns"] == found["us"] == moment.replace(tzinfo=UTC)
+    assert found["ns empty"] is found["us empty"] is None
+
+
+def test_a_type_that_spark_does_not_read_is_named(clean, tmp_path):
+    path = tmp_path / "lines.parquet"
+    at = pa.array([1], pa.time64("ns"))
+    pq.write_table(pa.table({"order_id": ["1"], "product_id": ["a"], "at": at}), path)
+    with pytest.raises(SourceError, match=r"lines\.parquet: Spark cannot read such Parquet .*text"):
+        clean(path)
+    path.write_bytes(b"PAR1 and nothing more")
+    with pytest.raises(SourceError, match="damaged, or no Parquet"):
+        clean(path)
