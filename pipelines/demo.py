@@ -3,6 +3,7 @@
 import getpass
 import json
 import socket
+import statistics
 import time
 import urllib.request
 from collections.abc import Sequence
@@ -99,18 +100,18 @@ def examples_of(home: Home, version: str) -> list[dict[str, Any]]:
 def choose_example(
     examples: Sequence[dict[str, Any]], answers: Sequence[dict[str, Any]]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The product whose varied companions come with it most surely more often than by chance.
+    """The product whose varied companions come with it most beyond chance, by the median lift.
 
     Without a varied answer, the one with the most names.
     """
 
-    def least_lift(example: dict[str, Any]) -> float:
-        return min((one["lift"] or 0.0 for one in example["recommendations"][:5]), default=0.0)
+    def median_lift(example: dict[str, Any]) -> float:
+        return statistics.median(one["lift"] or 0.0 for one in example["recommendations"][:5])
 
     pairs = list(zip(examples, answers, strict=True))
     varied = [pair for pair in pairs if is_varied(pair[1], pair[0]["label"])]
     if varied:
-        return max(varied, key=lambda pair: least_lift(pair[0]))
+        return max(varied, key=lambda pair: median_lift(pair[0]))
     return max(pairs, key=lambda pair: len({item["name"] for item in pair[1]["items"]}))
 
 

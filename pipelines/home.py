@@ -56,14 +56,23 @@ class Home:
         return f"sqlite:///{self.mlflow / 'mlflow.db'}"
 
     def environment(self) -> dict[str, str]:
-        """What child processes, and MLflow in this one, are told; what is set already wins."""
+        """Settings of child processes, and of MLflow in this one; the caller's registry wins."""
         return {
             **OFFLINE,
             "FBT_HOME": str(self.root),
             "FBT_CODE_VERSION": code_version(),
-            "MLFLOW_TRACKING_URI": self.database_uri,
+            **self._registry(),
+        }
+
+    def _registry(self) -> dict[str, str]:
+        given = os.environ.get("MLFLOW_TRACKING_URI", self.database_uri)
+        if given != self.database_uri:
+            # Its files belong where its server keeps them, not below this folder.
+            return {"MLFLOW_TRACKING_URI": given}
+        return {
+            "MLFLOW_TRACKING_URI": given,
             "MLFLOW_ARTIFACT_ROOT": str(self.mlflow / "artifacts"),
-        } | {name: os.environ[name] for name in ("MLFLOW_TRACKING_URI",) if name in os.environ}
+        }
 
 
 def open_home() -> Home:

@@ -16,7 +16,7 @@ from pipelines.home import Home, code_version, open_home
 
 
 def main() -> None:
-    """Run with the parameters in the JSON file named on the command line."""
+    """Run with the parameters in the JSON file named first; `--again` behind it does all anew."""
     # A shell that starts us in the background has Ctrl-C ignored, for us and all our children.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     # kfp says outside of its own log context that a step was found in the cache.
@@ -24,11 +24,14 @@ def main() -> None:
         level=logging.INFO, stream=sys.stdout, format="%(asctime)s - %(levelname)s - %(message)s"
     )
     parameters = json.loads(Path(sys.argv[1]).read_text())
-    run_pipeline(parameters, open_home())
+    run_pipeline(parameters, open_home(), again="--again" in sys.argv[2:])
 
 
-def run_pipeline(parameters: dict[str, Any], home: Home) -> None:
-    """Raises RuntimeError when a step fails; the step has printed why."""
+def run_pipeline(parameters: dict[str, Any], home: Home, again: bool = False) -> None:
+    """Raises RuntimeError when a step fails; the step has printed why.
+
+    `again` repeats steps whose results are still there.
+    """
     from kfp import local
 
     from pipelines.training import training
@@ -38,7 +41,7 @@ def run_pipeline(parameters: dict[str, Any], home: Home) -> None:
     local.init(
         local.SubprocessRunner(use_venv=False),
         pipeline_root=str(home.runs),
-        enable_caching=True,
+        enable_caching=not again,
         cache_root=str(home.cache),
     )
     with_image(training.pipeline_spec, STEPS_IMAGE.split(":")[0] + ":" + code_version())

@@ -72,6 +72,13 @@ class Progress:
         return False
 
 
+def version_of(runs: Path) -> str:
+    """The version that the newest run registered: the output of a step that is never cached."""
+    outputs = runs.glob("*/register/executor_output.json")
+    newest = max(outputs, key=lambda file: file.stat().st_mtime)
+    return str(json.loads(newest.read_text())["parameterValues"]["Output"])
+
+
 def report_of(runs: Path, cache: Path, progress: Progress) -> Path | None:
     """The report page of the run that was followed, or None when the run ended before it."""
     if key := progress.cache_keys.get("report"):

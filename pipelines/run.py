@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
-from components.registry.registry import Version, list_versions
+from components.registry.registry import Version, get_version, list_versions
 from components.registry.version import RUN_KEY_TAG
 from pipelines.home import Home
 from pipelines.parameters import TrainingParameters
-from pipelines.progress import Progress, report_of
+from pipelines.progress import Progress, report_of, version_of
 from pipelines.start import begin
 
 
@@ -57,13 +57,13 @@ def run(
     started = time.monotonic()
     progress = Progress(show)
     log = home.logs / f"run-{time.strftime('%Y%m%d-%H%M%S')}.log"
-    code = _run_child(parameters, progress, log)
+    code = _run_child(parameters, progress, log, again)
     if (page := report_of(home.runs, home.cache, progress)) and page.is_file():
         shutil.copyfile(page, report)
     if code:
         raise RunFailed(_why(progress, log, report if page else None))
     show(f"  all steps: {time.monotonic() - started:.0f} s; log: {log}")
-    return Finished(list_versions()[0], report, progress.seconds)
+    return Finished(get_version(version_of(home.runs)), report, progress.seconds)
 
 
 def _made_before(run_key: str) -> Version | None:
@@ -71,12 +71,12 @@ def _made_before(run_key: str) -> Version | None:
     return next(found, None)
 
 
-def _run_child(parameters: TrainingParameters, progress: Progress, log: Path) -> int:
+def _run_child(parameters: TrainingParameters, progress: Progress, log: Path, again: bool) -> int:
     with tempfile.NamedTemporaryFile("w", suffix=".json") as file, log.open("w") as copy:
         json.dump(parameters.model_dump(), file)
         file.flush()
         child = subprocess.Popen(
-            [sys.executable, "-u", "-m", "pipelines.kfp_local", file.name],
+            [sys.executable, "-u", "-m", "pipelines.kfp_local", file.name, *["--again"] * again],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

@@ -6,13 +6,13 @@ from components.step import step
 
 
 @step
-def fetch_champion(version: str, champion: dsl.Output[dsl.Artifact]):
+def fetch_champion(run_id: str, champion: dsl.Output[dsl.Artifact]):
     """Bring the champion's bundle and data profile, for comparison; nothing when there is none."""
     from pathlib import Path
 
     from components.registry import registry
 
-    registry.fetch_champion(version, Path(champion.path))
+    registry.fetch_champion(run_id, Path(champion.path))
 
 
 @step

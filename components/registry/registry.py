@@ -95,6 +95,24 @@ def champion_version() -> str:
         return aliases_of(client).get(CHAMPION, "")
 
 
+def champion_run() -> str:
+    """Id of the run that made the champion, or an empty text.
+
+    A version's number means another model in another registry; a run's id does not.
+    """
+    with registry_client() as client:
+        version = aliases_of(client).get(CHAMPION, "")
+        return _run_of(client, version) if version else ""
+
+
+def find_version(tags: Mapping[str, str]) -> str:
+    """The newest version that has all of these tags, or an empty text."""
+    for one in list_versions():
+        if tags.items() <= one.tags.items():
+            return one.version
+    return ""
+
+
 def list_versions() -> list[Version]:
     """All versions, newest first."""
     with registry_client() as client:
@@ -120,27 +138,31 @@ def get_version(version: str) -> Version:
 def fetch(version: str, artefact: str, target: Path) -> bool:
     """Download a file or folder of the version to `target`; False when it has none of that name."""
     with registry_client() as client:
-        run_id = _run_of(client, version)
-        if not any(one.path == artefact for one in client.list_artifacts(run_id)):
-            return False
-        with written_aside(target) as aside:
-            aside.mkdir(parents=True)
-            found = Path(client.download_artifacts(run_id, artefact, str(aside)))
-            if found.is_dir() and found != aside:
-                # MLflow nests the folder in the one it is given; the caller asked for the thing.
-                nested = aside.with_suffix(".nested")
-                found.rename(nested)
-                aside.rmdir()
-                nested.rename(aside)
+        return _download(client, _run_of(client, version), artefact, target)
+
+
+def _download(client: "MlflowClient", run_id: str, artefact: str, target: Path) -> bool:
+    if not any(one.path == artefact for one in client.list_artifacts(run_id)):
+        return False
+    with written_aside(target) as aside:
+        aside.mkdir(parents=True)
+        found = Path(client.download_artifacts(run_id, artefact, str(aside)))
+        if found.is_dir() and found != aside:
+            # MLflow nests the folder in the one it is given; the caller asked for the thing.
+            nested = aside.with_suffix(".nested")
+            found.rename(nested)
+            aside.rmdir()
+            nested.rename(aside)
     return True
 
 
-def fetch_champion(version: str, target: Path) -> None:
-    """The champion's `bundle/` and `profile/` in the folder `target`; empty for no version."""
+def fetch_champion(run_id: str, target: Path) -> None:
+    """The champion's `bundle/` and `profile/` in the folder `target`; empty for no run."""
     target.mkdir(parents=True, exist_ok=True)
-    if version:
-        for artefact in ("bundle", "profile"):
-            fetch(version, artefact, target / artefact)
+    if run_id:
+        with registry_client() as client:
+            for artefact in ("bundle", "profile"):
+                _download(client, run_id, artefact, target / artefact)
 
 
 def register(
@@ -180,12 +202,46 @@ def experiment_id(client: "MlflowClient") -> str:
     """The experiment all runs go to, made when it is missing."""
     found = client.get_experiment_by_name(EXPERIMENT)
     if found is not None:
+        _refuse_hidden_files(client, found.artifact_location)
         return str(found.experiment_id)
-    # Without a server in between, the client decides where artefacts lie: beside the database.
-    root = os.environ.get("MLFLOW_ARTIFACT_ROOT")
+    # A server decides where artefacts lie. Without one the client does: beside the database.
+    root = None if _asks_a_server(client) else os.environ.get("MLFLOW_ARTIFACT_ROOT")
     # MLflow's pages are about language models unless an experiment says that it trains one.
     tags = {"mlflow.experimentKind": "custom_model_development"}
     return str(client.create_experiment(EXPERIMENT, artifact_location=root, tags=tags))
+
+
+def check_experiment() -> None:
+    """Raise RegistryError where an experiment of an earlier run keeps files out of reach."""
+    with registry_client() as client:
+        found = client.get_experiment_by_name(EXPERIMENT)
+        if found is not None:
+            _refuse_hidden_files(client, found.artifact_location)
+
+
+def _refuse_hidden_files(client: "MlflowClient", location: str) -> None:
+    """Raise RegistryError for a folder of one machine where the server keeps files elsewhere.
+
+    MLflow's own experiment, number 0, lies where the server puts what nobody places.
+    """
+    if not _asks_a_server(client) or not _is_folder(location):
+        return
+    own = [one for one in client.search_experiments(view_type=3) if one.experiment_id == "0"]
+    if own and not _is_folder(own[0].artifact_location):
+        raise RegistryError(
+            f"registry: the experiment {EXPERIMENT!r} keeps its files in {location}, a folder of "
+            f"the machine that made it; the server's own place is {own[0].artifact_location}. "
+            "Nobody else can read its versions, and MLflow cannot move an experiment: rename it "
+            "in MLflow's pages and run again, which makes a proper one"
+        )
+
+
+def _asks_a_server(client: "MlflowClient") -> bool:
+    return str(client.tracking_uri).startswith(("http://", "https://"))
+
+
+def _is_folder(location: str) -> bool:
+    return location.startswith(("/", "file:"))
 
 
 def aliases_of(client: "MlflowClient") -> dict[str, str]:

@@ -11,6 +11,7 @@ from components.registry.registry import (
     CHECKS_TAG,
     ROLLOUT_TAG,
     VERDICT_TAG,
+    find_version,
     register,
 )
 from components.results import flat_numbers, read_json
@@ -42,6 +43,11 @@ def register_run(artefacts: Mapping[str, Path], parameters: Mapping[str, Any], r
     }
     if failed := failed_checks(artefacts):
         tags[CHECKS_TAG] = " ".join(failed)
+    same = {key: tags[key] for key in (RUN_KEY_TAG, BUNDLE_HASH_TAG)}
+    if version := find_version(same):
+        # Every retry of a step, and every run that was interrupted after it, comes here again.
+        say(f"this very bundle is version {version} already")
+        return version
     params = {**parameters, **{f"model.{key}": value for key, value in manifest.config.items()}}
     version = register(artefacts, params, metrics, tags)
     say(f"registered as version {version}")

@@ -193,3 +193,22 @@ def test_a_source_that_is_not_there_fails_in_the_first_seconds(module_home, envi
     with pytest.raises(ValueError, match=r"absent\.csv: no such file"):
         run(parameters(module_home.root / "absent.csv"), module_home)
     assert time.monotonic() - started < 30
+
+
+@pytest.mark.timeout(600)
+def test_another_registry_gets_its_version_though_all_steps_are_done(
+    shop, module_home, environment, monkeypatch, tmp_path
+):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/other.db")
+    monkeypatch.setenv("MLFLOW_ARTIFACT_ROOT", str(tmp_path / "artifacts"))
+    assert list_versions() == []
+    finished = run(parameters(shop), module_home, show=lambda _: None)
+    assert finished.seconds["train"] == finished.seconds["judge"] == 0
+    assert [one.version for one in list_versions()] == [finished.version.version] == ["1"]
+    assert finished.version.tags["fbt.bento"] == "fbt:1"
+
+
+@pytest.mark.timeout(600)
+def test_again_repeats_every_step(shop, module_home, environment):
+    finished = run(parameters(shop), module_home, again=True, show=lambda _: None)
+    assert all(seconds > 0 for seconds in finished.seconds.values()), finished.seconds

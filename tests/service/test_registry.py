@@ -1,25 +1,35 @@
 """Registering, promoting and rolling back, against a real MLflow server."""
 
 import json
+import os
+import sys
+from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
 
+from components.package.server import free_port, running
 from components.ranking.exceptions import ExceptionsError
 from components.registry import registry
 from components.registry.promotion import OUTSIDE, PromotionError, history, promote, rollback
 from components.registry.registry import (
     RegistryError,
     attach_archive,
+    champion_run,
     champion_version,
+    check_experiment,
+    experiment_id,
     fetch,
     fetch_champion,
     get_version,
     list_versions,
     register,
 )
+from components.registry.version import register_run
+from components.results import write_json
 from pipelines.parameters import checked_parameters
 from pipelines.start import begin
+from tests.factories import make_bundle
 
 
 @pytest.fixture
@@ -86,15 +96,80 @@ def test_a_version_has_everything_and_is_challenger(client, artefacts, tmp_path)
 
 def test_the_champion_comes_with_its_profile(client, artefacts, tmp_path):
     promote(made(artefacts), by="ann")
-    fetch_champion(champion_version(), tmp_path / "champion")
+    fetch_champion(champion_run(), tmp_path / "champion")
     profile = tmp_path / "champion" / "profile" / "order_lines.json"
     assert json.loads(profile.read_text()) == {"rows": 3}
     assert (tmp_path / "champion" / "bundle" / "bundle.json").is_file()
 
 
 def test_no_champion_is_an_empty_folder(client, tmp_path):
+    assert champion_run() == ""
     fetch_champion("", tmp_path / "champion")
     assert list((tmp_path / "champion").iterdir()) == []
+
+
+def test_a_bundle_of_the_same_run_is_registered_once_a_registry(client, tmp_path, monkeypatch):
+    """A retried step finds its version; where it is gone, as in another registry, it is made."""
+    monkeypatch.setattr("components.registry.version.find_version", registry.find_version)
+    measured = {"model": {"ndcg": {"mean": 0.1}, "coverage": 0.5}}
+    files = {
+        "evaluation.json": {"tasks": {"a": measured, "b": measured}, "paired": {}},
+        "verdict.json": {"passed": True},
+        "checks/order_lines.json": {"table": "order_lines", "checks": []},
+        "checks/baskets.json": {"table": "baskets", "checks": []},
+    }
+    artefacts = {"bundle": make_bundle(tmp_path / "bundle")}
+    for name, content in files.items():
+        artefacts[name] = tmp_path / Path(name).name
+        write_json(content, artefacts[name])
+    first = register_run(artefacts, {}, "key")
+    assert register_run(artefacts, {}, "key") == first
+    second = register_run(artefacts, {}, "other data, the same bundle")
+    assert second != first
+    client.delete_model_version(registry.MODEL, first)
+    third = register_run(artefacts, {}, "key")
+    assert [one.version for one in list_versions()] == [third, second]
+
+
+@pytest.fixture
+def team_server(tmp_path, monkeypatch):
+    """A server that keeps artefacts itself, as a team's does; and a laptop's own folder."""
+    port = free_port()
+    command = [
+        sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port),
+        "--workers", "1", "--backend-store-uri", f"sqlite:///{tmp_path}/team.db",
+        "--artifacts-destination", str(tmp_path / "team"),
+    ]  # fmt: skip
+    url = f"http://127.0.0.1:{port}"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", url)
+    monkeypatch.setenv("MLFLOW_ARTIFACT_ROOT", str(tmp_path / "laptop"))
+    env = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    with running(
+        command, url, ready="/health", env=env, log=tmp_path / "log", cwd=tmp_path, timeout_s=120
+    ):
+        yield MlflowClient(url)
+
+
+def test_a_teams_server_keeps_the_files_and_no_laptop_does(team_server, tmp_path):
+    """An experiment that an earlier fbt hid on a laptop is named, with the way out."""
+    hidden = str(tmp_path / "laptop")
+    made_wrong = team_server.create_experiment(registry.EXPERIMENT, artifact_location=hidden)
+    parameters = checked_parameters({"orders": str(tmp_path / "absent.csv")})
+    for call in (check_experiment, lambda: begin(parameters)):
+        with pytest.raises(RegistryError, match=r"laptop, a folder of .*mlflow-artifacts.*rename"):
+            call()
+    team_server.rename_experiment(made_wrong, "hidden on a laptop")
+    check_experiment()
+    found = team_server.get_experiment(experiment_id(team_server))
+    assert found.artifact_location.startswith("mlflow-artifacts:")
+    check_experiment()
+
+
+def test_a_laptops_folder_is_for_its_own_registry_only(home, monkeypatch):
+    own = home.environment()
+    assert own["MLFLOW_ARTIFACT_ROOT"] == str(home.mlflow / "artifacts")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://mlflow.team")
+    assert "MLFLOW_ARTIFACT_ROOT" not in home.environment()
 
 
 def test_promotions_are_remembered_with_who_and_from_what(client, artefacts):
