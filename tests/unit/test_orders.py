@@ -321,9 +321,7 @@ def test_files_with_their_columns_in_another_order_are_joined_by_name(clean, tmp
     (folder / "1.csv").write_text(LINES)
     (folder / "2.csv").write_text("product_id;price;order_id;quantity\ncake;4;2;6\n")
     (folder / "3.csv").write_text("product_id,price,order_id,ts,quantity\ncake,4,2,2024-04-01,6\n")
-    with pytest.raises(
-        SourceError, match=r"1\.csv has the columns .* 2\.csv has product_id, price"
-    ):
+    with pytest.raises(SourceError, match=r"1\.csv has the columns .* 2\.csv has product_id"):
         clean(folder)
     (folder / "2.csv").unlink()
     _, lines, quarantine, _ = clean(folder)
@@ -356,7 +354,9 @@ def test_nanoseconds_are_the_same_moment_as_microseconds(clean, tmp_path, zone):
     moment = datetime(2024, 3, 1, 10, 0, 0, 123456)
     for unit in ("ns", "us"):
         ts = pa.array([moment, None], pa.timestamp(unit, zone))
-        table = pa.table({"order_id": [unit, f"{unit} empty"], "product_id": ["a", "b"], "ts": ts})
+        table = pa.table(
+            {"order_id": [unit, f"{unit} empty"], "product_id": ["tea", "milk"], "ts": ts}
+        )
         pq.write_table(table, folder / f"{unit}.parquet")
     _, lines, quarantine, _ = clean(folder)
     assert not quarantine
