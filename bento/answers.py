@@ -51,9 +51,11 @@ def products(shown: Sequence[Shown], catalogue: Catalogue) -> list[bytes | memor
     """Pieces of the list: cards with their scores and, where asked for, their reasons."""
     pieces: list[bytes | memoryview] = []
     comma = b""
-    for row, score, source, why in shown:
+    for row, score, source, why, part in shown:
         number = b"%.7g" % score if score is not None and isfinite(score) else NULL
         because = b"" if why is None else b',"because_of":' + as_json(why._asdict())
+        if part:
+            because += b',"proposed_by":"%b"' % part.encode()
         pieces += (
             comma,
             catalogue.shown(row),

@@ -254,6 +254,9 @@ class SimilarRequest(Answering):
         return item
 
 
+ProposedBy = Literal["counts", "neighbours", "embeddings"]
+
+
 class Because(BaseModel):
     """Why a product is in the answer: what was bought together with it."""
 
@@ -380,6 +383,12 @@ class RecommendedProduct(ProductCard):
     )
     because_of: Because | None = Field(
         default=None, description="When explained; null where nothing was ever bought together."
+    )
+    proposed_by: ProposedBy | None = Field(
+        default=None,
+        description="When explained, the part of the model that proposed it: `counts` of orders "
+        "with both, or without any, `neighbours` (a regression over products bought "
+        "with those asked for) or `embeddings` (vectors and popularity).",
     )
 
 

@@ -91,6 +91,8 @@ class Shown(NamedTuple):
     score: float | None
     source: str
     why: Why | None = None
+    proposed_by: str = ""
+    """Part of the model that proposed it: counts, neighbours or embeddings; where explained."""
 
 
 class Answer(NamedTuple):
@@ -408,7 +410,7 @@ class _Question:
         if any(applied.pins for applied in self.applied):
             shown = self._pinned(shown)
         if self.request.explain:
-            shown = [one._replace(why=self._why(one.row)) for one in shown]
+            shown = [self._explained(one) for one in shown]
         message = self._why_few(len(shown)) if len(shown) < self.k else ""
         counted = self.counted or NONE_COUNTED
         return Answer(shown, ranked.source, self.catalogue, self.unknown, reason, message, counted)
@@ -470,6 +472,26 @@ class _Question:
         return len(self._shown_of(one, self._hidden()).rows) > 0
 
     # Words
+
+    def _explained(self, one: Shown) -> Shown:
+        """With its counts; without any, at least with the part of the model that proposed it."""
+        why = self._why(one.row)
+        if one.source != "model":
+            return one._replace(why=why)
+        without = "neighbours" if one.row in self._neighbours else "embeddings"
+        return one._replace(why=why, proposed_by="counts" if why else without)
+
+    @functools.cached_property
+    def _neighbours(self) -> set[int]:
+        """Rows that the ridge regressions of the products asked for speak for."""
+        neighbours = self.recommender.bundle.neighbours
+        if neighbours is None:
+            return set()
+        ends = [neighbours.offsets[asked : asked + 2].tolist() for asked in self.known]
+        rows = [
+            neighbours.rows[start:end][neighbours.weights[start:end] > 0] for start, end in ends
+        ]
+        return set(joined(rows, np.int64).tolist())
 
     def _why(self, row: int) -> Why | None:
         """What of the products asked for is bought with `row` most surely."""

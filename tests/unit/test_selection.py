@@ -442,6 +442,24 @@ def test_strict_shows_only_what_was_bought_together_and_why(shops):
     assert (nobody.items, nobody.fallback.used) == ([], nobody.source)
 
 
+def test_every_product_is_explained_by_the_part_that_proposed_it(shops):
+    """Whatever the counts do not hold comes from neighbours or embeddings, and says so."""
+    bundle = shops[1]
+    selection, found = selection_of(bundle), set()
+    for asked in ("p33", "p0", "p5"):
+        plain = ask(selection, {"items": [asked], "k": 100})
+        assert {item.proposed_by for item in plain.items} == {None}
+        row = IDS.index(asked)
+        start, end = bundle.pair_offsets[row : row + 2]
+        counted = {IDS[other] for other in bundle.pair_rows[start:end]}
+        for item in ask(selection, {"items": [asked], "k": 100, "explain": True}).items:
+            assert (item.because_of is not None) == (item.product_id in counted)
+            assert (item.proposed_by == "counts") == (item.product_id in counted)
+            found.add(item.proposed_by)
+    assert found >= {"counts", "embeddings"}
+    assert found <= {"counts", "neighbours", "embeddings"}
+
+
 def test_min_score_cuts_the_list_and_does_not_fill_it(pairs):
     selection = selection_of(pairs)
     second = ask(selection, {"items": ["tea"]}).items[1].score
