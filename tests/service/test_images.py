@@ -23,7 +23,10 @@ from components.package.bento import import_bento
 from components.package.requirements import declared, locked_requirements
 from components.package.server import free_port, running
 from pipelines.cluster import _postgres
+from pipelines.home import Home
+from pipelines.parameters import checked_parameters
 from tests.factories import make_bundle
+from tests.pipeline.test_training import small_shop
 
 ROOT = Path(__file__).parents[2]
 DOCKERFILE = (ROOT / "k8s" / "images" / "Dockerfile").read_text()
@@ -193,3 +196,52 @@ def test_a_bento_is_packaged_without_pip_and_without_a_network(python, tmp_path)
     )  # fmt: skip
     assert done.stdout.splitlines()[-1:] == ["fbt:7"], done.stdout + done.stderr
     assert import_bento(archive, tmp_path / "store") == "fbt:7"
+
+
+ALONE = """
+import fcntl, os, socket, struct, subprocess, sys
+work, root, python, parameters = sys.argv[1:]
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as lo:
+    fcntl.ioctl(lo, 0x8914, struct.pack("16sh", b"lo", 1))  # SIOCSIFFLAGS, IFF_UP
+mount = lambda *words: subprocess.run(["mount", *words], check=True)
+mount("--make-rprivate", "/")
+mount("--rbind", "/", root)
+mount("-o", "remount,bind,ro", root)
+mount("--bind", work, root + work)
+os.chroot(root)
+os.chdir(work)
+try:
+    open("/etc/written", "w")
+except OSError:
+    pass
+else:
+    sys.exit("the root file system can be written to")
+os.execv(python, [python, "-m", "pipelines.kfp_local", parameters])
+"""
+
+
+@pytest.mark.timeout(600)
+def test_every_step_runs_from_its_image_alone(python, tmp_path):
+    """The whole pipeline, without a network, under a read-only root but for one folder."""
+    can = os.geteuid() == 0 and shutil.which("unshare")
+    if not can or subprocess.run(["unshare", "--net", "--mount", "true"], check=False).returncode:
+        pytest.skip("needs the right to make namespaces of its own: root on Linux")
+    own, work = python("steps"), tmp_path / "work"
+    home = Home(work / "fbt")
+    for folder in (home.runs, home.cache, home.logs, home.mlflow, work / "tmp", tmp_path / "root"):
+        folder.mkdir(parents=True)
+    given = {"orders": str(small_shop(work / "lines.parquet")), "trials": 2, "shards": 1}
+    shop = checked_parameters({**given, "sweep_share": 1})
+    (work / "parameters.json").write_text(shop.model_dump_json())
+    env = bare(
+        own, HOME=str(work), TMPDIR=str(work / "tmp"), PYTHONDONTWRITEBYTECODE="1",
+        JAVA_TOOL_OPTIONS=f"-Djava.io.tmpdir={work}/tmp", **home.environment(),
+    )  # fmt: skip
+    words = [work, tmp_path / "root", own, work / "parameters.json"]
+    done = subprocess.run(
+        ["unshare", "--net", "--mount", sys.executable, "-c", ALONE, *words],
+        env=env, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
+    (package,) = home.runs.glob("*/package/archive")
+    assert import_bento(package, tmp_path / "store") == "fbt:1"
