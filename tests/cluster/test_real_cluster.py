@@ -72,7 +72,7 @@ def world(namespace, bundle, monkeypatch, request):
 def needs_rollouts(request):
     callspec = getattr(request.node, "callspec", None)
     kind = callspec.params.get("either") if callspec else None
-    return kind == "Rollout" or "canary" in request.fixturenames
+    return kind == "Rollout" or "canary" in request.fixturenames or "rollout" in request.node.name
 
 
 def test_the_namespace_has_no_quota_and_that_is_no_hindrance(namespace, world):
