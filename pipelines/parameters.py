@@ -5,6 +5,14 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from components.bounds import (
+    ChampionMargin,
+    HalfLifeDays,
+    MinCoverage,
+    MinProductOrders,
+    SampleShare,
+    Seed,
+)
 from components.orders.clean import NON_PRODUCTS
 from components.orders.columns import parse_columns
 from components.ranking.exceptions import is_file, parse_pairs
@@ -36,14 +44,11 @@ class TrainingParameters(BaseModel):
         default=NON_PRODUCTS,
         description="Regular expression of ids, names or categories that are no products",
     )
-    half_life_days: float = Field(
-        default=0.0,
-        ge=0,
-        le=36500,
-        description="Age in days at which an order counts half; 0 = off",
+    half_life_days: HalfLifeDays = Field(
+        default=0.0, description="Age in days at which an order counts half; 0 = off"
     )
-    min_product_orders: int = Field(
-        default=5, ge=1, le=10_000, description="Orders a product needs to be learned"
+    min_product_orders: MinProductOrders = Field(
+        default=5, description="Orders a product needs to be learned"
     )
     variant_exceptions: str = Field(
         default="",
@@ -51,18 +56,18 @@ class TrainingParameters(BaseModel):
     )
     trials: int = Field(default=8, ge=1, le=1000, description="Hyper-parameter settings to try")
     shards: int = Field(default=2, ge=1, le=64, description="Processes or pods that try them")
-    sweep_share: float = Field(
-        default=0.1, gt=0, le=1, description="Share of the training baskets that trials learn from"
+    sweep_share: SampleShare = Field(
+        default=0.1, description="Share of the training baskets that trials learn from"
     )
-    min_coverage: float = Field(
-        default=0.05, ge=0, le=1,
+    min_coverage: MinCoverage = Field(
+        default=0.05,
         description="Gate: share of the catalogue that must be recommended at all",
-    )  # fmt: skip
-    champion_margin: float = Field(
-        default=0.02, ge=0, le=1,
+    )
+    champion_margin: ChampionMargin = Field(
+        default=0.02,
         description="Gate: share of the champion's NDCG@10 by which a model may be worse",
-    )  # fmt: skip
-    seed: int = Field(default=1, ge=0, le=2**31 - 1, description="Seed of everything random")
+    )
+    seed: Seed = Field(default=1, description="Seed of everything random")
 
     @field_validator("columns")
     @classmethod

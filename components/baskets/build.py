@@ -7,6 +7,7 @@ import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict, Field
 
 from components.aside import written_aside
+from components.bounds import HalfLifeDays
 from components.contracts import BASKETS, ORDER_LINES, SPLITS, open_table
 from components.progress import say
 
@@ -22,7 +23,7 @@ class BasketSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    half_life_days: float = Field(default=0.0, ge=0)
+    half_life_days: HalfLifeDays = 0.0
     """An order this many days older than the newest counts half; 0 = all count alike."""
     cap_quantile: float = Field(default=0.999, gt=0.5, le=1)
     """Orders with more products than this quantile of orders has are dropped (wholesale, tests)."""

@@ -13,6 +13,7 @@ import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field
 
 from components.baskets.corpus import Corpus, encode, give_back, of_splits
+from components.bounds import HalfLifeDays
 from components.contracts import BASKETS, read
 
 Floats = npt.NDArray[np.float32]
@@ -29,7 +30,7 @@ class Tricks(BaseModel):
     size_exponent: float = Field(default=1.0, ge=0, le=2)
     """A pair in a basket of n counts (n - 1) to the minus this; 0 counts baskets, 1 spreads one
     unit per product over its companions."""
-    half_life_days: float = Field(default=0.0, ge=0, le=36_500)
+    half_life_days: HalfLifeDays = 0.0
     """Age in days at which a basket counts half; 0 is off."""
     window_days: float = Field(default=0.0, ge=0, le=36_500)
     """Age in days from which a basket does not count at all; 0 is off."""

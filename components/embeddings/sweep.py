@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict, Field
 
 from components.baskets.corpus import Corpus, catalogue_of, encode, read_baskets
+from components.bounds import MinProductOrders, SampleShare, Seed
 from components.embeddings.item2vec import TrainSettings, Vectors, train
 from components.embeddings.tracking import start_tracking
 from components.embeddings.validation import Validation, draw_validation, measure, tune_betas
@@ -51,9 +52,9 @@ class SweepSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    min_product_orders: int = Field(default=5, ge=1)
+    min_product_orders: MinProductOrders = 5
     """Orders a product needs to be in the catalogue, counted in what is learned from."""
-    sample_share: float = Field(default=0.1, gt=0, le=1)
+    sample_share: SampleShare = 0.1
     """Share of the training baskets that trials learn from."""
     min_baskets: int = Field(default=5_000, ge=1)
     """Where the share would be fewer training baskets than this, this many are taken."""
@@ -61,7 +62,7 @@ class SweepSettings(BaseModel):
     """Validation baskets that ask in task A; a sixth of that in task B."""
     start: dict[str, Any] = Field(default_factory=lambda: dict(START))
     """Setting that the first trial of shard 0 tries; what it leaves out is chosen as ever."""
-    seed: int = Field(default=1, ge=0)
+    seed: Seed = 1
     """Of the sample, which all shards share."""
 
 

@@ -9,6 +9,8 @@ from typing import Any, TypedDict
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from components.bounds import ChampionMargin, MinCoverage
+
 
 class GateFailed(ValueError):
     """A model did not pass; the message says which rules, by how much, and what to do."""
@@ -21,9 +23,9 @@ class GateSettings(BaseModel):
 
     popularity_gain: float = Field(default=0.0, ge=0, lt=1)
     """The lower 95 % bound of the gain over popularity on product pages must lie above this."""
-    champion_margin: float = Field(default=0.02, ge=0, lt=1)
+    champion_margin: ChampionMargin = 0.02
     """How much of the champion's NDCG may be lost: the lower bound of the paired difference."""
-    min_coverage: float = Field(default=0.05, ge=0, le=1)
+    min_coverage: MinCoverage = 0.05
     """Share of the catalogue (or of the places handed out, if fewer) that must be recommended."""
     min_ann_recall: float = Field(default=0.98, ge=0, le=1)
     """Share of the exact ten best that search must find."""

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 from threadpoolctl import threadpool_limits
 
+from components.bounds import HalfLifeDays
 from components.bundle.bundle import Neighbours
 from components.embeddings.cooccurrence import Pairs
 from components.progress import say
@@ -52,7 +53,7 @@ class NeighbourSettings(BaseModel):
     """A basket of n counts (n - 1) to the minus this. Together with the half-life that ranks carts
     of Online Retail and of the demo data 4 % better (validation baskets) than counting all alike.
     """
-    half_life_days: float = Field(default=180.0, ge=0, le=36_500)
+    half_life_days: HalfLifeDays = 180.0
     """Age in days at which a basket counts half; 0 = all count alike."""
 
 

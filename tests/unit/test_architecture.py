@@ -15,6 +15,7 @@ WRAPPERS = [file for file in SOURCES if file.name == "component.py"]
 # Who may import whom. A layer sees those above it (earlier in the list), never those below.
 LAYERS = (
     "components.aside",
+    "components.bounds",
     "components.contracts",
     "components.keys",
     "components.results",

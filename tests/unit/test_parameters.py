@@ -1,9 +1,12 @@
 """Parameters: one set of names, defaults and words in the model, the pipeline and its form."""
 
+import importlib
 import inspect
+import pkgutil
 import re
 
 import pytest
+from pydantic import BaseModel
 
 from pipelines.cli import main
 from pipelines.parameters import ParameterError, TrainingParameters, checked_parameters
@@ -65,3 +68,45 @@ def test_the_command_line_refuses_like_the_pipeline(tmp_path, monkeypatch, capsy
         main(["run", "--orders", "lines.csv", "--trials", "0"])
     assert end.value.code == 1
     assert "parameter trials: found '0'" in capsys.readouterr().err
+
+
+CALLED_OTHERWISE = {"sample_share": "sweep_share"}
+OTHER_FACTS = {
+    # Trials add the number of their shard to the seed of the run.
+    "TrainSettings.seed": "bounds",
+    # Neighbours count old baskets less, whatever the form says.
+    "NeighbourSettings.half_life_days": "default",
+}
+
+
+def settings_of_steps():
+    """{Class.field: (parameter, field)} of every model below components/ that takes a parameter."""
+    import components
+    import data_checks
+
+    for package in (components, data_checks):
+        for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+            importlib.import_module(module.name)
+    return {
+        f"{model.__name__}.{name}": (CALLED_OTHERWISE.get(name, name), field)
+        for model in BaseModel.__subclasses__()
+        if model.__module__.startswith(("components.", "data_checks."))
+        for name, field in model.model_fields.items()
+        if CALLED_OTHERWISE.get(name, name) in TrainingParameters.model_fields
+    }
+
+
+def test_steps_take_what_the_form_takes():
+    found = settings_of_steps()
+    assert {"GateSettings.champion_margin", "BasketSettings.half_life_days"} <= set(found)
+    for where, (parameter, field) in found.items():
+        ours = TrainingParameters.model_fields[parameter]
+        if OTHER_FACTS.get(where) != "bounds":
+            assert field.metadata == ours.metadata, where
+        if OTHER_FACTS.get(where) != "default" and not ours.is_required():
+            assert field.default == ours.default, where
+
+
+def test_a_margin_that_the_gate_cannot_take_is_refused_at_once():
+    with pytest.raises(ParameterError, match=r"parameter champion_margin: found 1, expected"):
+        checked_parameters({"orders": "lines.csv", "champion_margin": 1})
