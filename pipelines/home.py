@@ -55,15 +55,26 @@ class Home:
         """MLflow's SQLite database, as an MLflow tracking address."""
         return f"sqlite:///{self.mlflow / 'mlflow.db'}"
 
+    @property
+    def artifact_root(self) -> str:
+        """Where artefacts lie that belong to our own database."""
+        return str(self.mlflow / "artifacts")
+
     def environment(self) -> dict[str, str]:
-        """What child processes, and MLflow in this one, are told; what is set already wins."""
-        return {
+        """What child processes, and MLflow in this one, are told.
+
+        A tracking address that is set already wins, and artefacts then go where it belongs to.
+        """
+        tracking_uri = os.environ.get("MLFLOW_TRACKING_URI", self.database_uri)
+        made = {
             **OFFLINE,
             "FBT_HOME": str(self.root),
             "FBT_CODE_VERSION": code_version(),
-            "MLFLOW_TRACKING_URI": self.database_uri,
-            "MLFLOW_ARTIFACT_ROOT": str(self.mlflow / "artifacts"),
-        } | {name: os.environ[name] for name in ("MLFLOW_TRACKING_URI",) if name in os.environ}
+            "MLFLOW_TRACKING_URI": tracking_uri,
+        }
+        if tracking_uri == self.database_uri:
+            made["MLFLOW_ARTIFACT_ROOT"] = self.artifact_root
+        return made
 
 
 def open_home() -> Home:

@@ -8,6 +8,7 @@ from typing import Any
 
 from components.orders.source import fingerprint
 from components.ranking.exceptions import read_exceptions
+from components.registry.place import check_experiment
 from components.registry.registry import champion_version
 from pipelines.parameters import TrainingParameters
 
@@ -28,11 +29,12 @@ class Beginning:
 
 def begin(parameters: TrainingParameters) -> Beginning:
     """Raises SourceError for a source that is not there, ExceptionsError for a file that lists no
-    pairs, RegistryError without an MLflow server.
+    pairs, RegistryError without an MLflow server, or with one that could not read the version.
     """
     sources = [one for one in (parameters.orders, parameters.products) if one]
     content = " ".join(fingerprint(one) for one in sources)
     exceptions = _hash_of(read_exceptions(parameters.variant_exceptions))
+    check_experiment()
     key = [content, exceptions, os.environ.get("FBT_CODE_VERSION", ""), parameters.model_dump()]
     return Beginning(content, exceptions, champion_version(), _hash_of(key))
 

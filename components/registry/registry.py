@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.aside import written_aside
+from components.experiment import find_or_create_experiment
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
 
 MODEL = "fbt"
-EXPERIMENT = "fbt"
 CHAMPION, CHALLENGER = "champion", "challenger"
 VERDICT_TAG = "fbt.verdict"
 BENTO_TAG = "fbt.bento"
@@ -155,7 +155,8 @@ def register(
     version always has everything. Returns its number.
     """
     with registry_client() as client:
-        run = client.create_run(experiment_id(client), tags={"mlflow.runName": "training"})
+        experiment = find_or_create_experiment(client).experiment_id
+        run = client.create_run(experiment, tags={"mlflow.runName": "training"})
         run_id = run.info.run_id
         try:
             _log(client, run_id, artefacts, params, metrics)
@@ -174,18 +175,6 @@ def attach_archive(version: str, archive: Path, bento_tag: str) -> None:
         with _named(archive, f"{bento_tag.replace(':', '-')}.bento") as file:
             client.log_artifact(run_id, str(file), "bento")
         client.set_model_version_tag(MODEL, version, BENTO_TAG, bento_tag)
-
-
-def experiment_id(client: "MlflowClient") -> str:
-    """The experiment all runs go to, made when it is missing."""
-    found = client.get_experiment_by_name(EXPERIMENT)
-    if found is not None:
-        return str(found.experiment_id)
-    # Without a server in between, the client decides where artefacts lie: beside the database.
-    root = os.environ.get("MLFLOW_ARTIFACT_ROOT")
-    # MLflow's pages are about language models unless an experiment says that it trains one.
-    tags = {"mlflow.experimentKind": "custom_model_development"}
-    return str(client.create_experiment(EXPERIMENT, artifact_location=root, tags=tags))
 
 
 def aliases_of(client: "MlflowClient") -> dict[str, str]:

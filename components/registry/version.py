@@ -6,6 +6,7 @@ from typing import Any
 
 from components.bundle.bundle import read_manifest, sha256_of
 from components.progress import say
+from components.registry.place import check_experiment
 from components.registry.registry import (
     BUNDLE_HASH_TAG,
     CHECKS_TAG,
@@ -20,6 +21,7 @@ RUN_KEY_TAG = "fbt.run_key"
 
 def register_run(artefacts: Mapping[str, Path], parameters: Mapping[str, Any], run_key: str) -> str:
     """Register a run's artefacts (by the names the registry gives them); return the version."""
+    check_experiment()
     manifest = read_manifest(artefacts["bundle"])
     evaluation = read_json(artefacts["evaluation.json"])
     verdict = read_json(artefacts["verdict.json"])

@@ -17,6 +17,7 @@ LAYERS = (
     "components.aside",
     "components.bounds",
     "components.contracts",
+    "components.experiment",
     "components.keys",
     "components.results",
     "components.progress",
