@@ -182,7 +182,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     run = _command(commands, "run", _run, "train on order lines, on this machine")
     _add_parameters(run)
-    run.add_argument("--again", action="store_true", help="even if nothing has changed")
+    run.add_argument("--again", action="store_true", help="all steps, even if nothing has changed")
     demo = _command(commands, "demo", _demo, "the whole way on the demo data")
     demo.add_argument("--check", action="store_true", help="end after the answer was verified")
     compiled = _command(commands, "compile", _compile, "write the pipeline for a cluster")

@@ -9,7 +9,7 @@ from typing import Any
 from components.orders.source import fingerprint
 from components.ranking.exceptions import read_exceptions
 from components.registry.place import check_experiment
-from components.registry.registry import champion_version
+from components.registry.registry import champion_run
 from pipelines.parameters import TrainingParameters
 
 
@@ -22,7 +22,7 @@ class Beginning:
     exceptions: str
     """Changes with the pairs of variants that are excepted."""
     champion: str
-    """The version to beat, or an empty text."""
+    """The MLflow run of the version to beat, or an empty text."""
     run_key: str
     """The same for runs of the same code on the same data with the same parameters."""
 
@@ -36,7 +36,7 @@ def begin(parameters: TrainingParameters) -> Beginning:
     exceptions = _hash_of(read_exceptions(parameters.variant_exceptions))
     check_experiment()
     key = [content, exceptions, os.environ.get("FBT_CODE_VERSION", ""), parameters.model_dump()]
-    return Beginning(content, exceptions, champion_version(), _hash_of(key))
+    return Beginning(content, exceptions, champion_run(), _hash_of(key))
 
 
 def _hash_of(content: Any) -> str:

@@ -80,7 +80,7 @@ def training(
         champion_margin=champion_margin, seed=seed,
     )  # fmt: skip
     begun.set_caching_options(False)
-    champion = fetch_champion(version=begun.outputs["champion"])
+    champion = fetch_champion(run_id=begun.outputs["champion"])
     lines = read_orders(
         orders=orders, products=products, columns=columns, ts_format=ts_format,
         non_products=non_products, fingerprint=begun.outputs["fingerprint"],
@@ -195,4 +195,7 @@ def training(
         parameters=begun.outputs["parameters"],
         run_key=begun.outputs["run_key"],
     ).after(passed)
-    package(bundle=bundle.outputs["bundle"], version=version.output)
+    # What these two write lies in the registry, which no cache key sees.
+    version.set_caching_options(False)
+    archive = package(bundle=bundle.outputs["bundle"], version=version.output)
+    archive.set_caching_options(False)

@@ -6,13 +6,19 @@ from components.step import step
 
 
 @step
-def fetch_champion(version: str, champion: dsl.Output[dsl.Artifact]):
-    """Bring the champion's bundle and data profile, for comparison; nothing when there is none."""
+def fetch_champion(run_id: str, champion: dsl.Output[dsl.Artifact]):
+    """Bring the champion's bundle and data profile, for comparison; nothing when there is none.
+
+    Args:
+        run_id: Of the champion's run in MLflow. A version's number would not do: caches would take
+            another registry's version 3 for this one's.
+        champion: A folder with `bundle/` and `profile/`, or an empty one.
+    """
     from pathlib import Path
 
     from components.registry import registry
 
-    registry.fetch_champion(version, Path(champion.path))
+    registry.fetch_champion(run_id, Path(champion.path))
 
 
 @step

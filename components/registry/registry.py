@@ -89,10 +89,14 @@ def registry_client() -> "Iterator[MlflowClient]":
         ) from error
 
 
-def champion_version() -> str:
-    """The version people chose to serve, or an empty text."""
+def champion_run() -> str:
+    """The id of the run that made the champion, or an empty text.
+
+    Unlike a version's number, it is the same model's in every registry.
+    """
     with registry_client() as client:
-        return aliases_of(client).get(CHAMPION, "")
+        version = aliases_of(client).get(CHAMPION, "")
+        return _run_of(client, version) if version else ""
 
 
 def list_versions() -> list[Version]:
@@ -120,27 +124,19 @@ def get_version(version: str) -> Version:
 def fetch(version: str, artefact: str, target: Path) -> bool:
     """Download a file or folder of the version to `target`; False when it has none of that name."""
     with registry_client() as client:
-        run_id = _run_of(client, version)
-        if not any(one.path == artefact for one in client.list_artifacts(run_id)):
-            return False
-        with written_aside(target) as aside:
-            aside.mkdir(parents=True)
-            found = Path(client.download_artifacts(run_id, artefact, str(aside)))
-            if found.is_dir() and found != aside:
-                # MLflow nests the folder in the one it is given; the caller asked for the thing.
-                nested = aside.with_suffix(".nested")
-                found.rename(nested)
-                aside.rmdir()
-                nested.rename(aside)
-    return True
+        return _download(client, _run_of(client, version), artefact, target)
 
 
-def fetch_champion(version: str, target: Path) -> None:
-    """The champion's `bundle/` and `profile/` in the folder `target`; empty for no version."""
+def fetch_champion(run_id: str, target: Path) -> None:
+    """The `bundle/` and `profile/` of the champion's run in the folder `target`.
+
+    The folder stays empty without a run id: there is no champion.
+    """
     target.mkdir(parents=True, exist_ok=True)
-    if version:
-        for artefact in ("bundle", "profile"):
-            fetch(version, artefact, target / artefact)
+    if run_id:
+        with registry_client() as client:
+            for artefact in ("bundle", "profile"):
+                _download(client, run_id, artefact, target / artefact)
 
 
 def register(
@@ -168,6 +164,12 @@ def register(
     return version
 
 
+def call_challenger(version: str) -> None:
+    """Move the alias `challenger` to the version."""
+    with registry_client() as client:
+        client.set_registered_model_alias(MODEL, CHALLENGER, version)
+
+
 def attach_archive(version: str, archive: Path, bento_tag: str) -> None:
     """Keep the Bento archive with the version, and name the Bento in the version's tags."""
     with registry_client() as client:
@@ -188,6 +190,21 @@ def aliases_of(client: "MlflowClient") -> dict[str, str]:
             return {}
         raise
     return {alias: str(version) for alias, version in model.aliases.items()}
+
+
+def _download(client: "MlflowClient", run_id: str, artefact: str, target: Path) -> bool:
+    if not any(one.path == artefact for one in client.list_artifacts(run_id)):
+        return False
+    with written_aside(target) as aside:
+        aside.mkdir(parents=True)
+        found = Path(client.download_artifacts(run_id, artefact, str(aside)))
+        if found.is_dir() and found != aside:
+            # MLflow nests the folder in the one it is given; the caller asked for the thing.
+            nested = aside.with_suffix(".nested")
+            found.rename(nested)
+            aside.rmdir()
+            nested.rename(aside)
+    return True
 
 
 def _run_of(client: "MlflowClient", version: str) -> str:

@@ -13,7 +13,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from components.registry.registry import list_versions
+from components.registry.registry import (
+    BENTO_TAG,
+    MODEL,
+    fetch,
+    get_version,
+    list_versions,
+    register,
+    registry_client,
+)
 from pipelines.home import Home
 from pipelines.mlflow_server import mlflow_server
 from pipelines.parameters import checked_parameters
@@ -145,6 +153,36 @@ def test_the_same_again_makes_no_second_version(shop, module_home, environment):
     assert finished.version.version == "1"
     assert "was made by this code from this data" in shown[0]
     assert len(list_versions()) == 1
+
+
+@pytest.mark.timeout(900)
+def test_another_registry_gets_a_version_of_its_own(
+    shop, module_home, environment, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
+    monkeypatch.setenv("MLFLOW_ARTIFACT_ROOT", str(tmp_path / "artifacts"))
+    older = tmp_path / "older"
+    older.mkdir()
+    register({"bundle": older}, {}, {}, {})
+    made = run(parameters(shop), module_home, show=lambda _: None)
+    assert made.version.version == "2"
+    assert made.seconds["train"] == made.seconds["judge"] == 0
+    assert fetch("2", "bento", tmp_path / "bento")
+    # A run that ended before its last step is gone on with; it makes no second version.
+    with registry_client() as client:
+        client.delete_model_version_tag(MODEL, "2", BENTO_TAG)
+    assert run(parameters(shop), module_home, show=lambda _: None).version.version == "2"
+    assert BENTO_TAG in get_version("2").tags
+    # Deleted in MLflow, it is registered again.
+    with registry_client() as client:
+        client.delete_model_version(MODEL, "2")
+    assert run(parameters(shop), module_home, show=lambda _: None).version == list_versions()[0]
+    assert len(list_versions()) == 2
+    # `--again` takes nothing from an earlier run.
+    again = run(parameters(shop), module_home, again=True, show=lambda _: None)
+    assert all(again.seconds.values()), again.seconds
+    assert again.version == list_versions()[0]
+    assert len(list_versions()) == 3
 
 
 def test_the_run_left_one_report_that_opens_offline(module_home):

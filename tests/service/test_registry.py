@@ -11,15 +11,17 @@ from components.registry.promotion import OUTSIDE, PromotionError, history, prom
 from components.registry.registry import (
     RegistryError,
     attach_archive,
-    champion_version,
+    champion_run,
     fetch,
     fetch_champion,
     get_version,
     list_versions,
     register,
 )
+from components.registry.version import find_versions, register_run
 from pipelines.parameters import checked_parameters
 from pipelines.start import begin
+from tests.factories import make_bundle
 
 
 @pytest.fixture
@@ -47,9 +49,64 @@ def made(artefacts, verdict="passed"):
     return register(artefacts, {"seed": 1, "columns": ""}, {"test.a.ndcg": 0.1}, tags)
 
 
+def champion():
+    """The version that has the alias, or an empty text."""
+    return next((one.version for one in list_versions() if "champion" in one.aliases), "")
+
+
+@pytest.fixture
+def finished_run(tmp_path):
+    """Everything that a run hands to `register_run`."""
+    task = {"model": {"ndcg": {"mean": 0.1}, "coverage": 0.5}}
+    files = {
+        "evaluation.json": {"tasks": {"a": task, "b": task}, "paired": {}},
+        "verdict.json": {"passed": True},
+        "checks/order_lines.json": {"table": "order_lines", "checks": []},
+        "checks/baskets.json": {"table": "baskets", "checks": []},
+    }
+    paths = {}
+    for name, content in files.items():
+        paths[name] = tmp_path / "run" / name
+        paths[name].parent.mkdir(parents=True, exist_ok=True)
+        paths[name].write_text(json.dumps(content))
+    return {**paths, "bundle": make_bundle(tmp_path / "run" / "bundle")}
+
+
+def test_a_step_that_is_tried_again_makes_no_second_version(client, finished_run, tmp_path):
+    first = register_run(finished_run, {}, "key")
+    assert register_run(finished_run, {}, "key") == first
+    assert [one.version for one in list_versions()] == [first]
+    another = {**finished_run, "bundle": make_bundle(tmp_path / "other", with_index=True)}
+    second = register_run(another, {}, "key")
+    assert second != first
+    assert register_run(finished_run, {}, "key") == first
+    assert get_version("challenger").version == first
+    assert register_run(finished_run, {}, "another key") not in (first, second)
+
+
+def test_a_version_without_its_run_is_registered_again(client, finished_run):
+    first = register_run(finished_run, {}, "key")
+    client.delete_run(get_version(first).run_id)
+    assert find_versions("key") == []
+    assert register_run(finished_run, {}, "key") != first
+
+
+def test_a_run_names_its_champion_by_what_no_other_registry_has(client, artefacts, tmp_path):
+    orders = tmp_path / "orders.csv"
+    orders.write_text("order_id,product_id")
+    found = []
+    for _ in range(2):
+        promote(made(artefacts), by="ann")
+        assert champion() == "1"
+        found.append(begin(checked_parameters({"orders": str(orders)})).champion)
+        client.delete_registered_model(registry.MODEL)
+    assert "" not in found
+    assert found[0] != found[1]
+
+
 def test_nothing_is_registered_yet(client):
     assert list_versions() == []
-    assert champion_version() == ""
+    assert champion() == ""
     assert history() == []
 
 
@@ -86,7 +143,7 @@ def test_a_version_has_everything_and_is_challenger(client, artefacts, tmp_path)
 
 def test_the_champion_comes_with_its_profile(client, artefacts, tmp_path):
     promote(made(artefacts), by="ann")
-    fetch_champion(champion_version(), tmp_path / "champion")
+    fetch_champion(champion_run(), tmp_path / "champion")
     profile = tmp_path / "champion" / "profile" / "order_lines.json"
     assert json.loads(profile.read_text()) == {"rows": 3}
     assert (tmp_path / "champion" / "bundle" / "bundle.json").is_file()
@@ -108,18 +165,18 @@ def test_promotions_are_remembered_with_who_and_from_what(client, artefacts):
         (second, first, "bob", "promoted"),
         (first, "", "ann", "promoted"),
     ]
-    assert champion_version() == first
+    assert champion() == first
 
 
 def test_the_alias_set_in_mlflow_does_the_same_and_is_noticed(client, artefacts):
     first, second = made(artefacts), made(artefacts)
     promote(first, by="ann")
     client.set_registered_model_alias(f"{registry.MODEL}", "champion", second)
-    assert champion_version() == second
+    assert champion() == second
     assert (history()[0].to, history()[0].came_from, history()[0].by) == (second, first, OUTSIDE)
     assert len(history()) == 2, "noticed once"
     rollback(by="ann")
-    assert champion_version() == first
+    assert champion() == first
 
 
 def test_two_rollbacks_do_not_end_in_a_circle(client, artefacts):
@@ -136,7 +193,7 @@ def test_a_failed_version_needs_force_and_is_marked(client, artefacts):
     version = made(artefacts, verdict="failed")
     with pytest.raises(PromotionError, match=r"version 1 has the gate verdict 'failed'"):
         promote(version, by="ann")
-    assert champion_version() == ""
+    assert champion() == ""
     assert promote(version, by="ann", force=True).why == "promoted by force"
     assert get_version(version).tags["fbt.forced_by"] == "ann"
 
@@ -167,10 +224,10 @@ def test_no_server_says_what_to_do(monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with pytest.raises(RegistryError, match=r"MLflow at http://127.0.0.1:1 .* run again"):
-        champion_version()
+        champion()
 
 
 def test_no_address_says_so(monkeypatch):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     with pytest.raises(RegistryError, match="MLFLOW_TRACKING_URI is not set"):
-        champion_version()
+        champion()
