@@ -55,24 +55,26 @@ class Home:
         """MLflow's SQLite database, as an MLflow tracking address."""
         return f"sqlite:///{self.mlflow / 'mlflow.db'}"
 
+    @property
+    def artifact_root(self) -> str:
+        """Where artefacts lie that belong to our own database."""
+        return str(self.mlflow / "artifacts")
+
     def environment(self) -> dict[str, str]:
-        """Settings of child processes, and of MLflow in this one; the caller's registry wins."""
-        return {
+        """What child processes, and MLflow in this one, are told.
+
+        A tracking address that is set already wins, and artefacts then go where it belongs to.
+        """
+        tracking_uri = os.environ.get("MLFLOW_TRACKING_URI", self.database_uri)
+        made = {
             **OFFLINE,
             "FBT_HOME": str(self.root),
             "FBT_CODE_VERSION": code_version(),
-            **self._registry(),
+            "MLFLOW_TRACKING_URI": tracking_uri,
         }
-
-    def _registry(self) -> dict[str, str]:
-        given = os.environ.get("MLFLOW_TRACKING_URI", self.database_uri)
-        if given != self.database_uri:
-            # Its files belong where its server keeps them, not below this folder.
-            return {"MLFLOW_TRACKING_URI": given}
-        return {
-            "MLFLOW_TRACKING_URI": given,
-            "MLFLOW_ARTIFACT_ROOT": str(self.mlflow / "artifacts"),
-        }
+        if tracking_uri == self.database_uri:
+            made["MLFLOW_ARTIFACT_ROOT"] = self.artifact_root
+        return made
 
 
 def open_home() -> Home:

@@ -1,4 +1,4 @@
-"""The training pipeline through kfp.local: `python -m pipelines.kfp_local PARAMETERS.json`.
+"""The training pipeline through kfp.local: `python -m pipelines.kfp_local FILE.json [--again]`.
 
 `fbt run` starts it as a child: kfp's flood of output goes to a log, and Ctrl-C ends all of it.
 """
@@ -16,7 +16,10 @@ from pipelines.home import Home, code_version, open_home
 
 
 def main() -> None:
-    """Run with the parameters in the JSON file named first; `--again` behind it does all anew."""
+    """Run with the parameters in the JSON file named on the command line.
+
+    With --again no step is taken from an earlier run.
+    """
     # A shell that starts us in the background has Ctrl-C ignored, for us and all our children.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     # kfp says outside of its own log context that a step was found in the cache.
@@ -24,14 +27,11 @@ def main() -> None:
         level=logging.INFO, stream=sys.stdout, format="%(asctime)s - %(levelname)s - %(message)s"
     )
     parameters = json.loads(Path(sys.argv[1]).read_text())
-    run_pipeline(parameters, open_home(), again="--again" in sys.argv[2:])
+    run_pipeline(parameters, open_home(), "--again" in sys.argv[2:])
 
 
 def run_pipeline(parameters: dict[str, Any], home: Home, again: bool = False) -> None:
-    """Raises RuntimeError when a step fails; the step has printed why.
-
-    `again` repeats steps whose results are still there.
-    """
+    """Raises RuntimeError when a step fails; the step has printed why."""
     from kfp import local
 
     from pipelines.training import training

@@ -17,7 +17,7 @@ def mlflow_server(home: Home, port: int = 0) -> Iterator[Server]:
         sys.executable, "-m", "mlflow", "server",
         "--host", "127.0.0.1", "--port", str(port), "--workers", "1",
         "--backend-store-uri", home.database_uri,
-        "--default-artifact-root", str(home.mlflow / "artifacts"), "--no-serve-artifacts",
+        "--default-artifact-root", home.artifact_root, "--no-serve-artifacts",
     ]  # fmt: skip
     with running(
         command,

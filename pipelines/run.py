@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
-from components.registry.registry import Version, get_version, list_versions
-from components.registry.version import RUN_KEY_TAG
+from components.registry.registry import BENTO_TAG, Version, get_version
+from components.registry.version import find_versions
 from pipelines.home import Home
 from pipelines.parameters import TrainingParameters
 from pipelines.progress import Progress, report_of, version_of
@@ -44,7 +44,7 @@ def run(
 ) -> Finished:
     """Run the pipeline unless the same code has already made a version of the same input.
 
-    Steps that are done are not repeated. Raises RunFailed, and what `begin` raises.
+    Steps that are done are not repeated, unless `again`. Raises RunFailed, and what `begin` raises.
     """
     report = home.root / "report.html"
     beginning = begin(parameters)
@@ -57,7 +57,7 @@ def run(
     started = time.monotonic()
     progress = Progress(show)
     log = home.logs / f"run-{time.strftime('%Y%m%d-%H%M%S')}.log"
-    code = _run_child(parameters, progress, log, again)
+    code = _run_child(parameters, again, progress, log)
     if (page := report_of(home.runs, home.cache, progress)) and page.is_file():
         shutil.copyfile(page, report)
     if code:
@@ -67,16 +67,17 @@ def run(
 
 
 def _made_before(run_key: str) -> Version | None:
-    found = (one for one in list_versions() if one.tags.get(RUN_KEY_TAG) == run_key)
-    return next(found, None)
+    """A version that has everything; a run that ended before its last step left one without."""
+    return next((one for one in find_versions(run_key) if BENTO_TAG in one.tags), None)
 
 
-def _run_child(parameters: TrainingParameters, progress: Progress, log: Path, again: bool) -> int:
+def _run_child(parameters: TrainingParameters, again: bool, progress: Progress, log: Path) -> int:
     with tempfile.NamedTemporaryFile("w", suffix=".json") as file, log.open("w") as copy:
         json.dump(parameters.model_dump(), file)
         file.flush()
+        options = ["--again"] if again else []
         child = subprocess.Popen(
-            [sys.executable, "-u", "-m", "pipelines.kfp_local", file.name, *["--again"] * again],
+            [sys.executable, "-u", "-m", "pipelines.kfp_local", file.name, *options],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

@@ -8,7 +8,8 @@ from typing import Any
 
 from components.orders.source import fingerprint
 from components.ranking.exceptions import read_exceptions
-from components.registry.registry import champion_run, check_experiment
+from components.registry.place import check_experiment
+from components.registry.registry import champion_run
 from pipelines.parameters import TrainingParameters
 
 
@@ -21,19 +22,19 @@ class Beginning:
     exceptions: str
     """Changes with the pairs of variants that are excepted."""
     champion: str
-    """Id of the run that made the version to beat, or an empty text."""
+    """The MLflow run of the version to beat, or an empty text."""
     run_key: str
     """The same for runs of the same code on the same data with the same parameters."""
 
 
 def begin(parameters: TrainingParameters) -> Beginning:
     """Raises SourceError for a source that is not there, ExceptionsError for a file that lists no
-    pairs, RegistryError without an MLflow server or where its experiment is out of reach.
+    pairs, RegistryError without an MLflow server, or with one that could not read the version.
     """
-    check_experiment()
     sources = [one for one in (parameters.orders, parameters.products) if one]
     content = " ".join(fingerprint(one) for one in sources)
     exceptions = _hash_of(read_exceptions(parameters.variant_exceptions))
+    check_experiment()
     key = [content, exceptions, os.environ.get("FBT_CODE_VERSION", ""), parameters.model_dump()]
     return Beginning(content, exceptions, champion_run(), _hash_of(key))
 

@@ -195,6 +195,7 @@ def training(
         parameters=begun.outputs["parameters"],
         run_key=begun.outputs["run_key"],
     ).after(passed)
-    # Both write to the registry, which no cache key sees: another one, or one that was emptied.
+    # What these two write lies in the registry, which no cache key sees.
     version.set_caching_options(False)
-    package(bundle=bundle.outputs["bundle"], version=version.output).set_caching_options(False)
+    archive = package(bundle=bundle.outputs["bundle"], version=version.output)
+    archive.set_caching_options(False)

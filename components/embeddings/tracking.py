@@ -5,9 +5,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from components.experiment import find_or_create_experiment
 from components.progress import say
-
-EXPERIMENT = "fbt"
 
 ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -59,7 +58,7 @@ class _Record:
         from mlflow import MlflowClient
 
         self.client = MlflowClient(tracking_uri=self.uri)
-        self.experiment = self._experiment_id()
+        self.experiment = find_or_create_experiment(self.client).experiment_id
         self.parent = self._create_run(name, {})
         self._log_params(self.parent, params)
 
@@ -76,21 +75,6 @@ class _Record:
 
     def finish(self) -> None:
         self.client.set_terminated(self.parent)
-
-    def _experiment_id(self) -> str:
-        from mlflow.exceptions import MlflowException
-
-        found = self.client.get_experiment_by_name(EXPERIMENT)
-        if found is None:
-            try:
-                root = os.environ.get("MLFLOW_ARTIFACT_ROOT")
-                return str(self.client.create_experiment(EXPERIMENT, artifact_location=root))
-            except MlflowException:
-                # Another shard was quicker.
-                found = self.client.get_experiment_by_name(EXPERIMENT)
-        if found is None:
-            raise LookupError(f"experiment {EXPERIMENT} can neither be made nor found")
-        return str(found.experiment_id)
 
     def _create_run(self, name: str, tags: Mapping[str, str]) -> str:
         tags = {"mlflow.runName": name, **tags}

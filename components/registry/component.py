@@ -7,7 +7,13 @@ from components.step import step
 
 @step
 def fetch_champion(run_id: str, champion: dsl.Output[dsl.Artifact]):
-    """Bring the champion's bundle and data profile, for comparison; nothing when there is none."""
+    """Bring the champion's bundle and data profile, for comparison; nothing when there is none.
+
+    Args:
+        run_id: Of the champion's run in MLflow. A version's number would not do: caches would take
+            another registry's version 3 for this one's.
+        champion: A folder with `bundle/` and `profile/`, or an empty one.
+    """
     from pathlib import Path
 
     from components.registry import registry

@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.aside import written_aside
+from components.experiment import find_or_create_experiment
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
 
 MODEL = "fbt"
-EXPERIMENT = "fbt"
 CHAMPION, CHALLENGER = "champion", "challenger"
 VERDICT_TAG = "fbt.verdict"
 BENTO_TAG = "fbt.bento"
@@ -89,28 +89,14 @@ def registry_client() -> "Iterator[MlflowClient]":
         ) from error
 
 
-def champion_version() -> str:
-    """The version people chose to serve, or an empty text."""
-    with registry_client() as client:
-        return aliases_of(client).get(CHAMPION, "")
-
-
 def champion_run() -> str:
-    """Id of the run that made the champion, or an empty text.
+    """The id of the run that made the champion, or an empty text.
 
-    A version's number means another model in another registry; a run's id does not.
+    Unlike a version's number, it is the same model's in every registry.
     """
     with registry_client() as client:
         version = aliases_of(client).get(CHAMPION, "")
         return _run_of(client, version) if version else ""
-
-
-def find_version(tags: Mapping[str, str]) -> str:
-    """The newest version that has all of these tags, or an empty text."""
-    for one in list_versions():
-        if tags.items() <= one.tags.items():
-            return one.version
-    return ""
 
 
 def list_versions() -> list[Version]:
@@ -141,23 +127,11 @@ def fetch(version: str, artefact: str, target: Path) -> bool:
         return _download(client, _run_of(client, version), artefact, target)
 
 
-def _download(client: "MlflowClient", run_id: str, artefact: str, target: Path) -> bool:
-    if not any(one.path == artefact for one in client.list_artifacts(run_id)):
-        return False
-    with written_aside(target) as aside:
-        aside.mkdir(parents=True)
-        found = Path(client.download_artifacts(run_id, artefact, str(aside)))
-        if found.is_dir() and found != aside:
-            # MLflow nests the folder in the one it is given; the caller asked for the thing.
-            nested = aside.with_suffix(".nested")
-            found.rename(nested)
-            aside.rmdir()
-            nested.rename(aside)
-    return True
-
-
 def fetch_champion(run_id: str, target: Path) -> None:
-    """The champion's `bundle/` and `profile/` in the folder `target`; empty for no run."""
+    """The `bundle/` and `profile/` of the champion's run in the folder `target`.
+
+    The folder stays empty without a run id: there is no champion.
+    """
     target.mkdir(parents=True, exist_ok=True)
     if run_id:
         with registry_client() as client:
@@ -177,7 +151,8 @@ def register(
     version always has everything. Returns its number.
     """
     with registry_client() as client:
-        run = client.create_run(experiment_id(client), tags={"mlflow.runName": "training"})
+        experiment = find_or_create_experiment(client).experiment_id
+        run = client.create_run(experiment, tags={"mlflow.runName": "training"})
         run_id = run.info.run_id
         try:
             _log(client, run_id, artefacts, params, metrics)
@@ -189,6 +164,12 @@ def register(
     return version
 
 
+def call_challenger(version: str) -> None:
+    """Move the alias `challenger` to the version."""
+    with registry_client() as client:
+        client.set_registered_model_alias(MODEL, CHALLENGER, version)
+
+
 def attach_archive(version: str, archive: Path, bento_tag: str) -> None:
     """Keep the Bento archive with the version, and name the Bento in the version's tags."""
     with registry_client() as client:
@@ -196,52 +177,6 @@ def attach_archive(version: str, archive: Path, bento_tag: str) -> None:
         with _named(archive, f"{bento_tag.replace(':', '-')}.bento") as file:
             client.log_artifact(run_id, str(file), "bento")
         client.set_model_version_tag(MODEL, version, BENTO_TAG, bento_tag)
-
-
-def experiment_id(client: "MlflowClient") -> str:
-    """The experiment all runs go to, made when it is missing."""
-    found = client.get_experiment_by_name(EXPERIMENT)
-    if found is not None:
-        _refuse_hidden_files(client, found.artifact_location)
-        return str(found.experiment_id)
-    # A server decides where artefacts lie. Without one the client does: beside the database.
-    root = None if _asks_a_server(client) else os.environ.get("MLFLOW_ARTIFACT_ROOT")
-    # MLflow's pages are about language models unless an experiment says that it trains one.
-    tags = {"mlflow.experimentKind": "custom_model_development"}
-    return str(client.create_experiment(EXPERIMENT, artifact_location=root, tags=tags))
-
-
-def check_experiment() -> None:
-    """Raise RegistryError where an experiment of an earlier run keeps files out of reach."""
-    with registry_client() as client:
-        found = client.get_experiment_by_name(EXPERIMENT)
-        if found is not None:
-            _refuse_hidden_files(client, found.artifact_location)
-
-
-def _refuse_hidden_files(client: "MlflowClient", location: str) -> None:
-    """Raise RegistryError for a folder of one machine where the server keeps files elsewhere.
-
-    MLflow's own experiment, number 0, lies where the server puts what nobody places.
-    """
-    if not _asks_a_server(client) or not _is_folder(location):
-        return
-    own = [one for one in client.search_experiments(view_type=3) if one.experiment_id == "0"]
-    if own and not _is_folder(own[0].artifact_location):
-        raise RegistryError(
-            f"registry: the experiment {EXPERIMENT!r} keeps its files in {location}, a folder of "
-            f"the machine that made it; the server's own place is {own[0].artifact_location}. "
-            "Nobody else can read its versions, and MLflow cannot move an experiment: rename it "
-            "in MLflow's pages and run again, which makes a proper one"
-        )
-
-
-def _asks_a_server(client: "MlflowClient") -> bool:
-    return str(client.tracking_uri).startswith(("http://", "https://"))
-
-
-def _is_folder(location: str) -> bool:
-    return location.startswith(("/", "file:"))
 
 
 def aliases_of(client: "MlflowClient") -> dict[str, str]:
@@ -255,6 +190,21 @@ def aliases_of(client: "MlflowClient") -> dict[str, str]:
             return {}
         raise
     return {alias: str(version) for alias, version in model.aliases.items()}
+
+
+def _download(client: "MlflowClient", run_id: str, artefact: str, target: Path) -> bool:
+    if not any(one.path == artefact for one in client.list_artifacts(run_id)):
+        return False
+    with written_aside(target) as aside:
+        aside.mkdir(parents=True)
+        found = Path(client.download_artifacts(run_id, artefact, str(aside)))
+        if found.is_dir() and found != aside:
+            # MLflow nests the folder in the one it is given; the caller asked for the thing.
+            nested = aside.with_suffix(".nested")
+            found.rename(nested)
+            aside.rmdir()
+            nested.rename(aside)
+    return True
 
 
 def _run_of(client: "MlflowClient", version: str) -> str:

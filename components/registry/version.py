@@ -5,14 +5,19 @@ from pathlib import Path
 from typing import Any
 
 from components.bundle.bundle import read_manifest, sha256_of
+from components.experiment import find_or_create_experiment
 from components.progress import say
+from components.registry.place import check_experiment
 from components.registry.registry import (
     BUNDLE_HASH_TAG,
     CHECKS_TAG,
     ROLLOUT_TAG,
     VERDICT_TAG,
-    find_version,
+    Version,
+    call_challenger,
+    list_versions,
     register,
+    registry_client,
 )
 from components.results import flat_numbers, read_json
 
@@ -20,7 +25,17 @@ RUN_KEY_TAG = "fbt.run_key"
 
 
 def register_run(artefacts: Mapping[str, Path], parameters: Mapping[str, Any], run_key: str) -> str:
-    """Register a run's artefacts (by the names the registry gives them); return the version."""
+    """Register a run's artefacts (by the names the registry gives them); return the version.
+
+    A version of the same run key and bundle is not made twice: a step may be tried again.
+    """
+    check_experiment()
+    bundle_hash = sha256_of(artefacts["bundle"] / "bundle.json")
+    for made in find_versions(run_key):
+        if made.tags.get(BUNDLE_HASH_TAG) == bundle_hash:
+            call_challenger(made.version)
+            say(f"is registered already, as version {made.version}")
+            return made.version
     manifest = read_manifest(artefacts["bundle"])
     evaluation = read_json(artefacts["evaluation.json"])
     verdict = read_json(artefacts["verdict.json"])
@@ -31,7 +46,7 @@ def register_run(artefacts: Mapping[str, Path], parameters: Mapping[str, Any], r
     tags = {
         VERDICT_TAG: "passed" if verdict["passed"] else "failed",
         RUN_KEY_TAG: run_key,
-        BUNDLE_HASH_TAG: sha256_of(artefacts["bundle"] / "bundle.json"),
+        BUNDLE_HASH_TAG: bundle_hash,
         "fbt.ndcg_a": f"{model['a']['model']['ndcg']['mean']:.4f}",
         "fbt.ndcg_b": f"{model['b']['model']['ndcg']['mean']:.4f}",
         "fbt.coverage_a": f"{model['a']['model']['coverage']:.3f}",
@@ -43,15 +58,25 @@ def register_run(artefacts: Mapping[str, Path], parameters: Mapping[str, Any], r
     }
     if failed := failed_checks(artefacts):
         tags[CHECKS_TAG] = " ".join(failed)
-    same = {key: tags[key] for key in (RUN_KEY_TAG, BUNDLE_HASH_TAG)}
-    if version := find_version(same):
-        # Every retry of a step, and every run that was interrupted after it, comes here again.
-        say(f"this very bundle is version {version} already")
-        return version
     params = {**parameters, **{f"model.{key}": value for key, value in manifest.config.items()}}
     version = register(artefacts, params, metrics, tags)
     say(f"registered as version {version}")
     return version
+
+
+def find_versions(run_key: str) -> list[Version]:
+    """Versions that runs of this key made in the experiment, newest first.
+
+    A version whose run was deleted, or left behind in a renamed experiment, has no files to serve.
+    """
+    found = [one for one in list_versions() if one.tags.get(RUN_KEY_TAG) == run_key]
+    with registry_client() as client:
+        experiment = find_or_create_experiment(client).experiment_id
+        return [
+            one
+            for one in found
+            if client.search_runs([experiment], f"attributes.run_id = '{one.run_id}'")
+        ]
 
 
 def failed_checks(artefacts: Mapping[str, Path]) -> list[str]:

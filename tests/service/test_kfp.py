@@ -324,6 +324,14 @@ def structure(compiled):
     }  # fmt: skip
 
 
+def test_steps_that_read_or_write_a_registry_are_never_taken_from_a_cache(compiled):
+    tasks = compiled[0]["root"]["dag"]["tasks"]
+    cached = {n for n, task in tasks.items() if task.get("cachingOptions", {}).get("enableCache")}
+    assert set(tasks) - cached == {"start", "register", "package", "for-loop-1"}
+    inputs = tasks["fetch-champion"]["inputs"]["parameters"]
+    assert set(inputs) == {"run_id"}, "cached by what no other registry has"
+
+
 def test_the_graph_is_the_golden_one(compiled):
     # After a change that is meant: write `structure(compiled)` to the file with yaml.safe_dump.
     assert structure(compiled) == yaml.safe_load(GOLDEN.read_text())

@@ -1,14 +1,10 @@
 """Registering, promoting and rolling back, against a real MLflow server."""
 
 import json
-import os
-import sys
-from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
 
-from components.package.server import free_port, running
 from components.ranking.exceptions import ExceptionsError
 from components.registry import registry
 from components.registry.promotion import OUTSIDE, PromotionError, history, promote, rollback
@@ -16,17 +12,13 @@ from components.registry.registry import (
     RegistryError,
     attach_archive,
     champion_run,
-    champion_version,
-    check_experiment,
-    experiment_id,
     fetch,
     fetch_champion,
     get_version,
     list_versions,
     register,
 )
-from components.registry.version import register_run
-from components.results import write_json
+from components.registry.version import find_versions, register_run
 from pipelines.parameters import checked_parameters
 from pipelines.start import begin
 from tests.factories import make_bundle
@@ -57,9 +49,64 @@ def made(artefacts, verdict="passed"):
     return register(artefacts, {"seed": 1, "columns": ""}, {"test.a.ndcg": 0.1}, tags)
 
 
+def champion():
+    """The version that has the alias, or an empty text."""
+    return next((one.version for one in list_versions() if "champion" in one.aliases), "")
+
+
+@pytest.fixture
+def finished_run(tmp_path):
+    """Everything that a run hands to `register_run`."""
+    task = {"model": {"ndcg": {"mean": 0.1}, "coverage": 0.5}}
+    files = {
+        "evaluation.json": {"tasks": {"a": task, "b": task}, "paired": {}},
+        "verdict.json": {"passed": True},
+        "checks/order_lines.json": {"table": "order_lines", "checks": []},
+        "checks/baskets.json": {"table": "baskets", "checks": []},
+    }
+    paths = {}
+    for name, content in files.items():
+        paths[name] = tmp_path / "run" / name
+        paths[name].parent.mkdir(parents=True, exist_ok=True)
+        paths[name].write_text(json.dumps(content))
+    return {**paths, "bundle": make_bundle(tmp_path / "run" / "bundle")}
+
+
+def test_a_step_that_is_tried_again_makes_no_second_version(client, finished_run, tmp_path):
+    first = register_run(finished_run, {}, "key")
+    assert register_run(finished_run, {}, "key") == first
+    assert [one.version for one in list_versions()] == [first]
+    another = {**finished_run, "bundle": make_bundle(tmp_path / "other", with_index=True)}
+    second = register_run(another, {}, "key")
+    assert second != first
+    assert register_run(finished_run, {}, "key") == first
+    assert get_version("challenger").version == first
+    assert register_run(finished_run, {}, "another key") not in (first, second)
+
+
+def test_a_version_without_its_run_is_registered_again(client, finished_run):
+    first = register_run(finished_run, {}, "key")
+    client.delete_run(get_version(first).run_id)
+    assert find_versions("key") == []
+    assert register_run(finished_run, {}, "key") != first
+
+
+def test_a_run_names_its_champion_by_what_no_other_registry_has(client, artefacts, tmp_path):
+    orders = tmp_path / "orders.csv"
+    orders.write_text("order_id,product_id")
+    found = []
+    for _ in range(2):
+        promote(made(artefacts), by="ann")
+        assert champion() == "1"
+        found.append(begin(checked_parameters({"orders": str(orders)})).champion)
+        client.delete_registered_model(registry.MODEL)
+    assert "" not in found
+    assert found[0] != found[1]
+
+
 def test_nothing_is_registered_yet(client):
     assert list_versions() == []
-    assert champion_version() == ""
+    assert champion() == ""
     assert history() == []
 
 
@@ -103,73 +150,8 @@ def test_the_champion_comes_with_its_profile(client, artefacts, tmp_path):
 
 
 def test_no_champion_is_an_empty_folder(client, tmp_path):
-    assert champion_run() == ""
     fetch_champion("", tmp_path / "champion")
     assert list((tmp_path / "champion").iterdir()) == []
-
-
-def test_a_bundle_of_the_same_run_is_registered_once_a_registry(client, tmp_path, monkeypatch):
-    """A retried step finds its version; where it is gone, as in another registry, it is made."""
-    monkeypatch.setattr("components.registry.version.find_version", registry.find_version)
-    measured = {"model": {"ndcg": {"mean": 0.1}, "coverage": 0.5}}
-    files = {
-        "evaluation.json": {"tasks": {"a": measured, "b": measured}, "paired": {}},
-        "verdict.json": {"passed": True},
-        "checks/order_lines.json": {"table": "order_lines", "checks": []},
-        "checks/baskets.json": {"table": "baskets", "checks": []},
-    }
-    artefacts = {"bundle": make_bundle(tmp_path / "bundle")}
-    for name, content in files.items():
-        artefacts[name] = tmp_path / Path(name).name
-        write_json(content, artefacts[name])
-    first = register_run(artefacts, {}, "key")
-    assert register_run(artefacts, {}, "key") == first
-    second = register_run(artefacts, {}, "other data, the same bundle")
-    assert second != first
-    client.delete_model_version(registry.MODEL, first)
-    third = register_run(artefacts, {}, "key")
-    assert [one.version for one in list_versions()] == [third, second]
-
-
-@pytest.fixture
-def team_server(tmp_path, monkeypatch):
-    """A server that keeps artefacts itself, as a team's does; and a laptop's own folder."""
-    port = free_port()
-    command = [
-        sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port),
-        "--workers", "1", "--backend-store-uri", f"sqlite:///{tmp_path}/team.db",
-        "--artifacts-destination", str(tmp_path / "team"),
-    ]  # fmt: skip
-    url = f"http://127.0.0.1:{port}"
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", url)
-    monkeypatch.setenv("MLFLOW_ARTIFACT_ROOT", str(tmp_path / "laptop"))
-    env = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    with running(
-        command, url, ready="/health", env=env, log=tmp_path / "log", cwd=tmp_path, timeout_s=120
-    ):
-        yield MlflowClient(url)
-
-
-def test_a_teams_server_keeps_the_files_and_no_laptop_does(team_server, tmp_path):
-    """An experiment that an earlier fbt hid on a laptop is named, with the way out."""
-    hidden = str(tmp_path / "laptop")
-    made_wrong = team_server.create_experiment(registry.EXPERIMENT, artifact_location=hidden)
-    parameters = checked_parameters({"orders": str(tmp_path / "absent.csv")})
-    for call in (check_experiment, lambda: begin(parameters)):
-        with pytest.raises(RegistryError, match=r"laptop, a folder of .*mlflow-artifacts.*rename"):
-            call()
-    team_server.rename_experiment(made_wrong, "hidden on a laptop")
-    check_experiment()
-    found = team_server.get_experiment(experiment_id(team_server))
-    assert found.artifact_location.startswith("mlflow-artifacts:")
-    check_experiment()
-
-
-def test_a_laptops_folder_is_for_its_own_registry_only(home, monkeypatch):
-    own = home.environment()
-    assert own["MLFLOW_ARTIFACT_ROOT"] == str(home.mlflow / "artifacts")
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://mlflow.team")
-    assert "MLFLOW_ARTIFACT_ROOT" not in home.environment()
 
 
 def test_promotions_are_remembered_with_who_and_from_what(client, artefacts):
@@ -183,18 +165,18 @@ def test_promotions_are_remembered_with_who_and_from_what(client, artefacts):
         (second, first, "bob", "promoted"),
         (first, "", "ann", "promoted"),
     ]
-    assert champion_version() == first
+    assert champion() == first
 
 
 def test_the_alias_set_in_mlflow_does_the_same_and_is_noticed(client, artefacts):
     first, second = made(artefacts), made(artefacts)
     promote(first, by="ann")
     client.set_registered_model_alias(f"{registry.MODEL}", "champion", second)
-    assert champion_version() == second
+    assert champion() == second
     assert (history()[0].to, history()[0].came_from, history()[0].by) == (second, first, OUTSIDE)
     assert len(history()) == 2, "noticed once"
     rollback(by="ann")
-    assert champion_version() == first
+    assert champion() == first
 
 
 def test_two_rollbacks_do_not_end_in_a_circle(client, artefacts):
@@ -211,7 +193,7 @@ def test_a_failed_version_needs_force_and_is_marked(client, artefacts):
     version = made(artefacts, verdict="failed")
     with pytest.raises(PromotionError, match=r"version 1 has the gate verdict 'failed'"):
         promote(version, by="ann")
-    assert champion_version() == ""
+    assert champion() == ""
     assert promote(version, by="ann", force=True).why == "promoted by force"
     assert get_version(version).tags["fbt.forced_by"] == "ann"
 
@@ -242,10 +224,10 @@ def test_no_server_says_what_to_do(monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with pytest.raises(RegistryError, match=r"MLflow at http://127.0.0.1:1 .* run again"):
-        champion_version()
+        champion()
 
 
 def test_no_address_says_so(monkeypatch):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     with pytest.raises(RegistryError, match="MLFLOW_TRACKING_URI is not set"):
-        champion_version()
+        champion()

@@ -16,6 +16,7 @@ WRAPPERS = [file for file in SOURCES if file.name == "component.py"]
 LAYERS = (
     "components.aside",
     "components.contracts",
+    "components.experiment",
     "components.keys",
     "components.results",
     "components.progress",
