@@ -13,7 +13,13 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from components.aside import written_aside
 from components.contracts import ORDER_LINES, PRODUCTS, QUARANTINE, open_table
-from components.orders.columns import REQUIRED, ColumnsError, parse_columns, resolve
+from components.orders.columns import (
+    REQUIRED,
+    ColumnsError,
+    cast_to_text,
+    parse_columns,
+    resolve,
+)
 from components.orders.source import SourceError, read_source, shown
 from components.orders.timestamps import parsed_timestamp
 from components.progress import say
@@ -221,18 +227,9 @@ def _with_prices(table: "DataFrame", lines: "DataFrame", columns: dict[str, str]
 
 
 def _text(frame: "DataFrame", column: str | None) -> "Column":
-    """The column as text; whole floats lose their .0, for ids that passed through a spreadsheet."""
     from pyspark.sql import functions as F
 
-    if column is None:
-        return F.lit(None).cast("string")
-    quoted = F.col(f"`{column}`")
-    if frame.schema[column].dataType.typeName() in ("float", "double"):
-        whole = quoted == F.floor(quoted)
-        return F.when(whole, quoted.cast("decimal(38,0)").cast("string")).otherwise(
-            quoted.cast("string")
-        )
-    return quoted.cast("string")
+    return F.lit(None).cast("string") if column is None else cast_to_text(frame, column)
 
 
 def _number(text: "Column") -> "Column":

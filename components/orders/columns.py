@@ -1,6 +1,11 @@
 """Which column of a shop's table is which column of ours."""
 
+from typing import TYPE_CHECKING
+
 from components.contracts import ORDER_LINES, PRODUCTS
+
+if TYPE_CHECKING:
+    from pyspark.sql import Column, DataFrame
 
 REQUIRED = ("order_id", "product_id")
 MADE = "attributes"
@@ -49,3 +54,16 @@ def resolve(
                 f"name it with --columns {ours}=ITS_NAME"
             )
     return resolved
+
+
+def cast_to_text(frame: "DataFrame", name: str) -> "Column":
+    """The column as text; whole floats lose their .0, for ids that passed through a spreadsheet."""
+    from pyspark.sql import functions as F
+
+    quoted = F.col(f"`{name}`")
+    if frame.schema[name].dataType.typeName() in ("float", "double"):
+        whole = quoted == F.floor(quoted)
+        return F.when(whole, quoted.cast("decimal(38,0)").cast("string")).otherwise(
+            quoted.cast("string")
+        )
+    return quoted.cast("string")

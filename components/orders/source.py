@@ -18,9 +18,10 @@ import urllib.request
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 from urllib.parse import urlsplit
 
+from components.orders.columns import cast_to_text
 from components.spark import S3A
 
 if TYPE_CHECKING:
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 
 ROWS_PER_FETCH = 10_000
 """Rows a query hands over at once; left to itself, the PostgreSQL driver holds the whole answer."""
+
+
+NANOSECONDS = "nanoseconds"
 
 
 class SourceError(ValueError):
@@ -100,6 +104,11 @@ def _refuse_other_columns(source: str, headers: Mapping[Path, Sequence[str]]) ->
     """Raise SourceError unless all headers have the same names, in whatever order."""
     (first, names), *others = headers.items()
     for file, found in others:
+        if len(set(found)) < len(found):
+            raise SourceError(
+                f"{source}: {file.name} has a column name twice ({', '.join(found)}), and "
+                f"{first.name} has its columns in another order; give each column a name of its own"
+            )
         if sorted(found) != sorted(names):
             raise SourceError(
                 f"{source}: {first.name} has the columns {', '.join(names)}, but {file.name} has "
@@ -113,14 +122,15 @@ def _read_parquet(
 ) -> "DataFrame":
     """All files in one table; `paths` maps Spark's names of files to those in `system`.
 
-    Spark refuses nanoseconds, which pandas writes by default: they are read as whole numbers.
+    Spark takes the columns of one file for those of all, so each schema is read by itself. It
+    refuses nanoseconds, which pandas writes by default: they are read as whole numbers.
     """
-    by_nanos: dict[tuple[str, ...], list[str]] = {}
+    by_columns: dict[tuple[tuple[str, str], ...], list[str]] = {}
     for path, name in paths.items():
-        by_nanos.setdefault(_nanosecond_columns(source, name, system), []).append(path)
+        by_columns.setdefault(_parquet_columns(source, name, system), []).append(path)
     spark.conf.set("spark.sql.legacy.parquet.nanosAsLong", "true")
     frames = []
-    for columns, found in by_nanos.items():
+    for columns, found in by_columns.items():
         try:
             frame = spark.read.parquet(*found)
         except Exception as error:
@@ -129,28 +139,55 @@ def _read_parquet(
                 f"{source}: Spark cannot read such Parquet ({reason}); write the column as text, "
                 "a number or a timestamp in microseconds"
             ) from None
-        micros = {name: _timestamp_of_nanos(name) for name in columns}
+        micros = {name: _timestamp_of_nanos(name) for name, kind in columns if kind == NANOSECONDS}
         frames.append(frame.withColumns(micros))
     return functools.reduce(
-        lambda one, other: one.unionByName(other, allowMissingColumns=True), frames
+        lambda one, other: one.unionByName(other, allowMissingColumns=True), _alike(frames)
     )
 
 
-def _nanosecond_columns(source: str, name: str, system: "FileSystem | None") -> tuple[str, ...]:
+def _alike(frames: Sequence["DataFrame"]) -> list["DataFrame"]:
+    """The frames, with columns as text that are text in one of them and something else in another.
+
+    Spark would make numbers of both, and 7 of 0007.
+    """
+    kinds: dict[str, set[str]] = {}
+    for frame in frames:
+        for field in frame.schema:
+            kinds.setdefault(field.name, set()).add(field.dataType.typeName())
+    mixed = {name for name, found in kinds.items() if len(found) > 1 and "string" in found}
+    return [
+        frame.withColumns(
+            {name: cast_to_text(frame, name) for name in frame.columns if name in mixed}
+        )
+        for frame in frames
+    ]
+
+
+def _parquet_columns(
+    source: str, name: str, system: "FileSystem | None"
+) -> tuple[tuple[str, str], ...]:
+    """(name, type) of each column as the file has it, sorted; NANOSECONDS for such timestamps.
+
+    Arrow's own schema will not do: it shows Spark's INT96 timestamps as nanoseconds, too.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        schema = pq.read_schema(name, filesystem=system)
+        schema = pq.read_metadata(name, filesystem=system).schema
     except (pa.ArrowException, OSError) as error:
         raise SourceError(
             f"{source}: {name} is damaged, or no Parquet ({error}); write it again"
         ) from None
-    return tuple(
-        field.name
-        for field in schema
-        if pa.types.is_timestamp(field.type) and field.type.unit == "ns"
-    )
+    columns = (schema.column(place) for place in range(len(schema)))
+    return tuple(sorted((column.path, _parquet_type(column)) for column in columns))
+
+
+def _parquet_type(column: Any) -> str:
+    logical = str(column.logical_type)
+    is_nanos = logical.startswith("Timestamp") and "timeUnit=nanoseconds" in logical
+    return NANOSECONDS if is_nanos else f"{column.physical_type} {logical}"
 
 
 def _timestamp_of_nanos(name: str) -> "Column":
@@ -189,7 +226,8 @@ def local_files(source: str) -> list[Path]:
     """The non-empty files behind a path, a folder or a glob, sorted. Raises SourceError."""
     path = Path(source).expanduser()
     if path.is_dir():
-        found = [file for file in path.rglob("*") if file.is_file() and file.name[0] not in "._"]
+        inside = (file for file in path.rglob("*") if file.is_file())
+        found = [file for file in inside if not _is_hidden(file.relative_to(path))]
     else:
         found = [Path(name) for name in glob.glob(str(path), recursive=True)]  # noqa: PTH207
     if not found:
@@ -200,6 +238,11 @@ def local_files(source: str) -> list[Path]:
     if filled := sorted(file for file in found if file.stat().st_size):
         return filled
     raise SourceError(f"{source}: empty (0 bytes); expected a header and at least one line")
+
+
+def _is_hidden(path: Path) -> bool:
+    """Whether Spark passes over it: unfinished writes, checksums, markers of success."""
+    return any(part[0] in "._" for part in path.parts)
 
 
 def is_parquet(file: Path) -> bool:

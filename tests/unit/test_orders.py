@@ -374,3 +374,51 @@ def test_a_type_that_spark_does_not_read_is_named(clean, tmp_path):
     path.write_bytes(b"PAR1 and nothing more")
     with pytest.raises(SourceError, match="damaged, or no Parquet"):
         clean(path)
+
+
+def test_timestamps_as_spark_itself_writes_them(clean, tmp_path):
+    path, moment = tmp_path / "lines.parquet", datetime(2024, 3, 1, 10)
+    table = pa.table({"order_id": ["1"], "product_id": ["tea"], "ts": [moment]})
+    pq.write_table(table, path, use_deprecated_int96_timestamps=True)
+    assert pq.read_metadata(path).schema.column(2).physical_type == "INT96"
+    assert clean(path)[1][0]["ts"] == moment.replace(tzinfo=UTC)
+
+
+@pytest.mark.parametrize("unit", ["us", "ns"])
+def test_ids_that_are_text_in_one_file_and_numbers_in_another_stay_as_they_are(
+    clean, tmp_path, unit
+):
+    folder, at = tmp_path / "lines", [datetime(2024, 3, 1)]
+    folder.mkdir()
+    for name, ids, kind in (("a", ["0007"], unit), ("b", [8], "us"), ("c", [9.0], "us")):
+        ts = pa.array(at, pa.timestamp(kind))
+        pq.write_table(
+            pa.table({"order_id": ["1"], "product_id": ids, "ts": ts}), folder / f"{name}.parquet"
+        )
+    assert {one["product_id"] for one in clean(folder)[1]} == {"0007", "8", "9"}
+
+
+def test_a_column_that_only_one_parquet_file_has_is_kept(clean, tmp_path):
+    folder = tmp_path / "lines"
+    folder.mkdir()
+    line = {"order_id": ["1"], "product_id": ["tea"]}
+    pq.write_table(pa.table(line), folder / "a.parquet")
+    pq.write_table(pa.table({**line, "price": [2.5]}), folder / "b.parquet")
+    assert sorted(one["price"] or 0 for one in clean(folder)[1]) == [0, 2.5]
+
+
+def test_an_unfinished_write_in_the_folder_is_not_read(clean, tmp_path):
+    unfinished = tmp_path / "lines" / "_temporary" / "0"
+    unfinished.mkdir(parents=True)
+    for folder in (tmp_path / "lines", unfinished):
+        (folder / "part.csv").write_text(LINES)
+    assert clean(tmp_path / "lines")[0]["lines_read"] == 2
+
+
+def test_a_name_that_stands_twice_in_reordered_files_is_refused(clean, tmp_path):
+    folder = tmp_path / "lines"
+    folder.mkdir()
+    (folder / "1.csv").write_text("order_id,product_id,price,price\n1,tea,1,2\n")
+    (folder / "2.csv").write_text("product_id,order_id,price,price\ntea,1,1,2\n")
+    with pytest.raises(SourceError, match=r"2\.csv has a column name twice"):
+        clean(folder)
