@@ -386,9 +386,9 @@ class RecommendedProduct(ProductCard):
     )
     proposed_by: ProposedBy | None = Field(
         default=None,
-        description="When explained, the part of the model that proposed it: `counts` of orders "
-        "with both, or without any, `neighbours` (a regression over products bought "
-        "with those asked for) or `embeddings` (vectors and popularity).",
+        description="Of an explained companion of source `model`, the part that proposed it: "
+        "`counts` of orders with both, or without any, `neighbours` (in a cart: a regression over "
+        "products bought with those asked for) or `embeddings` (vectors and popularity).",
     )
 
 

@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import repeat
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -92,7 +92,7 @@ class Shown(NamedTuple):
     source: str
     why: Why | None = None
     proposed_by: str = ""
-    """Part of the model that proposed it: counts, neighbours or embeddings; where explained."""
+    """Part of the model that proposed a companion: counts, neighbours, embeddings; if explained."""
 
 
 class Answer(NamedTuple):
@@ -192,11 +192,13 @@ class _Question:
         self._factors_of = selection.factors_of
         self.wanted = wanted_of(request.filters)
         self.counted: dict[str, int] = {}
+        self._kind: Literal["page", "cart", "substitutes"] = "substitutes"
 
     def companions(self, request: RecommendRequest) -> Answer:
         page = request.context == "product_page" or (
             request.context is None and len(self.known) == 1
         )
+        self._kind = "page" if page else "cart"
         if not self.known:
             ranked = self._by_looks()
             reason = self._why_fallback()
@@ -474,12 +476,14 @@ class _Question:
     # Words
 
     def _explained(self, one: Shown) -> Shown:
-        """With its counts; without any, at least with the part of the model that proposed it."""
+        """With its counts; a companion without any, with the part of the model that proposed it."""
         why = self._why(one.row)
-        if one.source != "model":
+        if one.source != "model" or self._kind == "substitutes":
             return one._replace(why=why)
-        without = "neighbours" if one.row in self._neighbours else "embeddings"
-        return one._replace(why=why, proposed_by="counts" if why else without)
+        # Regressions propose for carts only; a page's candidates are counted or near.
+        regressed = self._kind == "cart" and one.row in self._neighbours
+        part = "counts" if why else "neighbours" if regressed else "embeddings"
+        return one._replace(why=why, proposed_by=part)
 
     @functools.cached_property
     def _neighbours(self) -> set[int]:

@@ -456,8 +456,16 @@ def test_every_product_is_explained_by_the_part_that_proposed_it(shops):
             assert (item.because_of is not None) == (item.product_id in counted)
             assert (item.proposed_by == "counts") == (item.product_id in counted)
             found.add(item.proposed_by)
-    assert found >= {"counts", "embeddings"}
-    assert found <= {"counts", "neighbours", "embeddings"}
+    assert found == {"counts", "embeddings"}, "regressions propose for carts only"
+    cart = ask(selection, {"items": ["p33", "p36"], "k": 100, "explain": True}).items
+    assert {item.proposed_by for item in cart} <= {"counts", "neighbours", "embeddings"}
+
+
+def test_a_substitute_is_proposed_by_no_part_of_companions(shops):
+    request = SimilarRequest(item="p33", k=20, explain=True)
+    shown = selection_of(shops[1]).similar(request).shown
+    assert len(shown) == 20
+    assert {one.proposed_by for one in shown} == {""}
 
 
 def test_min_score_cuts_the_list_and_does_not_fill_it(pairs):
