@@ -1,8 +1,8 @@
 """The promoter against the API server that KUBECONFIG names: the same tests as on the fake one.
 
 Every test has a namespace of its own, which is deleted afterwards. Argo Rollouts is played, so that
-its CustomResourceDefinition suffices; the Deployment controller is the cluster's own. No image is
-needed: pods are never scheduled.
+its CustomResourceDefinition suffices, but for the tests of its own controller; the Deployment
+controller is the cluster's own. No image is needed: pods are never scheduled.
 """
 
 import json
@@ -10,10 +10,12 @@ import os
 import subprocess
 import time
 import uuid
+from collections import Counter
 
 import pytest
 
 from components.deployment.cluster import Cluster
+from components.deployment.workload import LABEL
 from tests.factories import make_bundle
 from tests.fakes import FakeMlflow
 from tests.manifests.conftest import OVERLAYS, kubectl, of_kind, rendered
@@ -123,6 +125,94 @@ def signed_in(namespace, account):
         setattr(own, name, getattr(default, name))
     own.api_key, own.retries = {"authorization": f"Bearer {token}"}, False
     return client.ApiClient(own)
+
+
+SERVICE = {"ConfigMap", "Service", "Deployment", "HorizontalPodAutoscaler"}
+CANARY = {"Rollout", "AnalysisTemplate"}
+
+
+def test_the_first_version_of_a_rollout_arrives_and_the_next_one_gets_one_pod(namespace, world):
+    """The manifests of staging under Argo Rollouts' own controller; only the kubelet is played."""
+    apply(namespace, "overlays/staging", SERVICE | CANARY)
+    wait_for_argo(world)
+    act_by_the_rights_of_the_manifests(namespace, world)
+    # As when the first champion comes hours after the manifests.
+    world.until(lambda: status_of(world).get("phase") == "Degraded")
+    world.promote(world.mlflow.add())
+    world.until(lambda: world.tag("1") == "live" and ready_pods(world) == {"1": 2}, within_s=90)
+    assert world.said().keys() >= {"FirstVersion", "VersionLive"}
+    assert "CanaryPaused" not in world.said()
+
+    world.promote(world.mlflow.add())
+    world.until(lambda: status_of(world).get("currentStepIndex") == 1)
+    assert ready_pods(world) == {"1": 2, "2": 1}
+    assert len(world.cluster.items("Pod", "app.kubernetes.io/component=service")) == 3
+
+
+def test_moving_from_a_deployment_to_a_rollout_loses_no_pod_before_it_serves(namespace, world):
+    apply(namespace, "overlays/local", SERVICE)
+    act_by_the_rights_of_the_manifests(namespace, world)
+    world.promote(world.mlflow.add())
+    world.until(lambda: world.tag("1") == "live" and ready_pods(world)["1"] >= 1)
+    apply(namespace, "overlays/staging", SERVICE | CANARY)
+    wait_for_argo(world)
+    fewest = []
+
+    def moved():
+        fewest.append(ready_pods(world)["1"])
+        own = world.cluster.get("Deployment", "fbt")["spec"]["replicas"]
+        return own == 0 and ready_pods(world) == {"1": 2}
+
+    world.until(moved, within_s=90)
+    assert min(fewest) >= 1
+    assert world.champion == world.pinned == "1"
+
+
+def apply(namespace, overlay, kinds):
+    """The service of an overlay, with pods that nobody schedules and a short deadline."""
+    for one in of_kind(rendered(overlay), *kinds):
+        one = json.loads(
+            json.dumps(one).replace('"namespace": "fbt"', f'"namespace": "{namespace}"')
+        )
+        if one["kind"] == "Deployment":
+            if one["metadata"]["name"] != "fbt":
+                continue
+            one["spec"]["template"]["spec"]["schedulerName"] = "nobody"
+        if one["kind"] == "Rollout":
+            one["spec"]["progressDeadlineSeconds"] = 10
+        done = subprocess.run(
+            [kubectl(), "apply", "-f", "-"],
+            input=json.dumps(one), capture_output=True, text=True, timeout=60,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+
+
+def wait_for_argo(world):
+    """Skip where no controller takes notice of a Rollout."""
+    until = time.monotonic() + 20
+    while not status_of(world):
+        if time.monotonic() > until:
+            pytest.skip("no controller of Argo Rollouts runs in the cluster")
+        time.sleep(0.2)
+
+
+def act_by_the_rights_of_the_manifests(namespace, world):
+    world.promoter_cluster = Cluster(signed_in(namespace, "fbt-promoter"), namespace)
+    world.restart()
+
+
+def status_of(world):
+    return (world.cluster.get("Rollout", "fbt") or {}).get("status") or {}
+
+
+def ready_pods(world):
+    """How many pods of each version are ready."""
+    return Counter(
+        pod["metadata"]["labels"][LABEL]
+        for pod in world.cluster.items("Pod", LABEL)
+        for one in pod.get("status", {}).get("conditions") or []
+        if (one["type"], one["status"]) == ("Ready", "True")
+    )
 
 
 def create(one, *options):

@@ -187,6 +187,14 @@ def test_traffic_moves_from_5_to_100_per_cent_with_a_judgement_after_each_step(o
         ]
 
 
+@pytest.mark.parametrize("overlay", [one for one in OVERLAYS if "platform" not in one])
+def test_no_canary_is_judged_by_events_that_nothing_reports(overlay):
+    """Every judgement would be inconclusive, and every step would wait for a person."""
+    for template in of_kind(rendered(overlay), "AnalysisTemplate"):
+        used = [one["templateName"] for one in template["spec"].get("templates", [])]
+        assert "fbt-online" not in used, name_of(template)
+
+
 def test_a_judge_never_passes_on_nothing(objects):
     for template in of_kind(objects, "AnalysisTemplate"):
         for metric in template["spec"].get("metrics", []):
