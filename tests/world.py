@@ -191,7 +191,13 @@ class World:
     def reconcile(self):
         """One look of the promoter, whose lease is fresh."""
         self.leadership.renew()
-        return self.promoter.reconcile()
+        try:
+            return self.promoter.reconcile()
+        except Conflict:
+            if self.fake:
+                raise
+            # A real controller wrote its status in between: the loop looks again, too.
+            return self.reconcile()
 
     def try_reconcile(self):
         """The same where it may end early."""
