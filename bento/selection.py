@@ -412,7 +412,7 @@ class _Question:
         if any(applied.pins for applied in self.applied):
             shown = self._pinned(shown)
         if self.request.explain:
-            shown = [self._explained(one) for one in shown]
+            shown = [self._explain(one) for one in shown]
         message = self._why_few(len(shown)) if len(shown) < self.k else ""
         counted = self.counted or NONE_COUNTED
         return Answer(shown, ranked.source, self.catalogue, self.unknown, reason, message, counted)
@@ -475,7 +475,7 @@ class _Question:
 
     # Words
 
-    def _explained(self, one: Shown) -> Shown:
+    def _explain(self, one: Shown) -> Shown:
         """With its counts; a companion without any, with the part of the model that proposed it."""
         why = self._why(one.row)
         if one.source != "model" or self._kind == "substitutes":

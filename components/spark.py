@@ -101,6 +101,8 @@ def _settings(scratch: Path) -> dict[str, str]:
         "spark.ui.showConsoleProgress": "false",
         "spark.sql.session.timeZone": "UTC",
         "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
+        # Else Spark refuses what pandas writes; components.orders.source makes timestamps of them.
+        "spark.sql.legacy.parquet.nanosAsLong": "true",
         "spark.sql.shuffle.partitions": str(2 * (os.cpu_count() or 1)),
         # Collecting baskets by hash holds millions of them as objects at once; sorted, one.
         "spark.sql.execution.useObjectHashAggregateExec": "false",

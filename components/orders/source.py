@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 ROWS_PER_FETCH = 10_000
 """Rows a query hands over at once; left to itself, the PostgreSQL driver holds the whole answer."""
 
-
 NANOSECONDS = "nanoseconds"
+"""Type of a Parquet column of such timestamps."""
 
 
 class SourceError(ValueError):
@@ -88,7 +88,8 @@ def _read_csv(spark: "SparkSession", source: str, files: Sequence[Path]) -> "Dat
     """All files in one table. Spark goes by place, so each order of columns is read by itself."""
     by_header: dict[tuple[str, tuple[str, ...]], list[Path]] = {}
     for file in files:
-        by_header.setdefault((separator_of(file), header_of(file)), []).append(file)
+        separator = separator_of(file)
+        by_header.setdefault((separator, header_of(file, separator)), []).append(file)
     _refuse_other_columns(source, {found[0]: header for (_, header), found in by_header.items()})
     frames = [
         spark.read.csv(
@@ -123,12 +124,11 @@ def _read_parquet(
     """All files in one table; `paths` maps Spark's names of files to those in `system`.
 
     Spark takes the columns of one file for those of all, so each schema is read by itself. It
-    refuses nanoseconds, which pandas writes by default: they are read as whole numbers.
+    reads nanoseconds, which pandas writes by default, as whole numbers (components.spark).
     """
     by_columns: dict[tuple[tuple[str, str], ...], list[str]] = {}
     for path, name in paths.items():
         by_columns.setdefault(_parquet_columns(source, name, system), []).append(path)
-    spark.conf.set("spark.sql.legacy.parquet.nanosAsLong", "true")
     frames = []
     for columns, found in by_columns.items():
         try:
@@ -142,11 +142,12 @@ def _read_parquet(
         micros = {name: _timestamp_of_nanos(name) for name, kind in columns if kind == NANOSECONDS}
         frames.append(frame.withColumns(micros))
     return functools.reduce(
-        lambda one, other: one.unionByName(other, allowMissingColumns=True), _alike(frames)
+        lambda one, other: one.unionByName(other, allowMissingColumns=True),
+        _cast_mixed_to_text(frames),
     )
 
 
-def _alike(frames: Sequence["DataFrame"]) -> list["DataFrame"]:
+def _cast_mixed_to_text(frames: Sequence["DataFrame"]) -> list["DataFrame"]:
     """The frames, with columns as text that are text in one of them and something else in another.
 
     Spark would make numbers of both, and 7 of 0007.
@@ -261,10 +262,10 @@ def separator_of(file: Path) -> str:
         return ","
 
 
-def header_of(file: Path) -> tuple[str, ...]:
+def header_of(file: Path, separator: str) -> tuple[str, ...]:
     """Names of the columns of a CSV file."""
     with _open_text(file) as stream:
-        return tuple(next(csv.reader(stream, delimiter=separator_of(file)), ()))
+        return tuple(next(csv.reader(stream, delimiter=separator), ()))
 
 
 def _open_text(file: Path) -> TextIO:

@@ -30,7 +30,7 @@ def check_experiment() -> None:
                 "run again"
             )
         if _is_suspect(client, experiment) and not _server_reads(client, experiment):
-            raise RegistryError(_hidden(client, experiment))
+            raise RegistryError(_describe_unreadable(client, experiment))
 
 
 def _is_suspect(client: "MlflowClient", experiment: "Experiment") -> bool:
@@ -44,7 +44,7 @@ def _server_reads(client: "MlflowClient", experiment: "Experiment") -> bool:
     run = client.create_run(experiment.experiment_id, tags={"mlflow.runName": "artefact check"})
     try:
         client.log_text(run.info.run_id, "read by the server?\n", "check.txt")
-        return "check.txt" in _listed(client, run.info.run_id)
+        return "check.txt" in _list_artifacts(client, run.info.run_id)
     except OSError:
         # Another machine's path can often not even be made here.
         return False
@@ -52,7 +52,7 @@ def _server_reads(client: "MlflowClient", experiment: "Experiment") -> bool:
         client.delete_run(run.info.run_id)
 
 
-def _listed(client: "MlflowClient", run_id: str) -> set[str]:
+def _list_artifacts(client: "MlflowClient", run_id: str) -> set[str]:
     """Paths of a run's artefacts as the server sees them; MlflowClient reads local paths itself."""
     from mlflow.utils.credentials import get_default_host_creds
     from mlflow.utils.rest_utils import http_request_safe
@@ -66,7 +66,7 @@ def _listed(client: "MlflowClient", run_id: str) -> set[str]:
     return {one["path"] for one in answer.json().get("files", [])}
 
 
-def _hidden(client: "MlflowClient", experiment: "Experiment") -> str:
+def _describe_unreadable(client: "MlflowClient", experiment: "Experiment") -> str:
     return (
         f"registry: experiment {EXPERIMENT!r} of {client.tracking_uri} keeps its artefacts in "
         f"{experiment.artifact_location}, where the server does not find what this machine "
