@@ -30,6 +30,15 @@ def offline():
         os.environ.pop(name, None)
 
 
+@pytest.fixture(autouse=True)
+def own_environment():
+    """What a test sets, as every command of `fbt` does, ends with it."""
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+
+
 @pytest.fixture
 def home(tmp_path):
     """An empty FBT_HOME."""
