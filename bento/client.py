@@ -26,8 +26,8 @@ import httpx
 import pydantic_core
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from bento.catalogue_changes import CatalogueAnswer, CatalogueRequest, ProductChange
-from bento.rules import Rule, RuleList, RuleRequest
+from bento.answering.catalogue_changes import CatalogueAnswer, CatalogueRequest, ProductChange
+from bento.answering.rules import Rule, RuleList, RuleRequest
 from bento.schemas import (
     AboutModel,
     BatchRequest,

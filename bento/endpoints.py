@@ -8,12 +8,11 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from bento.catalogue_changes import CatalogueRequest
-from bento.changes_api import ChangeRefused, caller
-from bento.openapi import PAGE, PAGE_POLICY, document
-from bento.paths import BATCH, RECOMMEND, SIMILAR
-from bento.routing import HTML, Refused, Request, Response, Route, as_json
-from bento.rules import RuleRequest
+from bento.answering.catalogue_changes import CatalogueRequest
+from bento.answering.rules import RuleRequest
+from bento.http.openapi import PAGE, PAGE_POLICY, document
+from bento.http.paths import BATCH, RECOMMEND, SIMILAR
+from bento.http.routing import HTML, Refused, Request, Response, Route, as_json
 from bento.schemas import (
     MOST_COMPLAINTS,
     BatchRequest,
@@ -24,6 +23,7 @@ from bento.schemas import (
     field_errors,
     shortened,
 )
+from bento.store.changes_api import ChangeRefused, caller
 
 Model = TypeVar("Model", bound=BaseModel)
 Result = TypeVar("Result")

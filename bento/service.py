@@ -11,9 +11,9 @@ import bentoml
 # BentoML forgets where a Bento's code lies once it has the service: what is loaded later is found
 # beside what was loaded then.
 import components.bundle  # noqa: F401
-from bento.buckets import LATENCY_BUCKETS_S
-from bento.outermost import Outermost
-from bento.paths import BATCH, RECOMMEND, SIMILAR
+from bento.http.latency_buckets import LATENCY_BUCKETS_S
+from bento.http.paths import BATCH, RECOMMEND, SIMILAR
+from bento.http.service_factory import Outermost
 from bento.schemas import (
     Answering,
     BatchRequest,
@@ -28,10 +28,10 @@ from bento.settings import Settings, read_settings
 if TYPE_CHECKING:
     # What workers need is loaded by them: the process that starts them would load it, too, and
     # readiness waits for both.
-    from bento.catalogue_changes import ChangedProduct
-    from bento.live import Live
-    from bento.rules import RuleSet
-    from bento.selection import Answer
+    from bento.answering.catalogue_changes import ChangedProduct
+    from bento.answering.rules import RuleSet
+    from bento.answering.selection import Answer
+    from bento.store.poller import Live
 
 BUNDLE_MODEL = "bundle"
 """Alias under which a packaged Bento carries its bundle."""
@@ -69,22 +69,22 @@ class Fbt:
     @staticmethod
     def refuse_damaged() -> None:
         """Check the settings and every hash of the bundle once, before any worker starts."""
-        from bento.protection import AdminToken
-        from components.bundle.verified import verify_bundle
+        from bento.http.limits import AdminToken
+        from components.model.verification import verify_bundle
 
         settings = read_settings()
         AdminToken(settings)
         verify_bundle(bundle_path(settings))
 
     def __init__(self) -> None:
-        from bento.answers import Rendering
-        from bento.catalogue import Catalogue
-        from bento.changes_api import ChangesApi
-        from bento.observe import Meters
-        from bento.recommender import Recommender
-        from bento.search import Search
-        from bento.selection import Selection
-        from components.bundle.bundle import read_bundle
+        from bento.answering.catalogue import Catalogue
+        from bento.answering.product_search import Search
+        from bento.answering.rendering import Rendering
+        from bento.answering.selection import Selection
+        from bento.http.metrics import Meters
+        from bento.store.changes_api import ChangesApi
+        from components.model.bundle import read_bundle
+        from components.model.recommender import Recommender
 
         settings = read_settings()
         self.model_version = settings.model_version or bentoml.server_context.bento_version
@@ -110,7 +110,7 @@ class Fbt:
 
     def _follow_changes(self, settings: Settings) -> "Live | None":
         """Rules and catalogue changes, from the database and as long as this process lives."""
-        from bento.live import Live
+        from bento.store.poller import Live
 
         if (url := database_url(settings)) is None:
             self.details["database"] = lambda: {"state": "off"}
@@ -171,14 +171,14 @@ class Fbt:
 
     def search(self, request: SearchRequest) -> bytes:
         """The SearchResponse, as it is sent."""
-        from bento.answers import found
+        from bento.answering.rendering import found
 
         catalogue = self.selection.catalogue
         return found(self._search.find(catalogue, request.q, request.limit), catalogue)
 
     def product(self, product_id: str) -> bytes | None:
         """The Product, as it is sent; None where there is none, or none any more."""
-        from bento.answers import looked_up
+        from bento.answering.rendering import looked_up
 
         catalogue = self.selection.catalogue
         row = catalogue.row(product_id)
@@ -237,6 +237,6 @@ def database_url(settings: Settings) -> str | None:
         return None if url == "off" else url
     from bentoml._internal.configuration.containers import BentoMLContainer
 
-    from bento.live import store_url
+    from bento.store.poller import store_url
 
     return store_url(Path(BentoMLContainer.bentoml_home.get()))

@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from components.aside import written_aside
+from components.model.atomic import written_aside
+from components.model.products import product_schema
 
 if TYPE_CHECKING:
     import pyarrow.dataset as ds
@@ -37,23 +38,7 @@ QUARANTINE = pa.schema(
 )
 """Lines that broke the order-line contract, as they were found (text), each with its reason."""
 
-PRODUCTS = pa.schema(
-    [
-        pa.field("product_id", pa.string(), nullable=False),
-        pa.field("name", pa.string()),
-        pa.field("category", pa.string()),
-        pa.field("brand", pa.string()),
-        pa.field("price", pa.float64()),
-        pa.field("image_url", pa.string()),
-        pa.field("in_stock", pa.bool_()),
-        pa.field("margin", pa.float64()),
-        pa.field("added_at", pa.timestamp("us", tz="UTC")),
-        pa.field("attributes", pa.string()),
-    ],
-    metadata={"name": "products"},
-)
-"""One product, one row. `price` and `margin` are per unit, in the shop's currency; `attributes` is
-whatever else the shop says of it, a JSON object of texts."""
+PRODUCTS = product_schema()
 
 BASKETS = pa.schema(
     [

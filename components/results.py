@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from components.aside import written_aside
+from components.model.atomic import written_aside
 
 
 def write_json(content: Any, path: str | Path) -> None:

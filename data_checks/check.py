@@ -8,14 +8,14 @@ from typing import Any
 import pyarrow as pa
 
 from components.contracts import BASKETS, ORDER_LINES, open_table
-from data_checks.checked import Check, Checked, KeptOut, Skipped, Table
 from data_checks.drift import drift
 from data_checks.expectations import Expectation, validate
+from data_checks.formatting import bounds, in_words
+from data_checks.outcome import Check, Checked, KeptOut, Skipped, Table
 from data_checks.profile import Profile, profile_baskets, profile_order_lines
 from data_checks.quarantine import example_lines, read_reasons, reason_counts
 from data_checks.settings import CheckSettings
 from data_checks.suites import baskets_suite, order_lines_suite, schema_columns, schema_suite
-from data_checks.words import bounds, in_words
 
 
 def check_order_lines(

@@ -7,7 +7,7 @@ from math import ceil
 from pathlib import Path
 from typing import Any
 
-from data_checks.checked import Checked
+from data_checks.outcome import Checked
 from data_checks.profile import Profile
 from data_checks.quarantine import SHOWN
 

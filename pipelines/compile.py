@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from components.aside import written_aside
+from components.model.atomic import written_aside
 from pipelines.home import code_version
 from pipelines.placement import NAME, Placement, placed, tagged
 

@@ -1,6 +1,8 @@
-"""KFP step: the start of a run."""
+"""KFP steps that know the whole run: its start, and the verdict by a real service."""
 
 from typing import NamedTuple
+
+from kfp import dsl
 
 from components.step import step
 
@@ -40,3 +42,24 @@ def start(
     found = begin(checked_parameters(given))
     given |= {"orders": shown(orders), "products": shown(products)}
     return given, found.fingerprint, found.exceptions, found.champion, found.run_key
+
+
+@step
+def judge(
+    bundle: dsl.Input[dsl.Model],
+    evaluation: dsl.Input[dsl.Artifact],
+    min_coverage: float,
+    champion_margin: float,
+    seed: int,
+    verdict: dsl.Output[dsl.Artifact],
+) -> None:
+    """Let a real service process answer, and hold everything against the rules."""
+    from pathlib import Path
+
+    from components.evaluation import gate
+    from components.results import read_json, write_json
+    from pipelines.serving_check import check_serving
+
+    settings = gate.GateSettings(min_coverage=min_coverage, champion_margin=champion_margin)
+    serving = check_serving(Path(bundle.path), n_requests=200, seed=seed)
+    write_json(gate.judge(read_json(evaluation.path), serving, settings), verdict.path)

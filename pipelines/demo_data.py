@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from components.aside import written_aside
+from components.model.atomic import written_aside
 
 
 def write_demo_data(folder: Path) -> tuple[Path, Path]:

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from components.export.export import Export, export, export_by, export_of
 from components.registry.registry import RegistryError, fetch, get_version
 from components.spark import on_spark, spark_session
+from pipelines.companions import Export, export, export_by, export_of
 from pipelines.home import Home
 
 

@@ -10,7 +10,7 @@ from components.embeddings.sweep import MinProductOrders, SampleShare
 from components.evaluation.gate import ChampionMargin, MinCoverage
 from components.orders.clean import NON_PRODUCTS
 from components.orders.columns import parse_columns
-from components.ranking.exceptions import is_file, parse_pairs
+from components.ranking.variant_exceptions import is_file, parse_pairs
 
 
 class ParameterError(ValueError):

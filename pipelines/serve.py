@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
-from bento.live import DATABASE_URL
+from bento.store.poller import DATABASE_URL
 from components.package.bento import import_bento
 from components.package.server import Server, served_bento
 from components.registry.promotion import history

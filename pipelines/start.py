@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from components.orders.source import fingerprint
-from components.ranking.exceptions import read_exceptions
-from components.registry.place import check_experiment
+from components.ranking.variant_exceptions import read_exceptions
+from components.registry.artifact_access import check_experiment
 from components.registry.registry import champion_run
 from pipelines.parameters import TrainingParameters
 

@@ -5,7 +5,7 @@ from kfp import dsl
 from components.baskets.component import build_baskets
 from components.bundle.component import build_bundle
 from components.embeddings.component import pick, plan_sweep, sweep, train
-from components.evaluation.component import evaluate, gate, judge
+from components.evaluation.component import evaluate, gate
 from components.neighbours.component import train_neighbours
 from components.orders.clean import NON_PRODUCTS
 from components.orders.component import read_orders
@@ -14,9 +14,9 @@ from components.ranking.component import train_ranking
 from components.refit.component import refit
 from components.registry.component import fetch_champion, register
 from components.report.component import report
-from components.tricks.component import choose_tricks
+from components.weighting.component import choose_tricks
 from data_checks.component import check_baskets, check_order_lines
-from pipelines.component import start
+from pipelines.component import judge, start
 
 
 @dsl.pipeline(name="fbt-training")

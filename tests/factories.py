@@ -8,10 +8,10 @@ import numpy as np
 import pyarrow as pa
 
 from components.baskets.corpus import Corpus
-from components.bundle.bundle import Bundle, Manifest, Neighbours, read_bundle, write_bundle
-from components.bundle.index import items_matrix, queries_matrix
 from components.contracts import PRODUCTS
-from components.ranking.index import build_index, measure_index
+from components.model.bundle import Bundle, Manifest, Neighbours, read_bundle, write_bundle
+from components.model.vector_index import items_matrix, queries_matrix
+from components.ranking.build_index import build_index, measure_index
 
 PAIRS: Sequence[tuple[str, str]] = (
     ("tea", "milk"),

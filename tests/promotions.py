@@ -8,11 +8,11 @@ import time
 
 import pytest
 
-from components.deployment.cluster import Conflict
-from components.deployment.decide import Pin, Say
-from components.deployment.lease import Leadership, LeadershipLost
-from components.deployment.repair import APPLIED_ANNOTATION, OFF_ANNOTATION
-from components.deployment.workload import LABEL, STABLE_ANNOTATION
+from components.promoter.cluster import Conflict
+from components.promoter.decide import Pin, Say
+from components.promoter.lease import Leadership, LeadershipLost
+from components.promoter.repair import APPLIED_ANNOTATION, OFF_ANNOTATION
+from components.promoter.workload import LABEL, STABLE_ANNOTATION
 from components.registry.registry import CHECKS_TAG
 from tests.world import Argo, rollout
 

@@ -12,15 +12,15 @@ from contextlib import contextmanager, suppress
 import pytest
 from kubernetes import client
 
-from components.deployment.cluster import KINDS, Cluster, ClusterError, Conflict
-from components.deployment.decide import Say
-from components.deployment.lease import Leadership, LeadershipLost
-from components.deployment.metrics import Metrics
-from components.deployment.promoter import Loop
-from components.deployment.reconcile import Promoter
-from components.deployment.repair import Repair
-from components.deployment.settings import Settings
-from components.deployment.workload import LABEL, POD_HASH, version_of
+from components.promoter.cluster import KINDS, Cluster, ClusterError, Conflict
+from components.promoter.controller import Loop
+from components.promoter.decide import Say
+from components.promoter.lease import Leadership, LeadershipLost
+from components.promoter.metrics import Metrics
+from components.promoter.reconcile import Promoter
+from components.promoter.repair import Repair
+from components.promoter.settings import Settings
+from components.promoter.workload import LABEL, POD_HASH, version_of
 from components.registry.registry import RegistryError
 from tests.fakes import FakeKubernetes, FakeMlflow, hash_of
 

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict, Field
 
-from components.aside import written_aside
 from components.contracts import BASKETS, ORDER_LINES, SPLITS, open_table
+from components.model.atomic import written_aside
 from components.progress import say
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from components.attributes.text import build_attributes
-from components.bundle.bundle import (
+from components.contracts import PRODUCTS, read
+from components.model.bundle import (
     ARRAYS,
     Bundle,
     Manifest,
@@ -21,7 +21,7 @@ from components.bundle.bundle import (
     load_group,
     write_bundle,
 )
-from components.contracts import PRODUCTS, read
+from components.model.text_similarity import build_attributes
 from components.results import read_json
 
 

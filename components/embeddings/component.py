@@ -53,7 +53,7 @@ def train(
     metrics: dsl.Output[dsl.Metrics],
 ) -> None:
     """Train the vectors on all training baskets, and count what was bought together."""
-    from components.baskets.tricks import Tricks
+    from components.baskets.weighting import Tricks
     from components.embeddings.model import train_model
     from components.results import log_metrics
 

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from components.aside import written_aside
 from components.baskets.corpus import Corpus
-from components.bundle.bundle import load_array
+from components.model.atomic import written_aside
+from components.model.bundle import load_array
 from components.spark import Mapper, in_process, parts_of
 
 Ints = npt.NDArray[np.int32]

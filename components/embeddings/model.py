@@ -11,12 +11,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from components.aside import written_aside
 from components.baskets.corpus import catalogue_of, encode, give_back, read_baskets
-from components.baskets.tricks import Tricks, training_baskets
+from components.baskets.weighting import Tricks, training_baskets
 from components.embeddings.cooccurrence import count_pairs, write_pairs
 from components.embeddings.item2vec import TrainSettings, Vectors, train
 from components.embeddings.validation import draw_validation, tune_betas
+from components.model.atomic import written_aside
 from components.progress import say
 from components.results import write_json
 

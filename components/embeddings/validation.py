@@ -7,13 +7,13 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from bento.recommender import Recommender
 from components.baskets.corpus import Corpus
-from components.bundle.bundle import Bundle, Manifest
 from components.contracts import PRODUCTS
 from components.embeddings.item2vec import Vectors
 from components.evaluation.metrics import score
 from components.evaluation.tasks import TASKS, Queries, draw_queries
+from components.model.bundle import Bundle, Manifest
+from components.model.recommender import Recommender
 
 K = 10
 

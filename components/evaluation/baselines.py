@@ -10,8 +10,8 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from bento.recommender import BLOCK, best_of
 from components.baskets.corpus import Corpus
+from components.model.recommender import BLOCK, best_of
 
 Ints = npt.NDArray[np.int32]
 Floats = npt.NDArray[np.float32]

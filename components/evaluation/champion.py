@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from bento.recommender import Recommender
-from components.bundle.bundle import Bundle, read_bundle
+from components.model.bundle import Bundle, read_bundle
+from components.model.recommender import Recommender
 
 Ints = npt.NDArray[np.int32]
 Floats = npt.NDArray[np.float32]

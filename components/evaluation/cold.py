@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bento.recommender import Recommender, best_of
-from components.attributes.near import find_near
-from components.attributes.text import build_attributes
 from components.baskets.corpus import Corpus
 from components.evaluation.metrics import intervals, score
 from components.evaluation.tasks import Queries
+from components.model.cold_neighbours import find_near
+from components.model.recommender import Recommender, best_of
+from components.model.text_similarity import build_attributes
 
 Ints = npt.NDArray[np.int32]
 Floats = npt.NDArray[np.float32]

@@ -10,14 +10,14 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from bento.recommender import Recommender
 from components.baskets.corpus import LEARNED, Corpus, encode, read_baskets
-from components.bundle.bundle import Bundle, read_bundle
 from components.evaluation.baselines import Cooccurrence, Cosine, Popularity, Ranker, Together
 from components.evaluation.champion import read_champion
 from components.evaluation.cold import judge_cold
 from components.evaluation.metrics import coverage, intervals, popularity_percentile, score
 from components.evaluation.tasks import TASKS, Queries, draw_queries
+from components.model.bundle import Bundle, read_bundle
+from components.model.recommender import Recommender
 from components.progress import say
 
 K = 10

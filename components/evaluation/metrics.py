@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from components.baskets.corpus import Corpus
-from components.keys import located
+from components.model.sorted_keys import located
 
 Rows = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]

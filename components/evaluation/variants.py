@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bento.recommender import Recommender
-from bento.substitutes import Cosines
-from components.attributes.variants import LEVELS, Variants, excepted, name_pairs, table_of
-from components.bundle.bundle import Bundle
 from components.evaluation.metrics import intervals, score
 from components.evaluation.tasks import Queries
-from components.keys import located
+from components.model.bundle import Bundle
+from components.model.recommender import Recommender
+from components.model.sorted_keys import located
+from components.model.substitutes import Cosines
+from components.model.variants import LEVELS, Variants, excepted, name_pairs, table_of
 from components.progress import say
 
 Ints = npt.NDArray[np.int32]

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from components.aside import written_aside
-from components.baskets.tricks import Training, Tricks, training_baskets
-from components.bundle.bundle import Neighbours, save_group
+from components.baskets.weighting import Training, Tricks, training_baskets
 from components.embeddings.cooccurrence import count_head, count_pairs, shares_of
+from components.model.atomic import written_aside
+from components.model.bundle import Neighbours, save_group
 from components.neighbours.ridge import NeighbourSettings, fit_neighbours
 from components.spark import Mapper, catalogue_mapper, in_process
 

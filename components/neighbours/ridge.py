@@ -14,8 +14,8 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 from threadpoolctl import threadpool_limits
 
-from components.bundle.bundle import Neighbours
 from components.embeddings.cooccurrence import Pairs
+from components.model.bundle import Neighbours
 from components.progress import say
 from components.spark import Mapper, in_process, parts_of
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict, Field
 
-from components.aside import written_aside
 from components.contracts import ORDER_LINES, PRODUCTS, QUARANTINE, open_table
+from components.model.atomic import written_aside
 from components.orders.columns import (
     REQUIRED,
     ColumnsError,

@@ -12,8 +12,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from components.aside import written_aside
-from components.bundle.bundle import read_bundle, sha256_of
+from components.model.atomic import written_aside
+from components.model.bundle import read_bundle, sha256_of
 from components.package.requirements import serving_requirements
 from components.package.server import SERVICE, store_env
 
@@ -23,24 +23,8 @@ SOURCE = Path(__file__).parents[2]
 BUNDLE_ALIAS = "bundle"
 """What the service asks BentoML for; the Bento says which stored model that is."""
 
-SERVED_COMPONENTS = (
-    "__init__.py",
-    "aside.py",
-    "contracts.py",
-    "keys.py",
-    "attributes/__init__.py",
-    "attributes/near.py",
-    "attributes/text.py",
-    "attributes/variants.py",
-    "bundle/__init__.py",
-    "bundle/bundle.py",
-    "bundle/cards.py",
-    "bundle/halves.py",
-    "bundle/index.py",
-    "bundle/verified.py",
-    "bundle/voices.py",
-    "bundle/words.py",
-)
+SERVED = ("bento/**/*.py", "components/__init__.py", "components/model/*.py")
+"""What a Bento carries of our source: the service and the model library."""
 
 
 class PackagingError(RuntimeError):
@@ -77,10 +61,7 @@ def import_bento(archive: Path, bentoml_home: Path) -> str:
 
 def stage_source(target: Path) -> None:
     """Copy what serving needs of this source tree, and the requirements, to a fresh directory."""
-    served = sorted((SOURCE / "bento").glob("*.py"))
-    served += sorted((SOURCE / "bento" / "migrations").rglob("*.py"))
-    served += [SOURCE / "components" / name for name in SERVED_COMPONENTS]
-    for file in served:
+    for file in sorted(file for pattern in SERVED for file in SOURCE.glob(pattern)):
         copy = target / file.relative_to(SOURCE)
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(file, copy)

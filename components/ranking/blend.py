@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bento.evidence import AT
-from bento.recommender import RARE, blend_carts
-from components.bundle.bundle import Blend, CartWeights
-from components.ranking.forest import MIX
-from components.ranking.questions import Questions, ndcg
+from components.model.bundle import Blend, CartWeights
+from components.model.features import AT
+from components.model.recommender import RARE, blend_carts
+from components.ranking.queries import Questions, ndcg
+from components.ranking.reranker import MIX
 
 Floats = npt.NDArray[np.float32]
 

@@ -25,9 +25,9 @@ def train_ranking(
     """
     from pathlib import Path
 
-    from components.baskets.tricks import Tricks
+    from components.baskets.weighting import Tricks
     from components.ranking import model
-    from components.ranking.exceptions import read_exceptions
+    from components.ranking.variant_exceptions import read_exceptions
     from components.results import log_metrics
 
     found = model.train_ranking(

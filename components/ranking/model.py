@@ -10,25 +10,25 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from bento.recommender import DEPTH, Recommender, blend_carts
-from components.aside import written_aside
 from components.baskets.corpus import Corpus, encode, give_back, read_baskets
-from components.baskets.tricks import Tricks
-from components.bundle.bundle import Blend, Bundle, save_group
+from components.baskets.weighting import Tricks
 from components.embeddings.item2vec import Vectors
 from components.evaluation.tasks import Queries, draw_queries
 from components.evaluation.variants import choose_variants
+from components.model.atomic import written_aside
+from components.model.bundle import Blend, Bundle, save_group
+from components.model.recommender import DEPTH, Recommender, blend_carts
 from components.progress import say
 from components.ranking import blend as blending
-from components.ranking.exceptions import unknown_ids
-from components.ranking.forest import MIX, as_forest, grow_if_it_pays
-from components.ranking.lessons import halves_of
-from components.ranking.pages import write_page_model
+from components.ranking.dataset import halves_of
+from components.ranking.precompute import write_page_model
 from components.ranking.prepare import prepare_bundle
-from components.ranking.questions import Questions, draw_questions
-from components.ranking.search import search_companions_if_enough
+from components.ranking.queries import Questions, draw_questions
+from components.ranking.reranker import MIX, as_forest, grow_if_it_pays
+from components.ranking.search_method import search_companions_if_enough
 from components.ranking.storage import N_QUERIES as N_STORAGE_QUERIES
 from components.ranking.storage import measure_storage
+from components.ranking.variant_exceptions import unknown_ids
 from components.results import read_json, write_json
 
 Floats = npt.NDArray[np.float32]

@@ -6,14 +6,14 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 
-from components.baskets.tricks import Tricks, training_baskets
+from components.baskets.weighting import Tricks, training_baskets
 from components.bundle.build import pair_arrays, product_cards
-from components.bundle.bundle import Blend, Bundle, Manifest, load_group
-from components.bundle.halves import halved, widened
 from components.embeddings.cooccurrence import read_pairs
 from components.embeddings.item2vec import Vectors
+from components.model.bundle import Blend, Bundle, Manifest, load_group
+from components.model.float16 import halved, widened
 from components.progress import say
-from components.ranking.facts import make_facts
+from components.ranking.item_features import make_facts
 from components.results import read_json
 
 

@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bento.recommender import BLOCK, best_of
-from components.bundle.halves import halved, widened
-from components.bundle.index import items_matrix, queries_matrix
 from components.embeddings.item2vec import Vectors
 from components.evaluation.metrics import intervals, score
 from components.evaluation.tasks import Queries
+from components.model.float16 import halved, widened
+from components.model.recommender import BLOCK, best_of
+from components.model.vector_index import items_matrix, queries_matrix
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int32]

@@ -22,7 +22,7 @@ def refit(
     """Learn from validation baskets too, now that all is tuned, and rank all pages in advance."""
     from pathlib import Path
 
-    from components.baskets.tricks import Tricks
+    from components.baskets.weighting import Tricks
     from components.refit import refit
     from components.results import log_metrics
 

@@ -16,19 +16,19 @@ import numpy.typing as npt
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from bento.recommender import Recommender
-from components.aside import written_aside
-from components.attributes.variants import Variants, table_of
 from components.baskets.corpus import LEARNED, read_baskets, sorted_catalogue
-from components.baskets.tricks import Tricks
-from components.bundle.bundle import Blend, load_group, save_group
+from components.baskets.weighting import Tricks
 from components.embeddings.item2vec import Vectors
 from components.embeddings.model import count_together, write_vectors
+from components.model.atomic import written_aside
+from components.model.bundle import Blend, load_group, save_group
+from components.model.recommender import Recommender
+from components.model.variants import Variants, table_of
 from components.neighbours.model import train_neighbours
 from components.ranking.model import Clock
-from components.ranking.pages import PAGE_DEPTH, make_pages, read_page_model
+from components.ranking.precompute import PAGE_DEPTH, make_pages, read_page_model
 from components.ranking.prepare import prepare_bundle
-from components.ranking.search import search_where_faster
+from components.ranking.search_method import search_where_faster
 from components.results import read_json, write_json
 
 Rows = npt.NDArray[np.int32]

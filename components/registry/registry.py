@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components.aside import written_aside
 from components.experiment import find_or_create_experiment
+from components.model.atomic import written_aside
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from components.bundle.bundle import read_manifest, sha256_of
 from components.experiment import find_or_create_experiment
+from components.model.bundle import read_manifest, sha256_of
 from components.progress import say
-from components.registry.place import check_experiment
+from components.registry.artifact_access import check_experiment
 from components.registry.registry import (
     BUNDLE_HASH_TAG,
     CHECKS_TAG,

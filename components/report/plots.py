@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from components.bundle.bundle import Bundle
-from components.report.content import BasketFacts, Trial, rankers
+from components.model.bundle import Bundle
 from components.report.projection import Points, projected
 from components.report.ranking import BLEND, COLD, Change, part_name, percent_change
-from components.report.words import NAMES, TASKS, is_number, name_of, percent
+from components.report.tables import BasketFacts, Trial, rankers
+from components.report.wording import NAMES, TASKS, is_number, name_of, percent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

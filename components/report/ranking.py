@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
-from components.report.words import count, figure, is_number, minus, value
+from components.report.wording import count, figure, is_number, minus, value
 
 Measured = Mapping[str, Any]
 

@@ -6,9 +6,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components.aside import written_aside
-from components.bundle.bundle import Bundle, read_bundle
-from components.report import content, ranking, words
+from components.model.atomic import written_aside
+from components.model.bundle import Bundle, read_bundle
+from components.report import ranking
+from components.report import tables as content
+from components.report import wording as words
 from components.results import read_json
 
 if TYPE_CHECKING:
@@ -165,9 +167,9 @@ def environment() -> "Environment":
     """Jinja with everything that page.html speaks of; all text is escaped."""
     from jinja2 import ChainableUndefined, Environment, FileSystemLoader
 
-    from bento.recommender import DEPTH
     from components.embeddings.sweep import NEARLY
     from components.evaluation.variants import TOLERATED
+    from components.model.recommender import DEPTH
     from components.report.plots import mark_of
 
     made = Environment(

@@ -9,11 +9,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from components.aside import written_aside
+from components.model.atomic import written_aside
 from pipelines.home import code_version
 from pipelines.tables import table
 
-NAMES = ("demo", "baskets", "quality", "scale", "serving", "soak")
+MODULES = {
+    "demo": "tests.bench.demo",
+    "baskets": "tests.bench.baskets",
+    "quality": "pipelines.bench.quality",
+    "scale": "tests.bench.scale",
+    "serving": "tests.bench.serving",
+    "soak": "tests.bench.soak",
+}
+"""The benches. Those below tests/ measure fbt for its developers, and run from a checkout."""
 
 
 def run_bench(name: str, to: Path | None, options: Mapping[str, Any]) -> None:
@@ -22,9 +30,7 @@ def run_bench(name: str, to: Path | None, options: Mapping[str, Any]) -> None:
     Raises ValueError for an unknown one, and for options that it lacks or does not take; what the
     bench's own `check` raises, once everything is shown and written.
     """
-    if name not in NAMES:
-        raise ValueError(f"bench: {name!r} is unknown, expected one of {', '.join(NAMES)}")
-    module = importlib.import_module(f"pipelines.bench.{name}")
+    module = _load(name)
     for path in (to, options.get("chart")):
         # Writing replaces what is there: a folder would be gone.
         if path and path.is_dir():
@@ -40,6 +46,18 @@ def run_bench(name: str, to: Path | None, options: Mapping[str, Any]) -> None:
         with written_aside(to) as aside:
             aside.write_text(json.dumps(result, indent=2))
     getattr(module, "check", lambda _figures: None)(figures)
+
+
+def _load(name: str) -> Any:
+    if name not in MODULES:
+        raise ValueError(f"bench: {name!r} is unknown, expected one of {', '.join(MODULES)}")
+    root = Path(__file__).parents[2]
+    if not (root / MODULES[name].replace(".", "/")).with_suffix(".py").is_file():
+        raise ValueError(
+            f"bench: {name} comes with a checkout of the source, expected it below {root}; install "
+            "from one with `make setup`"
+        )
+    return importlib.import_module(MODULES[name])
 
 
 def _refuse_options(

@@ -8,19 +8,19 @@ from typing import Any
 
 import numpy as np
 
-from bento.recommender import Recommender
-from components.baskets.tricks import Tricks
+from components.baskets.weighting import Tricks
 from components.bundle.build import build_bundle
-from components.bundle.bundle import Bundle, CartWeights, read_bundle
 from components.embeddings.item2vec import TrainSettings
 from components.embeddings.model import count_together
 from components.embeddings.model import train_vectors as train_vectors_of
 from components.evaluation.baselines import Ranker
+from components.model.bundle import Bundle, CartWeights, read_bundle
+from components.model.recommender import Recommender
 from components.neighbours.model import train_neighbours
 from components.ranking.model import train_ranking
 from components.refit.refit import Model, refit
 from components.results import read_json, write_json
-from components.tricks.choose import choose_tricks
+from components.weighting.choose import choose_tricks
 from pipelines.bench.peers.rankers import ItemItem
 
 WHOLE = "fbt"

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components.aside import written_aside
+from components.model.atomic import written_aside
 from components.report.plots import COLOURS, new_figure, style
 
 if TYPE_CHECKING:

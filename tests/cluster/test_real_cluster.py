@@ -14,8 +14,8 @@ from collections import Counter
 
 import pytest
 
-from components.deployment.cluster import Cluster
-from components.deployment.workload import LABEL
+from components.promoter.cluster import Cluster
+from components.promoter.workload import LABEL
 from tests.factories import make_bundle
 from tests.fakes import FakeMlflow
 from tests.manifests.conftest import OVERLAYS, kubectl, of_kind, rendered
@@ -55,7 +55,7 @@ def namespace():
 
 @pytest.fixture
 def world(namespace, bundle, monkeypatch, request):
-    from components.deployment.cluster import ClusterError, connect
+    from components.promoter.cluster import ClusterError, connect
 
     cluster = connect(namespace)
     if needs_rollouts(request):

@@ -13,10 +13,10 @@ from mlflow.environment_variables import (
 )
 
 from bento.endpoints import ROUTES
-from bento.store import Store
-from components.deployment.repair import RECORD
-from components.deployment.settings import Settings as PromoterSettings
+from bento.store.store import Store
 from components.package.server import GRACE_S
+from components.promoter.repair import RECORD
+from components.promoter.settings import Settings as PromoterSettings
 from pipelines.cluster import BY_HAND
 from pipelines.cluster import secrets_of as secrets_made
 from tests.manifests.conftest import (

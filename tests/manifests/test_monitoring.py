@@ -12,8 +12,8 @@ import httpx
 import pytest
 import yaml
 
-from components.deployment.metrics import Metrics
 from components.package.server import served_bundle
+from components.promoter.metrics import Metrics
 from data_checks.drift import NUMBERS
 from data_checks.settings import CheckSettings
 from data_checks.suites import baskets_suite, order_lines_suite

@@ -4,7 +4,7 @@ import asyncio
 import time
 
 from bento.endpoints import ROUTES
-from bento.routing import Response, Route, as_json
+from bento.http.routing import Response, Route, as_json
 from bento.service import Fbt as Fbt
 
 

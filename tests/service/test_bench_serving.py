@@ -7,13 +7,13 @@ import shutil
 import numpy as np
 import pytest
 
-from bento.recommender import Recommender
-from components.bundle.bundle import FORMAT_VERSION, read_bundle
-from pipelines.bench import serving, soak
-from pipelines.bench.served import paced
-from pipelines.bench.served.bundles import make_bundle, product_id
-from pipelines.bench.served.questions import K, carts, singles
+from components.model.bundle import FORMAT_VERSION, read_bundle
+from components.model.recommender import Recommender
 from pipelines.cli import main
+from tests.bench import serving, soak
+from tests.bench.served import paced
+from tests.bench.served.bundles import make_bundle, product_id
+from tests.bench.served.questions import K, carts, singles
 
 N_PRODUCTS = 1_000
 

@@ -13,7 +13,7 @@ from email.utils import formatdate
 
 import pytest
 
-from bento.catalogue_changes import ProductChange
+from bento.answering.catalogue_changes import ProductChange
 from bento.client import (
     AsyncClient,
     Client,

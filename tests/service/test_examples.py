@@ -12,10 +12,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from bento.catalogue_changes import CatalogueAnswer
-from bento.rules import Rule
+from bento.answering.catalogue_changes import CatalogueAnswer
+from bento.answering.rules import Rule
 from bento.schemas import BatchResponse, RecommendResponse, SearchResponse
-from components.bundle.bundle import read_bundle, write_bundle
+from components.model.bundle import read_bundle, write_bundle
 from components.package.server import served_bundle
 from tests.factories import make_bundle
 from tests.service.serving import TOKEN, writable

@@ -13,7 +13,7 @@ from mlflow import MlflowClient
 
 from components.experiment import EXPERIMENT, artifact_root, find_or_create_experiment
 from components.package.server import free_port, running
-from components.registry.place import check_experiment
+from components.registry.artifact_access import check_experiment
 from components.registry.registry import RegistryError
 from pipelines.home import Home
 from pipelines.parameters import checked_parameters

@@ -11,14 +11,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from bento.catalogue_changes import CatalogueRequest, ProductChange
-from bento.rules import RuleRequest, Scope
-from bento.store import Store
-from components.bundle.bundle import read_bundle, write_bundle
+from bento.answering.catalogue_changes import CatalogueRequest, ProductChange
+from bento.answering.rules import RuleRequest, Scope
+from bento.store.store import Store
 from components.contracts import COMPANIONS, read
-from components.export.export import Export, export, export_by, export_of
+from components.model.bundle import read_bundle, write_bundle
 from components.package.server import served_bundle
 from components.spark import on_spark, spark_session
+from pipelines.companions import Export, export, export_by, export_of
 from tests.factories import COLD, PAIRS, make_bundle
 from tests.unit.test_evidence import random_bundle
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from components.bundle.bundle import BundleError, read_bundle, read_manifest, sha256_of
-from components.deployment import fetch as fetching
-from components.deployment.fetch import (
+from components.model.bundle import BundleError, read_bundle, read_manifest, sha256_of
+from components.promoter import fetch as fetching
+from components.promoter.fetch import (
     AWAY,
     BUNDLE_HASH_TAG,
     DAMAGED,
@@ -106,7 +106,7 @@ def test_an_unknown_version(source, tmp_path):
 
 
 def run(**env):
-    command = [sys.executable, "-m", "components.deployment.fetch"]
+    command = [sys.executable, "-m", "components.promoter.fetch"]
     inherited = {k: v for k, v in os.environ.items() if not k.startswith(("FBT_", "MLFLOW_"))}
     done = subprocess.run(command, env={**inherited, **env}, capture_output=True, text=True)
     return done.returncode, done.stdout + done.stderr
@@ -148,7 +148,7 @@ def test_a_pod_that_does_not_say_what_it_wants(unset, tmp_path):
 
 def test_nothing_of_mlflow_or_kubernetes_is_needed():
     code = (
-        "import sys; import components.deployment.fetch; "
+        "import sys; import components.promoter.fetch; "
         "print({'mlflow', 'kubernetes', 'requests', 'pandas', 'kfp'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

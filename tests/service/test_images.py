@@ -145,7 +145,7 @@ def test_mlflow_keeps_runs_in_postgres_and_files_in_the_object_store(mlflow_imag
 def test_the_promoter_starts_and_misses_nothing_but_a_cluster(mlflow_image, python, tmp_path):
     own = python("promoter")
     done = subprocess.run(
-        [own, "-m", "components.deployment.promoter"], cwd=tmp_path, capture_output=True,
+        [own, "-m", "components.promoter.controller"], cwd=tmp_path, capture_output=True,
         text=True, timeout=60, check=False,
         env=bare(own, HOME=str(tmp_path), MLFLOW_TRACKING_URI=mlflow_image, POD_NAME="one"),
     )  # fmt: skip

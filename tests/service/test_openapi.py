@@ -3,9 +3,9 @@
 import httpx
 import pytest
 
-from bento import openapi
 from bento.endpoints import ROUTES
-from bento.operations import OPERATIONS
+from bento.http import openapi
+from bento.http.operations import OPERATIONS
 from bento.schemas import AboutModel, Ready
 from bento.service import Fbt
 from components.package.server import served_bundle

@@ -12,9 +12,9 @@ import schemathesis
 from hypothesis import HealthCheck, settings
 from schemathesis.specs.openapi import checks
 
-from bento import openapi
 from bento.endpoints import ROUTES
-from bento.operations import OPERATIONS
+from bento.http import openapi
+from bento.http.operations import OPERATIONS
 from bento.service import Fbt
 from components.package.server import served_bundle
 from tests.factories import make_bundle

@@ -12,7 +12,7 @@ import httpx
 import psutil
 import pytest
 
-from components.bundle.bundle import BundleError, sha256_of
+from components.model.bundle import BundleError, sha256_of
 from components.package.bento import build_bento, import_bento
 from components.package.requirements import serving_requirements
 from components.package.server import served_bento

@@ -5,7 +5,7 @@ import time
 import pytest
 from mlflow import MlflowClient
 
-from components.bundle.bundle import sha256_of
+from components.model.bundle import sha256_of
 from components.package.server import free_port
 from components.registry import registry
 from components.registry.promotion import history, rollback

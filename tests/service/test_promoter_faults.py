@@ -9,9 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from components.deployment.cluster import ClusterError, Gone
-from components.deployment.settings import settings_of_environment
-from components.deployment.webhook import signature
+from components.promoter.cluster import ClusterError, Gone
+from components.promoter.settings import settings_of_environment
+from components.promoter.webhook import signature
 from components.registry.registry import RegistryError
 from tests.factories import make_bundle
 from tests.fakes import AWAY, BROKEN, LOST, OK

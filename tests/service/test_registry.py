@@ -5,7 +5,7 @@ import json
 import pytest
 from mlflow import MlflowClient
 
-from components.ranking.exceptions import ExceptionsError
+from components.ranking.variant_exceptions import ExceptionsError
 from components.registry import registry
 from components.registry.promotion import OUTSIDE, PromotionError, history, promote, rollback
 from components.registry.registry import (

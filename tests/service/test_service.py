@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from bento.schemas import SOURCES
-from components.bundle.bundle import read_bundle
-from components.evaluation.serving import check_serving, difference, selection_of
+from components.model.bundle import read_bundle
 from components.package.server import ServerError, served_bundle
+from pipelines.serving_check import check_serving, difference, selection_of
 from tests.factories import PAIRS, make_bundle, products_table, write
 
 IDS = [id_ for pair in PAIRS for id_ in pair]

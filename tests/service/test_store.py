@@ -15,15 +15,15 @@ from datetime import UTC, datetime
 import pytest
 from sqlalchemy import text
 
-from bento.catalogue_changes import CatalogueRequest, ChangedProduct, ProductChange
-from bento.changes_api import ChangeRefused, ChangesApi, caller
-from bento.database import Database
-from bento.live import Live, store_url
-from bento.migrate import HEAD, VERSIONS, migrate, version_of
-from bento.rules import Asked, RuleRequest, Scope
-from bento.store import Store
-from bento.store_errors import RuleUnknown, StoreUnavailable, TooManyRules
-from bento.tables import METADATA, VERSION_TABLE
+from bento.answering.catalogue_changes import CatalogueRequest, ChangedProduct, ProductChange
+from bento.answering.rules import Asked, RuleRequest, Scope
+from bento.store.changes_api import ChangeRefused, ChangesApi, caller
+from bento.store.database import Database
+from bento.store.errors import RuleUnknown, StoreUnavailable, TooManyRules
+from bento.store.migrate import HEAD, VERSIONS, migrate, version_of
+from bento.store.poller import Live, store_url
+from bento.store.store import Store
+from bento.store.tables import METADATA, VERSION_TABLE
 from components.package.bento import stage_source
 from tests.postgres import free_port, postgres
 
@@ -165,7 +165,7 @@ class TestRules:
         assert all(row["changed_at"].utcoffset() is not None for row in trail)
 
     def test_there_is_an_end_to_how_many(self, store, monkeypatch):
-        monkeypatch.setattr("bento.store.MAX_RULES", 2)
+        monkeypatch.setattr("bento.store.store.MAX_RULES", 2)
         store.add_rule(BLOCK, "ann")
         store.add_rule(BLOCK, "ann")
         with pytest.raises(TooManyRules, match="2 already"):
@@ -374,7 +374,7 @@ class TestMigrations:
         assert ScriptDirectory.from_config(config).get_heads() == [HEAD]
 
     def test_processes_that_start_together_do_not_fight(self, url):
-        code = "import sys; from bento.store import Store; Store(sys.argv[1]).migrate()"
+        code = "import sys; from bento.store.store import Store; Store(sys.argv[1]).migrate()"
         racing = [
             subprocess.Popen([sys.executable, "-c", code, url], stderr=subprocess.PIPE, text=True)
             for _ in range(4)
@@ -414,9 +414,9 @@ class TestMigrations:
         """As it lies in a Bento: alone, without this source tree."""
         stage_source(tmp_path / "staged")
         code = (
-            "import sys; sys.path.insert(0, sys.argv[2]); import bento.store\n"
-            "assert bento.store.__file__.startswith(sys.argv[2]), bento.store.__file__\n"
-            "store = bento.store.Store(sys.argv[1]); store.migrate()\n"
+            "import sys; sys.path.insert(0, sys.argv[2]); from bento.store import store as staged\n"
+            "assert staged.__file__.startswith(sys.argv[2]), staged.__file__\n"
+            "store = staged.Store(sys.argv[1]); store.migrate()\n"
             "print(store.changes_since().revision.value)"
         )
         done = subprocess.run(
@@ -551,8 +551,8 @@ class TestPostgresGone:
         assert ENCODED not in said
 
     def test_a_server_that_hangs(self, server, lives, monkeypatch):
-        monkeypatch.setattr("bento.changes_api.TIMEOUT_S", 0.5)
-        monkeypatch.setattr("bento.live.STALE_AFTER_S", 1.0)
+        monkeypatch.setattr("bento.store.changes_api.TIMEOUT_S", 0.5)
+        monkeypatch.setattr("bento.store.poller.STALE_AFTER_S", 1.0)
         shown = Shown()
         live = lives(shown, server.url(), every_s=0.2)
         assert live.wait(10)
@@ -755,7 +755,7 @@ def test_who_writes(header, by):
 
 def test_nothing_of_the_database_is_loaded_before_the_thread_runs():
     code = (
-        "import sys, bento.changes_api, bento.live\n"
+        "import sys, bento.store.changes_api, bento.store.poller\n"
         "print(*sorted({'sqlalchemy', 'alembic', 'psycopg2'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -765,7 +765,7 @@ def test_nothing_of_the_database_is_loaded_before_the_thread_runs():
 def test_alembic_is_loaded_only_to_migrate(tmp_path):
     url = f"sqlite:///{tmp_path}/fbt.db"
     code = (
-        "import sys; from bento.store import Store\n"
+        "import sys; from bento.store.store import Store\n"
         "Store(sys.argv[1]).migrate(); print('alembic' in sys.modules)"
     )
     run = [sys.executable, "-c", code, url]

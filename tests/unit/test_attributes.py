@@ -4,8 +4,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from components.attributes.near import find_near, weights_of
-from components.attributes.text import (
+from components.model.bundle import load_group, save_group
+from components.model.cold_neighbours import find_near, weights_of
+from components.model.text_similarity import (
     ARRAYS,
     Attributes,
     build_attributes,
@@ -14,7 +15,7 @@ from components.attributes.text import (
     save_attributes,
     words_of,
 )
-from components.attributes.variants import (
+from components.model.variants import (
     LEVELS,
     MOST_ALIKE,
     excepted,
@@ -22,7 +23,6 @@ from components.attributes.variants import (
     table_of,
     without_variants,
 )
-from components.bundle.bundle import load_group, save_group
 
 
 def cards(*products):
@@ -140,7 +140,7 @@ def test_a_long_text_takes_no_longer():
 
 
 def test_common_words_are_passed_over_where_too_many_have_them(monkeypatch):
-    monkeypatch.setattr("components.attributes.text.MOST_POSTINGS", 10)
+    monkeypatch.setattr("components.model.text_similarity.MOST_POSTINGS", 10)
     index = build_attributes(cards(*[("the tea",)] * 20, ("the bread",)), 21)
     assert index.nearest(Attributes("the bread"))[0].tolist() == [20]
     assert len(index.nearest(Attributes("the"))[0]) == 0

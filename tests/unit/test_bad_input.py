@@ -10,16 +10,16 @@ from datetime import timedelta
 
 import pytest
 
-from bento.answers import Rendering
+from bento.answering.rendering import Rendering
 from bento.schemas import RecommendRequest, RecommendResponse, SimilarRequest
-from components.baskets.tricks import Tricks
-from components.bundle.bundle import read_bundle
+from components.baskets.weighting import Tricks
 from components.embeddings.sweep import SweepSettings, plan, run_shard
 from components.evaluation.evaluate import evaluate
 from components.evaluation.gate import GateSettings, judge, raise_unless_passed
-from components.evaluation.serving import sample_queries, selection_of
+from components.model.bundle import read_bundle
 from components.results import write_json
-from components.tricks.choose import choose_tricks
+from components.weighting.choose import choose_tricks
+from pipelines.serving_check import sample_queries, selection_of
 from tests.unit.test_ranking import CARDS, PAIRS, baskets_from, built
 
 SPLITS = (("train", 0.8), ("validation", 0.9), ("test", 1.0))

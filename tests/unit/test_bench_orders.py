@@ -6,8 +6,8 @@ import pyarrow.compute as pc
 from components.baskets.corpus import catalogue_of, encode, read_baskets
 from components.contracts import BASKETS, ORDER_LINES, read
 from components.embeddings.cooccurrence import count_pairs
-from pipelines.bench import orders
-from pipelines.bench.orders import Shop, write_baskets, write_order_lines
+from tests.bench import orders
+from tests.bench.orders import Shop, write_baskets, write_order_lines
 
 SHOP = Shop(n_lines=20_000, n_products=400)
 

@@ -4,11 +4,11 @@ import numpy as np
 import pyarrow.compute as pc
 import pytest
 
-from bento.recommender import Recommender
-from components.bundle.bundle import read_bundle
 from components.contracts import PRODUCTS, read
-from pipelines.bench import scale
-from pipelines.bench.orders import PER_GROUP, Shop
+from components.model.bundle import read_bundle
+from components.model.recommender import Recommender
+from tests.bench import scale
+from tests.bench.orders import PER_GROUP, Shop
 
 SHOP = Shop(n_lines=20_000, n_products=400)
 

@@ -10,9 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bento.recommender import Recommender
-from components.bundle import bundle as bundles
-from components.bundle.bundle import (
+from components.model import bundle as bundles
+from components.model.bundle import (
     ARRAYS,
     FORMAT_VERSION,
     NEIGHBOURS,
@@ -21,7 +20,8 @@ from components.bundle.bundle import (
     sha256_of,
     write_bundle,
 )
-from components.bundle.verified import NOTE, verify_bundle
+from components.model.recommender import Recommender
+from components.model.verification import NOTE, verify_bundle
 from tests.factories import make_bundle
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -123,7 +123,7 @@ def test_arrays_that_do_not_fit_the_manifest_are_refused(tmp_path, fact):
 FULL_DISK = """
 import resource, signal, sys
 from pathlib import Path
-from components.bundle.bundle import read_bundle, write_bundle
+from components.model.bundle import read_bundle, write_bundle
 
 bundle = read_bundle(sys.argv[1])
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

@@ -5,13 +5,13 @@ import math
 import numpy as np
 import pytest
 
-from bento.recommender import Recommender
-from components.attributes.variants import LEVELS
 from components.baskets.corpus import Corpus
-from components.bundle.bundle import Bundle, Manifest
 from components.evaluation.cold import draw_cold, judge_cold
 from components.evaluation.tasks import Queries, draw_queries
 from components.evaluation.variants import choose_variants, find_pairs, lifts_of
+from components.model.bundle import Bundle, Manifest
+from components.model.recommender import Recommender
+from components.model.variants import LEVELS
 from tests.factories import products_table
 
 SHIRTS = [f"{colour} shirt" for colour in ("red", "blue", "green", "black", "white")]

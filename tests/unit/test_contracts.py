@@ -4,8 +4,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from components.aside import written_aside
 from components.contracts import PRODUCTS, ContractError, empty, open_table, read, write
+from components.model.atomic import written_aside
 
 
 @pytest.fixture

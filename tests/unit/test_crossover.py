@@ -6,12 +6,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from bento import recommender as ranking
-from bento.evidence import plain_facts
-from bento.recommender import Recommender
-from components.bundle.bundle import read_bundle, write_bundle
-from components.ranking import search
-from components.ranking.search import search_where_faster
+from components.model import recommender as ranking
+from components.model.bundle import read_bundle, write_bundle
+from components.model.features import plain_facts
+from components.model.recommender import Recommender
+from components.ranking import search_method as search
+from components.ranking.search_method import search_where_faster
 from tests.factories import make_large_bundle
 
 

@@ -17,8 +17,8 @@ import pytest
 from components.contracts import BASKETS, ORDER_LINES, PRODUCTS, QUARANTINE
 from components.registry.version import failed_checks
 from data_checks.check import check_baskets, check_order_lines, previous_profile
-from data_checks.checked import Checked, ChecksFailed
 from data_checks.drift import stability_index
+from data_checks.outcome import Checked, ChecksFailed
 from data_checks.settings import CheckSettings
 
 Rows = list[dict[str, Any]]

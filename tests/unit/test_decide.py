@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from components.deployment.decide import (
+from components.promoter.decide import (
     Candidate,
     GiveBack,
     MarkStable,
@@ -23,9 +23,9 @@ from components.deployment.decide import (
     decide,
     in_sync,
 )
-from components.deployment.repair import contains, declared
-from components.deployment.webhook import MAX_AGE_S, MAX_REMEMBERED, Inbox, Refused, signature
-from components.deployment.workload import LABEL, POD_HASH, of_deployment, of_rollout
+from components.promoter.repair import contains, declared
+from components.promoter.webhook import MAX_AGE_S, MAX_REMEMBERED, Inbox, Refused, signature
+from components.promoter.workload import LABEL, POD_HASH, of_deployment, of_rollout
 from components.registry.registry import FAILED_TAG, ROLLOUT_TAG
 
 NOW = 1_700_000_000

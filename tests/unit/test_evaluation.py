@@ -10,9 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from bento.recommender import best_of
 from components.baskets.corpus import Corpus
-from components.bundle.bundle import Bundle, Manifest, write_bundle
 from components.contracts import BASKETS, PRODUCTS, write
 from components.embeddings.cooccurrence import count_pairs
 from components.evaluation.baselines import Cooccurrence, Cosine, Popularity, Together
@@ -20,6 +18,8 @@ from components.evaluation.evaluate import evaluate
 from components.evaluation.gate import GateFailed, GateSettings, judge, raise_unless_passed
 from components.evaluation.metrics import coverage, intervals, popularity_percentile, score
 from components.evaluation.tasks import draw_queries
+from components.model.bundle import Bundle, Manifest, write_bundle
+from components.model.recommender import best_of
 
 
 def corpus(*baskets: list[int]) -> Corpus:

@@ -7,16 +7,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bento import forest
-from bento.evidence import AT, FEATURES, SHRINK, Evidence, distinct
-from bento.recommender import Recommender
-from components.attributes.text import largest
-from components.attributes.variants import table_of
-from components.bundle.bundle import Bundle, CartWeights, Facts, Forest, Manifest, Neighbours, Pages
-from components.bundle.voices import make_voices
-from components.ranking.forest import as_forest
-from components.ranking.forest import predict as predicted
-from components.ranking.pages import make_pages
+from components.model import tree_ensemble as forest
+from components.model.bundle import Bundle, CartWeights, Facts, Forest, Manifest, Neighbours, Pages
+from components.model.features import AT, FEATURES, SHRINK, Evidence, distinct
+from components.model.item_scores import make_voices
+from components.model.recommender import Recommender
+from components.model.text_similarity import largest
+from components.model.variants import table_of
+from components.ranking.precompute import make_pages
+from components.ranking.reranker import as_forest
+from components.ranking.reranker import predict as predicted
 from tests.factories import products_table
 
 WEIGHTS = CartWeights(vectors=0.5, cooccurrence=0.3, neighbours=1.0, cosine=0.1, trend=0.2)

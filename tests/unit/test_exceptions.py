@@ -5,7 +5,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from components.orders.source import SourceError
-from components.ranking.exceptions import ExceptionsError, read_exceptions, unknown_ids
+from components.ranking.variant_exceptions import ExceptionsError, read_exceptions, unknown_ids
 
 
 def test_a_few_pairs_are_given_as_text():

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from bento.recommender import Recommender
-from components.bundle.bundle import read_bundle
-from components.bundle.halves import BLOCK, halved, inner_products, widened
+from components.model.bundle import read_bundle
+from components.model.float16 import BLOCK, halved, inner_products, widened
+from components.model.recommender import Recommender
 from tests.factories import make_bundle
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from components.ranking import index
+from components.ranking import build_index as index
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from components.keys import hits, located, values_at
+from components.model.sorted_keys import hits, located, values_at
 
 KEYS = np.array([2, 3, 7, 11])
 

@@ -4,14 +4,14 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from bento.evidence import FEATURES
-from components.attributes.text import build_attributes
 from components.contracts import PRODUCTS
 from components.evaluation.metrics import ideal_dcg
-from components.ranking.forest import MIX, grow_if_it_pays, predict
-from components.ranking.lessons import halves_of
-from components.ranking.questions import PAGE_FEATURES, K, Questions, ndcg
-from components.ranking.texts import Texts
+from components.model.features import FEATURES
+from components.model.text_similarity import build_attributes
+from components.ranking.dataset import halves_of
+from components.ranking.queries import PAGE_FEATURES, K, Questions, ndcg
+from components.ranking.reranker import MIX, grow_if_it_pays, predict
+from components.ranking.text_features import Texts
 from tests.factories import corpus_of
 
 

@@ -5,12 +5,12 @@ import pyarrow as pa
 import pytest
 
 from components.baskets.corpus import Corpus
-from components.baskets.tricks import Training, recency
-from components.bundle.bundle import Blend, load_group
+from components.baskets.weighting import Training, recency
 from components.contracts import BASKETS, PRODUCTS, write
 from components.embeddings.cooccurrence import count_head, count_pairs, write_pairs
 from components.embeddings.item2vec import Vectors
 from components.embeddings.model import write_vectors
+from components.model.bundle import Blend, load_group
 from components.neighbours.model import fit_training, train_neighbours
 from components.neighbours.ridge import NeighbourSettings, fit_neighbours
 from components.ranking.blend import START

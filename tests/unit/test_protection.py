@@ -6,10 +6,10 @@ import logging
 
 import pytest
 
-from bento.exchange import request_id_of
-from bento.observe import JsonLines
-from bento.protection import AdminToken, Clients, RateLimit
-from bento.routing import Refused, Route, Router
+from bento.http.limits import AdminToken, Clients, RateLimit
+from bento.http.metrics import JsonLines
+from bento.http.request_context import request_id_of
+from bento.http.routing import Refused, Route, Router
 from bento.settings import Rate, Settings, SettingsError
 
 

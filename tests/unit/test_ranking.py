@@ -8,21 +8,21 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from bento.evidence import AT, FEATURES
-from bento.forest import mixed
-from bento.recommender import DEPTH, Recommender
 from components.baskets.corpus import Corpus
 from components.bundle.build import build_bundle
-from components.bundle.bundle import read_bundle
 from components.contracts import BASKETS, PRODUCTS, write
 from components.embeddings.model import train_model
 from components.evaluation.metrics import ideal_dcg, score
+from components.model.bundle import read_bundle
+from components.model.features import AT, FEATURES
+from components.model.recommender import DEPTH, Recommender
+from components.model.tree_ensemble import mixed
 from components.neighbours.model import train_neighbours
 from components.ranking import blend as blending
-from components.ranking.forest import grow_if_it_pays, predict
-from components.ranking.lessons import halves_of
+from components.ranking.dataset import halves_of
 from components.ranking.model import train_ranking
-from components.ranking.questions import K, Questions, ndcg
+from components.ranking.queries import K, Questions, ndcg
+from components.ranking.reranker import grow_if_it_pays, predict
 from components.refit.refit import Model, refit
 
 NO_BASKETS = Corpus(np.empty(0, np.int32), np.zeros(1, np.int64), np.empty(0, np.float32))

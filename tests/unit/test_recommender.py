@@ -7,12 +7,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from bento import recommender as ranking
-from bento.recommender import RARE, Recommender, best_of, stacked
-from bento.substitutes import LOOKS
-from components.attributes.text import Attributes
-from components.bundle.bundle import CartWeights, Neighbours, read_bundle
-from components.ranking.pages import make_pages
+from components.model import recommender as ranking
+from components.model.bundle import CartWeights, Neighbours, read_bundle
+from components.model.recommender import RARE, Recommender, best_of, stacked
+from components.model.substitutes import LOOKS
+from components.model.text_similarity import Attributes
+from components.ranking.precompute import make_pages
 from tests.factories import PAIRS, make_bundle, make_large_bundle, products_table, write
 from tests.unit.test_evidence import random_bundle
 
@@ -423,7 +423,7 @@ def test_in_a_large_catalogue_cold_products_look_at_their_neighbours_pages(monke
     paged = Recommender(replace(bundle, pages=make_pages(Recommender(bundle), None)))
     looks = Attributes(category="a")
     whole = paged.companions_by_looks([looks], None, 5)
-    monkeypatch.setattr("bento.recommender.AROUND_FROM", 0)
+    monkeypatch.setattr("components.model.recommender.AROUND_FROM", 0)
     source, rows, scores = paged.companions_by_looks([looks], None, 5)
     assert source == whole[0] == "attribute_neighbours"
     assert rows.tolist() == whole[1].tolist()

@@ -10,21 +10,22 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from components.attributes.variants import LEVELS
-from components.bundle.bundle import (
+from components.contracts import BASKETS, write
+from components.model.bundle import (
     CartWeights,
     IndexFacts,
     Manifest,
     SearchFacts,
     read_manifest,
 )
-from components.contracts import BASKETS, write
-from components.ranking.questions import PAGE_FEATURES
-from components.report import content, words
+from components.model.variants import LEVELS
+from components.ranking.queries import PAGE_FEATURES
 from components.report import ranking as report_ranking
+from components.report import tables as content
+from components.report import wording as words
 from components.report.projection import projected
 from components.report.report import KEPT, RunFiles, write_report
-from components.tricks.choose import TRIED, TRIED_IN_ORDER
+from components.weighting.choose import TRIED, TRIED_IN_ORDER
 from tests.factories import make_bundle
 
 HOSTILE = "<script>alert(1)</script> \"quoted\" 'single' & $x^2$ 🍌 牛乳 http"

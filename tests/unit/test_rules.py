@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from bento.catalogue_changes import CatalogueRequest, ProductChange
-from bento.rules import STRONGEST, Applied, Asked, Pin, Rule, RuleRequest, RuleSet, Scope
+from bento.answering.catalogue_changes import CatalogueRequest, ProductChange
+from bento.answering.rules import STRONGEST, Applied, Asked, Pin, Rule, RuleRequest, RuleSet, Scope
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 TEA = Asked("tea", "drinks", "Twig")

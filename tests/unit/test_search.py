@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bento.catalogue import Catalogue
-from bento.catalogue_changes import ChangedProduct
+from bento.answering.catalogue import Catalogue
+from bento.answering.catalogue_changes import ChangedProduct
+from bento.answering.product_search import Found, Search
 from bento.schemas import SearchRequest
-from bento.search import Found, Search
-from components.bundle.bundle import BundleError, read_bundle, write_bundle
-from components.bundle.cards import make_cards
-from components.bundle.words import build_words, folded, spelling
 from components.contracts import PRODUCTS
+from components.model.bundle import BundleError, read_bundle, write_bundle
+from components.model.product_records import make_cards
+from components.model.token_index import build_words, folded, spelling
 from tests.factories import make_bundle
 
 SHOP = {

@@ -9,17 +9,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bento.answers import Rendering
-from bento.catalogue import Catalogue, Wanted
-from bento.catalogue_changes import ChangedProduct
-from bento.recommender import Recommender
-from bento.rules import Rule, RuleRequest, RuleSet
+from bento.answering.catalogue import Catalogue, Wanted
+from bento.answering.catalogue_changes import ChangedProduct
+from bento.answering.rendering import Rendering
+from bento.answering.rules import Rule, RuleRequest, RuleSet
+from bento.answering.selection import Selection
 from bento.schemas import RecommendRequest, RecommendResponse, SimilarRequest
-from bento.selection import Selection
-from components.attributes.variants import table_of
-from components.bundle.bundle import read_bundle, write_bundle
-from components.bundle.cards import facet
-from components.ranking.pages import make_pages
+from components.model.bundle import read_bundle, write_bundle
+from components.model.product_records import facet
+from components.model.recommender import Recommender
+from components.model.variants import table_of
+from components.ranking.precompute import make_pages
 from tests.factories import make_bundle, products_table
 from tests.unit.test_evidence import random_bundle
 
@@ -242,7 +242,7 @@ class Truth:
 def shortlist(request):
     """How many are ranked at first: all, or so few that more have to be ranked."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("bento.selection.SHORTLIST", request.param)
+        patch.setattr("bento.answering.selection.SHORTLIST", request.param)
         yield
 
 
@@ -540,7 +540,7 @@ def test_a_new_product_is_described_by_what_the_shop_said_of_it(tmp_path):
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.text(min_size=1, max_size=20), min_size=1, max_size=20, unique=True))
 def test_every_id_is_found_at_its_row_and_no_other(ids):
-    from components.bundle.cards import make_cards
+    from components.model.product_records import make_cards
 
     cards, _ = make_cards(products_table(ids, {}, {}))
     assert [cards.row(id_) for id_ in ids] == list(range(len(ids)))

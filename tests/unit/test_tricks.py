@@ -7,10 +7,10 @@ import pyarrow as pa
 import pytest
 
 from components.baskets.corpus import Corpus
-from components.baskets.tricks import Tricks, training_baskets
+from components.baskets.weighting import Tricks, training_baskets
 from components.contracts import BASKETS, write
 from components.embeddings.cooccurrence import count_pairs, counter_of
-from components.tricks.choose import choose_tricks
+from components.weighting.choose import choose_tricks
 
 NEWEST = datetime(2024, 6, 1, tzinfo=UTC)
 IDS = pa.array(list("abcdef"))

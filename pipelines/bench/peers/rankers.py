@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bento.recommender import BLOCK, best_of
 from components.evaluation.baselines import Ranker
+from components.model.recommender import BLOCK, best_of
 from pipelines.bench.peers.peer import Setting
 
 Ints = npt.NDArray[np.int32]

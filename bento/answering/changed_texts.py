@@ -1,0 +1,99 @@
+"""What is written on products that changed, made searchable as they change.
+
+Changed products are indexed anew, the few that changed together by themselves; like a
+log-structured merge tree, small indexes are merged into larger ones now and then, so that neither
+a change nor a search has to look at all that ever changed.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from components.model.token_index import WordIndex, Written, index_words
+
+Ints = npt.NDArray[np.int32]
+Mask = npt.NDArray[np.bool_]
+
+GROWTH = 8
+"""How many times as large as the next an index has to be to stay apart: 100,000 changed products
+are in six at most."""
+
+
+class Part(NamedTuple):
+    """Some products, to be searched."""
+
+    words: WordIndex
+    rows: Ints | None
+    """Of the catalogue, ascending, by those of `words`; None: the same."""
+    alive: Mask | None
+    """Which may be found; None: all."""
+
+
+@dataclass(frozen=True)
+class Indexed:
+    """Products that changed about the same time."""
+
+    written: dict[int, Written]
+    """By row of the catalogue, ascending."""
+    rows: Ints
+    index: WordIndex
+    latest: Mask
+    """Which have not changed once more since."""
+
+    @classmethod
+    def of(cls, written: Mapping[int, Written]) -> "Indexed":
+        """The index of these products."""
+        rows = np.array(sorted(written), np.int32)
+        in_order = {int(row): written[row] for row in rows.tolist()}
+        return cls(in_order, rows, index_words(in_order.values()), np.ones(len(rows), bool))
+
+    def part(self, gone: Mask | None) -> Part:
+        """What can be searched of them."""
+        alive = self.latest if gone is None else self.latest & ~gone[self.rows]
+        return Part(self.index, self.rows, alive)
+
+    def without(self, rows: Ints) -> "Indexed":
+        """The same, but these rows have changed since."""
+        return replace(self, latest=self.latest & ~np.isin(self.rows, rows))
+
+    @property
+    def still(self) -> dict[int, Written]:
+        """Products that have not changed since."""
+        rows: list[int] = self.rows[self.latest].tolist()
+        return {row: self.written[row] for row in rows}
+
+
+@dataclass(frozen=True)
+class ChangedTexts:
+    """All that is written otherwise than in the bundle; immutable."""
+
+    indexed: tuple[Indexed, ...] = ()
+    """Largest first."""
+
+    def changed(self, written: Mapping[int, Written | None]) -> "ChangedTexts":
+        """This with other texts of these rows; None: as the bundle has it."""
+        came = {row: one for row, one in written.items() if one is not None}
+        rows = np.array(list(written), np.int32)
+        kept = [one.without(rows) for one in self.indexed]
+        while kept and len(came) * GROWTH >= np.count_nonzero(kept[-1].latest):
+            came = kept.pop().still | came
+        return ChangedTexts((*kept, *([Indexed.of(came)] if came else [])))
+
+    def parts(self, words: WordIndex, gone: Mask | None) -> list[Part]:
+        """What can be searched: the bundle's `words`, and those that changed."""
+        own = [one.part(gone) for one in self.indexed]
+        if gone is None and not own:
+            return [Part(words, None, None)]
+        n = words.n_products
+        alive = np.ones(n, bool) if gone is None else ~gone[:n]
+        for one in self.indexed:
+            # Of these the bundle's words say nothing any more. New products come behind its rows.
+            rows = one.rows[one.latest]
+            alive[rows[: np.searchsorted(rows, n)]] = False
+        return [Part(words, None, alive), *own]
+
+
+NOTHING_CHANGED = ChangedTexts()

@@ -1,0 +1,619 @@
+"""From a question to its answer: what the recommender ranks, as the shop wants it shown.
+
+A ranking goes through here in one order: what may not be shown is left out; where too little is
+left, more is ranked; rules move products up and down; the best k are chosen, spread out where
+that is asked for, put in order, and pinned ones put in their places.
+"""
+
+import functools
+import math
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from itertools import repeat
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from bento.answering.catalogue import Catalogue, Wanted
+from bento.answering.rules import STRONGEST, Applied, Asked, RuleSet
+from bento.schemas import (
+    PRICE_RATIO,
+    Answering,
+    Filters,
+    ProductAttributes,
+    RecommendRequest,
+    SimilarRequest,
+)
+from components.model.features import directions
+from components.model.product_records import facet
+from components.model.recommender import Recommender
+from components.model.text_similarity import Attributes, joined, largest
+
+Ints = npt.NDArray[np.int32]
+Floats = npt.NDArray[np.float32]
+Rows = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
+
+SHORTLIST = 100
+"""Places ranked at first, however few are asked for: filters and rules leave some out."""
+
+MORE = 20_000
+"""Products that pass, the most bought first, that are scored where the shortlist is too short."""
+
+SPREAD_OVER = 3
+"""Times as many products as asked for among which diversity chooses; at least 30."""
+
+SAME_CATEGORY = 0.5
+"""What being of one category adds to the cosine of two products, for diversity."""
+
+FEWEST_TOGETHER = 2
+"""Orders with both that make a pair sure."""
+
+PLAIN = frozenset(["items", "k", "session_id", "variant"])
+"""Fields of a question that wishes for nothing."""
+
+NONE_COUNTED: Mapping[str, int] = {}
+
+FEW = 16
+"""Rows that are looked for one by one, which is quicker than together."""
+
+RULE_SETS_KEPT = 64
+"""Sets of products in rules whose rows are remembered."""
+
+
+class Ranked(NamedTuple):
+    """Products, best first: rows of the catalogue, scores, and where they came from."""
+
+    rows: Rows
+    scores: Floats
+    source: str
+
+    def where(self, kept: Mask | Rows | slice) -> "Ranked":
+        """Those of them, in that order."""
+        return Ranked(self.rows[kept], self.scores[kept], self.source)
+
+
+class Why(NamedTuple):
+    """The pair that speaks most for a product; see `bento.schemas.Because`."""
+
+    product_id: str
+    bought_together: int
+    support: float
+    confidence: float
+    lift: float
+
+
+class Shown(NamedTuple):
+    """One product of an answer."""
+
+    row: int
+    score: float | None
+    source: str
+    why: Why | None = None
+    proposed_by: str = ""
+    """Part of the model that proposed a companion: counts, neighbours, embeddings; if explained."""
+
+
+class Answer(NamedTuple):
+    """What a question is answered with."""
+
+    shown: Sequence[Shown]
+    source: str
+    catalogue: Catalogue
+    """What the rows are of."""
+    unknown: Sequence[str] = ()
+    reason: str = ""
+    """Why a fallback answered, or empty."""
+    message: str = ""
+    """Why there are fewer than were asked for, or empty."""
+    rules: Mapping[str, int] = NONE_COUNTED
+    """How many rules of each action moved, showed or hid something."""
+
+
+class Selection:
+    """Answers with one recommender, one state of the catalogue and one set of rules.
+
+    Immutable but for `catalogue` and `rules`, which may be replaced at any time: a question reads
+    each once.
+    """
+
+    def __init__(self, recommender: Recommender, catalogue: Catalogue) -> None:
+        self.recommender = recommender
+        self.catalogue = catalogue
+        self.rules = RuleSet()
+        self._factors: dict[int, tuple[Catalogue, Mapping[str, float], dict[int, float]]] = {}
+
+    def recommend(self, request: RecommendRequest) -> Answer:
+        """Companions of what is asked for."""
+        if (answer := self._plain(request)) is not None:
+            return answer
+        return _Question(self, request, request.items, request.attributes).companions(request)
+
+    def _plain(self, request: RecommendRequest) -> Answer | None:
+        """The usual answer, to a product's page without wishes; None where it takes more.
+
+        It is what `_Question` makes of it, too, at three times the cost.
+        """
+        catalogue, recommender, k = self.catalogue, self.recommender, request.k
+        plain = request.model_fields_set <= PLAIN and len(request.items) == 1
+        if not plain or catalogue.gone is not None or not self.rules.empty:
+            return None
+        row = catalogue.row(request.items[0])
+        if row is None or row >= recommender.n_items:
+            return None
+        found, scores = recommender.page(row, k)
+        rows, limit = found.tolist(), PRICE_RATIO * float(catalogue.price[row])
+        if len(rows) < k or catalogue.dearer(rows, limit):
+            return None
+        shown = [Shown(*one) for one in zip(rows, scores.tolist(), repeat("model"))]
+        return Answer(shown, "model", catalogue)
+
+    def factors_of(self, catalogue: Catalogue, factors: Mapping[str, float]) -> Mapping[int, float]:
+        """Factors of rules by row instead of by id, remembered as long as the rules are."""
+        kept = self._factors.get(id(factors))
+        if kept is None or kept[0] is not catalogue or kept[1] is not factors:
+            rows = ((catalogue.row(id_), factor) for id_, factor in factors.items())
+            by_row = {row: factor for row, factor in rows if row is not None}
+            if len(self._factors) >= RULE_SETS_KEPT:
+                self._factors.clear()
+            kept = self._factors[id(factors)] = (catalogue, factors, by_row)
+        return kept[2]
+
+    def similar(self, request: SimilarRequest) -> Answer:
+        """What could replace what is asked for."""
+        items = [] if request.item is None else [request.item]
+        return _Question(self, request, items, request.attributes).substitutes()
+
+
+class _Question:
+    """One question, from its products to its answer."""
+
+    def __init__(
+        self,
+        selection: Selection,
+        request: Answering,
+        items: Sequence[str],
+        attributes: ProductAttributes | None,
+    ) -> None:
+        self.request, self.k = request, request.k
+        self.recommender, self.catalogue = selection.recommender, selection.catalogue
+        self.items = list(dict.fromkeys(items))
+        rows = [self.catalogue.row(id_) for id_ in self.items]
+        n_items = self.recommender.n_items
+        self.known = [row for row in rows if row is not None and row < n_items]
+        self.unknown = [
+            id_ for id_, row in zip(self.items, rows, strict=True) if row is None or row >= n_items
+        ]
+        self.rows = [row for row in rows if row is not None]
+        self._given = attributes_of(attributes)
+        self._found = rows
+        self.applied = self._applying(selection.rules)
+        self._factors_of = selection.factors_of
+        self.wanted = wanted_of(request.filters)
+        self.counted: dict[str, int] = {}
+        self._kind: Literal["page", "cart", "substitutes"] = "substitutes"
+
+    def companions(self, request: RecommendRequest) -> Answer:
+        page = request.context == "product_page" or (
+            request.context is None and len(self.known) == 1
+        )
+        self._kind = "page" if page else "cart"
+        if not self.known:
+            ranked = self._by_looks()
+            reason = self._why_fallback()
+        else:
+            ranked, reason = self._ranked(page), ""
+        if request.strict:
+            if reason:
+                return self._answer(ranked.where(slice(0)), reason, 0)
+            ranked = ranked.where(self._sure(ranked.rows))
+        # What is asked for and its variants are in no ranking of the model; a page knows of one.
+        left_out = reason == "" and len(self.rows) == len(self.known) - page * (len(self.known) - 1)
+        ranked = self._shown_of(ranked, self._excluded() if left_out else self._hidden())
+        ranked = self._in_price(ranked, request)
+        if request.min_score is not None:
+            ranked = ranked.where(ranked.scores >= request.min_score)
+        elif len(ranked.rows) < self.k and not request.strict:
+            ranked = self._with_more(ranked, page, request)
+        return self._answer(self._moved(ranked), reason, request.diversity)
+
+    def substitutes(self) -> Answer:
+        row = self._found[0] if self._found else None
+        described = self.catalogue.described(row, self._given)
+        known = self.known[0] if self.known else None
+        found = self.recommender.substitutes(known, described, max(SHORTLIST, 2 * self.k))
+        ranked = Ranked(found.rows, found.scores, found.source)
+        reason = self._why_fallback() if not self.known else ""
+        hidden = [*self.rows, *self._excluded()]
+        ranked = self._shown_of(ranked, hidden)
+        if len(ranked.rows) < self.k:
+            ranked = self._appended(ranked, self._substitute_scores(known, described), hidden)
+        return self._answer(self._moved(ranked), reason, 0)
+
+    # Ranking
+
+    def _ranked(self, page: bool) -> Ranked:
+        """The shortlist by the model."""
+        recommender, known = self.recommender, np.array(self.known, np.int32)
+        depth = max(SHORTLIST, self.k)
+        if page:
+            rows, scores = recommender.page(self.known[-1], depth)
+        else:
+            block, values = recommender.rank_carts([known], depth)
+            kept = block[0] >= 0
+            rows, scores = block[0][kept], values[0][kept]
+        return Ranked(rows, scores, "model")
+
+    def _by_looks(self) -> Ranked:
+        described = [self.catalogue.described(row, self._given) for row in self._found]
+        source, rows, scores = self.recommender.companions_by_looks(
+            described, self._given, max(SHORTLIST, 2 * self.k)
+        )
+        return Ranked(rows, scores, source)
+
+    def _with_more(self, ranked: Ranked, page: bool, request: RecommendRequest) -> Ranked:
+        """The list, and behind it what else may be shown, by vectors and popularity."""
+        known = self.known[-1:] if page else self.known
+
+        def score(rows: Rows) -> Floats:
+            return self.recommender.score_rows(known, rows)
+
+        return self._appended(ranked, score, self._hidden(), request)
+
+    def _substitute_scores(
+        self, known: int | None, described: Attributes
+    ) -> Callable[[Rows], Floats]:
+        if known is not None:
+            every = self.recommender.substitute_scores(known, described)
+            return lambda rows: every[rows]
+        return lambda rows: self.recommender.score_rows([], rows)
+
+    def _appended(
+        self,
+        ranked: Ranked,
+        score: Callable[[Rows], Floats],
+        hidden: Sequence[int],
+        request: RecommendRequest | None = None,
+    ) -> Ranked:
+        """Behind the list, up to `k`, the best by `score` of what is not yet in it."""
+        found: list[Rows] = []
+        n_items, n_found = self.recommender.n_items, 0
+        for block in self.catalogue.every(self.wanted):
+            rows = block[block < n_items]
+            rows = rows[~np.isin(rows, ranked.rows)]
+            rows = rows[self._allowed(rows, hidden)]
+            if request is not None and self._price_is_stated(request):
+                rows = rows[~self._too_dear(rows, request)]
+            found.append(rows)
+            n_found += len(rows)
+            if n_found >= MORE or (len(block) and block[-1] >= n_items):
+                break
+        rows = joined(found, np.int64)[:MORE]
+        scores = score(rows)
+        best = largest(scores, self.k - len(ranked.rows))
+        if ranked.scores.size and best.size:
+            # What is appended stays behind: its scores are made of less.
+            scores = np.minimum(scores, ranked.scores[-1])
+        return Ranked(
+            np.concatenate([ranked.rows, rows[best]]),
+            np.concatenate([ranked.scores, scores[best]]).astype(np.float32),
+            ranked.source,
+        )
+
+    # What may be shown
+
+    def _shown_of(self, ranked: Ranked, hidden: Sequence[int]) -> Ranked:
+        """Those that are not hidden, deleted, blocked or against the filters."""
+        if self.wanted is not ANY or self.catalogue.gone is not None:
+            ranked = ranked.where(self.catalogue.passing(ranked.rows, self.wanted))
+        if hidden or self.applied:
+            ranked = ranked.where(self._allowed(ranked.rows, hidden))
+        return ranked
+
+    def _allowed(self, rows: Rows, hidden: Sequence[int]) -> Mask:
+        """Which of `rows` are neither hidden nor blocked."""
+        allowed = ~among(rows, hidden)
+        for applied in self.applied:
+            blocked = self._blocked(applied, rows) & allowed
+            self._count("block", int(blocked.sum()))
+            allowed &= ~blocked
+        return allowed
+
+    def _excluded(self) -> list[int]:
+        rows = (self.catalogue.row(id_) for id_ in self.request.exclude)
+        return [row for row in rows if row is not None]
+
+    def _hidden(self) -> list[int]:
+        """What is asked for, its variants, and what is excluded."""
+        variants = self.recommender.bundle.variants
+        own = [] if variants is None else variants.of(self.known).tolist()
+        return [*self.rows, *own, *self._excluded()]
+
+    def _blocked(self, applied: Applied, rows: Rows) -> Mask:
+        blocked = np.zeros(len(rows), bool)
+        if applied.blocked_products:
+            products = blocked_rows(self.catalogue, applied.blocked_products)
+            blocked |= among(rows, products)
+        tokens = [facet("category", one) for one in applied.blocked_categories]
+        tokens += [facet("brand", one) for one in applied.blocked_brands]
+        return blocked | self.catalogue.has(rows, tokens) if tokens else blocked
+
+    def _in_price(self, ranked: Ranked, request: RecommendRequest) -> Ranked:
+        """Without what is too dear, or by default with that behind all others."""
+        dear = self._too_dear(ranked.rows, request)
+        if not dear.any():
+            return ranked
+        if self._price_is_stated(request):
+            return ranked.where(~dear)
+        order = np.argsort(dear, kind="stable")
+        moved = ranked.where(order)
+        return moved._replace(scores=np.minimum.accumulate(moved.scores))
+
+    def _price_is_stated(self, request: RecommendRequest) -> bool:
+        return "price_ratio" in request.model_fields_set or request.context == "checkout"
+
+    def _too_dear(self, rows: Rows, request: RecommendRequest) -> Mask:
+        ratio = request.price_ratio
+        if request.context == "checkout" and "price_ratio" not in request.model_fields_set:
+            ratio = 1.0
+        if ratio is None or not self.rows:
+            return np.zeros(len(rows), bool)
+        price = self.catalogue.price
+        dearest = max((float(price[row]) for row in self.rows), key=_or_least)
+        dear: Mask = price[rows] > np.float32(ratio * dearest)
+        return dear
+
+    def _sure(self, rows: Rows) -> Mask:
+        whys = [self._why(int(row)) for row in rows]
+        return np.array(
+            [
+                why is not None and why.bought_together >= FEWEST_TOGETHER and why.lift > 1
+                for why in whys
+            ],
+            bool,
+        )
+
+    # Order
+
+    def _moved(self, ranked: Ranked) -> Ranked:
+        """In the order of places that boosts and burials have multiplied."""
+        if not self.applied:
+            return ranked
+        factor = np.ones(len(ranked.rows))
+        for applied in self.applied:
+            if applied.product_factors:
+                by_row = self._factors_of(self.catalogue, applied.product_factors)
+                factor *= [by_row.get(row, 1.0) for row in ranked.rows.tolist()]
+            for name, factors in (
+                ("category", applied.category_factors),
+                ("brand", applied.brand_factors),
+            ):
+                for value, multiplier in factors.items():
+                    factor[self.catalogue.has(ranked.rows, [facet(name, value)])] *= multiplier
+        if (factor == 1).all():
+            return ranked
+        factor = np.clip(factor, 1 / STRONGEST, STRONGEST)
+        self._count("boost", int((factor < 1).sum()))
+        self._count("bury", int((factor > 1).sum()))
+        places = (1 + np.arange(len(factor))) * factor
+        return ranked.where(np.argsort(places, kind="stable"))
+
+    def _answer(self, ranked: Ranked, reason: str, diversity: float) -> Answer:
+        if diversity > 0:
+            ranked = ranked.where(self._spread(ranked.rows, diversity))
+        best = ranked.where(slice(self.k))
+        if self.request.sort != "relevance":
+            best = best.where(self._sorted(best.rows))
+        shown = [
+            Shown(row, score, ranked.source)
+            for row, score in zip(best.rows.tolist(), best.scores.tolist(), strict=True)
+        ]
+        if any(applied.pins for applied in self.applied):
+            shown = self._pinned(shown)
+        if self.request.explain:
+            shown = [self._explain(one) for one in shown]
+        message = self._why_few(len(shown)) if len(shown) < self.k else ""
+        counted = self.counted or NONE_COUNTED
+        return Answer(shown, ranked.source, self.catalogue, self.unknown, reason, message, counted)
+
+    def _spread(self, rows: Rows, diversity: float) -> Rows:
+        """Places in the order in which maximal marginal relevance takes them, up to k."""
+        n = min(len(rows), max(30, SPREAD_OVER * self.k))
+        relevance = 1 - np.arange(n) / max(n, 1)
+        alike = self._alike(rows[:n])
+        nearest = np.zeros(n)
+        taken: list[int] = []
+        for _ in range(min(self.k, n)):
+            gain = (1 - diversity) * relevance - diversity * nearest
+            gain[taken] = -np.inf
+            best = int(np.argmax(gain))
+            taken.append(best)
+            nearest = np.maximum(nearest, alike[best])
+        return np.array(taken, np.int64)
+
+    def _alike(self, rows: Rows) -> Floats:
+        """Likeness (n, n) of products, by the company they are bought in and their categories."""
+        bundle = self.recommender.bundle
+        unit = directions(bundle.in_vectors[rows])
+        alike: Floats = np.maximum(unit @ unit.T, 0)
+        if bundle.facts is not None:
+            codes = bundle.facts.category_of[rows]
+            alike += np.float32(SAME_CATEGORY) * ((codes[:, None] == codes) & (codes > 0))
+        return alike
+
+    def _sorted(self, rows: Rows) -> Rows:
+        """Places of `rows` in the order asked for; equal ones by relevance, unknown ones last."""
+        catalogue, sort = self.catalogue, self.request.sort
+        columns: dict[str, npt.NDArray[Any]] = {
+            "price": catalogue.price,
+            "price_descending": catalogue.price,
+            "popularity": self.recommender.bundle.n_orders,
+            "newest": catalogue.added_at,
+            "margin": catalogue.margin,
+        }
+        values = columns[sort][rows].astype(np.float64)
+        rising = values if sort == "price" else -values
+        return np.argsort(np.where(np.isnan(rising), np.inf, rising), kind="stable")
+
+    def _pinned(self, shown: list[Shown]) -> list[Shown]:
+        pins = sorted(pin for applied in self.applied for pin in applied.pins)
+        placed: set[int] = set()
+        for pin in pins:
+            row = self.catalogue.row(pin.product_id)
+            if row is None or row in placed or not self._pin_passes(row):
+                continue
+            placed.add(row)
+            shown = [one for one in shown if one.row != row]
+            shown.insert(min(pin.position - 1, len(shown)), Shown(row, None, "pin"))
+            self._count("pin", 1)
+        return shown[: self.k]
+
+    def _pin_passes(self, row: int) -> bool:
+        one = Ranked(np.array([row]), np.zeros(1, np.float32), "pin")
+        return len(self._shown_of(one, self._hidden()).rows) > 0
+
+    # Words
+
+    def _explain(self, one: Shown) -> Shown:
+        """With its counts; a companion without any, with the part of the model that proposed it."""
+        why = self._why(one.row)
+        if one.source != "model" or self._kind == "substitutes":
+            return one._replace(why=why)
+        # Regressions propose for carts only; a page's candidates are counted or near.
+        regressed = self._kind == "cart" and one.row in self._neighbours
+        part = "counts" if why else "neighbours" if regressed else "embeddings"
+        return one._replace(why=why, proposed_by=part)
+
+    @functools.cached_property
+    def _neighbours(self) -> set[int]:
+        """Rows that the ridge regressions of the products asked for speak for."""
+        neighbours = self.recommender.bundle.neighbours
+        if neighbours is None:
+            return set()
+        ends = [neighbours.offsets[asked : asked + 2].tolist() for asked in self.known]
+        rows = [
+            neighbours.rows[start:end][neighbours.weights[start:end] > 0] for start, end in ends
+        ]
+        return set(joined(rows, np.int64).tolist())
+
+    def _why(self, row: int) -> Why | None:
+        """What of the products asked for is bought with `row` most surely."""
+        if (pair := self._surest.get(row)) is None:
+            return None
+        confidence, both, asked = pair
+        bundle, n = self.recommender.bundle, self.recommender.bundle.manifest.n_orders
+        lift = confidence / max(int(bundle.n_orders[row]) / n, 1e-12)
+        return Why(self._id_of(asked), both, both / n, confidence, lift)
+
+    @functools.cached_property
+    def _surest(self) -> dict[int, tuple[float, int, int]]:
+        """By companion, the confidence, orders with both, and which product asked for it is."""
+        bundle = self.recommender.bundle
+        surest: dict[int, tuple[float, int, int]] = {}
+        for asked in self.known:
+            pairs = slice(*bundle.pair_offsets[asked : asked + 2].tolist())
+            n = max(int(bundle.n_orders[asked]), 1)
+            companions, together = bundle.pair_rows[pairs], bundle.pair_support[pairs]
+            for row, both in zip(companions.tolist(), together.tolist(), strict=True):
+                if row not in surest or surest[row][0] < both / n:
+                    surest[row] = (both / n, both, asked)
+        return surest
+
+    def _id_of(self, row: int) -> str:
+        return next(id_ for id_, found in zip(self.items, self._found, strict=True) if found == row)
+
+    def _why_few(self, n: int) -> str:
+        """What kept products out of an answer that is too short."""
+        request = self.request
+        given = [name for name in ("filters", "exclude") if getattr(request, name)]
+        if isinstance(request, RecommendRequest):
+            given += ["strict"] * request.strict
+            given += ["min_score"] * (request.min_score is not None)
+            given += ["price_ratio"] * self._price_is_stated(request)
+        given += ["rules"] * bool(self.applied)
+        what = f"pass {', '.join(given)}" if given else "can be shown"
+        return f"{n or 'no'} product{'s' * (n != 1)} {what}, {self.k} were asked for"
+
+    def _why_fallback(self) -> str:
+        if not self.items:
+            return "only attributes were given"
+        return "no product asked for is known to the model"
+
+    def _applying(self, rules: RuleSet) -> list[Applied]:
+        """What rules do to this question: what they do to every one, and what to such ones."""
+        if rules.empty:
+            return []
+        now = datetime.now(UTC)
+        both = (rules.always(now), rules.of_question(self._asked(), now))
+        return [applied for applied in both if not applied.empty]
+
+    def _asked(self) -> list[Asked]:
+        asked = []
+        for id_, row in zip(self.items, self._found, strict=True):
+            if row is None or self._given is not None:
+                looks = self.catalogue.described(row, self._given)
+            else:
+                looks = self.catalogue.looks(row)
+            asked.append(Asked(id_, looks.category, looks.brand))
+        if not asked and self._given is not None:
+            asked.append(Asked("", self._given.category, self._given.brand))
+        return asked
+
+    def _count(self, action: str, n: int) -> None:
+        if n:
+            self.counted[action] = self.counted.get(action, 0) + n
+
+
+@functools.lru_cache(maxsize=RULE_SETS_KEPT)
+def blocked_rows(catalogue: Catalogue, product_ids: frozenset[str]) -> Ints:
+    """Rows of the products that are in the catalogue."""
+    rows = (catalogue.row(id_) for id_ in product_ids)
+    return np.array([row for row in rows if row is not None], np.int32)
+
+
+def among(rows: Rows, others: Sequence[int] | Ints) -> Mask:
+    """Which of `rows` are one of the others."""
+    if len(others) > FEW:
+        return np.isin(rows, others)
+    found = np.zeros(len(rows), bool)
+    for other in others:
+        found |= rows == other
+    return found
+
+
+def _or_least(price: float) -> float:
+    return -math.inf if math.isnan(price) else price
+
+
+ANY = Wanted()
+
+
+def wanted_of(filters: Filters | None) -> Wanted:
+    """Filters as the catalogue takes them."""
+    if filters is None:
+        return ANY
+    texts = [("category", filters.category), ("brand", filters.brand)]
+    texts += [(f"attributes.{name}", one) for name, one in filters.attributes.items()]
+    any_of, none_of = [], []
+    for name, text in texts:
+        if text is None:
+            continue
+        if text.include:
+            any_of.append(tuple(facet(name, value) for value in text.include))
+        none_of += [facet(name, value) for value in text.exclude]
+    price = filters.price
+    return Wanted(
+        any_of=tuple(any_of),
+        none_of=tuple(none_of),
+        lowest=-math.inf if price is None or price.min is None else price.min,
+        highest=math.inf if price is None or price.max is None else price.max,
+        in_stock=filters.in_stock,
+    )
+
+
+def attributes_of(given: ProductAttributes | None) -> Attributes | None:
+    """What a request says of a product, as the recommender takes it."""
+    if given is None:
+        return None
+    return Attributes(given.name, given.category, given.brand, given.price)

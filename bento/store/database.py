@@ -1,0 +1,183 @@
+"""One database, SQLite or PostgreSQL, behind transactions that fail in plain words.
+
+No error that leaves here shows a password: the driver's words are cleaned, its own errors end here.
+"""
+
+import contextlib
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, quote_plus
+
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+
+from bento.store.errors import StoreUnavailable
+
+DRIVERS = {
+    "sqlite": "sqlite+pysqlite",
+    "postgres": "postgresql+psycopg2",
+    "postgresql": "postgresql+psycopg2",
+}
+
+CONNECT_TIMEOUT_S = 3
+
+WRITES = "fbt_writes"
+"""Execution option of a connection whose transaction is going to write."""
+
+
+class Database:
+    """Transactions on the database at `url`. Connects when it is used, and again when it must."""
+
+    def __init__(self, url: str, timeout_s: float = 5.0) -> None:
+        """Raises StoreUnavailable for a URL of another kind.
+
+        `timeout_s` is how long a write waits for others to finish theirs.
+        """
+        self._url, self._timeout_s = parsed(url), timeout_s
+        self.engine = (_sqlite if self.is_sqlite else _postgresql)(self._url, timeout_s)
+
+    @property
+    def is_sqlite(self) -> bool:
+        """Whether it is a file."""
+        return self._url.get_backend_name() == "sqlite"
+
+    @property
+    def name(self) -> str:
+        """The URL without credentials and without options."""
+        return self._url.set(username=None, password=None, query={}).render_as_string()
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """A transaction that only reads. Raises StoreUnavailable."""
+        with self._in_plain_words(), self.engine.connect() as connection, connection.begin():
+            yield connection
+
+    @contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """A transaction, rolled back where the block raises. Raises StoreUnavailable."""
+        with self._in_plain_words(), self.engine.connect() as connection:
+            connection = connection.execution_options(**{WRITES: True})
+            with connection.begin():
+                if not self.is_sqlite:
+                    # No `SET`, nor options at connecting, which poolers in between mix up.
+                    limits = f"set local lock_timeout = {round(self._timeout_s * 1000)}; "
+                    connection.execute(text(limits + "set local statement_timeout = '30s'"))
+                yield connection
+
+    def make_folder(self) -> None:
+        """Make the folder of an SQLite file, where it is missing. Raises StoreUnavailable."""
+        if self.is_sqlite and self._url.database:
+            try:
+                Path(self._url.database).parent.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise StoreUnavailable(f"database {self.name}: {error.strerror}") from None
+
+    def let_readers_pass_writers(self) -> None:
+        """Switch an SQLite file to its write-ahead log, once for ever. Raises StoreUnavailable."""
+        if not self.is_sqlite:
+            return
+        with (
+            self._in_plain_words(),
+            contextlib.closing(self.engine.raw_connection()) as raw,
+            # Locked: by somebody who does the same, or else it is for the next start. What is wrong
+            # for good is said by the first query.
+            contextlib.suppress(sqlite3.Error),
+        ):
+            raw.cursor().execute("PRAGMA journal_mode = WAL")
+
+    def close(self) -> None:
+        """Close the connections that nobody uses."""
+        self.engine.dispose()
+
+    @contextmanager
+    def _in_plain_words(self) -> Iterator[None]:
+        try:
+            yield
+        except SQLAlchemyError as error:
+            words = str(getattr(error, "orig", None) or error).strip() or type(error).__name__
+            reason = without_secrets(" ".join(words.split()), self._url)
+            raise StoreUnavailable(f"database {self.name}: {reason}") from None
+
+
+def parsed(url: str) -> URL:
+    """The URL with the driver that is used here. Raises StoreUnavailable, without showing it."""
+    expected = "expected sqlite:///FILE or postgresql://USER:PASSWORD@HOST:PORT/NAME"
+    try:
+        found = make_url(url)
+    except (ArgumentError, ValueError):
+        raise StoreUnavailable(f"FBT_DATABASE_URL: no URL of a database; {expected}") from None
+    backend = found.get_backend_name()
+    if backend not in DRIVERS or (backend == "sqlite" and found.database in ("", ":memory:", None)):
+        raise StoreUnavailable(f"FBT_DATABASE_URL: found {backend}://…; {expected}")
+    return found.set(drivername=DRIVERS[backend])
+
+
+def without_secrets(message: str, url: URL) -> str:
+    """The message, with *** wherever it holds a password of the URL, as it is or encoded."""
+    query = [v for name, v in url.query.items() if "pass" in name and isinstance(v, str)]
+    secrets = {str(url.password), *query} if url.password else set(query)
+    forms = {form(one) for one in secrets for form in (str, repr, quote, quote_plus)}
+    for form in sorted(forms, key=len, reverse=True):
+        message = message.replace(form, "***")
+    return message
+
+
+def _sqlite(url: URL, timeout_s: float) -> Engine:
+    engine = create_engine(
+        url,
+        connect_args={"timeout": timeout_s},
+        # Within a minute it is seen that the file was replaced.
+        pool_recycle=60,
+        pool_timeout=timeout_s,
+        **_OPTIONS,
+    )
+
+    @event.listens_for(engine, "connect")
+    def leave_transactions_to_us(connection: Any, _record: Any) -> None:
+        connection.isolation_level = None
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        # A transaction that reads first and then writes fails when another wrote in between.
+        writes = connection.get_execution_options().get(WRITES)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+    return engine
+
+
+def _postgresql(url: URL, timeout_s: float) -> Engine:
+    return create_engine(
+        url,
+        connect_args={
+            "connect_timeout": CONNECT_TIMEOUT_S,
+            "client_encoding": "utf8",
+            # A network that drops packets must not keep a reader for hours.
+            "keepalives_idle": 5,
+            "keepalives_interval": 2,
+            "keepalives_count": 3,
+            "tcp_user_timeout": 5000,
+            **({"application_name": "fbt"} if "application_name" not in url.query else {}),
+        },
+        pool_pre_ping=True,
+        # Ten thousand rows one by one are ten thousand round trips.
+        executemany_mode="values_plus_batch",
+        executemany_batch_page_size=500,
+        pool_timeout=timeout_s,
+        **_OPTIONS,
+    )
+
+
+def _as_it_is(json_text: Any) -> Any:
+    return json_text
+
+
+_OPTIONS: dict[str, Any] = {
+    "hide_parameters": True,
+    # JSON columns give and take text, made and read row by row: a row that somebody broke by hand
+    # must not keep all others from being read.
+    "json_serializer": _as_it_is,
+    "json_deserializer": _as_it_is,
+}

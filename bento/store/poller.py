@@ -1,0 +1,184 @@
+"""What is in the database, in this process, a second later: a thread that asks for what is new.
+
+Where the database cannot be reached, what was read last stays. Nothing here loads SQLAlchemy before
+the thread runs, or a handler asks for the store.
+"""
+
+import logging
+import os
+import random
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bento.answering.catalogue_changes import ChangedProduct
+from bento.answering.rules import RuleSet
+from bento.store.errors import StoreError
+
+if TYPE_CHECKING:
+    from bento.store.store import Revision, Store
+
+DATABASE_URL = "FBT_DATABASE_URL"
+DATABASE_FILE = "fbt.db"
+
+STALE_AFTER_S = 5.0
+MAX_BACKOFF_S = 5.0
+
+_log = logging.getLogger("bentoml.fbt")
+
+
+def store_url(folder: Path | None = None) -> str | None:
+    """FBT_DATABASE_URL, or else an SQLite file in that folder; None without either."""
+    if given := os.environ.get(DATABASE_URL):
+        return given
+    return f"sqlite:///{folder / DATABASE_FILE}" if folder is not None else None
+
+
+class Live:
+    """Hands on what is new in the database, from a thread of its own, until `stop`.
+
+    `on_products` gets products that changed, in parts; of each, all that was ever changed: it
+    replaces what was handed on before. `on_rules` gets all rules whenever one changed. Both are
+    called in the thread, one at a time, before the state becomes `fresh`; when one raises, the same
+    is handed on again. `on_stale` gets `stale_s()` after every look, for a gauge.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        on_products: Callable[[list[ChangedProduct]], None],
+        on_rules: Callable[[RuleSet], None],
+        every_s: float = 1.0,
+        on_stale: Callable[[float], None] = lambda _stale_s: None,
+    ) -> None:
+        self._url, self._every_s = url, every_s
+        self._on_products, self._on_rules, self._on_stale = on_products, on_rules, on_stale
+        self._store: Store | None = None
+        self._making = threading.Lock()
+        self._wake, self._read_once, self._stopped = (threading.Event() for _ in range(3))
+        self._thread = threading.Thread(target=self._run, name="fbt-live", daemon=True)
+        self._started_at = time.monotonic()
+        self._contact_at: float | None = None
+        self._error: str | None = None
+        self._migrated = False
+        self._revision: Revision | None = None
+        self._changed: set[str] = set()
+        self._void: set[str] = set()
+        self._malformed: list[str] = []
+
+    @property
+    def store(self) -> "Store":
+        """The store, made at its first use; to be called where waiting is allowed.
+
+        Raises StoreUnavailable for a URL that is none of a database.
+        """
+        with self._making:
+            if self._store is None:
+                from bento.store.store import Store
+
+                self._store = Store(self._url)
+            return self._store
+
+    def start(self) -> "Live":
+        """Begin. Returns at once, whether the database is there or not."""
+        self._started_at = time.monotonic()
+        self._thread.start()
+        return self
+
+    def stop(self, timeout_s: float = 10.0) -> None:
+        """End the thread and close the connections."""
+        self._stopped.set()
+        self._wake.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout_s)
+        if self._store is not None:
+            self._store.close()
+
+    def refresh(self) -> None:
+        """Look now. Returns at once."""
+        self._wake.set()
+
+    def wait(self, timeout_s: float) -> bool:
+        """Wait until all was read once; whether that is so."""
+        return self._read_once.wait(timeout_s)
+
+    def stale_s(self) -> float:
+        """Seconds since the last contact (or since the start); 0 while the state is fresh."""
+        return 0.0 if self._state() == "fresh" else round(self._since_contact(), 3)
+
+    def status(self) -> dict[str, Any]:
+        """How current this process is; for a readiness probe's details."""
+        return {
+            "state": self._state(),
+            "revision": self._revision.value if self._revision else None,
+            "seconds_since_contact": round(self._since_contact(), 3),
+            "error": self._error,
+            "malformed_rules": self._malformed[:10],
+        }
+
+    def _state(self) -> str:
+        if not self._read_once.is_set():
+            return "starting"
+        late = self._since_contact() > max(STALE_AFTER_S, 3 * self._every_s)
+        return "stale" if late or self._error else "fresh"
+
+    def _since_contact(self) -> float:
+        return time.monotonic() - (self._contact_at or self._started_at)
+
+    def _run(self) -> None:
+        wait_s = self._every_s
+        while not self._stopped.is_set():
+            try:
+                self._look()
+                wait_s = self._every_s
+            except Exception as error:
+                self._failed(error)
+                # Spread out: a database that comes back is not to be met by all at once.
+                wait_s = min(wait_s * 2, MAX_BACKOFF_S) * random.uniform(0.7, 1.0)
+            self._on_stale(self.stale_s())
+            self._wake.wait(wait_s)
+            self._wake.clear()
+
+    def _look(self) -> None:
+        if not self._migrated:
+            self.store.migrate()
+            self._migrated = True
+        while self._hand_on_a_part():
+            if self._stopped.is_set():
+                return
+        self._contact_at, self._error = time.monotonic(), None
+        self._read_once.set()
+
+    def _hand_on_a_part(self) -> bool:
+        """Whether there is more."""
+        changes = self.store.changes_since(self._revision)
+        if changes.restarted:
+            self._void |= self._changed
+            self._changed = set()
+        if changes.products:
+            self._on_products(changes.products)
+            handed_on = {product.product_id for product in changes.products}
+            self._changed |= handed_on
+            self._void -= handed_on
+        if changes.rules is not None:
+            self._on_rules(RuleSet(changes.rules))
+            self._malformed = changes.malformed
+        if self._void and not changes.more:
+            # Another database said so before; this one says nothing.
+            self._on_products([ChangedProduct(one, {}) for one in sorted(self._void)])
+            self._void = set()
+        self._revision = changes.revision
+        return changes.more
+
+    def _failed(self, error: Exception) -> None:
+        """Say it once; what was read last stays."""
+        self._migrated = False
+        words = str(error) if isinstance(error, StoreError) else type(error).__name__
+        if words != self._error:
+            if isinstance(error, StoreError):
+                _log.warning("rules and catalogue changes stay as they were: %s", words)
+            else:
+                _log.exception("rules and catalogue changes stay as they were")
+        self._error = words

@@ -1,0 +1,338 @@
+"""Rules and catalogue changes as they are kept: written by people, read by every process.
+
+A write increases the revision in its own transaction, before anything else. The row of the revision
+stays locked until the commit, so writers follow each other, and whoever reads revision n has seen
+all that revisions up to n brought. The reader asks for the revision first, for rows afterwards: it
+may see a row that is newer, which then comes again, but it misses none.
+"""
+
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+import pydantic_core
+from pydantic import ValidationError
+from sqlalchemy import Connection, Row, delete, func, insert, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from bento.answering.catalogue_changes import CatalogueAnswer, CatalogueRequest, ChangedProduct
+from bento.answering.rules import MAX_RULES, Rule, RuleList, RuleRequest
+from bento.store.database import Database
+from bento.store.errors import RuleUnknown, StoreUnavailable, TooManyRules
+from bento.store.migrate import migrate
+from bento.store.tables import PRODUCT_CHANGES, REVISION, RULE_CHANGES, RULES
+
+IDS_A_QUERY = 5_000
+"""SQLite takes no more than 32,766 parameters."""
+
+IN_BITES: dict[str, Any] = {"execution_options": {"yield_per": 250}}
+"""Rows a time. All at once are one long call in C, in which no other thread runs."""
+
+
+class Revision(NamedTuple):
+    """How far a reader has come."""
+
+    epoch: str
+    value: int
+    rules: int
+    """The revision of the rules that the reader has."""
+
+
+NOT_READ = Revision("", 0, -1)
+
+
+class Changes(NamedTuple):
+    """What is new since a revision, or the first part of it."""
+
+    revision: Revision
+    """What to ask with the next time."""
+
+    more: bool
+    """Whether there is more to read at once."""
+
+    restarted: bool
+    """Whether it is another database than before: what was read from the old one is void."""
+
+    products: list[ChangedProduct]
+    rules: list[Rule] | None
+    """All rules, when any of them changed."""
+
+    malformed: list[str]
+    """Ids of the rules that cannot be read, when any rule changed."""
+
+
+class Store:
+    """The database at a URL. Every method is one transaction and raises StoreUnavailable."""
+
+    def __init__(self, url: str, timeout_s: float = 5.0) -> None:
+        """Does not connect. `timeout_s` is how long a write waits for others to finish theirs."""
+        self.database = Database(url, timeout_s)
+
+    def migrate(self) -> None:
+        """Make or update the tables, where that is needed."""
+        migrate(self.database)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self.database.close()
+
+    def rules(self) -> RuleList:
+        """All rules, oldest first."""
+        with self.database.reading() as connection:
+            revision = _revision(connection)
+            rules, malformed = _read_rules(connection)
+            return RuleList(revision=revision.value, rules=rules, malformed=malformed)
+
+    def rule(self, rule_id: str) -> Rule:
+        """One rule. Raises RuleUnknown, also for one that cannot be read."""
+        with self.database.reading() as connection:
+            row = _row_of(connection, rule_id)
+        try:
+            return _rule_of(row)
+        except ValidationError:
+            raise RuleUnknown("a rule that this release cannot read") from None
+
+    def add_rule(self, request: RuleRequest, by: str) -> Rule:
+        """Keep a new rule. Raises TooManyRules."""
+        now = datetime.now(UTC)
+        rule = Rule(
+            **request.model_dump(), rule_id=uuid.uuid4().hex, created_at=now, updated_at=now,
+            created_by=by,
+        )  # fmt: skip
+        with self._writing(rules=True) as (connection, revision):
+            if (connection.scalar(select(func.count()).select_from(RULES)) or 0) >= MAX_RULES:
+                raise TooManyRules(f"rules: there are {MAX_RULES} already; delete some first")
+            connection.execute(insert(RULES).values(_as_row(rule)))
+            _note(connection, revision, by, "add", rule.rule_id, None, _body(request))
+        return rule
+
+    def replace_rule(self, rule_id: str, request: RuleRequest, by: str) -> Rule:
+        """Put the request in the place of a rule. Raises RuleUnknown."""
+        with self._writing(rules=True) as (connection, revision):
+            before = _row_of(connection, rule_id)
+            rule = Rule(
+                **request.model_dump(), rule_id=rule_id, created_at=before.created_at,
+                updated_at=datetime.now(UTC), created_by=before.created_by,
+            )  # fmt: skip
+            changed = update(RULES).where(RULES.c.rule_id == rule_id)
+            connection.execute(changed.values(_as_row(rule)))
+            _note(connection, revision, by, "replace", rule_id, before.body, _body(request))
+        return rule
+
+    def delete_rule(self, rule_id: str, by: str) -> None:
+        """Raises RuleUnknown."""
+        with self._writing(rules=True) as (connection, revision):
+            before = _row_of(connection, rule_id)
+            connection.execute(delete(RULES).where(RULES.c.rule_id == rule_id))
+            _note(connection, revision, by, "delete", rule_id, before.body, None)
+
+    def rule_changes(self, limit: int = 1000) -> list[dict[str, Any]]:
+        """The audit trail, newest first: who changed which rule when, from what to what."""
+        newest = select(RULE_CHANGES).order_by(RULE_CHANGES.c.revision.desc()).limit(limit)
+        with self.database.reading() as connection:
+            rows = [dict(row) for row in connection.execute(newest).mappings()]
+        for row in rows:
+            row.update({side: _json_of(row[side]) for side in ("before", "after")})
+        return rows
+
+    def change_products(self, request: CatalogueRequest) -> CatalogueAnswer:
+        """Lay the patches over what is kept of each product."""
+        patches: dict[str, dict[str, Any]] = {product_id: {} for product_id in request.delete}
+        for change in request.upsert:
+            patches.setdefault(change.product_id, {}).update(change.given)
+        deleted = set(request.delete)
+        with self._writing(rules=False) as (connection, revision):
+            kept = _read_cards(connection, list(patches))
+            wanted = {
+                product_id: (kept.get(product_id, ({}, False))[0] | patch, product_id in deleted)
+                for product_id, patch in patches.items()
+            }
+            changed = {name: new for name, new in wanted.items() if kept.get(name) != new}
+            self._write_cards(connection, revision, changed)
+        n_deleted = sum(is_deleted for _, is_deleted in changed.values())
+        return CatalogueAnswer(
+            upserted=len(changed) - n_deleted,
+            deleted=n_deleted,
+            unchanged=len(wanted) - len(changed),
+            revision=revision,
+        )
+
+    def changes_since(self, since: Revision | None = None, at_least: int = 5_000) -> Changes:
+        """What is new since then; of many products first `at_least` that many and a few more.
+
+        Where nothing is new this is one query of one row.
+        """
+        with self.database.reading() as connection:
+            newest = _revision(connection)
+            restarted = since is not None and (
+                newest.epoch != since.epoch or newest.value < since.value
+            )
+            if restarted or since is None:
+                since = NOT_READ
+            if newest == since:
+                return Changes(newest, False, False, [], None, [])
+            rules, malformed = None, list[str]()
+            if newest.rules != since.rules:
+                rules, malformed = _read_rules(connection)
+            upto = _end_of_part(connection, since.value, newest.value, at_least)
+            products = _read_changes(connection, since.value, upto)
+        seen = newest._replace(value=upto)
+        return Changes(seen, upto < newest.value, restarted, products, rules, malformed)
+
+    @contextmanager
+    def _writing(self, rules: bool) -> Iterator[tuple[Connection, int]]:
+        """A transaction and its revision, the newest as long as the transaction lasts."""
+        one_more = update(REVISION).values(value=REVISION.c.value + 1)
+        if rules:
+            one_more = one_more.values(rules=REVISION.c.value + 1)
+        with self.database.writing() as connection:
+            revision = connection.scalar(one_more.returning(REVISION.c.value))
+            if revision is None:
+                raise _no_revision()
+            yield connection, revision
+
+    def _write_cards(
+        self, connection: Connection, revision: int, cards: dict[str, tuple[dict[str, Any], bool]]
+    ) -> None:
+        if not cards:
+            return
+        dialect = sqlite if self.database.is_sqlite else postgresql
+        statement = dialect.insert(PRODUCT_CHANGES)
+        others = ("card", "deleted", "revision", "updated_at")
+        statement = statement.on_conflict_do_update(
+            index_elements=["product_id"], set_={name: statement.excluded[name] for name in others}
+        )
+        shared = {"revision": revision, "updated_at": datetime.now(UTC)}
+        rows = [
+            {"product_id": name, "card": _as_json(card), "deleted": is_deleted, **shared}
+            for name, (card, is_deleted) in cards.items()
+        ]
+        connection.execute(statement, rows)
+
+
+def _revision(connection: Connection) -> Revision:
+    row = connection.execute(select(REVISION.c.epoch, REVISION.c.value, REVISION.c.rules)).first()
+    if row is None:
+        raise _no_revision()
+    return Revision(*row)
+
+
+def _no_revision() -> StoreUnavailable:
+    return StoreUnavailable(
+        "database: found no row in fbt_revision, expected one; restore the table or drop all fbt_* "
+        "tables to begin anew"
+    )
+
+
+def _row_of(connection: Connection, rule_id: str) -> Row[Any]:
+    row = connection.execute(select(RULES).where(RULES.c.rule_id == rule_id)).first()
+    if row is None:
+        raise RuleUnknown("no such rule")
+    return row
+
+
+def _read_rules(connection: Connection) -> tuple[list[Rule], list[str]]:
+    """Rules that can be read, oldest first, and ids of those that cannot."""
+    rules, malformed = [], []
+    for row in connection.execute(
+        select(RULES).order_by(RULES.c.created_at, RULES.c.rule_id), **IN_BITES
+    ):
+        try:
+            rules.append(_rule_of(row))
+        except ValidationError:
+            malformed.append(row.rule_id)
+    return rules, malformed
+
+
+def _rule_of(row: Row[Any]) -> Rule:
+    request = RuleRequest.model_validate_json(row.body)
+    return Rule.model_construct(
+        **dict(request),
+        rule_id=row.rule_id,
+        created_at=row.created_at,
+        updated_at=row.updated_at,
+        created_by=row.created_by,
+    )
+
+
+def _as_row(rule: Rule) -> dict[str, Any]:
+    own = ("rule_id", "created_at", "updated_at", "created_by")
+    return {"body": _body(rule), **{name: getattr(rule, name) for name in own}}
+
+
+def _body(rule: RuleRequest) -> str:
+    """What a person wrote, without what the store added."""
+    return rule.model_dump_json(include=set(RuleRequest.model_fields), exclude_none=True)
+
+
+def _note(
+    connection: Connection,
+    revision: int,
+    by: str,
+    action: str,
+    rule_id: str,
+    before: str | None,
+    after: str | None,
+) -> None:
+    connection.execute(
+        insert(RULE_CHANGES).values(
+            revision=revision,
+            changed_at=datetime.now(UTC),
+            changed_by=by,
+            action=action,
+            rule_id=rule_id,
+            before=before,
+            after=after,
+        )
+    )
+
+
+def _read_cards(
+    connection: Connection, product_ids: Sequence[str]
+) -> dict[str, tuple[dict[str, Any], bool]]:
+    """Card and whether it is deleted, of those products that were ever changed."""
+    table = PRODUCT_CHANGES.c
+    columns = select(table.product_id, table.card, table.deleted)
+    found = {}
+    for start in range(0, len(product_ids), IDS_A_QUERY):
+        some = product_ids[start : start + IDS_A_QUERY]
+        rows = connection.execute(columns.where(table.product_id.in_(some)))
+        found.update({row.product_id: (_card_of(row.card), row.deleted) for row in rows})
+    return found
+
+
+def _end_of_part(connection: Connection, after: int, newest: int, at_least: int) -> int:
+    """The revision of the `at_least`-th changed product, so that no revision is torn apart."""
+    column = PRODUCT_CHANGES.c.revision
+    later = select(column).where(column > after, column <= newest).order_by(column)
+    return connection.scalar(later.offset(at_least - 1).limit(1)) or newest
+
+
+def _read_changes(connection: Connection, after: int, upto: int) -> list[ChangedProduct]:
+    table = PRODUCT_CHANGES.c
+    new = select(table.product_id, table.card, table.deleted).where(
+        table.revision > after, table.revision <= upto
+    )
+    return [
+        ChangedProduct(product_id, _card_of(card), deleted)
+        for product_id, card, deleted in connection.execute(new, **IN_BITES)
+    ]
+
+
+def _card_of(text: str) -> dict[str, Any]:
+    card = _json_of(text)
+    return card if isinstance(card, dict) else {}
+
+
+def _json_of(text: str | None) -> Any:
+    """What the text says; None where there is none, or somebody broke it by hand."""
+    try:
+        return None if text is None else pydantic_core.from_json(text)
+    except ValueError:
+        return None
+
+
+def _as_json(card: dict[str, Any]) -> str:
+    return pydantic_core.to_json(card).decode()

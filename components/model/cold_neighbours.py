@@ -1,0 +1,60 @@
+"""Cold products: which bought products stand for them, and how much each."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from components.model.text_similarity import (
+    NEAREST,
+    AttributeIndex,
+    Attributes,
+    Floats,
+    Ints,
+    card_attributes,
+    joined,
+)
+
+if TYPE_CHECKING:
+    # A service has no use for Arrow, which takes 9 MB of every worker.
+    import pyarrow as pa
+
+SHARPNESS = 3
+"""Exponent of similarity: among twenty products the one alike counts, not the nineteen that share a
+word. NDCG@10 of cold products (validation, three draws) is 15 % higher than with 0 on Online Retail
+and 1 % on the demo data; with 2 and 4 it is up to 2 % lower."""
+
+
+@dataclass(frozen=True)
+class Near:
+    """`rows[offsets[i]:offsets[i + 1]]` are the catalogue rows that stand for cold product i, most
+    alike first, and `weights` how much each does; they sum to 1. Where nothing is written on it
+    that is known there are none.
+    """
+
+    offsets: npt.NDArray[np.int64]
+    rows: Ints
+    weights: Floats
+
+
+def find_near(index: AttributeIndex, cold: "pa.Table", k: int = NEAREST) -> Near:
+    """What stands for each row of `cold` (the columns of Attributes); a millisecond a product."""
+    found: dict[Attributes, tuple[Ints, Floats]] = {}
+    every = list(card_attributes(cold))
+    for attributes in every:
+        # Shops list the same thing many times over.
+        if attributes not in found:
+            rows, similar = index.nearest(attributes, k)
+            found[attributes] = rows, weights_of(similar)
+    sizes = [len(found[attributes][0]) for attributes in every]
+    offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+    rows = joined([found[attributes][0] for attributes in every], np.int32)
+    return Near(offsets, rows, joined([found[one][1] for one in every], np.float32))
+
+
+def weights_of(similar: Floats) -> Floats:
+    """How much products of such similarities (n,), none of them 0, stand for another; sums to 1."""
+    weights = similar**SHARPNESS
+    total: Floats = weights / max(weights.sum(), np.finfo(np.float32).tiny)
+    return total

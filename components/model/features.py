@@ -1,0 +1,426 @@
+"""What a bundle says of carts and candidates: the numbers that blend and forest are made of.
+
+Every product of a cart speaks for its companions, by co-occurrence and by the neighbours'
+regressions. All carts of a batch are looked up at once, in flat arrays; the cost of a cart is that
+of what its products say, whatever the size of the catalogue.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+
+from components.model.bundle import Bundle, Facts
+from components.model.float16 import widened
+from components.model.item_scores import mix_of
+from components.model.product_records import codes_of, numbers_of
+from components.model.sorted_keys import hits, located, values_at
+from components.model.text_similarity import joined, largest
+
+Ints = npt.NDArray[np.int32]
+Floats = npt.NDArray[np.float32]
+Rows = npt.NDArray[np.int64]
+Sums = npt.NDArray[np.float64]
+
+SHRINK = 2.0
+"""Baskets added to observed and expected ones, so that a chance pair has no great lift."""
+
+NORM_SAMPLE = 2_048
+"""Products over which softmax denominators are estimated; exact for smaller catalogues."""
+
+FEATURES = (
+    *("neighbours_sum", "neighbours_max", "neighbours_min"),
+    *("probability_sum", "probability_max", "recent_sum", "recent_max"),
+    *("cosine_sum", "cosine_max", "lift_sum", "lift_max", "support_max", "reverse_max"),
+    *("share_paired", "vector_max", "vector_sum", "vector_mean", "reverse_vector_max", "alike_max"),
+    *("log_popularity", "trend_short", "trend_long", "basket_size", "days_unsold"),
+    *("n_asked", "asked_popularity", "asked_trend", "asked_basket_size"),
+    *("category_lift", "category_share", "same_category", "same_brand", "price_ratio"),
+)
+"""Columns of `Evidence.features`. Sums, maxima and means run over the products of the cart."""
+
+AT = {name: column for column, name in enumerate(FEATURES)}
+
+
+@dataclass(frozen=True)
+class Said:
+    """What the products of a batch of carts say: one entry per cart, product and companion.
+
+    `found` are the distinct keys, cart * n_items + companion, in order; `pair_at` and
+    `neighbour_at` say which of them an entry is about.
+    """
+
+    found: Rows
+    pair_at: Rows
+    pair: Rows
+    """Places in the bundle's pair arrays."""
+    pair_product: Ints
+    """Which product of the catalogue says so."""
+    pair_weight: Floats
+    """How much it counts; 1 but where carts have an order that tells something."""
+    neighbour_at: Rows
+    neighbour_values: Floats
+
+
+class Evidence:
+    """Looks up and sums what a bundle's tables say of carts."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        self.bundle = bundle
+        self.facts = bundle.facts or plain_facts(bundle)
+        self.n_items = bundle.manifest.n_items
+
+    @cached_property
+    def _category_orders(self) -> npt.NDArray[np.float64]:
+        """Orders of every category's products, (n_codes,)."""
+        return np.bincount(self.facts.category_of, self.bundle.n_orders).astype(np.float64)
+
+    @cached_property
+    def _brand(self) -> Ints:
+        cards = self.bundle.cards
+        return codes_of(self.bundle.products["brand"]) if cards is None else cards.brand_of
+
+    @cached_property
+    def _price(self) -> Floats:
+        cards = self.bundle.cards
+        return numbers_of(self.bundle.products, "price") if cards is None else cards.price
+
+    def log_popularity(self, rows: Rows | Ints) -> Floats:
+        """Logarithm of the share of baskets with these products, in the shape of `rows`."""
+        shares = self.bundle.n_orders[rows] / self.bundle.manifest.n_orders
+        logs: Floats = np.log(shares).astype(np.float32)
+        return logs
+
+    def log_price(self, rows: Rows | Ints) -> Floats:
+        """NaN where there is no price above 0."""
+        prices = self._price[rows]
+        known = (prices > 0) & np.isfinite(prices)
+        logs: Floats = np.log(np.where(known, prices, np.nan)).astype(np.float32)
+        return logs
+
+    def said(self, carts: Sequence[Ints], blended: bool = False) -> Said:
+        """What the products of the carts say, flat; `blended`: only what cart weights look at."""
+        bundle, (cart, product) = self.bundle, _flat(carts)
+        weights = bundle.manifest.cart_weights
+        if blended and not (weights.cooccurrence or weights.cosine):
+            no_pairs = np.empty(0, np.int64)
+            pair, owner = no_pairs, no_pairs
+        else:
+            pair, owner = places(bundle.pair_offsets, product)
+        weight = self._weights(carts, len(product))
+        keys = cart[owner] * self.n_items + bundle.pair_rows[pair]
+        neighbour_keys, values = np.empty(0, np.int64), np.empty(0, np.float32)
+        if (neighbours := bundle.neighbours) is not None:
+            at, speaker = places(neighbours.offsets, product)
+            neighbour_keys = cart[speaker] * self.n_items + neighbours.rows[at]
+            values = neighbours.scales[product[speaker]] * neighbours.weights[at] * weight[speaker]
+        found, where = distinct(np.concatenate([keys, neighbour_keys]), len(carts) * self.n_items)
+        pair_at, neighbour_at = np.split(where, [len(keys)])
+        return Said(found, pair_at, pair, product[owner], weight[owner], neighbour_at, values)
+
+    @cached_property
+    def has_voices(self) -> bool:
+        """Whether what the products of a cart say was added up in advance, with these weights."""
+        voices = self.bundle.voices
+        return voices is not None and np.array_equal(voices.mix, mix_of(self.bundle))
+
+    def voiced(self, cart: Ints) -> tuple[Ints, Sums]:
+        """Products, ascending, that those of a cart say something for, and how much in all."""
+        voices = self.bundle.voices
+        assert voices is not None
+        slices = [slice(*pair) for pair in zip(*self._ends(cart), strict=True)]
+        rows = np.concatenate([voices.rows[one] for one in slices])
+        values = np.concatenate([voices.values[one] for one in slices])
+        if self.bundle.manifest.cart_recency != 1:
+            weights = self._weights([cart], len(cart))
+            values = values * np.repeat(weights, [one.stop - one.start for one in slices])
+        order = rows.argsort()
+        rows, values = rows[order], values[order]
+        first = np.flatnonzero(np.diff(rows, prepend=-1))
+        if not len(first):
+            return rows, values.astype(np.float64)
+        return rows[first], np.add.reduceat(values.astype(np.float64), first)
+
+    def _ends(self, cart: Ints) -> tuple[list[int], list[int]]:
+        assert self.bundle.voices is not None
+        offsets = self.bundle.voices.offsets
+        return offsets[cart].tolist(), offsets[cart + 1].tolist()
+
+    def _weights(self, carts: Sequence[Ints], n: int) -> Floats:
+        """How much each of all carts' `n` products counts."""
+        recency = self.bundle.manifest.cart_recency
+        if recency == 1:
+            return np.ones(n, np.float32)
+        return joined([recency_in_cart(recency, len(one)) for one in carts], np.float32)
+
+    def candidates(
+        self, carts: Sequence[Ints], said: Said, sums: Sums, depth: int
+    ) -> tuple[Rows, Floats]:
+        """The `depth` products for which most is said, and their sums, each (n_carts, depth).
+
+        Best first, never one of the cart, and none against which more is said than for it. Where
+        there are no more, rows are -1 and sums 0.
+        """
+        sums = sums.copy()
+        sums[hits(said.found, _asked_keys(carts, self.n_items))] = -np.inf
+        rows = np.full((len(carts), depth), -1, np.int64)
+        scores = np.zeros((len(carts), depth), np.float32)
+        bounds = np.searchsorted(said.found, np.arange(len(carts) + 1) * self.n_items)
+        for i, (start, end) in enumerate(pairwise(bounds)):
+            best = start + largest(sums[start:end], depth)
+            best = best[sums[best] > 0]
+            rows[i, : len(best)] = said.found[best] - i * self.n_items
+            scores[i, : len(best)] = sums[best]
+        return rows, scores
+
+    def sums(self, said: Said) -> Sums:
+        """What all of a cart says for each one found, by cart weights but that of vectors."""
+        bundle, weights, n = self.bundle, self.bundle.manifest.cart_weights, len(said.found)
+        sums: Sums = np.bincount(
+            said.neighbour_at, weights.neighbours * said.neighbour_values, n
+        ).astype(np.float64)
+        if weights.cooccurrence or weights.cosine:
+            counted = weights.cooccurrence * bundle.pair_probability[said.pair]
+            if weights.cosine:
+                counted += weights.cosine * self._cosine(said.pair, said.pair_product)
+            sums += np.bincount(said.pair_at, said.pair_weight * counted, n)
+        if weights.trend:
+            sums *= np.exp(weights.trend * self.facts.items[said.found % self.n_items, 0])
+        return sums
+
+    def sums_of(self, said: Said, sums: Sums, cart: int, rows: Rows) -> Sums:
+        """The sums of these rows (n,) of the catalogue for that cart; 0 where nothing is said."""
+        return values_at(said.found, sums, cart * self.n_items + rows)
+
+    def features(self, carts: Sequence[Ints], said: Said, rows: Rows) -> Floats:
+        """FEATURES of candidate `rows` (n_carts, depth), shape (n_carts, depth, n_features).
+
+        What is not known is 0. Places without a candidate (-1) hold anything.
+        """
+        table = np.zeros((*rows.shape, len(FEATURES)), np.float32)
+        keys = np.arange(len(rows))[:, None] * self.n_items + rows
+        self._add_counted(table, said, np.where(rows >= 0, keys, -1).ravel())
+        rows = np.maximum(rows, 0)
+        self._add_vectors(table, carts, rows)
+        self._add_candidates(table, rows)
+        self._add_carts(table, carts, rows)
+        return table
+
+    def _cosine(self, pair: Rows, product: Ints) -> Floats:
+        """Cosine between the baskets of the pairs' products, (n_pairs,)."""
+        support = self.bundle.pair_support[pair]
+        companion = self.bundle.pair_rows[pair]
+        bought = self.bundle.n_orders
+        cosines = support / np.sqrt(bought[product] * bought[companion].astype(np.float64))
+        rounded: Floats = cosines.astype(np.float32)
+        return rounded
+
+    def _add_counted(self, table: Floats, said: Said, wanted: Rows) -> None:
+        bundle, n = self.bundle, len(wanted)
+        flat = table.reshape(n, len(FEATURES))
+        place_of = _places_of(said.found, wanted)
+        place = place_of[said.pair_at]
+        kept = np.flatnonzero(place >= 0)
+        place, pair, product = place[kept], said.pair[kept], said.pair_product[kept]
+        companion, support = bundle.pair_rows[pair], bundle.pair_support[pair].astype(np.float32)
+        chance = bundle.n_orders[product] * (bundle.n_orders[companion] / bundle.manifest.n_orders)
+        values: dict[str, Floats] = {
+            "probability": bundle.pair_probability[pair],
+            "recent": self.facts.recent[pair],
+            "cosine": self._cosine(pair, product),
+            "lift": np.log((support + SHRINK) / (chance + SHRINK)).astype(np.float32),
+        }
+        weight = said.pair_weight[kept]
+        for name, value in values.items():
+            flat[:, AT[f"{name}_sum"]] = np.bincount(place, weight * value, n)
+            flat[:, AT[f"{name}_max"]] = _largest(place, value, n)
+        flat[:, AT["support_max"]] = np.log1p(_largest(place, support, n))
+        reverse = (support / bundle.n_orders[companion]).astype(np.float32)
+        flat[:, AT["reverse_max"]] = _largest(place, reverse, n)
+        flat[:, AT["share_paired"]] = np.bincount(place, minlength=n)
+        place = place_of[said.neighbour_at]
+        kept = np.flatnonzero(place >= 0)
+        place, value = place[kept], said.neighbour_values[kept]
+        flat[:, AT["neighbours_sum"]] = np.bincount(place, value, n)
+        flat[:, AT["neighbours_max"]] = _largest(place, value, n)
+        flat[:, AT["neighbours_min"]] = -_largest(place, -value, n)
+
+    def logits(self, cart: Ints, rows: Rows) -> Floats:
+        """Logarithms of the vectors' softmax probabilities of `rows`, (n_cart, n_rows)."""
+        bundle, beta = self.bundle, np.float32(self.bundle.manifest.beta_cart)
+        logits: Floats = bundle.in_vectors[cart] @ widened(bundle.out_vectors[rows]).T
+        logits += beta * self.log_popularity(rows)
+        logits -= self.facts.log_norms[cart][:, None]
+        return logits
+
+    def _add_vectors(self, table: Floats, carts: Sequence[Ints], rows: Rows) -> None:
+        bundle, starts, (cart, product) = self.bundle, _starts(carts), _flat(carts)
+        inward = bundle.in_vectors.take(rows, axis=0)
+        outward = widened(bundle.out_vectors.take(rows, axis=0))
+        asked_in, asked_out = bundle.in_vectors[product], widened(bundle.out_vectors[product])
+        # The products of all carts one below the other, (n_products, depth).
+        likely, back, alike = np.empty((3, len(product), rows.shape[1]), np.float32)
+        for i, (start, end) in enumerate(pairwise([*starts, len(product)])):
+            mine = slice(start, end)
+            np.matmul(asked_in[mine], outward[i].T, out=likely[mine])
+            np.matmul(asked_out[mine], inward[i].T, out=back[mine])
+            np.matmul(asked_in[mine], inward[i].T, out=alike[mine])
+        likely += np.float32(bundle.manifest.beta_cart) * self.log_popularity(rows)[cart]
+        likely -= self.facts.log_norms[product][:, None]
+        alike *= (1 / lengths(inward))[cart]
+        alike *= (1 / lengths(asked_in))[:, None]
+        n_asked = np.diff(starts, append=len(product))[:, None]
+        table[..., AT["vector_max"]] = np.maximum.reduceat(likely, starts)
+        table[..., AT["vector_mean"]] = np.add.reduceat(likely, starts) / n_asked
+        table[..., AT["vector_sum"]] = np.log(np.add.reduceat(np.exp(likely), starts))
+        table[..., AT["reverse_vector_max"]] = np.maximum.reduceat(back, starts)
+        table[..., AT["alike_max"]] = np.maximum.reduceat(alike, starts)
+
+    def _add_candidates(self, table: Floats, rows: Rows) -> None:
+        table[..., AT["log_popularity"]] = self.log_popularity(rows)
+        of_category = self._category_orders[self.facts.category_of[rows]]
+        table[..., AT["category_share"]] = np.log(self.bundle.n_orders[rows] / of_category)
+        first = AT["trend_short"]
+        table[..., first : first + self.facts.items.shape[1]] = self.facts.items[rows]
+
+    def _add_carts(self, table: Floats, carts: Sequence[Ints], rows: Rows) -> None:
+        facts, (cart, product) = self.facts, _flat(carts)
+        n_asked = np.array([len(one) for one in carts], np.float32)
+
+        def mean(values: Floats) -> Floats:
+            means: Floats = (np.bincount(cart, values, len(carts)) / n_asked).astype(np.float32)
+            return means
+
+        table[..., AT["share_paired"]] /= n_asked[:, None]
+        table[..., AT["n_asked"]] = n_asked[:, None]
+        table[..., AT["asked_popularity"]] = mean(self.log_popularity(product))[:, None]
+        table[..., AT["asked_trend"]] = mean(facts.items[product, 0])[:, None]
+        table[..., AT["asked_basket_size"]] = mean(facts.items[product, 2])[:, None]
+        asked_price = self.log_price(product)
+        priced = mean(np.isfinite(asked_price).astype(np.float32))
+        typical = mean(np.nan_to_num(asked_price)) / np.maximum(priced, 1e-9)
+        ratio = np.nan_to_num(self.log_price(rows) - typical[:, None])
+        table[..., AT["price_ratio"]] = np.where(priced[:, None] > 0, ratio, 0)
+        starts, of_each = _starts(carts), rows[cart]
+        theirs, mine = facts.category_of[product][:, None], facts.category_of[of_each]
+        lift = np.add.reduceat(facts.category_lift[theirs, mine], starts)
+        table[..., AT["category_lift"]] = lift / n_asked[:, None]
+        same = (theirs == mine) & (mine > 0)
+        table[..., AT["same_category"]] = np.add.reduceat(same, starts, dtype=np.float32)
+        theirs, mine = self._brand[product][:, None], self._brand[of_each]
+        same = (theirs == mine) & (mine > 0)
+        brands = np.add.reduceat(same, starts, dtype=np.float32)
+        table[..., AT["same_brand"]] = brands / n_asked[:, None]
+
+
+def recency_in_cart(factor: float, n: int) -> Floats:
+    """Weights (n,), 1 in the mean, of a cart's products, of which the last was put in last."""
+    weights = np.power(np.float32(factor), np.arange(n - 1, -1, -1, dtype=np.float32))
+    even: Floats = weights * (n / max(weights.sum(), 1e-9))
+    return even.astype(np.float32)
+
+
+def places(
+    offsets: npt.NDArray[np.int64], products: Ints, most: int | None = None
+) -> tuple[Rows, Rows]:
+    """Places of the products' entries in a flat table with `offsets`, and whose each one is.
+
+    Of every product no more than the first `most`.
+    """
+    starts = offsets[products].astype(np.int64)
+    sizes = offsets[products + 1] - starts
+    if most is not None:
+        sizes = np.minimum(sizes, most)
+    owner = np.repeat(np.arange(len(products)), sizes)
+    return np.arange(sizes.sum()) + (starts - (np.cumsum(sizes) - sizes))[owner], owner
+
+
+def log_norms(in_vectors: Floats, out_vectors: Floats, bias: Floats, seed: int = 0) -> Floats:
+    """log of the sum over all products of exp(in·out + bias), (n_items,), from a sample of them."""
+    n = len(out_vectors)
+    sample = np.sort(np.random.default_rng(seed).permutation(n)[:NORM_SAMPLE])
+    sampled = widened(out_vectors[sample])
+    norms = np.empty(n, np.float32)
+    for start in range(0, n, 1_024):
+        block = slice(start, start + 1_024)
+        logits = in_vectors[block] @ sampled.T + bias[sample]
+        top = logits.max(axis=1)
+        sums = np.exp(logits - top[:, None]).sum(axis=1)
+        norms[block] = top + np.log(sums * (n / len(sample)))
+    return norms
+
+
+def plain_facts(bundle: Bundle) -> Facts:
+    """Facts of a bundle that has none: nothing is known of time and categories."""
+    n_items = bundle.manifest.n_items
+    bias = bundle.manifest.beta_cart * np.log(bundle.n_orders / bundle.manifest.n_orders)
+    return Facts(
+        recent=bundle.pair_probability,
+        items=np.zeros((n_items, 4), np.float32),
+        category_of=np.zeros(n_items, np.int32),
+        category_lift=np.zeros((1, 1), np.float32),
+        log_norms=log_norms(bundle.in_vectors, bundle.out_vectors, bias.astype(np.float32)),
+    )
+
+
+def _flat(carts: Sequence[Ints]) -> tuple[Rows, Ints]:
+    """Cart and product of every product of all carts."""
+    sizes = [len(cart) for cart in carts]
+    return np.repeat(np.arange(len(carts)), sizes), np.concatenate([*carts, np.empty(0, np.int32)])
+
+
+def _starts(carts: Sequence[Ints]) -> Rows:
+    """Where each cart begins among the products of all of them, (n_carts,)."""
+    sizes = np.array([len(cart) for cart in carts], np.int64)
+    starts: Rows = np.cumsum(sizes) - sizes
+    return starts
+
+
+def _asked_keys(carts: Sequence[Ints], n_items: int) -> Rows:
+    cart, product = _flat(carts)
+    return cart * n_items + product
+
+
+def distinct(keys: Rows, size: int) -> tuple[Rows, Rows]:
+    """The different ones of `keys`, which are below `size`, in order; and where each key is."""
+    if size > 32 * len(keys):
+        found, where = np.unique(keys, return_inverse=True)
+        return found, where.astype(np.int64)
+    # Marking is several times faster than sorting while the marks are few.
+    marks = np.zeros(size, np.bool_)
+    marks[keys] = True
+    found = np.flatnonzero(marks).astype(np.int64)
+    places = np.empty(size, np.int32)
+    places[found] = np.arange(len(found))
+    return found, places[keys].astype(np.int64)
+
+
+def _places_of(found: Rows, wanted: Rows) -> Rows:
+    """Place in `wanted` of every one of `found`, -1 where it is not wanted; -1 is never found."""
+    places = np.full(len(found), -1, np.int64)
+    at, there = located(found, wanted)
+    places[at[there]] = np.flatnonzero(there)
+    return places
+
+
+def _largest(place: Rows, values: Floats, n: int) -> Floats:
+    """The largest value at every place (n,), and at least 0."""
+    largest = np.zeros(n, np.float32)
+    np.maximum.at(largest, place, values)
+    return largest
+
+
+def directions(vectors: Floats) -> Floats:
+    """Vectors (n, dims) of length 1, or 0 as they are."""
+    unit: Floats = vectors / lengths(vectors)[:, None]
+    return unit
+
+
+def lengths(vectors: Floats) -> Floats:
+    """Lengths (...) of vectors (..., dims), above 0 so that they divide."""
+    squares = np.einsum("...i,...i->...", vectors, vectors)
+    found: Floats = np.maximum(np.sqrt(squares), 1e-9)
+    return found

@@ -1,0 +1,173 @@
+"""Which products are the same thing over again: in another size, colour or number.
+
+A page that shows the five other colours of what is asked for shows nothing. Names tell such
+products: they are the same once some kinds of words are left out, in the same category and from the
+same brand.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from components.model.text_similarity import Attributes, card_attributes, hash_of, joined, words_of
+
+if TYPE_CHECKING:
+    # A service has no use for Arrow, which takes 9 MB of every worker.
+    import pyarrow as pa
+
+Ints = npt.NDArray[np.int32]
+Floats = npt.NDArray[np.float32]
+Rows = npt.NDArray[np.int64]
+
+ARRAYS = ("offsets", "rows")
+"""The arrays of Variants; each lies in variant_NAME.npy."""
+
+LEVELS = ("none", "same_name", "but_numbers", "but_colours", "but_one_word")
+"""What may differ between two names of the same product, each level with all before it."""
+
+MOST_ALIKE = 100
+"""Products of one name above which it is no product's name but a kind of products."""
+
+FEWEST_WORDS = 3
+"""Words a name needs for one of them not to matter."""
+
+_AMOUNTS = """
+    g gr gram grams kg mg oz ounce ounces lb lbs pound pounds ml cl dl l lt ltr liter liters litre
+    litres gal gallon qt pt fl cc mm cm m in inch inches ft x ct count pk pack packs pc pcs piece
+    pieces set of doz dozen size
+"""
+UNITS = frozenset(_AMOUNTS.split())
+"""Words that say how much there is, beside those with a digit in them."""
+
+_LOOKS = """
+    black white red blue green yellow orange purple pink brown grey gray silver gold golden cream
+    ivory beige turquoise navy lilac violet mint amber clear multi dark light pale assorted asst
+    small medium large big mini tiny jumbo giant extra xs s xl xxl xxxl tall short long
+    schwarz weiss rot blau grun gelb lila rosa braun grau silber klein mittel gross
+    noir blanc rouge bleu vert jaune rose marron gris petit moyen grand
+    negro blanco rojo azul verde amarillo morado rosado pequeno mediano grande
+"""
+COLOURS = frozenset(_LOOKS.split())
+"""Colours and sizes, without accents, as `words_of` gives them."""
+
+
+@dataclass(frozen=True)
+class Variants:
+    """`rows[offsets[i]:offsets[i + 1]]` are the variants of product i, ascending; if i is a variant
+    of j, j is one of i, and no product is one of itself.
+    """
+
+    offsets: npt.NDArray[np.int64]
+    rows: Ints
+
+    def of(self, products: Sequence[int] | Ints) -> Ints:
+        """The variants of any of these catalogue rows; there may be duplicates."""
+        slices = (slice(self.offsets[row], self.offsets[row + 1]) for row in products)
+        return joined([self.rows[one] for one in slices], np.int32)
+
+
+def name_pairs(cards: "pa.Table", n_items: int, level: str) -> tuple[Ints, Ints]:
+    """Pairs (one < other) of the first `n_items` rows of `cards` that are one thing by their names.
+
+    Linear in products. A product without a name is like no other.
+    """
+    rows, keys = [], []
+    for row, attributes in enumerate(card_attributes(cards.slice(0, n_items))):
+        for key in _keys(attributes, level):
+            rows.append(row)
+            keys.append(key)
+    return _pairs_of_groups(np.array(rows, np.int32), np.array(keys, np.uint64))
+
+
+def table_of(one: Ints, other: Ints, n_items: int) -> Variants:
+    """The table of these pairs, whichever way round they are given."""
+    keys = np.concatenate([_key(one, other, n_items), _key(other, one, n_items)])
+    keys = np.unique(keys)
+    offsets = np.searchsorted(keys, np.arange(n_items + 1) * n_items)
+    return Variants(offsets.astype(np.int64), (keys % max(n_items, 1)).astype(np.int32))
+
+
+def excepted(
+    one: Ints, other: Ints, exceptions: Iterable[tuple[str, str]], product_ids: Sequence[str]
+) -> npt.NDArray[np.bool_]:
+    """Which of the pairs are among `exceptions`, pairs of product ids in any order.
+
+    Ids that the catalogue does not have are passed over: lists outlive products.
+    """
+    row_of = {id_: row for row, id_ in enumerate(product_ids)}
+    known = [sorted((row_of[a], row_of[b])) for a, b in exceptions if a in row_of and b in row_of]
+    allowed = np.array(known, np.int64).reshape(-1, 2)
+    n_items = len(product_ids)
+    low, high = np.minimum(one, other), np.maximum(one, other)
+    return np.isin(_key(low, high, n_items), _key(allowed[:, 0], allowed[:, 1], n_items))
+
+
+def without_variants(
+    found: Rows, scores: Floats, queries: Sequence[Ints], variants: Variants, k: int
+) -> tuple[Rows, Floats]:
+    """The first `k` of `found` (n_queries, more than k) that are no variants of what was asked.
+
+    As `Recommender.rank` answers: -1 and -inf where too few are left.
+    """
+    rows = np.full((len(found), k), -1, np.int64)
+    kept_scores = np.full((len(found), k), -np.inf, np.float32)
+    for i, query in enumerate(queries):
+        is_kept = found[i] >= 0
+        if len(own := variants.of(query)):
+            is_kept &= ~np.isin(found[i], own)
+        kept = np.flatnonzero(is_kept)[:k]
+        rows[i, : len(kept)] = found[i, kept]
+        kept_scores[i, : len(kept)] = scores[i, kept]
+    return rows, kept_scores
+
+
+def _keys(attributes: Attributes, level: str) -> list[int]:
+    """Hashes of which two products share one when they are variants of each other."""
+    words = words_of(attributes.name)
+    if level == "none" or not words:
+        return []
+    if level != "same_name":
+        # A name of nothing but numbers and units is left whole.
+        words = [one for one in words if not _is_amount(one)] or words
+    if level in ("but_colours", "but_one_word"):
+        words = [one for one in words if one not in COLOURS] or words
+    shelf = f"{attributes.category}\n{attributes.brand}\n"
+    whole = sorted(words)
+    keys = [hash_of(shelf + " ".join(whole))]
+    if level == "but_one_word" and len(words) >= FEWEST_WORDS:
+        # One word less on both sides: the place where it stood is part of the key.
+        keys += [
+            hash_of(f"{shelf}{' '.join(words[:i])} * {' '.join(words[i + 1 :])}")
+            for i in range(len(words))
+        ]
+    return keys
+
+
+def _is_amount(word: str) -> bool:
+    return word in UNITS or any(character.isdigit() for character in word)
+
+
+def _pairs_of_groups(rows: Ints, keys: npt.NDArray[np.uint64]) -> tuple[Ints, Ints]:
+    """All pairs of rows with the same key, each once, but for groups of more than MOST_ALIKE."""
+    order = np.lexsort((rows, keys))
+    rows = rows[order]
+    _, starts, sizes = np.unique(keys[order], return_index=True, return_counts=True)
+    fit = (sizes > 1) & (sizes <= MOST_ALIKE)
+    starts, sizes = starts[fit], sizes[fit]
+    # Member m of a group of s is paired with the s - 1 - m after it.
+    ends = np.repeat(starts + sizes, sizes)
+    members = np.arange(sizes.sum()) + np.repeat(starts - (np.cumsum(sizes) - sizes), sizes)
+    after = ends - members - 1
+    one = np.repeat(members, after)
+    step = np.arange(after.sum()) - np.repeat(np.cumsum(after) - after, after)
+    width = int(rows.max(initial=0)) + 1
+    pairs = np.unique(_key(rows[one], rows[one + 1 + step], width))
+    return (pairs // width).astype(np.int32), (pairs % width).astype(np.int32)
+
+
+def _key(one: npt.NDArray[Any], other: npt.NDArray[Any], n_items: int) -> npt.NDArray[np.int64]:
+    keys: npt.NDArray[np.int64] = one.astype(np.int64) * n_items + other
+    return keys

@@ -1,0 +1,56 @@
+"""A bundle's hashes, checked once: hashing gigabytes at every start of a service takes seconds.
+
+What was found whole is noted beside the bundle's files, with what the file system says of each; a
+file that was written, copied or exchanged since then is read again.
+"""
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from components.model.bundle import check_file, read_manifest
+
+NOTE = ".verified.json"
+
+
+def verify_bundle(path: str | Path) -> None:
+    """Check the bundle in `path` against its hashes, unless nothing changed since it was whole.
+
+    Raises BundleError, naming the file that is missing or damaged. Where the note cannot be
+    written, as in a read-only image, every start checks anew.
+    """
+    path = Path(path)
+    manifest = read_manifest(path)
+    for name in manifest.files:
+        check_file(path / name, None)
+    found = {name: _seen(path / name) for name in ["bundle.json", *sorted(manifest.files)]}
+    if _noted(path) == found:
+        return
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda one: check_file(path / one[0], one[1]), manifest.files.items()))
+    _note(path, found)
+
+
+def _seen(file: Path) -> list[int]:
+    """What is another after any write: inode, size, and times of content and of change."""
+    stat = file.stat()
+    return [stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
+
+
+def _noted(path: Path) -> Any:
+    try:
+        return json.loads((path / NOTE).read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def _note(path: Path, found: dict[str, list[int]]) -> None:
+    aside = path / f"{NOTE}.part"
+    try:
+        aside.write_text(json.dumps(found))
+        aside.rename(path / NOTE)
+    except OSError:
+        with suppress(OSError):
+            aside.unlink()

@@ -1,0 +1,179 @@
+"""The promoter: brings the cluster to the version that people made champion, and says how it went.
+
+Look, decide, act; every few seconds, and at once when MLflow or the cluster says that something
+changed. Several may run: the holder of the lease acts.
+"""
+
+import logging
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+
+from components.promoter.cluster import Cluster, ClusterError, Conflict, Gone, connect
+from components.promoter.decide import Say
+from components.promoter.lease import Leadership, LeadershipLost
+from components.promoter.metrics import Metrics
+from components.promoter.reconcile import Promoter
+from components.promoter.settings import Settings, settings_of_environment
+from components.promoter.versions import subscribe
+from components.promoter.webhook import Inbox, server
+from components.registry.registry import RegistryError
+
+WATCH_S = 240
+MIN_GAP_S = 0.2
+
+log = logging.getLogger("fbt.promoter")
+
+
+class Loop:
+    """Runs a promoter until it is told to stop: lease, watches, webhook and polls."""
+
+    def __init__(self, cluster: Cluster, settings: Settings) -> None:
+        self.settings, self._cluster = settings, cluster
+        self.metrics = Metrics()
+        self.leadership = Leadership(cluster, settings.lease, settings.identity, settings.lease_s)
+        self.promoter = Promoter(cluster, settings, self.leadership, self.metrics)
+        self._wake, self._stop = threading.Event(), threading.Event()
+        self._looped = time.monotonic()
+        # Unsigned messages would be refused: without a secret there is nothing to subscribe to.
+        secret = settings.webhook_secret.get_secret_value()
+        self._subscribed = not (settings.webhook_url and secret)
+
+    def run(self) -> None:
+        """Block until `stop`; the lease is given up then, so that another takes over at once."""
+        with self._http(), self._in_background():
+            while not self._stop.is_set():
+                self._wake.wait(self.settings.poll_s)
+                self._wake.clear()
+                self._looped = time.monotonic()
+                if self.leadership.held and not self._stop.is_set():
+                    self._reconcile()
+                    # Changes come in flocks: one look sees them all.
+                    self._stop.wait(MIN_GAP_S)
+        self.leadership.release()
+
+    def stop(self, *_: object) -> None:
+        """End `run` after what it is doing now."""
+        self._stop.set()
+        self._wake.set()
+
+    def told(self) -> None:
+        """Something has changed: look now, or ask who may."""
+        if self.leadership.held:
+            self._wake.set()
+            return
+        with suppress(ClusterError):
+            self.leadership.poke()
+
+    def _subscribe(self) -> None:
+        try:
+            subscribe(self.settings.webhook_url, self.settings.webhook_secret.get_secret_value())
+            self._subscribed = True
+        except RegistryError as error:
+            log.warning("no webhook yet, only polls: %s", error)
+
+    def _reconcile(self) -> None:
+        if not self._subscribed:
+            self._subscribe()
+        try:
+            actions = self.promoter.reconcile()
+        except Conflict as conflict:
+            log.info("%s; looking again", conflict)
+            self._wake.set()
+        except (ClusterError, RegistryError, LeadershipLost) as error:
+            self.metrics.reconciles.labels("error").inc()
+            log.warning("%s", error)
+        except Exception:
+            # A bug must not end the loop silently: the metric is alerted on.
+            self.metrics.reconciles.labels("error").inc()
+            log.exception("this look failed")
+        else:
+            self.metrics.reconciles.labels("ok").inc()
+            if not all(isinstance(action, Say) for action in actions):
+                self._wake.set()
+
+    def _renew(self) -> None:
+        while not self._stop.is_set():
+            was_held = self.leadership.held
+            try:
+                poked = self.leadership.renew()
+                if poked or (self.leadership.held and not was_held):
+                    self._wake.set()
+            except ClusterError as error:
+                log.warning("%s", error)
+            self.metrics.leader.set(self.leadership.held)
+            self._stop.wait(self.settings.lease_s / 5)
+
+    def _watch(self, kind: str) -> None:
+        name = self.settings.names[kind]
+        while not self._stop.is_set():
+            try:
+                for _ in self._cluster.watch(kind, name, WATCH_S):
+                    if self._stop.is_set():
+                        return
+                    self._wake.set()
+                pause = 0.5
+            except Gone:
+                pause = 0.5
+            except (ClusterError, ValueError):
+                # The polls go on; a kind that does not exist is looked for now and then.
+                pause = self.settings.poll_s
+            self._stop.wait(pause)
+
+    @contextmanager
+    def _in_background(self) -> Iterator[None]:
+        calls: list[tuple[Callable[..., None], tuple[str, ...]]] = [(self._renew, ())]
+        calls += [(self._watch, (kind,)) for kind in self.settings.names]
+        threads = [
+            threading.Thread(target=call, args=arguments, daemon=True) for call, arguments in calls
+        ]
+        for thread in threads:
+            thread.start()
+        try:
+            yield
+        finally:
+            self._stop.set()
+            # Watches block in a read and die with the process.
+            threads[0].join(timeout=5)
+
+    @contextmanager
+    def _http(self) -> Iterator[None]:
+        inbox = Inbox(self.settings.webhook_secret.get_secret_value())
+        pages = {"/metrics": self.metrics.page, "/healthz": self._health, "/readyz": self._health}
+        count = self._count_webhook
+        http = server((self.settings.host, self.settings.port), inbox, self.told, count, pages)
+        self.port = http.server_address[1]
+        threading.Thread(target=http.serve_forever, daemon=True).start()
+        try:
+            yield
+        finally:
+            http.shutdown()
+            http.server_close()
+
+    def _count_webhook(self, outcome: str) -> None:
+        self.metrics.webhooks.labels(outcome).inc()
+
+    def _health(self) -> tuple[int, str, bytes]:
+        """Alive while the loop turns: an API server that is away is no reason to restart."""
+        stuck = time.monotonic() - self._looped > 10 * self.settings.poll_s + 120
+        return (500, "text/plain", b"stuck\n") if stuck else (200, "text/plain", b"ok\n")
+
+
+def main() -> None:
+    """The command: run until SIGTERM."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    # A poll is the retry: a registry that hangs must not hold up the lease.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+    settings = settings_of_environment()
+    loop = Loop(connect(settings.namespace), settings)
+    signal.signal(signal.SIGTERM, loop.stop)
+    signal.signal(signal.SIGINT, loop.stop)
+    loop.run()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,112 @@
+"""Which of several promoters acts: the holder of a Lease, as Kubernetes' own controllers do it.
+
+Clocks of different machines are never compared. A lease counts as left when its record has not
+changed for its whole duration by the clock of the one who looks.
+"""
+
+import time
+import uuid
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from components.promoter.cluster import Cluster, ClusterError, Conflict
+
+POKE_ANNOTATION = "fbt/poked"
+"""A standby that was told something by a webhook tells the holder by it."""
+
+
+class LeadershipLost(RuntimeError):
+    """The lease ran out in the middle of a reconcile: another promoter may act by now."""
+
+
+class Leadership:
+    """One promoter's claim to the lease `name`."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        name: str,
+        identity: str,
+        duration_s: float = 15.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._cluster, self._name, self.identity = cluster, name, identity
+        self._duration_s, self._clock = duration_s, clock
+        self._held_until = -1.0
+        self._seen: tuple[Any, float] = (None, 0.0)
+        self._poke = ""
+
+    @property
+    def held(self) -> bool:
+        """Whether nobody else can hold the lease now; ends well before others may take it."""
+        return self._clock() < self._held_until
+
+    def check(self) -> None:
+        """Raises LeadershipLost. To be called before every write."""
+        if not self.held:
+            raise LeadershipLost(f"promoter {self.identity} no longer holds lease {self._name}")
+
+    def renew(self) -> bool:
+        """Take or keep the lease if that is possible; whether somebody poked since the last time.
+
+        Raises ClusterError when the API server is away; what is held stays held until it runs out.
+        """
+        started = self._clock()
+        lease = self._cluster.get("Lease", self._name)
+        if lease is not None and not self._may_take(lease):
+            self._held_until = -1.0
+            return False
+        try:
+            self._write(lease)
+        except Conflict:
+            # Somebody took it or poked in between. The next round sees which.
+            return False
+        self._held_until = started + self._duration_s * 2 / 3
+        poke = ((lease or {}).get("metadata", {}).get("annotations") or {}).get(POKE_ANNOTATION, "")
+        poked, self._poke = poke != self._poke, poke
+        return bool(poked)
+
+    def poke(self) -> None:
+        """Ask the holder, whoever that is, to look now."""
+        poke = {"metadata": {"annotations": {POKE_ANNOTATION: uuid.uuid4().hex}}}
+        self._cluster.patch("Lease", self._name, poke)
+
+    def release(self) -> None:
+        """Let another take over at once. Never raises: a lease that stays runs out."""
+        was_held, self._held_until = self.held, -1.0
+        if not was_held:
+            return
+        try:
+            lease = self._cluster.get("Lease", self._name)
+            if lease and lease["spec"].get("holderIdentity") == self.identity:
+                lease["spec"] |= {"holderIdentity": "", "leaseDurationSeconds": 1}
+                self._cluster.replace("Lease", lease)
+        except ClusterError:
+            return
+
+    def _may_take(self, lease: dict[str, Any]) -> bool:
+        spec = lease.get("spec") or {}
+        holder = spec.get("holderIdentity") or ""
+        record = (holder, spec.get("renewTime"), spec.get("leaseTransitions"))
+        if record != self._seen[0]:
+            self._seen = (record, self._clock())
+        if holder in ("", self.identity):
+            return True
+        return self._clock() - self._seen[1] > float(spec.get("leaseDurationSeconds") or 0)
+
+    def _write(self, lease: dict[str, Any] | None) -> None:
+        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        spec = dict((lease or {}).get("spec") or {})
+        if spec.get("holderIdentity") != self.identity:
+            spec["acquireTime"] = now
+            spec["leaseTransitions"] = spec.get("leaseTransitions", -1) + 1
+        spec |= {
+            "holderIdentity": self.identity,
+            "leaseDurationSeconds": max(1, round(self._duration_s)),
+            "renewTime": now,
+        }
+        if lease is None:
+            self._cluster.create("Lease", {"metadata": {"name": self._name}, "spec": spec})
+        else:
+            self._cluster.replace("Lease", {**lease, "spec": spec})

@@ -1,0 +1,88 @@
+"""What the promoter counts, for Prometheus."""
+
+from datetime import datetime
+
+from components.promoter.decide import Candidate, Phase, State, in_sync
+
+MISSING = "missing"
+"""The phase of a Deployment that is not there."""
+
+
+class Metrics:
+    """The promoter's own series, apart from those of any other library."""
+
+    def __init__(self) -> None:
+        from prometheus_client import CollectorRegistry, Counter, Gauge
+
+        self.registry = own = CollectorRegistry()
+        self.steps = Counter(
+            "fbt_promoter_steps_total", "Steps taken, by kind and reason.", ["step", "reason"],
+            registry=own,
+        )  # fmt: skip
+        self.reconciles = Counter(
+            "fbt_promoter_reconciles_total", "Looks at registry and cluster, by how they ended.",
+            ["outcome"], registry=own,
+        )  # fmt: skip
+        self.webhooks = Counter(
+            "fbt_promoter_webhooks_total", "Messages to the webhook, by outcome.", ["outcome"],
+            registry=own,
+        )  # fmt: skip
+        self.leader = Gauge("fbt_promoter_leader", "1 where this promoter acts.", registry=own)
+        self.last = Gauge(
+            "fbt_promoter_last_reconcile_timestamp_seconds", "When the last look ended well.",
+            registry=own,
+        )  # fmt: skip
+        self.in_sync = Gauge(
+            "fbt_promoter_in_sync", "1 while all pods serve the champion.", registry=own
+        )
+        self.phase = Gauge(
+            "fbt_promoter_phase", "1 for the present phase of the rollout.", ["phase"], registry=own
+        )
+        self.version = Gauge(
+            "fbt_promoter_version", "Version numbers, 0 for none.", ["role"], registry=own
+        )
+        self.created = Gauge(
+            "fbt_newest_version_created_timestamp_seconds",
+            "When the newest version was registered; 0 while none is known.", registry=own,
+        )  # fmt: skip
+        self.check_failed = Gauge(
+            "fbt_newest_version_check_failed",
+            "1 for every data check that the run of the newest version was warned by.",
+            ["table", "check"], registry=own,
+        )  # fmt: skip
+        self._failed_before: set[tuple[str, str]] = set()
+        for outcome in ("ok", "error"):
+            self.reconciles.labels(outcome)
+
+    def saw(self, state: State) -> None:
+        """Show a look at registry and cluster."""
+        seen = state.workload
+        present = str(seen.phase) if seen else MISSING
+        for phase in (*map(str, Phase), MISSING):
+            self.phase.labels(phase).set(phase == present)
+        newest = max(filter(str.isdigit, state.candidates), key=int, default="")
+        if newest:
+            self._saw_newest(state.candidates[newest])
+        roles = {"champion": state.champion, "newest": newest}
+        roles |= {"pinned": seen.pinned, "stable": seen.stable} if seen else {}
+        for role, version in roles.items():
+            self.version.labels(role).set(int(version) if version.isdigit() else 0)
+        self.in_sync.set(in_sync(state))
+        self.last.set_to_current_time()
+
+    def _saw_newest(self, newest: Candidate) -> None:
+        self.created.set(datetime.fromisoformat(newest.created_at).timestamp())
+        failed = set()
+        for name in newest.checks_failed.split():
+            table, _, check = name.partition(".")
+            failed.add((table, check))
+        # Set to 0 rather than removed: a series that is gone for one scrape resets its alert.
+        self._failed_before |= failed
+        for labels in self._failed_before:
+            self.check_failed.labels(*labels).set(labels in failed)
+
+    def page(self) -> tuple[int, str, bytes]:
+        """GET /metrics."""
+        from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+        return 200, CONTENT_TYPE_LATEST, generate_latest(self.registry)

@@ -1,0 +1,97 @@
+"""Building an index that `components.model.vector_index` searches, and measuring what it finds."""
+
+from typing import Any
+
+import hnswlib
+import numpy as np
+import numpy.typing as npt
+
+from components.model.bundle import Bundle, IndexFacts
+from components.model.vector_index import items_matrix, queries_matrix, search
+from components.progress import say
+
+Floats = npt.NDArray[np.float32]
+
+M = 32
+EF_CONSTRUCTION = 400
+QUICK_FROM, QUICK_EF_CONSTRUCTION = 200_000, 200
+"""Catalogue size from which half the care is tried first, which takes half the time: an insertion
+costs the more, the more there are. It is enough if recall is."""
+
+SHOWN_EVERY = 100_000
+"""Products inserted between two lines of progress."""
+
+EF_TRIED = (50, 100, 200, 400, 800)
+RECALL_AIM = 0.985
+
+N_QUERIES, BLOCK = 1_000, 64
+"""Queries that recall is measured by, and how many are searched for exactly at once: their scores
+take 256 MB for a million items."""
+
+
+def index_catalogue(bundle: Bundle, seed: int) -> tuple[Any, IndexFacts]:
+    """An index of a catalogue with facts, as `Recommender` asks it, and what was measured of it."""
+    manifest, facts = bundle.manifest, bundle.facts
+    assert facts is not None
+    log_popularity = np.log(bundle.n_orders / manifest.n_orders).astype(np.float32)
+    items = items_matrix(bundle.out_vectors, log_popularity, facts.items[:, 0])
+    queries = queries_matrix(bundle.in_vectors, manifest.beta_single, manifest.page_trend)
+    return make_index(items, queries, seed)
+
+
+def make_index(items: Floats, queries: Floats, seed: int) -> tuple[Any, IndexFacts]:
+    """An index with the facts measured of it, built quickly where that does."""
+    if len(items) >= QUICK_FROM:
+        index = build_index(items, QUICK_EF_CONSTRUCTION)
+        measured = measure_index(index, items, queries, seed)
+        if measured.recall_at_10 >= RECALL_AIM:
+            return index, measured
+        del index
+    index = build_index(items)
+    return index, measure_index(index, items, queries, seed)
+
+
+def build_index(items: Floats, ef_construction: int = EF_CONSTRUCTION) -> Any:
+    """An hnswlib index over `items` (n, dims). Not reproducible to the bit: threads race."""
+    augmented = _augment_items(items)
+    index = hnswlib.Index(space="l2", dim=augmented.shape[1])
+    index.init_index(max_elements=len(items), M=M, ef_construction=ef_construction, random_seed=1)
+    for start in range(0, len(items), SHOWN_EVERY):
+        some = augmented[start : start + SHOWN_EVERY]
+        index.add_items(some, np.arange(start, start + len(some)))
+        say(f"index: {start + len(some)} of {len(items)} products")
+    return index
+
+
+def measure_index(index: Any, items: Floats, queries: Floats, seed: int) -> IndexFacts:
+    """Recall@10 against exact search over N_QUERIES of the queries, at the ef that suffices."""
+    rng = np.random.default_rng(seed)
+    sample = queries[rng.permutation(len(queries))[:N_QUERIES]]
+    k = min(10, len(items))
+    blocks = (sample[start : start + BLOCK] for start in range(0, len(sample), BLOCK))
+    exact = np.concatenate([_exact(block, items, k) for block in blocks])
+    ef, recall = EF_TRIED[0], 0.0
+    for ef in EF_TRIED:
+        index.set_ef(ef)
+        recall = share_found(search(index, sample, k), exact)
+        if recall >= RECALL_AIM:
+            break
+    return IndexFacts(m=M, ef_construction=index.ef_construction, ef=ef, recall_at_10=recall)
+
+
+def _exact(queries: Floats, items: Floats, k: int) -> npt.NDArray[np.int64]:
+    """Rows (n_queries, k) of the items with the largest inner products, in any order."""
+    scores = queries @ items.T
+    return np.argpartition(scores, len(items) - k, axis=1)[:, len(items) - k :]
+
+
+def _augment_items(items: Floats) -> Floats:
+    centred = items - items.mean(axis=0)
+    squares = np.einsum("ij,ij->i", centred, centred)
+    return np.column_stack([centred, np.sqrt(np.maximum(squares.max() - squares, 0))])
+
+
+def share_found(found: npt.NDArray[np.int64], exact: npt.NDArray[np.int64]) -> float:
+    """Share of the rows (n_queries, k) of `exact` that are among the same query's of `found`."""
+    hits = sum(len(np.intersect1d(a, b)) for a, b in zip(found, exact, strict=True))
+    return float(hits / exact.size)

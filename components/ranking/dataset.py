@@ -1,0 +1,67 @@
+"""What re-rankers learn from: candidates, and what they were worth to the baskets that ask.
+
+A cart asks once. A page is asked for by every validation basket with its product: what all of them
+say of a candidate is one lesson of many, not many of one. That ranks the demo data's pages 1 %
+better than ten thousand baskets that ask once each, in a third of the time.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from components.baskets.corpus import Corpus
+from components.evaluation.metrics import ideal_dcg
+from components.evaluation.tasks import TASKS
+from components.model.sorted_keys import values_at
+from components.ranking.queries import K, Questions
+
+Floats = npt.NDArray[np.float64]
+Rows = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Worth:
+    """What candidates were worth, summed over the baskets that ask."""
+
+    total: Floats
+    """(n_asked, DEPTH): what a first place would have added to their NDCG@10."""
+    weight: Floats
+    """(n_asked,): how many asked; where 0 there is nothing to learn from."""
+
+    def __add__(self, other: "Worth") -> "Worth":
+        return Worth(self.total + other.total, self.weight + other.weight)
+
+
+def halves_of(questions: Questions, validation: Corpus) -> tuple[Worth, Worth]:
+    """What candidates were worth to the even and to the odd baskets, as `Questions` number them."""
+    if questions.products is None:
+        return _of_carts(questions, 0), _of_carts(questions, 1)
+    large = validation.with_at_least(TASKS["a"])
+    every = np.arange(len(large))
+    even, odd = large.take(every[::2]), large.take(every[1::2])
+    return _of_pages(questions, even), _of_pages(questions, odd)
+
+
+def _of_carts(questions: Questions, half: int) -> Worth:
+    mine = (questions.basket % 2 == half).astype(np.float64)
+    return Worth(questions.hits * (mine * questions.gain)[:, None], mine)
+
+
+def _of_pages(questions: Questions, baskets: Corpus) -> Worth:
+    """Every basket counts 1, shared by its products, as if it drew one of them to ask for."""
+    from scipy.sparse import csr_array
+
+    products, rows = questions.products, questions.rows
+    assert products is not None
+    n_items = 1 + int(max(one.max(initial=0) for one in (rows, products, baskets.items)))
+    ones = np.ones(len(baskets.items))
+    holds = csr_array((ones, baskets.items, baskets.offsets), shape=(len(baskets), n_items))
+    asks = holds.T.tocsr()[products]
+    share = 1 / np.maximum(baskets.sizes, 1)
+    worth = (asks * (share / ideal_dcg(baskets.sizes - 1, K))) @ holds
+    worth.sort_indices()
+    found = np.repeat(np.arange(len(products)), np.diff(worth.indptr)) * n_items + worth.indices
+    wanted = np.arange(len(products))[:, None] * n_items + np.maximum(rows, 0)
+    total = values_at(found, worth.data, wanted.ravel()).reshape(rows.shape)
+    return Worth(np.where(rows >= 0, total, 0), asks @ share)

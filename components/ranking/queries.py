@@ -1,0 +1,133 @@
+"""Validation baskets as questions: candidates, what is known of them, what was right."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from components.baskets.corpus import Corpus
+from components.evaluation.metrics import find_hits, ideal_dcg
+from components.evaluation.tasks import TASKS, draw_queries
+from components.model.features import FEATURES
+from components.model.recommender import DEPTH, Recommender
+from components.model.text_similarity import joined
+from components.ranking.text_features import Texts
+
+Floats = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int32]
+Rows = npt.NDArray[np.int64]
+
+K = 10
+BATCH = 128
+N_QUESTIONS = {"a": 40_000, "b": 9_000}
+"""Questions of each task to tune and judge by; those of pages say whose pages are learned from."""
+
+MOST_TIMES = {"a": 8, "b": 1}
+"""Questions of one basket at most, where there are few baskets."""
+
+PAGE_FEATURES = (*FEATURES, "described_alike")
+"""What pages are ranked by: they are ranked in advance, and can take the time to compare texts."""
+
+NO_ROWS = np.full((0, DEPTH), -1)
+NO_FEATURES = np.zeros((0, DEPTH, len(FEATURES)), np.float32)
+NO_PAGE_FEATURES = np.zeros((0, DEPTH, len(PAGE_FEATURES)), np.float32)
+
+
+@dataclass(frozen=True)
+class Questions:
+    """What baskets ask, with candidates in order of rows: scores tie as in `Recommender.rank`.
+
+    Many baskets ask for one page; what is known of its candidates stands there once.
+    """
+
+    features: Floats
+    """(n_asked, DEPTH, n_features): FEATURES of carts, PAGE_FEATURES of pages."""
+    rows: Rows
+    """(n_asked, DEPTH) of the catalogue; -1 where there is no candidate."""
+    asked: Rows
+    """(n_questions,): which of those each question is about."""
+    hits: npt.NDArray[np.bool_]
+    """(n_questions, DEPTH): which candidates were in the basket."""
+    gain: Floats
+    """(n_questions,): what a hit in first place adds to a question's NDCG@10."""
+    basket: Rows
+    """(n_questions,): which basket asks; see `draw_queries`."""
+    products: Ints | None = None
+    """(n_asked,): whose pages; None for carts."""
+
+    def __len__(self) -> int:
+        return len(self.basket)
+
+    @property
+    def there(self) -> npt.NDArray[np.bool_]:
+        """(n_asked, DEPTH): where there is a candidate at all."""
+        found: npt.NDArray[np.bool_] = self.rows >= 0
+        return found
+
+    def take(self, chosen: npt.NDArray[np.bool_] | slice) -> "Questions":
+        """Only these questions, and what they are about."""
+        kept, asked = np.unique(self.asked[chosen], return_inverse=True)
+        products = None if self.products is None else self.products[kept]
+        return Questions(
+            self.features[kept], self.rows[kept], asked, self.hits[chosen], self.gain[chosen],
+            self.basket[chosen], products,
+        )  # fmt: skip
+
+
+def draw_questions(recommender: Recommender, validation: Corpus, task: str, seed: int) -> Questions:
+    """Questions of a task, with candidates by the recommender's blend."""
+    n_baskets = len(validation.with_at_least(TASKS[task]))
+    times = min(MOST_TIMES[task], max(1, -(-N_QUESTIONS[task] // max(n_baskets, 1))))
+    queries = draw_queries(validation, task, N_QUESTIONS[task], seed, times)
+    about, asked, products = queries.asked, np.arange(len(queries)), None
+    if task == "a":
+        products, asked = np.unique(joined(queries.asked, np.int32), return_inverse=True)
+        about = list(products[:, None])
+    rows, features = (_of_pages if task == "a" else _of_carts)(recommender, about)
+    gain = (1 / ideal_dcg(queries.relevant.sizes, K)).astype(np.float32)
+    hits = find_hits(rows[asked], queries.relevant, recommender.bundle.manifest.n_items)
+    return Questions(features, rows, asked, hits, gain, queries.basket, products)
+
+
+def page_features(
+    recommender: Recommender, texts: Texts, products: Ints, rows: Rows
+) -> Floats:  # fmt: skip
+    """PAGE_FEATURES of candidate `rows` (n, depth) of these products' pages."""
+    queries, evidence = list(products[:, None]), recommender.evidence
+    known = evidence.features(queries, evidence.said(queries), rows)
+    return np.concatenate([known, texts.alike(products, rows)[..., None]], axis=2)
+
+
+def _of_pages(recommender: Recommender, asked: Sequence[Ints]) -> tuple[Rows, Floats]:
+    """Candidates, in order of rows, and their features."""
+    rows = np.sort(recommender.rank(asked, DEPTH)[0], axis=1)
+    products, texts = joined(asked, np.int32), Texts(recommender.attributes)
+    blocks = [
+        page_features(recommender, texts, products[at], rows[at]) for at in _batches(len(asked))
+    ]
+    return rows, np.concatenate([NO_PAGE_FEATURES, *blocks])
+
+
+def _of_carts(recommender: Recommender, asked: Sequence[Ints]) -> tuple[Rows, Floats]:
+    """Candidates, in order of rows, and their features."""
+    blocks = [
+        recommender.cart_candidates(recommender.carts_of(asked[at]), DEPTH)
+        for at in _batches(len(asked))
+    ]
+    rows, features = zip((NO_ROWS, NO_FEATURES), *blocks, strict=True)
+    return np.concatenate(rows), np.concatenate(features)
+
+
+def _batches(n: int) -> list[slice]:
+    return [slice(start, start + BATCH) for start in range(0, n, BATCH)]
+
+
+def ndcg(scores: Floats, questions: Questions) -> npt.NDArray[np.float64]:
+    """NDCG@10 of every question when candidates are ranked by `scores` (n_asked, DEPTH)."""
+    scores = np.where(questions.there, scores, -np.inf)
+    order = np.argsort(-scores, axis=1, kind="stable")[:, :K]
+    discounts = 1 / np.log2(np.arange(order.shape[1]) + 2)
+    hits = np.take_along_axis(questions.hits, order[questions.asked], 1)
+    found: npt.NDArray[np.float64] = hits @ discounts
+    return found * questions.gain

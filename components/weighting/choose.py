@@ -1,0 +1,141 @@
+"""Which tricks of time and position pay, measured on validation baskets by plain co-occurrence.
+
+What helps counting helps the models that learn from the same counts, and counting takes a second
+where training takes a minute. One trick after the other is tried on top of those found to pay.
+"""
+
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from components.baskets.corpus import catalogue_of, encode, give_back, read_baskets
+from components.baskets.weighting import Dated, Training, Tricks, are_ordered, read_dated
+from components.embeddings.cooccurrence import counter_of
+from components.evaluation.baselines import products_of, rank_sums
+from components.evaluation.metrics import intervals, score
+from components.evaluation.tasks import Queries, draw_queries
+from components.model.features import recency_in_cart
+from components.progress import say
+
+Floats = npt.NDArray[np.float64]
+
+K = 10
+N_QUERIES = {"a": 2_500, "b": 800}
+"""Validation baskets that ask; carts ask for ten products each."""
+
+TRIED: Mapping[str, tuple[float, ...]] = {
+    "size_exponent": (0.0, 0.25, 0.5, 0.75),
+    "half_life_days": (180.0, 60.0),
+    "window_days": (180.0, 90.0),
+    "join_hours": (24.0,),
+}
+"""Values next to those of `Tricks`, by trick."""
+
+TRIED_IN_ORDER: Mapping[str, tuple[float, ...]] = {"reach": (10,), "cart_recency": (0.9, 0.7)}
+"""The same where the order inside baskets is real."""
+
+OF_CARTS = ("cart_recency",)
+"""Tricks that only carts can tell; pages tell of all others."""
+
+
+def choose_tricks(
+    baskets_path: str | Path, min_product_orders: int, seed: int
+) -> tuple[Tricks, list[dict[str, Any]]]:
+    """The tricks that pay, and what each tried one did:
+
+        [{"trick", "value", "used", "a": {"mean", "low", "high"}, "b": ...}]
+
+    a and b are the paired changes of NDCG@10 in each task, as shares of it. Task A decides, by the
+    lower bound: it is pages that listen to counts, while carts listen to neighbours. Only what the
+    order of a cart tells is decided by task B.
+    """
+    baskets = read_baskets(baskets_path)
+    product_ids, _ = catalogue_of(baskets, min_product_orders)
+    validation = encode(baskets, product_ids, "validation")
+    queries = {task: draw_queries(validation, task, n, seed) for task, n in N_QUERIES.items()}
+    # A large shop's baskets as text take as much memory as counting does.
+    del baskets
+    give_back()
+    judge = _Judge(read_dated(baskets_path, product_ids), len(product_ids), queries, seed)
+    best, rows = Tricks(), []
+    for trick, values in tried_on(baskets_path).items():
+        start, task = best, "b" if trick in OF_CARTS else "a"
+        tried = [start.model_copy(update={trick: value}) for value in values]
+        effects = [judge.effect(one, start) for one in tried]
+        gains = [_gain(effect[task]) for effect in effects]
+        if max(gains) > 0:
+            best = tried[int(np.argmax(gains))]
+        for value, one, effect in zip(values, tried, effects, strict=True):
+            rows.append({"trick": trick, "value": value, "used": one == best, **effect})
+            say(f"tricks: {trick} {value:g}: {_in_words(effect)}")
+    say(f"tricks that pay: {best.model_dump(exclude_defaults=True) or 'none'}")
+    return best, rows
+
+
+def tried_on(baskets_path: str | Path) -> Mapping[str, tuple[float, ...]]:
+    """Tricks and values that these baskets can tell of."""
+    return {**TRIED, **TRIED_IN_ORDER} if are_ordered(baskets_path) else TRIED
+
+
+class _Judge:
+    """Ranks the queries by what was counted, each setting once."""
+
+    def __init__(
+        self, baskets: Dated, n_items: int, queries: Mapping[str, Queries], seed: int
+    ) -> None:
+        self._baskets, self._n_items = baskets, n_items
+        self._queries, self._seed = queries, seed
+        self._known: dict[Tricks, dict[str, Floats]] = {}
+
+    def effect(self, tricks: Tricks, start: Tricks) -> dict[str, dict[str, float]]:
+        """Paired change of NDCG@10 from `start` to `tricks` by task, as a share of it."""
+        new, old = self._ndcg(tricks), self._ndcg(start)
+        return {
+            task: _shares(new[task] - old[task], old[task], queries, self._seed)
+            for task, queries in self._queries.items()
+        }
+
+    def _ndcg(self, tricks: Tricks) -> dict[str, Floats]:
+        if tricks not in self._known:
+            training = self._baskets.after(tricks)
+            self._known[tricks] = {
+                task: _judged(training, tricks, queries, self._n_items)
+                for task, queries in self._queries.items()
+            }
+        return self._known[tricks]
+
+
+def _judged(training: Training, tricks: Tricks, queries: Queries, n_items: int) -> Floats:
+    if not len(queries):
+        return np.zeros(0)
+    counter = counter_of(training.weighed_by_size(tricks.size_exponent), n_items, tricks.reach)
+    asked = products_of(queries.asked)
+    shares = counter.shares(asked)
+    totals = np.maximum(counter.weight_of[asked], 1e-9)
+    shares.data = (shares.data / np.repeat(totals, np.diff(shares.indptr))).astype(np.float32)
+    weights = partial(recency_in_cart, tricks.cart_recency)
+    rows, _ = rank_sums(shares, asked, queries.asked, K, weights)
+    return score(rows, queries.relevant, n_items)["ndcg"]
+
+
+def _shares(change: Floats, before: Floats, queries: Queries, seed: int) -> dict[str, float]:
+    if not len(queries) or not before.mean():
+        return {"mean": 0.0, "low": 0.0, "high": 0.0}
+    found = intervals({"change": change}, queries.basket, seed)["change"]
+    return {bound: value / float(before.mean()) for bound, value in found.items()}
+
+
+def _gain(effect: dict[str, float]) -> float:
+    """What a trick gains in the task that decides; 0 where it does not surely pay."""
+    return effect["mean"] if effect["low"] > 0 else 0.0
+
+
+def _in_words(effect: dict[str, dict[str, float]]) -> str:
+    return ", ".join(
+        f"task {task} {one['mean']:+.1%} ({one['low']:+.1%} to {one['high']:+.1%})"
+        for task, one in effect.items()
+    )

@@ -1,0 +1,167 @@
+"""What the service would answer on every product's page, as one table: for shops that look it up.
+
+Rules and catalogue changes are those of one moment, the same for every product.
+"""
+
+import functools
+import math
+import shutil
+import uuid
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from bento.answering.catalogue import Catalogue
+from bento.answering.catalogue_changes import ChangedProduct
+from bento.answering.rules import Rule, RuleSet
+from bento.answering.selection import Selection
+from bento.schemas import RecommendRequest
+from components.contracts import COMPANIONS
+from components.model.atomic import written_aside
+from components.model.bundle import read_bundle
+from components.model.recommender import Recommender
+from components.progress import say
+from components.spark import Mapper, in_process, parts_of
+
+PART = 2_000
+"""Products that are answered and written at once: 20 MB of rows with k = 20."""
+
+MOST = 100
+"""Companions of a product at most, as of the service."""
+
+
+@dataclass(frozen=True)
+class Export:
+    """What is exported; sent to every process that takes part."""
+
+    bundle: Path
+    """A directory that all of them see."""
+    k: int = 20
+    changes: Sequence[ChangedProduct] = field(default=(), compare=False, repr=False)
+    rules: Sequence[Rule] = field(default=(), compare=False, repr=False)
+    name: str = field(default_factory=lambda: uuid.uuid4().hex)
+    """Tells two exports apart."""
+
+    def __post_init__(self) -> None:
+        """Raises ValueError."""
+        if not 1 <= self.k <= MOST:
+            raise ValueError(f"export: k is {self.k}, expected 1 to {MOST}")
+
+
+def export_of(bundle: Path, k: int, database_url: str | None = None) -> Export:
+    """An export of a bundle, with what the database at a URL says at this moment, if given.
+
+    Raises BundleError, StoreUnavailable, ValueError.
+    """
+    read_bundle(bundle)  # whole, or nothing is begun
+    if database_url is None:
+        return Export(bundle, k)
+    from bento.store.store import Store
+
+    store, since, more = Store(database_url), None, True
+    changed: dict[str, ChangedProduct] = {}
+    rules: Sequence[Rule] = ()
+    try:
+        while more:
+            new = store.changes_since(since)
+            since, more = new.revision, new.more
+            changed |= {one.product_id: one for one in new.products}
+            rules = rules if new.rules is None else new.rules
+    finally:
+        store.close()
+    return Export(bundle, k, tuple(changed.values()), tuple(rules))
+
+
+def export(wanted: Export, target: Path, part: int = PART) -> int:
+    """Write the table COMPANIONS to the file `target`, whole or not at all; the number of rows."""
+    tables = in_process(companions, wanted, _parts(wanted, part))
+    return _written(tables, wanted, target, part)
+
+
+def export_by(mapped: Mapper, wanted: Export, target: Path, part: int = PART) -> int:
+    """As `export`, by other processes, which write their parts beside `target`."""
+    with _folder_beside(target) as folder:
+        files = mapped(write_part, (wanted, folder), _parts(wanted, part))
+        return _written(map(pq.read_table, files), wanted, target, part)
+
+
+def companions(wanted: Export, part: range) -> pa.Table:
+    """The table COMPANIONS of some rows of the catalogue; what is deleted has no page."""
+    selection = selection_for(wanted)
+    gone, found = selection.catalogue.gone, _Columns()
+    for row in part:
+        if gone is None or not gone[row]:
+            found.add(selection, selection.catalogue.card(row)["product_id"], wanted.k)
+    return pa.table(found.columns, schema=pa.schema(list(COMPANIONS)))
+
+
+def write_part(shared: tuple[Export, Path], part: range) -> Path:
+    """The file with `companions` of a part, in a folder that all processes see."""
+    wanted, folder = shared
+    path = folder / f"{part.start}.parquet"
+    with written_aside(path) as aside:
+        pq.write_table(companions(wanted, part), aside)
+    return path
+
+
+@functools.lru_cache(maxsize=1)
+def selection_for(wanted: Export) -> Selection:
+    """What answers, once a process; the bundle's arrays are memory-mapped."""
+    bundle = read_bundle(wanted.bundle, verify=False)
+    assert bundle.cards is not None
+    assert bundle.facets is not None
+    catalogue = Catalogue(bundle.cards, bundle.facets)
+    if wanted.changes:
+        catalogue = catalogue.with_changes(wanted.changes)
+    selection = Selection(Recommender(bundle), catalogue)
+    selection.rules = RuleSet(wanted.rules)
+    return selection
+
+
+class _Columns:
+    """Rows of COMPANIONS, column by column."""
+
+    def __init__(self) -> None:
+        self.columns: dict[str, list[Any]] = {name: [] for name in COMPANIONS.names}
+
+    def add(self, selection: Selection, product_id: str, k: int) -> None:
+        answer = selection.recommend(RecommendRequest(items=[product_id], k=k, explain=True))
+        for rank, one in enumerate(answer.shown, 1):
+            score, why = one.score, one.why
+            evidence = (why.support, why.lift, why.confidence) if why else (None, None, None)
+            companion = answer.catalogue.card(one.row)["product_id"]
+            known = score if score is not None and math.isfinite(score) else None
+            values = (product_id, rank, companion, known, one.source, *evidence)
+            for column, value in zip(self.columns.values(), values, strict=True):
+                column.append(value)
+
+
+def _parts(wanted: Export, part: int) -> list[range]:
+    return parts_of(len(selection_for(wanted).catalogue), part)
+
+
+def _written(tables: Iterable[pa.Table], wanted: Export, target: Path, part: int) -> int:
+    """One row group a part, so that no more than one part is in memory."""
+    n_products, n_rows = len(selection_for(wanted).catalogue), 0
+    schema = pa.schema(list(COMPANIONS))
+    with written_aside(target) as aside, pq.ParquetWriter(aside, schema) as writer:
+        for number, table in enumerate(tables, 1):
+            writer.write_table(table.cast(schema))
+            n_rows += table.num_rows
+            say(f"{min(number * part, n_products):,} of {n_products:,} products")
+    return n_rows
+
+
+@contextmanager
+def _folder_beside(target: Path) -> Iterator[Path]:
+    folder = target.parent.resolve() / f".{target.name}.{uuid.uuid4().hex[:8]}.parts"
+    folder.mkdir(parents=True)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

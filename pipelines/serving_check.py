@@ -1,0 +1,163 @@
+"""Does a real service process, with this bundle, answer over HTTP what the model says?"""
+
+import http.client
+import json
+import time
+import urllib.parse
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bento.answering.catalogue import Catalogue
+from bento.answering.selection import Answer, Selection
+from bento.schemas import RecommendRequest
+from components.model.bundle import Bundle, BundleError, read_bundle
+from components.model.recommender import Recommender
+from components.package.server import Server, ServerError, served_bundle
+from components.progress import say
+
+Query = dict[str, Any]
+
+TOLERANCE = 1e-4
+"""Relative. Two processes may sum an inner product in different order."""
+
+MOST_ASKED = 100
+"""Products one request may ask for at most."""
+
+SHOWN_ERRORS = 5
+
+
+def check_serving(bundle_dir: Path, n_requests: int, seed: int) -> dict[str, Any]:
+    """Serve the bundle, ask `n_requests` sampled questions, compare with the model in-process.
+
+    Returns started, asked, correct, p50_ms, p99_ms (as the client sees them, one at a time; NaN
+    when nothing was asked), and the first few errors. A service that fails is reported, not raised.
+    """
+    report = {"started": False, "asked": 0, "correct": 0, "p50_ms": np.nan, "p99_ms": np.nan}
+    try:
+        selection = selection_of(read_bundle(bundle_dir))
+        queries = sample_queries(selection, n_requests, seed)
+        with served_bundle(bundle_dir) as server:
+            report["started"] = True
+            return {**report, **_ask(server, selection, queries)}
+    except (BundleError, ServerError, OSError) as error:
+        return {**report, "errors": [str(error)]}
+
+
+def selection_of(bundle: Bundle) -> Selection:
+    """What a service with that bundle answers with, when nobody changed or ruled anything."""
+    assert bundle.cards is not None
+    assert bundle.facets is not None
+    return Selection(Recommender(bundle), Catalogue(bundle.cards, bundle.facets))
+
+
+def sample_queries(selection: Selection, n: int, seed: int) -> list[Query]:
+    """Requests as a shop sends them: mostly single products, some carts, now and then an unknown.
+
+    Every tenth names a product that no catalogue has, alone or in a cart.
+    """
+    rng = np.random.default_rng(seed)
+    ids = selection.recommender.bundle.product_ids
+    queries: list[Query] = []
+    for number in range(n):
+        size = 1 if rng.random() < 0.6 else int(rng.integers(2, 8))
+        items = [ids[row] for row in rng.integers(0, len(ids), size)]
+        if number % 10 == 0:
+            items[int(rng.integers(size))] = f"no such product {number}"
+        queries.append({"items": items, "k": int(rng.choice([1, 5, 10, 20, 100]))})
+    return queries
+
+
+def _ask(server: Server, selection: Selection, queries: list[Query]) -> dict[str, Any]:
+    address = urllib.parse.urlsplit(server.url).netloc
+    connection = http.client.HTTPConnection(address, timeout=10)
+    times_ms, errors = [], []
+    for query in queries:
+        start = time.perf_counter()
+        status, answer = _post(connection, query)
+        times_ms.append(1000 * (time.perf_counter() - start))
+        if wrong := difference(query, status, answer, selection):
+            errors.append(f"{json.dumps(query, ensure_ascii=False)}: {wrong}")
+    connection.close()
+    p50, p99 = np.percentile(times_ms, [50, 99]) if times_ms else (np.nan, np.nan)
+    say(f"{len(queries) - len(errors)} of {len(queries)} answers of a real service are right")
+    return {
+        "asked": len(queries),
+        "correct": len(queries) - len(errors),
+        "p50_ms": float(p50),
+        "p99_ms": float(p99),
+        "errors": errors[:SHOWN_ERRORS],
+    }
+
+
+def _post(connection: http.client.HTTPConnection, query: Query) -> tuple[int, Any]:
+    """Status and decoded answer; status 0 and the reason when there is no whole answer."""
+    body = json.dumps(query).encode()
+    try:
+        connection.request("POST", "/recommend", body, {"Content-Type": "application/json"})
+        response = connection.getresponse()
+        return response.status, json.loads(response.read())
+    except (http.client.HTTPException, OSError, ValueError) as error:
+        connection.close()
+        return 0, repr(error)
+
+
+def difference(query: Query, status: int, answer: Any, selection: Selection) -> str:
+    """What is wrong with an answer, or an empty text."""
+    if status != 200:
+        return f"status {status}, expected 200: {str(answer)[:200]}"
+    expected = _expected(query, selection)
+    found = [item["product_id"] for item in answer["items"]]
+    if len(set(found)) < len(found):
+        return f"names a product twice: {found}"
+    if asked_for := set(found) & set(query["items"]):
+        return f"names what was asked for: {sorted(asked_for)}"
+    for name, value in (("source", expected.source), ("unknown", list(expected.unknown))):
+        if answer[name] != value:
+            return f"{name} is {answer[name]!r}, expected {value!r}"
+    wanted = [expected.catalogue.card(one.row)["product_id"] for one in expected.shown]
+    if len(found) != len(wanted):
+        return f"{len(found)} products, expected {len(wanted)}"
+    scores = np.array([item["score"] for item in answer["items"]], dtype=float)
+    due = np.array([one.score for one in expected.shown], dtype=float)
+    right = _close(scores, due) & _in_place(query, found, wanted, due, selection)
+    if not right.all():
+        at = int(np.flatnonzero(~right)[0])
+        return f"place {at} is {found[at]} ({scores[at]}), expected {wanted[at]}"
+    return ""
+
+
+def _expected(query: Query, selection: Selection, k: int = 0) -> Answer:
+    asked = RecommendRequest(items=query["items"], k=k or query["k"])
+    return selection.recommend(asked)
+
+
+def _in_place(
+    query: Query,
+    found: list[str],
+    wanted: list[str],
+    due: Any,
+    selection: Selection,
+) -> Any:
+    """Per place: is it the expected product, or one that is scored just the same?"""
+    same = np.array(found) == np.array(wanted)
+    if same.all():
+        return same
+    rows = [selection.catalogue.row(id_) for id_ in found]
+    true_scores = _every_score(query, selection)
+    known = [row is not None and row < len(true_scores) for row in rows]
+    own = [true_scores[row] if ok else np.nan for row, ok in zip(rows, known, strict=True)]
+    return same | _close(own, due)
+
+
+def _every_score(query: Query, selection: Selection) -> Any:
+    """Scores by catalogue row, as far as one request may ask; NaN beyond."""
+    every = _expected(query, selection, MOST_ASKED)
+    scores = np.full(selection.recommender.n_items, np.nan, np.float32)
+    scores[[one.row for one in every.shown]] = [one.score for one in every.shown]
+    return scores
+
+
+def _close(one: Any, other: Any) -> Any:
+    return np.isclose(one, other, rtol=TOLERANCE, atol=TOLERANCE)

@@ -1,0 +1,153 @@
+"""`fbt bench scale`: what training costs as shops grow, part by part, each in its own process."""
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from pipelines.bench.measure import Cost, measure, python
+from tests.bench.orders import Shop, write_baskets, write_products
+
+SIZES = (Shop(1_000_000, 20_000), Shop(50_000_000, 1_000_000))
+"""Small and large: as many lines per product."""
+
+MIN_ORDERS, SEED = 5, 1
+
+PARTS = ("tricks", "vectors", "pairs", "neighbours", "ranking", "refit", "bundle")
+"""Functions of this module that measure, in the order of a run: what it does with its baskets."""
+
+CONTEXT = {
+    "measured": "baskets in Parquet to a bundle, one training of item2vec, in one thread",
+    "not measured": "cleaning orders, building baskets (fbt bench baskets), trials of the sweep",
+}
+
+
+def bench(sizes: tuple[Shop, ...] = SIZES) -> tuple[dict[str, float], list[dict[str, Any]]]:
+    """Figures and rows: peak memory of the largest, and its CPU seconds per line to the first's.
+
+    From baskets to the bundle; orders are cleaned and baskets built before.
+    """
+    rows: list[dict[str, Any]] = []
+    for shop in sizes:
+        with tempfile.TemporaryDirectory() as folder:
+            write_shop(shop, Path(folder))
+            rows += [measured(shop, part, Path(folder)) for part in PARTS]
+    return figures_of(rows, sizes)
+
+
+def figures_of(
+    rows: list[dict[str, Any]], sizes: tuple[Shop, ...]
+) -> tuple[dict[str, float], list[dict[str, Any]]]:
+    """The figures of measured rows, and the rows with each part's ratio to that of the first."""
+    small, large = sizes[0].n_lines, sizes[-1].n_lines
+    first = {row["part"]: row["cpu_us_per_line"] for row in rows if row["lines"] == small}
+    rows = [{**row, "ratio": row["cpu_us_per_line"] / first[row["part"]]} for row in rows]
+    per_line = sum(row["cpu_us_per_line"] for row in rows if row["lines"] == large)
+    figures = {
+        "scale_peak_gb": max(row["peak_gb"] for row in rows),
+        "scale_cost_per_line_ratio": per_line / sum(first.values()),
+        "scale_cpu_us_per_line": per_line,
+    }
+    return figures, rows
+
+
+def write_shop(shop: Shop, folder: Path) -> None:
+    """What training starts from."""
+    print(f"  writing {shop.n_lines:,} lines of {shop.n_products:,} products", flush=True)
+    write_baskets(shop, folder / "baskets")
+    write_products(shop, folder / "products.parquet")
+    (folder / "counts.json").write_text('{"first_order": null}')
+
+
+def measured(shop: Shop, part: str, folder: Path) -> dict[str, Any]:
+    """The row of a part, after those before it; shown at once, for a large shop takes hours."""
+    print(f"  {part}: {shop.n_lines:,} lines of {shop.n_products:,} products", flush=True)
+    cost: Cost = measure(
+        python(f"from tests.bench.scale import *; {part}(Path({str(folder)!r}))"),
+        {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
+    )
+    row = {
+        "lines": shop.n_lines, "products": shop.n_products, "part": part,
+        "cpu_s": cost.cpu_s, "cpu_us_per_line": 1e6 * cost.cpu_s / shop.n_lines,
+        "peak_gb": cost.peak_gb, "wall_s": cost.wall_s,
+    }  # fmt: skip
+    print(f"  {json.dumps(row)}", flush=True)
+    return row
+
+
+def tricks(folder: Path) -> None:
+    """Which training baskets count how much."""
+    from components.results import write_json
+    from components.weighting.choose import choose_tricks
+
+    chosen, _ = choose_tricks(folder / "baskets", MIN_ORDERS, SEED)
+    write_json(chosen.model_dump(), folder / "tricks.json")
+
+
+def vectors(folder: Path) -> None:
+    """item2vec by its defaults, and its betas."""
+    from components.embeddings.item2vec import TrainSettings
+    from components.embeddings.model import train_vectors
+
+    settings = TrainSettings(seed=SEED)
+    train_vectors(folder / "baskets", settings, MIN_ORDERS, folder / "vectors")
+
+
+def pairs(folder: Path) -> None:
+    """The strongest pairs of all products."""
+    from components.embeddings.model import count_together
+
+    count_together(folder / "baskets", folder / "vectors", folder / "cooccurrence", _tricks(folder))
+
+
+def neighbours(folder: Path) -> None:
+    """The regressions of all products, with the counts that they learn from."""
+    from components.neighbours.model import train_neighbours
+
+    train_neighbours(folder / "baskets", folder / "vectors", folder / "neighbours")
+
+
+def ranking(folder: Path) -> None:
+    """What is mixed, variants and re-rankers, all by validation baskets."""
+    from components.ranking.model import train_ranking
+
+    train_ranking(
+        folder / "baskets", folder / "vectors", folder / "cooccurrence", folder / "neighbours",
+        folder / "products.parquet", folder / "ranking", SEED, _tricks(folder),
+    )  # fmt: skip
+
+
+def refit(folder: Path) -> None:
+    """All that is counted, counted again, the index, and every page."""
+    from components.refit import refit
+
+    refit.refit(
+        folder / "baskets", folder / "vectors", folder / "ranking", folder / "products.parquet",
+        _model(folder), SEED, _tricks(folder),
+    )  # fmt: skip
+
+
+def bundle(folder: Path) -> None:
+    """All that serving needs, in one directory."""
+    from components.bundle.build import build_bundle
+
+    model = _model(folder)
+    build_bundle(
+        model.vectors, model.cooccurrence, model.neighbours, model.ranking,
+        folder / "products.parquet", folder / "counts.json", {"config": {}}, SEED,
+        folder / "bundle",
+    )  # fmt: skip
+
+
+def _tricks(folder: Path) -> Any:
+    from components.baskets.weighting import Tricks
+    from components.results import read_json
+
+    return Tricks(**read_json(folder / "tricks.json"))
+
+
+def _model(folder: Path) -> Any:
+    from components.refit.refit import Model
+
+    names = ("vectors", "cooccurrence", "neighbours", "ranking")
+    return Model(*(folder / "newest" / name for name in names))

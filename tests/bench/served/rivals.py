@@ -1,0 +1,60 @@
+"""A real shop's orders, learned by us and by what a team would write itself, and judged alike."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from components.baskets.corpus import catalogue_of, read_baskets
+from components.bundle.build import product_cards
+from components.evaluation.metrics import score
+from components.model.bundle import read_bundle
+from components.progress import say
+from pipelines.bench.ours import WHOLE, Inputs, read_ours, train_rest, train_vectors
+from pipelines.bench.peers.implicit_models import fit_knn, item_knn, item_knn_bm25
+from pipelines.bench.peers.tuning import K, Tuned, tune
+from pipelines.bench.quality import MIN_ORDERS, Asked, ask
+from tests.bench.served.diy import write_model
+
+TASK = "a"
+
+
+@dataclass(frozen=True)
+class Rivals:
+    """Our bundle and their model, and NDCG@10 on test baskets, one product asked."""
+
+    bundle: Path
+    model: Path
+    setting: str
+    """What validation baskets chose for them."""
+    ours_ndcg: float
+    diy_ndcg: float
+    product_ids: list[str]
+
+
+def train_rivals(inputs: Inputs) -> Rivals:
+    """Train both on the training baskets, tune on the validation ones, judge on the test ones."""
+    asked = ask(inputs.baskets)
+    tuned = best_knn(asked)
+    say("fbt: training")
+    vectors = train_vectors(inputs)["vectors"]
+    ours = read_ours(inputs, vectors, train_rest(inputs))
+    product_ids, _ = catalogue_of(read_baskets(inputs.baskets), MIN_ORDERS)
+    cards = product_cards(product_ids, inputs.products).slice(0, len(product_ids))
+    model = inputs.folder / "diy"
+    write_model(fit_knn(asked.data, tuned.setting), cards, model)
+    queries, n_items = asked.test[TASK], asked.data.n_items
+    rankers = ours.parts[WHOLE].ranker, tuned.model.ranker(tuned.ask)
+    ndcg = [
+        float(score(one.rank(queries.asked, K)[0], queries.relevant, n_items)["ndcg"].mean())
+        for one in rankers
+    ]
+    bundle = inputs.folder / "bundle"
+    known = read_bundle(bundle, verify=False).product_ids[:n_items]
+    return Rivals(bundle, model, str(dict(tuned.setting)), ndcg[0], ndcg[1], known)
+
+
+def best_knn(asked: Asked) -> Tuned:
+    """The best of implicit's item-item models on validation baskets, one product asked."""
+    queries = {TASK: asked.validation[TASK]}
+    peers = (item_knn("cosine"), item_knn("tf-idf"), item_knn_bm25())
+    found = [tune(peer, asked.data, queries)[TASK] for peer in peers]
+    return max(found, key=lambda one: one.ndcg)

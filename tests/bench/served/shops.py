@@ -1,0 +1,25 @@
+"""Made-up bundles where a bench keeps them, each made by a process of its own."""
+
+import subprocess
+from pathlib import Path
+
+from components.model.bundle import BundleError
+from components.model.verification import verify_bundle
+from components.progress import say
+from pipelines.bench.measure import python
+
+
+def made_up(work: Path, n_items: int) -> Path:
+    """The bundle of so many products below `work`, made where it is not whole; every hash fits."""
+    target = work / f"bundle-{n_items}"
+    try:
+        verify_bundle(target)
+    except BundleError:
+        say(f"making a bundle of {n_items:,} products")
+        call = (
+            "from pathlib import Path; from tests.bench.served.bundles import make_bundle; "
+            f"make_bundle(Path({str(target)!r}), {n_items})"
+        )
+        subprocess.run(python(call), check=True)
+        verify_bundle(target)
+    return target
