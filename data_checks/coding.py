@@ -7,16 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from components.contracts import open_table
-
-Ints = npt.NDArray[np.int64]
-Bools = npt.NDArray[np.bool_]
+from components.model.arrays import BoolArray, Int32Array, Int64Array
 
 ID_COLUMNS = {"order_id", "user_id", "product_id", "split", "reason"}
 
@@ -25,7 +22,7 @@ ID_COLUMNS = {"order_id", "user_id", "product_id", "split", "reason"}
 class Codes:
     """A text column as positions in its distinct values; -1 where null or blank."""
 
-    codes: npt.NDArray[np.int32]
+    codes: Int32Array
     values: pa.Array
 
     @cached_property
@@ -33,7 +30,7 @@ class Codes:
         return int((self.codes < 0).sum())
 
     @cached_property
-    def counts(self) -> Ints:
+    def counts(self) -> Int64Array:
         """How often each value occurs. The values of a sample include some that do not."""
         return np.bincount(self.codes + 1, minlength=len(self.values) + 1)[1:]
 
@@ -79,14 +76,14 @@ def encode(column: pa.ChunkedArray) -> Codes:
     return Codes(codes, values)
 
 
-def bools(column: Any) -> Bools:
+def bools(column: Any) -> BoolArray:
     """An Arrow column of booleans as numpy; null is false."""
-    found: Bools = column.fill_null(False).to_numpy(zero_copy_only=False)
+    found: BoolArray = column.fill_null(False).to_numpy(zero_copy_only=False)
     return found
 
 
-def _indices(chunk: pa.DictionaryArray) -> npt.NDArray[np.int32]:
-    found: npt.NDArray[np.int32] = chunk.indices.cast(pa.int32()).fill_null(-1).to_numpy()
+def _indices(chunk: pa.DictionaryArray) -> Int32Array:
+    found: Int32Array = chunk.indices.cast(pa.int32()).fill_null(-1).to_numpy()
     return found
 
 

@@ -7,16 +7,16 @@ whole table into pandas, at several times the cost of building the baskets.
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict
 
 from components.contracts import BASKETS, ORDER_LINES, PRODUCTS, SPLITS, read
-from data_checks.coding import Bools, Codes, Ints, bools, encode, load, open_coded
+from components.model.arrays import AnyArray, BoolArray, Float64Array, Int64Array
+from data_checks.coding import Codes, bools, encode, load, open_coded
 from data_checks.quarantine import UNREADABLE, n_lines, read_reasons
 from data_checks.settings import CheckSettings
 
@@ -151,14 +151,14 @@ def _prices(column: pa.ChunkedArray) -> Numbers:
     }
 
 
-def _finite(column: pa.ChunkedArray) -> tuple[npt.NDArray[np.float64], int]:
+def _finite(column: pa.ChunkedArray) -> tuple[Float64Array, int]:
     """The numbers in the column, and how many rows hold none."""
     values = column.drop_null().to_numpy()
     values = values[np.isfinite(values)]
     return values, len(column) - len(values)
 
 
-def _spread(name: str, values: npt.NDArray[np.float64]) -> Numbers:
+def _spread(name: str, values: Float64Array) -> Numbers:
     if not len(values):
         return {}
     points = np.quantile(values, [0, 0.5, 0.99, 1])
@@ -183,7 +183,7 @@ def _times(column: pa.ChunkedArray) -> Numbers:
     }
 
 
-def _count_days(times: Ints) -> tuple[Ints, Ints]:
+def _count_days(times: Int64Array) -> tuple[Int64Array, Int64Array]:
     """The days there are, as days since 1970 in ascending order, and how often each."""
     found = pc.value_counts(pa.array(times // DAY_US))
     days, counts = (found.field(name).to_numpy() for name in ("values", "counts"))
@@ -191,10 +191,10 @@ def _count_days(times: Ints) -> tuple[Ints, Ints]:
     return days[order], counts[order]
 
 
-def _micros(column: pa.ChunkedArray) -> Ints:
+def _micros(column: pa.ChunkedArray) -> Int64Array:
     """The times there are, in microseconds since 1970, UTC."""
     micros = column.drop_null().cast(pa.timestamp("us", "UTC"), safe=False)
-    times: Ints = micros.cast(pa.int64()).to_numpy()
+    times: Int64Array = micros.cast(pa.int64()).to_numpy()
     return times
 
 
@@ -210,7 +210,7 @@ def _mixed_orders(order: Codes, user: Codes, ts: pa.ChunkedArray) -> Numbers:
     return {"mixed_order_share": float(mixed.sum() / order.n_distinct)}
 
 
-def _apart(order: npt.NDArray[Any], values: npt.NDArray[Any], allowed: int, n_orders: int) -> Bools:
+def _apart(order: AnyArray, values: AnyArray, allowed: int, n_orders: int) -> BoolArray:
     """Orders with a value further than `allowed` from that of their last line."""
     last = np.zeros(n_orders, values.dtype)
     last[order] = values
@@ -219,7 +219,7 @@ def _apart(order: npt.NDArray[Any], values: npt.NDArray[Any], allowed: int, n_or
     return apart
 
 
-def _basket_sizes(order: Codes, product: Codes) -> Ints:
+def _basket_sizes(order: Codes, product: Codes) -> Int64Array:
     """Different products of each order."""
     complete = (order.codes >= 0) & (product.codes >= 0)
     pairs = _distinct_pairs(order.codes[complete], product.codes[complete], len(product.values))
@@ -227,14 +227,14 @@ def _basket_sizes(order: Codes, product: Codes) -> Ints:
     return sizes[sizes > 0]
 
 
-def _distinct_pairs(left: npt.NDArray[Any], right: npt.NDArray[Any], n_right: int) -> Ints:
+def _distinct_pairs(left: AnyArray, right: AnyArray, n_right: int) -> Int64Array:
     pairs = left.astype(np.int64) * n_right + right
     pairs.sort()
-    distinct: Ints = pairs[np.flatnonzero(np.diff(pairs, prepend=-1))]
+    distinct: Int64Array = pairs[np.flatnonzero(np.diff(pairs, prepend=-1))]
     return distinct
 
 
-def _sizes(sizes: npt.NDArray[Any]) -> Numbers:
+def _sizes(sizes: AnyArray) -> Numbers:
     if not len(sizes):
         return {}
     p50, p99, p999 = np.quantile(sizes, [0.5, 0.99, 0.999])
@@ -293,13 +293,13 @@ def _basket_ids(table: pa.Table, product: Codes) -> Numbers:
     }
 
 
-def _repeats(basket_of: Ints, product: Codes) -> Numbers:
+def _repeats(basket_of: Int64Array, product: Codes) -> Numbers:
     there = product.codes >= 0
     pairs = _distinct_pairs(basket_of[there], product.codes[there], len(product.values))
     return {"item_repeats": int(there.sum()) - len(pairs)}
 
 
-def _positions(column: pa.ChunkedArray, sizes: npt.NDArray[Any]) -> Numbers:
+def _positions(column: pa.ChunkedArray, sizes: AnyArray) -> Numbers:
     there = ~bools(column.is_null())
     if not there.any():
         return {"position_mismatches": None}
@@ -323,9 +323,9 @@ def _splits(split: Codes, ts: pa.ChunkedArray) -> Numbers:
     }
 
 
-def _rows_of(split: Codes, name: str) -> Bools:
+def _rows_of(split: Codes, name: str) -> BoolArray:
     code = pc.index(split.values, pa.scalar(name)).as_py()
-    rows: Bools = split.codes == (code if code >= 0 else -2)  # -1 stands for null
+    rows: BoolArray = split.codes == (code if code >= 0 else -2)  # -1 stands for null
     return rows
 
 
@@ -338,20 +338,20 @@ def _leaks(times: list[pa.ChunkedArray]) -> int | None:
     return int((train > later).sum() + (validation > test.min()).sum())
 
 
-def _cold(split: Codes, basket_of: Ints, product: Codes) -> Numbers:
+def _cold(split: Codes, basket_of: Int64Array, product: Codes) -> Numbers:
     train, test = (product.codes[_rows_of(split, s)[basket_of]] for s in ("train", "test"))
     if not len(train) or not len(test):
         return {"cold_share": None}
     return {"cold_share": float((~np.isin(test, np.unique(train))).mean())}
 
 
-def _lengths(column: pa.ChunkedArray) -> Ints:
-    lengths: Ints = pc.list_value_length(column).fill_null(0).cast(pa.int64()).to_numpy()
+def _lengths(column: pa.ChunkedArray) -> Int64Array:
+    lengths: Int64Array = pc.list_value_length(column).fill_null(0).cast(pa.int64()).to_numpy()
     return lengths
 
 
 def _histograms(
-    sizes: npt.NDArray[Any], product: Codes, catalogue: pa.Table, ts: pa.ChunkedArray
+    sizes: AnyArray, product: Codes, catalogue: pa.Table, ts: pa.ChunkedArray
 ) -> dict[str, Histogram]:
     return {
         "basket_sizes": _size_shares(sizes),
@@ -361,7 +361,7 @@ def _histograms(
     }
 
 
-def _size_shares(sizes: npt.NDArray[Any]) -> Histogram:
+def _size_shares(sizes: AnyArray) -> Histogram:
     if not len(sizes):
         return {}
     last = [str(step - 1) for step in SIZE_STEPS[1:]]
@@ -380,13 +380,13 @@ def _category_shares(product: Codes, catalogue: pa.Table) -> Histogram:
     return _top_shares(category.values.to_pylist(), counts)
 
 
-def _top_shares(labels: list[str], counts: npt.NDArray[Any]) -> Histogram:
+def _top_shares(labels: list[str], counts: AnyArray) -> Histogram:
     top = np.argsort(-counts, kind="stable")[:N_SHARES]
     total = max(1, counts.sum())
     return {labels[i]: float(counts[i] / total) for i in top if counts[i]}
 
 
-def _calendar(times: Ints) -> Mapping[str, Histogram]:
+def _calendar(times: Int64Array) -> Mapping[str, Histogram]:
     days, counts = _count_days(times)
     months, month_of = np.unique(
         days.astype("datetime64[D]").astype("datetime64[M]"), return_inverse=True
@@ -399,6 +399,6 @@ def _calendar(times: Ints) -> Mapping[str, Histogram]:
     }
 
 
-def _shares(labels: list[str], counts: npt.NDArray[Any]) -> Histogram:
+def _shares(labels: list[str], counts: AnyArray) -> Histogram:
     total = max(1, counts.sum())
     return {label: float(n / total) for label, n in zip(labels, counts, strict=True)}

@@ -12,19 +12,21 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from bento.answering.catalogue_changes import ChangedProduct
 from bento.answering.changed_texts import NOTHING_CHANGED, ChangedTexts, Part
+from components.model.arrays import (
+    BoolArray,
+    Float32Array,
+    Float64Array,
+    Int8Array,
+    Int32Array,
+    Int64Array,
+)
 from components.model.product_records import UNKNOWN, Cards, Facets, facets_of, shown_card
 from components.model.sorted_keys import located
 from components.model.text_similarity import Attributes, described
 from components.model.token_index import WordIndex, Written
-
-Ints = npt.NDArray[np.int32]
-Floats = npt.NDArray[np.float32]
-Rows = npt.NDArray[np.int64]
-Mask = npt.NDArray[np.bool_]
 
 BLOCK = 50_000
 """Rows that are looked through at once where no facet narrows them down."""
@@ -61,18 +63,18 @@ class Catalogue:
 
     def __init__(self, cards: Cards, facets: Facets) -> None:
         self._cards, self._facets = cards, facets
-        self.price: Floats = cards.price
-        self.margin: Floats = cards.margin
-        self.added_at: npt.NDArray[np.float64] = cards.added_at
-        self.in_stock: npt.NDArray[np.int8] = cards.in_stock
-        self.gone: Mask | None = None
+        self.price: Float32Array = cards.price
+        self.margin: Float32Array = cards.margin
+        self.added_at: Float64Array = cards.added_at
+        self.in_stock: Int8Array = cards.in_stock
+        self.gone: BoolArray | None = None
         """Which rows are deleted; None where none is."""
         self._row_of: dict[str, int] = {}
         self._changed: dict[int, ChangedProduct] = {}
         self._moved: dict[int, list[int]] = {}
         """Of rows whose facets may be others than the bundle's: the facets they have."""
-        self._moved_rows: Ints = np.empty(0, np.int32)
-        self._kept: dict[int, Ints] = {}
+        self._moved_rows: Int32Array = np.empty(0, np.int32)
+        self._kept: dict[int, Int32Array] = {}
         self._looks: dict[int, Attributes] = {}
         self._texts: ChangedTexts = NOTHING_CHANGED
 
@@ -137,7 +139,7 @@ class Catalogue:
             looks = self._looks[row] = self.described(row)
         return looks
 
-    def having(self, token: int) -> Ints:
+    def having(self, token: int) -> Int32Array:
         """Rows with that facet, ascending."""
         rows = self._kept.get(token)
         if rows is None:
@@ -151,14 +153,14 @@ class Catalogue:
             self._kept[token] = rows
         return rows
 
-    def has(self, rows: Rows | Ints, tokens: Sequence[int]) -> Mask:
+    def has(self, rows: Int64Array | Int32Array, tokens: Sequence[int]) -> BoolArray:
         """Which of `rows` have any of the facets."""
         found = np.zeros(len(rows), bool)
         for token in tokens:
             found |= located(self.having(token), rows)[1]
         return found
 
-    def passing(self, rows: Rows | Ints, wanted: Wanted) -> Mask:
+    def passing(self, rows: Int64Array | Int32Array, wanted: Wanted) -> BoolArray:
         """Which of `rows` pass; deleted ones never do."""
         passes = np.ones(len(rows), bool) if self.gone is None else ~self.gone[rows]
         for tokens in wanted.any_of:
@@ -173,7 +175,7 @@ class Catalogue:
             passes &= ~out if wanted.in_stock else out
         return passes
 
-    def every(self, wanted: Wanted) -> Iterator[Rows]:
+    def every(self, wanted: Wanted) -> Iterator[Int64Array]:
         """All rows that pass, ascending, block by block."""
         if wanted.any_of:
             choices = [

@@ -10,12 +10,9 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
+from components.model.arrays import BoolArray, Int32Array
 from components.model.token_index import WordIndex, Written, index_words
-
-Ints = npt.NDArray[np.int32]
-Mask = npt.NDArray[np.bool_]
 
 GROWTH = 8
 """How many times as large as the next an index has to be to stay apart: 100,000 changed products
@@ -26,9 +23,9 @@ class Part(NamedTuple):
     """Some products, to be searched."""
 
     words: WordIndex
-    rows: Ints | None
+    rows: Int32Array | None
     """Of the catalogue, ascending, by those of `words`; None: the same."""
-    alive: Mask | None
+    alive: BoolArray | None
     """Which may be found; None: all."""
 
 
@@ -38,9 +35,9 @@ class Indexed:
 
     written: dict[int, Written]
     """By row of the catalogue, ascending."""
-    rows: Ints
+    rows: Int32Array
     index: WordIndex
-    latest: Mask
+    latest: BoolArray
     """Which have not changed once more since."""
 
     @classmethod
@@ -50,12 +47,12 @@ class Indexed:
         in_order = {int(row): written[row] for row in rows.tolist()}
         return cls(in_order, rows, index_words(in_order.values()), np.ones(len(rows), bool))
 
-    def part(self, gone: Mask | None) -> Part:
+    def part(self, gone: BoolArray | None) -> Part:
         """What can be searched of them."""
         alive = self.latest if gone is None else self.latest & ~gone[self.rows]
         return Part(self.index, self.rows, alive)
 
-    def without(self, rows: Ints) -> "Indexed":
+    def without(self, rows: Int32Array) -> "Indexed":
         """The same, but these rows have changed since."""
         return replace(self, latest=self.latest & ~np.isin(self.rows, rows))
 
@@ -82,7 +79,7 @@ class ChangedTexts:
             came = kept.pop().still | came
         return ChangedTexts((*kept, *([Indexed.of(came)] if came else [])))
 
-    def parts(self, words: WordIndex, gone: Mask | None) -> list[Part]:
+    def parts(self, words: WordIndex, gone: BoolArray | None) -> list[Part]:
         """What can be searched: the bundle's `words`, and those that changed."""
         own = [one.part(gone) for one in self.indexed]
         if gone is None and not own:

@@ -16,12 +16,12 @@ from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 from rapidfuzz.distance import OSA
 
 from bento.answering.catalogue import Catalogue
 from bento.answering.changed_texts import Part
 from bento.schemas import Match
+from components.model.arrays import BoolArray, Float32Array, Int32Array
 from components.model.bundle import Bundle
 from components.model.sorted_keys import located
 from components.model.text_similarity import joined, largest
@@ -33,9 +33,6 @@ from components.model.token_index import (
     hash_of_name,
     spelling,
 )
-
-Ints = npt.NDArray[np.int32]
-Floats = npt.NDArray[np.float32]
 
 MOST_WORDS = 16
 """Words of a question that count."""
@@ -81,7 +78,7 @@ class Hit(NamedTuple):
 class Meaning(NamedTuple):
     """What a typed word may stand for in an index."""
 
-    rows: Ints
+    rows: Int32Array
     ascending: bool
     """And without repetition; else neither is sure."""
 
@@ -306,7 +303,7 @@ def _with_all(
     return first + [Hit(1, row) for _, row in _hits(sought.part, rows, limit)]
 
 
-def _with_some(sought: Sought, worth: Floats, limit: int) -> list[Hit]:
+def _with_some(sought: Sought, worth: Float32Array, limit: int) -> list[Hit]:
     """Products that have words which are worth most, together."""
     part, sizes = sought.part, np.array([*map(_size, sought.guesses)], np.int64)
     rarest = np.argsort(sizes, kind="stable")
@@ -322,7 +319,9 @@ def _with_some(sought: Sought, worth: Floats, limit: int) -> list[Hit]:
     return [Hit(-total, row) for total, row in zip(sums[top].tolist(), own, strict=True)]
 
 
-def _summed(rows: Sequence[Ints], worth: Floats, n_products: int) -> tuple[Ints, Floats]:
+def _summed(
+    rows: Sequence[Int32Array], worth: Float32Array, n_products: int
+) -> tuple[Int32Array, Float32Array]:
     """Distinct rows, ascending, and what the lists that have them are worth, together."""
     if sum(map(len, rows)) * SPARSE < n_products:
         every, place = np.unique(joined(rows, np.int32), return_inverse=True)
@@ -339,26 +338,26 @@ def _size(meaning: Meaning) -> int:
     return len(meaning.rows)
 
 
-def _hits(part: Part, rows: Ints, limit: int) -> list[Hit]:
+def _hits(part: Part, rows: Int32Array, limit: int) -> list[Hit]:
     """The first that may be found."""
     if part.alive is not None:
         rows = rows[part.alive[rows]]
     return [Hit(0, row) for row in _of_catalogue(part, rows[:limit])]
 
 
-def _of_catalogue(part: Part, rows: Ints) -> list[int]:
+def _of_catalogue(part: Part, rows: Int32Array) -> list[int]:
     own: list[int] = (rows if part.rows is None else part.rows[rows]).tolist()
     return own
 
 
-def _distinct(rows: Ints, n_products: int) -> Ints:
+def _distinct(rows: Int32Array, n_products: int) -> Int32Array:
     """Each once, ascending."""
     if len(rows) * SPARSE < n_products:
         return np.unique(rows)
     return np.flatnonzero(_marked(rows, n_products)).astype(np.int32)
 
 
-def _is_in(rows: Ints, meaning: Meaning, n_products: int) -> npt.NDArray[np.bool_]:
+def _is_in(rows: Int32Array, meaning: Meaning, n_products: int) -> BoolArray:
     """Which of `rows` have that meaning."""
     having = meaning.rows
     if meaning.ascending and len(rows) * FEW < len(having):
@@ -366,7 +365,7 @@ def _is_in(rows: Ints, meaning: Meaning, n_products: int) -> npt.NDArray[np.bool
     return _marked(having, n_products)[rows]
 
 
-def _marked(rows: Ints, n_products: int) -> npt.NDArray[np.bool_]:
+def _marked(rows: Int32Array, n_products: int) -> BoolArray:
     marked = np.zeros(n_products, bool)
     marked[rows] = True
     return marked

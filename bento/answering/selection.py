@@ -10,10 +10,9 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import repeat
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from bento.answering.catalogue import Catalogue, Wanted
 from bento.answering.rules import STRONGEST, Applied, Asked, RuleSet
@@ -25,15 +24,11 @@ from bento.schemas import (
     RecommendRequest,
     SimilarRequest,
 )
+from components.model.arrays import AnyArray, BoolArray, Float32Array, Int32Array, Int64Array
 from components.model.features import directions
 from components.model.product_records import facet
 from components.model.recommender import Recommender
 from components.model.text_similarity import Attributes, joined, largest
-
-Ints = npt.NDArray[np.int32]
-Floats = npt.NDArray[np.float32]
-Rows = npt.NDArray[np.int64]
-Mask = npt.NDArray[np.bool_]
 
 SHORTLIST = 100
 """Places ranked at first, however few are asked for: filters and rules leave some out."""
@@ -65,11 +60,11 @@ RULE_SETS_KEPT = 64
 class Ranked(NamedTuple):
     """Products, best first: rows of the catalogue, scores, and where they came from."""
 
-    rows: Rows
-    scores: Floats
+    rows: Int64Array
+    scores: Float32Array
     source: str
 
-    def where(self, kept: Mask | Rows | slice) -> "Ranked":
+    def where(self, kept: BoolArray | Int64Array | slice) -> "Ranked":
         """Those of them, in that order."""
         return Ranked(self.rows[kept], self.scores[kept], self.source)
 
@@ -256,14 +251,14 @@ class _Question:
         """The list, and behind it what else may be shown, by vectors and popularity."""
         known = self.known[-1:] if page else self.known
 
-        def score(rows: Rows) -> Floats:
+        def score(rows: Int64Array) -> Float32Array:
             return self.recommender.score_rows(known, rows)
 
         return self._appended(ranked, score, self._hidden(), request)
 
     def _substitute_scores(
         self, known: int | None, described: Attributes
-    ) -> Callable[[Rows], Floats]:
+    ) -> Callable[[Int64Array], Float32Array]:
         if known is not None:
             every = self.recommender.substitute_scores(known, described)
             return lambda rows: every[rows]
@@ -272,12 +267,12 @@ class _Question:
     def _appended(
         self,
         ranked: Ranked,
-        score: Callable[[Rows], Floats],
+        score: Callable[[Int64Array], Float32Array],
         hidden: Sequence[int],
         request: RecommendRequest | None = None,
     ) -> Ranked:
         """Behind the list, up to `k`, the best by `score` of what is not yet in it."""
-        found: list[Rows] = []
+        found: list[Int64Array] = []
         n_items, n_found = self.recommender.n_items, 0
         for block in self.catalogue.every(self.wanted):
             rows = block[block < n_items]
@@ -311,7 +306,7 @@ class _Question:
             ranked = ranked.where(self._allowed(ranked.rows, hidden))
         return ranked
 
-    def _allowed(self, rows: Rows, hidden: Sequence[int]) -> Mask:
+    def _allowed(self, rows: Int64Array, hidden: Sequence[int]) -> BoolArray:
         """Which of `rows` are neither hidden nor blocked."""
         allowed = ~among(rows, hidden)
         for applied in self.applied:
@@ -330,7 +325,7 @@ class _Question:
         own = [] if variants is None else variants.of(self.known).tolist()
         return [*self.rows, *own, *self._excluded()]
 
-    def _blocked(self, applied: Applied, rows: Rows) -> Mask:
+    def _blocked(self, applied: Applied, rows: Int64Array) -> BoolArray:
         blocked = np.zeros(len(rows), bool)
         if applied.blocked_products:
             products = blocked_rows(self.catalogue, applied.blocked_products)
@@ -353,7 +348,7 @@ class _Question:
     def _price_is_stated(self, request: RecommendRequest) -> bool:
         return "price_ratio" in request.model_fields_set or request.context == "checkout"
 
-    def _too_dear(self, rows: Rows, request: RecommendRequest) -> Mask:
+    def _too_dear(self, rows: Int64Array, request: RecommendRequest) -> BoolArray:
         ratio = request.price_ratio
         if request.context == "checkout" and "price_ratio" not in request.model_fields_set:
             ratio = 1.0
@@ -361,10 +356,10 @@ class _Question:
             return np.zeros(len(rows), bool)
         price = self.catalogue.price
         dearest = max((float(price[row]) for row in self.rows), key=_or_least)
-        dear: Mask = price[rows] > np.float32(ratio * dearest)
+        dear: BoolArray = price[rows] > np.float32(ratio * dearest)
         return dear
 
-    def _sure(self, rows: Rows) -> Mask:
+    def _sure(self, rows: Int64Array) -> BoolArray:
         whys = [self._why(int(row)) for row in rows]
         return np.array(
             [
@@ -417,7 +412,7 @@ class _Question:
         counted = self.counted or NONE_COUNTED
         return Answer(shown, ranked.source, self.catalogue, self.unknown, reason, message, counted)
 
-    def _spread(self, rows: Rows, diversity: float) -> Rows:
+    def _spread(self, rows: Int64Array, diversity: float) -> Int64Array:
         """Places in the order in which maximal marginal relevance takes them, up to k."""
         n = min(len(rows), max(30, SPREAD_OVER * self.k))
         relevance = 1 - np.arange(n) / max(n, 1)
@@ -432,20 +427,20 @@ class _Question:
             nearest = np.maximum(nearest, alike[best])
         return np.array(taken, np.int64)
 
-    def _alike(self, rows: Rows) -> Floats:
+    def _alike(self, rows: Int64Array) -> Float32Array:
         """Likeness (n, n) of products, by the company they are bought in and their categories."""
         bundle = self.recommender.bundle
         unit = directions(bundle.in_vectors[rows])
-        alike: Floats = np.maximum(unit @ unit.T, 0)
+        alike: Float32Array = np.maximum(unit @ unit.T, 0)
         if bundle.facts is not None:
             codes = bundle.facts.category_of[rows]
             alike += np.float32(SAME_CATEGORY) * ((codes[:, None] == codes) & (codes > 0))
         return alike
 
-    def _sorted(self, rows: Rows) -> Rows:
+    def _sorted(self, rows: Int64Array) -> Int64Array:
         """Places of `rows` in the order asked for; equal ones by relevance, unknown ones last."""
         catalogue, sort = self.catalogue, self.request.sort
-        columns: dict[str, npt.NDArray[Any]] = {
+        columns: dict[str, AnyArray] = {
             "price": catalogue.price,
             "price_descending": catalogue.price,
             "popularity": self.recommender.bundle.n_orders,
@@ -566,13 +561,13 @@ class _Question:
 
 
 @functools.lru_cache(maxsize=RULE_SETS_KEPT)
-def blocked_rows(catalogue: Catalogue, product_ids: frozenset[str]) -> Ints:
+def blocked_rows(catalogue: Catalogue, product_ids: frozenset[str]) -> Int32Array:
     """Rows of the products that are in the catalogue."""
     rows = (catalogue.row(id_) for id_ in product_ids)
     return np.array([row for row in rows if row is not None], np.int32)
 
 
-def among(rows: Rows, others: Sequence[int] | Ints) -> Mask:
+def among(rows: Int64Array, others: Sequence[int] | Int32Array) -> BoolArray:
     """Which of `rows` are one of the others."""
     if len(others) > FEW:
         return np.isin(rows, others)

@@ -4,14 +4,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from components.contracts import BASKETS, read
-
-Ints = npt.NDArray[np.int32]
-Floats = npt.NDArray[np.float32]
+from components.model.arrays import Float32Array, Int32Array, Int64Array, IntpArray
 
 LEARNED = ("train", "validation")
 """The splits that a model has learned from once all is tuned: by the first, then by the second."""
@@ -28,22 +25,22 @@ class Corpus:
     order; `weights` (n_baskets,) is the age weight of each basket.
     """
 
-    items: Ints
-    offsets: npt.NDArray[np.int64]
-    weights: Floats
+    items: Int32Array
+    offsets: Int64Array
+    weights: Float32Array
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
-    def __getitem__(self, basket: int) -> Ints:
+    def __getitem__(self, basket: int) -> Int32Array:
         return self.items[self.offsets[basket] : self.offsets[basket + 1]]
 
     @property
-    def sizes(self) -> npt.NDArray[np.int64]:
+    def sizes(self) -> Int64Array:
         """Products per basket, (n_baskets,)."""
         return np.diff(self.offsets)
 
-    def take(self, baskets: npt.NDArray[np.intp]) -> "Corpus":
+    def take(self, baskets: IntpArray) -> "Corpus":
         """Only these baskets, in the order given."""
         sizes = self.sizes[baskets]
         offsets = np.concatenate([[0], np.cumsum(sizes)])
@@ -60,7 +57,7 @@ def read_baskets(path: str | Path) -> pa.Table:
     return read(path, BASKETS, ["items", "weight", "split"])
 
 
-def catalogue_of(baskets: pa.Table, min_orders: int) -> tuple[pa.Array, npt.NDArray[np.int64]]:
+def catalogue_of(baskets: pa.Table, min_orders: int) -> tuple[pa.Array, Int64Array]:
     """Products with at least `min_orders` training orders, most bought first, and those counts.
 
     Ties are broken by product id, so that the same baskets always give the same rows.
@@ -83,7 +80,7 @@ def catalogue_of(baskets: pa.Table, min_orders: int) -> tuple[pa.Array, npt.NDAr
 
 def sorted_catalogue(
     baskets: pa.Table, product_ids: pa.Array, *splits: str
-) -> tuple[pa.Array, npt.NDArray[np.int64]]:
+) -> tuple[pa.Array, Int64Array]:
     """The same products, those first that are bought most in these splits, and how often that is.
 
     Equals stay in the order they are given in.
@@ -120,7 +117,7 @@ def of_splits(baskets: pa.Table, *splits: str) -> pa.Table:
     return baskets.filter(pc.is_in(baskets["split"], value_set=pa.array(splits, pa.string())))
 
 
-def _encode(lists: pa.ChunkedArray, product_ids: pa.Array) -> tuple[Ints, npt.NDArray[np.int64]]:
+def _encode(lists: pa.ChunkedArray, product_ids: pa.Array) -> tuple[Int32Array, Int64Array]:
     """Catalogue rows of the known products of all baskets, and how many each basket has."""
     rows = pc.index_in(pc.list_flatten(lists), value_set=product_ids)
     known = pc.is_valid(rows).to_numpy()

@@ -8,14 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field
 
 from components.baskets.corpus import Corpus, encode, give_back, of_splits
 from components.contracts import BASKETS, read
-
-Floats = npt.NDArray[np.float32]
+from components.model.arrays import Float32Array
 
 UNORDERED = 0.1
 """Share of baskets without positions from which on the order of the others is not used."""
@@ -48,7 +46,7 @@ class Training:
     """Training baskets as tricks leave them, with their `ages` in days (n_baskets,) if known."""
 
     corpus: Corpus
-    ages: Floats | None
+    ages: Float32Array | None
 
     def weighed_by_size(self, exponent: float) -> Corpus:
         """The corpus whose pairs, counted as weight/(n - 1), count weight * (n - 1)**-exponent."""
@@ -62,7 +60,7 @@ class Dated:
     """Baskets before any trick: with `ages` as in Training, and `users` (n_baskets,) if known."""
 
     corpus: Corpus
-    ages: Floats | None
+    ages: Float32Array | None
     users: pa.ChunkedArray | None
 
     def after(self, tricks: Tricks) -> Training:
@@ -104,9 +102,9 @@ def read_dated(
     return dated
 
 
-def recency(ages: Floats, half_life_days: float) -> Floats:
+def recency(ages: Float32Array, half_life_days: float) -> Float32Array:
     """Weights (n_baskets,) that halve with every `half_life_days` of age."""
-    weights: Floats = np.power(0.5, ages / half_life_days).astype(np.float32)
+    weights: Float32Array = np.power(0.5, ages / half_life_days).astype(np.float32)
     return weights
 
 
@@ -117,18 +115,18 @@ def are_ordered(path: str | Path) -> bool:
     return len(positions) > 0 and positions.null_count < UNORDERED * len(positions)
 
 
-def ages_of(moments: pa.ChunkedArray) -> Floats | None:
+def ages_of(moments: pa.ChunkedArray) -> Float32Array | None:
     """Days before the newest of the moments, (n,); None where one is missing or there is none."""
     if not len(moments) or moments.null_count:
         return None
     micros = moments.cast(pa.int64()).to_numpy()
-    ages: Floats = ((micros.max() - micros) / 86_400e6).astype(np.float32)
+    ages: Float32Array = ((micros.max() - micros) / 86_400e6).astype(np.float32)
     return ages
 
 
 def joined(
-    corpus: Corpus, ages: Floats, users: pa.ChunkedArray, days: float
-) -> tuple[Corpus, Floats]:
+    corpus: Corpus, ages: Float32Array, users: pa.ChunkedArray, days: float
+) -> tuple[Corpus, Float32Array]:
     """Baskets of one user, each at most `days` after the one before, as one.
 
     A joined basket has the largest weight and the age of its newest. Products count once.

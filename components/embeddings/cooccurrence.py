@@ -10,15 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from components.baskets.corpus import Corpus
+from components.model.arrays import Float32Array, Int32Array, Int64Array, IntpArray
 from components.model.atomic import written_aside
 from components.model.bundle import load_array
 from components.spark import Mapper, in_process, parts_of
-
-Ints = npt.NDArray[np.int32]
-Floats = npt.NDArray[np.float32]
 
 STRONGEST = 200
 """Pairs kept per product: ten times what a page shows, at 2.4 kB a product."""
@@ -40,10 +37,10 @@ class Pairs:
     baskets with both, `probability` the size-weighted P(companion | product).
     """
 
-    offsets: npt.NDArray[np.int64]
-    rows: Ints
-    support: Ints | Floats
-    probability: Floats
+    offsets: Int64Array
+    rows: Int32Array
+    support: Int32Array | Float32Array
+    probability: Float32Array
 
 
 class PairCounter:
@@ -70,7 +67,7 @@ class PairCounter:
         self.weight_of = self._of_product @ corpus.weights
         """Sum of the weights of every product's baskets, (n_items,)."""
 
-    def count(self, products: npt.NDArray[np.intp] | slice) -> Any:
+    def count(self, products: IntpArray | slice) -> Any:
         """Sparse complex64 (n_products, n_items), columns in no order, over the baskets with both.
 
         Real is their number (support); with itself: all of a product's. Imaginary is the sum of
@@ -78,11 +75,11 @@ class PairCounter:
         """
         return self._of_product[products] @ self._baskets
 
-    def support(self, products: npt.NDArray[np.intp]) -> Any:
+    def support(self, products: IntpArray) -> Any:
         """Baskets with both, sparse (n_products, n_items); with itself: all of a product's."""
         return self.count(products).real
 
-    def shares(self, products: npt.NDArray[np.intp]) -> Any:
+    def shares(self, products: IntpArray) -> Any:
         """Sum of weight/(n - 1) over the baskets with both, its entries placed as in `support`."""
         return self.count(products).imag
 
@@ -107,7 +104,7 @@ class OrderedPairCounter(PairCounter):
         self._near = (near + near.T).tocsr()
         self.weight_of = np.asarray(self._near.sum(axis=1)).ravel()
 
-    def count(self, products: npt.NDArray[np.intp] | slice) -> Any:
+    def count(self, products: IntpArray | slice) -> Any:
         """As `PairCounter.count`, the imaginary part by places apart; 0 where that is too far."""
         counted = super().count(products)
         counted.data.imag = 0
@@ -135,7 +132,7 @@ def count_pairs(
     return Pairs(offsets, rows, support, probability)
 
 
-def shares_of(pairs: Pairs, corpus: Corpus, n_items: int) -> Floats:
+def shares_of(pairs: Pairs, corpus: Corpus, n_items: int) -> Float32Array:
     """What the `pairs` of that corpus have in common, (n_pairs,): their probability times all."""
     corpus = corpus.with_at_least(2)
     weight_of = np.bincount(corpus.items, np.repeat(corpus.weights, corpus.sizes), n_items)
@@ -144,7 +141,7 @@ def shares_of(pairs: Pairs, corpus: Corpus, n_items: int) -> Floats:
     return shares.astype(np.float32)
 
 
-def count_head(corpus: Corpus, n_items: int, largest: int = HEAD) -> Floats:
+def count_head(corpus: Corpus, n_items: int, largest: int = HEAD) -> Float32Array:
     """Weight of the baskets with both, of all pairs of the `largest` first (most bought); dense."""
     from scipy.sparse import csr_array
 
@@ -179,7 +176,7 @@ def read_pairs(path: str | Path) -> Pairs:
 
 def _strongest(
     shared: tuple[PairCounter, int], products: range
-) -> tuple[npt.NDArray[np.int64], Ints, Ints, Floats]:
+) -> tuple[Int64Array, Int32Array, Int32Array, Float32Array]:
     """How many, and rows, support and probability of the strongest companions of `products`."""
     counter, strongest = shared
     counted = counter.count(slice(products.start, products.stop))
@@ -197,7 +194,7 @@ def _strongest(
     )
 
 
-def _ranks(counted: Any, products: range) -> npt.NDArray[np.int64]:
+def _ranks(counted: Any, products: range) -> Int64Array:
     """Keys that sort every product's companions: the largest share first, ties by row.
 
     A product itself is no companion, neither is one whose baskets weigh nothing: NO_COMPANION.
@@ -213,12 +210,12 @@ def _ranks(counted: Any, products: range) -> npt.NDArray[np.int64]:
     return keys
 
 
-def _smallest(keys: npt.NDArray[np.int64], n: int) -> npt.NDArray[np.intp]:
+def _smallest(keys: Int64Array, n: int) -> IntpArray:
     """Places of the `n` smallest keys in order, without NO_COMPANION."""
     if len(keys) > n:
         nearest = np.argpartition(keys, n)[:n]
         best = nearest[np.argsort(keys[nearest])]
     else:
         best = np.argsort(keys)
-    found: npt.NDArray[np.intp] = best[: np.searchsorted(keys[best], NO_COMPANION)]
+    found: IntpArray = best[: np.searchsorted(keys[best], NO_COMPANION)]
     return found

@@ -15,12 +15,10 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
 from components.baskets.corpus import Corpus
-
-Floats = npt.NDArray[np.float32]
+from components.model.arrays import AnyArray, Float32Array
 
 LARGE_PAGE = 2**21
 """Bytes. Arrays of twice as many are what numpy asks such pages for."""
@@ -65,8 +63,8 @@ class TrainSettings(BaseModel):
 class Vectors:
     """IN and OUT vectors (n_items, vector_size), in catalogue row order."""
 
-    in_vectors: Floats
-    out_vectors: Floats
+    in_vectors: Float32Array
+    out_vectors: Float32Array
 
 
 def train(
@@ -209,7 +207,7 @@ def _new_model(corpus: Corpus, n_items: int, settings: TrainSettings) -> Any:
     return model
 
 
-def _aligned(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+def _aligned(array: AnyArray) -> AnyArray:
     """A copy that begins with a large page of memory, as numpy's own arrays do not.
 
     A vector then lies in four cache lines instead of five, and training, which waits for those of

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -16,6 +15,7 @@ from components.baskets.weighting import Tricks, training_baskets
 from components.embeddings.cooccurrence import count_pairs, write_pairs
 from components.embeddings.item2vec import TrainSettings, Vectors, train
 from components.embeddings.validation import draw_validation, tune_betas
+from components.model.arrays import Int64Array
 from components.model.atomic import written_aside
 from components.progress import say
 from components.results import write_json
@@ -91,7 +91,7 @@ def count_together(
 def write_vectors(
     vectors: Vectors,
     product_ids: pa.Array,
-    n_orders: npt.NDArray[np.int64],
+    n_orders: Int64Array,
     betas: dict[str, float],
     path: str | Path,
 ) -> None:

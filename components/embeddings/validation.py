@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from components.baskets.corpus import Corpus
@@ -12,6 +11,7 @@ from components.contracts import PRODUCTS
 from components.embeddings.item2vec import Vectors
 from components.evaluation.metrics import score
 from components.evaluation.tasks import TASKS, Queries, draw_queries
+from components.model.arrays import Int64Array
 from components.model.bundle import Bundle, Manifest
 from components.model.recommender import Recommender
 
@@ -28,14 +28,14 @@ class Validation:
     """A catalogue with its orders (of `n_baskets` training baskets), and the queries that judge."""
 
     product_ids: pa.Array
-    n_orders: npt.NDArray[np.int64]
+    n_orders: Int64Array
     n_baskets: int
     queries: dict[str, Queries]
 
 
 def draw_validation(
     product_ids: pa.Array,
-    n_orders: npt.NDArray[np.int64],
+    n_orders: Int64Array,
     n_baskets: int,
     validation: Corpus,
     n_queries: int,

@@ -8,29 +8,25 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from components.baskets.corpus import Corpus
+from components.model.arrays import Float32Array, Int32Array, Int64Array, IntpArray
 from components.model.recommender import BLOCK, best_of
-
-Ints = npt.NDArray[np.int32]
-Floats = npt.NDArray[np.float32]
-Rows = npt.NDArray[np.int64]
 
 
 class Ranker(Protocol):
     """Anything that ranks the catalogue for queries; see `Recommender.rank`."""
 
-    def rank(self, queries: Sequence[Ints], k: int) -> tuple[Rows, Floats]: ...
+    def rank(self, queries: Sequence[Int32Array], k: int) -> tuple[Int64Array, Float32Array]: ...
 
 
 class Popularity:
     """The most bought products, whatever is asked."""
 
-    def __init__(self, n_orders: npt.NDArray[np.int64]) -> None:
+    def __init__(self, n_orders: Int64Array) -> None:
         self._n_orders = n_orders.astype(np.float32)
 
-    def rank(self, queries: Sequence[Ints], k: int) -> tuple[Rows, Floats]:
+    def rank(self, queries: Sequence[Int32Array], k: int) -> tuple[Int64Array, Float32Array]:
         """As `Recommender.rank`; scores are orders."""
         # The best k others are among the best k + asked: there is no need to rank all products.
         depth = min(k + max(map(len, queries), default=0), len(self._n_orders))
@@ -56,7 +52,7 @@ class Together:
         self.n_orders = np.diff(self._of_product.indptr).astype(np.float32)
         """Baskets of every product, (n_items,)."""
 
-    def support(self, products: npt.NDArray[np.intp]) -> Any:
+    def support(self, products: IntpArray) -> Any:
         """Baskets with both, sparse (n_products, n_items); with itself: all of a product's."""
         return self._of_product[products] @ self._baskets
 
@@ -71,7 +67,7 @@ class Cooccurrence:
     def __init__(self, together: Together) -> None:
         self._together = together
 
-    def rank(self, queries: Sequence[Ints], k: int) -> tuple[Rows, Floats]:
+    def rank(self, queries: Sequence[Int32Array], k: int) -> tuple[Int64Array, Float32Array]:
         """As `Recommender.rank`; scores are (summed) probabilities."""
         asked = products_of(queries)
         support = self._together.support(asked)
@@ -86,7 +82,7 @@ class Cosine:
     def __init__(self, together: Together) -> None:
         self._together = together
 
-    def rank(self, queries: Sequence[Ints], k: int) -> tuple[Rows, Floats]:
+    def rank(self, queries: Sequence[Int32Array], k: int) -> tuple[Int64Array, Float32Array]:
         """As `Recommender.rank`; scores are (summed) cosines."""
         asked = products_of(queries)
         support = self._together.support(asked)
@@ -96,17 +92,17 @@ class Cosine:
         return rank_sums(support, asked, queries, k)
 
 
-def products_of(queries: Sequence[Ints]) -> npt.NDArray[np.intp]:
+def products_of(queries: Sequence[Int32Array]) -> IntpArray:
     return np.unique(np.concatenate([np.empty(0, np.intp), *queries])).astype(np.intp)
 
 
 def rank_sums(
     similar: Any,
-    products: npt.NDArray[np.intp],
-    queries: Sequence[Ints],
+    products: IntpArray,
+    queries: Sequence[Int32Array],
     k: int,
-    weights: Callable[[int], Floats] | None = None,
-) -> tuple[Rows, Floats]:
+    weights: Callable[[int], Float32Array] | None = None,
+) -> tuple[Int64Array, Float32Array]:
     """Rank by the sum of the asked products' rows in `similar` (n_products, n_items), sparse.
 
     `weights(n)` are those of the n products of a cart; without, all count alike.

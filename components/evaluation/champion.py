@@ -4,14 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
+from components.model.arrays import Float32Array, Int32Array, Int64Array
 from components.model.bundle import Bundle, read_bundle
 from components.model.recommender import Recommender
-
-Ints = npt.NDArray[np.int32]
-Floats = npt.NDArray[np.float32]
-Rows = npt.NDArray[np.int64]
 
 
 class Champion:
@@ -30,7 +26,7 @@ class Champion:
         their_row_of = {id_: row for row, id_ in enumerate(theirs[: bundle.manifest.n_items])}
         self._row_there = np.array([their_row_of.get(id_, -1) for id_ in product_ids], np.int32)
 
-    def rank(self, queries: Sequence[Ints], k: int) -> tuple[Rows, Floats]:
+    def rank(self, queries: Sequence[Int32Array], k: int) -> tuple[Int64Array, Float32Array]:
         """As `Recommender.rank`, but -1 may stand between other rows."""
         rows = np.full((len(queries), k), -1, np.int64)
         scores = np.full((len(queries), k), -np.inf, np.float32)

@@ -9,19 +9,14 @@ hidden products, NDCG@10 of the same queries was .184 against .186 (Online Retai
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from components.baskets.corpus import Corpus
 from components.evaluation.metrics import intervals, score
 from components.evaluation.tasks import Queries
+from components.model.arrays import BoolArray, Int32Array, Int64Array
 from components.model.cold_neighbours import find_near
 from components.model.recommender import Recommender, best_of
 from components.model.text_similarity import build_attributes
-
-Ints = npt.NDArray[np.int32]
-Floats = npt.NDArray[np.float32]
-Rows = npt.NDArray[np.int64]
-Mask = npt.NDArray[np.bool_]
 
 K = 10
 SHARE = 0.1
@@ -65,7 +60,9 @@ def judge_cold(
     }
 
 
-def draw_cold(judged: Corpus, hidden: Mask, n_queries: int, rng: np.random.Generator) -> Queries:
+def draw_cold(
+    judged: Corpus, hidden: BoolArray, n_queries: int, rng: np.random.Generator
+) -> Queries:
     """A hidden product of up to `n_queries` baskets; relevant is the rest that is not hidden.
 
     Only baskets with some of both ask, each once.
@@ -87,7 +84,9 @@ def draw_cold(judged: Corpus, hidden: Mask, n_queries: int, rng: np.random.Gener
     return Queries([asked[i : i + 1] for i in range(len(asked))], relevant, np.arange(len(drawn)))
 
 
-def rank_cold(recommender: Recommender, products: Ints, hidden: Mask) -> dict[str, Rows]:
+def rank_cold(
+    recommender: Recommender, products: Int32Array, hidden: BoolArray
+) -> dict[str, Int64Array]:
     """The ten best (n_products, 10) that are not hidden, by every step and by the model itself."""
     bundle = recommender.bundle
     visible = np.flatnonzero(~hidden).astype(np.int32)

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from components.baskets.corpus import LEARNED, Corpus, encode, read_baskets
@@ -16,6 +15,7 @@ from components.evaluation.champion import read_champion
 from components.evaluation.cold import judge_cold
 from components.evaluation.metrics import coverage, intervals, popularity_percentile, score
 from components.evaluation.tasks import TASKS, Queries, draw_queries
+from components.model.arrays import Float64Array, Int64Array
 from components.model.bundle import Bundle, read_bundle
 from components.model.recommender import Recommender
 from components.progress import say
@@ -82,7 +82,7 @@ def judge_task(
     task: str, rankers: Mapping[str, Ranker], queries: Queries, n_items: int, seed: int
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """The entries of `tasks` and `paired` for one task; see `evaluate`."""
-    values: dict[str, npt.NDArray[np.float64]] = {}
+    values: dict[str, Float64Array] = {}
     judged: dict[str, dict[str, Any]] = {}
     for name, ranker in rankers.items():
         start = time.monotonic()
@@ -138,7 +138,7 @@ def pick_examples(recommender: Recommender, n: int = N_EXAMPLES) -> list[dict[st
     ]
 
 
-def _baselines(train: Corpus, n_orders: npt.NDArray[np.int64]) -> dict[str, Ranker]:
+def _baselines(train: Corpus, n_orders: Int64Array) -> dict[str, Ranker]:
     together = Together(train, len(n_orders))
     return {
         "popularity": Popularity(n_orders),

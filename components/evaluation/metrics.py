@@ -4,13 +4,10 @@ from collections.abc import Hashable, Mapping
 from typing import TypeVar
 
 import numpy as np
-import numpy.typing as npt
 
 from components.baskets.corpus import Corpus
+from components.model.arrays import BoolArray, Float64Array, Int64Array
 from components.model.sorted_keys import located
-
-Rows = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float64]
 
 Name = TypeVar("Name", bound=Hashable)
 
@@ -18,7 +15,7 @@ METRICS = ("ndcg", "hr", "recall", "mrr")
 RESAMPLES = 1_000
 
 
-def score(found: Rows, relevant: Corpus, n_items: int) -> dict[str, Floats]:
+def score(found: Int64Array, relevant: Corpus, n_items: int) -> dict[str, Float64Array]:
     """The METRICS of every query, (n_queries,) each, at k = the width of `found`.
 
     `found` (n_queries, k) are catalogue rows, best first; -1 is a miss. NDCG has binary gains and
@@ -37,14 +34,14 @@ def score(found: Rows, relevant: Corpus, n_items: int) -> dict[str, Floats]:
     }
 
 
-def ideal_dcg(n_relevant: npt.NDArray[np.int64], k: int) -> Floats:
+def ideal_dcg(n_relevant: Int64Array, k: int) -> Float64Array:
     """DCG@k of the best ranking, by how many products are relevant, (n_queries,)."""
     ideal = np.concatenate([[0], np.cumsum(1 / np.log2(np.arange(k) + 2))])
-    best: Floats = ideal[np.minimum(n_relevant, k)]
+    best: Float64Array = ideal[np.minimum(n_relevant, k)]
     return best
 
 
-def find_hits(found: Rows, relevant: Corpus, n_items: int) -> npt.NDArray[np.bool_]:
+def find_hits(found: Int64Array, relevant: Corpus, n_items: int) -> BoolArray:
     """Which of the found products are relevant to their query, (n_queries, k)."""
     right = np.repeat(np.arange(len(relevant)), relevant.sizes) * n_items + relevant.items
     asked = np.arange(len(found))[:, None] * n_items + found
@@ -52,12 +49,12 @@ def find_hits(found: Rows, relevant: Corpus, n_items: int) -> npt.NDArray[np.boo
     return located(right, asked)[1] & (found >= 0)
 
 
-def coverage(found: Rows, n_items: int) -> float:
+def coverage(found: Int64Array, n_items: int) -> float:
     """Share of the catalogue that is recommended at least once."""
     return float(len(np.unique(found[found >= 0])) / n_items)
 
 
-def popularity_percentile(found: Rows, n_items: int) -> float:
+def popularity_percentile(found: Int64Array, n_items: int) -> float:
     """Mean popularity of what is recommended: 100 the bestseller, 0 the least bought.
 
     Rows are sorted most bought first. NaN when nothing is recommended.
@@ -67,7 +64,7 @@ def popularity_percentile(found: Rows, n_items: int) -> float:
 
 
 def intervals(
-    values: Mapping[Name, Floats], basket: npt.NDArray[np.int64], seed: int, n: int = RESAMPLES
+    values: Mapping[Name, Float64Array], basket: Int64Array, seed: int, n: int = RESAMPLES
 ) -> dict[Name, dict[str, float]]:
     """Mean and 95 % percentile-bootstrap bounds of each of `values` (n_queries,), by its name.
 
@@ -90,7 +87,7 @@ def intervals(
     }
 
 
-def _resampled_totals(sums: Floats, rng: np.random.Generator, n: int) -> Floats:
+def _resampled_totals(sums: Float64Array, rng: np.random.Generator, n: int) -> Float64Array:
     """Column totals of `sums` (n_clusters, m) over `n` draws of n_clusters clusters each."""
     size = len(sums)
     totals = np.empty((n, sums.shape[1]))

@@ -9,9 +9,9 @@ Every basket asks once, so that long baskets count no more than short ones.
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from components.baskets.corpus import Corpus, Ints
+from components.baskets.corpus import Corpus
+from components.model.arrays import Int32Array, Int64Array
 
 TASKS = {"a": 2, "b": 3}
 """Products a basket needs: for a cart two others, because a cart of one is task A again."""
@@ -21,9 +21,9 @@ TASKS = {"a": 2, "b": 3}
 class Queries:
     """What is asked, and what would be right; products are rows of the catalogue."""
 
-    asked: list[Ints]
+    asked: list[Int32Array]
     relevant: Corpus
-    basket: npt.NDArray[np.int64]
+    basket: Int64Array
     """Which basket asks, (n_queries,), by its place among those that are large enough: the cluster
     of the bootstrap."""
 
@@ -48,7 +48,7 @@ def draw_queries(corpus: Corpus, task: str, n_baskets: int, seed: int, times: in
     return Queries([asked[i] for i in range(len(asked))], relevant, basket)
 
 
-def _split(corpus: Corpus, chosen: npt.NDArray[np.int64]) -> tuple[Corpus, Corpus]:
+def _split(corpus: Corpus, chosen: Int64Array) -> tuple[Corpus, Corpus]:
     """Every basket's product at the flat position `chosen`, and its other products."""
     others = np.ones(len(corpus.items), bool)
     others[chosen] = False

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from components.evaluation.metrics import intervals, score
 from components.evaluation.tasks import Queries
+from components.model.arrays import BoolArray, Float32Array, Float64Array, Int32Array, Int64Array
 from components.model.bundle import Bundle
 from components.model.recommender import Recommender
 from components.model.sorted_keys import located
@@ -21,10 +21,6 @@ from components.model.substitutes import Cosines
 from components.model.variants import LEVELS, Variants, excepted, name_pairs, table_of
 from components.progress import say
 
-Ints = npt.NDArray[np.int32]
-Floats = npt.NDArray[np.float64]
-Rows = npt.NDArray[np.int64]
-Mask = npt.NDArray[np.bool_]
 Bounds = tuple[str, float, float]
 """One of LEVELS, of LIFTS and of COSINES."""
 
@@ -49,20 +45,20 @@ TOLERATED = 0.01
 class Pairs:
     """Pairs of catalogue rows (n,) that any level takes for variants, and what is known of them."""
 
-    one: Ints
-    other: Ints
-    level: npt.NDArray[np.int64]
+    one: Int32Array
+    other: Int32Array
+    level: Int64Array
     """The first of LEVELS that does."""
-    lift: Floats
+    lift: Float64Array
     """How many times as often as by chance they were bought together; 0 where that is unknown."""
-    cosine: npt.NDArray[np.float32]
+    cosine: Float32Array
     """Of their IN vectors."""
-    is_excepted: Mask
+    is_excepted: BoolArray
     """Whether the shop wants to see them together."""
 
-    def chosen(self, level: str, lift: float, cosine: float) -> tuple[Mask, Mask]:
+    def chosen(self, level: str, lift: float, cosine: float) -> tuple[BoolArray, BoolArray]:
         """Which pairs are left out by these bounds, and which would be but for being excepted."""
-        below: Mask = (self.level <= LEVELS.index(level)) & (self.lift < lift)
+        below: BoolArray = (self.level <= LEVELS.index(level)) & (self.lift < lift)
         below &= self.cosine >= cosine
         return below & ~self.is_excepted, below & self.is_excepted
 
@@ -140,15 +136,15 @@ def find_pairs(bundle: Bundle, exceptions: Iterable[tuple[str, str]] = ()) -> Pa
     return Pairs(one, other, levels[first], lifts, cosine, is_excepted)
 
 
-def lifts_of(bundle: Bundle, one: Ints, other: Ints) -> Floats:
+def lifts_of(bundle: Bundle, one: Int32Array, other: Int32Array) -> Float64Array:
     """Lifts (n,) of pairs of rows; 0 for those not among the strongest of either."""
     support = np.maximum(_support_of(bundle, one, other), _support_of(bundle, other, one))
     by_chance = bundle.n_orders[one] * (bundle.n_orders[other] / bundle.manifest.n_orders)
-    lifts: Floats = support / by_chance
+    lifts: Float64Array = support / by_chance
     return lifts
 
 
-def _support_of(bundle: Bundle, one: Ints, other: Ints) -> Floats:
+def _support_of(bundle: Bundle, one: Int32Array, other: Int32Array) -> Float64Array:
     """Baskets with both (n,), where `other` is among the strongest of `one`; else 0."""
     n_items, offsets = bundle.manifest.n_items, bundle.pair_offsets
     support = np.zeros(len(one))
@@ -181,10 +177,10 @@ class _Judge:
         self._before = self._ndcg(self._found[:, :K])
         self._n_shown = max((self._found[:, :K] >= 0).sum(), 1)
         self._met = _places_of(pairs, queries, self._found, self._n_items)
-        self._changes: dict[Bounds, Floats] = {}
+        self._changes: dict[Bounds, Float64Array] = {}
         self._changed: dict[Bounds, float] = {}
 
-    def hear(self, bounds: Bounds, mask: Mask) -> None:
+    def hear(self, bounds: Bounds, mask: BoolArray) -> None:
         """Rank again without the pairs in `mask`."""
         query, place, pair = self._met
         dropped = self._found < 0
@@ -208,16 +204,16 @@ class _Judge:
             for bounds, change in found.items()
         }
 
-    def _ndcg(self, rows: Rows) -> Floats:
+    def _ndcg(self, rows: Int64Array) -> Float64Array:
         return score(rows, self._queries.relevant, self._n_items)["ndcg"]
 
 
 def _places_of(
-    pairs: Pairs, queries: Queries, found: Rows, n_items: int
-) -> tuple[Rows, Rows, Rows]:
+    pairs: Pairs, queries: Queries, found: Int64Array, n_items: int
+) -> tuple[Int64Array, Int64Array, Int64Array]:
     """Where an answer is paired with what was asked: query, place in its answer, and which pair."""
     keys = pairs.one.astype(np.int64) * n_items + pairs.other
-    met: list[tuple[Rows, Rows, Rows]] = []
+    met: list[tuple[Int64Array, Int64Array, Int64Array]] = []
     for number, (asked, answer) in enumerate(zip(queries.asked, found, strict=True)):
         low = np.minimum(asked[:, None], answer).astype(np.int64)
         wanted = low * n_items + np.maximum(asked[:, None], answer)

@@ -11,9 +11,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from components.model.arrays import (
+    AnyArray,
+    Float32Array,
+    Float64Array,
+    Int8Array,
+    Int16Array,
+    Int32Array,
+    Int64Array,
+)
 from components.model.atomic import written_aside
 from components.model.float16 import halved
 from components.model.item_scores import VOICES, Voices, make_voices
@@ -40,8 +48,6 @@ what search was measured to take; 6 says whether pages are ranked among companio
 bundle, cards and facets are made when it is read, words when they are first asked for; the rest it
 has not."""
 
-Ints = npt.NDArray[np.int32]
-Floats = npt.NDArray[np.float32]
 
 ARRAYS = {
     "in_vectors": 2,
@@ -207,10 +213,10 @@ class Neighbours:
     `weights` (int8) is how much it adds to their scores.
     """
 
-    offsets: npt.NDArray[np.int64]
-    rows: Ints
-    weights: npt.NDArray[np.int8]
-    scales: Floats
+    offsets: Int64Array
+    rows: Int32Array
+    weights: Int8Array
+    scales: Float32Array
 
 
 @dataclass(frozen=True)
@@ -224,19 +230,19 @@ class Facts:
     product's softmax denominator in carts.
     """
 
-    recent: Floats
-    items: Floats
-    category_of: Ints
-    category_lift: Floats
-    log_norms: Floats
+    recent: Float32Array
+    items: Float32Array
+    category_of: Int32Array
+    category_lift: Float32Array
+    log_norms: Float32Array
 
 
 @dataclass(frozen=True)
 class Pages:
     """The answer of every product's page: `rows` (n_items, depth), best first, -1 where none."""
 
-    rows: Ints
-    scores: Floats
+    rows: Int32Array
+    scores: Float32Array
 
 
 @dataclass(frozen=True)
@@ -246,11 +252,11 @@ class Forest:
     A leaf points to itself on both sides; its `value` is what the tree adds.
     """
 
-    feature: npt.NDArray[np.int16]
-    threshold: npt.NDArray[np.float64]
-    left: npt.NDArray[np.int16]
-    right: npt.NDArray[np.int16]
-    value: Floats
+    feature: Int16Array
+    threshold: Float64Array
+    left: Int16Array
+    right: Int16Array
+    value: Float32Array
 
 
 @dataclass(frozen=True)
@@ -267,15 +273,15 @@ class Bundle:
     manifest: Manifest
     products: "pa.Table"
     """None where it was not wanted: a service looks products up in `cards`."""
-    in_vectors: Floats
+    in_vectors: Float32Array
     """Not halved: substitutes are all of these times one, which would take 2.7 times as long."""
-    out_vectors: npt.NDArray[Any]
+    out_vectors: AnyArray
     """See `components.model.float16`."""
-    n_orders: npt.NDArray[np.int64]
-    pair_offsets: npt.NDArray[np.int64]
-    pair_rows: Ints
-    pair_support: Ints
-    pair_probability: Floats
+    n_orders: Int64Array
+    pair_offsets: Int64Array
+    pair_rows: Int32Array
+    pair_support: Int32Array
+    pair_probability: Float32Array
     index_path: Path | None = None
     neighbours: Neighbours | None = None
     facts: Facts | None = None

@@ -4,14 +4,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
+from components.model.arrays import Float32Array, Int32Array, Int64Array
 from components.model.text_similarity import (
     NEAREST,
     AttributeIndex,
     Attributes,
-    Floats,
-    Ints,
     card_attributes,
     joined,
 )
@@ -33,14 +31,14 @@ class Near:
     that is known there are none.
     """
 
-    offsets: npt.NDArray[np.int64]
-    rows: Ints
-    weights: Floats
+    offsets: Int64Array
+    rows: Int32Array
+    weights: Float32Array
 
 
 def find_near(index: AttributeIndex, cold: "pa.Table", k: int = NEAREST) -> Near:
     """What stands for each row of `cold` (the columns of Attributes); a millisecond a product."""
-    found: dict[Attributes, tuple[Ints, Floats]] = {}
+    found: dict[Attributes, tuple[Int32Array, Float32Array]] = {}
     every = list(card_attributes(cold))
     for attributes in every:
         # Shops list the same thing many times over.
@@ -53,8 +51,8 @@ def find_near(index: AttributeIndex, cold: "pa.Table", k: int = NEAREST) -> Near
     return Near(offsets, rows, joined([found[one][1] for one in every], np.float32))
 
 
-def weights_of(similar: Floats) -> Floats:
+def weights_of(similar: Float32Array) -> Float32Array:
     """How much products of such similarities (n,), none of them 0, stand for another; sums to 1."""
     weights = similar**SHARPNESS
-    total: Floats = weights / max(weights.sum(), np.finfo(np.float32).tiny)
+    total: Float32Array = weights / max(weights.sum(), np.finfo(np.float32).tiny)
     return total

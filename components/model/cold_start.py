@@ -5,15 +5,13 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from components.model.arrays import Float32Array, Int32Array, Int64Array
 from components.model.bundle import Bundle
 from components.model.cold_neighbours import weights_of
 from components.model.product_records import facet, make_cards
 from components.model.text_similarity import AttributeIndex, Attributes, joined, largest
 
-Ints = npt.NDArray[np.int32]
-Floats = npt.NDArray[np.float32]
-Rows = npt.NDArray[np.int64]
-Step = Callable[[Sequence[Attributes], int], tuple[Rows, Floats]]
+Step = Callable[[Sequence[Attributes], int], tuple[Int64Array, Float32Array]]
 
 
 class Fallback:
@@ -28,8 +26,8 @@ class Fallback:
         self,
         bundle: Bundle,
         attributes: AttributeIndex,
-        score_as: Callable[[Ints, Floats, Rows | None], Floats],
-        around: Callable[[Ints], Rows | None],
+        score_as: Callable[[Int32Array, Float32Array, Int64Array | None], Float32Array],
+        around: Callable[[Int32Array], Int64Array | None],
     ) -> None:
         self._attributes = attributes
         self._score_as, self._around = score_as, around
@@ -37,17 +35,19 @@ class Fallback:
         self._n_orders, self._of = bundle.n_orders, bundle.manifest.n_orders
         self._facets = bundle.facets or make_cards(bundle.products)[1]
 
-    def companions(self, asked: Sequence[Attributes], k: int) -> tuple[str, Rows, Floats]:
+    def companions(
+        self, asked: Sequence[Attributes], k: int
+    ) -> tuple[str, Int64Array, Float32Array]:
         """Source, rows and scores of what goes with products that look like this; best first."""
         return self._first(self._by_neighbours, asked, k)
 
-    def substitutes(self, asked: Attributes, k: int) -> tuple[str, Rows, Floats]:
+    def substitutes(self, asked: Attributes, k: int) -> tuple[str, Int64Array, Float32Array]:
         """Source, rows and scores of what looks like this itself; best first."""
         return self._first(self._neighbours, [asked], k)
 
     def _first(
         self, by_attributes: Step, asked: Sequence[Attributes], k: int
-    ) -> tuple[str, Rows, Floats]:
+    ) -> tuple[str, Int64Array, Float32Array]:
         chain: dict[str, Step] = {
             "attribute_neighbours": by_attributes,
             "category_bestsellers": self._category_bestsellers,
@@ -58,7 +58,9 @@ class Fallback:
                 return source, rows, scores
         return "bestsellers", *self._bestsellers(k)
 
-    def _by_neighbours(self, asked: Sequence[Attributes], k: int) -> tuple[Rows, Floats]:
+    def _by_neighbours(
+        self, asked: Sequence[Attributes], k: int
+    ) -> tuple[Int64Array, Float32Array]:
         near = [self._attributes.nearest(one) for one in asked]
         rows = joined([rows for rows, _ in near], np.int32)
         if not len(rows):
@@ -69,20 +71,24 @@ class Fallback:
         best = largest(scores, k)
         return (best if among is None else among[best]).astype(np.int64), scores[best]
 
-    def _neighbours(self, asked: Sequence[Attributes], k: int) -> tuple[Rows, Floats]:
+    def _neighbours(self, asked: Sequence[Attributes], k: int) -> tuple[Int64Array, Float32Array]:
         (one,) = asked
         rows, similar = self._attributes.nearest(one, k)
         return rows.astype(np.int64), similar
 
-    def _category_bestsellers(self, asked: Sequence[Attributes], k: int) -> tuple[Rows, Floats]:
+    def _category_bestsellers(
+        self, asked: Sequence[Attributes], k: int
+    ) -> tuple[Int64Array, Float32Array]:
         names = {one.category for one in asked if one.category}
         rows = joined([self._facets.having(facet("category", name)) for name in names], np.int32)
         return self._most_bought(np.unique(rows[rows < self._n_items]), k)
 
-    def _bestsellers(self, k: int) -> tuple[Rows, Floats]:
+    def _bestsellers(self, k: int) -> tuple[Int64Array, Float32Array]:
         return self._most_bought(np.arange(self._n_items), k)
 
-    def _most_bought(self, rows: npt.NDArray[np.integer], k: int) -> tuple[Rows, Floats]:
+    def _most_bought(
+        self, rows: npt.NDArray[np.integer], k: int
+    ) -> tuple[Int64Array, Float32Array]:
         """The first of ascending rows: the catalogue is sorted most bought first."""
         best = rows[:k].astype(np.int64)
         return best, (self._n_orders[best] / self._of).astype(np.float32)

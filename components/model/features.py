@@ -11,19 +11,14 @@ from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
-import numpy.typing as npt
 
+from components.model.arrays import Float32Array, Float64Array, Int32Array, Int64Array
 from components.model.bundle import Bundle, Facts
 from components.model.float16 import widened
 from components.model.item_scores import mix_of
 from components.model.product_records import codes_of, numbers_of
 from components.model.sorted_keys import hits, located, values_at
 from components.model.text_similarity import joined, largest
-
-Ints = npt.NDArray[np.int32]
-Floats = npt.NDArray[np.float32]
-Rows = npt.NDArray[np.int64]
-Sums = npt.NDArray[np.float64]
 
 SHRINK = 2.0
 """Baskets added to observed and expected ones, so that a chance pair has no great lift."""
@@ -53,16 +48,16 @@ class Said:
     `neighbour_at` say which of them an entry is about.
     """
 
-    found: Rows
-    pair_at: Rows
-    pair: Rows
+    found: Int64Array
+    pair_at: Int64Array
+    pair: Int64Array
     """Places in the bundle's pair arrays."""
-    pair_product: Ints
+    pair_product: Int32Array
     """Which product of the catalogue says so."""
-    pair_weight: Floats
+    pair_weight: Float32Array
     """How much it counts; 1 but where carts have an order that tells something."""
-    neighbour_at: Rows
-    neighbour_values: Floats
+    neighbour_at: Int64Array
+    neighbour_values: Float32Array
 
 
 class Evidence:
@@ -74,34 +69,34 @@ class Evidence:
         self.n_items = bundle.manifest.n_items
 
     @cached_property
-    def _category_orders(self) -> npt.NDArray[np.float64]:
+    def _category_orders(self) -> Float64Array:
         """Orders of every category's products, (n_codes,)."""
         return np.bincount(self.facts.category_of, self.bundle.n_orders).astype(np.float64)
 
     @cached_property
-    def _brand(self) -> Ints:
+    def _brand(self) -> Int32Array:
         cards = self.bundle.cards
         return codes_of(self.bundle.products["brand"]) if cards is None else cards.brand_of
 
     @cached_property
-    def _price(self) -> Floats:
+    def _price(self) -> Float32Array:
         cards = self.bundle.cards
         return numbers_of(self.bundle.products, "price") if cards is None else cards.price
 
-    def log_popularity(self, rows: Rows | Ints) -> Floats:
+    def log_popularity(self, rows: Int64Array | Int32Array) -> Float32Array:
         """Logarithm of the share of baskets with these products, in the shape of `rows`."""
         shares = self.bundle.n_orders[rows] / self.bundle.manifest.n_orders
-        logs: Floats = np.log(shares).astype(np.float32)
+        logs: Float32Array = np.log(shares).astype(np.float32)
         return logs
 
-    def log_price(self, rows: Rows | Ints) -> Floats:
+    def log_price(self, rows: Int64Array | Int32Array) -> Float32Array:
         """NaN where there is no price above 0."""
         prices = self._price[rows]
         known = (prices > 0) & np.isfinite(prices)
-        logs: Floats = np.log(np.where(known, prices, np.nan)).astype(np.float32)
+        logs: Float32Array = np.log(np.where(known, prices, np.nan)).astype(np.float32)
         return logs
 
-    def said(self, carts: Sequence[Ints], blended: bool = False) -> Said:
+    def said(self, carts: Sequence[Int32Array], blended: bool = False) -> Said:
         """What the products of the carts say, flat; `blended`: only what cart weights look at."""
         bundle, (cart, product) = self.bundle, _flat(carts)
         weights = bundle.manifest.cart_weights
@@ -127,7 +122,7 @@ class Evidence:
         voices = self.bundle.voices
         return voices is not None and np.array_equal(voices.mix, mix_of(self.bundle))
 
-    def voiced(self, cart: Ints) -> tuple[Ints, Sums]:
+    def voiced(self, cart: Int32Array) -> tuple[Int32Array, Float64Array]:
         """Products, ascending, that those of a cart say something for, and how much in all."""
         voices = self.bundle.voices
         assert voices is not None
@@ -144,12 +139,12 @@ class Evidence:
             return rows, values.astype(np.float64)
         return rows[first], np.add.reduceat(values.astype(np.float64), first)
 
-    def _ends(self, cart: Ints) -> tuple[list[int], list[int]]:
+    def _ends(self, cart: Int32Array) -> tuple[list[int], list[int]]:
         assert self.bundle.voices is not None
         offsets = self.bundle.voices.offsets
         return offsets[cart].tolist(), offsets[cart + 1].tolist()
 
-    def _weights(self, carts: Sequence[Ints], n: int) -> Floats:
+    def _weights(self, carts: Sequence[Int32Array], n: int) -> Float32Array:
         """How much each of all carts' `n` products counts."""
         recency = self.bundle.manifest.cart_recency
         if recency == 1:
@@ -157,8 +152,8 @@ class Evidence:
         return joined([recency_in_cart(recency, len(one)) for one in carts], np.float32)
 
     def candidates(
-        self, carts: Sequence[Ints], said: Said, sums: Sums, depth: int
-    ) -> tuple[Rows, Floats]:
+        self, carts: Sequence[Int32Array], said: Said, sums: Float64Array, depth: int
+    ) -> tuple[Int64Array, Float32Array]:
         """The `depth` products for which most is said, and their sums, each (n_carts, depth).
 
         Best first, never one of the cart, and none against which more is said than for it. Where
@@ -176,10 +171,10 @@ class Evidence:
             scores[i, : len(best)] = sums[best]
         return rows, scores
 
-    def sums(self, said: Said) -> Sums:
+    def sums(self, said: Said) -> Float64Array:
         """What all of a cart says for each one found, by cart weights but that of vectors."""
         bundle, weights, n = self.bundle, self.bundle.manifest.cart_weights, len(said.found)
-        sums: Sums = np.bincount(
+        sums: Float64Array = np.bincount(
             said.neighbour_at, weights.neighbours * said.neighbour_values, n
         ).astype(np.float64)
         if weights.cooccurrence or weights.cosine:
@@ -191,11 +186,11 @@ class Evidence:
             sums *= np.exp(weights.trend * self.facts.items[said.found % self.n_items, 0])
         return sums
 
-    def sums_of(self, said: Said, sums: Sums, cart: int, rows: Rows) -> Sums:
+    def sums_of(self, said: Said, sums: Float64Array, cart: int, rows: Int64Array) -> Float64Array:
         """The sums of these rows (n,) of the catalogue for that cart; 0 where nothing is said."""
         return values_at(said.found, sums, cart * self.n_items + rows)
 
-    def features(self, carts: Sequence[Ints], said: Said, rows: Rows) -> Floats:
+    def features(self, carts: Sequence[Int32Array], said: Said, rows: Int64Array) -> Float32Array:
         """FEATURES of candidate `rows` (n_carts, depth), shape (n_carts, depth, n_features).
 
         What is not known is 0. Places without a candidate (-1) hold anything.
@@ -209,16 +204,16 @@ class Evidence:
         self._add_carts(table, carts, rows)
         return table
 
-    def _cosine(self, pair: Rows, product: Ints) -> Floats:
+    def _cosine(self, pair: Int64Array, product: Int32Array) -> Float32Array:
         """Cosine between the baskets of the pairs' products, (n_pairs,)."""
         support = self.bundle.pair_support[pair]
         companion = self.bundle.pair_rows[pair]
         bought = self.bundle.n_orders
         cosines = support / np.sqrt(bought[product] * bought[companion].astype(np.float64))
-        rounded: Floats = cosines.astype(np.float32)
+        rounded: Float32Array = cosines.astype(np.float32)
         return rounded
 
-    def _add_counted(self, table: Floats, said: Said, wanted: Rows) -> None:
+    def _add_counted(self, table: Float32Array, said: Said, wanted: Int64Array) -> None:
         bundle, n = self.bundle, len(wanted)
         flat = table.reshape(n, len(FEATURES))
         place_of = _places_of(said.found, wanted)
@@ -227,7 +222,7 @@ class Evidence:
         place, pair, product = place[kept], said.pair[kept], said.pair_product[kept]
         companion, support = bundle.pair_rows[pair], bundle.pair_support[pair].astype(np.float32)
         chance = bundle.n_orders[product] * (bundle.n_orders[companion] / bundle.manifest.n_orders)
-        values: dict[str, Floats] = {
+        values: dict[str, Float32Array] = {
             "probability": bundle.pair_probability[pair],
             "recent": self.facts.recent[pair],
             "cosine": self._cosine(pair, product),
@@ -248,15 +243,17 @@ class Evidence:
         flat[:, AT["neighbours_max"]] = _largest(place, value, n)
         flat[:, AT["neighbours_min"]] = -_largest(place, -value, n)
 
-    def logits(self, cart: Ints, rows: Rows) -> Floats:
+    def logits(self, cart: Int32Array, rows: Int64Array) -> Float32Array:
         """Logarithms of the vectors' softmax probabilities of `rows`, (n_cart, n_rows)."""
         bundle, beta = self.bundle, np.float32(self.bundle.manifest.beta_cart)
-        logits: Floats = bundle.in_vectors[cart] @ widened(bundle.out_vectors[rows]).T
+        logits: Float32Array = bundle.in_vectors[cart] @ widened(bundle.out_vectors[rows]).T
         logits += beta * self.log_popularity(rows)
         logits -= self.facts.log_norms[cart][:, None]
         return logits
 
-    def _add_vectors(self, table: Floats, carts: Sequence[Ints], rows: Rows) -> None:
+    def _add_vectors(
+        self, table: Float32Array, carts: Sequence[Int32Array], rows: Int64Array
+    ) -> None:
         bundle, starts, (cart, product) = self.bundle, _starts(carts), _flat(carts)
         inward = bundle.in_vectors.take(rows, axis=0)
         outward = widened(bundle.out_vectors.take(rows, axis=0))
@@ -279,19 +276,23 @@ class Evidence:
         table[..., AT["reverse_vector_max"]] = np.maximum.reduceat(back, starts)
         table[..., AT["alike_max"]] = np.maximum.reduceat(alike, starts)
 
-    def _add_candidates(self, table: Floats, rows: Rows) -> None:
+    def _add_candidates(self, table: Float32Array, rows: Int64Array) -> None:
         table[..., AT["log_popularity"]] = self.log_popularity(rows)
         of_category = self._category_orders[self.facts.category_of[rows]]
         table[..., AT["category_share"]] = np.log(self.bundle.n_orders[rows] / of_category)
         first = AT["trend_short"]
         table[..., first : first + self.facts.items.shape[1]] = self.facts.items[rows]
 
-    def _add_carts(self, table: Floats, carts: Sequence[Ints], rows: Rows) -> None:
+    def _add_carts(
+        self, table: Float32Array, carts: Sequence[Int32Array], rows: Int64Array
+    ) -> None:
         facts, (cart, product) = self.facts, _flat(carts)
         n_asked = np.array([len(one) for one in carts], np.float32)
 
-        def mean(values: Floats) -> Floats:
-            means: Floats = (np.bincount(cart, values, len(carts)) / n_asked).astype(np.float32)
+        def mean(values: Float32Array) -> Float32Array:
+            means: Float32Array = (np.bincount(cart, values, len(carts)) / n_asked).astype(
+                np.float32
+            )
             return means
 
         table[..., AT["share_paired"]] /= n_asked[:, None]
@@ -316,16 +317,16 @@ class Evidence:
         table[..., AT["same_brand"]] = brands / n_asked[:, None]
 
 
-def recency_in_cart(factor: float, n: int) -> Floats:
+def recency_in_cart(factor: float, n: int) -> Float32Array:
     """Weights (n,), 1 in the mean, of a cart's products, of which the last was put in last."""
     weights = np.power(np.float32(factor), np.arange(n - 1, -1, -1, dtype=np.float32))
-    even: Floats = weights * (n / max(weights.sum(), 1e-9))
+    even: Float32Array = weights * (n / max(weights.sum(), 1e-9))
     return even.astype(np.float32)
 
 
 def places(
-    offsets: npt.NDArray[np.int64], products: Ints, most: int | None = None
-) -> tuple[Rows, Rows]:
+    offsets: Int64Array, products: Int32Array, most: int | None = None
+) -> tuple[Int64Array, Int64Array]:
     """Places of the products' entries in a flat table with `offsets`, and whose each one is.
 
     Of every product no more than the first `most`.
@@ -338,7 +339,9 @@ def places(
     return np.arange(sizes.sum()) + (starts - (np.cumsum(sizes) - sizes))[owner], owner
 
 
-def log_norms(in_vectors: Floats, out_vectors: Floats, bias: Floats, seed: int = 0) -> Floats:
+def log_norms(
+    in_vectors: Float32Array, out_vectors: Float32Array, bias: Float32Array, seed: int = 0
+) -> Float32Array:
     """log of the sum over all products of exp(in·out + bias), (n_items,), from a sample of them."""
     n = len(out_vectors)
     sample = np.sort(np.random.default_rng(seed).permutation(n)[:NORM_SAMPLE])
@@ -366,25 +369,25 @@ def plain_facts(bundle: Bundle) -> Facts:
     )
 
 
-def _flat(carts: Sequence[Ints]) -> tuple[Rows, Ints]:
+def _flat(carts: Sequence[Int32Array]) -> tuple[Int64Array, Int32Array]:
     """Cart and product of every product of all carts."""
     sizes = [len(cart) for cart in carts]
     return np.repeat(np.arange(len(carts)), sizes), np.concatenate([*carts, np.empty(0, np.int32)])
 
 
-def _starts(carts: Sequence[Ints]) -> Rows:
+def _starts(carts: Sequence[Int32Array]) -> Int64Array:
     """Where each cart begins among the products of all of them, (n_carts,)."""
     sizes = np.array([len(cart) for cart in carts], np.int64)
-    starts: Rows = np.cumsum(sizes) - sizes
+    starts: Int64Array = np.cumsum(sizes) - sizes
     return starts
 
 
-def _asked_keys(carts: Sequence[Ints], n_items: int) -> Rows:
+def _asked_keys(carts: Sequence[Int32Array], n_items: int) -> Int64Array:
     cart, product = _flat(carts)
     return cart * n_items + product
 
 
-def distinct(keys: Rows, size: int) -> tuple[Rows, Rows]:
+def distinct(keys: Int64Array, size: int) -> tuple[Int64Array, Int64Array]:
     """The different ones of `keys`, which are below `size`, in order; and where each key is."""
     if size > 32 * len(keys):
         found, where = np.unique(keys, return_inverse=True)
@@ -398,7 +401,7 @@ def distinct(keys: Rows, size: int) -> tuple[Rows, Rows]:
     return found, places[keys].astype(np.int64)
 
 
-def _places_of(found: Rows, wanted: Rows) -> Rows:
+def _places_of(found: Int64Array, wanted: Int64Array) -> Int64Array:
     """Place in `wanted` of every one of `found`, -1 where it is not wanted; -1 is never found."""
     places = np.full(len(found), -1, np.int64)
     at, there = located(found, wanted)
@@ -406,21 +409,21 @@ def _places_of(found: Rows, wanted: Rows) -> Rows:
     return places
 
 
-def _largest(place: Rows, values: Floats, n: int) -> Floats:
+def _largest(place: Int64Array, values: Float32Array, n: int) -> Float32Array:
     """The largest value at every place (n,), and at least 0."""
     largest = np.zeros(n, np.float32)
     np.maximum.at(largest, place, values)
     return largest
 
 
-def directions(vectors: Floats) -> Floats:
+def directions(vectors: Float32Array) -> Float32Array:
     """Vectors (n, dims) of length 1, or 0 as they are."""
-    unit: Floats = vectors / lengths(vectors)[:, None]
+    unit: Float32Array = vectors / lengths(vectors)[:, None]
     return unit
 
 
-def lengths(vectors: Floats) -> Floats:
+def lengths(vectors: Float32Array) -> Float32Array:
     """Lengths (...) of vectors (..., dims), above 0 so that they divide."""
     squares = np.einsum("...i,...i->...", vectors, vectors)
-    found: Floats = np.maximum(np.sqrt(squares), 1e-9)
+    found: Float32Array = np.maximum(np.sqrt(squares), 1e-9)
     return found

@@ -4,15 +4,9 @@ numpy multiplies float16 a hundred times as slowly as float32, and widens it fou
 the same is done here by shifting bits.
 """
 
-from typing import Any
-
 import numpy as np
-import numpy.typing as npt
 
-Halves = npt.NDArray[np.float16]
-Floats = npt.NDArray[np.float32]
-Vectors = npt.NDArray[Any]
-"""Float16, or float32 as older bundles have them."""
+from components.model.arrays import AnyArray, Float16Array, Float32Array
 
 BLOCK = 2_048
 """Vectors widened at once, so that they stay in the processor's cache."""
@@ -24,7 +18,7 @@ BIAS = np.float32(2.0**112)
 """What the exponents of the two kinds of floats differ by."""
 
 
-def halved(vectors: Vectors) -> Halves:
+def halved(vectors: AnyArray) -> Float16Array:
     """Vectors as they are stored. Raises ValueError for what float16 cannot hold."""
     with np.errstate(over="ignore"):
         halves = vectors.astype(np.float16)
@@ -36,22 +30,22 @@ def halved(vectors: Vectors) -> Halves:
     return halves
 
 
-def widened(vectors: Vectors) -> Floats:
+def widened(vectors: AnyArray) -> Float32Array:
     """Vectors of finite numbers as float32, the very same numbers."""
     if vectors.dtype != np.float16:
         return vectors
     bits = np.ascontiguousarray(vectors).view(np.int16).astype(np.int32)
     bits <<= 13
     bits &= SIGN_AND_REST
-    wide: Floats = bits.view(np.float32)
+    wide: Float32Array = bits.view(np.float32)
     wide *= BIAS
     return wide
 
 
-def inner_products(queries: Floats, vectors: Vectors) -> Floats:
+def inner_products(queries: Float32Array, vectors: AnyArray) -> Float32Array:
     """Of every query (n_queries, dims) with every vector (n, dims), as (n_queries, n)."""
     if vectors.dtype != np.float16:
-        found: Floats = queries @ vectors.T
+        found: Float32Array = queries @ vectors.T
         return found
     found = np.empty((len(queries), len(vectors)), np.float32)
     for start in range(0, len(vectors), BLOCK):

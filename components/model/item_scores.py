@@ -9,13 +9,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
+
+from components.model.arrays import Float32Array, Float64Array, Int32Array, Int64Array
 
 if TYPE_CHECKING:
     from components.model.bundle import Bundle
 
-Ints = npt.NDArray[np.int32]
-Floats = npt.NDArray[np.float32]
 
 VOICES = ("offsets", "rows", "values", "mix")
 """The arrays of Voices; they lie in voice_NAME.npy."""
@@ -30,13 +29,13 @@ class Voices:
     for or against, and `values` is how much, by the weights `mix`; see `mix_of`.
     """
 
-    offsets: npt.NDArray[np.int64]
-    rows: Ints
-    values: Floats
-    mix: npt.NDArray[np.float64]
+    offsets: Int64Array
+    rows: Int32Array
+    values: Float32Array
+    mix: Float64Array
 
 
-def mix_of(bundle: "Bundle") -> npt.NDArray[np.float64]:
+def mix_of(bundle: "Bundle") -> Float64Array:
     """The cart weights that voices are made of: of neighbours, co-occurrence, cosine, trend."""
     weights = bundle.manifest.cart_weights
     return np.array([weights.neighbours, weights.cooccurrence, weights.cosine, weights.trend])
@@ -54,7 +53,7 @@ def make_voices(bundle: "Bundle") -> Voices:
     return Voices(np.cumsum(sizes), rows, values, mix_of(bundle))
 
 
-def _block(bundle: "Bundle", start: int, end: int) -> tuple[Any, Ints, Floats]:
+def _block(bundle: "Bundle", start: int, end: int) -> tuple[Any, Int32Array, Float32Array]:
     """Sizes, rows and values of the lists of some products."""
     weights, n_items = bundle.manifest.cart_weights, bundle.manifest.n_items
     pairs = slice(int(bundle.pair_offsets[start]), int(bundle.pair_offsets[end]))

@@ -14,16 +14,22 @@ from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 import pydantic_core
+
+from components.model.arrays import (
+    Float32Array,
+    Float64Array,
+    Int8Array,
+    Int32Array,
+    Int64Array,
+    UInt8Array,
+    UInt64Array,
+)
 
 if TYPE_CHECKING:
     # A service has no use for Arrow, which takes 9 MB of every worker.
     import pyarrow as pa
 
-Ints = npt.NDArray[np.int32]
-Floats = npt.NDArray[np.float32]
-Hashes = npt.NDArray[np.uint64]
 
 CARDS = (
     *("json", "json_offsets", "id_hashes", "id_rows"),
@@ -55,15 +61,15 @@ class Cards:
     or UNKNOWN; `brand_of` codes brands, 0 being none.
     """
 
-    json: npt.NDArray[np.uint8]
-    json_offsets: npt.NDArray[np.int64]
-    id_hashes: Hashes
-    id_rows: Ints
-    price: Floats
-    margin: Floats
-    added_at: npt.NDArray[np.float64]
-    in_stock: npt.NDArray[np.int8]
-    brand_of: Ints
+    json: UInt8Array
+    json_offsets: Int64Array
+    id_hashes: UInt64Array
+    id_rows: Int32Array
+    price: Float32Array
+    margin: Float32Array
+    added_at: Float64Array
+    in_stock: Int8Array
+    brand_of: Int32Array
 
     def row(self, product_id: str) -> int | None:
         """The row of that product, or None."""
@@ -110,11 +116,11 @@ class Facets:
     `tokens[t]` (sorted); see `facet`.
     """
 
-    tokens: Hashes
-    offsets: npt.NDArray[np.int64]
-    rows: Ints
+    tokens: UInt64Array
+    offsets: Int64Array
+    rows: Int32Array
 
-    def having(self, token: int) -> Ints:
+    def having(self, token: int) -> Int32Array:
         """Rows with that facet, ascending; there may be none."""
         place = int(np.searchsorted(self.tokens, np.uint64(token)))
         if place == len(self.tokens) or int(self.tokens[place]) != token:
@@ -185,18 +191,18 @@ def read_cards(products: "pa.Table") -> Iterator[dict[str, Any]]:
             yield card
 
 
-def codes_of(column: "pa.ChunkedArray") -> Ints:
+def codes_of(column: "pa.ChunkedArray") -> Int32Array:
     """The values of a column as numbers from 1; 0 where there is none."""
     encoded = column.combine_chunks().dictionary_encode()
     codes = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
-    numbers: Ints = codes.astype(np.int32) + np.int32(1)
+    numbers: Int32Array = codes.astype(np.int32) + np.int32(1)
     return numbers
 
 
-def numbers_of(products: "pa.Table", name: str) -> Floats:
+def numbers_of(products: "pa.Table", name: str) -> Float32Array:
     """A column, NaN where nothing is known or what is said is no number of this world."""
     values = products[name].combine_chunks().cast("float64").to_numpy(zero_copy_only=False)
-    numbers: Floats = np.where(np.abs(values) <= LARGEST, values, np.nan).astype(np.float32)
+    numbers: Float32Array = np.where(np.abs(values) <= LARGEST, values, np.nan).astype(np.float32)
     return numbers
 
 
@@ -208,7 +214,7 @@ def _facets(tokens: Sequence[int], owners: Sequence[int]) -> Facets:
     return Facets(distinct, offsets, rows[order])
 
 
-def _seconds(products: "pa.Table") -> npt.NDArray[np.float64]:
+def _seconds(products: "pa.Table") -> Float64Array:
     times: list[datetime | None] = products["added_at"].to_pylist()
     return np.array([np.nan if one is None else one.timestamp() for one in times], np.float64)
 

@@ -7,8 +7,8 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from components.model.arrays import Float32Array, Int32Array, Int64Array
 from components.model.bundle import Bundle, CartWeights
 from components.model.cold_start import Fallback
 from components.model.features import AT, Evidence, Said, places
@@ -26,10 +26,6 @@ from components.model.text_similarity import (
 from components.model.tree_ensemble import Trees, mixed
 from components.model.variants import without_variants
 from components.model.vector_index import load_index, queries_matrix, search
-
-Ints = npt.NDArray[np.int32]
-Floats = npt.NDArray[np.float32]
-Rows = npt.NDArray[np.int64]
 
 BLOCK = 64
 """Queries scored at once: large enough for BLAS, small enough for the cache and for memory."""
@@ -62,8 +58,8 @@ NO_ROWS, NO_SCORES = np.empty(0, np.int32), np.empty(0, np.float32)
 class Recommendation:
     """An answer: rows of the bundle's product table with scores, best first, and how it came."""
 
-    rows: Rows
-    scores: Floats
+    rows: Int64Array
+    scores: Float32Array
     source: str
     """`model`, or the step of `Fallback` that answered."""
     unknown: list[str] = field(default_factory=list)
@@ -95,16 +91,16 @@ class Recommender:
     # looked up neither copies vectors nor loads an index.
 
     @cached_property
-    def _bias(self) -> Floats:
+    def _bias(self) -> Float32Array:
         return self._bias_of(slice(None))
 
-    def _bias_of(self, rows: Rows | slice) -> Floats:
+    def _bias_of(self, rows: Int64Array | slice) -> Float32Array:
         """What the weights of the blend make of popularity and trend of these rows, (n_rows,)."""
         bundle, manifest = self.bundle, self.bundle.manifest
         bias = manifest.beta_single * np.log(bundle.n_orders[rows] / manifest.n_orders)
         if bundle.facts is not None:
             bias += manifest.page_trend * bundle.facts.items[rows, 0]
-        rounded: Floats = bias.astype(np.float32)
+        rounded: Float32Array = bias.astype(np.float32)
         return rounded
 
     @cached_property
@@ -172,7 +168,7 @@ class Recommender:
 
     def companions_by_looks(
         self, described: Sequence[Attributes], attributes: Attributes | None, k: int
-    ) -> tuple[str, Rows, Floats]:
+    ) -> tuple[str, Int64Array, Float32Array]:
         """Source, rows and scores of what goes with products that have no vectors."""
         return self._fallback.companions(described or [self.described(None, attributes)], k)
 
@@ -202,7 +198,7 @@ class Recommender:
         """Whether the model knows that product."""
         return row is not None and row < self.n_items
 
-    def page(self, row: int, depth: int) -> tuple[Rows, Floats]:
+    def page(self, row: int, depth: int) -> tuple[Int64Array, Float32Array]:
         """Rows and scores of up to `depth` companions on a product's page, best first."""
         if self._has_pages(depth):
             assert self.bundle.pages is not None
@@ -216,7 +212,7 @@ class Recommender:
         n = int((rows >= 0).sum())
         return rows[:n], scores[:n]
 
-    def score_rows(self, asked: Sequence[int], rows: Rows) -> Floats:
+    def score_rows(self, asked: Sequence[int], rows: Int64Array) -> Float32Array:
         """Scores (n,) of any rows by vectors, popularity and trend alone, for the best of `asked`.
 
         Without `asked`, by popularity and trend.
@@ -225,14 +221,16 @@ class Recommender:
             return self._bias_of(rows)
         vectors = self.bundle.in_vectors[np.array(asked)]
         likely = inner_products(vectors, self.bundle.out_vectors[rows])
-        scores: Floats = likely.max(axis=0) + self._bias_of(rows)
+        scores: Float32Array = likely.max(axis=0) + self._bias_of(rows)
         return scores
 
-    def substitute_scores(self, row: int, described: Attributes) -> Floats:
+    def substitute_scores(self, row: int, described: Attributes) -> Float32Array:
         """Scores (n_items,) of the whole catalogue as substitutes; -inf for the row itself."""
         return self._substitutes.scores(row, described)
 
-    def score_as(self, rows: Ints, weights: Floats, among: Rows | None = None) -> Floats:
+    def score_as(
+        self, rows: Int32Array, weights: Float32Array, among: Int64Array | None = None
+    ) -> Float32Array:
         """Scores for a product that catalogue rows, weighted to a sum of 1, stand for.
 
         Its IN vector is the mean of theirs, and so are its companions' probabilities. Of all
@@ -241,7 +239,7 @@ class Recommender:
         bundle = self.bundle
         every = slice(None) if among is None else among
         mean = weights @ bundle.in_vectors[rows]
-        scores: Floats = inner_products(mean[None], bundle.out_vectors[every])[0]
+        scores: Float32Array = inner_products(mean[None], bundle.out_vectors[every])[0]
         scores += self._bias if among is None else self._bias_of(among)
         if weight := bundle.manifest.page_cooccurrence:
             probability = np.zeros(len(scores), np.float32)
@@ -256,7 +254,7 @@ class Recommender:
             scores += np.float32(weight) * np.log1p(probability / np.float32(RARE))
         return scores
 
-    def around(self, rows: Ints) -> Rows | None:
+    def around(self, rows: Int32Array) -> Int64Array | None:
         """What may go with products like these, ascending; None where it may be anything.
 
         That is what is on their pages: a mean of vectors has its best companions among theirs, and
@@ -271,7 +269,7 @@ class Recommender:
         """What the asking one says of a product, else what its card says."""
         return described(attributes, {} if row is None else self._cards.card(row))
 
-    def rank(self, queries: Sequence[Ints], k: int) -> tuple[Rows, Floats]:
+    def rank(self, queries: Sequence[Int32Array], k: int) -> tuple[Int64Array, Float32Array]:
         """Rows and scores (n_queries, k), best first, without the query's own products.
 
         A query is the rows of one product or of a cart. Where the catalogue has fewer than `k`
@@ -289,7 +287,7 @@ class Recommender:
             rows[block], scores[block] = ranked([queries[i] for i in block], k)
         return rows, scores
 
-    def rank_pages(self, queries: Sequence[Ints], k: int) -> tuple[Rows, Floats]:
+    def rank_pages(self, queries: Sequence[Int32Array], k: int) -> tuple[Int64Array, Float32Array]:
         """As `rank`, for single products, by the weights of the blend."""
         is_exact = self._index is None and not self.bundle.manifest.among_companions
         ranked = self._rank_exactly if is_exact else self._rank_found
@@ -297,7 +295,7 @@ class Recommender:
             return ranked(queries, k)
         return without_variants(*ranked(queries, k + SPARE), queries, variants, k)
 
-    def rank_carts(self, queries: Sequence[Ints], k: int) -> tuple[Rows, Floats]:
+    def rank_carts(self, queries: Sequence[Int32Array], k: int) -> tuple[Int64Array, Float32Array]:
         """As `rank`, for carts, by the forest or by the weights of the blend."""
         carts, variants = self.carts_of(queries), self.bundle.variants
         depth = max(DEPTH, k) + (SPARE if variants else 0)
@@ -319,7 +317,7 @@ class Recommender:
             rows, scores = reranked(rows, scores, grown, self.bundle.manifest.cart_mix)
         return np.where(scores > -np.inf, rows, -1)[:, :k], scores[:, :k]
 
-    def _voiced(self, carts: Sequence[Ints], depth: int) -> tuple[Rows, Floats]:
+    def _voiced(self, carts: Sequence[Int32Array], depth: int) -> tuple[Int64Array, Float32Array]:
         """As `_blended`, where what products say for others was added up in advance."""
         rows = np.full((len(carts), depth), -1, np.int64)
         scores = np.zeros((len(carts), depth), np.float32)
@@ -335,7 +333,9 @@ class Recommender:
             self._add_vectors(cart, mine, score)
         return rows, scores
 
-    def _blended(self, carts: Sequence[Ints], said: Said, depth: int) -> tuple[Rows, Floats]:
+    def _blended(
+        self, carts: Sequence[Int32Array], said: Said, depth: int
+    ) -> tuple[Int64Array, Float32Array]:
         """Candidates and what `blend_carts` gives them, without the features it does not look at.
 
         A cart costs a third so.
@@ -350,7 +350,7 @@ class Recommender:
             self._add_vectors(cart, mine, score)
         return rows, scores
 
-    def _add_vectors(self, cart: Ints, rows: Rows, scores: Floats) -> None:
+    def _add_vectors(self, cart: Int32Array, rows: Int64Array, scores: Float32Array) -> None:
         """Add what the vectors of a cart say for candidates to their scores."""
         evidence, weights = self.evidence, self.bundle.manifest.cart_weights
         if not weights.vectors:
@@ -360,7 +360,7 @@ class Recommender:
             best *= np.exp(weights.trend * evidence.facts.items[rows, 0])
         scores += weights.vectors * best
 
-    def carts_of(self, queries: Sequence[Ints]) -> list[Ints]:
+    def carts_of(self, queries: Sequence[Int32Array]) -> list[Int32Array]:
         """Every product once: ascending, or where the order of a cart tells something, by that."""
         if self.bundle.manifest.cart_recency == 1:
             return [np.array(sorted(set(query.tolist())), np.int32) for query in queries]
@@ -369,7 +369,9 @@ class Recommender:
             query[::-1][np.sort(last)][::-1] for query, last in zip(queries, lasts, strict=True)
         ]
 
-    def cart_candidates(self, carts: Sequence[Ints], depth: int) -> tuple[Rows, Floats]:
+    def cart_candidates(
+        self, carts: Sequence[Int32Array], depth: int
+    ) -> tuple[Int64Array, Float32Array]:
         """`depth` candidates (n_carts, depth), -1 where there are no more, and their features.
 
         In order of rows: what learns from them must not inherit the order they were drawn by.
@@ -382,7 +384,7 @@ class Recommender:
         rows = np.sort(rows, axis=1)
         return rows, self.evidence.features(carts, said, rows)
 
-    def _fill(self, rows: Rows, cart: Ints) -> None:
+    def _fill(self, rows: Int64Array, cart: Int32Array) -> None:
         """Put products that are near by vectors, then bestsellers, where `rows` has -1."""
         n_found = int((rows >= 0).sum())
         near = self._near(cart, len(rows)).T.ravel() if len(cart) else np.empty(0, np.int64)
@@ -393,7 +395,7 @@ class Recommender:
         every = every[~np.isin(every, cart)][: len(rows)]
         rows[: len(every)] = every
 
-    def _near(self, products: Ints, k: int) -> Rows:
+    def _near(self, products: Int32Array, k: int) -> Int64Array:
         """Some that are near to every product, best first, (n_products, up to k)."""
         if self.bundle.pages is not None:
             return self.bundle.pages.rows[products, :k].astype(np.int64)
@@ -401,7 +403,7 @@ class Recommender:
             return self._rank_found(list(products[:, None]), k)[0]
         return self._nearest(products, k)
 
-    def _nearest(self, products: Ints, k: int) -> Rows:
+    def _nearest(self, products: Int32Array, k: int) -> Int64Array:
         """The `k` best by vectors and dials alone for every product, (n_products, k)."""
         vectors, k = self.bundle.in_vectors[products], min(k, self.n_items)
         if self._index:
@@ -413,7 +415,7 @@ class Recommender:
         pages = self.bundle.pages
         return pages is not None and pages.rows.shape[1] >= min(k, self.n_items - 1)
 
-    def _look_up(self, queries: Sequence[Ints], k: int) -> tuple[Rows, Floats]:
+    def _look_up(self, queries: Sequence[Int32Array], k: int) -> tuple[Int64Array, Float32Array]:
         pages = self.bundle.pages
         assert pages is not None
         products, width = np.concatenate(queries), min(k, pages.rows.shape[1])
@@ -423,27 +425,31 @@ class Recommender:
         scores[:, :width] = pages.scores[products, :width]
         return rows, scores
 
-    def _counted(self, product: int) -> tuple[Ints, Floats]:
+    def _counted(self, product: int) -> tuple[Int32Array, Float32Array]:
         """Companions of a product on its page, and what co-occurrence adds to their scores."""
         if not self.bundle.manifest.page_cooccurrence:
             return NO_ROWS, NO_SCORES
         pairs = slice(*self.bundle.pair_offsets[product : product + 2])
         return self.bundle.pair_rows[pairs], self._gain(pairs)
 
-    def _gain(self, pairs: slice | Rows) -> Floats:
+    def _gain(self, pairs: slice | Int64Array) -> Float32Array:
         """What co-occurrence adds to scores on pages, by places in the bundle's pair arrays."""
         weight = np.float32(self.bundle.manifest.page_cooccurrence)
-        gain: Floats = weight * np.log1p(self.bundle.pair_probability[pairs] / np.float32(RARE))
+        gain: Float32Array = weight * np.log1p(
+            self.bundle.pair_probability[pairs] / np.float32(RARE)
+        )
         return gain
 
-    def _rank_exactly(self, queries: Sequence[Ints], k: int) -> tuple[Rows, Floats]:
+    def _rank_exactly(
+        self, queries: Sequence[Int32Array], k: int
+    ) -> tuple[Int64Array, Float32Array]:
         """In blocks, whose scores take 256 MB for a million products."""
         blocks = (queries[start : start + BLOCK] for start in range(0, len(queries), BLOCK))
         found = (best_of(self._scored(block), k) for block in blocks)
         rows, scores = zip(*found, strict=True)
         return np.concatenate(rows), np.concatenate(scores)
 
-    def _scored(self, queries: Sequence[Ints]) -> Floats:
+    def _scored(self, queries: Sequence[Int32Array]) -> Float32Array:
         """Scores (n_queries, n_items) of all products on these pages; -inf for what is asked."""
         asked = self.bundle.in_vectors[np.concatenate(queries)]
         block = inner_products(asked, self.bundle.out_vectors)
@@ -454,7 +460,7 @@ class Recommender:
             scores[query] = -np.inf
         return block
 
-    def _rank_found(self, queries: Sequence[Ints], k: int) -> tuple[Rows, Floats]:
+    def _rank_found(self, queries: Sequence[Int32Array], k: int) -> tuple[Int64Array, Float32Array]:
         """As `_rank_exactly`, as far as the best are among companions and what else is found.
 
         By the index they are: co-occurrence only ever adds, so that what is no companion must be
@@ -474,12 +480,12 @@ class Recommender:
         scores[rows == products[query]] = -np.inf
         return _best_of_each(query, rows, scores, len(queries), k)
 
-    def _by_index(self, products: Ints, k: int) -> tuple[Rows, Rows]:
+    def _by_index(self, products: Int32Array, k: int) -> tuple[Int64Array, Int64Array]:
         """The `k` best beside the products by vectors and dials, and for whose page each is."""
         nearest = self._nearest(products, k + 1)
         return nearest.ravel(), np.repeat(np.arange(len(products)), nearest.shape[1])
 
-    def _further(self, products: Ints, k: int) -> tuple[Rows, Rows]:
+    def _further(self, products: Int32Array, k: int) -> tuple[Int64Array, Int64Array]:
         """Companions of companions, and bestsellers to fill a page, and for whose page each is."""
         bundle, best = self.bundle, np.arange(min(max(BESTSELLERS, k + 1), self.n_items))
         pair, paired = places(bundle.pair_offsets, products, SPEAKERS)
@@ -488,7 +494,9 @@ class Recommender:
         for_all = np.repeat(np.arange(len(products)), len(best))
         return rows, np.concatenate([paired[speaker], for_all])
 
-    def _by_vectors(self, products: Ints, query: Rows, rows: Rows) -> Floats:
+    def _by_vectors(
+        self, products: Int32Array, query: Int64Array, rows: Int64Array
+    ) -> Float32Array:
         """Scores (n,) by vectors, popularity and trend of `rows`, each on a product's page.
 
         `query`, which ascends, says which of the `products` that is.
@@ -502,8 +510,8 @@ class Recommender:
 
 
 def _best_of_each(
-    query: Rows, rows: Rows, scores: Floats, n_queries: int, k: int
-) -> tuple[Rows, Floats]:
+    query: Int64Array, rows: Int64Array, scores: Float32Array, n_queries: int, k: int
+) -> tuple[Int64Array, Float32Array]:
     """Rows and scores (n_queries, k), best first, of flat candidates, whose `query` ascends."""
     order = np.lexsort((rows, -scores, query))
     starts = np.searchsorted(query, np.arange(n_queries))
@@ -517,7 +525,7 @@ def _best_of_each(
     return found, best
 
 
-def best_of(scores: Floats, k: int) -> tuple[Rows, Floats]:
+def best_of(scores: Float32Array, k: int) -> tuple[Int64Array, Float32Array]:
     """Columns and scores (n, k) of the k largest per row, best first; -1 for what is -inf.
 
     Ties go to the lower column.
@@ -538,7 +546,7 @@ def best_of(scores: Floats, k: int) -> tuple[Rows, Floats]:
     return columns, best
 
 
-def _lower_bounds(scores: Floats, depth: int) -> Floats:
+def _lower_bounds(scores: Float32Array, depth: int) -> Float32Array:
     """A value per row (n,) that at least `depth` of its scores reach, and few more.
 
     That is the depth-th best of the maxima of many groups of columns: several times cheaper than
@@ -549,21 +557,23 @@ def _lower_bounds(scores: Floats, depth: int) -> Floats:
     per_group = width // groups
     whole = scores[:, : per_group * groups].reshape(n, per_group, groups)
     maxima = whole.max(axis=1)
-    bounds: Floats = np.partition(maxima, groups - depth, axis=1)[:, groups - depth]
+    bounds: Float32Array = np.partition(maxima, groups - depth, axis=1)[:, groups - depth]
     return bounds
 
 
-def blend_carts(features: Floats, weights: CartWeights) -> Floats:
+def blend_carts(features: Float32Array, weights: CartWeights) -> Float32Array:
     """Scores (n_carts, depth) of carts' candidates by the weighted sum of what is said for them."""
     total = weights.neighbours * features[..., AT["neighbours_sum"]]
     total += weights.cooccurrence * features[..., AT["probability_sum"]]
     total += weights.cosine * features[..., AT["cosine_sum"]]
     total += weights.vectors * np.exp(features[..., AT["vector_max"]])
-    scores: Floats = total * np.exp(weights.trend * features[..., AT["trend_short"]])
+    scores: Float32Array = total * np.exp(weights.trend * features[..., AT["trend_short"]])
     return scores.astype(np.float32)
 
 
-def reranked(rows: Rows, scores: Floats, grown: Floats, mix: float) -> tuple[Rows, Floats]:
+def reranked(
+    rows: Int64Array, scores: Float32Array, grown: Float32Array, mix: float
+) -> tuple[Int64Array, Float32Array]:
     """Sorted candidates (n, k), the first by what trees give them and the blend, others behind.
 
     `grown` (n, depth) are the trees' scores; see `components.model.tree_ensemble.mixed`.
@@ -572,7 +582,7 @@ def reranked(rows: Rows, scores: Floats, grown: Floats, mix: float) -> tuple[Row
     return _sorted(stacked(mixed(grown, first, np.isfinite(first), mix), scores), rows)
 
 
-def stacked(best: Floats, scores: Floats) -> Floats:
+def stacked(best: Float32Array, scores: Float32Array) -> Float32Array:
     """`best` (n, depth) for the first places, and for those behind, `scores` moved below them.
 
     `scores` (n, k) fall along a row; where they are -inf there is no candidate.
@@ -587,7 +597,7 @@ def stacked(best: Floats, scores: Floats) -> Floats:
     return np.concatenate([best, behind], axis=1)
 
 
-def _sorted(scores: Floats, rows: Rows) -> tuple[Rows, Floats]:
+def _sorted(scores: Float32Array, rows: Int64Array) -> tuple[Int64Array, Float32Array]:
     """Rows and scores by falling scores; ties go to the lower row."""
     if (scores[:, 1:] < scores[:, :-1]).all():
         return rows, scores

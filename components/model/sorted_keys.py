@@ -1,16 +1,11 @@
 """Looking up keys among sorted ones: the way all tables here are joined."""
 
-from typing import Any
-
 import numpy as np
-import numpy.typing as npt
 
-Keys = npt.NDArray[Any]
-Places = npt.NDArray[np.intp]
-Mask = npt.NDArray[np.bool_]
+from components.model.arrays import AnyArray, BoolArray, IntpArray
 
 
-def located(keys: Keys, wanted: Keys) -> tuple[Places, Mask]:
+def located(keys: AnyArray, wanted: AnyArray) -> tuple[IntpArray, BoolArray]:
     """Places of the wanted ones among ascending keys, and which are there, in their shape.
 
     What is not there has the place of something else; without keys, 0.
@@ -21,13 +16,13 @@ def located(keys: Keys, wanted: Keys) -> tuple[Places, Mask]:
     return place, keys[place] == wanted
 
 
-def hits(keys: Keys, wanted: Keys) -> Places:
+def hits(keys: AnyArray, wanted: AnyArray) -> IntpArray:
     """Places among ascending keys (n,) of those of `wanted` that are there."""
     place, there = located(keys, wanted)
     return place[there]
 
 
-def values_at(keys: Keys, values: npt.NDArray[Any], wanted: Keys) -> npt.NDArray[Any]:
+def values_at(keys: AnyArray, values: AnyArray, wanted: AnyArray) -> AnyArray:
     """The values of the wanted ones among ascending keys; 0 where there is none."""
     place, there = located(keys, wanted)
     if not len(keys):

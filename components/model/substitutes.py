@@ -6,13 +6,9 @@ bought in the same company, too; what is written on products tells them apart.
 """
 
 import numpy as np
-import numpy.typing as npt
 
+from components.model.arrays import Float32Array, Int32Array
 from components.model.text_similarity import AttributeIndex, Attributes
-
-Ints = npt.NDArray[np.int32]
-Floats = npt.NDArray[np.float32]
-
 
 LOOKS = 0.5
 """Weight of likeness of attributes beside the cosine. Where a household buys another product of the
@@ -26,13 +22,13 @@ LOOKED_AT = 200
 class Substitutes:
     """Scores by cosines of the catalogue's IN vectors (n_items, dims) and by attributes; exact."""
 
-    def __init__(self, in_vectors: Floats, attributes: AttributeIndex) -> None:
+    def __init__(self, in_vectors: Float32Array, attributes: AttributeIndex) -> None:
         self._attributes = attributes
         self._cosines = Cosines(in_vectors)
 
-    def scores(self, row: int, described: Attributes) -> Floats:
+    def scores(self, row: int, described: Attributes) -> Float32Array:
         """Scores (n_items,) of the catalogue as substitutes for a row of it, -inf for itself."""
-        scores: Floats = self._cosines.of_rows(np.array([row], np.int32))[0]
+        scores: Float32Array = self._cosines.of_rows(np.array([row], np.int32))[0]
         alike, similar = self._attributes.nearest(described, LOOKED_AT)
         scores[alike] += np.float32(LOOKS) * similar
         scores[row] = -np.inf
@@ -42,20 +38,20 @@ class Substitutes:
 class Cosines:
     """Between IN vectors (n_items, dims)."""
 
-    def __init__(self, in_vectors: Floats) -> None:
+    def __init__(self, in_vectors: Float32Array) -> None:
         self._vectors = in_vectors
         squares = np.einsum("ij,ij->i", in_vectors, in_vectors)
         # Not a copy of unit length: memory-mapped vectors are shared between workers.
         self._inverse = np.where(squares > 0, 1 / np.sqrt(np.maximum(squares, 1e-30)), 0)
         self._inverse = self._inverse.astype(np.float32)
 
-    def of_rows(self, rows: Ints) -> Floats:
+    def of_rows(self, rows: Int32Array) -> Float32Array:
         """With all products, (n_rows, n_items); 0 with a vector of length 0."""
         mine = self._vectors[rows] * self._inverse[rows, None]
-        cosines: Floats = (mine @ self._vectors.T) * self._inverse
+        cosines: Float32Array = (mine @ self._vectors.T) * self._inverse
         return cosines
 
-    def of_pairs(self, one: Ints, other: Ints, block: int = 100_000) -> Floats:
+    def of_pairs(self, one: Int32Array, other: Int32Array, block: int = 100_000) -> Float32Array:
         """Cosines (n,) of given pairs of rows."""
         found = np.empty(len(one), np.float32)
         for start in range(0, len(one), block):

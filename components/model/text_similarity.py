@@ -17,15 +17,21 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from components.model.arrays import (
+    AnyArray,
+    Float16Array,
+    Float32Array,
+    Int32Array,
+    Int64Array,
+    IntpArray,
+    UInt64Array,
+)
 from components.model.sorted_keys import located
 
 if TYPE_CHECKING:
     # A service has no use for Arrow, which takes 9 MB of every worker.
     import pyarrow as pa
 
-Ints = npt.NDArray[np.int32]
-Floats = npt.NDArray[np.float32]
-Hashes = npt.NDArray[np.uint64]
 
 ARRAYS = ("tokens", "idf", "offsets", "rows", "weights", "log_prices")
 """The arrays of AttributeIndex; each lies in attribute_NAME.npy."""
@@ -89,14 +95,14 @@ class AttributeIndex:
     """
 
     n_items: int
-    tokens: Hashes
-    idf: Floats
-    offsets: npt.NDArray[np.int64]
-    rows: Ints
-    weights: npt.NDArray[np.float16]
-    log_prices: Floats
+    tokens: UInt64Array
+    idf: Float32Array
+    offsets: Int64Array
+    rows: Int32Array
+    weights: Float16Array
+    log_prices: Float32Array
 
-    def nearest(self, attributes: Attributes, k: int = NEAREST) -> tuple[Ints, Floats]:
+    def nearest(self, attributes: Attributes, k: int = NEAREST) -> tuple[Int32Array, Float32Array]:
         """Rows and similarities (0 to 1) of up to `k` products described most alike, best first.
 
         Equal ones come in order of rows, that is by orders. None come where no token is known.
@@ -117,7 +123,7 @@ class AttributeIndex:
         best = largest(similar, k)
         return rows[best], np.minimum(similar[best], 1)
 
-    def _products(self, place: npt.NDArray[np.intp], values: Floats) -> tuple[Ints, Floats]:
+    def _products(self, place: IntpArray, values: Float32Array) -> tuple[Int32Array, Float32Array]:
         """Rows that have any of the tokens, ascending, and their inner products with `values`."""
         starts, ends = self.offsets[place], self.offsets[place + 1]
         rarest = np.argsort(ends - starts, kind="stable")
@@ -145,9 +151,9 @@ def build_attributes(cards: "pa.Table", n_items: int) -> AttributeIndex:
     tokens, first, n_rows = np.unique(hashes[order], return_index=True, return_counts=True)
     # Smoothed: what is written on every product is still worth something, if that is all there is.
     idf = (worth[first] * np.log1p(n_items / n_rows)).astype(np.float32)
-    weights = np.repeat(idf, n_rows)
-    lengths = np.sqrt(np.bincount(rows, weights.astype(np.float64) ** 2, n_items))
-    weights = (weights / lengths[rows]).astype(np.float16)
+    repeated = np.repeat(idf, n_rows)
+    lengths = np.sqrt(np.bincount(rows, repeated.astype(np.float64) ** 2, n_items))
+    weights = (repeated / lengths[rows]).astype(np.float16)
     offsets = np.concatenate([[0], np.cumsum(n_rows)]).astype(np.int64)
     log_prices = log_prices_of(cards["price"].slice(0, n_items).to_pylist())
     return AttributeIndex(n_items, tokens, idf, offsets, rows, weights, log_prices)
@@ -184,11 +190,11 @@ def tokens_of(attributes: Attributes) -> dict[int, float]:
     return worth
 
 
-def log_prices_of(prices: Sequence[float | None]) -> Floats:
+def log_prices_of(prices: Sequence[float | None]) -> Float32Array:
     """Logarithms of prices; NaN for what is no price."""
     values = np.array(prices, np.float64)
     values[~((values > 0) & (values <= np.finfo(np.float32).max))] = np.nan
-    logs: Floats = np.log(values.astype(np.float32))
+    logs: Float32Array = np.log(values.astype(np.float32))
     return logs
 
 
@@ -212,12 +218,12 @@ def hash_of(token: str) -> int:
     return int.from_bytes(hashlib.blake2b(encoded, digest_size=8).digest(), "little")
 
 
-def joined(parts: Sequence[npt.NDArray[Any]], dtype: type[np.generic]) -> npt.NDArray[Any]:
+def joined(parts: Sequence[AnyArray], dtype: type[np.generic]) -> AnyArray:
     """All of them in one array of that type; there may be none."""
     return np.concatenate([np.empty(0, dtype), *parts], dtype=dtype, casting="same_kind")
 
 
-def largest(values: npt.NDArray[np.floating], k: int) -> npt.NDArray[np.intp]:
+def largest(values: npt.NDArray[np.floating], k: int) -> IntpArray:
     """Places of the `k` largest, largest first; ties in order of places."""
     places = np.arange(len(values))
     if len(values) > k:
@@ -229,7 +235,7 @@ def largest(values: npt.NDArray[np.floating], k: int) -> npt.NDArray[np.intp]:
     return places[np.argsort(-values[places], kind="stable")][:k]
 
 
-def _block(cards: "pa.Table", start: int) -> tuple[Hashes, Ints, Floats]:
+def _block(cards: "pa.Table", start: int) -> tuple[UInt64Array, Int32Array, Float32Array]:
     """Hashes, rows and worths of what is written on some products; the first has row `start`."""
     found = [tokens_of(attributes) for attributes in card_attributes(cards)]
     sizes = [len(worth) for worth in found]
@@ -239,7 +245,7 @@ def _block(cards: "pa.Table", start: int) -> tuple[Hashes, Ints, Floats]:
     return hashes, rows, np.fromiter(values, np.float32, len(rows))
 
 
-def _summed(rows: Ints, worth: Floats, n_items: int) -> tuple[Ints, Floats]:
+def _summed(rows: Int32Array, worth: Float32Array, n_items: int) -> tuple[Int32Array, Float32Array]:
     """Distinct rows, ascending, and the sum of what each is worth."""
     if len(rows) > n_items / 8:
         sums = np.bincount(rows, worth, n_items)

@@ -17,15 +17,14 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
+from components.model.arrays import Int32Array, Int64Array, UInt8Array, UInt64Array
 from components.model.text_similarity import UNSPACED, joined, words_of
 
 if TYPE_CHECKING:
     # A service has no use for Arrow, which takes 9 MB of every worker.
     import pyarrow as pa
 
-Ints = npt.NDArray[np.int32]
 
 WORDS = (
     *("text", "text_offsets", "offsets", "rows", "name_hashes", "name_rows"),
@@ -58,7 +57,7 @@ class Written(NamedTuple):
 class SortedTexts:
     """UTF-8 texts in order of their bytes, which lie one after the other in `text`."""
 
-    def __init__(self, text: npt.NDArray[np.uint8], offsets: npt.NDArray[np.int64]) -> None:
+    def __init__(self, text: UInt8Array, offsets: Int64Array) -> None:
         self._text, self._offsets = memoryview(text), memoryview(offsets)  # type: ignore[arg-type]
 
     def __len__(self) -> int:
@@ -91,18 +90,18 @@ class WordIndex:
     their sizes and `letters`.
     """
 
-    text: npt.NDArray[np.uint8]
-    text_offsets: npt.NDArray[np.int64]
-    offsets: npt.NDArray[np.int64]
-    rows: Ints
-    name_hashes: npt.NDArray[np.uint64]
-    name_rows: Ints
-    id_text: npt.NDArray[np.uint8]
-    id_offsets: npt.NDArray[np.int64]
-    id_rows: Ints
-    spelt: Ints
-    spelt_sizes: npt.NDArray[np.uint8]
-    spelt_letters: npt.NDArray[np.uint64]
+    text: UInt8Array
+    text_offsets: Int64Array
+    offsets: Int64Array
+    rows: Int32Array
+    name_hashes: UInt64Array
+    name_rows: Int32Array
+    id_text: UInt8Array
+    id_offsets: Int64Array
+    id_rows: Int32Array
+    spelt: Int32Array
+    spelt_sizes: UInt8Array
+    spelt_letters: UInt64Array
 
     @property
     def n_products(self) -> int:
@@ -119,11 +118,11 @@ class WordIndex:
         """Every id, folded."""
         return SortedTexts(self.id_text, self.id_offsets)
 
-    def having(self, first: int, end: int) -> Ints:
+    def having(self, first: int, end: int) -> Int32Array:
         """Rows that have a word of these places; ascending if it is one, else one after another."""
         return self.rows[self.offsets[first] : self.offsets[end]]
 
-    def named(self, hashes: Sequence[int]) -> Ints:
+    def named(self, hashes: Sequence[int]) -> Int32Array:
         """Rows whose names have one of these hashes, of each in turn; see `hash_of_name`."""
         wanted = np.array(hashes, np.uint64)
         firsts = np.searchsorted(self.name_hashes, wanted).tolist()
@@ -131,7 +130,7 @@ class WordIndex:
         some = [self.name_rows[first:end] for first, end in zip(firsts, ends, strict=True)]
         return joined(some, np.int32)
 
-    def with_id_like(self, start: str) -> Ints:
+    def with_id_like(self, start: str) -> Int32Array:
         """Rows whose folded id starts so, in order of ids; at most MOST_LIKE_ID."""
         first, end = self.ids.starting(start)
         return self.id_rows[first : min(end, first + MOST_LIKE_ID)]
@@ -251,19 +250,19 @@ def _read_written(products: "pa.Table") -> Iterator[Written]:
         yield from map(Written._make, zip(*columns, strict=True))
 
 
-def _joined(texts: Sequence[bytes]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+def _joined(texts: Sequence[bytes]) -> tuple[UInt8Array, Int64Array]:
     sizes = np.fromiter(map(len, texts), np.int64, len(texts))
     return np.frombuffer(b"".join(texts), np.uint8), np.concatenate([[0], np.cumsum(sizes)])
 
 
-def _postings(places: Ints, sizes: Ints) -> tuple[npt.NDArray[np.int64], Ints]:
+def _postings(places: Int32Array, sizes: Int32Array) -> tuple[Int64Array, Int32Array]:
     """Offsets and rows by word, of words by row; every word is somewhere."""
     rows = np.repeat(np.arange(len(sizes), dtype=np.int32), sizes)
     order = np.argsort(places, kind="stable")
     return np.concatenate([[0], np.cumsum(np.bincount(places))]).astype(np.int64), rows[order]
 
 
-def _named(hashes: npt.NDArray[np.uint64]) -> tuple[npt.NDArray[np.uint64], Ints]:
+def _named(hashes: UInt64Array) -> tuple[UInt64Array, Int32Array]:
     """Hashes of names in order, and their rows; 0 is no name."""
     order = np.argsort(hashes, kind="stable")
     order = order[np.count_nonzero(hashes == 0) :]

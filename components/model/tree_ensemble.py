@@ -6,14 +6,11 @@ the roots, level by level, costs numpy several times as much.
 """
 
 from functools import cached_property
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from components.model.arrays import AnyArray, BoolArray, Float32Array, IntpArray
 from components.model.bundle import Forest
-
-Floats = npt.NDArray[np.float32]
 
 WORDS = (np.uint16, np.uint32, np.uint64)
 """What the leaves of a tree may have to fit in, a bit each."""
@@ -40,7 +37,7 @@ class Trees:
                 self._threshold[number, place] = _not_above(forest.threshold[number, node])
                 self._left_out[number, place] = leaves
 
-    def predict(self, features: Floats) -> Floats:
+    def predict(self, features: Float32Array) -> Float32Array:
         """The sum of all trees' values for every row of `features` (n, n_features), shape (n,)."""
         n_trees, n_nodes = self._feature.shape
         asked = features.T[self._feature.ravel()]
@@ -48,15 +45,15 @@ class Trees:
         out = np.where(fails, self._left_out.reshape(-1, 1), self._word(0))
         out = np.bitwise_or.reduce(out.reshape(n_trees, n_nodes, len(features)), axis=1)
         leaf = self._first_of[~out] if self._word is np.uint16 else _first_bits(~out)
-        total: Floats = self._value[np.arange(n_trees)[:, None], leaf].sum(axis=0)
+        total: Float32Array = self._value[np.arange(n_trees)[:, None], leaf].sum(axis=0)
         return total
 
     @cached_property
-    def _first_of(self) -> npt.NDArray[np.intp]:
+    def _first_of(self) -> IntpArray:
         return _first_bits(np.arange(1 << 16, dtype=np.uint16))
 
 
-def predict(forest: Forest, features: Floats) -> Floats:
+def predict(forest: Forest, features: Float32Array) -> Float32Array:
     """As `Trees.predict`, for a forest that is asked once."""
     return Trees(forest).predict(features)
 
@@ -81,10 +78,10 @@ class _Tree:
         self._visit(right)
 
 
-def _first_bits(words: npt.NDArray[Any]) -> npt.NDArray[np.intp]:
+def _first_bits(words: AnyArray) -> IntpArray:
     """The number of the lowest bit that is set; of 0, which no row has, anything."""
     lowest = words & (~words + words.dtype.type(1))
-    number: npt.NDArray[np.intp] = np.log2(np.maximum(lowest, 1).astype(np.float64)).astype(np.intp)
+    number: IntpArray = np.log2(np.maximum(lowest, 1).astype(np.float64)).astype(np.intp)
     return number
 
 
@@ -94,22 +91,22 @@ def _not_above(threshold: float) -> np.float32:
     return np.nextafter(rounded, np.float32(-np.inf)) if rounded > threshold else rounded
 
 
-def mixed(grown: Floats, blended: Floats, there: npt.NDArray[np.bool_], mix: float) -> Floats:
+def mixed(grown: Float32Array, blended: Float32Array, there: BoolArray, mix: float) -> Float32Array:
     """Scores of trees plus `mix` times those of the blend, (n, depth), where there are candidates.
 
     Both are scaled to the same spread over the candidates of a question; 0 leaves trees alone.
     """
     if not mix:
         return grown
-    total: Floats = _even(grown, there) + np.float32(mix) * _even(blended, there)
+    total: Float32Array = _even(grown, there) + np.float32(mix) * _even(blended, there)
     return total
 
 
-def _even(scores: Floats, there: npt.NDArray[np.bool_]) -> Floats:
+def _even(scores: Float32Array, there: BoolArray) -> Float32Array:
     """`scores` with a mean of 0 and a spread of 1 in every row, 0 where nothing is there."""
     scores = np.where(there, scores, 0)
     n = np.maximum(there.sum(axis=1, keepdims=True), 1)
     centred = np.where(there, scores - scores.sum(axis=1, keepdims=True) / n, 0)
     spread = np.sqrt((centred**2).sum(axis=1, keepdims=True) / n)
-    even: Floats = (centred / np.maximum(spread, 1e-9)).astype(np.float32)
+    even: Float32Array = (centred / np.maximum(spread, 1e-9)).astype(np.float32)
     return even

@@ -7,20 +7,24 @@ same brand.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
+from components.model.arrays import (
+    AnyArray,
+    BoolArray,
+    Float32Array,
+    Int32Array,
+    Int64Array,
+    UInt64Array,
+)
 from components.model.text_similarity import Attributes, card_attributes, hash_of, joined, words_of
 
 if TYPE_CHECKING:
     # A service has no use for Arrow, which takes 9 MB of every worker.
     import pyarrow as pa
 
-Ints = npt.NDArray[np.int32]
-Floats = npt.NDArray[np.float32]
-Rows = npt.NDArray[np.int64]
 
 ARRAYS = ("offsets", "rows")
 """The arrays of Variants; each lies in variant_NAME.npy."""
@@ -60,16 +64,16 @@ class Variants:
     of j, j is one of i, and no product is one of itself.
     """
 
-    offsets: npt.NDArray[np.int64]
-    rows: Ints
+    offsets: Int64Array
+    rows: Int32Array
 
-    def of(self, products: Sequence[int] | Ints) -> Ints:
+    def of(self, products: Sequence[int] | Int32Array) -> Int32Array:
         """The variants of any of these catalogue rows; there may be duplicates."""
         slices = (slice(self.offsets[row], self.offsets[row + 1]) for row in products)
         return joined([self.rows[one] for one in slices], np.int32)
 
 
-def name_pairs(cards: "pa.Table", n_items: int, level: str) -> tuple[Ints, Ints]:
+def name_pairs(cards: "pa.Table", n_items: int, level: str) -> tuple[Int32Array, Int32Array]:
     """Pairs (one < other) of the first `n_items` rows of `cards` that are one thing by their names.
 
     Linear in products. A product without a name is like no other.
@@ -82,7 +86,7 @@ def name_pairs(cards: "pa.Table", n_items: int, level: str) -> tuple[Ints, Ints]
     return _pairs_of_groups(np.array(rows, np.int32), np.array(keys, np.uint64))
 
 
-def table_of(one: Ints, other: Ints, n_items: int) -> Variants:
+def table_of(one: Int32Array, other: Int32Array, n_items: int) -> Variants:
     """The table of these pairs, whichever way round they are given."""
     keys = np.concatenate([_key(one, other, n_items), _key(other, one, n_items)])
     keys = np.unique(keys)
@@ -91,8 +95,11 @@ def table_of(one: Ints, other: Ints, n_items: int) -> Variants:
 
 
 def excepted(
-    one: Ints, other: Ints, exceptions: Iterable[tuple[str, str]], product_ids: Sequence[str]
-) -> npt.NDArray[np.bool_]:
+    one: Int32Array,
+    other: Int32Array,
+    exceptions: Iterable[tuple[str, str]],
+    product_ids: Sequence[str],
+) -> BoolArray:
     """Which of the pairs are among `exceptions`, pairs of product ids in any order.
 
     Ids that the catalogue does not have are passed over: lists outlive products.
@@ -106,8 +113,12 @@ def excepted(
 
 
 def without_variants(
-    found: Rows, scores: Floats, queries: Sequence[Ints], variants: Variants, k: int
-) -> tuple[Rows, Floats]:
+    found: Int64Array,
+    scores: Float32Array,
+    queries: Sequence[Int32Array],
+    variants: Variants,
+    k: int,
+) -> tuple[Int64Array, Float32Array]:
     """The first `k` of `found` (n_queries, more than k) that are no variants of what was asked.
 
     As `Recommender.rank` answers: -1 and -inf where too few are left.
@@ -150,7 +161,7 @@ def _is_amount(word: str) -> bool:
     return word in UNITS or any(character.isdigit() for character in word)
 
 
-def _pairs_of_groups(rows: Ints, keys: npt.NDArray[np.uint64]) -> tuple[Ints, Ints]:
+def _pairs_of_groups(rows: Int32Array, keys: UInt64Array) -> tuple[Int32Array, Int32Array]:
     """All pairs of rows with the same key, each once, but for groups of more than MOST_ALIKE."""
     order = np.lexsort((rows, keys))
     rows = rows[order]
@@ -168,6 +179,6 @@ def _pairs_of_groups(rows: Ints, keys: npt.NDArray[np.uint64]) -> tuple[Ints, In
     return (pairs // width).astype(np.int32), (pairs % width).astype(np.int32)
 
 
-def _key(one: npt.NDArray[Any], other: npt.NDArray[Any], n_items: int) -> npt.NDArray[np.int64]:
-    keys: npt.NDArray[np.int64] = one.astype(np.int64) * n_items + other
+def _key(one: AnyArray, other: AnyArray, n_items: int) -> Int64Array:
+    keys: Int64Array = one.astype(np.int64) * n_items + other
     return keys

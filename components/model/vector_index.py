@@ -10,19 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from components.model.float16 import Vectors, widened
-
-Floats = npt.NDArray[np.float32]
+from components.model.arrays import AnyArray, Float32Array, Int64Array
+from components.model.float16 import widened
 
 
-def items_matrix(out_vectors: Vectors, *dials: Floats) -> Floats:
+def items_matrix(out_vectors: AnyArray, *dials: Float32Array) -> Float32Array:
     """(n, dims + n_dials): an item as its OUT vector and its log popularity, trend, …"""
     return np.column_stack([widened(out_vectors), *dials]).astype(np.float32)
 
 
-def queries_matrix(in_vectors: Floats, *weights: float) -> Floats:
+def queries_matrix(in_vectors: Float32Array, *weights: float) -> Float32Array:
     """(n, dims + n_dials): a query whose inner product with an item is in·out + weights · dials."""
     dials = [np.full(len(in_vectors), weight) for weight in weights]
     return np.column_stack([in_vectors, *dials]).astype(np.float32)
@@ -38,7 +36,7 @@ def load_index(path: Path, n_items: int, dims: int, ef: int) -> Any:
     return index
 
 
-def search(index: Any, queries: Floats, k: int) -> npt.NDArray[np.int64]:
+def search(index: Any, queries: Float32Array, k: int) -> Int64Array:
     """Rows (n_queries, k) of the items with the largest inner products, best first."""
     augmented = np.column_stack([queries, np.zeros(len(queries), np.float32)])
     labels, _ = index.knn_query(augmented, k=k)

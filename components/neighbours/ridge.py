@@ -15,13 +15,17 @@ from pydantic import BaseModel, ConfigDict, Field
 from threadpoolctl import threadpool_limits
 
 from components.embeddings.cooccurrence import Pairs
+from components.model.arrays import (
+    BoolArray,
+    Float32Array,
+    Float64Array,
+    Int32Array,
+    Int64Array,
+    IntpArray,
+)
 from components.model.bundle import Neighbours
 from components.progress import say
 from components.spark import Mapper, in_process, parts_of
-
-Ints = npt.NDArray[np.int32]
-Floats = npt.NDArray[np.float32]
-Doubles = npt.NDArray[np.float64]
 
 LEVELS = 127
 """Largest int8 a weight is stored as; finer storage gained nothing."""
@@ -60,13 +64,13 @@ class NeighbourSettings(BaseModel):
 class _Together:
     """Pairs in both directions: `rows[offsets[i]:offsets[i + 1]]` were bought with product i."""
 
-    offsets: npt.NDArray[np.int64]
-    rows: Ints
-    support: Floats
-    n_orders: Floats
-    head: Floats
+    offsets: Int64Array
+    rows: Int32Array
+    support: Float32Array
+    n_orders: Float32Array
+    head: Float32Array
     """Support (n_head, n_head) of all pairs of the first products."""
-    is_cut: npt.NDArray[np.bool_]
+    is_cut: BoolArray
     """Products (n_items,) with as many companions as are kept: there may have been more."""
 
 
@@ -74,7 +78,7 @@ def fit_neighbours(
     pairs: Pairs | None,
     n_orders: npt.NDArray[np.number[Any]],
     settings: NeighbourSettings,
-    head: Floats | None = None,
+    head: Float32Array | None = None,
     mapped: Mapper = in_process,
 ) -> Neighbours:
     """The regressions of all products, from their strongest pairs and their orders (n_items,).
@@ -101,7 +105,7 @@ def fit_neighbours(
 
 
 def _both_directions(
-    pairs: Pairs, n_orders: npt.NDArray[np.number[Any]], head: Floats | None
+    pairs: Pairs, n_orders: npt.NDArray[np.number[Any]], head: Float32Array | None
 ) -> _Together:
     from scipy.sparse import csr_array
 
@@ -124,7 +128,7 @@ def _both_directions(
     )
 
 
-def _within_head(head: Floats, n_orders: Floats, n: int) -> _Together:
+def _within_head(head: Float32Array, n_orders: Float32Array, n: int) -> _Together:
     """The `n` companions of every product that are most similar, by the counts of all pairs."""
     n_items, found = len(head), []
     roots = np.sqrt(np.maximum(n_orders, np.finfo(np.float32).tiny))
@@ -144,7 +148,7 @@ def _within_head(head: Floats, n_orders: Floats, n: int) -> _Together:
 
 def _fit_part(
     shared: tuple[_Together, NeighbourSettings], products: range
-) -> tuple[Ints, Ints, Floats]:
+) -> tuple[Int32Array, Int32Array, Float32Array]:
     """Who speaks (source) for whom (target) with which weight, for the targets `products`."""
     together, settings = shared
     place = np.full(len(together.n_orders), -1, np.int32)
@@ -157,8 +161,8 @@ def _fit_part(
 
 
 def _regression(
-    target: int, together: _Together, settings: NeighbourSettings, place: Ints
-) -> tuple[Ints, Floats]:
+    target: int, together: _Together, settings: NeighbourSettings, place: Int32Array
+) -> tuple[Int32Array, Float32Array]:
     """Companions of the target, and the weight with which each speaks for it.
 
     `place` (n_items,) is scratch, -1 throughout.
@@ -177,8 +181,12 @@ def _regression(
 
 
 def _solve(
-    companions: Ints, counts: Floats, together: _Together, ridge: float, place: Ints
-) -> Floats:
+    companions: Int32Array,
+    counts: Float32Array,
+    together: _Together,
+    ridge: float,
+    place: Int32Array,
+) -> Float32Array:
     """Weights (n,) of the companions, whose rows ascend and who were `counts` (n,) times there."""
     from scipy.linalg.lapack import dposv
 
@@ -198,11 +206,11 @@ def _solve(
             f"neighbours: a regression over {len(companions)} companions has no solution with a "
             f"ridge of {ridge}; use a larger one"
         )
-    found: Floats = weights.astype(np.float32)
+    found: Float32Array = weights.astype(np.float32)
     return found
 
 
-def _gram(companions: Ints, together: _Together, place: Ints) -> Doubles:
+def _gram(companions: Int32Array, together: _Together, place: Int32Array) -> Float64Array:
     """Baskets with both of two companions (n, n), in the lower half; on the diagonal, orders.
 
     In double precision: single loses the ridge beside the counts of millions of baskets.
@@ -230,7 +238,7 @@ def _gram(companions: Ints, together: _Together, place: Ints) -> Doubles:
     return gram
 
 
-def _is_possible(gram: Doubles, ridge: float) -> bool:
+def _is_possible(gram: Float64Array, ridge: float) -> bool:
     """Whether baskets could give these counts, or nearly: half the ridge makes up for the rest.
 
     Counts of cut lists may contradict each other where baskets are large: two that are nearly the
@@ -243,17 +251,19 @@ def _is_possible(gram: Doubles, ridge: float) -> bool:
     return not dpotrf(tried.T, overwrite_a=True)[1]
 
 
-def _diagonal(matrix: Doubles) -> Doubles:
+def _diagonal(matrix: Float64Array) -> Float64Array:
     return matrix.reshape(-1)[:: len(matrix) + 1]
 
 
-def _largest(values: npt.NDArray[np.floating], n: int) -> npt.NDArray[np.intp]:
+def _largest(values: npt.NDArray[np.floating], n: int) -> IntpArray:
     if len(values) <= n:
         return np.arange(len(values))
     return np.argpartition(-values, n - 1)[:n]
 
 
-def _by_source(sources: Ints, targets: Ints, weights: Floats, n_items: int) -> Neighbours:
+def _by_source(
+    sources: Int32Array, targets: Int32Array, weights: Float32Array, n_items: int
+) -> Neighbours:
     """The same weights by the product that speaks, as int8 with a scale per product."""
     order = np.lexsort((targets, -weights, sources))
     sources, targets, weights = sources[order], targets[order], weights[order]

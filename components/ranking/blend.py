@@ -9,15 +9,13 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from components.model.arrays import Float32Array, Float64Array
 from components.model.bundle import Blend, CartWeights
 from components.model.features import AT
 from components.model.recommender import RARE, blend_carts
 from components.ranking.queries import Questions, ndcg
 from components.ranking.reranker import MIX
-
-Floats = npt.NDArray[np.float32]
 
 N_TUNED = 4_000
 """Questions that weights are tuned on."""
@@ -51,13 +49,13 @@ START = Blend(
 """What candidates are drawn by, and where tuning begins."""
 
 
-def blend_pages(features: Floats, blend: Blend, beta_cart: float) -> Floats:
+def blend_pages(features: Float32Array, blend: Blend, beta_cart: float) -> Float32Array:
     """Scores (n, depth) of pages' candidates as `Recommender.rank_pages` has them, but for what is
     the same for all candidates of a page."""
     scores = features[..., AT["vector_max"]] + blend.page_trend * features[..., AT["trend_short"]]
     scores = scores + (blend.beta_single - beta_cart) * features[..., AT["log_popularity"]]
-    paired: Floats = np.log1p(features[..., AT["probability_sum"]] / np.float32(RARE))
-    total: Floats = scores + blend.page_cooccurrence * paired
+    paired: Float32Array = np.log1p(features[..., AT["probability_sum"]] / np.float32(RARE))
+    total: Float32Array = scores + blend.page_cooccurrence * paired
     return total
 
 
@@ -135,5 +133,5 @@ def _climb(
     return best
 
 
-def _mean(values: npt.NDArray[np.float64]) -> float:
+def _mean(values: Float64Array) -> float:
     return float(values.mean()) if len(values) else 0.0

@@ -4,13 +4,11 @@ from typing import Any
 
 import hnswlib
 import numpy as np
-import numpy.typing as npt
 
+from components.model.arrays import Float32Array, Int64Array
 from components.model.bundle import Bundle, IndexFacts
 from components.model.vector_index import items_matrix, queries_matrix, search
 from components.progress import say
-
-Floats = npt.NDArray[np.float32]
 
 M = 32
 EF_CONSTRUCTION = 400
@@ -39,7 +37,7 @@ def index_catalogue(bundle: Bundle, seed: int) -> tuple[Any, IndexFacts]:
     return make_index(items, queries, seed)
 
 
-def make_index(items: Floats, queries: Floats, seed: int) -> tuple[Any, IndexFacts]:
+def make_index(items: Float32Array, queries: Float32Array, seed: int) -> tuple[Any, IndexFacts]:
     """An index with the facts measured of it, built quickly where that does."""
     if len(items) >= QUICK_FROM:
         index = build_index(items, QUICK_EF_CONSTRUCTION)
@@ -51,7 +49,7 @@ def make_index(items: Floats, queries: Floats, seed: int) -> tuple[Any, IndexFac
     return index, measure_index(index, items, queries, seed)
 
 
-def build_index(items: Floats, ef_construction: int = EF_CONSTRUCTION) -> Any:
+def build_index(items: Float32Array, ef_construction: int = EF_CONSTRUCTION) -> Any:
     """An hnswlib index over `items` (n, dims). Not reproducible to the bit: threads race."""
     augmented = _augment_items(items)
     index = hnswlib.Index(space="l2", dim=augmented.shape[1])
@@ -63,7 +61,7 @@ def build_index(items: Floats, ef_construction: int = EF_CONSTRUCTION) -> Any:
     return index
 
 
-def measure_index(index: Any, items: Floats, queries: Floats, seed: int) -> IndexFacts:
+def measure_index(index: Any, items: Float32Array, queries: Float32Array, seed: int) -> IndexFacts:
     """Recall@10 against exact search over N_QUERIES of the queries, at the ef that suffices."""
     rng = np.random.default_rng(seed)
     sample = queries[rng.permutation(len(queries))[:N_QUERIES]]
@@ -79,19 +77,19 @@ def measure_index(index: Any, items: Floats, queries: Floats, seed: int) -> Inde
     return IndexFacts(m=M, ef_construction=index.ef_construction, ef=ef, recall_at_10=recall)
 
 
-def _exact(queries: Floats, items: Floats, k: int) -> npt.NDArray[np.int64]:
+def _exact(queries: Float32Array, items: Float32Array, k: int) -> Int64Array:
     """Rows (n_queries, k) of the items with the largest inner products, in any order."""
     scores = queries @ items.T
     return np.argpartition(scores, len(items) - k, axis=1)[:, len(items) - k :]
 
 
-def _augment_items(items: Floats) -> Floats:
+def _augment_items(items: Float32Array) -> Float32Array:
     centred = items - items.mean(axis=0)
     squares = np.einsum("ij,ij->i", centred, centred)
     return np.column_stack([centred, np.sqrt(np.maximum(squares.max() - squares, 0))])
 
 
-def share_found(found: npt.NDArray[np.int64], exact: npt.NDArray[np.int64]) -> float:
+def share_found(found: Int64Array, exact: Int64Array) -> float:
     """Share of the rows (n_queries, k) of `exact` that are among the same query's of `found`."""
     hits = sum(len(np.intersect1d(a, b)) for a, b in zip(found, exact, strict=True))
     return float(hits / exact.size)

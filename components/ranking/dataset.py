@@ -8,25 +8,22 @@ better than ten thousand baskets that ask once each, in a third of the time.
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from components.baskets.corpus import Corpus
 from components.evaluation.metrics import ideal_dcg
 from components.evaluation.tasks import TASKS
+from components.model.arrays import Float64Array
 from components.model.sorted_keys import values_at
 from components.ranking.queries import K, Questions
-
-Floats = npt.NDArray[np.float64]
-Rows = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class Worth:
     """What candidates were worth, summed over the baskets that ask."""
 
-    total: Floats
+    total: Float64Array
     """(n_asked, DEPTH): what a first place would have added to their NDCG@10."""
-    weight: Floats
+    weight: Float64Array
     """(n_asked,): how many asked; where 0 there is nothing to learn from."""
 
     def __add__(self, other: "Worth") -> "Worth":

@@ -4,18 +4,16 @@ from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from components.baskets.corpus import Corpus
 from components.baskets.weighting import recency
 from components.embeddings.cooccurrence import BLOCK, PairCounter, Pairs
 from components.embeddings.item2vec import Vectors
+from components.model.arrays import Float32Array, Int32Array, Int64Array
 from components.model.bundle import Facts
 from components.model.features import log_norms
 from components.spark import parts_of
-
-Floats = npt.NDArray[np.float32]
 
 SHORT_DAYS, LONG_DAYS, RECENT_DAYS = 14.0, 45.0, 60.0
 """Half-lives of what counts as recent: of a product's two trends, and of pairs."""
@@ -31,8 +29,8 @@ SUMMED_AT_ONCE = 100_000
 
 
 def make_facts(
-    corpus: Corpus, ages: Floats | None, pairs: Pairs, cards: pa.Table, vectors: Vectors,
-    n_orders: npt.NDArray[np.int64], beta: float,
+    corpus: Corpus, ages: Float32Array | None, pairs: Pairs, cards: pa.Table, vectors: Vectors,
+    n_orders: Int64Array, beta: float,
 ) -> Facts:  # fmt: skip
     """The facts of a catalogue, from its training baskets and their `ages` in days (n_baskets,).
 
@@ -50,7 +48,7 @@ def make_facts(
     )
 
 
-def recent_probability(corpus: Corpus, ages: Floats | None, pairs: Pairs) -> Floats:
+def recent_probability(corpus: Corpus, ages: Float32Array | None, pairs: Pairs) -> Float32Array:
     """P(companion | product) of all pairs, (n_pairs,), with baskets weighed by their age, too."""
     if ages is None:
         return pairs.probability
@@ -71,7 +69,7 @@ def recent_probability(corpus: Corpus, ages: Floats | None, pairs: Pairs) -> Flo
     return found
 
 
-def item_facts(corpus: Corpus, ages: Floats | None, n_items: int) -> Floats:
+def item_facts(corpus: Corpus, ages: Float32Array | None, n_items: int) -> Float32Array:
     """ITEM_FACTS of all products, (n_items, 4).
 
     A trend is the logarithm of a product's share of recent orders over its share of all; the basket
@@ -95,7 +93,7 @@ def item_facts(corpus: Corpus, ages: Floats | None, n_items: int) -> Floats:
     return facts
 
 
-def category_codes(cards: pa.Table, n_orders: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:
+def category_codes(cards: pa.Table, n_orders: Int64Array) -> Int32Array:
     """Categories of the products (n_items,) as numbers, most bought first from 1; 0 for none."""
     values = cards["category"].combine_chunks()[: len(n_orders)].dictionary_encode()
     found = values.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
@@ -103,13 +101,13 @@ def category_codes(cards: pa.Table, n_orders: npt.NDArray[np.int64]) -> npt.NDAr
     code_of = np.zeros(len(orders) + 1, np.int32)
     best = np.argsort(-orders, kind="stable")[:MOST_CATEGORIES]
     code_of[best + 1] = np.arange(1, len(best) + 1)
-    codes: npt.NDArray[np.int32] = code_of[found + 1]
+    codes: Int32Array = code_of[found + 1]
     return codes
 
 
 def category_lift(
-    pairs: Pairs, codes: npt.NDArray[np.int32], n_orders: npt.NDArray[np.int64], n_baskets: int
-) -> Floats:
+    pairs: Pairs, codes: Int32Array, n_orders: Int64Array, n_baskets: int
+) -> Float32Array:
     """log of how many times more than by chance categories are bought together, (n, n) codes."""
     n_codes = int(codes.max(initial=0)) + 1
     counted = np.zeros(n_codes**2)
@@ -124,6 +122,6 @@ def category_lift(
     # Only a product's strongest pairs are counted, so that lifts compare within a row.
     share = together / np.maximum(together.sum(axis=1, keepdims=True), 1)
     chance = orders / max(orders.sum(), 1)
-    lift: Floats = np.log((share + 1e-4) / (chance + 1e-4)).astype(np.float32)
+    lift: Float32Array = np.log((share + 1e-4) / (chance + 1e-4)).astype(np.float32)
     lift[0], lift[:, 0] = 0, 0
     return lift

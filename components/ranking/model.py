@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from components.baskets.corpus import Corpus, encode, give_back, read_baskets
@@ -30,8 +29,6 @@ from components.ranking.storage import N_QUERIES as N_STORAGE_QUERIES
 from components.ranking.storage import measure_storage
 from components.ranking.variant_exceptions import unknown_ids
 from components.results import read_json, write_json
-
-Floats = npt.NDArray[np.float32]
 
 N_VARIANT_QUERIES = {"a": 3_000, "b": 3_000}
 """Validation baskets that say what leaving out variants costs."""

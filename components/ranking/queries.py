@@ -4,19 +4,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from components.baskets.corpus import Corpus
 from components.evaluation.metrics import find_hits, ideal_dcg
 from components.evaluation.tasks import TASKS, draw_queries
+from components.model.arrays import BoolArray, Float32Array, Float64Array, Int32Array, Int64Array
 from components.model.features import FEATURES
 from components.model.recommender import DEPTH, Recommender
 from components.model.text_similarity import joined
 from components.ranking.text_features import Texts
-
-Floats = npt.NDArray[np.float32]
-Ints = npt.NDArray[np.int32]
-Rows = npt.NDArray[np.int64]
 
 K = 10
 BATCH = 128
@@ -41,31 +37,31 @@ class Questions:
     Many baskets ask for one page; what is known of its candidates stands there once.
     """
 
-    features: Floats
+    features: Float32Array
     """(n_asked, DEPTH, n_features): FEATURES of carts, PAGE_FEATURES of pages."""
-    rows: Rows
+    rows: Int64Array
     """(n_asked, DEPTH) of the catalogue; -1 where there is no candidate."""
-    asked: Rows
+    asked: Int64Array
     """(n_questions,): which of those each question is about."""
-    hits: npt.NDArray[np.bool_]
+    hits: BoolArray
     """(n_questions, DEPTH): which candidates were in the basket."""
-    gain: Floats
+    gain: Float32Array
     """(n_questions,): what a hit in first place adds to a question's NDCG@10."""
-    basket: Rows
+    basket: Int64Array
     """(n_questions,): which basket asks; see `draw_queries`."""
-    products: Ints | None = None
+    products: Int32Array | None = None
     """(n_asked,): whose pages; None for carts."""
 
     def __len__(self) -> int:
         return len(self.basket)
 
     @property
-    def there(self) -> npt.NDArray[np.bool_]:
+    def there(self) -> BoolArray:
         """(n_asked, DEPTH): where there is a candidate at all."""
-        found: npt.NDArray[np.bool_] = self.rows >= 0
+        found: BoolArray = self.rows >= 0
         return found
 
-    def take(self, chosen: npt.NDArray[np.bool_] | slice) -> "Questions":
+    def take(self, chosen: BoolArray | slice) -> "Questions":
         """Only these questions, and what they are about."""
         kept, asked = np.unique(self.asked[chosen], return_inverse=True)
         products = None if self.products is None else self.products[kept]
@@ -91,15 +87,17 @@ def draw_questions(recommender: Recommender, validation: Corpus, task: str, seed
 
 
 def page_features(
-    recommender: Recommender, texts: Texts, products: Ints, rows: Rows
-) -> Floats:  # fmt: skip
+    recommender: Recommender, texts: Texts, products: Int32Array, rows: Int64Array
+) -> Float32Array:  # fmt: skip
     """PAGE_FEATURES of candidate `rows` (n, depth) of these products' pages."""
     queries, evidence = list(products[:, None]), recommender.evidence
     known = evidence.features(queries, evidence.said(queries), rows)
     return np.concatenate([known, texts.alike(products, rows)[..., None]], axis=2)
 
 
-def _of_pages(recommender: Recommender, asked: Sequence[Ints]) -> tuple[Rows, Floats]:
+def _of_pages(
+    recommender: Recommender, asked: Sequence[Int32Array]
+) -> tuple[Int64Array, Float32Array]:
     """Candidates, in order of rows, and their features."""
     rows = np.sort(recommender.rank(asked, DEPTH)[0], axis=1)
     products, texts = joined(asked, np.int32), Texts(recommender.attributes)
@@ -109,7 +107,9 @@ def _of_pages(recommender: Recommender, asked: Sequence[Ints]) -> tuple[Rows, Fl
     return rows, np.concatenate([NO_PAGE_FEATURES, *blocks])
 
 
-def _of_carts(recommender: Recommender, asked: Sequence[Ints]) -> tuple[Rows, Floats]:
+def _of_carts(
+    recommender: Recommender, asked: Sequence[Int32Array]
+) -> tuple[Int64Array, Float32Array]:
     """Candidates, in order of rows, and their features."""
     blocks = [
         recommender.cart_candidates(recommender.carts_of(asked[at]), DEPTH)
@@ -123,11 +123,11 @@ def _batches(n: int) -> list[slice]:
     return [slice(start, start + BATCH) for start in range(0, n, BATCH)]
 
 
-def ndcg(scores: Floats, questions: Questions) -> npt.NDArray[np.float64]:
+def ndcg(scores: Float32Array, questions: Questions) -> Float64Array:
     """NDCG@10 of every question when candidates are ranked by `scores` (n_asked, DEPTH)."""
     scores = np.where(questions.there, scores, -np.inf)
     order = np.argsort(-scores, axis=1, kind="stable")[:, :K]
     discounts = 1 / np.log2(np.arange(order.shape[1]) + 2)
     hits = np.take_along_axis(questions.hits, order[questions.asked], 1)
-    found: npt.NDArray[np.float64] = hits @ discounts
+    found: Float64Array = hits @ discounts
     return found * questions.gain

@@ -14,16 +14,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from components.evaluation.metrics import intervals
+from components.model.arrays import BoolArray, Float32Array, Float64Array, IntpArray
 from components.model.bundle import Forest
 from components.model.features import AT
 from components.model.tree_ensemble import mixed
 from components.ranking.dataset import Worth
 from components.ranking.queries import PAGE_FEATURES, Questions, ndcg
-
-Floats = npt.NDArray[np.float32]
 
 PARAMETERS = {
     "objective": "cross_entropy",
@@ -66,10 +64,10 @@ class Lessons:
 
     data: Any
     """LightGBM's Dataset of n candidates."""
-    place: tuple[npt.NDArray[np.intp], ...]
+    place: tuple[IntpArray, ...]
     """Where each stands in the arrays of the questions: which asked, and which of its candidates;
     (n,) each."""
-    drawn: npt.NDArray[np.bool_]
+    drawn: BoolArray
     """(n,): which ones teach a model by whose baskets they were worth nothing; chance says so, for
     what they were worth to others must not."""
 
@@ -105,7 +103,7 @@ def lessons_of(questions: Questions, worth: Worth, seed: int) -> Lessons:
     return Lessons(data.construct(), place, drawn[place])
 
 
-def _blurred(features: Floats, asked: npt.NDArray[np.intp], rng: np.random.Generator) -> Floats:
+def _blurred(features: Float32Array, asked: IntpArray, rng: np.random.Generator) -> Float32Array:
     """`features` (n, n_features), changed in place; the asked are alike for all of one of them."""
     n_asked = int(asked.max(initial=-1)) + 1
     for names, n in ((OF_CANDIDATES, len(features)), (OF_ASKED, n_asked)):
@@ -117,7 +115,11 @@ def _blurred(features: Floats, asked: npt.NDArray[np.intp], rng: np.random.Gener
 
 
 def grow_if_it_pays(
-    questions: Questions, halves: tuple[Worth, Worth], blend_scores: Floats, mix: float, seed: int
+    questions: Questions,
+    halves: tuple[Worth, Worth],
+    blend_scores: Float32Array,
+    mix: float,
+    seed: int,
 ) -> tuple[Any, dict[str, Any]]:
     """A model grown on all baskets if models grown on half of them rank better for the others.
 
@@ -145,9 +147,9 @@ def grow_if_it_pays(
 
 
 def crossed(
-    questions: Questions, lessons: Lessons, halves: tuple[Worth, Worth], blend_scores: Floats,
+    questions: Questions, lessons: Lessons, halves: tuple[Worth, Worth], blend_scores: Float32Array,
     mix: float, seed: int,
-) -> npt.NDArray[np.float64]:  # fmt: skip
+) -> Float64Array:  # fmt: skip
     """NDCG@10 of every question by smaller models grown on the other half of the baskets."""
     found = np.zeros(len(questions))
     for half, other in ((0, 1), (1, 0)):
@@ -161,13 +163,13 @@ def crossed(
     return found
 
 
-def predict(model: Any, features: Floats) -> Floats:
+def predict(model: Any, features: Float32Array) -> Float32Array:
     """The model's raw scores for `features` (..., n_features), shape (...)."""
     flat = features.reshape(-1, features.shape[-1])
     if not len(flat):
         return np.zeros(features.shape[:-1], np.float32)
     raw = model.predict(flat, raw_score=True, num_threads=1)
-    scores: Floats = np.asarray(raw, np.float32).reshape(features.shape[:-1])
+    scores: Float32Array = np.asarray(raw, np.float32).reshape(features.shape[:-1])
     return scores
 
 

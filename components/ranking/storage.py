@@ -4,19 +4,14 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from components.embeddings.item2vec import Vectors
 from components.evaluation.metrics import intervals, score
 from components.evaluation.tasks import Queries
+from components.model.arrays import Float32Array, Float64Array, Int32Array, Int64Array
 from components.model.float16 import halved, widened
 from components.model.recommender import BLOCK, best_of
 from components.model.vector_index import items_matrix, queries_matrix
-
-Floats = npt.NDArray[np.float32]
-Ints = npt.NDArray[np.int32]
-Doubles = npt.NDArray[np.float64]
-Rows = npt.NDArray[np.int64]
 
 K = 10
 N_QUERIES = 2_000
@@ -30,7 +25,7 @@ TRUNCATIONS = (("3/4", 0.75), ("1/2", 0.5))
 
 
 def measure_storage(
-    vectors: Vectors, log_popularity: Floats, beta: float, queries: Queries, seed: int
+    vectors: Vectors, log_popularity: Float32Array, beta: float, queries: Queries, seed: int
 ) -> list[dict[str, Any]]:
     """NDCG@10 of pages by in·out + beta log p alone, and bytes per product, by way of storing.
 
@@ -93,7 +88,7 @@ def truncated(vectors: Vectors, dims: int) -> Vectors:
     return Vectors(vectors.in_vectors @ into, vectors.out_vectors @ out_of)
 
 
-def _root(vectors: Floats) -> tuple[Doubles, Doubles]:
+def _root(vectors: Float32Array) -> tuple[Float64Array, Float64Array]:
     """The symmetric root (dims, dims) of the vectors' Gram matrix, and what undoes it."""
     dims = vectors.shape[1]
     gram = np.zeros((dims, dims))
@@ -107,13 +102,15 @@ def _root(vectors: Floats) -> tuple[Doubles, Doubles]:
     return (basis * roots) @ basis.T, (basis * inverse) @ basis.T
 
 
-def _rounded_to_bytes(vectors: Floats) -> Floats:
+def _rounded_to_bytes(vectors: Float32Array) -> Float32Array:
     scales = np.maximum(np.abs(vectors).max(axis=1, keepdims=True), 1e-12) / 127
-    rounded: Floats = np.rint(vectors / scales).astype(np.int8) * scales.astype(np.float32)
+    rounded: Float32Array = np.rint(vectors / scales).astype(np.int8) * scales.astype(np.float32)
     return rounded
 
 
-def _ranked(vectors: Vectors, log_popularity: Floats, beta: float, asked: Ints) -> Rows:
+def _ranked(
+    vectors: Vectors, log_popularity: Float32Array, beta: float, asked: Int32Array
+) -> Int64Array:
     """The ten best (n_asked, K) for every product asked, each product ranked for once."""
     items = items_matrix(vectors.out_vectors, log_popularity)
     products, place = np.unique(asked, return_inverse=True)

@@ -3,9 +3,8 @@
 import numpy as np
 import numpy.typing as npt
 
+from components.model.arrays import Float32Array
 from components.model.text_similarity import AttributeIndex
-
-Floats = npt.NDArray[np.float32]
 
 
 class Texts:
@@ -18,12 +17,14 @@ class Texts:
         shape = (index.n_items, len(index.tokens))
         self._texts = csc_array((weights, index.rows, index.offsets), shape=shape).tocsr()
 
-    def alike(self, products: npt.NDArray[np.integer], rows: npt.NDArray[np.integer]) -> Floats:
+    def alike(
+        self, products: npt.NDArray[np.integer], rows: npt.NDArray[np.integer]
+    ) -> Float32Array:
         """Cosines (n, depth) between what is written on `products` (n,) and on their `rows`.
 
         0 where nothing is written. Places without a candidate (-1) hold anything.
         """
         asked = np.repeat(products, rows.shape[1])
         shared = self._texts[asked] * self._texts[rows.ravel()]
-        cosines: Floats = shared.sum(axis=1).reshape(rows.shape).astype(np.float32)
+        cosines: Float32Array = shared.sum(axis=1).reshape(rows.shape).astype(np.float32)
         return cosines

@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
@@ -20,6 +19,7 @@ from components.baskets.corpus import LEARNED, read_baskets, sorted_catalogue
 from components.baskets.weighting import Tricks
 from components.embeddings.item2vec import Vectors
 from components.embeddings.model import count_together, write_vectors
+from components.model.arrays import Int32Array
 from components.model.atomic import written_aside
 from components.model.bundle import Blend, load_group, save_group
 from components.model.recommender import Recommender
@@ -30,8 +30,6 @@ from components.ranking.precompute import PAGE_DEPTH, make_pages, read_page_mode
 from components.ranking.prepare import prepare_bundle
 from components.ranking.search_method import search_where_faster
 from components.results import read_json, write_json
-
-Rows = npt.NDArray[np.int32]
 
 
 @dataclass(frozen=True)
@@ -79,7 +77,7 @@ def refit(
     return clock.seconds
 
 
-def _sort_catalogue(baskets_path: str | Path, vectors: Path, target: Path) -> Rows:
+def _sort_catalogue(baskets_path: str | Path, vectors: Path, target: Path) -> Int32Array:
     """Write `vectors` in the order of their new numbers of orders; the new row of each old one.
 
     The catalogue stays: a product needs training baskets to have vectors.
@@ -89,10 +87,10 @@ def _sort_catalogue(baskets_path: str | Path, vectors: Path, target: Path) -> Ro
     rows = pc.index_in(ids, value_set=before).to_numpy()
     trained = (np.load(vectors / f"{name}.npy")[rows] for name in ("in_vectors", "out_vectors"))
     write_vectors(Vectors(*trained), ids, n_orders, read_json(vectors / "betas.json"), target)
-    row_of: Rows = pc.index_in(before, value_set=ids).to_numpy()
+    row_of: Int32Array = pc.index_in(before, value_set=ids).to_numpy()
     return row_of
 
 
-def _moved(variants: Variants, row_of: Rows) -> Variants:
+def _moved(variants: Variants, row_of: Int32Array) -> Variants:
     one = np.repeat(np.arange(len(row_of)), np.diff(variants.offsets))
     return table_of(row_of[one], row_of[variants.rows], len(row_of))

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from components.model.arrays import Float64Array
 from components.model.bundle import Bundle
-from components.report.projection import Points, projected
+from components.report.projection import projected
 from components.report.ranking import BLEND, COLD, Change, part_name, percent_change
 from components.report.tables import BasketFacts, Trial, rankers
 from components.report.wording import NAMES, TASKS, is_number, name_of, percent
@@ -356,7 +357,7 @@ def _groups(categories: Sequence[str | None]) -> list[str]:
     return [one if one is not None and one in largest else OTHER for one in categories]
 
 
-def _label_some(axes: "Axes", points: Points, labels: Sequence[str]) -> None:
+def _label_some(axes: "Axes", points: Float64Array, labels: Sequence[str]) -> None:
     """Names of the most bought products, each where it hides no other."""
     to_points = np.array([MAP_WIDTH_IN, MAP_HEIGHT_IN]) * 72 / 2
     taken: dict[str, tuple[float, float, float]] = {}

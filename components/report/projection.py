@@ -1,9 +1,8 @@
 """Vectors of many dimensions on a plane, for the map of products."""
 
 import numpy as np
-import numpy.typing as npt
 
-Points = npt.NDArray[np.float64]
+from components.model.arrays import Float32Array, Float64Array, IntpArray
 
 NEIGHBOURS = 15
 STEPS, EARLY_STEPS = 300, 100
@@ -13,7 +12,7 @@ REPELLING = 150
 ten times as much and the picture looks alike."""
 
 
-def projected(vectors: npt.NDArray[np.float32] | Points) -> Points:
+def projected(vectors: Float32Array | Float64Array) -> Float64Array:
     """Positions (n, 2) within -1 and 1 in which products of one direction stand together.
 
     Only directions count: the length of a vector mostly says how often its product is bought.
@@ -25,26 +24,26 @@ def projected(vectors: npt.NDArray[np.float32] | Points) -> Points:
     if len(unit) > 2 * NEIGHBOURS:
         flat = _relaxed(flat, _pairs(unit))
     flat = flat - (flat.max(axis=0, initial=-1e9) + flat.min(axis=0, initial=1e9)) / 2
-    scaled: Points = flat / np.maximum(np.abs(flat).max(axis=0, initial=0), 1e-9)
+    scaled: Float64Array = flat / np.maximum(np.abs(flat).max(axis=0, initial=0), 1e-9)
     return scaled
 
 
-def _directions(vectors: npt.NDArray[np.float32] | Points) -> Points:
+def _directions(vectors: Float32Array | Float64Array) -> Float64Array:
     wide = np.nan_to_num(np.asarray(vectors, np.float64))
     lengths = np.linalg.norm(wide, axis=1, keepdims=True)
     unit = np.divide(wide, lengths, out=np.zeros_like(wide), where=lengths > 0)
-    centred: Points = unit - unit.mean(axis=0)
+    centred: Float64Array = unit - unit.mean(axis=0)
     return centred
 
 
-def _principal(unit: Points) -> Points:
+def _principal(unit: Float64Array) -> Float64Array:
     u, s, _ = np.linalg.svd(unit, full_matrices=False)
     flat = np.zeros((len(unit), 2))
     flat[:, : min(2, u.shape[1])] = (u * s)[:, :2]
     return flat
 
 
-def _pairs(unit: Points) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+def _pairs(unit: Float64Array) -> tuple[IntpArray, IntpArray]:
     """Every product with each of its nearest neighbours, in both directions."""
     lengths = np.linalg.norm(unit, axis=1, keepdims=True)
     unit = (unit / np.maximum(lengths, 1e-9)).astype(np.float32)
@@ -55,7 +54,7 @@ def _pairs(unit: Points) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
     return np.concatenate([one, other]), np.concatenate([other, one])
 
 
-def _relaxed(start: Points, pairs: tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]) -> Points:
+def _relaxed(start: Float64Array, pairs: tuple[IntpArray, IntpArray]) -> Float64Array:
     """t-SNE's gradient descent with momentum (van der Maaten and Hinton 2008).
 
     Neighbours pull alike; weights by distance change little (Böhm, Berens and Kobak 2022).
@@ -74,13 +73,13 @@ def _relaxed(start: Points, pairs: tuple[npt.NDArray[np.intp], npt.NDArray[np.in
     return at
 
 
-def _pull(at: Points, one: npt.NDArray[np.intp], other: npt.NDArray[np.intp]) -> Points:
+def _pull(at: Float64Array, one: IntpArray, other: IntpArray) -> Float64Array:
     away = at[other] - at[one]
     force = away / (1 + np.einsum("ij,ij->i", away, away))[:, None] / len(one)
     return np.column_stack([np.bincount(one, column, len(at)) for column in force.T])
 
 
-def _push(at: Points, sample: npt.NDArray[np.intp]) -> Points:
+def _push(at: Float64Array, sample: IntpArray) -> Float64Array:
     x, y = ((at[:, i, None] - at[sample, i]).astype(np.float32) for i in (0, 1))
     near = 1 / (1 + x * x + y * y)
     # A product in the sample is near itself by 1, which pushes nowhere but would count in the sum.

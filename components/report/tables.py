@@ -6,21 +6,19 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow.compute as pc
 
 from components.contracts import BASKETS, read
+from components.model.arrays import Int64Array
 from components.report.wording import NAMES, is_number
-
-Counts = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class BasketFacts:
     """Products per basket (n_baskets,), and baskets per product, most bought first."""
 
-    sizes: Counts
-    popularity: Counts
+    sizes: Int64Array
+    popularity: Int64Array
 
     @property
     def median_size(self) -> float:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from components.baskets.corpus import catalogue_of, encode, give_back, read_baskets
 from components.baskets.weighting import Dated, Training, Tricks, are_ordered, read_dated
@@ -18,10 +17,9 @@ from components.embeddings.cooccurrence import counter_of
 from components.evaluation.baselines import products_of, rank_sums
 from components.evaluation.metrics import intervals, score
 from components.evaluation.tasks import Queries, draw_queries
+from components.model.arrays import Float64Array
 from components.model.features import recency_in_cart
 from components.progress import say
-
-Floats = npt.NDArray[np.float64]
 
 K = 10
 N_QUERIES = {"a": 2_500, "b": 800}
@@ -89,7 +87,7 @@ class _Judge:
     ) -> None:
         self._baskets, self._n_items = baskets, n_items
         self._queries, self._seed = queries, seed
-        self._known: dict[Tricks, dict[str, Floats]] = {}
+        self._known: dict[Tricks, dict[str, Float64Array]] = {}
 
     def effect(self, tricks: Tricks, start: Tricks) -> dict[str, dict[str, float]]:
         """Paired change of NDCG@10 from `start` to `tricks` by task, as a share of it."""
@@ -99,7 +97,7 @@ class _Judge:
             for task, queries in self._queries.items()
         }
 
-    def _ndcg(self, tricks: Tricks) -> dict[str, Floats]:
+    def _ndcg(self, tricks: Tricks) -> dict[str, Float64Array]:
         if tricks not in self._known:
             training = self._baskets.after(tricks)
             self._known[tricks] = {
@@ -109,7 +107,7 @@ class _Judge:
         return self._known[tricks]
 
 
-def _judged(training: Training, tricks: Tricks, queries: Queries, n_items: int) -> Floats:
+def _judged(training: Training, tricks: Tricks, queries: Queries, n_items: int) -> Float64Array:
     if not len(queries):
         return np.zeros(0)
     counter = counter_of(training.weighed_by_size(tricks.size_exponent), n_items, tricks.reach)
@@ -122,7 +120,9 @@ def _judged(training: Training, tricks: Tricks, queries: Queries, n_items: int) 
     return score(rows, queries.relevant, n_items)["ndcg"]
 
 
-def _shares(change: Floats, before: Floats, queries: Queries, seed: int) -> dict[str, float]:
+def _shares(
+    change: Float64Array, before: Float64Array, queries: Queries, seed: int
+) -> dict[str, float]:
     if not len(queries) or not before.mean():
         return {"mean": 0.0, "low": 0.0, "high": 0.0}
     found = intervals({"change": change}, queries.basket, seed)["change"]

@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from components.baskets.build import BasketSettings, build_baskets
 from components.baskets.corpus import LEARNED, catalogue_of, encode, read_baskets, sorted_catalogue
 from components.evaluation.metrics import METRICS, coverage, intervals, score
 from components.evaluation.tasks import TASKS, Queries, draw_queries
+from components.model.arrays import Int64Array
 from components.orders.clean import OrderSettings, clean_orders
 from components.progress import say
 from components.results import write_json
@@ -48,8 +48,6 @@ COVERAGE_OF = {
 }
 """Figures, and the peers whose coverage ours is held against in them."""
 
-Rows = npt.NDArray[np.int64]
-
 
 @dataclass(frozen=True)
 class Asked:
@@ -69,7 +67,7 @@ class Answers:
 
     method: str
     ours: bool
-    found: Rows
+    found: Int64Array
     train_cpu_s: float
     n_bytes: int
     facts: Mapping[str, Any]
@@ -231,7 +229,7 @@ def answers_of_ours(
 
 def _answers_of_parts(parts: Mapping[str, Part], asked: Sequence[Any]) -> list[Answers]:
     """What each part answers; the whole model, which has two names, is asked once."""
-    found: dict[int, Rows] = {}
+    found: dict[int, Int64Array] = {}
     for part in parts.values():
         if id(part.ranker) not in found:
             found[id(part.ranker)] = part.ranker.rank(asked, K)[0]

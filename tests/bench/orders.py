@@ -10,15 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from components.contracts import BASKETS, ORDER_LINES, PRODUCTS, write
+from components.model.arrays import Float64Array, Int64Array
 from components.model.atomic import written_aside
 
-Ints = npt.NDArray[np.int64]
-Chances = float | npt.NDArray[np.float64]
+Chances = float | Float64Array
 
 ZIPF = 0.8
 """Exponent of popularity; at 50 lines a product the rarest ones are bought about eight times."""
@@ -116,7 +115,7 @@ def write_order_lines(shop: Shop, path: Path) -> None:
             pq.write_table(table, aside / f"part-{first:09d}.parquet")
 
 
-def _chunks(shop: Shop) -> Iterator[tuple[int, Ints, Ints]]:
+def _chunks(shop: Shop) -> Iterator[tuple[int, Int64Array, Int64Array]]:
     """The number of the first order, and offsets (n_orders + 1,) and products of CHUNK orders."""
     rng = np.random.default_rng(shop.seed)
     group = _places(shop, rng) // PER_GROUP
@@ -127,9 +126,9 @@ def _chunks(shop: Shop) -> Iterator[tuple[int, Ints, Ints]]:
     ends = until[np.searchsorted(group[by_group], group, side="right") - 1]
     starts = np.concatenate([[0.0], until])[np.searchsorted(group[by_group], group)]
 
-    def draw(low: Chances, high: Chances, n: int) -> Ints:
+    def draw(low: Chances, high: Chances, n: int) -> Int64Array:
         places = np.searchsorted(until, rng.uniform(low, high, n), side="right")
-        products: Ints = by_group[np.minimum(places, shop.n_products - 1)]
+        products: Int64Array = by_group[np.minimum(places, shop.n_products - 1)]
         return products
 
     for first in range(0, shop.n_orders, CHUNK):
@@ -145,7 +144,7 @@ def _chunks(shop: Shop) -> Iterator[tuple[int, Ints, Ints]]:
         yield first, np.concatenate([[0], np.cumsum(held)]), distinct % shop.n_products
 
 
-def _places(shop: Shop, rng: np.random.Generator) -> Ints:
+def _places(shop: Shop, rng: np.random.Generator) -> Int64Array:
     """Where every product is (n_products,), group after group; the first that `rng` is asked."""
     return rng.permutation(shop.n_products)
 
@@ -154,9 +153,9 @@ def _word(number: int) -> str:
     return "".join(SYLLABLES[int(digit)] for digit in str(number))
 
 
-def _ids(products: Ints) -> pa.Array:
+def _ids(products: Int64Array) -> pa.Array:
     return pa.array(products + 1_000_000).cast(pa.string())
 
 
-def _moments(orders: Ints) -> pa.Array:
+def _moments(orders: Int64Array) -> pa.Array:
     return pa.array(FIRST_ORDER_US + APART_US * orders).cast(ORDER_LINES.field("ts").type)

@@ -5,14 +5,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from components.baskets.corpus import Corpus
 from components.evaluation.baselines import Popularity, Ranker
+from components.model.arrays import Float32Array, Int64Array
 from pipelines.bench.peers.peer import Data, Model, Peer, Setting, both
 from pipelines.bench.peers.rankers import SUM_OR_MAX, ItemItem
-
-Floats = npt.NDArray[np.float32]
 
 
 def baskets_matrix(corpus: Corpus, n_items: int, dtype: Any = np.float32) -> Any:
@@ -25,7 +23,7 @@ def baskets_matrix(corpus: Corpus, n_items: int, dtype: Any = np.float32) -> Any
     return csr_matrix((ones, rows, offsets), shape=(len(corpus), n_items))
 
 
-def count_together(data: Data, exponent: float = 0.0) -> tuple[Any, Floats]:
+def count_together(data: Data, exponent: float = 0.0) -> tuple[Any, Float32Array]:
     """Sums of 1/(n - 1)**exponent over the baskets with both, and orders of every product.
 
     Sparse (n_items, n_items), a product itself left out; n is the size of the basket.
@@ -46,7 +44,7 @@ def count_together(data: Data, exponent: float = 0.0) -> tuple[Any, Floats]:
 
 @dataclass(frozen=True)
 class _Bestsellers:
-    n_orders: npt.NDArray[np.int64]
+    n_orders: Int64Array
 
     @property
     def n_bytes(self) -> int:
@@ -108,7 +106,7 @@ def pmi() -> Peer:
     return Peer("PMI", _fit_pmi, both(settings), SUM_OR_MAX)
 
 
-Compared = Callable[[Floats, Floats, Floats, Setting], Floats]
+Compared = Callable[[Float32Array, Float32Array, Float32Array, Setting], Float32Array]
 
 
 def _similarity(compare: Compared) -> Callable[[Data, Setting], Model]:
@@ -123,13 +121,17 @@ def _similarity(compare: Compared) -> Callable[[Data, Setting], Model]:
     return fit
 
 
-def _cosine(support: Floats, asked: Floats, other: Floats, setting: Setting) -> Floats:
+def _cosine(
+    support: Float32Array, asked: Float32Array, other: Float32Array, setting: Setting
+) -> Float32Array:
     lean = np.float32(setting["lean"])
-    mean: Floats = asked**lean * other ** (1 - lean)
+    mean: Float32Array = asked**lean * other ** (1 - lean)
     return support / (mean + np.float32(setting["shrink"]))
 
 
-def _jaccard(support: Floats, asked: Floats, other: Floats, setting: Setting) -> Floats:
+def _jaccard(
+    support: Float32Array, asked: Float32Array, other: Float32Array, setting: Setting
+) -> Float32Array:
     return support / (asked + other - support + np.float32(setting["shrink"]))
 
 

@@ -4,15 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from components.evaluation.baselines import Ranker
+from components.model.arrays import Float32Array, Int32Array
 from pipelines.bench.peers.counting import count_together
 from pipelines.bench.peers.peer import Data, Model, Peer, Setting
 from pipelines.bench.peers.rankers import ByScores
-
-Ints = npt.NDArray[np.int32]
-Floats = npt.NDArray[np.float32]
 
 MOST_PRODUCTS = 10_000
 """The matrix of all products by all products is dense: 0.4 GB here, and three of them at times.
@@ -40,7 +37,7 @@ def _absence(data: Data) -> str:
 
 @dataclass(frozen=True)
 class _Dense:
-    weights: Floats
+    weights: Float32Array
     """What each product (row) says for others, (n_items, n_items)."""
 
     @property
@@ -50,7 +47,7 @@ class _Dense:
     def ranker(self, ask: Setting) -> Ranker:
         return ByScores(self._sums)
 
-    def _sums(self, queries: Sequence[Ints]) -> Floats:
+    def _sums(self, queries: Sequence[Int32Array]) -> Float32Array:
         return np.stack([self.weights[query].sum(axis=0) for query in queries])
 
 

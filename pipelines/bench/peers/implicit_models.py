@@ -5,14 +5,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from components.model.arrays import Float32Array, Int32Array
 from pipelines.bench.peers.counting import baskets_matrix
 from pipelines.bench.peers.peer import Data, Model, Peer, Setting, both
 from pipelines.bench.peers.rankers import SUM_OR_MAX, ItemItem, ItemVectors
-
-Ints = npt.NDArray[np.int32]
-Floats = npt.NDArray[np.float32]
 
 THREADS = 1
 """As for everybody in the bench: CPU seconds of threads that wait for each other count too."""
@@ -113,15 +110,15 @@ def fit_als(data: Data, setting: Setting) -> Model:
     return ItemVectors(model.item_factors, _fold_in(model, data.n_items), None, gram_bytes)
 
 
-def _fold_in(model: Any, n_items: int) -> Callable[[Sequence[Ints]], Floats]:
+def _fold_in(model: Any, n_items: int) -> Callable[[Sequence[Int32Array]], Float32Array]:
     from scipy.sparse import csr_matrix
 
-    def fold(queries: Sequence[Ints]) -> Floats:
+    def fold(queries: Sequence[Int32Array]) -> Float32Array:
         items = np.concatenate(queries).astype(np.int32)
         offsets = np.concatenate([[0], np.cumsum([len(query) for query in queries])])
         ones = np.ones(len(items), np.float32)
         asked = csr_matrix((ones, items, offsets.astype(np.int32)), shape=(len(queries), n_items))
-        vectors: Floats = model.recalculate_user(np.arange(len(queries)), asked)
+        vectors: Float32Array = model.recalculate_user(np.arange(len(queries)), asked)
         return vectors
 
     return fold
@@ -146,7 +143,7 @@ def _fit_bpr(data: Data, setting: Setting) -> Model:
     # The last column of the library's factors is the bias of the item.
     vectors, bias = model.item_factors[:, :-1], model.item_factors[:, -1]
 
-    def fold(queries: Sequence[Ints]) -> Floats:
+    def fold(queries: Sequence[Int32Array]) -> Float32Array:
         """A basket stands where its products do, on average."""
         return np.stack([vectors[query].mean(axis=0) for query in queries])
 

@@ -4,11 +4,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-import numpy as np
-import numpy.typing as npt
-
 from components.baskets.corpus import Corpus
 from components.evaluation.baselines import Ranker
+from components.model.arrays import Int64Array
 
 BUDGET = 8
 """Trainings a method may try per task, each with all its ways of asking. The same for everybody."""
@@ -21,7 +19,7 @@ class Data:
     """What everybody learns from: training baskets over the catalogue, most bought first."""
 
     train: Corpus
-    n_orders: npt.NDArray[np.int64]
+    n_orders: Int64Array
     """Training orders of every product, (n_items,)."""
     seed: int = 0
 

@@ -5,15 +5,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from components.evaluation.baselines import Ranker
+from components.model.arrays import Float32Array, Int32Array, Int64Array
 from components.model.recommender import BLOCK, best_of
 from pipelines.bench.peers.peer import Setting
-
-Ints = npt.NDArray[np.int32]
-Floats = npt.NDArray[np.float32]
-Rows = npt.NDArray[np.int64]
 
 FUSED: dict[str, Any] = {"sum": np.add, "max": np.maximum}
 """How the products of a cart are heard together."""
@@ -33,9 +29,9 @@ class ByScores:
     bestsellers follow.
     """
 
-    score: Callable[[Sequence[Ints]], Floats]
+    score: Callable[[Sequence[Int32Array]], Float32Array]
 
-    def rank(self, queries: Sequence[Ints], k: int) -> tuple[Rows, Floats]:
+    def rank(self, queries: Sequence[Int32Array], k: int) -> tuple[Int64Array, Float32Array]:
         """As `Recommender.rank`."""
         rows = np.full((len(queries), k), -1, np.int64)
         best = np.full((len(queries), k), -np.inf, np.float32)
@@ -65,10 +61,10 @@ class ItemItem:
         """`fuse`: the sum or the max over a cart."""
         return ByScores(lambda queries: self._scores(queries, FUSED[ask["fuse"]]))
 
-    def _scores(self, queries: Sequence[Ints], fuse: Any) -> Floats:
+    def _scores(self, queries: Sequence[Int32Array], fuse: Any) -> Float32Array:
         return (self._by_rows if self._is_dense else self._by_entries)(queries, fuse)
 
-    def _by_entries(self, queries: Sequence[Ints], fuse: Any) -> Floats:
+    def _by_entries(self, queries: Sequence[Int32Array], fuse: Any) -> Float32Array:
         similar = self._similar
         scores = np.zeros((len(queries), similar.shape[1]), np.float32)
         for row, query in zip(scores, queries, strict=True):
@@ -78,12 +74,14 @@ class ItemItem:
                 row[columns] = fuse(row[columns], similar.data[mine])
         return scores
 
-    def _by_rows(self, queries: Sequence[Ints], fuse: Any) -> Floats:
+    def _by_rows(self, queries: Sequence[Int32Array], fuse: Any) -> Float32Array:
         """The same by whole rows of what a block asks for, where few of their entries are 0."""
         products, places = np.unique(np.concatenate(queries), return_inverse=True)
         rows = self._similar[products].toarray()
         ends = np.cumsum([len(query) for query in queries])
-        fused: Floats = np.stack([fuse.reduce(rows[cart]) for cart in np.split(places, ends[:-1])])
+        fused: Float32Array = np.stack(
+            [fuse.reduce(rows[cart]) for cart in np.split(places, ends[:-1])]
+        )
         return fused
 
 
@@ -96,9 +94,9 @@ class ItemVectors:
 
     def __init__(
         self,
-        vectors: Floats,
-        fold: Callable[[Sequence[Ints]], Floats] | None = None,
-        bias: Floats | None = None,
+        vectors: Float32Array,
+        fold: Callable[[Sequence[Int32Array]], Float32Array] | None = None,
+        bias: Float32Array | None = None,
         extra_bytes: int = 0,
     ) -> None:
         lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
@@ -120,14 +118,16 @@ class ItemVectors:
         bias = self._bias if ask["by"] == "biased" else None
         return ByScores(lambda queries: _compare(items, queries, ask.get("fuse", "sum"), bias))
 
-    def _folded(self, queries: Sequence[Ints]) -> Floats:
+    def _folded(self, queries: Sequence[Int32Array]) -> Float32Array:
         assert self._fold is not None
-        scores: Floats = self._fold(queries) @ self._vectors.T
+        scores: Float32Array = self._fold(queries) @ self._vectors.T
         return scores if self._bias is None else scores + self._bias
 
 
-def _compare(items: Floats, queries: Sequence[Ints], fuse: str, bias: Floats | None) -> Floats:
-    scores: Floats
+def _compare(
+    items: Float32Array, queries: Sequence[Int32Array], fuse: str, bias: Float32Array | None
+) -> Float32Array:
+    scores: Float32Array
     if fuse == "max":
         scores = np.stack([(items[query] @ items.T).max(axis=0) for query in queries])
     else:

@@ -7,18 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from components.evaluation.baselines import Ranker
+from components.model.arrays import Float32Array, Int32Array, Int64Array
 from pipelines.bench.measure import python, run_within
 from pipelines.bench.peers.peer import Data, Model, Peer, Setting, both
 from pipelines.bench.peers.rankers import ByScores
-
-Ints = npt.NDArray[np.int32]
-Floats = npt.NDArray[np.float32]
 
 PATIENCE_CPU_S = 60.0
 """Little less support can mean many times the item sets: then lower ones are not tried."""
@@ -51,10 +48,10 @@ class _Rules:
     """Left sides as a sparse matrix (n_left, n_items) of ones, and what follows from each."""
 
     left: Any
-    offsets: npt.NDArray[np.int64]
-    rows: npt.NDArray[np.int64]
-    confidence: Floats
-    lift: Floats
+    offsets: Int64Array
+    rows: Int64Array
+    confidence: Float32Array
+    lift: Float32Array
 
     @property
     def n_bytes(self) -> int:
@@ -68,7 +65,9 @@ class _Rules:
         sizes = np.diff(self.left.indptr)
         return ByScores(lambda queries: self._scores(queries, values, by_product, sizes))
 
-    def _scores(self, queries: Sequence[Ints], values: Floats, by_product: Any, sizes: Any) -> Any:
+    def _scores(
+        self, queries: Sequence[Int32Array], values: Float32Array, by_product: Any, sizes: Any
+    ) -> Any:
         scores = np.zeros((len(queries), by_product.shape[0]), np.float32)
         if not len(sizes):
             return scores
@@ -81,12 +80,12 @@ class _Rules:
             np.maximum.at(row, self.rows[mine], values[mine])
         return scores
 
-    def _rules_of(self, left: Any) -> npt.NDArray[np.int64]:
+    def _rules_of(self, left: Any) -> Int64Array:
         """Places of the rules with these left sides."""
         starts = self.offsets[left]
         counts = self.offsets[left + 1] - starts
         shifts = np.repeat(starts - (np.cumsum(counts) - counts), counts)
-        places: npt.NDArray[np.int64] = np.arange(counts.sum()) + shifts
+        places: Int64Array = np.arange(counts.sum()) + shifts
         return places
 
 

@@ -7,11 +7,11 @@ catalogue, which is the hardest case for caches: those of a shop gather at its b
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from components.contracts import PRODUCTS
+from components.model.arrays import Float32Array, Int32Array, Int64Array
 from components.model.bundle import (
     Bundle,
     CartWeights,
@@ -23,9 +23,6 @@ from components.model.bundle import (
 )
 from components.model.text_similarity import build_attributes
 from components.model.variants import Variants, table_of
-
-Ints = npt.NDArray[np.int32]
-Offsets = npt.NDArray[np.int64]
 
 DIMS, PAGE_DEPTH = 64, 100
 N_CATEGORIES, N_BRANDS, N_WORDS = 200, 2_000, 20_000
@@ -52,7 +49,7 @@ def make_bundle(target: Path, n_items: int, seed: int = 1) -> Manifest:
     n_orders = np.maximum(popularity / popularity.sum() * 3 * N_ORDERS, 5).astype(np.int64)
     offsets = companion_offsets(n_items)
     pairs = companions(offsets, n_items, rng)
-    probability: npt.NDArray[np.float32] = rng.random(len(pairs), np.float32) * np.float32(0.1)
+    probability: Float32Array = rng.random(len(pairs), np.float32) * np.float32(0.1)
     bundle = Bundle(
         manifest=Manifest(
             created_at="2024-01-01T00:00:00+00:00", n_items=n_items, n_products=n_items,
@@ -107,7 +104,7 @@ def _one_of(values: list[str], n: int, rng: np.random.Generator) -> pa.Array:
     return pa.array(values).take(pa.array(rng.integers(len(values), size=n)))
 
 
-def companion_offsets(n_items: int) -> Offsets:
+def companion_offsets(n_items: int) -> Int64Array:
     """Offsets (n_items + 1,) of a table in which much bought products have more companions."""
     shares = np.arange(1, n_items + 1) ** -0.4
     most = min(MOST_COMPANIONS, n_items // 4)
@@ -115,7 +112,7 @@ def companion_offsets(n_items: int) -> Offsets:
     return np.concatenate([[0], np.cumsum(counts.astype(np.int64))])
 
 
-def companions(offsets: Offsets, n_items: int, rng: np.random.Generator) -> Ints:
+def companions(offsets: Int64Array, n_items: int, rng: np.random.Generator) -> Int32Array:
     """Other products, distinct within `offsets`, for each product: in steps around the catalogue.
 
     The steps of one product never sum to a whole round.
@@ -151,9 +148,7 @@ def made_neighbours(n_items: int, rng: np.random.Generator) -> Neighbours:
     return Neighbours(offsets, companions(offsets, n_items, rng), weights, scales)
 
 
-def made_facts(
-    products: pa.Table, probability: npt.NDArray[np.float32], rng: np.random.Generator
-) -> Facts:
+def made_facts(products: pa.Table, probability: Float32Array, rng: np.random.Generator) -> Facts:
     """Facts that a cart's score looks at: trends, categories, norms."""
     n_items = products.num_rows
     codes = pc.utf8_replace_slice(products["category"], 0, len("category "), "").cast("int32")
