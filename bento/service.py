@@ -10,7 +10,7 @@ import bentoml
 
 # BentoML forgets where a Bento's code lies once it has the service: what is loaded later is found
 # beside what was loaded then.
-import components.bundle  # noqa: F401
+import components.model  # noqa: F401
 from bento.http.latency_buckets import LATENCY_BUCKETS_S
 from bento.http.paths import BATCH, RECOMMEND, SIMILAR
 from bento.http.service_factory import Outermost
