@@ -69,7 +69,7 @@ class ProblemError(FbtError):
         super().__init__(f"{problem.status} {problem.title}: {problem.detail}")
 
 
-class Patience(BaseModel):
+class RetryPolicy(BaseModel):
     """How long a client waits, and how often it tries."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
@@ -104,12 +104,12 @@ class Call(Generic[Model]):
     """Whether it does no harm to send it twice."""
 
 
-class Turns:
+class RetryState:
     """The tries of one call: how long each may take, and whether and when there is another."""
 
-    def __init__(self, call: Call[Any], patience: Patience) -> None:
-        self._call, self._patience = call, patience
-        whole_s = patience.bulk_s if call.bulk else patience.deadline_s
+    def __init__(self, call: Call[Any], retry_policy: RetryPolicy) -> None:
+        self._call, self._patience = call, retry_policy
+        whole_s = retry_policy.bulk_s if call.bulk else retry_policy.deadline_s
         self._until = time.monotonic() + whole_s
         self.n = 0
         """Tries begun."""
@@ -163,14 +163,14 @@ def retry_after_s(header: str) -> float:
     return max((moment - datetime.now(UTC)).total_seconds(), 0.0)
 
 
-def answer_of(call: Call[Model], response: httpx.Response, n_tries: int) -> Model | None:
+def parse_answer(call: Call[Model], response: httpx.Response, n_tries: int) -> Model | None:
     """What the service answered. Raises ProblemError for a refusal, or what is not its answer."""
     status = response.status_code
     if call.method == "DELETE" and status == HTTPStatus.NOT_FOUND and n_tries > 1:
         # An earlier try has deleted it, whose answer was lost.
         return None
     if not response.is_success:
-        raise ProblemError(problem_of(response))
+        raise ProblemError(parse_problem(response))
     if call.answer is None:
         return None
     try:
@@ -184,21 +184,21 @@ def answer_of(call: Call[Model], response: httpx.Response, n_tries: int) -> Mode
         ) from None
 
 
-def problem_of(response: httpx.Response) -> Problem:
+def parse_problem(response: httpx.Response) -> Problem:
     """The refusal in a response; of one that is not from the service, its beginning."""
     try:
         return Problem.model_validate_json(response.content, extra="ignore")
     except ValidationError:
-        title = response.reason_phrase or "Refused"
+        title = response.reason_phrase or "HttpError"
         return Problem(title=title, status=response.status_code, detail=response.text[:200])
 
 
-def asking(
+def build_call(
     path: str, model: type[BaseModel], answer: type[Model], asked: Mapping[str, Any], **more: Any
 ) -> Call[Model]:
     """A POST (or as `more` says) of the fields `asked`. Raises ProblemError where one is wrong."""
     # NaN must reach the model, which refuses it; null would be another thing.
-    body = pydantic_core.to_json(plain(asked), inf_nan_mode="constants")
+    body = pydantic_core.to_json(to_plain(asked), inf_nan_mode="constants")
     try:
         model.model_validate_json(body)
     except ValidationError as error:
@@ -211,14 +211,14 @@ def asking(
     return Call(**{"method": "POST", "path": path, "answer": answer, "body": body, **more})
 
 
-def plain(asked: Any) -> Any:
+def to_plain(asked: Any) -> Any:
     """Dicts and lists of what may hold models too: of those, only the fields that were given."""
     if isinstance(asked, BaseModel):
-        return {name: plain(getattr(asked, name)) for name in asked.model_fields_set}
+        return {name: to_plain(getattr(asked, name)) for name in asked.model_fields_set}
     if isinstance(asked, Mapping):
-        return {name: plain(value) for name, value in asked.items()}
+        return {name: to_plain(value) for name, value in asked.items()}
     if isinstance(asked, list | tuple | set | frozenset):
-        return [plain(one) for one in asked]
+        return [to_plain(one) for one in asked]
     return asked
 
 
@@ -240,17 +240,17 @@ class Calls:
     @staticmethod
     def recommend(items: Sequence[str], asked: Mapping[str, Any]) -> Call[RecommendResponse]:
         given = {"items": items, **asked} if items else asked
-        return asking("/recommend", RecommendRequest, RecommendResponse, given)
+        return build_call("/recommend", RecommendRequest, RecommendResponse, given)
 
     @staticmethod
     def batch(questions: Iterable[RecommendRequest | Mapping[str, Any]]) -> Call[BatchResponse]:
         asked = {"requests": list(questions)}
-        return asking("/recommend/batch", BatchRequest, BatchResponse, asked, bulk=True)
+        return build_call("/recommend/batch", BatchRequest, BatchResponse, asked, bulk=True)
 
     @staticmethod
     def similar(item: str | None, asked: Mapping[str, Any]) -> Call[RecommendResponse]:
         given = asked if item is None else {"item": item, **asked}
-        return asking("/similar", SimilarRequest, RecommendResponse, given)
+        return build_call("/similar", SimilarRequest, RecommendResponse, given)
 
     @staticmethod
     def product(product_id: str) -> Call[Product]:
@@ -270,7 +270,7 @@ class Calls:
     ) -> Call[CatalogueAnswer]:
         asked = {"upsert": list(upsert), "delete": list(delete)}
         more = {"protected": True, "bulk": True}
-        return asking("/catalogue", CatalogueRequest, CatalogueAnswer, asked, **more)
+        return build_call("/catalogue", CatalogueRequest, CatalogueAnswer, asked, **more)
 
     @staticmethod
     def rules() -> Call[RuleList]:
@@ -283,19 +283,19 @@ class Calls:
     @staticmethod
     def add_rule(asked: Mapping[str, Any]) -> Call[Rule]:
         more = {"protected": True, "repeatable": False}
-        return asking("/rules", RuleRequest, Rule, asked, **more)
+        return build_call("/rules", RuleRequest, Rule, asked, **more)
 
     @staticmethod
     def replace_rule(rule_id: str, asked: Mapping[str, Any]) -> Call[Rule]:
         more = {"protected": True, "method": "PUT"}
-        return asking(path_to("rules", rule_id), RuleRequest, Rule, asked, **more)
+        return build_call(path_to("rules", rule_id), RuleRequest, Rule, asked, **more)
 
     @staticmethod
     def delete_rule(rule_id: str) -> Call[BaseModel]:
         return Call("DELETE", path_to("rules", rule_id), None, protected=True)
 
 
-class Asking:
+class BaseClient:
     """What both clients have in common: where the service is, and what goes with every request."""
 
     def __init__(
@@ -304,7 +304,7 @@ class Asking:
         *,
         token: str | None = None,
         user: str | None = None,
-        patience: Patience | None = None,
+        retry_policy: RetryPolicy | None = None,
     ) -> None:
         """Connect to the service at `url`, once there is something to ask.
 
@@ -312,14 +312,14 @@ class Asking:
         the record.
         """
         self._url = url.rstrip("/")
-        self._patience = patience or Patience()
+        self._patience = retry_policy or RetryPolicy()
         self._admin: dict[str, bytes] = {}
         if token is not None:
             self._admin["Authorization"] = b"Bearer " + token.encode()
         if user is not None:
             self._admin["X-Fbt-User"] = user.encode()
 
-    def _sent(self, call: Call[Any], turns: Turns) -> dict[str, Any]:
+    def _sent(self, call: Call[Any], turns: RetryState) -> dict[str, Any]:
         """The arguments of httpx's `request`."""
         headers: dict[str, str | bytes] = dict(self._admin) if call.protected else {}
         if call.body is not None:
@@ -334,7 +334,7 @@ class Asking:
         }
 
 
-class Client(Asking):
+class Client(BaseClient):
     """Asks the service, and waits for what it answers. Threads may share one.
 
     Every method raises ProblemError where it is refused, Unreachable where there is no answer.
@@ -414,7 +414,7 @@ class Client(Asking):
         return answer
 
     def _tried(self, call: Call[Model]) -> Model | None:
-        turns = Turns(call, self._patience)
+        turns = RetryState(call, self._patience)
         while True:
             try:
                 response = self._http.request(**self._sent(call, turns))
@@ -422,11 +422,11 @@ class Client(Asking):
                 time.sleep(turns.wait_after_error(error))
                 continue
             if (wait_s := turns.wait_after(response)) is None:
-                return answer_of(call, response, turns.n)
+                return parse_answer(call, response, turns.n)
             time.sleep(wait_s)
 
 
-class AsyncClient(Asking):
+class AsyncClient(BaseClient):
     """As Client, for asyncio."""
 
     def __init__(self, url: str, **more: Any) -> None:
@@ -503,7 +503,7 @@ class AsyncClient(Asking):
         return answer
 
     async def _tried(self, call: Call[Model]) -> Model | None:
-        turns = Turns(call, self._patience)
+        turns = RetryState(call, self._patience)
         while True:
             try:
                 response = await self._http.request(**self._sent(call, turns))
@@ -511,5 +511,5 @@ class AsyncClient(Asking):
                 await asyncio.sleep(turns.wait_after_error(error))
                 continue
             if (wait_s := turns.wait_after(response)) is None:
-                return answer_of(call, response, turns.n)
+                return parse_answer(call, response, turns.n)
             await asyncio.sleep(wait_s)

@@ -21,7 +21,7 @@ from pydantic_core import PydanticCustomError
 
 ProductId = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 
-CLOSED = ConfigDict(frozen=True, extra="forbid", strict=True)
+STRICT = ConfigDict(frozen=True, extra="forbid", strict=True)
 """Of everything that is asked: an unknown field or another type is a mistake."""
 
 FilterText = Annotated[str, StringConstraints(min_length=1, max_length=256)]
@@ -38,7 +38,7 @@ Source = Literal["model", "attribute_neighbours", "category_bestsellers", "bests
 
 SOURCES: tuple[str, ...] = get_args(Source)
 
-MOST_COMPLAINTS = 20
+MAX_FIELD_ERRORS = 20
 """Of what is wrong with a request, so many are told."""
 
 Match = Literal["id", "name", "id_start", "words", "typos", "some_words"]
@@ -49,7 +49,7 @@ ItemSource = Literal["model", "attribute_neighbours", "category_bestsellers", "b
 class ProductAttributes(BaseModel):
     """What is written on a product that the model does not know, such as one that is brand new."""
 
-    model_config = CLOSED | ConfigDict(
+    model_config = STRICT | ConfigDict(
         json_schema_extra={
             "example": {"name": "Blue regency teacup", "category": "Kitchen", "price": 2.95}
         },
@@ -72,7 +72,7 @@ class ProductAttributes(BaseModel):
 class TextFilter(BaseModel):
     """Which texts a product may have, and which not."""
 
-    model_config = CLOSED
+    model_config = STRICT
 
     include: list[FilterText] = Field(
         default=[], max_length=100, description="It has to have one of these; empty: any, or none."
@@ -85,7 +85,7 @@ class TextFilter(BaseModel):
 class PriceFilter(BaseModel):
     """Which prices a product may have; one whose price is not known does not pass."""
 
-    model_config = CLOSED
+    model_config = STRICT
 
     min: float | None = Field(default=None, ge=0, allow_inf_nan=False)
     max: float | None = Field(default=None, ge=0, allow_inf_nan=False)
@@ -100,7 +100,7 @@ class PriceFilter(BaseModel):
 class Filters(BaseModel):
     """What has to be true of every product in the answer; all of it at once."""
 
-    model_config = CLOSED | ConfigDict(
+    model_config = STRICT | ConfigDict(
         json_schema_extra={
             "example": {"category": {"exclude": ["Toys"]}, "price": {"max": 20}, "in_stock": True}
         },
@@ -118,10 +118,10 @@ class Filters(BaseModel):
     )
 
 
-class Answering(BaseModel):
+class BaseRequest(BaseModel):
     """What every question for recommendations may say about its answer."""
 
-    model_config = CLOSED
+    model_config = STRICT
 
     k: int = Field(
         default=10,
@@ -153,10 +153,10 @@ class Answering(BaseModel):
     )
 
 
-class RecommendRequest(Answering):
+class RecommendRequest(BaseRequest):
     """One product, or the products of a cart, to find companions for."""
 
-    model_config = CLOSED | ConfigDict(
+    model_config = STRICT | ConfigDict(
         json_schema_extra={"example": {"items": ["85123A", "22423"], "k": 2}},
     )
 
@@ -223,7 +223,7 @@ class RecommendRequest(Answering):
 class BatchRequest(BaseModel):
     """Many questions at once."""
 
-    model_config = CLOSED | ConfigDict(
+    model_config = STRICT | ConfigDict(
         json_schema_extra={
             "example": {"requests": [{"items": ["85123A"], "k": 1}, {"items": ["22423"], "k": 1}]}
         },
@@ -232,10 +232,10 @@ class BatchRequest(BaseModel):
     requests: list[RecommendRequest] = Field(min_length=1, max_length=1000)
 
 
-class SimilarRequest(Answering):
+class SimilarRequest(BaseRequest):
     """One product to find substitutes for."""
 
-    model_config = CLOSED | ConfigDict(
+    model_config = STRICT | ConfigDict(
         json_schema_extra={"example": {"item": "85123A", "k": 2}},
     )
 
@@ -582,18 +582,18 @@ class Problem(BaseModel):
 
 def field_errors(error: ValidationError, model: type[BaseModel]) -> list[FieldError]:
     """What is wrong with a `model`, where, and what was expected; at most MOST_COMPLAINTS."""
-    complaints = error.errors(include_url=False)[:MOST_COMPLAINTS]
+    complaints = error.errors(include_url=False)[:MAX_FIELD_ERRORS]
     return [_field_error(one, model) for one in complaints]
 
 
-def shortened(text: str, limit: int = 80) -> str:
+def shorten(text: str, limit: int = 80) -> str:
     """A text of any length, to be shown."""
     return text if len(text) <= limit else f"{text[:limit]}… ({len(text)} characters)"
 
 
 def _field_error(complaint: Any, model: type[BaseModel]) -> FieldError:
     kind, message = complaint["type"], complaint["msg"]
-    field = ".".join(shortened(str(part)) for part in complaint["loc"]) or "body"
+    field = ".".join(shorten(str(part)) for part in complaint["loc"]) or "body"
     if kind == "missing":
         return FieldError(field=field, found="nothing", expected="a value, as it is required")
     if kind == "extra_forbidden":
@@ -626,4 +626,4 @@ def _as_json(found: Any) -> str:
         return f"a list of {len(found)}"
     if isinstance(found, dict):
         return "an object"
-    return shortened(json.dumps(found, ensure_ascii=False))
+    return shorten(json.dumps(found, ensure_ascii=False))

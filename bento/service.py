@@ -13,9 +13,9 @@ import bentoml
 import components.model  # noqa: F401
 from bento.http.latency_buckets import LATENCY_BUCKETS_S
 from bento.http.paths import BATCH, RECOMMEND, SIMILAR
-from bento.http.service_factory import Outermost
+from bento.http.service_factory import ServiceFactory
 from bento.schemas import (
-    Answering,
+    BaseRequest,
     BatchRequest,
     BatchResponse,
     RecommendRequest,
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from bento.answering.catalogue_changes import ChangedProduct
     from bento.answering.rules import RuleSet
     from bento.answering.selection import Answer
-    from bento.store.poller import Live
+    from bento.store.poller import ChangePoller
 
 BUNDLE_MODEL = "bundle"
 """Alias under which a packaged Bento carries its bundle."""
@@ -42,7 +42,7 @@ FIRST_READ_S = 3.0
 
 @bentoml.service(
     name="fbt",
-    service_class=Outermost,
+    service_class=ServiceFactory,
     # BentoML never cancels the timer of a request: a long timeout keeps thousands alive, and
     # Python's garbage collector busy.
     traffic={"timeout": 1},
@@ -67,21 +67,21 @@ class Fbt:
 
     @bentoml.on_deployment  # type: ignore[untyped-decorator]
     @staticmethod
-    def refuse_damaged() -> None:
+    def verify_deployment() -> None:
         """Check the settings and every hash of the bundle once, before any worker starts."""
         from bento.http.limits import AdminToken
         from components.model.verification import verify_bundle
 
         settings = read_settings()
         AdminToken(settings)
-        verify_bundle(bundle_path(settings))
+        verify_bundle(find_bundle(settings))
 
     def __init__(self) -> None:
         from bento.answering.catalogue import Catalogue
-        from bento.answering.product_search import Search
-        from bento.answering.rendering import Rendering
+        from bento.answering.product_search import ProductSearch
+        from bento.answering.rendering import ResponseRenderer
         from bento.answering.selection import Selection
-        from bento.http.metrics import Meters
+        from bento.http.metrics import ServiceMetrics
         from bento.store.changes_api import ChangesApi
         from components.model.bundle import read_bundle
         from components.model.recommender import Recommender
@@ -91,38 +91,40 @@ class Fbt:
         self.variant = settings.variant
         self.details: dict[str, Callable[[], Any]] = {}
         """What `GET /readyz` tells of the parts: register a function that says it, async or not."""
-        self.meters = Meters(self.model_version, self.variant)
-        bundle = read_bundle(bundle_path(settings), verify=False, products=False)
+        self.metrics = ServiceMetrics(self.model_version, self.variant)
+        bundle = read_bundle(find_bundle(settings), verify=False, products=False)
         self.manifest = bundle.manifest
-        assert bundle.cards is not None
+        assert bundle.records is not None
         assert bundle.facets is not None
-        self.selection = Selection(Recommender(bundle), Catalogue(bundle.cards, bundle.facets))
-        self._search = Search(bundle)
-        self.rendering = Rendering(self.model_version, self.variant)
-        self.live = self._follow_changes(settings)
-        self.changes = ChangesApi(self.live)
-        self.meters.bundle_made(bundle.manifest.created_at)
+        self.selection = Selection(Recommender(bundle), Catalogue(bundle.records, bundle.facets))
+        self._search = ProductSearch(bundle)
+        self.rendering = ResponseRenderer(self.model_version, self.variant)
+        self.poller = self._follow_changes(settings)
+        self.changes = ChangesApi(self.poller)
+        self.metrics.set_bundle_created(bundle.manifest.created_at)
         self._warm_up()
-        if self.live is not None:
-            self.live.wait(FIRST_READ_S)
+        if self.poller is not None:
+            self.poller.wait(FIRST_READ_S)
         # What was loaded stays: the garbage collector need not look at it ever again.
         gc.freeze()
 
-    def _follow_changes(self, settings: Settings) -> "Live | None":
+    def _follow_changes(self, settings: Settings) -> "ChangePoller | None":
         """Rules and catalogue changes, from the database and as long as this process lives."""
-        from bento.store.poller import Live
+        from bento.store.poller import ChangePoller
 
         if (url := database_url(settings)) is None:
             self.details["database"] = lambda: {"state": "off"}
             return None
-        live = Live(url, self._take_products, self._take_rules, on_stale=self.meters.stale)
-        self.details["database"] = live.status
-        return live.start()
+        poller = ChangePoller(
+            url, self._apply_products, self._apply_rules, on_stale=self.metrics.stale
+        )
+        self.details["database"] = poller.status
+        return poller.start()
 
-    def _take_products(self, changes: "Sequence[ChangedProduct]") -> None:
+    def _apply_products(self, changes: "Sequence[ChangedProduct]") -> None:
         self.selection.catalogue = self.selection.catalogue.with_changes(changes)
 
-    def _take_rules(self, rules: "RuleSet") -> None:
+    def _apply_rules(self, rules: "RuleSet") -> None:
         self.selection.rules = rules
 
     def _warm_up(self) -> None:
@@ -163,11 +165,13 @@ class Fbt:
 
     def answer(self, request: RecommendRequest, request_id: str) -> bytes:
         """The RecommendResponse, as it is sent."""
-        return self.sent("recommend", self.selection.recommend(request), request, request_id)
+        return self.render_answer(
+            "recommend", self.selection.recommend(request), request, request_id
+        )
 
     def answer_similar(self, request: SimilarRequest, request_id: str) -> bytes:
         """As `answer`, for substitutes."""
-        return self.sent("similar", self.selection.similar(request), request, request_id)
+        return self.render_answer("similar", self.selection.similar(request), request, request_id)
 
     def search(self, request: SearchRequest) -> bytes:
         """The SearchResponse, as it is sent."""
@@ -178,15 +182,15 @@ class Fbt:
 
     def product(self, product_id: str) -> bytes | None:
         """The Product, as it is sent; None where there is none, or none any more."""
-        from bento.answering.rendering import looked_up
+        from bento.answering.rendering import render_product
 
         catalogue = self.selection.catalogue
         row = catalogue.row(product_id)
-        if row is None or catalogue.is_gone(row):
+        if row is None or catalogue.is_deleted(row):
             return None
         n_orders = self.selection.recommender.bundle.n_orders
         orders = int(n_orders[row]) if row < self.manifest.n_items else None
-        return looked_up(row, orders, catalogue)
+        return render_product(row, orders, catalogue)
 
     def about(self) -> dict[str, Any]:
         """What `GET /model` tells; see `bento.schemas.AboutModel`."""
@@ -198,7 +202,7 @@ class Fbt:
             "data_window": manifest.data_window,
             "n_items": manifest.n_items,
             "n_products": manifest.n_products,
-            "n_changed": self.selection.catalogue.n_changed,
+            "n_changed": self.selection.catalogue.n_changes,
             "n_orders": manifest.n_orders,
             "dims": manifest.dims,
             "format_version": manifest.format_version,
@@ -210,15 +214,17 @@ class Fbt:
             "files": manifest.files,
         }
 
-    def sent(self, endpoint: str, found: "Answer", request: Answering, request_id: str) -> bytes:
+    def render_answer(
+        self, endpoint: str, found: "Answer", request: BaseRequest, request_id: str
+    ) -> bytes:
         """An answer as it is sent, after it was counted."""
-        self.meters.answered(endpoint, found.source, len(found.shown), len(found.unknown))
+        self.metrics.record_answer(endpoint, found.source, len(found.shown), len(found.unknown))
         for action, n in found.rules.items():
-            self.meters.rules_applied(action, n)
+            self.metrics.count_rules(action, n)
         return self.rendering.response(found, request_id, request.variant)
 
 
-def bundle_path(settings: Settings) -> Path:
+def find_bundle(settings: Settings) -> Path:
     """The bundle to serve: the one that is set, or the one that the packaged Bento carries."""
     if settings.bundle is not None:
         return settings.bundle

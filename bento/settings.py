@@ -33,7 +33,7 @@ class Rate(NamedTuple):
     seconds: int
 
 
-def rate_of(text: Any) -> Any:
+def parse_rate(text: Any) -> Any:
     """A Rate from `100/s`, `100/m` or `100/h`. Raises ValueError."""
     if not isinstance(text, str):
         return text
@@ -42,17 +42,17 @@ def rate_of(text: Any) -> Any:
     return Rate(int(found[1]), {"s": 1, "m": 60, "h": 3600}[found[2]])
 
 
-def listed(text: Any) -> Any:
+def split_commas(text: Any) -> Any:
     """What stands between commas."""
     if not isinstance(text, str):
         return text
     return tuple(part for part in (piece.strip() for piece in text.split(",")) if part)
 
 
-def networks_of(text: Any) -> Any:
+def parse_networks(text: Any) -> Any:
     """Networks from addresses and networks between commas. Raises ValueError."""
     try:
-        return tuple(ipaddress.ip_network(one) for one in listed(text))
+        return tuple(ipaddress.ip_network(one) for one in split_commas(text))
     except ValueError:
         raise ValueError(
             "addresses or networks between commas, such as 10.0.0.0/8,127.0.0.1"
@@ -86,10 +86,10 @@ class Settings(BaseModel):
     max_lag_ms: float = Field(default=250.0, ge=1, le=60_000)
     """Milliseconds that the worker may be behind its own clock before it answers 503, at once."""
 
-    rate_limit: Annotated[Rate | None, BeforeValidator(rate_of)] = None
+    rate_limit: Annotated[Rate | None, BeforeValidator(parse_rate)] = None
     """Requests of one client address, per worker, such as 100/s; more are answered 429. Off."""
 
-    trusted_proxies: Annotated[tuple[Network, ...], BeforeValidator(networks_of)] = ()
+    trusted_proxies: Annotated[tuple[Network, ...], BeforeValidator(parse_networks)] = ()
     """Addresses or networks, between commas, whose X-Forwarded-For names the client. Nobody."""
 
     admin_token: SecretStr | None = None
@@ -98,7 +98,7 @@ class Settings(BaseModel):
     admin_token_file: Path | None = None
     """File that holds the token instead, read again when it changes, as a mounted secret does."""
 
-    cors_origins: Annotated[tuple[str, ...], BeforeValidator(listed)] = ()
+    cors_origins: Annotated[tuple[str, ...], BeforeValidator(split_commas)] = ()
     """Origins, between commas, whose pages may call the service in a browser; * is every one."""
 
     tracing: bool = False
@@ -119,7 +119,7 @@ class Settings(BaseModel):
         return shown
 
 
-def variable(field: str) -> str:
+def variable_name(field: str) -> str:
     """The environment variable of a setting."""
     return PREFIX + field.upper()
 
@@ -130,7 +130,7 @@ def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
     Raises SettingsError, naming every variable that is wrong.
     """
     found = os.environ if environment is None else environment
-    given = {name: found.get(variable(name), "") for name in Settings.model_fields}
+    given = {name: found.get(variable_name(name), "") for name in Settings.model_fields}
     try:
         return Settings.model_validate({name: text for name, text in given.items() if text})
     except ValidationError as error:
@@ -142,7 +142,7 @@ def _complaint(one: Any) -> str:
     expected = re.sub(r"^(Value error, |Input should (be )?)", "", one["msg"])
     if not one["loc"]:
         return f"settings: found both, expected {expected}"
-    name = variable(str(one["loc"][0]))
+    name = variable_name(str(one["loc"][0]))
     # A secret is not repeated.
     found = "something else" if "token" in name.lower() else repr(one["input"])
     return f"{name}: found {found}, expected {expected}"

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from components.model.atomic import written_aside
+from components.model.atomic import atomic_write
 from components.model.products import product_schema
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ class ContractError(ValueError):
     """A table breaks its contract; the message names table, found, expected and remedy."""
 
 
-def name_of(schema: pa.Schema) -> str:
+def table_name(schema: pa.Schema) -> str:
     """The table's name, as errors and reports print it."""
     return str(schema.metadata[b"name"].decode())
 
@@ -90,7 +90,7 @@ def open_table(path: str | Path, schema: pa.Schema) -> "ds.Dataset":
     import pyarrow.dataset as ds  # brings pandas along, which a service has no use for
 
     path = Path(path)
-    name = name_of(schema)
+    name = table_name(schema)
     if not path.exists():
         raise ContractError(f"{name}: nothing found at {path}; run the step that writes it first")
     parts = [path] if path.is_file() else sorted(path.glob("**/*.parquet"))
@@ -104,7 +104,7 @@ def open_table(path: str | Path, schema: pa.Schema) -> "ds.Dataset":
                 f"{name}: column {field.name!r} is missing in {path}; found {sorted(found)}, "
                 f"expected {schema.names}"
             )
-        if not _readable_as(found[field.name], field.type):
+        if not _is_readable_as(found[field.name], field.type):
             raise ContractError(
                 f"{name}: column {field.name!r} in {path} has type {found[field.name]}, "
                 f"expected {field.type}; map or cast it in the step that writes the table"
@@ -112,31 +112,31 @@ def open_table(path: str | Path, schema: pa.Schema) -> "ds.Dataset":
     return dataset
 
 
-def read(path: str | Path, schema: pa.Schema, columns: list[str] | None = None) -> pa.Table:
+def read_table(path: str | Path, schema: pa.Schema, columns: list[str] | None = None) -> pa.Table:
     """The table at `path`, cast to `schema` (or to the named columns of it) and checked for nulls.
 
     Raises ContractError as `open_table` does, and when a column that must not be null holds nulls.
     """
     wanted = schema if columns is None else pa.schema([schema.field(c) for c in columns])
     table = open_table(path, schema).to_table(columns=wanted.names)
-    _refuse_nulls(table, wanted, name_of(schema))
+    _check_nulls(table, wanted, table_name(schema))
     return pa.table(
         [table.column(field.name).cast(field.type) for field in wanted], names=wanted.names
     )
 
 
-def write(table: pa.Table, schema: pa.Schema, path: str | Path) -> None:
+def write_table(table: pa.Table, schema: pa.Schema, path: str | Path) -> None:
     """Write `table` as one Parquet file, aside first and renamed when whole.
 
     Raises ContractError when the columns are not those of `schema` or hold forbidden nulls.
     """
-    name = name_of(schema)
+    name = table_name(schema)
     if table.column_names != schema.names:
         raise ContractError(
             f"{name}: cannot write columns {table.column_names}, expected {schema.names}"
         )
-    _refuse_nulls(table, schema, name)
-    with written_aside(path) as aside:
+    _check_nulls(table, schema, name)
+    with atomic_write(path) as aside:
         pq.write_table(table.cast(pa.schema(list(schema))), aside)
 
 
@@ -145,10 +145,10 @@ def empty(schema: pa.Schema) -> pa.Table:
     return pa.schema(list(schema)).empty_table()
 
 
-def _readable_as(found: pa.DataType, expected: pa.DataType) -> bool:
+def _is_readable_as(found: pa.DataType, expected: pa.DataType) -> bool:
     if pa.types.is_list(expected):
         is_list = pa.types.is_list(found) or pa.types.is_large_list(found)
-        return bool(is_list and _readable_as(found.value_type, expected.value_type))
+        return bool(is_list and _is_readable_as(found.value_type, expected.value_type))
     if pa.types.is_string(expected):
         return bool(pa.types.is_string(found) or pa.types.is_large_string(found))
     if pa.types.is_timestamp(expected):
@@ -156,7 +156,7 @@ def _readable_as(found: pa.DataType, expected: pa.DataType) -> bool:
     return bool(found == expected)
 
 
-def _refuse_nulls(table: pa.Table, schema: pa.Schema, name: str) -> None:
+def _check_nulls(table: pa.Table, schema: pa.Schema, name: str) -> None:
     for field in schema:
         column = table.column(field.name)
         if not field.nullable and column.null_count:

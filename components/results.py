@@ -6,12 +6,12 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from components.model.atomic import written_aside
+from components.model.atomic import atomic_write
 
 
 def write_json(content: Any, path: str | Path) -> None:
     """Write `content` aside and rename; NaN is refused, for no other language reads it."""
-    with written_aside(path) as aside:
+    with atomic_write(path) as aside:
         aside.write_text(json.dumps(content, indent=2, allow_nan=False))
 
 
@@ -22,25 +22,25 @@ def read_json(path: str | Path) -> Any:
 
 def log_metrics(metrics: Any, found: Mapping[str, Any]) -> None:
     """Show the numbers of `found` (nested ones by dotted names) on the step in the KFP UI."""
-    numbers = flat_numbers(found)
+    numbers = flatten_numbers(found)
     for name, value in numbers.items():
         metrics.log_metric(name, value)
     # kfp.local takes a step for not done when one of its artifacts has no file.
     write_json(numbers, metrics.path)
 
 
-def flat_numbers(found: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
+def flatten_numbers(found: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
     """All finite numbers of a nested mapping, by names that KFP and MLflow both accept."""
     numbers: dict[str, float] = {}
     for key, value in found.items():
         name = f"{prefix}{re.sub(r'[^A-Za-z0-9_]+', '_', str(key)).strip('_')}"
         if isinstance(value, Mapping):
-            numbers.update(flat_numbers(value, f"{name}."))
+            numbers.update(flatten_numbers(value, f"{name}."))
         elif isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300:
             numbers[name] = float(value)
     return numbers
 
 
-def without_nulls(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def drop_nulls(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """The rows without their empty fields: a KFP parameter cannot hold null."""
     return [{key: value for key, value in row.items() if value is not None} for row in rows]

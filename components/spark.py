@@ -41,7 +41,7 @@ def spark_session(name: str) -> "Iterator[SparkSession]":
     builder = SparkSession.builder.appName(f"fbt {name}")
     builder = builder.master(os.environ.get("FBT_SPARK_MASTER", "local[*]"))
     with tempfile.TemporaryDirectory(prefix="fbt-spark-") as folder:
-        for key, value in _settings(Path(folder)).items():
+        for key, value in _build_settings(Path(folder)).items():
             builder = builder.config(key, value)
         session = builder.getOrCreate()
         session.sparkContext.setLogLevel("ERROR")
@@ -51,20 +51,20 @@ def spark_session(name: str) -> "Iterator[SparkSession]":
             session.stop()
 
 
-def in_process(
+def map_in_process(
     work: Callable[[Any, range], Any], shared: Any, parts: Sequence[range]
 ) -> Iterator[Any]:
     """The Mapper of one process: a result at a time."""
     return (work(shared, part) for part in parts)
 
 
-def on_spark(session: "SparkSession") -> Mapper:
+def spark_mapper(session: "SparkSession") -> Mapper:
     """The Mapper of Spark's executors: `shared` is broadcast, every part is a task.
 
     The executors must be able to import fbt; `work` is a function of a module.
     """
 
-    def mapped(
+    def map_on_spark(
         work: Callable[[Any, range], Any], shared: Any, parts: Sequence[range]
     ) -> Iterable[Any]:
         context = session.sparkContext
@@ -74,25 +74,25 @@ def on_spark(session: "SparkSession") -> Mapper:
         sent.destroy()
         return found
 
-    return mapped
+    return map_on_spark
 
 
 @contextmanager
 def catalogue_mapper(name: str) -> Iterator[Mapper]:
     """Spark's executors where FBT_SPARK_MASTER names a cluster, else this process alone."""
     if os.environ.get("FBT_SPARK_MASTER", "local").startswith("local"):
-        yield in_process
+        yield map_in_process
     else:
         with spark_session(name) as session:
-            yield on_spark(session)
+            yield spark_mapper(session)
 
 
-def parts_of(n_items: int, size: int) -> list[range]:
+def split_into_ranges(n_items: int, size: int) -> list[range]:
     """The catalogue in parts of `size` products."""
     return [range(i, min(i + size, n_items)) for i in range(0, n_items, size)]
 
 
-def _settings(scratch: Path) -> dict[str, str]:
+def _build_settings(scratch: Path) -> dict[str, str]:
     settings = {
         "spark.driver.memory": os.environ.get("FBT_SPARK_MEMORY", "3g"),
         "spark.driver.bindAddress": "127.0.0.1",

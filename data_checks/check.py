@@ -10,10 +10,10 @@ import pyarrow as pa
 from components.contracts import BASKETS, ORDER_LINES, open_table
 from data_checks.drift import drift
 from data_checks.expectations import Expectation, validate
-from data_checks.formatting import bounds, in_words
-from data_checks.outcome import Check, Checked, KeptOut, Skipped, Table
+from data_checks.formatting import format_bounds, format_number
 from data_checks.profile import Profile, profile_baskets, profile_order_lines
 from data_checks.quarantine import example_lines, read_reasons, reason_counts
+from data_checks.result import CheckReport, CheckResult, QuarantineSummary, SkippedCheck, Table
 from data_checks.settings import CheckSettings
 from data_checks.suites import baskets_suite, order_lines_suite, schema_columns, schema_suite
 
@@ -24,23 +24,23 @@ def check_order_lines(
     products: str | Path,
     previous: dict[str, Any] | None,
     settings: CheckSettings,
-) -> Checked:
+) -> CheckReport:
     """Check an ORDER_LINES table; `previous` is the profile that an earlier run wrote."""
     lines = Path(order_lines)
     reasons = read_reasons(Path(quarantine))
     checks = _check_schema(lines, ORDER_LINES)
-    skipped: list[Skipped] = []
+    skipped: list[SkippedCheck] = []
     profile, before = None, parse_profile(previous, "order_lines")
     if all(check["passed"] for check in checks):
         profile = profile_order_lines(lines, Path(quarantine), Path(products), settings)
         judged, skipped = _judge(profile, before, order_lines_suite(settings))
         checks += judged
-    kept_out: KeptOut = {
+    kept_out: QuarantineSummary = {
         "n_lines": len(reasons.codes),
         "reasons": reason_counts(reasons),
         "examples": example_lines(Path(quarantine), reasons),
     }
-    return Checked("order_lines", checks, skipped, profile, before is None, kept_out)
+    return CheckReport("order_lines", checks, skipped, profile, before is None, kept_out)
 
 
 def check_baskets(
@@ -48,16 +48,16 @@ def check_baskets(
     products: str | Path,
     previous: dict[str, Any] | None,
     settings: CheckSettings,
-) -> Checked:
+) -> CheckReport:
     """Check a BASKETS table; `previous` is the profile that an earlier run wrote."""
     checks = _check_schema(Path(baskets), BASKETS)
-    skipped: list[Skipped] = []
+    skipped: list[SkippedCheck] = []
     profile, before = None, parse_profile(previous, "baskets")
     if all(check["passed"] for check in checks):
         profile = profile_baskets(Path(baskets), Path(products), settings)
         judged, skipped = _judge(profile, before, baskets_suite(settings))
         checks += judged
-    return Checked("baskets", checks, skipped, profile, before is None)
+    return CheckReport("baskets", checks, skipped, profile, before is None)
 
 
 def previous_profile(folder: str | Path, table: Table) -> dict[str, Any] | None:
@@ -82,7 +82,7 @@ def parse_profile(found: dict[str, Any] | None, table: Table) -> Profile | None:
     return profile
 
 
-def _check_schema(path: Path, schema: pa.Schema) -> list[Check]:
+def _check_schema(path: Path, schema: pa.Schema) -> list[CheckResult]:
     suite = schema_suite(schema)
     found = open_table(path, pa.schema([], metadata=schema.metadata)).schema
     columns = schema_columns(found, schema)
@@ -90,20 +90,20 @@ def _check_schema(path: Path, schema: pa.Schema) -> list[Check]:
     wrong = [type_ for type_ in columns["found"] if type_ not in columns["expected"]]
     observed = [f"missing: {', '.join(missing)}" if missing else "all", ", ".join(wrong) or "all"]
     expected = [", ".join(schema.names), ", ".join(schema_columns(schema, schema)["expected"])]
-    return list(map(_verdict, suite, validate(columns, suite), observed, expected))
+    return list(map(_to_result, suite, validate(columns, suite), observed, expected))
 
 
 def _judge(
     profile: Profile, before: Profile | None, suite: Sequence[Expectation]
-) -> tuple[list[Check], list[Skipped]]:
+) -> tuple[list[CheckResult], list[SkippedCheck]]:
     numbers = profile.numbers | drift(before, profile)
     there = [item for item in suite if numbers.get(item["kwargs"]["column"]) is not None]
     results = validate({name: [value] for name, value in numbers.items()}, there)
     checks = [
-        _verdict(item, result, _observed(item, result), bounds(item))
+        _to_result(item, result, _format_observed(item, result), format_bounds(item))
         for item, result in zip(there, results, strict=True)
     ]
-    absent: list[Skipped] = [
+    absent: list[SkippedCheck] = [
         {
             "name": item["meta"]["name"],
             "title": item["meta"]["title"],
@@ -115,11 +115,13 @@ def _judge(
     return checks, absent
 
 
-def _observed(item: Expectation, result: dict[str, Any]) -> str:
-    return in_words(result["result"]["observed_value"], item["meta"]["unit"])
+def _format_observed(item: Expectation, result: dict[str, Any]) -> str:
+    return format_number(result["result"]["observed_value"], item["meta"]["unit"])
 
 
-def _verdict(item: Expectation, result: dict[str, Any], observed: str, expected: str) -> Check:
+def _to_result(
+    item: Expectation, result: dict[str, Any], observed: str, expected: str
+) -> CheckResult:
     meta = item["meta"]
     return {
         "name": meta["name"],

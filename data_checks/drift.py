@@ -29,10 +29,10 @@ def drift(before: Profile | None, now: Profile) -> dict[str, float | None]:
         "newer_by_days": None
         if last_old is None or last_new is None
         else (last_new - last_old) / 86400,
-        "drift_sizes": _moved(before, now, "basket_sizes"),
-        "drift_products": _moved(before, now, "products"),
-        "drift_categories": _moved(before, now, "categories"),
-        "drift_weekdays": _moved(before, now, "weekdays"),
+        "drift_sizes": _histogram_drift(before, now, "basket_sizes"),
+        "drift_products": _histogram_drift(before, now, "products"),
+        "drift_categories": _histogram_drift(before, now, "categories"),
+        "drift_weekdays": _histogram_drift(before, now, "weekdays"),
     }
 
 
@@ -51,6 +51,6 @@ def stability_index(
     return sum((b - a) * log(b / a) for a, b in floored)
 
 
-def _moved(before: Profile, now: Profile, name: str) -> float | None:
+def _histogram_drift(before: Profile, now: Profile, name: str) -> float | None:
     p, q = before.histograms.get(name), now.histograms.get(name)
     return stability_index(p, q) if p and q else None

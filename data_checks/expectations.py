@@ -59,7 +59,7 @@ def between(
     }
 
 
-def none_of(name: str, words: Words) -> Expectation:
+def expect_zero(name: str, words: Words) -> Expectation:
     """Expect the profile's count `name` to be zero, or stop the run."""
     return between(name, "count", "critical", words, most=0)
 
@@ -74,7 +74,7 @@ def validate(
     import pandas as pd
 
     logging.getLogger("great_expectations").setLevel(logging.WARNING)  # it tells of every step
-    with _hidden(*BACK_ENDS):
+    with _hide_modules(*BACK_ENDS):
         import great_expectations as gx
     from great_expectations.data_context.types.base import ProgressBarsConfig
 
@@ -88,10 +88,10 @@ def validate(
     )
     named = gx.ExpectationSuite(name="suite", expectations=[dict(item) for item in suite])
     outcome: Any = batch.validate(named, result_format="SUMMARY")
-    return _in_order(outcome.to_json_dict()["results"], suite)
+    return _sort_results(outcome.to_json_dict()["results"], suite)
 
 
-def _in_order(results: Any, suite: Sequence[Expectation]) -> list[dict[str, Any]]:
+def _sort_results(results: Any, suite: Sequence[Expectation]) -> list[dict[str, Any]]:
     by_name = {result["expectation_config"]["meta"]["name"]: result for result in results}
     for name, result in by_name.items():
         if result["exception_info"].get("raised_exception"):
@@ -102,7 +102,7 @@ def _in_order(results: Any, suite: Sequence[Expectation]) -> list[dict[str, Any]
 
 
 @contextmanager
-def _hidden(*names: str) -> Iterator[None]:
+def _hide_modules(*names: str) -> Iterator[None]:
     """Let imports of the named modules fail within the block."""
     modules = cast(dict[str, Any], sys.modules)
     before = {name: modules[name] for name in names if name in modules}

@@ -3,26 +3,26 @@
 from data_checks.expectations import Expectation, Unit
 
 
-def bounds(item: Expectation) -> str:
+def format_bounds(item: Expectation) -> str:
     """What the expectation allows, as it is shown."""
     least, most = item["kwargs"]["min_value"], item["kwargs"]["max_value"]
     unit = item["meta"]["unit"]
     if least is None:
-        return "none" if not most else f"at most {in_words(most, unit)}"
+        return "none" if not most else f"at most {format_number(most, unit)}"
     if most is None:
-        return f"at least {in_words(least, unit)}"
-    ending = f" to {in_words(most, unit)}"
-    return (f"{least:g}" if unit == "times" else in_words(least, unit)) + ending
+        return f"at least {format_number(least, unit)}"
+    ending = f" to {format_number(most, unit)}"
+    return (f"{least:g}" if unit == "times" else format_number(least, unit)) + ending
 
 
-def in_words(value: float, unit: Unit) -> str:
+def format_number(value: float, unit: Unit) -> str:
     """The number as it is shown, with its unit."""
     if unit == "share":
         return _percent(value)
     if unit == "count":
         return f"{value:,.0f}" if value else "none"
     whole = abs(value) >= 100 or value == int(value)
-    plain = f"{value:,.0f}" if whole else _trimmed(value)
+    plain = f"{value:,.0f}" if whole else _format_decimal(value)
     ending = {"times": " ×", "days": " day" if plain == "1" else " days"}
     return plain + ending.get(unit, "")
 
@@ -32,8 +32,8 @@ def _percent(share: float) -> str:
         return "under 0.01 %"
     if 0.9999 < share < 1:
         return "over 99.99 %"
-    return f"{_trimmed(100 * share)} %"
+    return f"{_format_decimal(100 * share)} %"
 
 
-def _trimmed(value: float) -> str:
+def _format_decimal(value: float) -> str:
     return f"{value:.2f}".rstrip("0").rstrip(".")

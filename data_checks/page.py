@@ -7,9 +7,9 @@ from math import ceil
 from pathlib import Path
 from typing import Any
 
-from data_checks.outcome import Checked
 from data_checks.profile import Profile
-from data_checks.quarantine import SHOWN
+from data_checks.quarantine import EXAMPLE_COLUMNS
+from data_checks.result import CheckReport
 
 NAMES = {"order_lines": "Order lines", "baskets": "Baskets"}
 CHART_WIDTH, CHART_HEIGHT = 520, 150
@@ -17,7 +17,7 @@ LETTER_WIDTH = 7
 """Pixels of a letter below a chart; where labels would touch, only some are written."""
 
 
-def render(checked: Checked) -> str:
+def render(checked: CheckReport) -> str:
     """The page as one self-contained HTML text."""
     from jinja2 import Environment, StrictUndefined
 
@@ -34,7 +34,7 @@ def render(checked: Checked) -> str:
         good=[check for check in checked.checks if check["passed"]],
         facts=_facts(checked.profile) if checked.profile else {},
         charts=_charts(checked.profile) if checked.profile else [],
-        shown=SHOWN,
+        shown=EXAMPLE_COLUMNS,
     )
 
 

@@ -14,9 +14,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict
 
-from components.contracts import BASKETS, ORDER_LINES, PRODUCTS, SPLITS, read
+from components.contracts import BASKETS, ORDER_LINES, PRODUCTS, SPLITS, read_table
 from components.model.arrays import AnyArray, BoolArray, Float64Array, Int64Array
-from data_checks.coding import Codes, bools, encode, load, open_coded
+from data_checks.encoding import Codes, encode, load, open_as_codes, to_bool_array
 from data_checks.quarantine import UNREADABLE, n_lines, read_reasons
 from data_checks.settings import CheckSettings
 
@@ -52,7 +52,7 @@ def profile_order_lines(
     order_lines: Path, quarantine: Path, products: Path, settings: CheckSettings
 ) -> Profile:
     """The profile of an ORDER_LINES table whose columns are known to be right."""
-    dataset = open_coded(order_lines, ORDER_LINES)
+    dataset = open_as_codes(order_lines, ORDER_LINES)
     wanted = [name for name in ORDER_LINES.names if name != "position"]
     lines, share = load(dataset, wanted, settings.row_limit)
     order, user, product = (encode(lines[c]) for c in ("order_id", "user_id", "product_id"))
@@ -68,14 +68,14 @@ def profile_order_lines(
     return Profile(
         table="order_lines",
         sampled_share=share,
-        numbers=numbers | _quarantined(read_reasons(quarantine), dataset.count_rows()),
+        numbers=numbers | _quarantine_shares(read_reasons(quarantine), dataset.count_rows()),
         histograms=_histograms(sizes, product, catalogue, lines["ts"]),
     )
 
 
 def profile_baskets(baskets: Path, products: Path, settings: CheckSettings) -> Profile:
     """The profile of a BASKETS table whose columns are known to be right."""
-    dataset = open_coded(baskets, BASKETS)
+    dataset = open_as_codes(baskets, BASKETS)
     table, share = load(dataset, BASKETS.names, settings.row_limit)
     sizes = _lengths(table["items"])
     basket_of = np.repeat(np.arange(len(sizes)), sizes)
@@ -98,7 +98,7 @@ def profile_baskets(baskets: Path, products: Path, settings: CheckSettings) -> P
 
 def read_catalogue(products: Path) -> pa.Table:
     """The columns of the product table that are looked at here."""
-    return read(products, PRODUCTS, ["product_id", "name", "category"])
+    return read_table(products, PRODUCTS, ["product_id", "name", "category"])
 
 
 def _ids(order: Codes, user: Codes, product: Codes) -> Numbers:
@@ -123,7 +123,7 @@ def _twins_share(product: Codes) -> float | None:
 
 
 def _suspects(product: Codes, pattern: str) -> Numbers:
-    matches = bools(pc.match_substring_regex(product.values, pattern))
+    matches = to_bool_array(pc.match_substring_regex(product.values, pattern))
     return {"suspect_share": int(product.counts[matches].sum()) / len(product.codes)}
 
 
@@ -202,15 +202,15 @@ def _mixed_orders(order: Codes, user: Codes, ts: pa.ChunkedArray) -> Numbers:
     """Share of orders that one id must have been given to twice."""
     if not order.n_distinct:
         return {"mixed_order_share": None}
-    timed = ~bools(ts.is_null()) & (order.codes >= 0)
+    timed = ~to_bool_array(ts.is_null()) & (order.codes >= 0)
     named = (user.codes >= 0) & (order.codes >= 0)
     n_orders = len(order.values)
-    mixed = _apart(order.codes[timed], _micros(ts.filter(pa.array(timed))), DAY_US, n_orders)
-    mixed |= _apart(order.codes[named], user.codes[named], 0, n_orders)
+    mixed = _orders_apart(order.codes[timed], _micros(ts.filter(pa.array(timed))), DAY_US, n_orders)
+    mixed |= _orders_apart(order.codes[named], user.codes[named], 0, n_orders)
     return {"mixed_order_share": float(mixed.sum() / order.n_distinct)}
 
 
-def _apart(order: AnyArray, values: AnyArray, allowed: int, n_orders: int) -> BoolArray:
+def _orders_apart(order: AnyArray, values: AnyArray, allowed: int, n_orders: int) -> BoolArray:
     """Orders with a value further than `allowed` from that of their last line."""
     last = np.zeros(n_orders, values.dtype)
     last[order] = values
@@ -257,8 +257,8 @@ def _coverage(product: Codes, catalogue: pa.Table) -> Numbers:
     named = catalogue.filter(
         pc.greater(pc.utf8_length(pc.utf8_trim_whitespace(catalogue["name"])), 0)
     )
-    known = bools(pc.is_in(bought, catalogue["product_id"].combine_chunks()))
-    with_name = bools(pc.is_in(bought, named["product_id"].combine_chunks()))
+    known = to_bool_array(pc.is_in(bought, catalogue["product_id"].combine_chunks()))
+    with_name = to_bool_array(pc.is_in(bought, named["product_id"].combine_chunks()))
     n_different = pc.count_distinct(catalogue["product_id"]).as_py()
     return {
         "catalogue_coverage": float(known.mean()),
@@ -267,7 +267,7 @@ def _coverage(product: Codes, catalogue: pa.Table) -> Numbers:
     }
 
 
-def _quarantined(reasons: Codes, n_clean: int) -> Numbers:
+def _quarantine_shares(reasons: Codes, n_clean: int) -> Numbers:
     n_all = n_clean + len(reasons.codes)
     if not n_all:
         return {"quarantined_rows": 0}
@@ -300,7 +300,7 @@ def _repeats(basket_of: Int64Array, product: Codes) -> Numbers:
 
 
 def _positions(column: pa.ChunkedArray, sizes: AnyArray) -> Numbers:
-    there = ~bools(column.is_null())
+    there = ~to_bool_array(column.is_null())
     if not there.any():
         return {"position_mismatches": None}
     return {"position_mismatches": int((_lengths(column) != sizes)[there].sum())}
@@ -313,7 +313,7 @@ def _weights(column: pa.ChunkedArray) -> Numbers:
 
 
 def _splits(split: Codes, ts: pa.ChunkedArray) -> Numbers:
-    rows = [_rows_of(split, name) for name in SPLITS]
+    rows = [_in_split(split, name) for name in SPLITS]
     counts = [int(r.sum()) for r in rows]
     return {
         "split_unknown": len(split.codes) - sum(counts),
@@ -323,7 +323,7 @@ def _splits(split: Codes, ts: pa.ChunkedArray) -> Numbers:
     }
 
 
-def _rows_of(split: Codes, name: str) -> BoolArray:
+def _in_split(split: Codes, name: str) -> BoolArray:
     code = pc.index(split.values, pa.scalar(name)).as_py()
     rows: BoolArray = split.codes == (code if code >= 0 else -2)  # -1 stands for null
     return rows
@@ -339,7 +339,7 @@ def _leaks(times: list[pa.ChunkedArray]) -> int | None:
 
 
 def _cold(split: Codes, basket_of: Int64Array, product: Codes) -> Numbers:
-    train, test = (product.codes[_rows_of(split, s)[basket_of]] for s in ("train", "test"))
+    train, test = (product.codes[_in_split(split, s)[basket_of]] for s in ("train", "test"))
     if not len(train) or not len(test):
         return {"cold_share": None}
     return {"cold_share": float((~np.isin(test, np.unique(train))).mean())}

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from components.contracts import QUARANTINE, open_table
-from data_checks.coding import Codes, encode, open_coded
+from data_checks.encoding import Codes, encode, open_as_codes
 
 UNREADABLE = (
     "order_id missing",
@@ -19,13 +19,13 @@ UNREADABLE = (
 )
 """Reasons that tell of a broken feed rather than of how the shop does business."""
 
-SHOWN = ("order_id", "product_id", "ts", "quantity", "price", "reason")
+EXAMPLE_COLUMNS = ("order_id", "product_id", "ts", "quantity", "price", "reason")
 """Columns of the example lines. Customers are nobody's business here."""
 
 
 def read_reasons(quarantine: Path) -> Codes:
     """The reason of each line; where there are several, joined by "; "."""
-    return encode(open_coded(quarantine, QUARANTINE).to_table(columns=["reason"])["reason"])
+    return encode(open_as_codes(quarantine, QUARANTINE).to_table(columns=["reason"])["reason"])
 
 
 def n_lines(reasons: Codes, *wanted: str) -> int:
@@ -50,5 +50,5 @@ def example_lines(
     if not rows:
         return []
     wanted = np.concatenate(rows)
-    table = open_table(quarantine, QUARANTINE).take(wanted, columns=list(SHOWN))
+    table = open_table(quarantine, QUARANTINE).take(wanted, columns=list(EXAMPLE_COLUMNS))
     return list(table.to_pylist())

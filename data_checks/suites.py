@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pyarrow as pa
 
 from components.contracts import SPLITS
-from data_checks.expectations import Expectation, between, none_of
+from data_checks.expectations import Expectation, between, expect_zero
 from data_checks.settings import CheckSettings
 
 NO_USERS = "the shop's data names no customers"
@@ -99,22 +99,22 @@ def _lines_contract(s: CheckSettings) -> Sequence[Expectation]:
             "See what was kept out below, and check the file, the query or the column mapping "
             "that was read.",
         ),
-        none_of("order_id_missing", {
+        expect_zero("order_id_missing", {
             "title": "Every line names its order",
             "why": "Without its order a line belongs to no basket.",
             "remedy": orders_remedy,
         }),
-        none_of("product_id_missing", {
+        expect_zero("product_id_missing", {
             "title": "Every line names its product",
             "why": "Without its product a line says nothing about what is bought together.",
             "remedy": orders_remedy,
         }),
-        none_of("quantity_missing", {
+        expect_zero("quantity_missing", {
             "title": "Every line has a quantity",
             "why": "A line without quantity may be a return, a note or a damaged record.",
             "remedy": orders_remedy,
         }),
-        none_of("quantity_not_positive", {
+        expect_zero("quantity_not_positive", {
             "title": "Every quantity is positive",
             "why": "Zero or less means returned or corrected, which is the opposite of bought.",
             "remedy": orders_remedy,
@@ -291,7 +291,7 @@ def _largest_basket(s: CheckSettings) -> Expectation:
 
 def _catalogue(s: CheckSettings) -> Sequence[Expectation]:
     return (
-        none_of("catalogue_repeats", {
+        expect_zero("catalogue_repeats", {
             "title": "The product table lists each product once",
             "why": "A product listed twice has two names, two prices and two categories.",
             "remedy": "Keep one row per product, for example the newest.",
@@ -359,27 +359,27 @@ def _baskets_contract(s: CheckSettings) -> Sequence[Expectation]:
         _has_rows(
             "baskets", "See in the run what the step that builds baskets removed, and its limits."
         ),
-        none_of("order_id_missing", {
+        expect_zero("order_id_missing", {
             "title": "Every basket names its order",
             "why": "Baskets are told apart, sampled and split by their order.",
             "remedy": fault,
         }),
-        none_of("order_repeats", {
+        expect_zero("order_repeats", {
             "title": "Every order is one basket",
             "why": "An order in two baskets can be learned from and tested on at once.",
             "remedy": fault,
         }),
-        none_of("item_missing", {
+        expect_zero("item_missing", {
             "title": "Every item in a basket is a product",
             "why": "An empty item would become a product of its own.",
             "remedy": fault,
         }),
-        none_of("item_repeats", {
+        expect_zero("item_repeats", {
             "title": "No product is twice in a basket",
             "why": "A repeated product would be recommended with itself.",
             "remedy": fault,
         }),
-        none_of("small_baskets", {
+        expect_zero("small_baskets", {
             "title": "Every basket holds two or more products",
             "why": "Less than two teach nothing, and cannot be tested on.",
             "remedy": fault,
@@ -389,7 +389,7 @@ def _baskets_contract(s: CheckSettings) -> Sequence[Expectation]:
             "why": "A position that belongs to another item misleads the weighting by distance.",
             "remedy": fault,
         }, most=0, absent="the order of items inside a basket is not known"),
-        none_of("weight_out_of_bounds", {
+        expect_zero("weight_out_of_bounds", {
             "title": "Weights lie between 0 and 1",
             "why": "The newest basket weighs 1 and older ones less; anything else drowns the rest.",
             "remedy": fault,
@@ -404,7 +404,7 @@ def _baskets_contract(s: CheckSettings) -> Sequence[Expectation]:
 
 def _splits(s: CheckSettings) -> Sequence[Expectation]:
     return (
-        none_of("split_unknown", {
+        expect_zero("split_unknown", {
             "title": f"Every basket is for {', '.join(SPLITS[:-1])} or {SPLITS[-1]}",
             "why": "A basket with another label is silently never used.",
             "remedy": "This is a fault in the step that builds baskets: report it.",

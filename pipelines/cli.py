@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from components.step import STEPS_IMAGE
 from pipelines.home import Home, code_version, open_home
-from pipelines.parameters import TrainingParameters, checked_parameters
-from pipelines.placement import Placement, placement_of
+from pipelines.parameters import TrainingParameters, parse_parameters
+from pipelines.placement import Placement, parse_placement
 
 if TYPE_CHECKING:
     from pipelines.submit import Target
@@ -132,13 +132,13 @@ def _serve(home: Home, options: argparse.Namespace) -> None:
 
 
 def _export(home: Home, options: argparse.Namespace) -> None:
-    from pipelines.export import bundle_of, export_bundle
+    from pipelines.export import export_bundle, fetch_bundle
 
     more = (options.to, options.k, options.rules, options.spark)
     if options.bundle is not None:
         n_rows = export_bundle(options.bundle, *more)
     else:
-        with bundle_of(home, options.version) as bundle:
+        with fetch_bundle(home, options.version) as bundle:
             n_rows = export_bundle(bundle, *more)
     print(f"{n_rows:,} rows in {options.to}")
 
@@ -162,12 +162,12 @@ def _bench(home: Home, options: argparse.Namespace) -> None:
 
 def _parameters(options: argparse.Namespace) -> TrainingParameters:
     given = {name: getattr(options, name) for name in TrainingParameters.model_fields}
-    return checked_parameters({k: v for k, v in given.items() if v is not None})
+    return parse_parameters({k: v for k, v in given.items() if v is not None})
 
 
 def _placement(options: argparse.Namespace) -> Placement:
     given = {name: getattr(options, name) for name in Placement.model_fields}
-    return placement_of({k: v for k, v in given.items() if v is not None})
+    return parse_placement({k: v for k, v in given.items() if v is not None})
 
 
 def _target(options: argparse.Namespace) -> "Target":

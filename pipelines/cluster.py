@@ -25,35 +25,37 @@ class Kubectl:
     context: str = ""
     """Empty = the current one."""
 
-    def run(self, *words: str, given: str = "") -> str:
+    def run(self, *words: str, stdin: str = "") -> str:
         """Its output. Raises ClusterError."""
-        done = self._call(words, given)
+        done = self._call(words, stdin)
         if done.returncode:
             why = (done.stderr or done.stdout).strip()[-1500:]
-            raise ClusterError(f"cluster: `{self.shown(words)}` failed: {why}")
+            raise ClusterError(f"cluster: `{self.format_command(words)}` failed: {why}")
         return done.stdout
 
-    def has(self, *words: str) -> bool:
+    def exists(self, *words: str) -> bool:
         """Whether `kubectl get` finds the object. Raises ClusterError when nobody answers."""
         done = self._call(("get", *words), "")
         gone = "NotFound" in done.stderr or "doesn't have a resource type" in done.stderr
         if done.returncode and not gone:
-            raise ClusterError(f"cluster: `{self.shown(('get', *words))}`: {done.stderr.strip()}")
+            raise ClusterError(
+                f"cluster: `{self.format_command(('get', *words))}`: {done.stderr.strip()}"
+            )
         return done.returncode == 0
 
-    def shown(self, words: tuple[str, ...]) -> str:
+    def format_command(self, words: tuple[str, ...]) -> str:
         """The command as a person would type it."""
         return " ".join(["kubectl", *self._context(), *words])
 
     def _context(self) -> list[str]:
         return ["--context", self.context] if self.context else []
 
-    def _call(self, words: tuple[str, ...], given: str) -> "subprocess.CompletedProcess[str]":
+    def _call(self, words: tuple[str, ...], stdin: str) -> "subprocess.CompletedProcess[str]":
         if not shutil.which("kubectl"):
             raise ClusterError("cluster: kubectl is not installed; see kubernetes.io/docs/tasks")
         return subprocess.run(
             ["kubectl", *self._context(), *words],
-            input=given, capture_output=True, text=True, check=False,
+            input=stdin, capture_output=True, text=True, check=False,
         )  # fmt: skip
 
 
@@ -64,9 +66,9 @@ class Requirement:
     name: str
     version: str
     why: str
-    found_by: tuple[str, ...]
+    probe: tuple[str, ...]
     """Arguments of `kubectl get` that find it."""
-    installed_by: tuple[tuple[str, ...], ...]
+    install_commands: tuple[tuple[str, ...], ...]
     """kubectl commands that bring it, in order."""
 
 
@@ -134,39 +136,39 @@ def cluster_up(
     Nothing that is there is changed but by `kubectl apply`; Secrets that are there stay. Raises
     ClusterError.
     """
-    needed, kubectl = needed_by(overlay), Kubectl(context)
+    needed, kubectl = list_requirements(overlay), Kubectl(context)
     kubectl.run("version")
-    for one in missing(kubectl, needed):
+    for one in find_missing(kubectl, needed):
         show(f"{one.name} {one.version}, which {one.why}")
-        for command in one.installed_by:
+        for command in one.install_commands:
             kubectl.run(*command)
     show(f"Secrets of {PLATFORM} and {APP}")
     _make_secrets(kubectl, overlay, show)
     for folder in (OVERLAYS / overlay / "platform", OVERLAYS / overlay):
-        show(kubectl.shown(("apply", "-k", str(folder))))
+        show(kubectl.format_command(("apply", "-k", str(folder))))
         kubectl.run("apply", "-k", str(folder))
-    _await(kubectl, overlay, wait_s, show)
+    _wait_until_ready(kubectl, overlay, wait_s, show)
     show("usable; next: `fbt submit --orders …`, then `fbt promote VERSION`")
 
 
-def needed_by(overlay: str) -> list[Requirement]:
+def list_requirements(overlay: str) -> list[Requirement]:
     """Raises ClusterError for an overlay that does not exist."""
     if overlay not in NEEDED:
         raise ClusterError(f"cluster: no overlay {overlay!r}; expected one of {', '.join(NEEDED)}")
     return [REQUIREMENTS[name] for name in NEEDED[overlay]]
 
 
-def missing(kubectl: Kubectl, needed: list[Requirement]) -> list[Requirement]:
+def find_missing(kubectl: Kubectl, needed: list[Requirement]) -> list[Requirement]:
     """Those of the requirements that the cluster does not have."""
-    return [one for one in needed if not kubectl.has(*one.found_by)]
+    return [one for one in needed if not kubectl.exists(*one.probe)]
 
 
-Make = Callable[[Kubectl], Mapping[str, str]]
+SecretMaker = Callable[[Kubectl], Mapping[str, str]]
 
 
-def secrets_of(overlay: str) -> dict[tuple[str, str], Make]:
+def list_secrets(overlay: str) -> dict[tuple[str, str], SecretMaker]:
     """What an overlay wants, by namespace and name, and how to make it where nobody else has to."""
-    made: dict[tuple[str, str], Make] = {
+    made: dict[tuple[str, str], SecretMaker] = {
         (PLATFORM, "fbt-webhook"): lambda _: {"encryption-key": _fernet_key()},
         (APP, "fbt-webhook"): lambda _: {"secret": secrets.token_urlsafe(32)},
         (APP, "fbt-admin"): lambda _: {"token": secrets.token_urlsafe(32)},
@@ -185,8 +187,8 @@ def _make_secrets(kubectl: Kubectl, overlay: str, show: Callable[[str], None]) -
     for name in (PLATFORM, APP):
         manifest = OVERLAYS.parent / ("platform" if name == PLATFORM else f"overlays/{overlay}")
         kubectl.run("apply", "-f", str(manifest / "namespace.yaml"))
-    for (namespace, name), make in secrets_of(overlay).items():
-        if kubectl.has("secret", name, "--namespace", namespace):
+    for (namespace, name), make in list_secrets(overlay).items():
+        if kubectl.exists("secret", name, "--namespace", namespace):
             continue
         values = dict(make(kubectl))
         _create(kubectl, namespace, name, values)
@@ -195,7 +197,7 @@ def _make_secrets(kubectl: Kubectl, overlay: str, show: Callable[[str], None]) -
         show(f"  made {namespace}/{name}")
     if overlay not in IN_CLUSTER_STORES:
         for namespace, name in BY_HAND:
-            if not kubectl.has("secret", name, "--namespace", namespace):
+            if not kubectl.exists("secret", name, "--namespace", namespace):
                 raise ClusterError(
                     f"cluster: no Secret {name} in {namespace}; k8s/README.md has the command"
                 )
@@ -209,7 +211,7 @@ def _create(kubectl: Kubectl, namespace: str, name: str, values: Mapping[str, st
         "metadata": {"name": name, "namespace": namespace},
         "stringData": dict(values),
     }
-    kubectl.run("create", "-f", "-", given=json.dumps(secret))
+    kubectl.run("create", "-f", "-", stdin=json.dumps(secret))
 
 
 def _mlflow_database() -> Mapping[str, str]:
@@ -247,7 +249,9 @@ def _fernet_key() -> str:
     return base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
 
 
-def _await(kubectl: Kubectl, overlay: str, wait_s: float, show: Callable[[str], None]) -> None:
+def _wait_until_ready(
+    kubectl: Kubectl, overlay: str, wait_s: float, show: Callable[[str], None]
+) -> None:
     """Wait for what can be ready before the first promotion: all but the service itself."""
     deadline = time.monotonic() + wait_s
     waited = [

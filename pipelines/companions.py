@@ -22,16 +22,16 @@ from bento.answering.rules import Rule, RuleSet
 from bento.answering.selection import Selection
 from bento.schemas import RecommendRequest
 from components.contracts import COMPANIONS
-from components.model.atomic import written_aside
+from components.model.atomic import atomic_write
 from components.model.bundle import read_bundle
 from components.model.recommender import Recommender
-from components.progress import say
-from components.spark import Mapper, in_process, parts_of
+from components.progress import log_progress
+from components.spark import Mapper, map_in_process, split_into_ranges
 
-PART = 2_000
+PART_SIZE = 2_000
 """Products that are answered and written at once: 20 MB of rows with k = 20."""
 
-MOST = 100
+MAX_K = 100
 """Companions of a product at most, as of the service."""
 
 
@@ -49,11 +49,11 @@ class Export:
 
     def __post_init__(self) -> None:
         """Raises ValueError."""
-        if not 1 <= self.k <= MOST:
-            raise ValueError(f"export: k is {self.k}, expected 1 to {MOST}")
+        if not 1 <= self.k <= MAX_K:
+            raise ValueError(f"export: k is {self.k}, expected 1 to {MAX_K}")
 
 
-def export_of(bundle: Path, k: int, database_url: str | None = None) -> Export:
+def prepare_export(bundle: Path, k: int, database_url: str | None = None) -> Export:
     """An export of a bundle, with what the database at a URL says at this moment, if given.
 
     Raises BundleError, StoreUnavailable, ValueError.
@@ -68,7 +68,7 @@ def export_of(bundle: Path, k: int, database_url: str | None = None) -> Export:
     rules: Sequence[Rule] = ()
     try:
         while more:
-            new = store.changes_since(since)
+            new = store.read_delta(since)
             since, more = new.revision, new.more
             changed |= {one.product_id: one for one in new.products}
             rules = rules if new.rules is None else new.rules
@@ -77,25 +77,25 @@ def export_of(bundle: Path, k: int, database_url: str | None = None) -> Export:
     return Export(bundle, k, tuple(changed.values()), tuple(rules))
 
 
-def export(wanted: Export, target: Path, part: int = PART) -> int:
+def export(wanted: Export, target: Path, part: int = PART_SIZE) -> int:
     """Write the table COMPANIONS to the file `target`, whole or not at all; the number of rows."""
-    tables = in_process(companions, wanted, _parts(wanted, part))
-    return _written(tables, wanted, target, part)
+    tables = map_in_process(companions, wanted, _split_catalogue(wanted, part))
+    return _write_table(tables, wanted, target, part)
 
 
-def export_by(mapped: Mapper, wanted: Export, target: Path, part: int = PART) -> int:
+def export_in_parallel(mapped: Mapper, wanted: Export, target: Path, part: int = PART_SIZE) -> int:
     """As `export`, by other processes, which write their parts beside `target`."""
     with _folder_beside(target) as folder:
-        files = mapped(write_part, (wanted, folder), _parts(wanted, part))
-        return _written(map(pq.read_table, files), wanted, target, part)
+        files = mapped(write_part, (wanted, folder), _split_catalogue(wanted, part))
+        return _write_table(map(pq.read_table, files), wanted, target, part)
 
 
 def companions(wanted: Export, part: range) -> pa.Table:
     """The table COMPANIONS of some rows of the catalogue; what is deleted has no page."""
-    selection = selection_for(wanted)
-    gone, found = selection.catalogue.gone, _Columns()
+    selection = load_selection(wanted)
+    deleted, found = selection.catalogue.deleted, _Columns()
     for row in part:
-        if gone is None or not gone[row]:
+        if deleted is None or not deleted[row]:
             found.add(selection, selection.catalogue.card(row)["product_id"], wanted.k)
     return pa.table(found.columns, schema=pa.schema(list(COMPANIONS)))
 
@@ -104,18 +104,18 @@ def write_part(shared: tuple[Export, Path], part: range) -> Path:
     """The file with `companions` of a part, in a folder that all processes see."""
     wanted, folder = shared
     path = folder / f"{part.start}.parquet"
-    with written_aside(path) as aside:
+    with atomic_write(path) as aside:
         pq.write_table(companions(wanted, part), aside)
     return path
 
 
 @functools.lru_cache(maxsize=1)
-def selection_for(wanted: Export) -> Selection:
+def load_selection(wanted: Export) -> Selection:
     """What answers, once a process; the bundle's arrays are memory-mapped."""
     bundle = read_bundle(wanted.bundle, verify=False)
-    assert bundle.cards is not None
+    assert bundle.records is not None
     assert bundle.facets is not None
-    catalogue = Catalogue(bundle.cards, bundle.facets)
+    catalogue = Catalogue(bundle.records, bundle.facets)
     if wanted.changes:
         catalogue = catalogue.with_changes(wanted.changes)
     selection = Selection(Recommender(bundle), catalogue)
@@ -141,19 +141,19 @@ class _Columns:
                 column.append(value)
 
 
-def _parts(wanted: Export, part: int) -> list[range]:
-    return parts_of(len(selection_for(wanted).catalogue), part)
+def _split_catalogue(wanted: Export, part: int) -> list[range]:
+    return split_into_ranges(len(load_selection(wanted).catalogue), part)
 
 
-def _written(tables: Iterable[pa.Table], wanted: Export, target: Path, part: int) -> int:
+def _write_table(tables: Iterable[pa.Table], wanted: Export, target: Path, part: int) -> int:
     """One row group a part, so that no more than one part is in memory."""
-    n_products, n_rows = len(selection_for(wanted).catalogue), 0
+    n_products, n_rows = len(load_selection(wanted).catalogue), 0
     schema = pa.schema(list(COMPANIONS))
-    with written_aside(target) as aside, pq.ParquetWriter(aside, schema) as writer:
+    with atomic_write(target) as aside, pq.ParquetWriter(aside, schema) as writer:
         for number, table in enumerate(tables, 1):
             writer.write_table(table.cast(schema))
             n_rows += table.num_rows
-            say(f"{min(number * part, n_products):,} of {n_products:,} products")
+            log_progress(f"{min(number * part, n_products):,} of {n_products:,} products")
     return n_rows
 
 

@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-from components.model.atomic import written_aside
+from components.model.atomic import atomic_write
 from pipelines.home import code_version
-from pipelines.placement import NAME, Placement, placed, tagged
+from pipelines.placement import NAME, Placement, add_tag, place_pipeline
 
 PLAIN, OBJECTS = "training.yaml", "training-kubernetes.yaml"
 
@@ -22,11 +22,11 @@ def compile_pipeline(
     from pipelines.images import VERSION
     from pipelines.training import training
 
-    image = tagged(image, VERSION, code_version())
-    pipeline = placed(training, image, placement or Placement(), code_version())
+    image = add_tag(image, VERSION, code_version())
+    pipeline = place_pipeline(training, image, placement or Placement(), code_version())
     plain, objects = folder / PLAIN, folder / OBJECTS
     for path, options in ((plain, None), (objects, _manifest_options(compiler, version))):
-        with written_aside(path) as aside:
+        with atomic_write(path) as aside:
             named = aside.with_suffix(".yaml")  # the compiler insists on the suffix
             compiler.Compiler().compile(
                 pipeline, str(named),

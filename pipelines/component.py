@@ -35,12 +35,12 @@ def start(
 ):
     """Check every parameter, look at the sources, find the champion."""
     given = dict(locals())
-    from components.orders.source import shown
-    from pipelines.parameters import checked_parameters
-    from pipelines.start import begin
+    from components.orders.source import hide_credentials
+    from pipelines.parameters import parse_parameters
+    from pipelines.start import inspect_inputs
 
-    found = begin(checked_parameters(given))
-    given |= {"orders": shown(orders), "products": shown(products)}
+    found = inspect_inputs(parse_parameters(given))
+    given |= {"orders": hide_credentials(orders), "products": hide_credentials(products)}
     return given, found.fingerprint, found.exceptions, found.champion, found.run_key
 
 

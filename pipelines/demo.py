@@ -10,16 +10,16 @@ from collections.abc import Sequence
 from typing import Any
 
 from components.registry.promotion import history, promote
-from components.registry.registry import fetch
+from components.registry.registry import fetch_artifact
 from pipelines.demo_data import write_demo_data
 from pipelines.home import Home
 from pipelines.mlflow_server import mlflow_server
 from pipelines.parameters import TrainingParameters
 from pipelines.run import run
-from pipelines.serve import champion_server
+from pipelines.serve import serve_champion
 
 MLFLOW_PORT, SERVICE_PORT = 5000, 3000
-FEWEST_CATEGORIES = 4
+MIN_CATEGORIES = 4
 """Among the five companions of the first answer."""
 
 
@@ -34,7 +34,7 @@ def demo(home: Home, check: bool) -> None:
     started = time.monotonic()
     print("fbt demo: a year of groceries, from order lines to recommendations", flush=True)
     lines, products = write_demo_data(home.root / "demo")
-    with mlflow_server(home, port_near(MLFLOW_PORT)) as registry:
+    with mlflow_server(home, find_port_near(MLFLOW_PORT)) as registry:
         os.environ["MLFLOW_TRACKING_URI"] = registry.url
         print(f"  ✓ MLflow server        {registry.url}", flush=True)
         finished = run(TrainingParameters(orders=str(lines), products=str(products)), home)
@@ -42,13 +42,13 @@ def demo(home: Home, check: bool) -> None:
         if not (moves := history()) or moves[0].to != version:
             promote(version, by=f"{getpass.getuser()} (demo)")
         print(f"  ✓ promoted version {version} to champion", flush=True)
-        with champion_server(home, port_near(SERVICE_PORT)) as (server, served):
-            examples = examples_of(home, version)
-            answers = [ask(server.url, one["product_id"]) for one in examples]
+        with serve_champion(home, find_port_near(SERVICE_PORT)) as (server, served):
+            examples = fetch_examples(home, version)
+            answers = [request_companions(server.url, one["product_id"]) for one in examples]
             product, answer = choose_example(examples, answers)
             verify(answer, product["product_id"], served)
             print(f"  ✓ Bento service        {server.url}\n", flush=True)
-            print(shown(answer, product, server.url, registry.url, str(finished.report)))
+            print(format_summary(answer, product, server.url, registry.url, str(finished.report)))
             print(f"\ntook {time.monotonic() - started:.0f} s", flush=True)
             if not check:
                 print("Ctrl-C ends both servers.", flush=True)
@@ -56,7 +56,7 @@ def demo(home: Home, check: bool) -> None:
                 raise DemoFailed(f"the service ended by itself; log: {server.log}")
 
 
-def ask(url: str, product_id: str, k: int = 5) -> dict[str, Any]:
+def request_companions(url: str, product_id: str, k: int = 5) -> dict[str, Any]:
     """The service's answer for one product."""
     body = json.dumps({"items": [product_id], "k": k}).encode()
     headers = {"Content-Type": "application/json"}
@@ -87,10 +87,10 @@ def verify(answer: dict[str, Any], product_id: str, version: str) -> None:
         raise DemoFailed(f"the service's answer for {product_id} is wrong: {'; '.join(wrong)}")
 
 
-def examples_of(home: Home, version: str) -> list[dict[str, Any]]:
+def fetch_examples(home: Home, version: str) -> list[dict[str, Any]]:
     """The products of the report's examples that everybody knows: the half bought most."""
     target = home.root / "downloads" / f"evaluation-{version}"
-    fetch(version, "evaluation.json", target)
+    fetch_artifact(version, "evaluation.json", target)
     examples: list[dict[str, Any]] = json.loads(next(target.rglob("evaluation.json")).read_text())[
         "examples"
     ]
@@ -119,10 +119,10 @@ def is_varied(answer: dict[str, Any], label: str) -> bool:
     """Whether all names differ, the asked product's too, and there are at least 4 categories."""
     names = {label, *(item["name"] for item in answer["items"])}
     categories = {item["category"] for item in answer["items"]}
-    return len(names) == 1 + len(answer["items"]) and len(categories) >= FEWEST_CATEGORIES
+    return len(names) == 1 + len(answer["items"]) and len(categories) >= MIN_CATEGORIES
 
 
-def shown(
+def format_summary(
     answer: dict[str, Any], product: dict[str, Any], service: str, registry: str, report: str
 ) -> str:
     """What the demo prints at its end."""
@@ -144,7 +144,7 @@ def shown(
     return "\n".join(lines)
 
 
-def port_near(wanted: int) -> int:
+def find_port_near(wanted: int) -> int:
     """The port wanted, or the next above it that is free."""
     for port in range(wanted, wanted + 100):
         with socket.socket() as probe:

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from components.model.atomic import written_aside
+from components.model.atomic import atomic_write
 
 
 def write_demo_data(folder: Path) -> tuple[Path, Path]:
@@ -19,7 +19,7 @@ def write_demo_data(folder: Path) -> tuple[Path, Path]:
     source = _package_data()
     for target, table in ((lines, _lines), (products, _products)):
         if not target.exists():
-            with written_aside(target) as aside:
+            with atomic_write(target) as aside:
                 pq.write_table(table(source), aside)
     return lines, products
 

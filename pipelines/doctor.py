@@ -4,7 +4,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from pipelines.cluster import ClusterError, Kubectl, needed_by, secrets_of
+from pipelines.cluster import ClusterError, Kubectl, list_requirements, list_secrets
 from pipelines.images import ImagesError, find_builder
 
 
@@ -13,7 +13,7 @@ class Finding:
     """One thing that was looked at."""
 
     what: str
-    there: bool
+    is_present: bool
     remedy: str = ""
     """The command that brings it, or what to do."""
 
@@ -21,18 +21,18 @@ class Finding:
 def doctor(overlay: str, context: str = "", show: Callable[[str], None] = print) -> None:
     """Print one line a thing. Raises ClusterError naming how many are missing, if any are."""
     findings = []
-    for finding in examine(overlay, context):
+    for finding in run_checks(overlay, context):
         findings.append(finding)
-        show(f"{'ok     ' if finding.there else 'MISSING'}  {finding.what}")
-        if not finding.there:
+        show(f"{'ok     ' if finding.is_present else 'MISSING'}  {finding.what}")
+        if not finding.is_present:
             show(f"         {finding.remedy}")
-    if lacking := sum(not one.there for one in findings):
+    if lacking := sum(not one.is_present for one in findings):
         raise ClusterError(f"doctor: {lacking} of {len(findings)} things are missing, see above")
 
 
-def examine(overlay: str, context: str) -> Iterator[Finding]:
+def run_checks(overlay: str, context: str) -> Iterator[Finding]:
     """Everything that the overlay needs; ends early where no cluster answers."""
-    needed, kubectl = needed_by(overlay), Kubectl(context)
+    needed, kubectl = list_requirements(overlay), Kubectl(context)
     yield _builder()
     yield Finding(
         "kubectl on this machine", bool(shutil.which("kubectl")), "install it from kubernetes.io"
@@ -44,10 +44,10 @@ def examine(overlay: str, context: str) -> Iterator[Finding]:
         return
     yield Finding("a cluster that answers", True)
     for one in needed:
-        commands = " && ".join(kubectl.shown(words) for words in one.installed_by)
-        found = kubectl.has(*one.found_by)
+        commands = " && ".join(kubectl.format_command(words) for words in one.install_commands)
+        found = kubectl.exists(*one.probe)
         yield Finding(f"{one.name} {one.version}, which {one.why}", found, commands)
-    yield from _ours(kubectl, overlay)
+    yield from _check_own_objects(kubectl, overlay)
 
 
 def _builder() -> Finding:
@@ -57,14 +57,14 @@ def _builder() -> Finding:
         return Finding("a builder of images", False, str(error))
 
 
-def _ours(kubectl: Kubectl, overlay: str) -> Iterator[Finding]:
+def _check_own_objects(kubectl: Kubectl, overlay: str) -> Iterator[Finding]:
     up = f"fbt cluster up --overlay {overlay}"
-    for namespace, name in secrets_of(overlay):
-        found = kubectl.has("secret", name, "--namespace", namespace)
+    for namespace, name in list_secrets(overlay):
+        found = kubectl.exists("secret", name, "--namespace", namespace)
         yield Finding(f"Secret {namespace}/{name}", found, up)
     for namespace, name in (
         ("fbt-platform", "deployment/mlflow"),
         ("fbt", "deployment/fbt-promoter"),
         ("fbt", "deployment/fbt"),
     ):
-        yield Finding(f"{namespace}/{name}", kubectl.has(name, "--namespace", namespace), up)
+        yield Finding(f"{namespace}/{name}", kubectl.exists(name, "--namespace", namespace), up)

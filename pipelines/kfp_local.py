@@ -44,11 +44,11 @@ def run_pipeline(parameters: dict[str, Any], home: Home, again: bool = False) ->
         enable_caching=not again,
         cache_root=str(home.cache),
     )
-    with_image(training.pipeline_spec, STEPS_IMAGE.split(":")[0] + ":" + code_version())
+    set_image(training.pipeline_spec, STEPS_IMAGE.split(":")[0] + ":" + code_version())
     training(**parameters)
 
 
-def with_image(spec: Any, image: str) -> None:
+def set_image(spec: Any, image: str) -> None:
     """Set the image of all steps of a compiled pipeline, in place."""
     for executor in spec.deployment_spec["executors"].values():
         executor["container"]["image"] = image

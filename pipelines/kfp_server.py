@@ -52,27 +52,29 @@ def kfp_client(endpoint: str, namespace: str) -> "Iterator[Client]":
         raise KfpError(f"kfp: {endpoint} cannot be reached ({reason}); is it up?") from error
 
 
-def ensured_version(client: "Client", package: str, name: str, version: str) -> tuple[str, str]:
+def ensure_version(client: "Client", package: str, name: str, version: str) -> tuple[str, str]:
     """Ids of the pipeline and of its version of that name, uploaded where they are missing."""
     with contextlib.redirect_stdout(io.StringIO()):
         pipeline = client.get_pipeline_id(name)
         if pipeline is None:
             pipeline = client.upload_pipeline(package, pipeline_name=name).pipeline_id
-        for one in _all(client.list_pipeline_versions, "pipeline_versions", pipeline_id=pipeline):
+        for one in _list_all(
+            client.list_pipeline_versions, "pipeline_versions", pipeline_id=pipeline
+        ):
             if one.display_name == version:
                 return str(pipeline), str(one.pipeline_version_id)
         made = client.upload_pipeline_version(package, version, pipeline_id=pipeline)
     return str(pipeline), str(made.pipeline_version_id)
 
 
-def ensured_experiment(client: "Client", name: str, namespace: str) -> str:
+def ensure_experiment(client: "Client", name: str, namespace: str) -> str:
     """Id of the experiment, made where it is missing."""
     with contextlib.redirect_stdout(io.StringIO()):
         made = client.create_experiment(name, namespace=namespace or None)
     return str(made.experiment_id)
 
 
-def _all(list_page: Any, field: str, **query: Any) -> Iterator[Any]:
+def _list_all(list_page: Any, field: str, **query: Any) -> Iterator[Any]:
     token = ""
     while True:
         page = list_page(page_token=token, page_size=100, **query)
@@ -84,7 +86,7 @@ def _all(list_page: Any, field: str, **query: Any) -> Iterator[Any]:
 
 def recurring_runs(client: "Client", experiment: str) -> list[Any]:
     """All recurring runs of an experiment."""
-    return list(_all(client.list_recurring_runs, "recurring_runs", experiment_id=experiment))
+    return list(_list_all(client.list_recurring_runs, "recurring_runs", experiment_id=experiment))
 
 
 def _reason(error: Any) -> str:

@@ -67,20 +67,20 @@ class TrainingParameters(BaseModel):
 
     @field_validator("columns")
     @classmethod
-    def _columns_parse(cls, value: str) -> str:
+    def _check_columns(cls, value: str) -> str:
         parse_columns(value)
         return value
 
     @field_validator("variant_exceptions")
     @classmethod
-    def _pairs_parse(cls, value: str) -> str:
+    def _check_pairs(cls, value: str) -> str:
         if not is_file(value):
             parse_pairs(value)
         return value
 
     @field_validator("non_products")
     @classmethod
-    def _pattern_compiles(cls, value: str) -> str:
+    def _check_pattern(cls, value: str) -> str:
         try:
             re.compile(value)
         except re.error as error:
@@ -88,7 +88,7 @@ class TrainingParameters(BaseModel):
         return value
 
 
-def checked_parameters(values: dict[str, Any]) -> TrainingParameters:
+def parse_parameters(values: dict[str, Any]) -> TrainingParameters:
     """The parameters, or a ParameterError that names each wrong one in a line of its own."""
     try:
         return TrainingParameters(**values)

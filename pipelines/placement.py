@@ -23,7 +23,7 @@ SPARK_STEPS = ("read-orders", "build-baskets")
 NODE_SELECTOR = "node_selector"
 
 
-class Needs(BaseModel):
+class StepResources(BaseModel):
     """What one step asks for."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -37,22 +37,22 @@ class Needs(BaseModel):
     timeout_s: int = Field(default=3600, ge=60)
 
 
-NEEDS = {
-    "start": Needs(timeout_s=600),
+STEP_RESOURCES = {
+    "start": StepResources(timeout_s=600),
     # Spark's JVM takes 3 GB of it; 10 M lines peak at 2.7 GB.
-    "read-orders": Needs(cpu="1", memory="5Gi", timeout_s=4 * 3600),
-    "build-baskets": Needs(cpu="1", memory="5Gi", timeout_s=4 * 3600),
-    "check-order-lines": Needs(cpu="1", memory="4Gi", retries=0),
-    "check-baskets": Needs(cpu="1", memory="4Gi", retries=0),
-    "sweep": Needs(cpu="1", memory="4Gi", timeout_s=6 * 3600),
-    "train": Needs(cpu="1", memory="6Gi", timeout_s=12 * 3600),
-    "train-neighbours": Needs(cpu="1", memory="6Gi", timeout_s=6 * 3600),
-    "train-ranking": Needs(cpu="1", memory="8Gi", timeout_s=12 * 3600),
-    "refit": Needs(cpu="1", memory="8Gi", timeout_s=12 * 3600),
-    "build-bundle": Needs(cpu="1", memory="4Gi"),
-    "evaluate": Needs(cpu="1", memory="4Gi", timeout_s=2 * 3600),
-    "judge": Needs(cpu="1", memory="4Gi"),
-    "gate": Needs(retries=0, timeout_s=600),
+    "read-orders": StepResources(cpu="1", memory="5Gi", timeout_s=4 * 3600),
+    "build-baskets": StepResources(cpu="1", memory="5Gi", timeout_s=4 * 3600),
+    "check-order-lines": StepResources(cpu="1", memory="4Gi", retries=0),
+    "check-baskets": StepResources(cpu="1", memory="4Gi", retries=0),
+    "sweep": StepResources(cpu="1", memory="4Gi", timeout_s=6 * 3600),
+    "train": StepResources(cpu="1", memory="6Gi", timeout_s=12 * 3600),
+    "train-neighbours": StepResources(cpu="1", memory="6Gi", timeout_s=6 * 3600),
+    "train-ranking": StepResources(cpu="1", memory="8Gi", timeout_s=12 * 3600),
+    "refit": StepResources(cpu="1", memory="8Gi", timeout_s=12 * 3600),
+    "build-bundle": StepResources(cpu="1", memory="4Gi"),
+    "evaluate": StepResources(cpu="1", memory="4Gi", timeout_s=2 * 3600),
+    "judge": StepResources(cpu="1", memory="4Gi"),
+    "gate": StepResources(retries=0, timeout_s=600),
 }
 
 
@@ -99,7 +99,7 @@ class Placement(BaseModel):
         return self
 
 
-def placement_of(values: dict[str, Any]) -> Placement:
+def parse_placement(values: dict[str, Any]) -> Placement:
     """Raises ValueError, naming each value that is wrong."""
     try:
         return Placement(**values)
@@ -111,7 +111,7 @@ def placement_of(values: dict[str, Any]) -> Placement:
         raise ValueError("compile: " + "; ".join(lines)) from None
 
 
-def tagged(image: str, version: str, code_version: str) -> str:
+def add_tag(image: str, version: str, code_version: str) -> str:
     """The image with the tag that `fbt images` gives it, unless it has one.
 
     KFP's cache keys hold a step's image and inputs, and never see the code in it: a tag that
@@ -121,7 +121,7 @@ def tagged(image: str, version: str, code_version: str) -> str:
     return image if ":" in name or "@" in name else f"{image}:{version}-{code_version}"
 
 
-def placed(pipeline: Any, image: str, placement: Placement, code_version: str) -> Any:
+def place_pipeline(pipeline: Any, image: str, placement: Placement, code_version: str) -> Any:
     """The pipeline drawn again with every task in its place.
 
     It has one parameter more, `node_selector`, a JSON object of labels of nodes.
@@ -137,21 +137,21 @@ def placed(pipeline: Any, image: str, placement: Placement, code_version: str) -
         selector = channels.pop(NODE_SELECTOR)
         drawing(**channels)
         for task in Pipeline.get_default_pipeline().tasks.values():
-            place(task, image, placement, selector, code_version)
+            place_task(task, image, placement, selector, code_version)
 
     _add_selector(on_cluster, drawing)
     return dsl.pipeline(name=NAME)(on_cluster)
 
 
-def place(
+def place_task(
     task: "PipelineTask", image: str, placement: Placement, selector: Any, code_version: str
 ) -> None:
     """Give one task image, room, time, retries, account and addresses."""
     from kfp import kubernetes
 
-    needs = NEEDS.get(task.name.rstrip("-0123456789"), Needs())
+    needs = STEP_RESOURCES.get(task.name.rstrip("-0123456789"), StepResources())
     task.set_container_image(image)
-    task.set_cpu_request(needs.cpu).set_cpu_limit(_four_times(needs.cpu))
+    task.set_cpu_request(needs.cpu).set_cpu_limit(_cpu_limit(needs.cpu))
     task.set_memory_request(needs.memory).set_memory_limit(needs.memory)
     if needs.retries:
         task.set_retry(
@@ -214,5 +214,5 @@ def _add_selector(on_cluster: Any, drawing: Any) -> None:
     on_cluster.__doc__ = f"{inspect.getdoc(drawing)}\n    {NODE_SELECTOR}: {words}\n"
 
 
-def _four_times(cpu: str) -> str:
+def _cpu_limit(cpu: str) -> str:
     return f"{4 * int(cpu[:-1])}m" if cpu.endswith("m") else str(4 * int(cpu))

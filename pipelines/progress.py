@@ -13,8 +13,8 @@ CACHED = re.compile(r" - INFO - Task '?(?P<step>[\w-]+)'? cache hit \(key=(?P<ke
 ENDED = re.compile(
     r" - (INFO|ERROR) - Task '(?P<step>[\w-]+)' finished with status (?P<status>\w+)"
 )
-SAID = re.compile(r"^\s*· (?P<text>.*)")
-RAISED = re.compile(
+MESSAGE = re.compile(r"^\s*· (?P<text>.*)")
+EXCEPTION = re.compile(
     r"^\s*(?:[a-z_][\w.]*\.)?(?P<kind>[A-Z]\w*(?:Error|Failed|Interrupt)): (?P<text>.*)"
 )
 
@@ -45,7 +45,7 @@ class Progress:
                 self.show(f"  ✓ {found['step']:<20} still there from an earlier run")
             elif found := ENDED.search(line):
                 self._end(found["step"], found["status"] == "SUCCESS")
-            elif found := SAID.match(line):
+            elif found := MESSAGE.match(line):
                 self.show(f"      {found['text']}")
 
     def _begin(self, step: str) -> None:
@@ -63,7 +63,7 @@ class Progress:
         """Keep the last exception's message, all its lines."""
         if self.failed:
             return False
-        if found := RAISED.match(line):
+        if found := EXCEPTION.match(line):
             self.reason = found["text"]
             return True
         if in_reason and line.strip() and not line[:1].isdigit():
@@ -72,14 +72,14 @@ class Progress:
         return False
 
 
-def version_of(runs: Path) -> str:
+def read_version(runs: Path) -> str:
     """The version that the newest run registered: the output of a step that is never cached."""
     outputs = runs.glob("*/register/executor_output.json")
     newest = max(outputs, key=lambda file: file.stat().st_mtime)
     return str(json.loads(newest.read_text())["parameterValues"]["Output"])
 
 
-def report_of(runs: Path, cache: Path, progress: Progress) -> Path | None:
+def find_report(runs: Path, cache: Path, progress: Progress) -> Path | None:
     """The report page of the run that was followed, or None when the run ended before it."""
     if key := progress.cache_keys.get("report"):
         entry = json.loads(next(cache.glob(f"{key}*.json")).read_text())

@@ -18,8 +18,8 @@ from components.registry.registry import BENTO_TAG, Version, get_version
 from components.registry.version import find_versions
 from pipelines.home import Home
 from pipelines.parameters import TrainingParameters
-from pipelines.progress import Progress, report_of, version_of
-from pipelines.start import begin
+from pipelines.progress import Progress, find_report, read_version
+from pipelines.start import inspect_inputs
 
 
 class RunFailed(RuntimeError):
@@ -27,7 +27,7 @@ class RunFailed(RuntimeError):
 
 
 @dataclass(frozen=True)
-class Finished:
+class RunResult:
     """What a run left."""
 
     version: Version
@@ -41,32 +41,32 @@ def run(
     home: Home,
     again: bool = False,
     show: Callable[[str], None] = print,
-) -> Finished:
+) -> RunResult:
     """Run the pipeline unless the same code has already made a version of the same input.
 
-    Steps that are done are not repeated, unless `again`. Raises RunFailed, and what `begin` raises.
+    Steps that are done are not repeated, unless `again`. Raises RunFailed, and what `inspect_inputs` raises.
     """
     report = home.root / "report.html"
-    beginning = begin(parameters)
-    if not again and (version := _made_before(beginning.run_key)):
+    beginning = inspect_inputs(parameters)
+    if not again and (version := _find_finished_version(beginning.run_key)):
         show(
             f"version {version.version} was made by this code from this data with these parameters "
             "(--again trains all the same)"
         )
-        return Finished(version, report, {})
+        return RunResult(version, report, {})
     started = time.monotonic()
     progress = Progress(show)
     log = home.logs / f"run-{time.strftime('%Y%m%d-%H%M%S')}.log"
     code = _run_child(parameters, again, progress, log)
-    if (page := report_of(home.runs, home.cache, progress)) and page.is_file():
+    if (page := find_report(home.runs, home.cache, progress)) and page.is_file():
         shutil.copyfile(page, report)
     if code:
-        raise RunFailed(_why(progress, log, report if page else None))
+        raise RunFailed(_format_failure(progress, log, report if page else None))
     show(f"  all steps: {time.monotonic() - started:.0f} s; log: {log}")
-    return Finished(get_version(version_of(home.runs)), report, progress.seconds)
+    return RunResult(get_version(read_version(home.runs)), report, progress.seconds)
 
 
-def _made_before(run_key: str) -> Version | None:
+def _find_finished_version(run_key: str) -> Version | None:
     """A version that has everything; a run that ended before its last step left one without."""
     return next((one for one in find_versions(run_key) if BENTO_TAG in one.tags), None)
 
@@ -87,7 +87,7 @@ def _run_child(parameters: TrainingParameters, again: bool, progress: Progress, 
         )
         try:
             assert child.stdout is not None
-            progress.follow(_teed(child.stdout, copy))
+            progress.follow(_tee(child.stdout, copy))
             return child.wait()
         finally:
             end_group(child)
@@ -105,14 +105,14 @@ def end_group(child: "subprocess.Popen[str]", grace_s: float = 10.0) -> None:
         os.killpg(child.pid, signal.SIGKILL)
 
 
-def _teed(lines: Iterable[str], copy: TextIO) -> Iterator[str]:
+def _tee(lines: Iterable[str], copy: TextIO) -> Iterator[str]:
     for line in lines:
         copy.write(line)
         copy.flush()
         yield line
 
 
-def _why(progress: Progress, log: Path, report: Path | None) -> str:
+def _format_failure(progress: Progress, log: Path, report: Path | None) -> str:
     reason = progress.reason or "the step printed no reason"
     where = f"log: {log}" + (f"\nreport: {report}" if report else "")
     step = progress.failed or "the pipeline"

@@ -6,11 +6,11 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from pipelines.kfp_server import KfpError, ensured_experiment, kfp_client, recurring_runs
+from pipelines.kfp_server import KfpError, ensure_experiment, kfp_client, recurring_runs
 from pipelines.parameters import TrainingParameters
-from pipelines.submit import EXPERIMENT, Target, arguments, uploaded, version_name
+from pipelines.submit import EXPERIMENT, Target, arguments, upload_version, version_name
 
-MARK = "fbt "
+FINGERPRINT_PREFIX = "fbt "
 """Begins the description of what is scheduled; a hash of it follows."""
 
 
@@ -26,12 +26,12 @@ def schedule(
     A recurring run of that name that does the same already stays as it is, one that does anything
     else is replaced. One run at a time, and none is made up for. Raises KfpError.
     """
-    six_fields = _cron(cron)
+    six_fields = _to_kfp_cron(cron)
     with kfp_client(target.endpoint, target.namespace) as client:
-        pipeline, version = uploaded(client, target)
-        experiment = ensured_experiment(client, EXPERIMENT, target.namespace)
-        wanted = _mark(six_fields, parameters, target, version)
-        same, other = _split(recurring_runs(client, experiment), name, wanted)
+        pipeline, version = upload_version(client, target)
+        experiment = ensure_experiment(client, EXPERIMENT, target.namespace)
+        wanted = _fingerprint(six_fields, parameters, target, version)
+        same, other = _find_scheduled(recurring_runs(client, experiment), name, wanted)
         if same:
             show(f"{name!r} is scheduled already: {cron}, version {version_name(target)}")
         else:
@@ -52,25 +52,25 @@ def schedule(
 def unschedule(name: str, target: Target, show: Callable[[str], None] = print) -> None:
     """Remove the recurring run of that name; none is no error."""
     with kfp_client(target.endpoint, target.namespace) as client:
-        experiment = ensured_experiment(client, EXPERIMENT, target.namespace)
-        same, other = _split(recurring_runs(client, experiment), name, "")
+        experiment = ensure_experiment(client, EXPERIMENT, target.namespace)
+        same, other = _find_scheduled(recurring_runs(client, experiment), name, "")
         for one in [*same, *other]:
             client.delete_recurring_run(one.recurring_run_id)
             show(f"removed {name!r} ({one.recurring_run_id})")
 
 
-def _split(found: list[Any], name: str, wanted: str) -> tuple[list[Any], list[Any]]:
+def _find_scheduled(found: list[Any], name: str, wanted: str) -> tuple[list[Any], list[Any]]:
     named = [one for one in found if one.display_name == name]
     same = [one for one in named if one.description == wanted and one.status != "DISABLED"]
     return same, [one for one in named if one not in same]
 
 
-def _mark(cron: str, parameters: TrainingParameters, target: Target, version: str) -> str:
+def _fingerprint(cron: str, parameters: TrainingParameters, target: Target, version: str) -> str:
     content = json.dumps([cron, arguments(parameters, target), version], sort_keys=True)
-    return MARK + hashlib.sha256(content.encode()).hexdigest()[:16]
+    return FINGERPRINT_PREFIX + hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
-def _cron(line: str) -> str:
+def _to_kfp_cron(line: str) -> str:
     """KFP's six fields, of which the first are the seconds."""
     if not re.fullmatch(r"[0-9*,/\-?A-Za-z]+( [0-9*,/\-?A-Za-z]+){4}", line.strip()):
         raise KfpError(

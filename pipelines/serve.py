@@ -8,26 +8,26 @@ from contextlib import AbstractContextManager, contextmanager
 
 from bento.store.poller import DATABASE_URL
 from components.package.bento import import_bento
-from components.package.server import Server, served_bento
+from components.package.server import Server, serve_bento
 from components.registry.promotion import history
-from components.registry.registry import BENTO_TAG, RegistryError, fetch, get_version
+from components.registry.registry import BENTO_TAG, RegistryError, fetch_artifact, get_version
 from pipelines.home import Home
 
 POLL_S = 5.0
 
 
 @contextmanager
-def champion_server(home: Home, port: int) -> Iterator[tuple[Server, str]]:
+def serve_champion(home: Home, port: int) -> Iterator[tuple[Server, str]]:
     """Serve the version that is champion now; yields the server and the version.
 
     Raises RegistryError when there is no champion, or it has no Bento.
     """
-    version = _champion()
+    version = _find_champion()
     if not version:
         raise RegistryError(
             "serve: no version is champion; see `fbt models`, then `fbt promote VERSION`"
         )
-    with _serving(version, home, port) as server:
+    with _serve(version, home, port) as server:
         yield server, version
 
 
@@ -37,20 +37,20 @@ def follow_champion(home: Home, port: int, show: Callable[[str], None] = print) 
     The Bento of the new champion is fetched before the old one ends. Raises RuntimeError when the
     server ends by itself.
     """
-    with champion_server(home, port) as (server, version):
+    with serve_champion(home, port) as (server, version):
         show(f"version {version} answers on {server.url}")
-        following = _await_change(server, version, home, show)
+        following = _wait_for_change(server, version, home, show)
     while True:
-        with _serving(following, home, port) as server:
+        with _serve(following, home, port) as server:
             show(f"version {following} answers on {server.url}")
-            following = _await_change(server, following, home, show)
+            following = _wait_for_change(server, following, home, show)
 
 
-def _serving(version: str, home: Home, port: int) -> AbstractContextManager[Server]:
+def _serve(version: str, home: Home, port: int) -> AbstractContextManager[Server]:
     # The file outlives the server: rules hold for the next version, too.
     database = os.environ.get(DATABASE_URL) or f"sqlite:///{home.root.resolve() / 'fbt.db'}"
-    return served_bento(
-        bring_bento(version, home),
+    return serve_bento(
+        fetch_bento(version, home),
         home.bentos,
         port=port,
         log=home.logs / "serve.log",
@@ -58,7 +58,7 @@ def _serving(version: str, home: Home, port: int) -> AbstractContextManager[Serv
     )
 
 
-def _await_change(server: Server, version: str, home: Home, show: Callable[[str], None]) -> str:
+def _wait_for_change(server: Server, version: str, home: Home, show: Callable[[str], None]) -> str:
     """Block until another version is champion and its Bento is here; that version."""
     refused = ""
     while True:
@@ -66,22 +66,22 @@ def _await_change(server: Server, version: str, home: Home, show: Callable[[str]
             raise RuntimeError(f"serve: the server ended with code {code}; log: {server.log}")
         time.sleep(POLL_S)
         try:
-            champion = _champion()
+            champion = _find_champion()
             if champion and champion not in (version, refused):
                 refused = champion
-                bring_bento(champion, home)
+                fetch_bento(champion, home)
                 return champion
         except RegistryError as error:
             # The registry away, or a version that cannot be served: what is served goes on.
             show(f"still version {version}: {error}")
 
 
-def _champion() -> str:
+def _find_champion() -> str:
     moves = history()
     return moves[0].to if moves else ""
 
 
-def bring_bento(version: str, home: Home) -> str:
+def fetch_bento(version: str, home: Home) -> str:
     """The tag of the version's Bento, which is afterwards in the store of `home`."""
     found = get_version(version)
     tag = found.tags.get(BENTO_TAG)
@@ -94,7 +94,7 @@ def bring_bento(version: str, home: Home) -> str:
         return tag
     folder = home.root / "downloads" / version
     try:
-        if not fetch(version, "bento", folder):
+        if not fetch_artifact(version, "bento", folder):
             raise RegistryError(f"serve: the archive of version {version} is gone from its run")
         archive = next(folder.rglob("*.bento"))
         return import_bento(archive, home.bentos)

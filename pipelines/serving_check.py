@@ -14,15 +14,15 @@ from bento.answering.selection import Answer, Selection
 from bento.schemas import RecommendRequest
 from components.model.bundle import Bundle, BundleError, read_bundle
 from components.model.recommender import Recommender
-from components.package.server import Server, ServerError, served_bundle
-from components.progress import say
+from components.package.server import Server, ServerError, serve_bundle
+from components.progress import log_progress
 
 Query = dict[str, Any]
 
 TOLERANCE = 1e-4
 """Relative. Two processes may sum an inner product in different order."""
 
-MOST_ASKED = 100
+MAX_K = 100
 """Products one request may ask for at most."""
 
 SHOWN_ERRORS = 5
@@ -36,20 +36,20 @@ def check_serving(bundle_dir: Path, n_requests: int, seed: int) -> dict[str, Any
     """
     report = {"started": False, "asked": 0, "correct": 0, "p50_ms": np.nan, "p99_ms": np.nan}
     try:
-        selection = selection_of(read_bundle(bundle_dir))
+        selection = build_selection(read_bundle(bundle_dir))
         queries = sample_queries(selection, n_requests, seed)
-        with served_bundle(bundle_dir) as server:
+        with serve_bundle(bundle_dir) as server:
             report["started"] = True
-            return {**report, **_ask(server, selection, queries)}
+            return {**report, **_send_queries(server, selection, queries)}
     except (BundleError, ServerError, OSError) as error:
         return {**report, "errors": [str(error)]}
 
 
-def selection_of(bundle: Bundle) -> Selection:
+def build_selection(bundle: Bundle) -> Selection:
     """What a service with that bundle answers with, when nobody changed or ruled anything."""
-    assert bundle.cards is not None
+    assert bundle.records is not None
     assert bundle.facets is not None
-    return Selection(Recommender(bundle), Catalogue(bundle.cards, bundle.facets))
+    return Selection(Recommender(bundle), Catalogue(bundle.records, bundle.facets))
 
 
 def sample_queries(selection: Selection, n: int, seed: int) -> list[Query]:
@@ -69,7 +69,7 @@ def sample_queries(selection: Selection, n: int, seed: int) -> list[Query]:
     return queries
 
 
-def _ask(server: Server, selection: Selection, queries: list[Query]) -> dict[str, Any]:
+def _send_queries(server: Server, selection: Selection, queries: list[Query]) -> dict[str, Any]:
     address = urllib.parse.urlsplit(server.url).netloc
     connection = http.client.HTTPConnection(address, timeout=10)
     times_ms, errors = [], []
@@ -77,11 +77,13 @@ def _ask(server: Server, selection: Selection, queries: list[Query]) -> dict[str
         start = time.perf_counter()
         status, answer = _post(connection, query)
         times_ms.append(1000 * (time.perf_counter() - start))
-        if wrong := difference(query, status, answer, selection):
+        if wrong := find_difference(query, status, answer, selection):
             errors.append(f"{json.dumps(query, ensure_ascii=False)}: {wrong}")
     connection.close()
     p50, p99 = np.percentile(times_ms, [50, 99]) if times_ms else (np.nan, np.nan)
-    say(f"{len(queries) - len(errors)} of {len(queries)} answers of a real service are right")
+    log_progress(
+        f"{len(queries) - len(errors)} of {len(queries)} answers of a real service are right"
+    )
     return {
         "asked": len(queries),
         "correct": len(queries) - len(errors),
@@ -103,11 +105,11 @@ def _post(connection: http.client.HTTPConnection, query: Query) -> tuple[int, An
         return 0, repr(error)
 
 
-def difference(query: Query, status: int, answer: Any, selection: Selection) -> str:
+def find_difference(query: Query, status: int, answer: Any, selection: Selection) -> str:
     """What is wrong with an answer, or an empty text."""
     if status != 200:
         return f"status {status}, expected 200: {str(answer)[:200]}"
-    expected = _expected(query, selection)
+    expected = _recommend(query, selection)
     found = [item["product_id"] for item in answer["items"]]
     if len(set(found)) < len(found):
         return f"names a product twice: {found}"
@@ -121,19 +123,19 @@ def difference(query: Query, status: int, answer: Any, selection: Selection) -> 
         return f"{len(found)} products, expected {len(wanted)}"
     scores = np.array([item["score"] for item in answer["items"]], dtype=float)
     due = np.array([one.score for one in expected.shown], dtype=float)
-    right = _close(scores, due) & _in_place(query, found, wanted, due, selection)
+    right = _close(scores, due) & _is_expected_or_tied(query, found, wanted, due, selection)
     if not right.all():
         at = int(np.flatnonzero(~right)[0])
         return f"place {at} is {found[at]} ({scores[at]}), expected {wanted[at]}"
     return ""
 
 
-def _expected(query: Query, selection: Selection, k: int = 0) -> Answer:
+def _recommend(query: Query, selection: Selection, k: int = 0) -> Answer:
     asked = RecommendRequest(items=query["items"], k=k or query["k"])
     return selection.recommend(asked)
 
 
-def _in_place(
+def _is_expected_or_tied(
     query: Query,
     found: list[str],
     wanted: list[str],
@@ -145,15 +147,15 @@ def _in_place(
     if same.all():
         return same
     rows = [selection.catalogue.row(id_) for id_ in found]
-    true_scores = _every_score(query, selection)
+    true_scores = _score_all(query, selection)
     known = [row is not None and row < len(true_scores) for row in rows]
     own = [true_scores[row] if ok else np.nan for row, ok in zip(rows, known, strict=True)]
     return same | _close(own, due)
 
 
-def _every_score(query: Query, selection: Selection) -> Any:
+def _score_all(query: Query, selection: Selection) -> Any:
     """Scores by catalogue row, as far as one request may ask; NaN beyond."""
-    every = _expected(query, selection, MOST_ASKED)
+    every = _recommend(query, selection, MAX_K)
     scores = np.full(selection.recommender.n_items, np.nan, np.float32)
     scores[[one.row for one in every.shown]] = [one.score for one in every.shown]
     return scores

@@ -9,12 +9,12 @@ from typing import Any
 from components.orders.source import fingerprint
 from components.ranking.variant_exceptions import read_exceptions
 from components.registry.artifact_access import check_experiment
-from components.registry.registry import champion_run
+from components.registry.registry import get_champion_run_id
 from pipelines.parameters import TrainingParameters
 
 
 @dataclass(frozen=True)
-class Beginning:
+class RunInputs:
     """What a run must know before its first real step."""
 
     fingerprint: str
@@ -27,17 +27,17 @@ class Beginning:
     """The same for runs of the same code on the same data with the same parameters."""
 
 
-def begin(parameters: TrainingParameters) -> Beginning:
+def inspect_inputs(parameters: TrainingParameters) -> RunInputs:
     """Raises SourceError for a source that is not there, ExceptionsError for a file that lists no
     pairs, RegistryError without an MLflow server, or with one that could not read the version.
     """
     sources = [one for one in (parameters.orders, parameters.products) if one]
     content = " ".join(fingerprint(one) for one in sources)
-    exceptions = _hash_of(read_exceptions(parameters.variant_exceptions))
+    exceptions = _hash(read_exceptions(parameters.variant_exceptions))
     check_experiment()
     key = [content, exceptions, os.environ.get("FBT_CODE_VERSION", ""), parameters.model_dump()]
-    return Beginning(content, exceptions, champion_run(), _hash_of(key))
+    return RunInputs(content, exceptions, get_champion_run_id(), _hash(key))
 
 
-def _hash_of(content: Any) -> str:
+def _hash(content: Any) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]

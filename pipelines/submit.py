@@ -11,12 +11,12 @@ from typing import Any
 
 from pipelines.compile import PLAIN, compile_pipeline
 from pipelines.home import code_version
-from pipelines.kfp_server import KfpError, ensured_experiment, ensured_version, kfp_client
+from pipelines.kfp_server import KfpError, ensure_experiment, ensure_version, kfp_client
 from pipelines.parameters import TrainingParameters
 from pipelines.placement import NAME, NODE_SELECTOR, Placement
 
 EXPERIMENT = "fbt"
-DONE = ("SUCCEEDED", "FAILED", "SKIPPED", "CANCELED", "ERROR")
+FINAL_STATES = ("SUCCEEDED", "FAILED", "SKIPPED", "CANCELED", "ERROR")
 POLL_S = 10.0
 
 
@@ -46,8 +46,8 @@ def submit(
     does not succeed or does not end in time.
     """
     with kfp_client(target.endpoint, target.namespace) as client:
-        pipeline, version = uploaded(client, target)
-        experiment = ensured_experiment(client, EXPERIMENT, target.namespace)
+        pipeline, version = upload_version(client, target)
+        experiment = ensure_experiment(client, EXPERIMENT, target.namespace)
         with contextlib.redirect_stdout(io.StringIO()):
             run = client.run_pipeline(
                 experiment,
@@ -59,16 +59,16 @@ def submit(
         link = f"{client._get_url_prefix()}/#/runs/details/{run.run_id}"
         show(f"run {run.run_id} of version {version_name(target)}: {link}")
         if wait_s:
-            _await_end(client, str(run.run_id), link, wait_s, poll_s, show)
+            _wait_for_end(client, str(run.run_id), link, wait_s, poll_s, show)
     return str(run.run_id)
 
 
-def uploaded(client: Any, target: Target) -> tuple[str, str]:
+def upload_version(client: Any, target: Target) -> tuple[str, str]:
     """Ids of pipeline and version of this code, compiled for this target."""
     name = version_name(target)
     with tempfile.TemporaryDirectory() as folder:
         compile_pipeline(Path(folder), target.image, name, target.placement)
-        return ensured_version(client, str(Path(folder) / PLAIN), NAME, name)
+        return ensure_version(client, str(Path(folder) / PLAIN), NAME, name)
 
 
 def version_name(target: Target) -> str:
@@ -84,7 +84,7 @@ def arguments(parameters: TrainingParameters, target: Target) -> dict[str, Any]:
     return {**parameters.model_dump(), NODE_SELECTOR: target.node_selector}
 
 
-def _await_end(
+def _wait_for_end(
     client: Any, run_id: str, link: str, wait_s: float, poll_s: float, show: Callable[[str], None]
 ) -> None:
     # kfp's own waiting does not know that a run can be canceled.
@@ -94,7 +94,7 @@ def _await_end(
         if found.state != state:
             state = str(found.state)
             show(f"  {state.lower()}")
-        if state in DONE:
+        if state in FINAL_STATES:
             break
         if time.monotonic() > deadline:
             raise KfpError(f"submit: the run has not ended after {wait_s:g} s; it goes on: {link}")

@@ -10,7 +10,7 @@ import pyarrow as pa
 from components.baskets.corpus import Corpus
 from components.contracts import PRODUCTS
 from components.model.bundle import Bundle, Manifest, Neighbours, read_bundle, write_bundle
-from components.model.vector_index import items_matrix, queries_matrix
+from components.model.vector_index import build_item_matrix, build_query_matrix
 from components.ranking.build_index import build_index, measure_index
 
 PAIRS: Sequence[tuple[str, str]] = (
@@ -123,9 +123,9 @@ def write(
     n_baskets = int(n_orders.sum())
     index, measured = None, None
     if with_index:
-        items = items_matrix(out_vectors, np.log(n_orders / n_baskets))
+        items = build_item_matrix(out_vectors, np.log(n_orders / n_baskets))
         index = build_index(items)
-        measured = measure_index(index, items, queries_matrix(in_vectors, 0.75), seed=0)
+        measured = measure_index(index, items, build_query_matrix(in_vectors, 0.75), seed=0)
     manifest = Manifest(
         created_at="2024-01-01T00:00:00+00:00",
         n_items=n_items,

@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 
-def free_port():
+def find_free_port():
     with socket.create_server(("127.0.0.1", 0)) as server:
         return server.getsockname()[1]
 
@@ -21,7 +21,7 @@ class Postgres:
     """A server that can be stopped and started. Everybody may enter, with any password."""
 
     def __init__(self, programs, folder):
-        self._programs, self._folder, self.port = programs, folder, free_port()
+        self._programs, self._folder, self.port = programs, folder, find_free_port()
         self._user = {}
         if os.geteuid() == 0:  # as root it refuses to run
             shutil.chown(folder, "postgres", "postgres")

@@ -9,10 +9,10 @@ import time
 import pytest
 
 from components.promoter.cluster import Conflict
-from components.promoter.decide import Pin, Say
+from components.promoter.decide import EmitEvent, Pin
 from components.promoter.lease import Leadership, LeadershipLost
 from components.promoter.repair import APPLIED_ANNOTATION, OFF_ANNOTATION
-from components.promoter.workload import LABEL, STABLE_ANNOTATION
+from components.promoter.workload import STABLE_ANNOTATION, VERSION_LABEL
 from components.registry.registry import CHECKS_TAG
 from tests.world import Argo, rollout
 
@@ -216,7 +216,7 @@ class TestFailed:
         canary.reconcile()
         assert canary.said()["CanaryPaused"] == "version 2 waits: InconclusiveAnalysisRun"
         assert canary.reconcile() == [
-            Say("CanaryPaused", "version 2 waits: InconclusiveAnalysisRun", warning=True)
+            EmitEvent("CanaryPaused", "version 2 waits: InconclusiveAnalysisRun", warning=True)
         ]
         assert (canary.pinned, canary.champion) == ("2", "2")
 
@@ -318,7 +318,7 @@ def edit(world, kind, patch):
 
 
 def label(version):
-    return {"spec": {"template": {"metadata": {"labels": {LABEL: version}}}}}
+    return {"spec": {"template": {"metadata": {"labels": {VERSION_LABEL: version}}}}}
 
 
 def as_applied(body):
@@ -402,17 +402,17 @@ class TestByHand:
 
 
 def delete(world, kind):
-    world.cluster._call("DELETE", kind, "fbt")
+    world.cluster._request("DELETE", kind, "fbt")
 
 
 class TestRaces:
     def test_somebody_else_writes_between_look_and_write(self, either):
         serving_one(either)
         either.promote(either.mlflow.add())
-        stale = either.promoter._live()
+        stale = either.promoter._read_live_objects()
         edit(either, "Deployment", {"metadata": {"annotations": {"somebody": "else"}}})
         with pytest.raises(Conflict):
-            either.promoter._act(Pin("2"), stale["Deployment"])
+            either.promoter._execute(Pin("2"), stale["Deployment"])
         either.calm()
         assert either.pinned == "2"
 
@@ -430,19 +430,19 @@ class TestRaces:
         )
         one.renew()
         two.renew()
-        assert (one.held, two.held) == (True, False)
+        assert (one.is_held, two.is_held) == (True, False)
         clock[0] += 11
-        assert not one.held, "it stops before the other may begin"
+        assert not one.is_held, "it stops before the other may begin"
         two.renew()
-        assert not two.held
+        assert not two.is_held
         clock[0] += 5
         two.renew()
-        assert (one.held, two.held) == (False, True)
+        assert (one.is_held, two.is_held) == (False, True)
         one.renew()
-        assert (one.held, two.held) == (False, True)
+        assert (one.is_held, two.is_held) == (False, True)
         two.release()
         one.renew()
-        assert (one.held, two.held) == (True, False)
+        assert (one.is_held, two.is_held) == (True, False)
 
     def test_a_lease_that_is_renewed_is_kept(self, world):
         clock = [0.0]
@@ -453,13 +453,13 @@ class TestRaces:
         for _ in range(8):
             one.renew()
             two.renew()
-            assert (one.held, two.held) == (True, False)
+            assert (one.is_held, two.is_held) == (True, False)
             clock[0] += 1
             time.sleep(0.001)
 
     def test_the_standby_wakes_the_holder(self, world):
         one, two = (Leadership(world.cluster, "of-two", name) for name in ("one", "two"))
         assert not one.renew()
-        two.poke()
+        two.notify_holder()
         assert one.renew()
         assert not one.renew(), "once"

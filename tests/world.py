@@ -14,13 +14,13 @@ from kubernetes import client
 
 from components.promoter.cluster import KINDS, Cluster, ClusterError, Conflict
 from components.promoter.controller import Loop
-from components.promoter.decide import Say
+from components.promoter.decide import EmitEvent
 from components.promoter.lease import Leadership, LeadershipLost
 from components.promoter.metrics import Metrics
 from components.promoter.reconcile import Promoter
 from components.promoter.repair import Repair
 from components.promoter.settings import Settings
-from components.promoter.workload import LABEL, POD_HASH, version_of
+from components.promoter.workload import POD_HASH_LABEL, VERSION_LABEL, read_pinned_version
 from components.registry.registry import RegistryError
 from tests.fakes import FakeKubernetes, FakeMlflow, hash_of
 
@@ -72,7 +72,7 @@ def connected(url):
 class Direct(Cluster):
     """A fake without its HTTP, for what the test itself does: a third of the CPU."""
 
-    def _call(self, method, kind, name="", body=None, *, content_type="", query=(), **_):
+    def _request(self, method, kind, name="", body=None, *, content_type="", query=(), **_):
         path, plural = KINDS[kind]
         url = f"/{path}/namespaces/{self.namespace}/{plural}" + (f"/{name}" if name else "")
         given = json.dumps(body) if body is not None else b""
@@ -97,10 +97,10 @@ class Argo:
         stable = status.get("stableRS", "")
         if current != status.get("currentPodHash"):
             # A first revision is stable at once, even one whose pods never get ready.
-            first = "" if version_of(workload) else current
+            first = "" if read_pinned_version(workload) else current
             status = {"stableRS": stable or first, "currentPodHash": current, "abort": False}
             status |= {"phase": "Healthy" if stable == current else "Progressing"}
-        if status.get("promoteFull") and version_of(workload):
+        if status.get("promoteFull") and read_pinned_version(workload):
             status |= {"stableRS": current, "phase": "Healthy", "promoteFull": None}
         status["observedGeneration"] = str(own["metadata"]["generation"])
         status["workloadObservedGeneration"] = str(workload["metadata"]["generation"])
@@ -122,7 +122,7 @@ class Argo:
         """All traffic to the canary: it is the stable version from now on."""
         status = self._status()
         workload = self.cluster.get("Deployment", "fbt")
-        has_version = workload and version_of(workload)  # without one no pod gets ready
+        has_version = workload and read_pinned_version(workload)  # without one no pod gets ready
         if has_version and status.get("currentPodHash") and not status.get("abort"):
             stable = {"stableRS": status["currentPodHash"], "phase": "Healthy"}
             self._write({**status, **stable, "pauseConditions": None, "message": None})
@@ -138,12 +138,12 @@ class Argo:
     def _replica_set(self, workload):
         template = workload["spec"]["template"]
         current = hash_of(template)
-        labels = {**template["metadata"]["labels"], POD_HASH: current}
+        labels = {**template["metadata"]["labels"], POD_HASH_LABEL: current}
         made = {
             "metadata": {"name": f"fbt-{current}", "labels": labels},
             "spec": {
                 "replicas": 0,
-                "selector": {"matchLabels": {"app": "fbt", POD_HASH: current}},
+                "selector": {"matchLabels": {"app": "fbt", POD_HASH_LABEL: current}},
                 "template": {**template, "metadata": {"labels": labels}},
             },
         }
@@ -217,8 +217,8 @@ class World:
             self.fake.settle()
 
     def kubelet(self):
-        for pod in self.cluster.items("Pod", LABEL):
-            version = pod["metadata"]["labels"][LABEL]
+        for pod in self.cluster.items("Pod", VERSION_LABEL):
+            version = pod["metadata"]["labels"][VERSION_LABEL]
             ready = version not in self.broken | self.never_ready
             conditions = [{"type": "Ready", "status": str(ready)}]
             status = {"phase": "Running" if ready else "Pending", "conditions": conditions}
@@ -244,7 +244,7 @@ class World:
         def calmed():
             nonlocal quiet
             actions = self.try_reconcile()
-            idle = actions is not None and all(isinstance(one, Say) for one in actions)
+            idle = actions is not None and all(isinstance(one, EmitEvent) for one in actions)
             quiet = quiet + 1 if idle and self.is_settled() else 0
             return quiet >= 2
 
@@ -272,7 +272,7 @@ class World:
         status, metadata = found.get("status", {}), found["metadata"]
         if status.get("observedGeneration", 0) < metadata["generation"]:
             return False
-        if version_of(found) in {"", *self.broken, *self.never_ready}:
+        if read_pinned_version(found) in {"", *self.broken, *self.never_ready}:
             return True
         names = ("replicas", "updatedReplicas", "availableReplicas")
         return [status.get(name, 0) for name in names] == [found["spec"]["replicas"]] * 3
@@ -288,7 +288,7 @@ class World:
     @property
     def pinned(self):
         found = self.cluster.get("Deployment", "fbt")
-        return version_of(found) if found else None
+        return read_pinned_version(found) if found else None
 
     def tag(self, version, name="fbt.rollout"):
         return self.mlflow.versions[version].get(name, "")
@@ -342,7 +342,7 @@ def looping(world, **given):
     thread = threading.Thread(target=loop.run, daemon=True)
     thread.start()
     try:
-        await_(lambda: loop.leadership.held or standby)
+        await_(lambda: loop.leadership.is_held or standby)
         await_(lambda: hasattr(loop, "port"))
         yield loop, f"http://127.0.0.1:{loop.port}"
     finally:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from bento.answering.catalogue_changes import ChangedProduct
-from bento.answering.changed_texts import NOTHING_CHANGED, ChangedTexts, Part
+from bento.answering.search_segments import NO_SEGMENTS, ChangedSegments, SegmentReader
 from components.model.arrays import (
     BoolArray,
     Float32Array,
@@ -23,29 +23,35 @@ from components.model.arrays import (
     Int32Array,
     Int64Array,
 )
-from components.model.product_records import UNKNOWN, Cards, Facets, facets_of, shown_card
-from components.model.sorted_keys import located
+from components.model.product_records import (
+    UNKNOWN,
+    Facets,
+    ProductRecords,
+    encode_card,
+    list_facets,
+)
+from components.model.sorted_keys import find_keys
 from components.model.text_similarity import Attributes, described
-from components.model.token_index import WordIndex, Written
+from components.model.token_index import SearchableText, TokenIndex
 
 BLOCK = 50_000
 """Rows that are looked through at once where no facet narrows them down."""
 
-FACETED = frozenset(["category", "brand", "attributes"])
+FACET_FIELDS = frozenset(["category", "brand", "attributes"])
 """Fields of a card that it can be found by."""
 
-WRITTEN = frozenset(["name", "category", "brand"])
+SEARCHED_FIELDS = frozenset(["name", "category", "brand"])
 """Fields of a card whose words it is searched by."""
 
-LOOKS_KEPT = 10_000
+MAX_CACHED_ATTRIBUTES = 10_000
 """Products of which it is remembered what their cards say."""
 
-FACETS_KEPT = 1_000
+MAX_CACHED_FACETS = 1_000
 """Facets whose rows are remembered."""
 
 
 @dataclass(frozen=True)
-class Wanted:
+class ProductFilter:
     """Filters, as tokens of facets and bounds."""
 
     any_of: tuple[tuple[int, ...], ...] = ()
@@ -61,68 +67,68 @@ class Wanted:
 class Catalogue:
     """Looks products up by row; the first rows are those of the bundle, in its order."""
 
-    def __init__(self, cards: Cards, facets: Facets) -> None:
-        self._cards, self._facets = cards, facets
-        self.price: Float32Array = cards.price
-        self.margin: Float32Array = cards.margin
-        self.added_at: Float64Array = cards.added_at
-        self.in_stock: Int8Array = cards.in_stock
-        self.gone: BoolArray | None = None
+    def __init__(self, records: ProductRecords, facets: Facets) -> None:
+        self._records, self._facets = records, facets
+        self.price: Float32Array = records.price
+        self.margin: Float32Array = records.margin
+        self.added_at: Float64Array = records.added_at
+        self.in_stock: Int8Array = records.in_stock
+        self.deleted: BoolArray | None = None
         """Which rows are deleted; None where none is."""
         self._row_of: dict[str, int] = {}
         self._changed: dict[int, ChangedProduct] = {}
         self._moved: dict[int, list[int]] = {}
         """Of rows whose facets may be others than the bundle's: the facets they have."""
-        self._moved_rows: Int32Array = np.empty(0, np.int32)
+        self._refaceted_rows: Int32Array = np.empty(0, np.int32)
         self._kept: dict[int, Int32Array] = {}
         self._looks: dict[int, Attributes] = {}
-        self._texts: ChangedTexts = NOTHING_CHANGED
+        self._texts: ChangedSegments = NO_SEGMENTS
 
     def __len__(self) -> int:
         """Rows, deleted ones included."""
         return len(self.price)
 
     @property
-    def n_changed(self) -> int:
+    def n_changes(self) -> int:
         """Products that are not as the bundle has them."""
         return len(self._changed)
 
     def row(self, product_id: str) -> int | None:
         """The row of that product, or None; deleted ones still have theirs."""
-        row = self._cards.row(product_id)
+        row = self._records.row(product_id)
         return self._row_of.get(product_id) if row is None else row
 
-    def is_gone(self, row: int) -> bool:
+    def is_deleted(self, row: int) -> bool:
         """Whether the product is deleted."""
-        return self.gone is not None and bool(self.gone[row])
+        return self.deleted is not None and bool(self.deleted[row])
 
     def shown(self, row: int) -> bytes | memoryview:
         """The card as JSON without its closing brace."""
         if row in self._changed:
-            return shown_card(self.card(row))
-        return self._cards.shown(row)
+            return encode_card(self.card(row))
+        return self._records.shown(row)
 
     def card(self, row: int) -> dict[str, Any]:
         """The card as it is now."""
-        card = self._cards.card(row) if row < len(self._cards.price) else {}
+        card = self._records.card(row) if row < len(self._records.price) else {}
         if (change := self._changed.get(row)) is None:
             return card
         return {**card, "product_id": change.product_id, **change.card}
 
-    def written(self, row: int) -> Written:
+    def written(self, row: int) -> SearchableText:
         """What the product is searched by."""
         card = self.card(row)
-        return Written._make(card.get(name) for name in Written._fields)
+        return SearchableText._make(card.get(name) for name in SearchableText._fields)
 
-    def parts(self, words: WordIndex) -> list[Part]:
+    def parts(self, words: TokenIndex) -> list[SegmentReader]:
         """What can be searched: the bundle's `words`, and those of what has changed."""
-        return self._texts.parts(words, self.gone)
+        return self._texts.parts(words, self.deleted)
 
     def described(self, row: int | None, given: Attributes | None = None) -> Attributes:
         """What the asking one says of a product, else what its card says."""
         return described(given, {} if row is None else self.card(row))
 
-    def dearer(self, rows: Sequence[int], limit: float) -> bool:
+    def is_any_dearer(self, rows: Sequence[int], limit: float) -> bool:
         """Whether any of a few rows costs more; number by number, which is quickest for a few."""
         price = self._price_view
         return any(price[row] > limit for row in rows)
@@ -134,21 +140,21 @@ class Catalogue:
     def looks(self, row: int) -> Attributes:
         """What its card says of a product."""
         if (looks := self._looks.get(row)) is None:
-            if len(self._looks) >= LOOKS_KEPT:
+            if len(self._looks) >= MAX_CACHED_ATTRIBUTES:
                 self._looks.clear()
             looks = self._looks[row] = self.described(row)
         return looks
 
-    def having(self, token: int) -> Int32Array:
+    def find_rows(self, token: int) -> Int32Array:
         """Rows with that facet, ascending."""
         rows = self._kept.get(token)
         if rows is None:
-            rows = self._facets.having(token)
+            rows = self._facets.find_rows(token)
             if self._moved:
                 came = [row for row, tokens in self._moved.items() if token in tokens]
-                stayed = rows[~np.isin(rows, self._moved_rows)]
+                stayed = rows[~np.isin(rows, self._refaceted_rows)]
                 rows = np.sort(np.concatenate([stayed, np.array(came, np.int32)]))
-            if len(self._kept) >= FACETS_KEPT:
+            if len(self._kept) >= MAX_CACHED_FACETS:
                 self._kept.clear()
             self._kept[token] = rows
         return rows
@@ -157,12 +163,12 @@ class Catalogue:
         """Which of `rows` have any of the facets."""
         found = np.zeros(len(rows), bool)
         for token in tokens:
-            found |= located(self.having(token), rows)[1]
+            found |= find_keys(self.find_rows(token), rows)[1]
         return found
 
-    def passing(self, rows: Int64Array | Int32Array, wanted: Wanted) -> BoolArray:
+    def match_filter(self, rows: Int64Array | Int32Array, wanted: ProductFilter) -> BoolArray:
         """Which of `rows` pass; deleted ones never do."""
-        passes = np.ones(len(rows), bool) if self.gone is None else ~self.gone[rows]
+        passes = np.ones(len(rows), bool) if self.deleted is None else ~self.deleted[rows]
         for tokens in wanted.any_of:
             passes &= self.has(rows, tokens)
         if wanted.none_of:
@@ -175,11 +181,11 @@ class Catalogue:
             passes &= ~out if wanted.in_stock else out
         return passes
 
-    def every(self, wanted: Wanted) -> Iterator[Int64Array]:
+    def every(self, wanted: ProductFilter) -> Iterator[Int64Array]:
         """All rows that pass, ascending, block by block."""
         if wanted.any_of:
             choices = [
-                np.unique(np.concatenate([self.having(token) for token in tokens]))
+                np.unique(np.concatenate([self.find_rows(token) for token in tokens]))
                 for tokens in wanted.any_of
             ]
             whole = min(choices, key=len).astype(np.int64)
@@ -187,24 +193,26 @@ class Catalogue:
             whole = np.arange(len(self))
         for start in range(0, len(whole), BLOCK):
             block = whole[start : start + BLOCK]
-            yield block[self.passing(block, wanted)]
+            yield block[self.match_filter(block, wanted)]
 
     def with_changes(self, changes: Sequence[ChangedProduct]) -> "Catalogue":
         """This catalogue with these products changed, whatever had been changed of them before."""
-        new = Catalogue(self._cards, self._facets)
+        new = Catalogue(self._records, self._facets)
         new._row_of, new._changed = dict(self._row_of), dict(self._changed)
-        new._moved, new._moved_rows = dict(self._moved), self._moved_rows
+        new._moved, new._refaceted_rows = dict(self._moved), self._refaceted_rows
         for change in changes:
             row = self.row(change.product_id)
             if row is None:
                 row = new._row_of.setdefault(
-                    change.product_id, len(self._cards.price) + len(new._row_of)
+                    change.product_id, len(self._records.price) + len(new._row_of)
                 )
             new._changed[row] = change
         rows = [new._row(change.product_id) for change in changes]
         new._copy_columns(self, rows)
         moved = [
-            row for row in rows if row in self._moved or FACETED & new._changed[row].card.keys()
+            row
+            for row in rows
+            if row in self._moved or FACET_FIELDS & new._changed[row].card.keys()
         ]
         new._move(moved)
         new._texts = self._texts.changed(
@@ -216,7 +224,9 @@ class Catalogue:
 
     def _is_written(self, row: int) -> bool:
         """Whether a changed product may say another thing than the bundle's card."""
-        return row >= len(self._cards.price) or bool(WRITTEN & self._changed[row].card.keys())
+        return row >= len(self._records.price) or bool(
+            SEARCHED_FIELDS & self._changed[row].card.keys()
+        )
 
     def _row(self, product_id: str) -> int:
         row = self.row(product_id)
@@ -224,23 +234,28 @@ class Catalogue:
         return row
 
     def _copy_columns(self, old: "Catalogue", rows: Sequence[int]) -> None:
-        n = len(self._cards.price) + len(self._row_of)
-        self.price, self.margin = _longer(old.price, n, np.nan), _longer(old.margin, n, np.nan)
-        self.added_at = _longer(old.added_at, n, np.nan)
-        self.in_stock = _longer(old.in_stock, n, UNKNOWN)
-        gone = _longer(np.zeros(0, bool) if old.gone is None else old.gone, n, False)
+        n = len(self._records.price) + len(self._row_of)
+        self.price, self.margin = (
+            _extend_column(old.price, n, np.nan),
+            _extend_column(old.margin, n, np.nan),
+        )
+        self.added_at = _extend_column(old.added_at, n, np.nan)
+        self.in_stock = _extend_column(old.in_stock, n, UNKNOWN)
+        deleted = _extend_column(
+            np.zeros(0, bool) if old.deleted is None else old.deleted, n, False
+        )
         for row in rows:
             change = self._changed[row]
-            gone[row] = change.deleted
+            deleted[row] = change.deleted
             self.price[row] = self._value(row, "price", np.nan)
             self.margin[row] = self._value(row, "margin", np.nan)
             self.added_at[row] = self._value(row, "added_at", np.nan)
             self.in_stock[row] = self._value(row, "in_stock", UNKNOWN)
-        self.gone = gone if gone.any() else None
+        self.deleted = deleted if deleted.any() else None
 
     def _value(self, row: int, name: str, missing: float) -> float:
         """What a column holds of a changed product."""
-        fields, column = self._changed[row].card, getattr(self._cards, name)
+        fields, column = self._changed[row].card, getattr(self._records, name)
         if name not in fields:
             return float(column[row]) if row < len(column) else missing
         if fields[name] is None:
@@ -251,12 +266,12 @@ class Catalogue:
 
     def _move(self, rows: Sequence[int]) -> None:
         for row in rows:
-            self._moved[row] = facets_of(self.card(row))
+            self._moved[row] = list_facets(self.card(row))
         if rows:
-            self._moved_rows = np.array(sorted(self._moved), np.int32)
+            self._refaceted_rows = np.array(sorted(self._moved), np.int32)
 
 
-def _longer(column: Any, n: int, missing: float) -> Any:
+def _extend_column(column: Any, n: int, missing: float) -> Any:
     """A copy with `n` values, `missing` where the column ends before."""
     longer = np.full(n, missing, column.dtype)
     longer[: len(column)] = column

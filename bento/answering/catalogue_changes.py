@@ -17,39 +17,39 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from bento.answering.rules import Moment, StoredId, storable
-from bento.schemas import CLOSED
+from bento.answering.rules import StoredId, UtcDatetime, reject_nul
+from bento.schemas import STRICT
 
 MAX_CHANGES = 10_000
 
-Short = Annotated[str, StringConstraints(max_length=256), AfterValidator(storable)]
-Long = Annotated[str, StringConstraints(max_length=2000), AfterValidator(storable)]
+ShortText = Annotated[str, StringConstraints(max_length=256), AfterValidator(reject_nul)]
+LongText = Annotated[str, StringConstraints(max_length=2000), AfterValidator(reject_nul)]
 AttributeName = Annotated[
-    str, StringConstraints(min_length=1, max_length=64), AfterValidator(storable)
+    str, StringConstraints(min_length=1, max_length=64), AfterValidator(reject_nul)
 ]
 
 
 class ProductChange(BaseModel):
     """What is new about one product. What is left out stays as it is; null clears."""
 
-    model_config = CLOSED | ConfigDict(
+    model_config = STRICT | ConfigDict(
         json_schema_extra={"example": {"product_id": "85123A", "price": 2.75, "in_stock": True}}
     )
 
     product_id: StoredId
-    name: Long | None = None
-    category: Short | None = None
-    brand: Short | None = None
+    name: LongText | None = None
+    category: ShortText | None = None
+    brand: ShortText | None = None
     price: float | None = Field(
         default=None, ge=0, allow_inf_nan=False, description="Per unit, in the shop's currency."
     )
-    image_url: Long | None = None
+    image_url: LongText | None = None
     in_stock: bool | None = None
     margin: float | None = Field(
         default=None, allow_inf_nan=False, description="In whatever unit; only its order counts."
     )
-    added_at: Moment | None = Field(default=None, description="Since when the shop has it.")
-    attributes: dict[AttributeName, Short] | None = Field(
+    added_at: UtcDatetime | None = Field(default=None, description="Since when the shop has it.")
+    attributes: dict[AttributeName, ShortText] | None = Field(
         default=None, max_length=50, description="To filter by; they replace all from before."
     )
 
@@ -62,7 +62,7 @@ class ProductChange(BaseModel):
 class CatalogueRequest(BaseModel):
     """Changes of the catalogue; of several of one product the last one wins, field by field."""
 
-    model_config = CLOSED | ConfigDict(
+    model_config = STRICT | ConfigDict(
         json_schema_extra={
             "example": {
                 "upsert": [{"product_id": "85123A", "price": 2.75, "in_stock": True}],

@@ -19,39 +19,39 @@ import numpy as np
 from rapidfuzz.distance import OSA
 
 from bento.answering.catalogue import Catalogue
-from bento.answering.changed_texts import Part
+from bento.answering.search_segments import SegmentReader
 from bento.schemas import Match
 from components.model.arrays import BoolArray, Float32Array, Int32Array
 from components.model.bundle import Bundle
-from components.model.sorted_keys import located
-from components.model.text_similarity import joined, largest
+from components.model.sorted_keys import find_keys
+from components.model.text_similarity import concat_arrays, find_top_k
 from components.model.token_index import (
-    MIN_SPELT,
-    WordIndex,
-    build_words,
-    folded,
-    hash_of_name,
+    MIN_FUZZY_LENGTH,
+    TokenIndex,
+    build_token_index,
+    hash_name,
+    normalize_id,
     spelling,
 )
 
-MOST_WORDS = 16
+MAX_TOKENS = 16
 """Words of a question that count."""
 
-MOST_GUESSES = 6
+MAX_FUZZY_TOKENS = 6
 """Words of a question that may be misspelt: each costs up to a millisecond or two at a million
 products."""
 
-MIN_ID = 3
+MIN_ID_PREFIX = 3
 """Characters from which on a beginning is looked for among ids."""
 
-LONG = 9
+TWO_EDITS_MIN_LENGTH = 9
 """Letters of a word that may be two edits away; of shorter ones one."""
 
-MOST_POSTINGS = 100_000
+MAX_POSTINGS = 100_000
 """Looked at where only some words need be there, those of the rarest words first; of the rarest
 all."""
 
-MOST_NAMES = 64
+MAX_NAMES = 64
 """Whole names that unfinished or misspelt words may stand for, before one is as good as another."""
 
 FEW = 8
@@ -61,21 +61,21 @@ SPARSE = 64
 """Rows so many times fewer than products are sorted; else they are marked."""
 
 
-class Found(NamedTuple):
+class SearchHit(NamedTuple):
     """A row of the catalogue, and by what it was found."""
 
     row: int
     match: Match
 
 
-class Hit(NamedTuple):
+class RankedRow(NamedTuple):
     """Of several, the smallest is the best."""
 
     worse: float
     row: int
 
 
-class Meaning(NamedTuple):
+class Postings(NamedTuple):
     """What a typed word may stand for in an index."""
 
     rows: Int32Array
@@ -83,14 +83,14 @@ class Meaning(NamedTuple):
     """And without repetition; else neither is sure."""
 
 
-NOTHING = Meaning(np.empty(0, np.int32), True)
+NO_POSTINGS = Postings(np.empty(0, np.int32), True)
 
 
 @dataclass(frozen=True)
-class Sought:
+class SegmentQuery:
     """What was typed, as a part of the catalogue takes it."""
 
-    part: Part
+    part: SegmentReader
     text: str
     spelling: list[str]
     """Its words, in their order."""
@@ -98,39 +98,39 @@ class Sought:
     @cached_property
     def words(self) -> list[str]:
         """Those that count, each once."""
-        return list(dict.fromkeys(self.spelling))[:MOST_WORDS]
+        return list(dict.fromkeys(self.spelling))[:MAX_TOKENS]
 
     @property
-    def index(self) -> WordIndex:
+    def index(self) -> TokenIndex:
         """What the part is searched with."""
         return self.part.words
 
     @cached_property
-    def meanings(self) -> list[Meaning]:
+    def postings(self) -> list[Postings]:
         """For every word the products that have it, or one that starts so if it is the last."""
-        return [self._meaning(word) for word in self.words]
+        return [self._find_postings(word) for word in self.words]
 
     @cached_property
-    def guesses(self) -> list[Meaning]:
-        """As `meanings`; words that nothing has stand for what they may have been meant for."""
-        known = zip(self.words, self.meanings, strict=True)
-        return [one if len(one.rows) else self._guess(word, one) for word, one in known]
+    def unknown_expanded(self) -> list[Postings]:
+        """As `postings`; words that nothing has stand for what they may have been meant for."""
+        known = zip(self.words, self.postings, strict=True)
+        return [one if len(one.rows) else self._expand(word, one) for word, one in known]
 
     @cached_property
-    def doubts(self) -> list[Meaning]:
-        """As `guesses`, but for every word."""
-        known = zip(self.words, self.guesses, strict=True)
-        return [one if word in self.unknown else self._guess(word, one) for word, one in known]
+    def all_expanded(self) -> list[Postings]:
+        """As `unknown_expanded`, but for every word."""
+        known = zip(self.words, self.unknown_expanded, strict=True)
+        return [one if word in self.unknown else self._expand(word, one) for word, one in known]
 
-    def finished(self) -> list[int]:
+    def complete_names(self) -> list[int]:
         """Hashes of whole names that begin with what was typed, and only end the last word."""
         if not self.spelling:
             return []
-        first, end = self.index.words.starting(self.spelling[-1])
-        places = range(first, end if end - first <= MOST_NAMES else first)
+        first, end = self.index.words.find_prefix(self.spelling[-1])
+        places = range(first, end if end - first <= MAX_NAMES else first)
         return [self._name_with(len(self.spelling) - 1, place) for place in places]
 
-    def corrected(self) -> list[int]:
+    def correct_names(self) -> list[int]:
         """Hashes of whole names with one word as it may have been meant, by what was guessed."""
         found = (
             self._name_with(i, place)
@@ -138,33 +138,33 @@ class Sought:
             if word in self._near
             for place in self._near[word]
         )
-        return list(islice(found, MOST_NAMES))
+        return list(islice(found, MAX_NAMES))
 
     def _name_with(self, i: int, place: int) -> int:
         """The hash of the name with another word there."""
         other = self.index.words[place].decode(errors="surrogatepass")
-        return hash_of_name([*self.spelling[:i], other, *self.spelling[i + 1 :]])
+        return hash_name([*self.spelling[:i], other, *self.spelling[i + 1 :]])
 
-    def _meaning(self, word: str) -> Meaning:
+    def _find_postings(self, word: str) -> Postings:
         if word == self.spelling[-1]:
-            first, end = self.index.words.starting(word)
-            return Meaning(self.index.having(first, end), end <= first + 1)
+            first, end = self.index.words.find_prefix(word)
+            return Postings(self.index.find_rows(first, end), end <= first + 1)
         if (place := self.index.words.place(word)) is None:
-            return NOTHING
-        return Meaning(self.index.having(place, place + 1), True)
+            return NO_POSTINGS
+        return Postings(self.index.find_rows(place, place + 1), True)
 
-    def _guess(self, word: str, meaning: Meaning) -> Meaning:
-        if len(self._near) == MOST_GUESSES and word not in self._near:
-            return meaning
-        self._near[word] = near(self.index, word)
-        rows = [self.index.having(place, place + 1) for place in self._near[word]]
-        return Meaning(np.concatenate([meaning.rows, *rows]), False) if rows else meaning
+    def _expand(self, word: str, postings: Postings) -> Postings:
+        if len(self._near) == MAX_FUZZY_TOKENS and word not in self._near:
+            return postings
+        self._near[word] = find_fuzzy_matches(self.index, word)
+        rows = [self.index.find_rows(place, place + 1) for place in self._near[word]]
+        return Postings(np.concatenate([postings.rows, *rows]), False) if rows else postings
 
     @cached_property
     def unknown(self) -> set[str]:
         """Words that nothing has."""
-        known = zip(self.words, self.meanings, strict=True)
-        return {word for word, meaning in known if not len(meaning.rows)}
+        known = zip(self.words, self.postings, strict=True)
+        return {word for word, postings in known if not len(postings.rows)}
 
     @cached_property
     def _near(self) -> dict[str, list[int]]:
@@ -172,7 +172,7 @@ class Sought:
         return {}
 
 
-class Search:
+class ProductSearch:
     """Finds products of a bundle, as a catalogue says they are now."""
 
     def __init__(self, bundle: Bundle) -> None:
@@ -180,101 +180,111 @@ class Search:
         self._making = threading.Lock()
 
     @property
-    def words(self) -> WordIndex:
+    def words(self) -> TokenIndex:
         """The bundle's; of an older bundle made at the first use, a second for 100,000 products."""
         with self._making:
             if self._words is None:
-                self._words = build_words(self._bundle.products)
+                self._words = build_token_index(self._bundle.products)
             return self._words
 
-    def find(self, catalogue: Catalogue, text: str, limit: int) -> list[Found]:
+    def find(self, catalogue: Catalogue, text: str, limit: int) -> list[SearchHit]:
         """Up to `limit` products, best first; never one that is deleted."""
         words = spelling(text)
-        sought = [Sought(part, text, words) for part in catalogue.parts(self.words)]
-        found = {row: Found(row, "id") for row in _with_id(catalogue, text)}
-        for match, way in WAYS:
-            if len(found) >= (1 if way in LAST_RESORTS else limit):
+        sought = [SegmentQuery(part, text, words) for part in catalogue.parts(self.words)]
+        found = {row: SearchHit(row, "id") for row in _with_id(catalogue, text)}
+        for match, way in STAGES:
+            if len(found) >= (1 if way in FALLBACK_STAGES else limit):
                 break
             for _, row in way(sought, limit + len(found)):
-                found.setdefault(row, Found(row, match))
+                found.setdefault(row, SearchHit(row, match))
         return list(found.values())[:limit]
 
 
-def by_name(sought: Sequence[Sought], limit: int) -> list[Hit]:
+def match_name(sought: Sequence[SegmentQuery], limit: int) -> list[RankedRow]:
     """Products with just that name."""
-    wanted = [hash_of_name(sought[0].spelling, sought[0].text)]
-    return best((_hits(one.part, one.index.named(wanted), limit) for one in sought), limit)
+    wanted = [hash_name(sought[0].spelling, sought[0].text)]
+    return merge_best(
+        (_hits(one.part, one.index.find_by_name(wanted), limit) for one in sought), limit
+    )
 
 
-def by_id(sought: Sequence[Sought], limit: int) -> list[Hit]:
+def match_id_prefix(sought: Sequence[SegmentQuery], limit: int) -> list[RankedRow]:
     """Products whose ids start so."""
-    start = folded(sought[0].text)
-    if len(start) < MIN_ID:
+    start = normalize_id(sought[0].text)
+    if len(start) < MIN_ID_PREFIX:
         return []
-    every = ((one.part, np.sort(one.index.with_id_like(start))) for one in sought)
-    return best((_hits(part, rows, limit) for part, rows in every), limit)
+    every = ((one.part, np.sort(one.index.find_by_id_prefix(start))) for one in sought)
+    return merge_best((_hits(part, rows, limit) for part, rows in every), limit)
 
 
-def by_words(sought: Sequence[Sought], limit: int) -> list[Hit]:
+def match_all_tokens(sought: Sequence[SegmentQuery], limit: int) -> list[RankedRow]:
     """Products that have every word; the last one may be unfinished."""
-    return best((_with_all(one, one.meanings, one.finished(), limit) for one in sought), limit)
+    return merge_best(
+        (_match_all(one, one.postings, one.complete_names(), limit) for one in sought), limit
+    )
 
 
-def by_guesses(sought: Sequence[Sought], limit: int) -> list[Hit]:
-    """As `by_words`, where unknown words may stand for known ones."""
+def match_unknown_fuzzily(sought: Sequence[SegmentQuery], limit: int) -> list[RankedRow]:
+    """As `match_all_tokens`, where unknown words may stand for known ones."""
     some = [one for one in sought if one.unknown]
-    return best((_with_all(one, one.guesses, one.corrected(), limit) for one in some), limit)
+    return merge_best(
+        (_match_all(one, one.unknown_expanded, one.correct_names(), limit) for one in some), limit
+    )
 
 
-def by_doubts(sought: Sequence[Sought], limit: int) -> list[Hit]:
-    """As `by_guesses`, where known words, too, may stand for others."""
-    return best((_with_all(one, one.doubts, one.corrected(), limit) for one in sought), limit)
+def match_all_fuzzily(sought: Sequence[SegmentQuery], limit: int) -> list[RankedRow]:
+    """As `match_unknown_fuzzily`, where known words, too, may stand for others."""
+    return merge_best(
+        (_match_all(one, one.all_expanded, one.correct_names(), limit) for one in sought), limit
+    )
 
 
-def by_some_words(sought: Sequence[Sought], limit: int) -> list[Hit]:
+def match_some_tokens(sought: Sequence[SegmentQuery], limit: int) -> list[RankedRow]:
     """Products that have some words; rare ones are worth more."""
     if len(sought[0].words) < 2:
         return []
-    every = zip(*(one.guesses for one in sought), strict=True)
+    every = zip(*(one.unknown_expanded for one in sought), strict=True)
     n_rows = np.array([sum(map(_size, meant)) for meant in every], np.float32)
     n_products = sum(one.index.n_products for one in sought)
     worth = np.log1p(n_products / np.maximum(n_rows, 1))
-    return best((_with_some(one, worth, limit) for one in sought), limit)
+    return merge_best((_match_some(one, worth, limit) for one in sought), limit)
 
 
-WAYS: tuple[tuple[Match, Callable[[Sequence[Sought], int], list[Hit]]], ...] = (
-    ("name", by_name),
-    ("id_start", by_id),
-    ("words", by_words),
-    ("typos", by_guesses),
-    ("typos", by_doubts),
-    ("some_words", by_some_words),
+STAGES: tuple[tuple[Match, Callable[[Sequence[SegmentQuery], int], list[RankedRow]]], ...] = (
+    ("name", match_name),
+    ("id_start", match_id_prefix),
+    ("words", match_all_tokens),
+    ("typos", match_unknown_fuzzily),
+    ("typos", match_all_fuzzily),
+    ("some_words", match_some_tokens),
 )
 """What is tried, in this order, until enough is found; and how that is called in an answer."""
 
 
-LAST_RESORTS = (by_doubts, by_some_words)
+FALLBACK_STAGES = (match_all_fuzzily, match_some_tokens)
 """Tried while nothing is found at all: what has every word typed needs no company."""
 
 
-def best(hits: Iterable[list[Hit]], limit: int) -> list[Hit]:
+def merge_best(hits: Iterable[list[RankedRow]], limit: int) -> list[RankedRow]:
     """The best of all parts' hits."""
     return sorted(hit for some in hits for hit in some)[:limit]
 
 
-def near(words: WordIndex, typed: str) -> list[int]:
+def find_fuzzy_matches(words: TokenIndex, typed: str) -> list[int]:
     """Places of words that may have been meant: an edit or two away, by their length."""
     found: list[int] = []
-    if len(typed) >= MIN_SPELT - 1:
-        found += _within(words, typed, words.alike(typed, 1), 1)
-    if len(typed) >= LONG - 2:
-        found += _within(words, typed, words.alike(typed, 2), 2)
+    if len(typed) >= MIN_FUZZY_LENGTH - 1:
+        found += _filter_by_distance(words, typed, words.find_fuzzy_candidates(typed, 1), 1)
+    if len(typed) >= TWO_EDITS_MIN_LENGTH - 2:
+        found += _filter_by_distance(words, typed, words.find_fuzzy_candidates(typed, 2), 2)
     return list(dict.fromkeys(found))
 
 
-def _within(words: WordIndex, typed: str, places: Sequence[int], edits: int) -> list[int]:
+def _filter_by_distance(
+    words: TokenIndex, typed: str, places: Sequence[int], edits: int
+) -> list[int]:
     """Which of the words are so many edits away; swapping two letters is one."""
-    shortest = LONG if edits > 1 else MIN_SPELT
+    shortest = TWO_EDITS_MIN_LENGTH if edits > 1 else MIN_FUZZY_LENGTH
     others = [words.words[place].decode() for place in places]
     return [
         place
@@ -285,46 +295,46 @@ def _within(words: WordIndex, typed: str, places: Sequence[int], edits: int) -> 
 
 def _with_id(catalogue: Catalogue, text: str) -> list[int]:
     row = catalogue.row(text)
-    return [] if row is None or catalogue.is_gone(row) else [row]
+    return [] if row is None or catalogue.is_deleted(row) else [row]
 
 
-def _with_all(
-    sought: Sought, meant: Sequence[Meaning], names: Sequence[int], limit: int
-) -> list[Hit]:
+def _match_all(
+    sought: SegmentQuery, meant: Sequence[Postings], names: Sequence[int], limit: int
+) -> list[RankedRow]:
     """Products for which every word has its meaning; first those of these names."""
     if not meant or not all(map(_size, meant)):
         return []
     index = sought.index
     fewest, *others = sorted(meant, key=_size)
-    rows = fewest.rows if fewest.ascending else _distinct(fewest.rows, index.n_products)
+    rows = fewest.rows if fewest.ascending else _unique_rows(fewest.rows, index.n_products)
     for one in others:
         rows = rows[_is_in(rows, one, index.n_products)]
-    first = _hits(sought.part, np.unique(index.named(names)), limit)
-    return first + [Hit(1, row) for _, row in _hits(sought.part, rows, limit)]
+    first = _hits(sought.part, np.unique(index.find_by_name(names)), limit)
+    return first + [RankedRow(1, row) for _, row in _hits(sought.part, rows, limit)]
 
 
-def _with_some(sought: Sought, worth: Float32Array, limit: int) -> list[Hit]:
+def _match_some(sought: SegmentQuery, worth: Float32Array, limit: int) -> list[RankedRow]:
     """Products that have words which are worth most, together."""
-    part, sizes = sought.part, np.array([*map(_size, sought.guesses)], np.int64)
+    part, sizes = sought.part, np.array([*map(_size, sought.unknown_expanded)], np.int64)
     rarest = np.argsort(sizes, kind="stable")
     before = np.cumsum(sizes[rarest]) - sizes[rarest]
-    rarest = rarest[(before == 0) | (before + sizes[rarest] <= MOST_POSTINGS)]
+    rarest = rarest[(before == 0) | (before + sizes[rarest] <= MAX_POSTINGS)]
     n_products = part.words.n_products
-    rows = [_distinct(sought.guesses[i].rows, n_products) for i in rarest]
-    every, sums = _summed(rows, worth[rarest], n_products)
+    rows = [_unique_rows(sought.unknown_expanded[i].rows, n_products) for i in rarest]
+    every, sums = _sum_weights(rows, worth[rarest], n_products)
     if part.alive is not None:
         sums, every = sums[part.alive[every]], every[part.alive[every]]
-    top = largest(sums, limit)
-    own = _of_catalogue(part, every[top])
-    return [Hit(-total, row) for total, row in zip(sums[top].tolist(), own, strict=True)]
+    top = find_top_k(sums, limit)
+    own = _to_catalogue_rows(part, every[top])
+    return [RankedRow(-total, row) for total, row in zip(sums[top].tolist(), own, strict=True)]
 
 
-def _summed(
+def _sum_weights(
     rows: Sequence[Int32Array], worth: Float32Array, n_products: int
 ) -> tuple[Int32Array, Float32Array]:
     """Distinct rows, ascending, and what the lists that have them are worth, together."""
     if sum(map(len, rows)) * SPARSE < n_products:
-        every, place = np.unique(joined(rows, np.int32), return_inverse=True)
+        every, place = np.unique(concat_arrays(rows, np.int32), return_inverse=True)
         each = np.repeat(worth, [*map(len, rows)])
         return every, np.bincount(place, each, len(every)).astype(np.float32)
     sums = np.zeros(n_products, np.float32)
@@ -334,38 +344,38 @@ def _summed(
     return every, sums[every]
 
 
-def _size(meaning: Meaning) -> int:
-    return len(meaning.rows)
+def _size(postings: Postings) -> int:
+    return len(postings.rows)
 
 
-def _hits(part: Part, rows: Int32Array, limit: int) -> list[Hit]:
+def _hits(part: SegmentReader, rows: Int32Array, limit: int) -> list[RankedRow]:
     """The first that may be found."""
     if part.alive is not None:
         rows = rows[part.alive[rows]]
-    return [Hit(0, row) for row in _of_catalogue(part, rows[:limit])]
+    return [RankedRow(0, row) for row in _to_catalogue_rows(part, rows[:limit])]
 
 
-def _of_catalogue(part: Part, rows: Int32Array) -> list[int]:
+def _to_catalogue_rows(part: SegmentReader, rows: Int32Array) -> list[int]:
     own: list[int] = (rows if part.rows is None else part.rows[rows]).tolist()
     return own
 
 
-def _distinct(rows: Int32Array, n_products: int) -> Int32Array:
+def _unique_rows(rows: Int32Array, n_products: int) -> Int32Array:
     """Each once, ascending."""
     if len(rows) * SPARSE < n_products:
         return np.unique(rows)
-    return np.flatnonzero(_marked(rows, n_products)).astype(np.int32)
+    return np.flatnonzero(_mark(rows, n_products)).astype(np.int32)
 
 
-def _is_in(rows: Int32Array, meaning: Meaning, n_products: int) -> BoolArray:
+def _is_in(rows: Int32Array, postings: Postings, n_products: int) -> BoolArray:
     """Which of `rows` have that meaning."""
-    having = meaning.rows
-    if meaning.ascending and len(rows) * FEW < len(having):
-        return located(having, rows)[1]
-    return _marked(having, n_products)[rows]
+    find_rows = postings.rows
+    if postings.ascending and len(rows) * FEW < len(find_rows):
+        return find_keys(find_rows, rows)[1]
+    return _mark(find_rows, n_products)[rows]
 
 
-def _marked(rows: Int32Array, n_products: int) -> BoolArray:
+def _mark(rows: Int32Array, n_products: int) -> BoolArray:
     marked = np.zeros(n_products, bool)
     marked[rows] = True
     return marked

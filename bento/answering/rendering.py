@@ -9,13 +9,13 @@ from math import isfinite
 import pydantic_core
 
 from bento.answering.catalogue import Catalogue
-from bento.answering.product_search import Found
-from bento.answering.selection import Answer, Shown
+from bento.answering.product_search import SearchHit
+from bento.answering.selection import Answer, AnswerItem
 
 NULL = b"null"
 
 
-class Rendering:
+class ResponseRenderer:
     """Turns answers into JSON as `bento.schemas.RecommendResponse` describes it."""
 
     def __init__(self, model_version: str, variant: str) -> None:
@@ -47,7 +47,7 @@ class Rendering:
         )
 
 
-def products(shown: Sequence[Shown], catalogue: Catalogue) -> list[bytes | memoryview]:
+def products(shown: Sequence[AnswerItem], catalogue: Catalogue) -> list[bytes | memoryview]:
     """Pieces of the list: cards with their scores and, where asked for, their reasons."""
     pieces: list[bytes | memoryview] = []
     comma = b""
@@ -65,7 +65,7 @@ def products(shown: Sequence[Shown], catalogue: Catalogue) -> list[bytes | memor
     return pieces
 
 
-def found(products: Sequence[Found], catalogue: Catalogue) -> bytes:
+def found(products: Sequence[SearchHit], catalogue: Catalogue) -> bytes:
     """What search found, as `bento.schemas.SearchResponse` describes it."""
     cards = (
         b'%b,"match":"%b"}' % (bytes(catalogue.shown(row)), by.encode()) for row, by in products
@@ -73,7 +73,7 @@ def found(products: Sequence[Found], catalogue: Catalogue) -> bytes:
     return b'{"items":[' + b",".join(cards) + b"]}"
 
 
-def looked_up(row: int, orders: int | None, catalogue: Catalogue) -> bytes:
+def render_product(row: int, orders: int | None, catalogue: Catalogue) -> bytes:
     """One product, as `bento.schemas.Product` describes it; `orders` where the model knows it."""
     known = as_json({"known_to_model": orders is not None, "orders": orders})
     return bytes(catalogue.shown(row)) + b"," + known[1:]

@@ -1,6 +1,6 @@
 """Merchandising rules: what a person may say about the answers, and what it means for a question.
 
-Nothing here knows of a database or of a model. A question's products come as `Asked`, and the
+Nothing here knows of a database or of a model. A question's products come as `QueryProduct`, and the
 answer of `RuleSet.applying` says what is blocked, pinned, boosted and buried, by id, category and
 brand. Blocking is stronger than pinning.
 """
@@ -25,25 +25,25 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from bento.schemas import CLOSED
+from bento.schemas import STRICT
 
 Action = Literal["pin", "block", "boost", "bury"]
 
 MAX_RULES = 10_000
 """Of one shop; every process that serves holds all of them."""
 
-STRONGEST = 1e9
+MAX_FACTOR = 1e9
 """Bound of the net multiplier of a rank, however many rules multiply."""
 
 
-def storable(text: str) -> str:
+def reject_nul(text: str) -> str:
     """The text, unless PostgreSQL cannot keep it."""
     if "\0" in text:
         raise PydanticCustomError("nul", "text without NUL characters")
     return text
 
 
-def in_utc(moment: datetime) -> datetime:
+def to_utc(moment: datetime) -> datetime:
     """The same moment in UTC, unless the calendar ends before."""
     try:
         return moment.astimezone(UTC)
@@ -51,15 +51,17 @@ def in_utc(moment: datetime) -> datetime:
         raise PydanticCustomError("far_moment", "a moment of the years 1 to 9999 in UTC") from None
 
 
-StoredId = Annotated[str, StringConstraints(min_length=1, max_length=256), AfterValidator(storable)]
-StoredText = Annotated[str, AfterValidator(storable)]
-Moment = Annotated[AwareDatetime, AfterValidator(in_utc)]
+StoredId = Annotated[
+    str, StringConstraints(min_length=1, max_length=256), AfterValidator(reject_nul)
+]
+StoredText = Annotated[str, AfterValidator(reject_nul)]
+UtcDatetime = Annotated[AwareDatetime, AfterValidator(to_utc)]
 
 
 class Scope(BaseModel):
     """Exactly one of a product, a category, a brand; compared letter by letter."""
 
-    model_config = CLOSED | ConfigDict(json_schema_extra={"example": {"product_id": "85123A"}})
+    model_config = STRICT | ConfigDict(json_schema_extra={"example": {"product_id": "85123A"}})
 
     product_id: StoredId | None = None
     category: StoredId | None = None
@@ -84,7 +86,7 @@ class Scope(BaseModel):
 class RuleRequest(BaseModel):
     """A rule as a person writes it."""
 
-    model_config = CLOSED | ConfigDict(
+    model_config = STRICT | ConfigDict(
         json_schema_extra={
             "example": {
                 "action": "pin",
@@ -123,8 +125,10 @@ class RuleRequest(BaseModel):
         description="Of a boost or bury, 3 when left out: a boost divides the place in the list "
         "by it, a bury multiplies. Several rules multiply.",
     )
-    starts_at: Moment | None = Field(default=None, description="From then on; null is now.")
-    ends_at: Moment | None = Field(default=None, description="Until just before; null is never.")
+    starts_at: UtcDatetime | None = Field(default=None, description="From then on; null is now.")
+    ends_at: UtcDatetime | None = Field(
+        default=None, description="Until just before; null is never."
+    )
     note: Annotated[StoredText, StringConstraints(max_length=500)] = Field(
         default="", description="Why, for those who come later."
     )
@@ -152,7 +156,7 @@ class RuleRequest(BaseModel):
 class Rule(RuleRequest):
     """A rule as it is kept."""
 
-    model_config = CLOSED | ConfigDict(
+    model_config = STRICT | ConfigDict(
         json_schema_extra={
             "example": {
                 "rule_id": "0f5c1e3a9b7d4f60a1c2d3e4f5a6b7c8",
@@ -167,8 +171,8 @@ class Rule(RuleRequest):
     )
 
     rule_id: str
-    created_at: Moment
-    updated_at: Moment
+    created_at: UtcDatetime
+    updated_at: UtcDatetime
     created_by: str
 
     @property
@@ -177,7 +181,7 @@ class Rule(RuleRequest):
         factor = self.factor or 1.0
         return 1 / factor if self.action == "boost" else factor
 
-    def active(self, now: datetime) -> bool:
+    def is_active(self, now: datetime) -> bool:
         """Whether `now` lies in the rule's time."""
         return (self.starts_at is None or self.starts_at <= now) and (
             self.ends_at is None or now < self.ends_at
@@ -196,7 +200,7 @@ class RuleList(BaseModel):
     )
 
 
-class Asked(NamedTuple):
+class QueryProduct(NamedTuple):
     """A product of the question, with what the catalogue says of it."""
 
     product_id: str
@@ -213,7 +217,7 @@ class Pin(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Applied:
+class RuleEffects:
     """What rules do to one question. Factors multiply the rank: below 1 is better."""
 
     blocked_products: frozenset[str] = frozenset()
@@ -232,7 +236,7 @@ class Applied:
         """Whether no rule applies."""
         return not self.rule_ids
 
-    def blocks(self, product: Asked) -> bool:
+    def blocks(self, product: QueryProduct) -> bool:
         """Whether this product must not be shown."""
         return (
             product.product_id in self.blocked_products
@@ -240,17 +244,17 @@ class Applied:
             or product.brand in self.blocked_brands
         )
 
-    def factor(self, product: Asked) -> float:
+    def factor(self, product: QueryProduct) -> float:
         """What this product's rank is multiplied with."""
         net = self.product_factors.get(product.product_id, 1.0)
         if product.category is not None:
             net *= self.category_factors.get(product.category, 1.0)
         if product.brand is not None:
             net *= self.brand_factors.get(product.brand, 1.0)
-        return min(max(net, 1 / STRONGEST), STRONGEST)
+        return min(max(net, 1 / MAX_FACTOR), MAX_FACTOR)
 
 
-NOTHING = Applied()
+NOTHING = RuleEffects()
 
 
 class RuleSet:
@@ -260,32 +264,36 @@ class RuleSet:
         groups: dict[tuple[str, str] | None, list[Rule]] = {}
         for rule in rules:
             groups.setdefault(rule.when.key if rule.when else None, []).append(rule)
-        self._always = _Group(groups.pop(None, []))
-        by_kind: dict[str, dict[str, _Group]] = {"product_id": {}, "category": {}, "brand": {}}
+        self._always = _RuleGroup(groups.pop(None, []))
+        by_kind: dict[str, dict[str, _RuleGroup]] = {"product_id": {}, "category": {}, "brand": {}}
         for key, some in groups.items():
             if key is not None:
-                by_kind[key[0]][key[1]] = _Group(some)
+                by_kind[key[0]][key[1]] = _RuleGroup(some)
         self._products, self._categories, self._brands = by_kind.values()
         self._conditional = bool(groups)
         self.empty = not groups and not self._always.rules
         """Whether there is no rule at all, active or not."""
 
-    def applying(self, asked: Sequence[Asked], now: datetime) -> Applied:
+    def applying(self, asked: Sequence[QueryProduct], now: datetime) -> RuleEffects:
         """What the rules do to a question about these products at that (aware) moment."""
-        always = self._always.at(now)
-        return _both(always, self.of_question(asked, now)) if self._conditional else always
+        global_effects = self._always.at(now)
+        return (
+            _merge_effects(global_effects, self.effects_for(asked, now))
+            if self._conditional
+            else global_effects
+        )
 
-    def always(self, now: datetime) -> Applied:
+    def global_effects(self, now: datetime) -> RuleEffects:
         """Of `applying`, what holds for every question: the same object while nothing changes."""
         return self._always.at(now)
 
-    def of_question(self, asked: Sequence[Asked], now: datetime) -> Applied:
+    def effects_for(self, asked: Sequence[QueryProduct], now: datetime) -> RuleEffects:
         """Of `applying`, what holds because of the products asked about."""
-        found = self._groups_of(asked) if self._conditional else ()
-        return functools.reduce(_both, (group.at(now) for group in found), NOTHING)
+        found = self._find_groups(asked) if self._conditional else ()
+        return functools.reduce(_merge_effects, (group.at(now) for group in found), NOTHING)
 
-    def _groups_of(self, asked: Sequence[Asked]) -> Iterable["_Group"]:
-        found: dict[int, _Group] = {}
+    def _find_groups(self, asked: Sequence[QueryProduct]) -> Iterable["_RuleGroup"]:
+        found: dict[int, _RuleGroup] = {}
         for product_id, category, brand in asked:
             if (group := self._products.get(product_id)) is not None:
                 found[id(group)] = group
@@ -297,7 +305,7 @@ class RuleSet:
         return sorted(found.values(), key=lambda group: group.first)
 
 
-class _Group:
+class _RuleGroup:
     """Rules for the same questions. Their sum is kept until the next of them starts or ends."""
 
     def __init__(self, rules: list[Rule]) -> None:
@@ -305,18 +313,18 @@ class _Group:
         self.first = self.rules[0].rule_id if rules else ""
         moments = {m for rule in rules for m in (rule.starts_at, rule.ends_at) if m is not None}
         self._moments = sorted(moments)
-        self._kept: tuple[datetime, datetime, Applied] | None = None
+        self._kept: tuple[datetime, datetime, RuleEffects] | None = None
         if not rules:
             self._kept = (_EVER[0], _EVER[1], NOTHING)
 
-    def at(self, now: datetime) -> Applied:
+    def at(self, now: datetime) -> RuleEffects:
         kept = self._kept
         if kept is None or not kept[0] <= now < kept[1]:
             # One assignment: another thread sees the old sum or the new one.
             self._kept = kept = (
                 max((m for m in self._moments if m <= now), default=_EVER[0]),
                 min((m for m in self._moments if m > now), default=_EVER[1]),
-                _sum_of([rule for rule in self.rules if rule.active(now)]),
+                _combine_rules([rule for rule in self.rules if rule.is_active(now)]),
             )
         return kept[2]
 
@@ -324,7 +332,7 @@ class _Group:
 _EVER = (datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC))
 
 
-def _sum_of(rules: Sequence[Rule]) -> Applied:
+def _combine_rules(rules: Sequence[Rule]) -> RuleEffects:
     if not rules:
         return NOTHING
     blocked: dict[str, set[str]] = {"product_id": set(), "category": set(), "brand": set()}
@@ -339,30 +347,30 @@ def _sum_of(rules: Sequence[Rule]) -> Applied:
         else:
             moved[kind].setdefault(name, []).append(rule)
     products = frozenset(blocked["product_id"])
-    return Applied(
+    return RuleEffects(
         products,
         frozenset(blocked["category"]),
         frozenset(blocked["brand"]),
-        _placed(pins, products),
-        _net_of_each(moved["product_id"]),
-        _net_of_each(moved["category"]),
-        _net_of_each(moved["brand"]),
+        _order_pins(pins, products),
+        _net_factors(moved["product_id"]),
+        _net_factors(moved["category"]),
+        _net_factors(moved["brand"]),
         tuple(rule.rule_id for rule in rules),
     )
 
 
-def _net_of_each(moved: Mapping[str, Sequence[Rule]]) -> Mapping[str, float]:
-    return {name: _net(rules) for name, rules in moved.items()}
+def _net_factors(moved: Mapping[str, Sequence[Rule]]) -> Mapping[str, float]:
+    return {name: _net_factor(rules) for name, rules in moved.items()}
 
 
-def _net(rules: Sequence[Rule]) -> float:
+def _net_factor(rules: Sequence[Rule]) -> float:
     """Boosts against buries, each bounded: many of both never make inf/inf."""
     boosts = math.prod(rule.factor or 1.0 for rule in rules if rule.action == "boost")
     buries = math.prod(rule.factor or 1.0 for rule in rules if rule.action == "bury")
-    return min(buries, STRONGEST) / min(boosts, STRONGEST)
+    return min(buries, MAX_FACTOR) / min(boosts, MAX_FACTOR)
 
 
-def _placed(pins: Iterable[Pin], blocked: frozenset[str]) -> tuple[Pin, ...]:
+def _order_pins(pins: Iterable[Pin], blocked: frozenset[str]) -> tuple[Pin, ...]:
     """In order, and of one product only the foremost."""
     first: dict[str, Pin] = {}
     for pin in sorted(pins):
@@ -371,20 +379,20 @@ def _placed(pins: Iterable[Pin], blocked: frozenset[str]) -> tuple[Pin, ...]:
     return tuple(first.values())
 
 
-def _both(one: Applied, other: Applied) -> Applied:
+def _merge_effects(one: RuleEffects, other: RuleEffects) -> RuleEffects:
     if other.empty:
         return one
     if one.empty:
         return other
     products = _union(one.blocked_products, other.blocked_products)
-    return Applied(
+    return RuleEffects(
         products,
         _union(one.blocked_categories, other.blocked_categories),
         _union(one.blocked_brands, other.blocked_brands),
-        _placed((*one.pins, *other.pins), products) if one.pins or other.pins else (),
-        _product(one.product_factors, other.product_factors),
-        _product(one.category_factors, other.category_factors),
-        _product(one.brand_factors, other.brand_factors),
+        _order_pins((*one.pins, *other.pins), products) if one.pins or other.pins else (),
+        _multiply_factors(one.product_factors, other.product_factors),
+        _multiply_factors(one.category_factors, other.category_factors),
+        _multiply_factors(one.brand_factors, other.brand_factors),
         one.rule_ids + other.rule_ids,
     )
 
@@ -394,11 +402,11 @@ def _union(one: frozenset[str], other: frozenset[str]) -> frozenset[str]:
     return one | other if one and other else one or other
 
 
-def _product(one: Mapping[str, float], other: Mapping[str, float]) -> Mapping[str, float]:
+def _multiply_factors(one: Mapping[str, float], other: Mapping[str, float]) -> Mapping[str, float]:
     if not one or not other:
         return one or other
     more = {
-        name: min(max(factor * one.get(name, 1.0), 1 / STRONGEST), STRONGEST)
+        name: min(max(factor * one.get(name, 1.0), 1 / MAX_FACTOR), MAX_FACTOR)
         for name, factor in other.items()
     }
     return {**one, **more}

@@ -15,22 +15,22 @@ from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from bento.http.connections import WIRE
-from bento.http.limits import AdminToken, Clients, Heart, RateLimit
-from bento.http.metrics import RouteMeters, Sparing, log_json
-from bento.http.request_context import ClientGone, Exchange, Message, Receive, Scope, Send
+from bento.http.connections import TRANSPORT
+from bento.http.limits import AdminToken, ClientAddresses, EventLoopMonitor, RateLimit
+from bento.http.metrics import RouteMetrics, ThrottledLog, configure_logging
+from bento.http.request_context import ClientGone, Message, Receive, RequestContext, Scope, Send
 from bento.http.routing import (
-    Refused,
+    HttpError,
+    Overloaded,
     Request,
     Response,
     Route,
     Router,
-    Shed,
-    failed,
-    not_allowed,
-    not_found,
+    handler_timeout,
+    internal_error,
+    method_error,
     overloaded,
-    too_slow,
+    path_error,
 )
 from bento.settings import Settings
 
@@ -44,119 +44,121 @@ _log = logging.getLogger("fbt")
 class Endpoints:
     """Answers the paths of `routes` for the running service.
 
-    `app` is BentoML's application; what it knows is passed on, as said by `inner_paths`.
+    `app` is BentoML's application; what it knows is passed on, as said by `find_inner_paths`.
     """
 
     def __init__(self, app: Any, routes: Iterable[Route], settings: Settings) -> None:
         self.app = app
         self.settings = settings
-        self.heart = Heart(settings.max_lag_ms / 1000, self._each_beat, self._each_second)
+        self.monitor = EventLoopMonitor(settings.max_lag_ms / 1000, self._on_tick, self._on_second)
         self.sweep: Callable[[float], None] | None = None
         """Called once a second with the event loop's time."""
         self._router = Router(routes)
         self._exact = self._router.exact
-        self._inner = inner_paths(app) - self._router.paths
+        self._inner = find_inner_paths(app) - self._router.paths
         self._token = AdminToken(settings)
         self._rate = RateLimit(settings.rate_limit) if settings.rate_limit else None
-        self._clients = Clients(settings.trusted_proxies)
-        self._shed = Sparing("shed", logging.WARNING)
-        self._unable = Sparing("request_refused", logging.ERROR)
+        self._clients = ClientAddresses(settings.trusted_proxies)
+        self._shed = ThrottledLog("shed", logging.WARNING)
+        self._unable = ThrottledLog("request_refused", logging.ERROR)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, whatever happens."""
         if scope["type"] != "http":
-            return await self._other(scope, receive, send)
+            return await self._handle_lifespan(scope, receive, send)
         route, values = self._exact.get((scope["method"], scope["path"])), _NOTHING
         if route is None:
             if scope["path"] in self._inner:
                 return await self._pass_on(scope, receive, send)
-            route, values = self._found(scope)
-        await self._answer(route, values, Exchange(scope, receive, send))
+            route, values = self._find_route(scope)
+        await self._answer(route, values, RequestContext(scope, receive, send))
 
     async def _pass_on(self, scope: Scope, receive: Receive, send: Send) -> None:
-        scope.pop(WIRE, None)
-        self._enter()  # It may be the metrics that are asked for.
+        scope.pop(TRANSPORT, None)
+        self._flush()  # It may be the metrics that are asked for.
         await self.app(scope, receive, send)
 
-    async def crowded(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def overload_app(self, scope: Scope, receive: Receive, send: Send) -> None:
         """As a call, for a connection too many: only what always must be answered is."""
         if scope["type"] == "http" and scope["path"] not in self._inner:
             route = self._exact.get((scope["method"], scope["path"]))
             if route is None or not route.always:
-                self._turn_away("connections")
+                self._count_overload("connections")
                 refused = overloaded().response
                 closing = refused._replace(headers=[*refused.headers, (b"connection", b"close")])
-                return await Exchange(scope, receive, send).answer(closing)
+                return await RequestContext(scope, receive, send).answer(closing)
         await self(scope, receive, send)
 
-    async def _answer(self, route: Route, values: dict[str, str], exchange: Exchange) -> None:
+    async def _answer(self, route: Route, values: dict[str, str], context: RequestContext) -> None:
         began = time.perf_counter()
-        meters, endpoint = self.route_meters, route.path
-        meters.began(endpoint)
+        metrics, endpoint = self.route_metrics, route.path
+        metrics.began(endpoint)
         try:
-            response = await self._respond(route, values, exchange)
+            response = await self._respond(route, values, context)
         except ClientGone:
             return
-        except Refused as refused:
-            response = self._refused(refused, exchange, endpoint)
+        except HttpError as refused:
+            response = self._to_problem(refused, context, endpoint)
         except Exception:
-            _log.exception("request_failed", extra=said(exchange.request_id, endpoint))
-            self.service.meters.refused(500)
-            response = failed(exchange.request_id).response
+            _log.exception("request_failed", extra=log_fields(context.request_id, endpoint))
+            self.service.metrics.refused(500)
+            response = internal_error(context.request_id).response
         finally:
-            meters.ended(endpoint)
-        await exchange.answer(response)
+            metrics.ended(endpoint)
+        await context.answer(response)
         seconds = time.perf_counter() - began
-        meters.answered(endpoint, response.status, seconds)
+        metrics.record_answer(endpoint, response.status, seconds)
         if self.settings.access_log:
             about: dict[str, Any] = {"status": response.status, "ms": round(seconds * 1000, 3)}
-            _log.info("request", extra={**said(exchange.request_id, endpoint), **about})
+            _log.info("request", extra={**log_fields(context.request_id, endpoint), **about})
 
-    async def _respond(self, route: Route, values: dict[str, str], exchange: Exchange) -> Response:
+    async def _respond(
+        self, route: Route, values: dict[str, str], context: RequestContext
+    ) -> Response:
         """The handler's answer. Raises Refused, ClientGone and what the handler raises."""
-        headers = exchange.headers
-        client = self._clients.address(exchange.peer, headers.get(b"x-forwarded-for"))
+        headers = context.headers
+        client = self._clients.address(context.peer, headers.get(b"x-forwarded-for"))
         if not route.always:
-            if self.heart.overloaded:
-                self._turn_away("lag")
+            if self.monitor.overloaded:
+                self._count_overload("lag")
                 raise overloaded()
             if self._rate is not None:
                 self._rate.check(client)
         if route.protected:
             self._token.check(headers)
-        body, query = await exchange.body(route.max_body), exchange.scope["query_string"]
-        request = Request(body, exchange.request_id, headers, values, query, client)
+        body, query = await context.body(route.max_body), context.scope["query_string"]
+        request = Request(body, context.request_id, headers, values, query, client)
         if route.waits:
-            return await in_time(route.handler(self.service, request), route.timeout_s)
+            return await run_with_timeout(route.handler(self.service, request), route.timeout_s)
         response: Response = route.handler(self.service, request)
         return response
 
-    def _found(self, scope: Scope) -> tuple[Route, dict[str, str]]:
+    def _find_route(self, scope: Scope) -> tuple[Route, dict[str, str]]:
         """The route of a path with names in it, or one that refuses."""
         path, method = scope["path"], scope["method"]
         found = self._router.find(path, scope.get("raw_path") or path.encode())
         if found is None:
-            return refusing(method, UNKNOWN_PATH, not_found), {}
+            return build_refusing_route(method, UNKNOWN_PATH, path_error), {}
         by_method, values = found
         if (route := by_method.get(method)) is None:
             some = next(iter(by_method.values()))
-            refusal = functools.partial(not_allowed, method, by_method)
-            return refusing("other", some.pattern, refusal), {}
+            refusal = functools.partial(method_error, method, by_method)
+            return build_refusing_route("other", some.pattern, refusal), {}
         return route, values
 
-    def _refused(self, refused: Refused, exchange: Exchange, endpoint: str) -> Response:
+    def _to_problem(self, refused: HttpError, context: RequestContext, endpoint: str) -> Response:
         response = refused.response
-        self.service.meters.refused(response.status)
-        if response.status >= 500 and not isinstance(refused, Shed):
+        self.service.metrics.refused(response.status)
+        if response.status >= 500 and not isinstance(refused, Overloaded):
             about = {"status": response.status, "detail": refused.problem.detail}
-            self._unable.say(**said(exchange.request_id, endpoint), **about)
+            self._unable.log(**log_fields(context.request_id, endpoint), **about)
         return response
 
-    def _turn_away(self, reason: str) -> None:
-        self.service.meters.shed(reason)
-        self._shed.say(reason=reason)
+    def _count_overload(self, reason: str) -> None:
+        self.service.metrics.shed(reason)
+        self._shed.log(reason=reason)
 
-    async def _other(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _handle_lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
             await receive()
             return await send({"type": "websocket.close"})
@@ -165,8 +167,8 @@ class Endpoints:
             if message["type"] == "lifespan.startup.complete":
                 self._start()
             elif message["type"] == "lifespan.shutdown.complete":
-                self.heart.stop()
-                self._enter()
+                self.monitor.stop()
+                self._flush()
             await send(message)
 
         await self.app(scope, receive, send_on)
@@ -175,29 +177,29 @@ class Endpoints:
         """Take what BentoML has made while it started: the service, and its metrics."""
         import bentoml
 
-        log_json()
+        configure_logging()
         self.service = bentoml.get_current_service()
-        self.route_meters = RouteMeters(
-            metrics_middleware(self.app), self.service.meters, bentoml.server_context
+        self.route_metrics = RouteMetrics(
+            find_metrics_middleware(self.app), self.service.metrics, bentoml.server_context
         )
-        self.heart.start()
+        self.monitor.start()
         about = {"model_version": self.service.model_version, "settings": self.settings.shown()}
         _log.info("ready", extra={**about, "pid": os.getpid()})
 
-    def _each_beat(self) -> None:
-        self._enter()
+    def _on_tick(self) -> None:
+        self._flush()
 
-    def _each_second(self) -> None:
+    def _on_second(self) -> None:
         self._token.refresh()
         if self.sweep is not None:
             self.sweep(asyncio.get_running_loop().time())
 
-    def _enter(self) -> None:
-        self.route_meters.enter()
-        self.service.meters.enter()
+    def _flush(self) -> None:
+        self.route_metrics.flush()
+        self.service.metrics.flush()
 
 
-def inner_paths(app: Any) -> frozenset[str]:
+def find_inner_paths(app: Any) -> frozenset[str]:
     """The paths that BentoML's application answers itself, with every file of its documentation.
 
     Nothing else is passed on: BentoML has a series of metrics for every path it is ever asked for.
@@ -211,7 +213,7 @@ def inner_paths(app: Any) -> frozenset[str]:
     return frozenset(paths)
 
 
-def metrics_middleware(app: Any) -> Any:
+def find_metrics_middleware(app: Any) -> Any:
     """BentoML's middleware that counts requests, of an application that has started."""
     from bentoml._internal.server.http.instruments import RunnerTrafficMetricsMiddleware
 
@@ -221,7 +223,7 @@ def metrics_middleware(app: Any) -> Any:
     return layer
 
 
-def refusing(method: str, pattern: str, refusal: Callable[[], Refused]) -> Route:
+def build_refusing_route(method: str, pattern: str, refusal: Callable[[], HttpError]) -> Route:
     """A route of which every request is refused."""
 
     def refuse(_service: Any, _request: Request) -> Response:
@@ -230,7 +232,7 @@ def refusing(method: str, pattern: str, refusal: Callable[[], Refused]) -> Route
     return Route(method, pattern, refuse)
 
 
-async def in_time(answer: Awaitable[Response], seconds: float) -> Response:
+async def run_with_timeout(answer: Awaitable[Response], seconds: float) -> Response:
     """What a handler answers that waits. Raises Refused (504) when it waits for too long."""
     try:
         async with asyncio.timeout(seconds) as limit:
@@ -238,9 +240,9 @@ async def in_time(answer: Awaitable[Response], seconds: float) -> Response:
     except TimeoutError:
         if not limit.expired():  # a timeout of its own
             raise
-        raise too_slow(seconds) from None
+        raise handler_timeout(seconds) from None
 
 
-def said(request_id: str, endpoint: str) -> dict[str, str]:
+def log_fields(request_id: str, endpoint: str) -> dict[str, str]:
     """What a line of log says of a request."""
     return {"request_id": request_id, "endpoint": endpoint}

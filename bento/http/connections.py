@@ -11,9 +11,9 @@ from typing import Any, ClassVar
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from bento.http.routing import PROBLEM_JSON, Refused, overloaded, too_late
+from bento.http.routing import PROBLEM_JSON, HttpError, overloaded, request_timeout
 
-RESERVE = 64
+RESERVED_CONNECTIONS = 64
 """Connections above the limit that are still heard, for probes must get through."""
 
 
@@ -21,14 +21,14 @@ MAX_PIPELINED = 1000
 """Requests that a client may send before it has the first answer; uvicorn queues any number."""
 
 
-WIRE = "fbt.wire"
+TRANSPORT = "fbt.wire"
 """Key in a scope of the connection and its request-response cycle."""
 
 
-class Guard:
+class ConnectionGuard:
     """What the connections of a worker have in common.
 
-    `app` answers, `crowded_app` answers what comes by connections above the limit, and `refused` is
+    `app` answers, `overload_app` answers what comes by connections above the limit, and `refused` is
     told the status of what was refused before there was a request. Where `app` is `endpoints`, with
     nothing around that wants to see every message, those get at the connection itself.
     """
@@ -37,46 +37,46 @@ class Guard:
         self,
         endpoints: Any,
         app: Any,
-        crowded_app: Any,
+        overload_app: Any,
         max_connections: int,
         timeout_s: float,
         refused: Callable[[int], None],
     ) -> None:
         self.endpoints = endpoints
         self.app = app
-        self.crowded_app = crowded_app
+        self.overload_app = overload_app
         self.max_connections = max_connections
         self.timeout_s = timeout_s
         self.refused = refused
         self.connections: set[Any] = set()
-        self.late = raw_answer(too_late(timeout_s))
-        self.full = raw_answer(overloaded())
-        self._usual: Any = None
-        self._usual_lines = b""
+        self.timeout_response = render_raw(request_timeout(timeout_s))
+        self.overload_response = render_raw(overloaded())
+        self._defaults: Any = None
+        self._default_lines = b""
 
     def protocol(self) -> type["Connection"]:
         """The class of this worker's connections."""
         return type("Connection", (Connection,), {"guard": self})
 
-    def usual_headers(self, connection: HttpToolsProtocol) -> bytes:
+    def render_default_headers(self, connection: HttpToolsProtocol) -> bytes:
         """What uvicorn adds to every answer: the date, as lines."""
         # A new list every second.
-        if (usual := connection.server_state.default_headers) is not self._usual:
-            self._usual = usual
-            self._usual_lines = b"".join(b"%b: %b\r\n" % pair for pair in usual)
-        return self._usual_lines
+        if (defaults := connection.server_state.default_headers) is not self._defaults:
+            self._defaults = defaults
+            self._default_lines = b"".join(b"%b: %b\r\n" % pair for pair in defaults)
+        return self._default_lines
 
     def sweep(self, now: float) -> None:
         """End the connections that are too slow; `now` by the event loop's clock."""
         for connection in list(self.connections):
             if isinstance(connection, Connection):
-                connection.look(now)
+                connection.check(now)
 
 
 class Connection(HttpToolsProtocol):
     """A connection that remembers since when it waits for its client."""
 
-    guard: ClassVar[Guard]
+    guard: ClassVar[ConnectionGuard]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -95,10 +95,10 @@ class Connection(HttpToolsProtocol):
         self._since = self.loop.time()
         beyond = len(self.connections) - self.guard.max_connections
         if beyond > 0:
-            self.app = self.guard.crowded_app
-        if beyond > RESERVE:
+            self.app = self.guard.overload_app
+        if beyond > RESERVED_CONNECTIONS:
             self.guard.refused(503)
-            self.transport.write(self.guard.full)
+            self.transport.write(self.guard.overload_response)
             self.transport.close()
 
     def on_message_begin(self) -> None:
@@ -112,16 +112,16 @@ class Connection(HttpToolsProtocol):
         if len(self.pipeline) > MAX_PIPELINED:
             self.transport.abort()
         if self.app is self.guard.endpoints:
-            self.scope[WIRE] = self, self.cycle  # type: ignore[literal-required]
+            self.scope[TRANSPORT] = self, self.cycle  # type: ignore[literal-required]
 
     def _unsupported_upgrade_warning(self) -> None:
         """Strangers may not fill the log."""
 
-    def whole_body(self, cycle: Any) -> bytes | None:
+    def read_buffered_body(self, cycle: Any) -> bytes | None:
         """The request's body where all of it is there already, which `receive` takes longer for."""
         return None if cycle.more_body or cycle.disconnected else bytes(cycle.body)
 
-    def write_whole(self, cycle: Any, head: bytes, content: bytes) -> bool:
+    def write_response(self, cycle: Any, head: bytes, content: bytes) -> bool:
         """Write a whole answer at once, as `send` would in two messages; False where only it can.
 
         `head` is the status line and the headers, each with its end of line.
@@ -130,7 +130,7 @@ class Connection(HttpToolsProtocol):
             return False
         close = b"" if cycle.keep_alive else b"connection: close\r\n"
         self.transport.write(
-            b"".join((head, self.guard.usual_headers(self), close, b"\r\n", content))
+            b"".join((head, self.guard.render_default_headers(self), close, b"\r\n", content))
         )
         cycle.response_started = cycle.response_complete = True
         cycle.waiting_for_100_continue = False
@@ -140,7 +140,7 @@ class Connection(HttpToolsProtocol):
         cycle.on_response()
         return True
 
-    def look(self, now: float) -> None:
+    def check(self, now: float) -> None:
         """End the connection if its client takes longer than it may."""
         if self._is_stuck(now):
             self.transport.abort()
@@ -159,20 +159,20 @@ class Connection(HttpToolsProtocol):
         if cycle is not None and not cycle.response_complete and not self._in_head:
             if not cycle.more_body or cycle.response_started or self.pipeline:
                 return  # it waits for us
-            self._say_late()
+            self._send_timeout()
         elif self._in_head:
-            self._say_late()
+            self._send_timeout()
         elif self.timeout_keep_alive_task is None:
             # It never asked for anything, or sends a body that was refused long ago.
             self.transport.close()
 
-    def _say_late(self) -> None:
+    def _send_timeout(self) -> None:
         self.guard.refused(408)
-        self.transport.write(self.guard.late)
+        self.transport.write(self.guard.timeout_response)
         self.transport.close()
 
 
-def raw_answer(refused: Refused) -> bytes:
+def render_raw(refused: HttpError) -> bytes:
     """A refusal as it goes over the wire, where there is no request to answer."""
     content, _, status, headers = refused.response
     head = [f"HTTP/1.1 {status} {refused.problem.title}".encode()]

@@ -12,14 +12,14 @@ from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 from pathlib import Path
 
-from bento.http.routing import Refused
+from bento.http.routing import HttpError
 from bento.schemas import FieldError
 from bento.settings import Network, Rate, Settings, SettingsError
 
-BEAT_S = 0.02
+TICK_S = 0.02
 """Between two looks at the clock."""
 
-BEATS_A_SWEEP = 50
+TICKS_PER_SECOND = 50
 
 _log = logging.getLogger("fbt")
 
@@ -35,7 +35,7 @@ class AdminToken:
         self._stamp: tuple[int, ...] | None = None
         self._digest: bytes | None = None
         if settings.admin_token is not None:
-            self._digest = digest(settings.admin_token.get_secret_value().encode())
+            self._digest = hash_token(settings.admin_token.get_secret_value().encode())
         self.refresh()
         if self._file is not None and self._digest is None:
             raise SettingsError(
@@ -45,7 +45,7 @@ class AdminToken:
 
     def refresh(self) -> None:
         """Read the file again if it is another one than before; keep the token if it is gone."""
-        if self._file is None or (stamp := stamp_of(self._file)) in (None, self._stamp):
+        if self._file is None or (stamp := read_stamp(self._file)) in (None, self._stamp):
             return
         try:
             token = self._file.read_bytes().strip()
@@ -55,12 +55,12 @@ class AdminToken:
             _log.info("settings_changed", extra={"setting": "FBT_ADMIN_TOKEN_FILE"})
         self._stamp = stamp
         if token:
-            self._digest = digest(token)
+            self._digest = hash_token(token)
 
     def check(self, headers: Mapping[bytes, bytes]) -> None:
         """Let pass who brings the token. Raises Refused: 403 when there is none, else 401."""
         if self._digest is None:
-            raise Refused(
+            raise HttpError(
                 HTTPStatus.FORBIDDEN,
                 [],
                 "Changes are switched off: the service was started without an admin token; set "
@@ -68,7 +68,7 @@ class AdminToken:
             )
         scheme, _, token = headers.get(b"authorization", b"").partition(b" ")
         # Digests are of one length: the time of a comparison tells nothing of the token's.
-        right = hmac.compare_digest(digest(token.strip()), self._digest)
+        right = hmac.compare_digest(hash_token(token.strip()), self._digest)
         if scheme.lower() != b"bearer" or not right:
             error = FieldError(
                 field="Authorization",
@@ -76,15 +76,15 @@ class AdminToken:
                 expected="Bearer and the admin token",
             )
             challenge = (b"www-authenticate", b'Bearer realm="fbt"')
-            raise Refused(HTTPStatus.UNAUTHORIZED, [error], headers=[challenge])
+            raise HttpError(HTTPStatus.UNAUTHORIZED, [error], headers=[challenge])
 
 
-def digest(token: bytes) -> bytes:
+def hash_token(token: bytes) -> bytes:
     """What is compared instead of a token."""
     return hashlib.sha256(token).digest()
 
 
-def stamp_of(file: Path) -> tuple[int, ...] | None:
+def read_stamp(file: Path) -> tuple[int, ...] | None:
     """What changes when a file does, by whatever means; None when it is not there."""
     try:
         status = file.stat()
@@ -109,13 +109,13 @@ class RateLimit:
 
     def check(self, client: str) -> None:
         """Count a request of a client. Raises Refused (429)."""
-        now, key = self._clock(), bucket_of(client)
+        now, key = self._clock(), bucket_key(client)
         full_at = max(self._full_at.pop(key, now), now) + self._cost_s
         wait_s = full_at - now - self._depth_s
         # The remainder of a division is no reason to refuse.
         if wait_s > 1e-9:
             self._full_at[key] = full_at - self._cost_s
-            raise too_many(wait_s)
+            raise rate_limit_error(wait_s)
         self._full_at[key] = full_at
         if len(self._full_at) > self.MAX_CLIENTS:
             self._forget(now)
@@ -127,18 +127,18 @@ class RateLimit:
             del self._full_at[key]
 
 
-def too_many(wait_s: float) -> Refused:
+def rate_limit_error(wait_s: float) -> HttpError:
     """The refusal of a client that asks faster than it may."""
     seconds = math.ceil(wait_s)
     error = FieldError(
         field="requests", found="more than the limit", expected=f"the next one in {seconds} s"
     )
     retry = (b"retry-after", str(seconds).encode())
-    return Refused(HTTPStatus.TOO_MANY_REQUESTS, [error], headers=[retry])
+    return HttpError(HTTPStatus.TOO_MANY_REQUESTS, [error], headers=[retry])
 
 
 @functools.lru_cache(maxsize=4096)
-def bucket_of(client: str) -> str:
+def bucket_key(client: str) -> str:
     """Who shares a bucket: an IPv6 customer owns at least 2^64 addresses."""
     if ":" not in client:
         return client
@@ -149,12 +149,12 @@ def bucket_of(client: str) -> str:
     return client if address.ipv4_mapped else str(int(address) >> 64)
 
 
-class Clients:
+class ClientAddresses:
     """Says who asks: the peer, or whom the trusted proxies in front of us say."""
 
     def __init__(self, trusted: Sequence[Network]) -> None:
         self._trusted = trusted
-        self._is_trusted = functools.lru_cache(maxsize=4096)(self._lies_in_trusted)
+        self._is_trusted = functools.lru_cache(maxsize=4096)(self._is_in_trusted_network)
 
     def address(self, peer: str, forwarded_for: bytes | None) -> str:
         """The address nearest to us that is no trusted proxy.
@@ -170,7 +170,7 @@ class Clients:
                 break
         return nearest[:64]
 
-    def _lies_in_trusted(self, address: str) -> bool:
+    def _is_in_trusted_network(self, address: str) -> bool:
         try:
             parsed = ipaddress.ip_address(address)
         except ValueError:
@@ -179,7 +179,7 @@ class Clients:
         return any(parsed in network for network in self._trusted)
 
 
-class Heart:
+class EventLoopMonitor:
     """One timer for everything: measures how late the event loop is, and does chores.
 
     The loop is late by as much as it has to do before it can look at the clock: a request that
@@ -187,13 +187,13 @@ class Heart:
     """
 
     def __init__(
-        self, max_lag_s: float, each_beat: Callable[[], None], each_second: Callable[[], None]
+        self, max_lag_s: float, on_tick: Callable[[], None], on_second: Callable[[], None]
     ) -> None:
         self.overloaded = False
         self._max_lag_s = max_lag_s
-        self._each_beat = each_beat
-        self._each_second = each_second
-        self._beats = 0
+        self._on_tick = on_tick
+        self._on_second = on_second
+        self._n_ticks = 0
         self._failing = False
 
     def start(self) -> None:
@@ -207,16 +207,16 @@ class Heart:
         self.overloaded = False
 
     def _schedule(self) -> None:
-        self._due = time.perf_counter() + BEAT_S
-        self._timer = self._loop.call_later(BEAT_S, self._beat)
+        self._due = time.perf_counter() + TICK_S
+        self._timer = self._loop.call_later(TICK_S, self._tick)
 
-    def _beat(self) -> None:
+    def _tick(self) -> None:
         self.overloaded = time.perf_counter() - self._due > self._max_lag_s
-        self._beats += 1
+        self._n_ticks += 1
         try:
-            self._each_beat()
-            if self._beats % BEATS_A_SWEEP == 0:
-                self._each_second()
+            self._on_tick()
+            if self._n_ticks % TICKS_PER_SECOND == 0:
+                self._on_second()
         except Exception:
             if not self._failing:  # and not fifty times a second
                 _log.exception("chore_failed")

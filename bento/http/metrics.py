@@ -37,14 +37,14 @@ MAX_ERROR = 300
 """Characters of an exception's message in the log."""
 
 
-class Count:
+class BufferedCounter:
     """Counted here, entered later."""
 
     def __init__(self, *counters: Any) -> None:
         self.n = 0
         self._counters = counters
 
-    def enter(self) -> None:
+    def flush(self) -> None:
         """Add what was counted since the last time to the shared counters."""
         if self.n:
             n, self.n = self.n, 0
@@ -52,7 +52,7 @@ class Count:
                 counter.inc(n)
 
 
-class Values:
+class BufferedHistogram:
     """Observed here, entered later; a counter beside the histograms counts the values."""
 
     def __init__(self, histograms: Sequence[Any], counters: Sequence[Any] = ()) -> None:
@@ -61,20 +61,20 @@ class Values:
         self._histograms = histograms
         self._counters = counters
 
-    def enter(self) -> int:
+    def flush(self) -> int:
         """Add the values noted since the last time to the shared histograms; how many."""
         if not (n := len(self.values)):
             return 0
         values = self.values.copy()
         self.values.clear()
         for histogram in self._histograms:
-            enter_values(histogram, values)
+            observe_many(histogram, values)
         for counter in self._counters:
             counter.inc(n)
         return n
 
 
-def enter_values(histogram: Any, values: Iterable[float]) -> None:
+def observe_many(histogram: Any, values: Iterable[float]) -> None:
     """As `histogram.observe` for each: one write a bucket instead of two for every value."""
     by_bucket: dict[int, int] = {}
     total = 0.0
@@ -87,7 +87,7 @@ def enter_values(histogram: Any, values: Iterable[float]) -> None:
         histogram._buckets[bucket].inc(n)
 
 
-class Made(dict[Any, Any]):
+class FactoryDict(dict[Any, Any]):
     """A dictionary that makes what it lacks."""
 
     def __init__(self, make: Callable[[Any], Any]) -> None:
@@ -99,7 +99,7 @@ class Made(dict[Any, Any]):
         return made
 
 
-class Meters:
+class ServiceMetrics:
     """The service's own metrics, by model version and variant."""
 
     def __init__(self, model_version: str, variant: str) -> None:
@@ -111,8 +111,8 @@ class Meters:
         self._stale: Any = None
         self._version = model_version
         self._own = {"model_version": model_version, "variant": variant}
-        self._counts: list[Count] = []
-        self._values: list[Values] = []
+        self._counts: list[BufferedCounter] = []
+        self._values: list[BufferedHistogram] = []
         self._requests = self._counter("requests", "Requests.", "endpoint", "status")
         self._seconds = self._histogram(
             "request_duration_seconds", "Seconds to answer.", LATENCY_BUCKETS_S, "endpoint"
@@ -121,7 +121,7 @@ class Meters:
         self._name_answers()
         self._name_rules()
 
-    def answered(self, endpoint: str, source: str, n_items: int, n_unknown: int = 0) -> None:
+    def record_answer(self, endpoint: str, source: str, n_items: int, n_unknown: int = 0) -> None:
         """An answer went out: from which source, how long, with how many unknown inputs.
 
         `endpoint` is `recommend` or `similar`; each answer of a batch is one.
@@ -131,7 +131,7 @@ class Meters:
         if n_unknown:
             self._unknown[endpoint].n += n_unknown
 
-    def rules_applied(self, action: str, n: int = 1) -> None:
+    def count_rules(self, action: str, n: int = 1) -> None:
         """Rules changed an answer: `pin`, `block`, `boost` or `bury`, at `n` products."""
         self._rules[action].n += n
 
@@ -143,7 +143,7 @@ class Meters:
         """A request was answered with a problem."""
         self._refused[status].n += 1
 
-    def bundle_made(self, created_at: str) -> None:
+    def set_bundle_created(self, created_at: str) -> None:
         """Show the time, ISO 8601, at which the bundle that serves was made."""
         created = self._client.Gauge(
             "fbt_bundle_created_timestamp_seconds",
@@ -165,25 +165,25 @@ class Meters:
             self._stale = gauge.labels(**self._own)
         self._stale.set(seconds)
 
-    def route_meter(self, endpoint: str, status: int) -> tuple[Any, Any]:
+    def get_route_metrics(self, endpoint: str, status: int) -> tuple[Any, Any]:
         """Counter and histogram of an endpoint and a status."""
         counter = self._requests.labels(endpoint=endpoint, status=str(status), **self._own)
         return counter, self._seconds.labels(endpoint=endpoint, **self._own)
 
-    def enter(self) -> None:
+    def flush(self) -> None:
         """Enter everything that was noted."""
         for count in self._counts:
-            count.enter()
+            count.flush()
         for values in self._values:
-            values.enter()
+            values.flush()
 
     def _name_refusals(self) -> None:
         refused = self._counter("refused", "Answers that are problems.", "status")
         shed = self._counter("shed", "Turned away under overload, by what was short.", "reason")
-        self._refused = Made(lambda status: self._count(refused, status=str(status)))
-        self._shed = Made(lambda reason: self._count(shed, reason=reason))
-        show_zero(self._refused, REFUSALS)
-        show_zero(self._shed, SHED_REASONS)
+        self._refused = FactoryDict(lambda status: self._count(refused, status=str(status)))
+        self._shed = FactoryDict(lambda reason: self._count(shed, reason=reason))
+        initialize_series(self._refused, REFUSALS)
+        initialize_series(self._shed, SHED_REASONS)
 
     def _name_answers(self) -> None:
         answers = self._counter("answers", "Answers, by their source.", "endpoint", "source")
@@ -191,20 +191,20 @@ class Meters:
         lengths = self._histogram("list_length", "Products in an answer.", LENGTH_BUCKETS)
         sources_of, unknown_of = self._by_version()
 
-        def count(key: tuple[str, str]) -> Count:
+        def count(key: tuple[str, str]) -> BufferedCounter:
             endpoint, source = key
             labels = {"source": source, "model_version": self._version}
             others = [one.labels(**labels) for one in sources_of.get(endpoint, [])]
             return self._count(answers, *others, endpoint=endpoint, source=source)
 
-        self._answers = Made(count)
-        self._unknown = Made(
+        self._answers = FactoryDict(count)
+        self._unknown = FactoryDict(
             lambda endpoint: self._count(unknown, *unknown_of.get(endpoint, []), endpoint=endpoint)
         )
-        self._lengths = Values([lengths.labels(**self._own)])
+        self._lengths = BufferedHistogram([lengths.labels(**self._own)])
         self._values.append(self._lengths)
-        show_zero(self._answers, itertools.product(ANSWERING, SOURCES))
-        show_zero(self._unknown, ANSWERING)
+        initialize_series(self._answers, itertools.product(ANSWERING, SOURCES))
+        initialize_series(self._unknown, ANSWERING)
 
     def _by_version(self) -> tuple[dict[str, list[Any]], dict[str, list[Any]]]:
         """The counters without variant that dashboards, alerts and canaries query, by endpoint.
@@ -231,46 +231,52 @@ class Meters:
 
     def _name_rules(self) -> None:
         rules = self._counter("rules_applied", "Products that rules moved.", "action")
-        self._rules = Made(lambda action: self._count(rules, action=action))
-        show_zero(self._rules, RULE_ACTIONS)
+        self._rules = FactoryDict(lambda action: self._count(rules, action=action))
+        initialize_series(self._rules, RULE_ACTIONS)
 
-    def _counter(self, name: str, says: str, *labels: str) -> Any:
-        return self._client.Counter(f"fbt_{name}_total", says, [*labels, *self._own])
+    def _counter(self, name: str, description: str, *labels: str) -> Any:
+        return self._client.Counter(f"fbt_{name}_total", description, [*labels, *self._own])
 
-    def _histogram(self, name: str, says: str, buckets: Sequence[float], *labels: str) -> Any:
-        return self._client.Histogram(f"fbt_{name}", says, [*labels, *self._own], buckets=buckets)
+    def _histogram(
+        self, name: str, description: str, buckets: Sequence[float], *labels: str
+    ) -> Any:
+        return self._client.Histogram(
+            f"fbt_{name}", description, [*labels, *self._own], buckets=buckets
+        )
 
-    def _count(self, counter: Any, *others: Any, **labels: str) -> Count:
-        count = Count(counter.labels(**labels, **self._own), *others)
+    def _count(self, counter: Any, *others: Any, **labels: str) -> BufferedCounter:
+        count = BufferedCounter(counter.labels(**labels, **self._own), *others)
         self._counts.append(count)
         return count
 
 
-def show_zero(made: Made, keys: Iterable[Any]) -> None:
+def initialize_series(made: FactoryDict, keys: Iterable[Any]) -> None:
     """Make series before there is anything to count: a rate needs a first value."""
     for key in keys:
         made[key]
 
 
-class RouteMeters:
+class RouteMetrics:
     """Requests by endpoint and status: BentoML's per-route metrics, and ours.
 
     BentoML's middleware for them lies inside of what answers here, so that its metric objects are
     taken and filled as it would.
     """
 
-    def __init__(self, middleware: Any, meters: Meters, context: Any) -> None:
-        self._bentoml, self._meters = middleware, meters
+    def __init__(self, middleware: Any, metrics: ServiceMetrics, context: Any) -> None:
+        self._bentoml, self._meters = middleware, metrics
         self._labels = {
             "service_name": context.bento_name,
             "service_version": context.bento_version,
             "runner_name": context.service_name,
         }
-        self._of = Made(self._meter)
+        self._of = FactoryDict(self._meter)
         self._running: dict[str, int] = {}
         self._shown: dict[str, int] = {}
         in_progress = middleware.metrics_request_in_progress
-        self._gauges = Made(lambda endpoint: in_progress.labels(endpoint=endpoint, **self._labels))
+        self._gauges = FactoryDict(
+            lambda endpoint: in_progress.labels(endpoint=endpoint, **self._labels)
+        )
         self._last = middleware.metrics_last_request_timestamp.labels(**self._labels)
 
     def began(self, endpoint: str) -> None:
@@ -281,13 +287,13 @@ class RouteMeters:
         """It is no longer, whatever became of it."""
         self._running[endpoint] -= 1
 
-    def answered(self, endpoint: str, status: int, seconds: float) -> None:
+    def record_answer(self, endpoint: str, status: int, seconds: float) -> None:
         """A request was answered."""
         self._of[endpoint, status].note(seconds)
 
-    def enter(self) -> None:
+    def flush(self) -> None:
         """Enter everything that was noted."""
-        entered = [values.enter() for values in self._of.values()]
+        entered = [values.flush() for values in self._of.values()]
         if any(entered):
             self._last.set(time.time())
         for endpoint, n in self._running.items():
@@ -295,17 +301,17 @@ class RouteMeters:
                 self._shown[endpoint] = n
                 self._gauges[endpoint].set(n)
 
-    def _meter(self, key: tuple[str, int]) -> Values:
+    def _meter(self, key: tuple[str, int]) -> BufferedHistogram:
         endpoint, status = key
         labels = {"endpoint": endpoint, "http_response_code": status, **self._labels}
-        counter, seconds = self._meters.route_meter(endpoint, status)
-        return Values(
+        counter, seconds = self._meters.get_route_metrics(endpoint, status)
+        return BufferedHistogram(
             [self._bentoml.metrics_request_duration.labels(**labels), seconds],
             [self._bentoml.metrics_request_total.labels(**labels), counter],
         )
 
 
-class Sparing:
+class ThrottledLog:
     """Logs an event at most once a second, with how often it came since the last line."""
 
     def __init__(self, event: str, level: int) -> None:
@@ -313,7 +319,7 @@ class Sparing:
         self._next = 0.0
         self._n = 0
 
-    def say(self, **about: Any) -> None:
+    def log(self, **about: Any) -> None:
         """The event came; `about` is what this one line tells of it."""
         self._n += 1
         if (now := time.monotonic()) >= self._next:
@@ -321,7 +327,7 @@ class Sparing:
             self._next, self._n = now + 1, 0
 
 
-class JsonLines(logging.Formatter):
+class JsonFormatter(logging.Formatter):
     """A record as one line of JSON: ts, level, event, and what the record carries beside."""
 
     _USUAL = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
@@ -336,11 +342,11 @@ class JsonLines(logging.Formatter):
         }
         line |= {name: value for name, value in vars(record).items() if name not in self._USUAL}
         if record.exc_info and record.exc_info[0]:
-            line |= failure(*record.exc_info)
+            line |= describe_exception(*record.exc_info)
         return json.dumps(line, ensure_ascii=False, default=str)
 
 
-def failure(kind: Any, error: Any, trace: Any) -> Mapping[str, Any]:
+def describe_exception(kind: Any, error: Any, trace: Any) -> Mapping[str, Any]:
     """What a log tells of an exception: its message, cut short as it may quote a request."""
     frames = traceback.extract_tb(trace)
     return {
@@ -349,12 +355,12 @@ def failure(kind: Any, error: Any, trace: Any) -> Mapping[str, Any]:
     }
 
 
-def log_json() -> None:
+def configure_logging() -> None:
     """Let the logger `fbt` write JSON lines to stderr. Not at import: tests and tools log, too."""
     log = logging.getLogger("fbt")
     if not log.handlers:
         handler = logging.StreamHandler(sys.stderr)
-        handler.setFormatter(JsonLines())
+        handler.setFormatter(JsonFormatter())
         log.addHandler(handler)
     log.setLevel(logging.INFO)
     log.propagate = False

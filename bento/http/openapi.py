@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from bento.http.operations import OPERATIONS, Described, Operation
+from bento.http.operations import OPERATIONS, JsonObject, Operation
 from bento.http.routing import Route
 from bento.schemas import Problem
 
@@ -80,7 +80,7 @@ PAGE_POLICY = (
 """Content-Security-Policy of the page: what it needs and nothing else."""
 
 
-def document(service: Any, version: str, routes: Iterable[Route]) -> Described:
+def document(service: Any, version: str, routes: Iterable[Route]) -> JsonObject:
     """OpenAPI 3.1 of BentoML's `service`: its probes, and the API as it really answers.
 
     `version` is that of the model.
@@ -123,7 +123,7 @@ and what was expected. A path that is not here is answered 404, and 405 a method
 not have. What can be got can be asked about, with HEAD."""
 
 
-def statuses_of(route: Route, operation: Operation) -> list[int]:
+def list_statuses(route: Route, operation: Operation) -> list[int]:
     """Every status of a refusal that the operation can answer with."""
     found = {408, 413, 500, *operation.refusals}
     if operation.request is not None:
@@ -137,11 +137,11 @@ def statuses_of(route: Route, operation: Operation) -> list[int]:
     return sorted(found)
 
 
-def _operation(service: Any, route: Route) -> Described:
+def _operation(service: Any, route: Route) -> JsonObject:
     operation = OPERATIONS[route.method, route.pattern]
     words = operation.words or inspect.getdoc(getattr(service.inner, operation.name).func)
     summary, _, description = str(words).partition("\n\n")
-    described: Described = {
+    described: JsonObject = {
         "tags": [operation.tag],
         "operationId": operation.name,
         "summary": summary,
@@ -149,24 +149,26 @@ def _operation(service: Any, route: Route) -> Described:
         "parameters": [*operation.parameters, REQUEST_ID],
         "responses": {
             str(int(operation.status)): _success(operation, summary),
-            **{str(status): _ref("responses", status) for status in statuses_of(route, operation)},
+            **{
+                str(status): _ref("responses", status) for status in list_statuses(route, operation)
+            },
         },
     }
     if operation.request is not None:
-        described["requestBody"] = {"required": True, "content": _asked(operation)}
+        described["requestBody"] = {"required": True, "content": _build_request(operation)}
     if route.protected:
         described["security"] = [{TOKEN: []}]
     return described
 
 
-def _asked(operation: Operation) -> Described:
+def _build_request(operation: Operation) -> JsonObject:
     assert operation.request is not None
     examples = {name: {"value": body} for name, body in operation.examples.items()}
     return _content(operation.request, examples=examples)
 
 
-def _success(operation: Operation, summary: str) -> Described:
-    described: Described = {"description": summary, "headers": _headers({})}
+def _success(operation: Operation, summary: str) -> JsonObject:
+    described: JsonObject = {"description": summary, "headers": _headers({})}
     if operation.answer is not None:
         more = {} if operation.example is None else {"example": operation.example}
         described["content"] = _content(operation.answer, operation.media_type, **more)
@@ -176,7 +178,7 @@ def _success(operation: Operation, summary: str) -> Described:
     return described
 
 
-def _refusal(status: int) -> Described:
+def _refusal(status: int) -> JsonObject:
     title = HTTPStatus(status).phrase
     example = {"type": "about:blank", "title": title, "status": status, "detail": REFUSALS[status]}
     return {
@@ -188,7 +190,7 @@ def _refusal(status: int) -> Described:
     }
 
 
-EXAMPLES: Mapping[int, list[Described]] = {status: [] for status in REFUSALS} | {
+EXAMPLES: Mapping[int, list[JsonObject]] = {status: [] for status in REFUSALS} | {
     400: [{"field": "k", "found": "101", "expected": "less than or equal to 100"}],
     401: [
         {
@@ -212,29 +214,29 @@ EXAMPLES: Mapping[int, list[Described]] = {status: [] for status in REFUSALS} | 
 """What `errors` may say."""
 
 
-def _headers(more: Mapping[str, str]) -> Described:
+def _headers(more: Mapping[str, str]) -> JsonObject:
     every = {"X-Request-Id": "The request's own, or a new one.", **more}
     return {
         name: {"description": text, "schema": {"type": "string"}} for name, text in every.items()
     }
 
 
-def _schemas() -> Described:
+def _schemas() -> JsonObject:
     asked = {one.request for one in OPERATIONS.values() if one.request is not None}
     answered = {one.answer for one in OPERATIONS.values() if one.answer is not None}
     models: list[Any] = [(model, "validation") for model in asked]
     models += [(model, "serialization") for model in answered | {Problem}]
     models.sort(key=lambda pair: pair[0].__name__)
     _, schemas = models_json_schema(models, ref_template="#/components/schemas/{model}")
-    found: Described = schemas["$defs"]
+    found: JsonObject = schemas["$defs"]
     return found
 
 
 def _content(
     model: type[BaseModel], media_type: str = "application/json", **more: Any
-) -> Described:
+) -> JsonObject:
     return {media_type: {"schema": _ref("schemas", model.__name__), **more}}
 
 
-def _ref(kind: str, name: object) -> Described:
+def _ref(kind: str, name: object) -> JsonObject:
     return {"$ref": f"#/components/{kind}/{name}"}

@@ -27,7 +27,7 @@ from bento.schemas import (
 API, INFRASTRUCTURE = "Service APIs", "Infrastructure"
 """Tags; BentoML's, so that its own paths stand with ours."""
 
-Described = dict[str, Any]
+JsonObject = dict[str, Any]
 """A piece of the document."""
 
 
@@ -42,12 +42,12 @@ class Operation:
     words: str = ""
     """A line, and after an empty one what else there is to say; else the method's docstring."""
     request: type[BaseModel] | None = None
-    examples: Mapping[str, Described] = field(default_factory=dict)
+    examples: Mapping[str, JsonObject] = field(default_factory=dict)
     """Bodies to try, by what they are for."""
-    example: Described | None = None
+    example: JsonObject | None = None
     """An answer, where the model of answers has none."""
     status: int = HTTPStatus.OK
-    parameters: Sequence[Described] = ()
+    parameters: Sequence[JsonObject] = ()
     refusals: Sequence[int] = ()
     """Statuses that its route does not imply."""
     tag: str = API
@@ -55,7 +55,7 @@ class Operation:
     """Of the answer."""
 
 
-def path_parameter(name: str, description: str, example: str) -> Described:
+def path_parameter(name: str, description: str, example: str) -> JsonObject:
     """A part of the path."""
     schema = {"type": "string", "minLength": 1}
     return {
@@ -79,7 +79,7 @@ USER = {
     "example": "ann",
 }
 
-QUESTIONS: Mapping[str, Described] = {
+QUESTIONS: Mapping[str, JsonObject] = {
     "a product page": {"items": ["85123A"], "k": 4},
     "a cart, filtered and explained": {
         "items": ["85123A", "22423"],
@@ -94,7 +94,7 @@ QUESTIONS: Mapping[str, Described] = {
     },
 }
 
-RULES_TO_TRY: Mapping[str, Described] = {
+RULES_TO_TRY: Mapping[str, JsonObject] = {
     "pin beside one product": {
         "action": "pin",
         "target": {"product_id": "22423"},

@@ -1,6 +1,6 @@
 """One request and its answer, at the end of the ASGI application where the network is.
 
-Where uvicorn's connection is at hand (see `WIRE`), it is used directly: a body that is there
+Where uvicorn's connection is at hand (see `TRANSPORT`), it is used directly: a body that is there
 already is taken, and an answer is written in one piece, instead of by ASGI's messages. That is
 worth a seventh of the throughput.
 """
@@ -12,8 +12,8 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from http import HTTPStatus
 from typing import Any
 
-from bento.http.connections import WIRE
-from bento.http.routing import Headers, Response, too_large
+from bento.http.connections import TRANSPORT
+from bento.http.routing import Headers, Response, body_size_error
 
 Message = MutableMapping[str, Any]
 Scope = MutableMapping[str, Any]
@@ -21,7 +21,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-EVERY_ANSWER: Headers = (
+COMMON_HEADERS: Headers = (
     (b"x-content-type-options", b"nosniff"),
     (b"cache-control", b"no-store"),
     (b"referrer-policy", b"no-referrer"),
@@ -34,19 +34,19 @@ class ClientGone(Exception):
     """The client hung up before its request was complete."""
 
 
-class Exchange:
+class RequestContext:
     """A request of which the head has arrived, to be answered once."""
 
-    __slots__ = ("_receive", "_send", "_wire", "headers", "request_id", "scope")
+    __slots__ = ("_receive", "_send", "_transport", "headers", "request_id", "scope")
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.scope = scope
         self._receive = receive
         self._send = send
         # Taken out: the cycle holds the scope, and in a circle they would be the collector's work.
-        self._wire = scope.pop(WIRE, None)
+        self._transport = scope.pop(TRANSPORT, None)
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
-        self.request_id = request_id_of(self.headers)
+        self.request_id = choose_request_id(self.headers)
 
     @property
     def peer(self) -> str:
@@ -56,32 +56,32 @@ class Exchange:
 
     async def body(self, limit: int) -> bytes:
         """The request's body. Raises Refused (413) as soon as it is known to be too large."""
-        if self._wire is not None:
-            connection, cycle = self._wire
-            whole: bytes | None = connection.whole_body(cycle)
+        if self._transport is not None:
+            connection, cycle = self._transport
+            whole: bytes | None = connection.read_buffered_body(cycle)
             if whole is not None and len(whole) <= limit:
                 return whole
-        return await body_of(self.headers, self._receive, limit)
+        return await read_body(self.headers, self._receive, limit)
 
     async def answer(self, response: Response) -> None:
         """Send the response: it has a length and comes in one piece."""
-        if self._wire is None or response.headers or not self._written(response):
-            await self._sent(response)
+        if self._transport is None or response.headers or not self._write_directly(response):
+            await self._send_messages(response)
 
-    def _written(self, response: Response) -> bool:
-        connection, cycle = self._wire
+    def _write_directly(self, response: Response) -> bool:
+        connection, cycle = self._transport
         ends = b"content-length: %d\r\nx-request-id: %b\r\n"
         ends %= len(response.content), self.request_id.encode()
-        head = usual_head(response.status, response.kind) + ends
-        done: bool = connection.write_whole(cycle, head, response.content)
+        head = render_head(response.status, response.kind) + ends
+        done: bool = connection.write_response(cycle, head, response.content)
         return done
 
-    async def _sent(self, response: Response) -> None:
+    async def _send_messages(self, response: Response) -> None:
         headers = [
             (b"content-type", response.kind),
             (b"content-length", b"%d" % len(response.content)),
             (b"x-request-id", self.request_id.encode()),
-            *EVERY_ANSWER,
+            *COMMON_HEADERS,
             *response.headers,
         ]
         start = {"type": "http.response.start", "status": response.status, "headers": headers}
@@ -89,7 +89,7 @@ class Exchange:
         await self._send({"type": "http.response.body", "body": response.content})
 
 
-def request_id_of(headers: dict[bytes, bytes]) -> str:
+def choose_request_id(headers: dict[bytes, bytes]) -> str:
     """The client's X-Request-Id where it is short and plain, else a new one."""
     given = headers.get(b"x-request-id")
     if given is not None and _SANE_ID.fullmatch(given):
@@ -97,12 +97,12 @@ def request_id_of(headers: dict[bytes, bytes]) -> str:
     return f"{random.getrandbits(128):032x}"
 
 
-async def body_of(headers: dict[bytes, bytes], receive: Receive, limit: int) -> bytes:
+async def read_body(headers: dict[bytes, bytes], receive: Receive, limit: int) -> bytes:
     """The request's body. Raises Refused (413) as soon as it is known to be too large."""
     length = headers.get(b"content-length")
     if length is not None:
         if length.isdigit() and int(length) > limit:
-            raise too_large(length.decode(), limit)
+            raise body_size_error(length.decode(), limit)
     elif b"transfer-encoding" not in headers:
         return b""
     message = await receive()
@@ -115,13 +115,13 @@ async def body_of(headers: dict[bytes, bytes], receive: Receive, limit: int) -> 
     if message["type"] == "http.disconnect":
         raise ClientGone
     if len(body) > limit:
-        raise too_large(f"more than {limit}", limit)
+        raise body_size_error(f"more than {limit}", limit)
     return body
 
 
 @functools.cache
-def usual_head(status: int, kind: bytes) -> bytes:
+def render_head(status: int, kind: bytes) -> bytes:
     """Status line and headers that do not depend on the request, as they go over the wire."""
     lines = [b"HTTP/1.1 %d %b" % (status, HTTPStatus(status).phrase.encode())]
-    lines += [b"%b: %b" % pair for pair in ((b"content-type", kind), *EVERY_ANSWER)]
+    lines += [b"%b: %b" % pair for pair in ((b"content-type", kind), *COMMON_HEADERS)]
     return b"".join(line + b"\r\n" for line in lines)

@@ -52,7 +52,7 @@ class Response(NamedTuple):
     """Beside those that every answer has."""
 
 
-class Refused(Exception):
+class HttpError(Exception):
     """The request is answered with a problem. Handlers raise it; see `refused` for the usual."""
 
     def __init__(
@@ -68,10 +68,10 @@ class Refused(Exception):
     @property
     def response(self) -> Response:
         """The problem as an answer."""
-        return Response(as_json(self.problem), PROBLEM_JSON, self.problem.status, self.headers)
+        return Response(to_json(self.problem), PROBLEM_JSON, self.problem.status, self.headers)
 
 
-class Shed(Refused):
+class Overloaded(HttpError):
     """The request is turned away, unseen, because there is no time or room for it."""
 
 
@@ -118,15 +118,15 @@ class Router:
         self._by_path: dict[str, dict[str, Route]] = {}
         self._patterns: dict[str, tuple[re.Pattern[bytes], dict[str, Route]]] = {}
         for route in routes:
-            for method in methods_of(route):
+            for method in list_methods(route):
                 self._add(route, method)
 
     def _add(self, route: Route, method: str) -> None:
         if "{" in route.pattern:
             empty: dict[str, Route] = {}
-            by_method = self._patterns.setdefault(route.pattern, (compiled(route.pattern), empty))[
-                1
-            ]
+            by_method = self._patterns.setdefault(
+                route.pattern, (compile_pattern(route.pattern), empty)
+            )[1]
         else:
             by_method = self._by_path.setdefault(route.pattern, {})
             self.exact[method, route.pattern] = route
@@ -146,17 +146,17 @@ class Router:
         # Undecoded, for an encoded slash belongs to a product's id.
         for pattern, by_method in self._patterns.values():
             if found := pattern.fullmatch(raw_path):
-                values = {name: decoded(value) for name, value in found.groupdict().items()}
+                values = {name: decode_part(value) for name, value in found.groupdict().items()}
                 return by_method, values
         return None
 
 
-def methods_of(route: Route) -> tuple[str, ...]:
+def list_methods(route: Route) -> tuple[str, ...]:
     """What the route answers to: what can be got can be asked about."""
     return ("GET", "HEAD") if route.method == "GET" else (route.method,)
 
 
-def compiled(pattern: str) -> re.Pattern[bytes]:
+def compile_pattern(pattern: str) -> re.Pattern[bytes]:
     """The regular expression of a route's pattern, for undecoded paths."""
     parts = re.split(r"(\{\w+(?::rest)?\})", pattern)
     for i in range(1, len(parts), 2):
@@ -166,54 +166,54 @@ def compiled(pattern: str) -> re.Pattern[bytes]:
     return re.compile("".join(parts).encode())
 
 
-def decoded(part: bytes) -> str:
+def decode_part(part: bytes) -> str:
     """A part of a path as text; what is no UTF-8 is replaced and then found nowhere."""
     return urllib.parse.unquote_to_bytes(part).decode("utf-8", "replace")
 
 
-def as_json(content: Any) -> bytes:
+def to_json(content: Any) -> bytes:
     """Compact UTF-8. A number that JSON cannot say becomes null."""
     encoded: bytes = pydantic_core.to_json(content, inf_nan_mode="null")
     return encoded
 
 
-def too_large(found: str, limit: int) -> Refused:
+def body_size_error(found: str, limit: int) -> HttpError:
     """The refusal of a body of `found` bytes."""
     error = FieldError(field="body", found=f"{found} bytes", expected=f"at most {limit} bytes")
-    return Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, [error])
+    return HttpError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, [error])
 
 
-def not_allowed(method: str, allowed: Iterable[str]) -> Refused:
+def method_error(method: str, allowed: Iterable[str]) -> HttpError:
     """The refusal of a method that a path of ours does not have."""
     allow = ", ".join(sorted(allowed))
     error = FieldError(field="method", found=method, expected=f"one of {allow}")
-    return Refused(HTTPStatus.METHOD_NOT_ALLOWED, [error], headers=[(b"allow", allow.encode())])
+    return HttpError(HTTPStatus.METHOD_NOT_ALLOWED, [error], headers=[(b"allow", allow.encode())])
 
 
-def not_found() -> Refused:
+def path_error() -> HttpError:
     """The refusal of a path that nobody knows."""
-    return Refused(HTTPStatus.NOT_FOUND, [], detail="No such path; GET /docs.json lists them all")
+    return HttpError(HTTPStatus.NOT_FOUND, [], detail="No such path; GET /docs.json lists them all")
 
 
-def failed(request_id: str) -> Refused:
+def internal_error(request_id: str) -> HttpError:
     """What the client is told of a failure that is not its own."""
     detail = f"The service failed; its log says why under request id {request_id}"
-    return Refused(HTTPStatus.INTERNAL_SERVER_ERROR, [], detail=detail)
+    return HttpError(HTTPStatus.INTERNAL_SERVER_ERROR, [], detail=detail)
 
 
-def too_slow(seconds: float) -> Refused:
+def handler_timeout(seconds: float) -> HttpError:
     """What the client is told when a handler was given up."""
     detail = f"No answer could be had within {seconds:g} s"
-    return Refused(HTTPStatus.GATEWAY_TIMEOUT, [], detail=detail)
+    return HttpError(HTTPStatus.GATEWAY_TIMEOUT, [], detail=detail)
 
 
-def overloaded() -> Shed:
+def overloaded() -> Overloaded:
     """What a client is told at once when there is no time for it."""
     detail = "The service has more to do than it can; ask again after what Retry-After says"
-    return Shed(HTTPStatus.SERVICE_UNAVAILABLE, [], detail, [(b"retry-after", b"1")])
+    return Overloaded(HTTPStatus.SERVICE_UNAVAILABLE, [], detail, [(b"retry-after", b"1")])
 
 
-def too_late(seconds: float) -> Refused:
+def request_timeout(seconds: float) -> HttpError:
     """What a client is told whose request did not arrive in time."""
     detail = f"The request was not complete within {seconds:g} s"
-    return Refused(HTTPStatus.REQUEST_TIMEOUT, [], detail)
+    return HttpError(HTTPStatus.REQUEST_TIMEOUT, [], detail)

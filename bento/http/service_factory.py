@@ -15,7 +15,7 @@ Inner = TypeVar("Inner")
 _log = logging.getLogger("fbt")
 
 
-class Outermost(Service[Inner], Generic[Inner]):  # type: ignore[misc]
+class ServiceFactory(Service[Inner], Generic[Inner]):  # type: ignore[misc]
     """Given as `service_class` to `bentoml.service`, which is made for that.
 
     BentoML's own seam, `add_asgi_middleware`, lies inside of its metrics, tracing and timeout;
@@ -32,12 +32,12 @@ class Outermost(Service[Inner], Generic[Inner]):  # type: ignore[misc]
         settings = read_settings()
         raise_file_limit()
         endpoints = Endpoints(super().to_asgi(is_main), ROUTES, settings)
-        app, crowded = (around(one, settings) for one in (endpoints, endpoints.crowded))
-        guard_connections(endpoints, app, crowded)
+        app, overload_app = (wrap_app(one, settings) for one in (endpoints, endpoints.overload_app))
+        guard_connections(endpoints, app, overload_app)
         return app
 
 
-def around(app: Any, settings: Settings) -> Any:
+def wrap_app(app: Any, settings: Settings) -> Any:
     """The application with what is off by default: CORS, and OpenTelemetry outside of all."""
     if settings.cors_origins:
         from starlette.middleware.cors import CORSMiddleware
@@ -49,10 +49,10 @@ def around(app: Any, settings: Settings) -> Any:
             allow_headers=("Authorization", "Content-Type", "X-Request-Id"),
             expose_headers=("X-Request-Id", "Retry-After"),
         )
-    return traced(app) if settings.tracing else app
+    return add_tracing(app) if settings.tracing else app
 
 
-def traced(app: Any) -> Any:
+def add_tracing(app: Any) -> Any:
     """The application with a span around every request, as BentoML's configuration says.
 
     BentoML's own spans are switched off in the service: of most requests they would see nothing.
@@ -66,7 +66,7 @@ def traced(app: Any) -> Any:
     )
 
 
-def guard_connections(endpoints: "Endpoints", app: Any, crowded: Any) -> None:
+def guard_connections(endpoints: "Endpoints", app: Any, overload_app: Any) -> None:
     """Let this process's server make connections with limits.
 
     BentoML builds uvicorn's configuration itself, and says nothing there of the protocol: it is
@@ -74,14 +74,14 @@ def guard_connections(endpoints: "Endpoints", app: Any, crowded: Any) -> None:
     """
     from uvicorn.config import HTTP_PROTOCOLS
 
-    from bento.http.connections import Guard
+    from bento.http.connections import ConnectionGuard
 
     def refused(status: int) -> None:
-        endpoints.service.meters.refused(status)
+        endpoints.service.metrics.refused(status)
 
     settings = endpoints.settings
     limits = settings.max_connections, settings.read_timeout_s
-    guard = Guard(endpoints, app, crowded, *limits, refused)
+    guard = ConnectionGuard(endpoints, app, overload_app, *limits, refused)
     endpoints.sweep = guard.sweep
     HTTP_PROTOCOLS["auto"] = guard.protocol()  # type: ignore[assignment]
 

@@ -15,7 +15,7 @@ from bento.answering.catalogue_changes import CatalogueAnswer, CatalogueRequest
 from bento.answering.rules import Rule, RuleList, RuleRequest
 from bento.schemas import FieldError
 from bento.store.errors import RuleUnknown, StoreUnavailable, TooManyRules
-from bento.store.poller import DATABASE_URL, Live
+from bento.store.poller import DATABASE_URL, ChangePoller
 
 if TYPE_CHECKING:
     from bento.store.store import Store
@@ -47,8 +47,8 @@ class ChangeRefused(Exception):
 class ChangesApi:
     """The handlers, over what this process reads from the database; None where there is none."""
 
-    def __init__(self, live: Live | None) -> None:
-        self._live = live
+    def __init__(self, poller: ChangePoller | None) -> None:
+        self._poller = poller
         self._threads = ThreadPoolExecutor(N_THREADS, "fbt-changes")
 
     async def change_catalogue(self, request: CatalogueRequest) -> CatalogueAnswer:
@@ -77,13 +77,13 @@ class ChangesApi:
 
     async def _write(self, what: Callable[["Store"], Result]) -> Result:
         result = await self._call(what)
-        if self._live is not None:
-            self._live.refresh()
+        if self._poller is not None:
+            self._poller.refresh()
         return result
 
     async def _call(self, what: Callable[["Store"], Result]) -> Result:
-        live = self._live
-        if live is None:
+        poller = self._poller
+        if poller is None:
             raise ChangeRefused(
                 HTTPStatus.SERVICE_UNAVAILABLE,
                 "database",
@@ -92,7 +92,7 @@ class ChangesApi:
             )
         try:
             done = asyncio.get_running_loop().run_in_executor(
-                self._threads, lambda: what(live.store)
+                self._threads, lambda: what(poller.store)
             )
             return await asyncio.wait_for(done, TIMEOUT_S)
         except TimeoutError:
@@ -114,7 +114,7 @@ class ChangesApi:
             ) from None
 
 
-def caller(headers: Mapping[bytes, bytes]) -> str:
+def get_user(headers: Mapping[bytes, bytes]) -> str:
     """Who writes, as the audit trail names it: the header X-Fbt-User, or `token`."""
     with contextlib.suppress(UnicodeDecodeError):
         name = headers.get(USER_HEADER, b"").decode().strip()

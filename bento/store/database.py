@@ -36,7 +36,7 @@ class Database:
 
         `timeout_s` is how long a write waits for others to finish theirs.
         """
-        self._url, self._timeout_s = parsed(url), timeout_s
+        self._url, self._timeout_s = parse_url(url), timeout_s
         self.engine = (_sqlite if self.is_sqlite else _postgresql)(self._url, timeout_s)
 
     @property
@@ -52,13 +52,13 @@ class Database:
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """A transaction that only reads. Raises StoreUnavailable."""
-        with self._in_plain_words(), self.engine.connect() as connection, connection.begin():
+        with self._translate_errors(), self.engine.connect() as connection, connection.begin():
             yield connection
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
         """A transaction, rolled back where the block raises. Raises StoreUnavailable."""
-        with self._in_plain_words(), self.engine.connect() as connection:
+        with self._translate_errors(), self.engine.connect() as connection:
             connection = connection.execution_options(**{WRITES: True})
             with connection.begin():
                 if not self.is_sqlite:
@@ -75,12 +75,12 @@ class Database:
             except OSError as error:
                 raise StoreUnavailable(f"database {self.name}: {error.strerror}") from None
 
-    def let_readers_pass_writers(self) -> None:
+    def enable_wal(self) -> None:
         """Switch an SQLite file to its write-ahead log, once for ever. Raises StoreUnavailable."""
         if not self.is_sqlite:
             return
         with (
-            self._in_plain_words(),
+            self._translate_errors(),
             contextlib.closing(self.engine.raw_connection()) as raw,
             # Locked: by somebody who does the same, or else it is for the next start. What is wrong
             # for good is said by the first query.
@@ -93,16 +93,16 @@ class Database:
         self.engine.dispose()
 
     @contextmanager
-    def _in_plain_words(self) -> Iterator[None]:
+    def _translate_errors(self) -> Iterator[None]:
         try:
             yield
         except SQLAlchemyError as error:
             words = str(getattr(error, "orig", None) or error).strip() or type(error).__name__
-            reason = without_secrets(" ".join(words.split()), self._url)
+            reason = hide_secrets(" ".join(words.split()), self._url)
             raise StoreUnavailable(f"database {self.name}: {reason}") from None
 
 
-def parsed(url: str) -> URL:
+def parse_url(url: str) -> URL:
     """The URL with the driver that is used here. Raises StoreUnavailable, without showing it."""
     expected = "expected sqlite:///FILE or postgresql://USER:PASSWORD@HOST:PORT/NAME"
     try:
@@ -115,7 +115,7 @@ def parsed(url: str) -> URL:
     return found.set(drivername=DRIVERS[backend])
 
 
-def without_secrets(message: str, url: URL) -> str:
+def hide_secrets(message: str, url: URL) -> str:
     """The message, with *** wherever it holds a password of the URL, as it is or encoded."""
     query = [v for name, v in url.query.items() if "pass" in name and isinstance(v, str)]
     secrets = {str(url.password), *query} if url.password else set(query)
@@ -170,7 +170,7 @@ def _postgresql(url: URL, timeout_s: float) -> Engine:
     )
 
 
-def _as_it_is(json_text: Any) -> Any:
+def _identity(json_text: Any) -> Any:
     return json_text
 
 
@@ -178,6 +178,6 @@ _OPTIONS: dict[str, Any] = {
     "hide_parameters": True,
     # JSON columns give and take text, made and read row by row: a row that somebody broke by hand
     # must not keep all others from being read.
-    "json_serializer": _as_it_is,
-    "json_deserializer": _as_it_is,
+    "json_serializer": _identity,
+    "json_deserializer": _identity,
 }

@@ -30,20 +30,20 @@ def migrate(database: Database, target: str = HEAD) -> None:
     A schema newer than this release is left as it is. Raises StoreUnavailable.
     """
     database.make_folder()
-    database.let_readers_pass_writers()
+    database.enable_wal()
     with database.reading() as connection:
-        if version_of(connection) == target:
+        if read_schema_version(connection) == target:
             return
     # Alembic keeps the migration that runs in global variables.
     with _one_thread, database.writing() as connection:
         if not database.is_sqlite:
             connection.execute(text("set local lock_timeout = '30s'"))
             connection.execute(text(f"select pg_advisory_xact_lock({ADVISORY_LOCK})"))
-        if version_of(connection) != target:
+        if read_schema_version(connection) != target:
             _run(connection, target)
 
 
-def version_of(connection: Connection) -> str | None:
+def read_schema_version(connection: Connection) -> str | None:
     """The version of the schema; None where there is none."""
     if not inspect(connection).has_table(VERSION_TABLE):
         return None
@@ -58,7 +58,7 @@ def _run(connection: Connection, target: str) -> None:
     config = Config()
     config.set_main_option("script_location", str(VERSIONS).replace("%", "%%"))
     script = ScriptDirectory.from_config(config)
-    here = version_of(connection)
+    here = read_schema_version(connection)
     if here is not None and here not in {one.revision for one in script.walk_revisions()}:
         _log.warning("database schema %s is newer than this release's %s; left as is", here, HEAD)
         return

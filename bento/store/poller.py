@@ -36,7 +36,7 @@ def store_url(folder: Path | None = None) -> str | None:
     return f"sqlite:///{folder / DATABASE_FILE}" if folder is not None else None
 
 
-class Live:
+class ChangePoller:
     """Hands on what is new in the database, from a thread of its own, until `stop`.
 
     `on_products` gets products that changed, in parts; of each, all that was ever changed: it
@@ -50,10 +50,10 @@ class Live:
         url: str,
         on_products: Callable[[list[ChangedProduct]], None],
         on_rules: Callable[[RuleSet], None],
-        every_s: float = 1.0,
+        interval_s: float = 1.0,
         on_stale: Callable[[float], None] = lambda _stale_s: None,
     ) -> None:
-        self._url, self._every_s = url, every_s
+        self._url, self._interval_s = url, interval_s
         self._on_products, self._on_rules, self._on_stale = on_products, on_rules, on_stale
         self._store: Store | None = None
         self._making = threading.Lock()
@@ -81,7 +81,7 @@ class Live:
                 self._store = Store(self._url)
             return self._store
 
-    def start(self) -> "Live":
+    def start(self) -> "ChangePoller":
         """Begin. Returns at once, whether the database is there or not."""
         self._started_at = time.monotonic()
         self._thread.start()
@@ -121,39 +121,39 @@ class Live:
     def _state(self) -> str:
         if not self._read_once.is_set():
             return "starting"
-        late = self._since_contact() > max(STALE_AFTER_S, 3 * self._every_s)
+        late = self._since_contact() > max(STALE_AFTER_S, 3 * self._interval_s)
         return "stale" if late or self._error else "fresh"
 
     def _since_contact(self) -> float:
         return time.monotonic() - (self._contact_at or self._started_at)
 
     def _run(self) -> None:
-        wait_s = self._every_s
+        wait_s = self._interval_s
         while not self._stopped.is_set():
             try:
-                self._look()
-                wait_s = self._every_s
+                self._poll()
+                wait_s = self._interval_s
             except Exception as error:
-                self._failed(error)
+                self._log_failure(error)
                 # Spread out: a database that comes back is not to be met by all at once.
                 wait_s = min(wait_s * 2, MAX_BACKOFF_S) * random.uniform(0.7, 1.0)
             self._on_stale(self.stale_s())
             self._wake.wait(wait_s)
             self._wake.clear()
 
-    def _look(self) -> None:
+    def _poll(self) -> None:
         if not self._migrated:
             self.store.migrate()
             self._migrated = True
-        while self._hand_on_a_part():
+        while self._apply_next_part():
             if self._stopped.is_set():
                 return
         self._contact_at, self._error = time.monotonic(), None
         self._read_once.set()
 
-    def _hand_on_a_part(self) -> bool:
+    def _apply_next_part(self) -> bool:
         """Whether there is more."""
-        changes = self.store.changes_since(self._revision)
+        changes = self.store.read_delta(self._revision)
         if changes.restarted:
             self._void |= self._changed
             self._changed = set()
@@ -172,7 +172,7 @@ class Live:
         self._revision = changes.revision
         return changes.more
 
-    def _failed(self, error: Exception) -> None:
+    def _log_failure(self, error: Exception) -> None:
         """Say it once; what was read last stays."""
         self._migrated = False
         words = str(error) if isinstance(error, StoreError) else type(error).__name__

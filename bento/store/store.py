@@ -27,7 +27,7 @@ from bento.store.tables import PRODUCT_CHANGES, REVISION, RULE_CHANGES, RULES
 IDS_A_QUERY = 5_000
 """SQLite takes no more than 32,766 parameters."""
 
-IN_BITES: dict[str, Any] = {"execution_options": {"yield_per": 250}}
+STREAMED: dict[str, Any] = {"execution_options": {"yield_per": 250}}
 """Rows a time. All at once are one long call in C, in which no other thread runs."""
 
 
@@ -40,10 +40,10 @@ class Revision(NamedTuple):
     """The revision of the rules that the reader has."""
 
 
-NOT_READ = Revision("", 0, -1)
+START = Revision("", 0, -1)
 
 
-class Changes(NamedTuple):
+class Delta(NamedTuple):
     """What is new since a revision, or the first part of it."""
 
     revision: Revision
@@ -88,9 +88,9 @@ class Store:
     def rule(self, rule_id: str) -> Rule:
         """One rule. Raises RuleUnknown, also for one that cannot be read."""
         with self.database.reading() as connection:
-            row = _row_of(connection, rule_id)
+            row = _find_rule_row(connection, rule_id)
         try:
-            return _rule_of(row)
+            return _to_rule(row)
         except ValidationError:
             raise RuleUnknown("a rule that this release cannot read") from None
 
@@ -105,28 +105,30 @@ class Store:
             if (connection.scalar(select(func.count()).select_from(RULES)) or 0) >= MAX_RULES:
                 raise TooManyRules(f"rules: there are {MAX_RULES} already; delete some first")
             connection.execute(insert(RULES).values(_as_row(rule)))
-            _note(connection, revision, by, "add", rule.rule_id, None, _body(request))
+            _log_rule_change(connection, revision, by, "add", rule.rule_id, None, _body(request))
         return rule
 
     def replace_rule(self, rule_id: str, request: RuleRequest, by: str) -> Rule:
         """Put the request in the place of a rule. Raises RuleUnknown."""
         with self._writing(rules=True) as (connection, revision):
-            before = _row_of(connection, rule_id)
+            before = _find_rule_row(connection, rule_id)
             rule = Rule(
                 **request.model_dump(), rule_id=rule_id, created_at=before.created_at,
                 updated_at=datetime.now(UTC), created_by=before.created_by,
             )  # fmt: skip
             changed = update(RULES).where(RULES.c.rule_id == rule_id)
             connection.execute(changed.values(_as_row(rule)))
-            _note(connection, revision, by, "replace", rule_id, before.body, _body(request))
+            _log_rule_change(
+                connection, revision, by, "replace", rule_id, before.body, _body(request)
+            )
         return rule
 
     def delete_rule(self, rule_id: str, by: str) -> None:
         """Raises RuleUnknown."""
         with self._writing(rules=True) as (connection, revision):
-            before = _row_of(connection, rule_id)
+            before = _find_rule_row(connection, rule_id)
             connection.execute(delete(RULES).where(RULES.c.rule_id == rule_id))
-            _note(connection, revision, by, "delete", rule_id, before.body, None)
+            _log_rule_change(connection, revision, by, "delete", rule_id, before.body, None)
 
     def rule_changes(self, limit: int = 1000) -> list[dict[str, Any]]:
         """The audit trail, newest first: who changed which rule when, from what to what."""
@@ -134,7 +136,7 @@ class Store:
         with self.database.reading() as connection:
             rows = [dict(row) for row in connection.execute(newest).mappings()]
         for row in rows:
-            row.update({side: _json_of(row[side]) for side in ("before", "after")})
+            row.update({side: _parse_json(row[side]) for side in ("before", "after")})
         return rows
 
     def change_products(self, request: CatalogueRequest) -> CatalogueAnswer:
@@ -159,7 +161,7 @@ class Store:
             revision=revision,
         )
 
-    def changes_since(self, since: Revision | None = None, at_least: int = 5_000) -> Changes:
+    def read_delta(self, since: Revision | None = None, at_least: int = 5_000) -> Delta:
         """What is new since then; of many products first `at_least` that many and a few more.
 
         Where nothing is new this is one query of one row.
@@ -170,16 +172,16 @@ class Store:
                 newest.epoch != since.epoch or newest.value < since.value
             )
             if restarted or since is None:
-                since = NOT_READ
+                since = START
             if newest == since:
-                return Changes(newest, False, False, [], None, [])
+                return Delta(newest, False, False, [], None, [])
             rules, malformed = None, list[str]()
             if newest.rules != since.rules:
                 rules, malformed = _read_rules(connection)
-            upto = _end_of_part(connection, since.value, newest.value, at_least)
+            upto = _find_end_of_part(connection, since.value, newest.value, at_least)
             products = _read_changes(connection, since.value, upto)
         seen = newest._replace(value=upto)
-        return Changes(seen, upto < newest.value, restarted, products, rules, malformed)
+        return Delta(seen, upto < newest.value, restarted, products, rules, malformed)
 
     @contextmanager
     def _writing(self, rules: bool) -> Iterator[tuple[Connection, int]]:
@@ -226,7 +228,7 @@ def _no_revision() -> StoreUnavailable:
     )
 
 
-def _row_of(connection: Connection, rule_id: str) -> Row[Any]:
+def _find_rule_row(connection: Connection, rule_id: str) -> Row[Any]:
     row = connection.execute(select(RULES).where(RULES.c.rule_id == rule_id)).first()
     if row is None:
         raise RuleUnknown("no such rule")
@@ -237,16 +239,16 @@ def _read_rules(connection: Connection) -> tuple[list[Rule], list[str]]:
     """Rules that can be read, oldest first, and ids of those that cannot."""
     rules, malformed = [], []
     for row in connection.execute(
-        select(RULES).order_by(RULES.c.created_at, RULES.c.rule_id), **IN_BITES
+        select(RULES).order_by(RULES.c.created_at, RULES.c.rule_id), **STREAMED
     ):
         try:
-            rules.append(_rule_of(row))
+            rules.append(_to_rule(row))
         except ValidationError:
             malformed.append(row.rule_id)
     return rules, malformed
 
 
-def _rule_of(row: Row[Any]) -> Rule:
+def _to_rule(row: Row[Any]) -> Rule:
     request = RuleRequest.model_validate_json(row.body)
     return Rule.model_construct(
         **dict(request),
@@ -267,7 +269,7 @@ def _body(rule: RuleRequest) -> str:
     return rule.model_dump_json(include=set(RuleRequest.model_fields), exclude_none=True)
 
 
-def _note(
+def _log_rule_change(
     connection: Connection,
     revision: int,
     by: str,
@@ -299,11 +301,11 @@ def _read_cards(
     for start in range(0, len(product_ids), IDS_A_QUERY):
         some = product_ids[start : start + IDS_A_QUERY]
         rows = connection.execute(columns.where(table.product_id.in_(some)))
-        found.update({row.product_id: (_card_of(row.card), row.deleted) for row in rows})
+        found.update({row.product_id: (_parse_card(row.card), row.deleted) for row in rows})
     return found
 
 
-def _end_of_part(connection: Connection, after: int, newest: int, at_least: int) -> int:
+def _find_end_of_part(connection: Connection, after: int, newest: int, at_least: int) -> int:
     """The revision of the `at_least`-th changed product, so that no revision is torn apart."""
     column = PRODUCT_CHANGES.c.revision
     later = select(column).where(column > after, column <= newest).order_by(column)
@@ -316,17 +318,17 @@ def _read_changes(connection: Connection, after: int, upto: int) -> list[Changed
         table.revision > after, table.revision <= upto
     )
     return [
-        ChangedProduct(product_id, _card_of(card), deleted)
-        for product_id, card, deleted in connection.execute(new, **IN_BITES)
+        ChangedProduct(product_id, _parse_card(card), deleted)
+        for product_id, card, deleted in connection.execute(new, **STREAMED)
     ]
 
 
-def _card_of(text: str) -> dict[str, Any]:
-    card = _json_of(text)
+def _parse_card(text: str) -> dict[str, Any]:
+    card = _parse_json(text)
     return card if isinstance(card, dict) else {}
 
 
-def _json_of(text: str | None) -> Any:
+def _parse_json(text: str | None) -> Any:
     """What the text says; None where there is none, or somebody broke it by hand."""
     try:
         return None if text is None else pydantic_core.from_json(text)

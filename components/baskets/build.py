@@ -7,8 +7,8 @@ import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict, Field
 
 from components.contracts import BASKETS, ORDER_LINES, SPLITS, open_table
-from components.model.atomic import written_aside
-from components.progress import say
+from components.model.atomic import atomic_write
+from components.progress import log_progress
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
@@ -48,22 +48,24 @@ def build_baskets(order_lines: Path, baskets: Path, settings: BasketSettings) ->
     lines = open_table(order_lines, ORDER_LINES)
     has_positions = lines.count_rows(filter=pc.field("position").is_valid()) > 0
     with spark_session("baskets") as spark:
-        orders = _orders(spark.read.parquet(str(order_lines)), has_positions).persist()
-        facts = _facts(orders, settings)
-        kept = orders.filter(f"size(items) between 2 and {facts['size_cap']}")
+        orders = _group_orders(spark.read.parquet(str(order_lines)), has_positions).persist()
+        summary = _summarise(orders, settings)
+        kept = orders.filter(f"size(items) between 2 and {summary['size_cap']}")
         written = kept.select(
             "order_id", "user_id", "ts", "items", "positions",
-            _weight(facts, settings).cast("float").alias("weight"), _split(facts).alias("split"),
+            _compute_weight(summary, settings).cast("float").alias("weight"), _split_orders(summary).alias("split"),
         )  # fmt: skip
-        with written_aside(baskets) as aside:
+        with atomic_write(baskets) as aside:
             written.write.parquet(str(aside))
-    counts = _counts(lines.count_rows(), facts, baskets)
-    _refuse_empty(counts)
-    say("{orders} orders, {baskets} baskets of up to {size_cap} products".format_map(counts))
+    counts = _count_baskets(lines.count_rows(), summary, baskets)
+    _check_splits(counts)
+    log_progress(
+        "{orders} orders, {baskets} baskets of up to {size_cap} products".format_map(counts)
+    )
     return counts
 
 
-def _orders(lines: "DataFrame", has_positions: bool) -> "DataFrame":
+def _group_orders(lines: "DataFrame", has_positions: bool) -> "DataFrame":
     """One row per order, shuffled once: distinct products are found inside the collected list."""
     from pyspark.sql import functions as F
 
@@ -79,17 +81,17 @@ def _orders(lines: "DataFrame", has_positions: bool) -> "DataFrame":
             F.collect_list(collected).alias("lines"),
         )
     )
-    items, positions = _by_position() if has_positions else _by_id()
+    items, positions = _sort_by_position() if has_positions else _sort_by_id()
     return orders.select("order_id", "user_id", "ts", items.alias("items"), positions)
 
 
-def _by_id() -> tuple["Column", "Column"]:
+def _sort_by_id() -> tuple["Column", "Column"]:
     from pyspark.sql import functions as F
 
     return F.array_sort(F.array_distinct("lines")), F.expr("cast(null as array<int>) as positions")
 
 
-def _by_position() -> tuple["Column", "Column"]:
+def _sort_by_position() -> tuple["Column", "Column"]:
     """Products in the order of their positions; one bought twice keeps its first place.
 
     An order in which a line has no position is sorted by id, without positions.
@@ -107,7 +109,7 @@ def _by_position() -> tuple["Column", "Column"]:
     return items, F.expr(f"if({ordered}, {firsts}, null) as positions")
 
 
-def _facts(orders: "DataFrame", settings: BasketSettings) -> dict[str, Any]:
+def _summarise(orders: "DataFrame", settings: BasketSettings) -> dict[str, Any]:
     """What the whole set of orders says: sizes, cap, and where time cuts the splits."""
     from pyspark.sql import functions as F
 
@@ -125,15 +127,15 @@ def _facts(orders: "DataFrame", settings: BasketSettings) -> dict[str, Any]:
         F.date_format(F.max("ts"), ISO).alias("last"),
     ).first()
     assert row is not None
-    facts = row.asDict()
+    summary = row.asDict()
     # Interpolated between two sizes when few orders are large; two products are always a basket.
-    facts["size_cap"] = max(int(facts["size_cap"] or 2), 2)
-    if facts["cuts"] and facts["cuts"][1] == facts["newest"]:
-        facts["cuts"] = None  # all orders at (nearly) one moment: time cannot split them
-    return facts
+    summary["size_cap"] = max(int(summary["size_cap"] or 2), 2)
+    if summary["cuts"] and summary["cuts"][1] == summary["newest"]:
+        summary["cuts"] = None  # all orders at (nearly) one moment: time cannot split them
+    return summary
 
 
-def _split(facts: dict[str, Any]) -> "Column":
+def _split_orders(summary: dict[str, Any]) -> "Column":
     from pyspark.sql import functions as F
 
     train, validation, test = (F.lit(split) for split in SPLITS)
@@ -141,43 +143,47 @@ def _split(facts: dict[str, Any]) -> "Column":
     train_to, validation_to = 100 * TRAIN_SHARE, 100 * (TRAIN_SHARE + VALIDATION_SHARE)
     hashed = F.when(percent < train_to, train).when(percent < validation_to, validation)
     by_hash = hashed.otherwise(test)
-    if not facts["cuts"]:
+    if not summary["cuts"]:
         return by_hash
     moment = F.unix_micros("ts")
-    by_time = F.when(moment <= facts["cuts"][0], train).when(moment <= facts["cuts"][1], validation)
+    by_time = F.when(moment <= summary["cuts"][0], train).when(
+        moment <= summary["cuts"][1], validation
+    )
     return F.when(moment.isNull(), by_hash).otherwise(by_time.otherwise(test))
 
 
-def _weight(facts: dict[str, Any], settings: BasketSettings) -> "Column":
+def _compute_weight(summary: dict[str, Any], settings: BasketSettings) -> "Column":
     from pyspark.sql import functions as F
 
-    if not settings.half_life_days or not facts["newest"]:
+    if not settings.half_life_days or not summary["newest"]:
         return F.lit(1.0)
-    age_days = (F.lit(facts["newest"]) - F.unix_micros("ts")) / (86400 * 1e6)
+    age_days = (F.lit(summary["newest"]) - F.unix_micros("ts")) / (86400 * 1e6)
     weight = F.pow(F.lit(0.5), F.greatest(age_days, F.lit(0.0)) / settings.half_life_days)
     return F.coalesce(weight, F.lit(1.0))
 
 
-def _counts(n_lines: int, facts: dict[str, Any], baskets: Path) -> dict[str, Any]:
+def _count_baskets(n_lines: int, summary: dict[str, Any], baskets: Path) -> dict[str, Any]:
     table = open_table(baskets, BASKETS).to_table(columns=["items", "split"])
     sizes = pc.list_value_length(table["items"])
     by_split = {one["values"]: one["counts"] for one in pc.value_counts(table["split"]).to_pylist()}
     return {
         "lines": n_lines,
-        "orders": facts["n_orders"],
-        "removed: repeated product in an order": n_lines - (facts["n_items"] or 0),
-        "removed: single-product orders": facts["n_single"] or 0,
-        "removed: orders over the cap": facts["n_orders"] - (facts["n_single"] or 0) - len(table),
-        "size_cap": facts["size_cap"],
+        "orders": summary["n_orders"],
+        "removed: repeated product in an order": n_lines - (summary["n_items"] or 0),
+        "removed: single-product orders": summary["n_single"] or 0,
+        "removed: orders over the cap": summary["n_orders"]
+        - (summary["n_single"] or 0)
+        - len(table),
+        "size_cap": summary["size_cap"],
         "baskets": len(table),
         "basket_items": pc.sum(sizes).as_py() or 0,
         **{f"baskets_{split}": by_split.get(split, 0) for split in SPLITS},
-        "first_order": facts["first"] or "",
-        "last_order": facts["last"] or "",
+        "first_order": summary["first"] or "",
+        "last_order": summary["last"] or "",
     }
 
 
-def _refuse_empty(counts: dict[str, Any]) -> None:
+def _check_splits(counts: dict[str, Any]) -> None:
     empty = [split for split in SPLITS if not counts[f"baskets_{split}"]]
     if empty:
         raise BasketsError(

@@ -7,10 +7,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from components.contracts import BASKETS, read
+from components.contracts import BASKETS, read_table
 from components.model.arrays import Float32Array, Int32Array, Int64Array, IntpArray
 
-LEARNED = ("train", "validation")
+REFIT_SPLITS = ("train", "validation")
 """The splits that a model has learned from once all is tuned: by the first, then by the second."""
 
 CHUNK = 1_000_000
@@ -54,10 +54,10 @@ class Corpus:
 
 def read_baskets(path: str | Path) -> pa.Table:
     """The columns of BASKETS that models need."""
-    return read(path, BASKETS, ["items", "weight", "split"])
+    return read_table(path, BASKETS, ["items", "weight", "split"])
 
 
-def catalogue_of(baskets: pa.Table, min_orders: int) -> tuple[pa.Array, Int64Array]:
+def build_catalogue(baskets: pa.Table, min_orders: int) -> tuple[pa.Array, Int64Array]:
     """Products with at least `min_orders` training orders, most bought first, and those counts.
 
     Ties are broken by product id, so that the same baskets always give the same rows.
@@ -78,7 +78,7 @@ def catalogue_of(baskets: pa.Table, min_orders: int) -> tuple[pa.Array, Int64Arr
     return table["product_id"].combine_chunks(), table["n_orders"].to_numpy()
 
 
-def sorted_catalogue(
+def sort_catalogue(
     baskets: pa.Table, product_ids: pa.Array, *splits: str
 ) -> tuple[pa.Array, Int64Array]:
     """The same products, those first that are bought most in these splits, and how often that is.
@@ -96,7 +96,7 @@ def encode(baskets: pa.Table, product_ids: pa.Array, *splits: str) -> Corpus:
 
     Baskets may thereby shrink, down to none; `with_at_least` leaves those that say something.
     """
-    chosen = of_splits(baskets, *splits).select(["items", "weight"])
+    chosen = select_splits(baskets, *splits).select(["items", "weight"])
     items, sizes = [np.empty(0, np.int32)], [np.empty(0, np.int64)]
     for start in range(0, len(chosen), CHUNK):
         some, n_known = _encode(chosen["items"].slice(start, CHUNK), product_ids)
@@ -107,12 +107,12 @@ def encode(baskets: pa.Table, product_ids: pa.Array, *splits: str) -> Corpus:
     return Corpus(np.concatenate(items), offsets, weights)
 
 
-def give_back() -> None:
+def release_memory() -> None:
     """Let the system have what Arrow keeps of tables that are gone: a large shop's gigabytes."""
     pa.default_memory_pool().release_unused()
 
 
-def of_splits(baskets: pa.Table, *splits: str) -> pa.Table:
+def select_splits(baskets: pa.Table, *splits: str) -> pa.Table:
     """The rows of these splits, in their order."""
     return baskets.filter(pc.is_in(baskets["split"], value_set=pa.array(splits, pa.string())))
 

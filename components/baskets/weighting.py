@@ -1,6 +1,6 @@
 """Tricks of time and position: which training baskets count how much, before any model sees them.
 
-Each is off unless validation baskets say that it pays (`components.tricks`).
+Each is off unless validation baskets say that it pays (`components.weighting`).
 """
 
 from collections.abc import Sequence
@@ -11,15 +11,15 @@ import numpy as np
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field
 
-from components.baskets.corpus import Corpus, encode, give_back, of_splits
-from components.contracts import BASKETS, read
+from components.baskets.corpus import Corpus, encode, release_memory, select_splits
+from components.contracts import BASKETS, read_table
 from components.model.arrays import Float32Array
 
-UNORDERED = 0.1
+MAX_UNORDERED_SHARE = 0.1
 """Share of baskets without positions from which on the order of the others is not used."""
 
 
-class Tricks(BaseModel):
+class BasketWeighting(BaseModel):
     """What counts how much. The defaults are all tricks off."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -42,13 +42,13 @@ class Tricks(BaseModel):
 
 
 @dataclass(frozen=True)
-class Training:
+class TrainingBaskets:
     """Training baskets as tricks leave them, with their `ages` in days (n_baskets,) if known."""
 
     corpus: Corpus
     ages: Float32Array | None
 
-    def weighed_by_size(self, exponent: float) -> Corpus:
+    def apply_size_exponent(self, exponent: float) -> Corpus:
         """The corpus whose pairs, counted as weight/(n - 1), count weight * (n - 1)**-exponent."""
         factor = np.maximum(self.corpus.sizes - 1, 1).astype(np.float64) ** (1 - exponent)
         weights = (self.corpus.weights * factor).astype(np.float32)
@@ -56,66 +56,69 @@ class Training:
 
 
 @dataclass(frozen=True)
-class Dated:
+class RawBaskets:
     """Baskets before any trick: with `ages` as in Training, and `users` (n_baskets,) if known."""
 
     corpus: Corpus
     ages: Float32Array | None
     users: pa.ChunkedArray | None
 
-    def after(self, tricks: Tricks) -> Training:
+    def apply(self, weighting: BasketWeighting) -> TrainingBaskets:
         """What the tricks make of them.
 
         Without times (some or all), tricks of time do nothing; without users nothing is joined.
         """
         corpus, ages = self.corpus, self.ages
         if ages is None:
-            return Training(corpus, None)
-        if tricks.join_hours and self.users is not None:
-            corpus, ages = joined(corpus, ages, self.users, tricks.join_hours / 24)
+            return TrainingBaskets(corpus, None)
+        if weighting.join_hours and self.users is not None:
+            corpus, ages = join_sessions(corpus, ages, self.users, weighting.join_hours / 24)
         weights = corpus.weights.copy()
-        if tricks.half_life_days:
-            weights *= recency(ages, tricks.half_life_days)
-        if tricks.window_days:
-            weights[ages > tricks.window_days] = 0
-        return Training(Corpus(corpus.items, corpus.offsets, weights), ages)
+        if weighting.half_life_days:
+            weights *= decay_weights(ages, weighting.half_life_days)
+        if weighting.window_days:
+            weights[ages > weighting.window_days] = 0
+        return TrainingBaskets(Corpus(corpus.items, corpus.offsets, weights), ages)
 
 
-def training_baskets(
-    path: str | Path, product_ids: pa.Array, tricks: Tricks, splits: Sequence[str] = ("train",)
-) -> Training:
+def read_training_baskets(
+    path: str | Path,
+    product_ids: pa.Array,
+    weighting: BasketWeighting,
+    splits: Sequence[str] = ("train",),
+) -> TrainingBaskets:
     """The baskets of these splits of the BASKETS at `path` over the catalogue, after the tricks."""
-    return read_dated(path, product_ids, splits).after(tricks)
+    return read_raw_baskets(path, product_ids, splits).apply(weighting)
 
 
-def read_dated(
+def read_raw_baskets(
     path: str | Path, product_ids: pa.Array, splits: Sequence[str] = ("train",)
-) -> Dated:
+) -> RawBaskets:
     """The same before any trick: what several settings of them are tried on."""
     names = ["user_id", "ts", "items", "weight", "split"]
-    table = of_splits(read(path, BASKETS, names), *splits)
+    table = select_splits(read_table(path, BASKETS, names), *splits)
     users = table["user_id"]
     known = users if users.null_count < len(users) else None
-    dated = Dated(encode(table, product_ids, *splits), ages_of(table["ts"]), known)
+    raw = RawBaskets(encode(table, product_ids, *splits), compute_ages(table["ts"]), known)
     del table, users
-    give_back()
-    return dated
+    release_memory()
+    return raw
 
 
-def recency(ages: Float32Array, half_life_days: float) -> Float32Array:
+def decay_weights(ages: Float32Array, half_life_days: float) -> Float32Array:
     """Weights (n_baskets,) that halve with every `half_life_days` of age."""
     weights: Float32Array = np.power(0.5, ages / half_life_days).astype(np.float32)
     return weights
 
 
-def are_ordered(path: str | Path) -> bool:
+def has_item_order(path: str | Path) -> bool:
     """Whether nearly all training baskets of the BASKETS at `path` say in which order they grew."""
-    table = read(path, BASKETS, ["positions", "split"])
-    positions = of_splits(table, "train")["positions"]
-    return len(positions) > 0 and positions.null_count < UNORDERED * len(positions)
+    table = read_table(path, BASKETS, ["positions", "split"])
+    positions = select_splits(table, "train")["positions"]
+    return len(positions) > 0 and positions.null_count < MAX_UNORDERED_SHARE * len(positions)
 
 
-def ages_of(moments: pa.ChunkedArray) -> Float32Array | None:
+def compute_ages(moments: pa.ChunkedArray) -> Float32Array | None:
     """Days before the newest of the moments, (n,); None where one is missing or there is none."""
     if not len(moments) or moments.null_count:
         return None
@@ -124,7 +127,7 @@ def ages_of(moments: pa.ChunkedArray) -> Float32Array | None:
     return ages
 
 
-def joined(
+def join_sessions(
     corpus: Corpus, ages: Float32Array, users: pa.ChunkedArray, days: float
 ) -> tuple[Corpus, Float32Array]:
     """Baskets of one user, each at most `days` after the one before, as one.

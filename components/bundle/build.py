@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from components.contracts import PRODUCTS, read
+from components.contracts import PRODUCTS, read_table
 from components.model.bundle import (
     ARRAYS,
     Bundle,
@@ -21,7 +21,7 @@ from components.model.bundle import (
     load_group,
     write_bundle,
 )
-from components.model.text_similarity import build_attributes
+from components.model.text_similarity import build_attribute_index
 from components.results import read_json
 
 
@@ -38,7 +38,9 @@ def build_bundle(
     """
     counts = json.loads(basket_counts.read_text())
     n_orders = np.load(vectors / "n_orders.npy")
-    cards = product_cards(pq.read_table(vectors / "product_ids.parquet")["product_id"], products)
+    cards = order_product_table(
+        pq.read_table(vectors / "product_ids.parquet")["product_id"], products
+    )
     trained = {name: np.load(vectors / f"{name}.npy") for name in ("in_vectors", "out_vectors")}
     manifest = Manifest(
         **read_json(ranking / "blend.json"),
@@ -57,9 +59,9 @@ def build_bundle(
         config=best["config"],
     )
     groups = {
-        "facts": ranking,
-        "pages": ranking,
-        "forest": ranking,
+        "item_features": ranking,
+        "precomputed": ranking,
+        "reranker": ranking,
         "variants": ranking,
         "neighbours": neighbours,
     }
@@ -68,26 +70,26 @@ def build_bundle(
         cards,
         n_orders=n_orders,
         **trained,
-        **pair_arrays(cooccurrence),
+        **load_pairs(cooccurrence),
         **{name: load_group(name, folder) for name, folder in groups.items()},
-        attributes=build_attributes(cards, len(n_orders)),
+        attributes=build_attribute_index(cards, len(n_orders)),
         index_path=ranking / "index.hnsw" if manifest.index else None,
     )
     return write_bundle(bundle, target)
 
 
-def pair_arrays(cooccurrence: Path) -> dict[str, Any]:
+def load_pairs(cooccurrence: Path) -> dict[str, Any]:
     """The pair arrays in a directory, by their names in Bundle, memory-mapped."""
     names = [name for name in ARRAYS if name.startswith("pair_")]
     return {name: load_array(cooccurrence / f"{name}.npy") for name in names}
 
 
-def product_cards(product_ids: pa.ChunkedArray, products: Path) -> pa.Table:
+def order_product_table(product_ids: pa.ChunkedArray, products: Path) -> pa.Table:
     """PRODUCTS with the catalogue's rows first, in catalogue order, then all other products.
 
     A catalogue product that the product table does not know gets an empty card.
     """
-    known = read(products, PRODUCTS)
+    known = read_table(products, PRODUCTS)
     at = pc.index_in(product_ids, value_set=known["product_id"])
     mine = known.take(at).set_column(0, "product_id", product_ids)
     others = known.filter(pc.invert(pc.is_in(known["product_id"], value_set=product_ids)))

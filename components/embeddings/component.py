@@ -10,9 +10,9 @@ from components.step import step
 @step
 def plan_sweep(trials: int, shards: int, seed: int) -> List[dict]:  # noqa: UP006
     """Split the trials over shards."""
-    from components.embeddings.sweep import plan
+    from components.embeddings.sweep import plan_shards
 
-    return plan(trials, shards, seed)
+    return plan_shards(trials, shards, seed)
 
 
 @step
@@ -26,11 +26,11 @@ def sweep(
     import os
 
     from components.embeddings.sweep import SweepSettings, run_shard
-    from components.results import without_nulls
+    from components.results import drop_nulls
 
     settings = SweepSettings(min_product_orders=min_product_orders, sample_share=sample_share)
     tracking = os.environ.get("MLFLOW_TRACKING_URI")
-    return without_nulls(run_shard(shard, baskets.path, settings, tracking))
+    return drop_nulls(run_shard(shard, baskets.path, settings, tracking))
 
 
 @step
@@ -53,13 +53,13 @@ def train(
     metrics: dsl.Output[dsl.Metrics],
 ) -> None:
     """Train the vectors on all training baskets, and count what was bought together."""
-    from components.baskets.weighting import Tricks
+    from components.baskets.weighting import BasketWeighting
     from components.embeddings.model import train_model
     from components.results import log_metrics
 
     settings = {**best["config"], "seed": seed}
     found = train_model(
         baskets.path, settings, min_product_orders, vectors.path, cooccurrence.path,
-        Tricks(**tricks),
+        BasketWeighting(**tricks),
     )  # fmt: skip
     log_metrics(metrics, found)

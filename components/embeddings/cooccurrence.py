@@ -13,17 +13,17 @@ import numpy as np
 
 from components.baskets.corpus import Corpus
 from components.model.arrays import Float32Array, Int32Array, Int64Array, IntpArray
-from components.model.atomic import written_aside
+from components.model.atomic import atomic_write
 from components.model.bundle import load_array
-from components.spark import Mapper, in_process, parts_of
+from components.spark import Mapper, map_in_process, split_into_ranges
 
-STRONGEST = 200
+MAX_COMPANIONS = 200
 """Pairs kept per product: ten times what a page shows, at 2.4 kB a product."""
 
 BLOCK = 2_000
 """Products counted at once: bounds memory by their companions, not by the catalogue squared."""
 
-HEAD = 8_000
+HEAD_SIZE = 8_000
 """Most bought products of which all pairs are counted: 256 MB, however large the catalogue."""
 
 NO_COMPANION = np.iinfo(np.int64).max
@@ -64,7 +64,7 @@ class PairCounter:
         self._baskets = csr_array((counted, rows, offsets), shape=shape)
         ones = csr_array((np.ones(len(rows), np.float32), rows, offsets), shape=shape)
         self._of_product = ones.T.tocsr()
-        self.weight_of = self._of_product @ corpus.weights
+        self.product_weights = self._of_product @ corpus.weights
         """Sum of the weights of every product's baskets, (n_items,)."""
 
     def count(self, products: IntpArray | slice) -> Any:
@@ -102,7 +102,7 @@ class OrderedPairCounter(PairCounter):
             worth = corpus.weights[basket[same]] / np.float32(places)
             near = near + csr_array((worth, (one, other)), shape=near.shape)
         self._near = (near + near.T).tocsr()
-        self.weight_of = np.asarray(self._near.sum(axis=1)).ravel()
+        self.product_weights = np.asarray(self._near.sum(axis=1)).ravel()
 
     def count(self, products: IntpArray | slice) -> Any:
         """As `PairCounter.count`, the imaginary part by places apart; 0 where that is too far."""
@@ -111,7 +111,7 @@ class OrderedPairCounter(PairCounter):
         return counted + 1j * self._near[products]
 
 
-def counter_of(corpus: Corpus, n_items: int, reach: int = 0) -> PairCounter:
+def make_pair_counter(corpus: Corpus, n_items: int, reach: int = 0) -> PairCounter:
     """By baskets, or where `reach` is above 0 by places inside them."""
     return OrderedPairCounter(corpus, n_items, reach) if reach else PairCounter(corpus, n_items)
 
@@ -119,29 +119,31 @@ def counter_of(corpus: Corpus, n_items: int, reach: int = 0) -> PairCounter:
 def count_pairs(
     corpus: Corpus,
     n_items: int,
-    strongest: int = STRONGEST,
-    mapped: Mapper = in_process,
+    max_companions: int = MAX_COMPANIONS,
+    mapper: Mapper = map_in_process,
     reach: int = 0,
 ) -> Pairs:
-    """The `strongest` companions by probability of all `n_items` products; see `counter_of`."""
-    shared = (counter_of(corpus, n_items, reach), strongest)
-    blocks = list(zip(*mapped(_strongest, shared, parts_of(n_items, BLOCK)), strict=True))
+    """The `max_companions` companions by probability of all `n_items` products; see `make_pair_counter`."""
+    shared = (make_pair_counter(corpus, n_items, reach), max_companions)
+    blocks = list(
+        zip(*mapper(_find_strongest, shared, split_into_ranges(n_items, BLOCK)), strict=True)
+    )
     # Column by column, so that no more than one is held twice.
     counts, rows, support, probability = (np.concatenate(blocks.pop(0)) for _ in range(4))
     offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
     return Pairs(offsets, rows, support, probability)
 
 
-def shares_of(pairs: Pairs, corpus: Corpus, n_items: int) -> Float32Array:
+def compute_shares(pairs: Pairs, corpus: Corpus, n_items: int) -> Float32Array:
     """What the `pairs` of that corpus have in common, (n_pairs,): their probability times all."""
     corpus = corpus.with_at_least(2)
-    weight_of = np.bincount(corpus.items, np.repeat(corpus.weights, corpus.sizes), n_items)
-    shares = np.repeat(weight_of.astype(np.float64), np.diff(pairs.offsets))
+    product_weights = np.bincount(corpus.items, np.repeat(corpus.weights, corpus.sizes), n_items)
+    shares = np.repeat(product_weights.astype(np.float64), np.diff(pairs.offsets))
     shares *= pairs.probability
     return shares.astype(np.float32)
 
 
-def count_head(corpus: Corpus, n_items: int, largest: int = HEAD) -> Float32Array:
+def count_head(corpus: Corpus, n_items: int, largest: int = HEAD_SIZE) -> Float32Array:
     """Weight of the baskets with both, of all pairs of the `largest` first (most bought); dense."""
     from scipy.sparse import csr_array
 
@@ -154,7 +156,7 @@ def count_head(corpus: Corpus, n_items: int, largest: int = HEAD) -> Float32Arra
     baskets = csr_array((roots, (basket, corpus.items[kept])), shape=shape)
     of_product = baskets.T.tocsr()
     head = np.zeros((n_head, n_head), np.float32)
-    for part in parts_of(n_head, BLOCK):
+    for part in split_into_ranges(n_head, BLOCK):
         mine = slice(part.start, part.stop)
         (of_product[mine] @ baskets).toarray(out=head[mine])
     return head
@@ -162,7 +164,7 @@ def count_head(corpus: Corpus, n_items: int, largest: int = HEAD) -> Float32Arra
 
 def write_pairs(pairs: Pairs, path: str | Path) -> None:
     """Write the pairs as the directory `path` of pair_NAME.npy files, whole or not at all."""
-    with written_aside(path) as aside:
+    with atomic_write(path) as aside:
         aside.mkdir(parents=True)
         for name, array in vars(pairs).items():
             np.save(aside / f"pair_{name}.npy", array)
@@ -174,18 +176,18 @@ def read_pairs(path: str | Path) -> Pairs:
     return Pairs(**{name: load_array(Path(path) / f"pair_{name}.npy") for name in names})
 
 
-def _strongest(
+def _find_strongest(
     shared: tuple[PairCounter, int], products: range
 ) -> tuple[Int64Array, Int32Array, Int32Array, Float32Array]:
     """How many, and rows, support and probability of the strongest companions of `products`."""
-    counter, strongest = shared
+    counter, max_companions = shared
     counted = counter.count(slice(products.start, products.stop))
-    keys = _ranks(counted, products)
+    keys = _build_sort_keys(counted, products)
     bounds = zip(counted.indptr[:-1], counted.indptr[1:], strict=True)
-    best = [start + _smallest(keys[start:end], strongest) for start, end in bounds]
+    best = [start + _find_smallest(keys[start:end], max_companions) for start, end in bounds]
     counts = np.array([len(one) for one in best], np.int64)
     chosen = np.concatenate(best)
-    weights = np.repeat(counter.weight_of[products.start : products.stop], counts)
+    weights = np.repeat(counter.product_weights[products.start : products.stop], counts)
     return (
         counts,
         counted.indices[chosen].astype(np.int32),
@@ -194,7 +196,7 @@ def _strongest(
     )
 
 
-def _ranks(counted: Any, products: range) -> Int64Array:
+def _build_sort_keys(counted: Any, products: range) -> Int64Array:
     """Keys that sort every product's companions: the largest share first, ties by row.
 
     A product itself is no companion, neither is one whose baskets weigh nothing: NO_COMPANION.
@@ -210,7 +212,7 @@ def _ranks(counted: Any, products: range) -> Int64Array:
     return keys
 
 
-def _smallest(keys: Int64Array, n: int) -> IntpArray:
+def _find_smallest(keys: Int64Array, n: int) -> IntpArray:
     """Places of the `n` smallest keys in order, without NO_COMPANION."""
     if len(keys) > n:
         nearest = np.argpartition(keys, n)[:n]

@@ -20,10 +20,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from components.baskets.corpus import Corpus
 from components.model.arrays import AnyArray, Float32Array
 
-LARGE_PAGE = 2**21
+HUGE_PAGE_BYTES = 2**21
 """Bytes. Arrays of twice as many are what numpy asks such pages for."""
 
-AT_ONCE = 100_000
+CHUNK_BASKETS = 100_000
 """Baskets that are in memory as Python objects at once."""
 
 
@@ -90,18 +90,18 @@ def train(
             f"item2vec: none of the training baskets with a weight above 0 holds two products of "
             f"the catalogue ({n_items} products); bring more orders or lower min_product_orders"
         )
-    corpus = with_size_exponent(corpus, settings.size_exponent)
+    corpus = scale_by_size(corpus, settings.size_exponent)
     rng = np.random.default_rng(settings.seed)
-    mix = reorder if settings.ordered else shuffle
-    model = _new_model(corpus, n_items, settings)
+    mix = shuffle_baskets if settings.ordered else shuffle
+    model = _build_model(corpus, n_items, settings)
     vectors = Vectors(model.wv.vectors, model.syn1neg)
     rates = settings.learning_rate * np.linspace(1, 0.001, settings.epochs + 1)
     start = time.monotonic()
     for epoch in range(settings.epochs):
         baskets = mix(draw_by_weight(corpus, rng), rng)
-        with _no_collection():
+        with _pause_gc():
             model.train(
-                as_lists(baskets),
+                to_lists(baskets),
                 total_examples=len(baskets),
                 epochs=1,
                 start_alpha=rates[epoch],
@@ -116,10 +116,10 @@ def train(
 
 def shuffle(corpus: Corpus, rng: np.random.Generator) -> Corpus:
     """The same baskets in random order, each with its products in random order."""
-    corpus = reorder(corpus, rng)
+    corpus = shuffle_baskets(corpus, rng)
     items = np.empty_like(corpus.items)
-    for start in range(0, len(corpus), AT_ONCE):
-        offsets = corpus.offsets[start : start + AT_ONCE + 1]
+    for start in range(0, len(corpus), CHUNK_BASKETS):
+        offsets = corpus.offsets[start : start + CHUNK_BASKETS + 1]
         mine = slice(offsets[0], offsets[-1])
         basket = np.repeat(np.arange(len(offsets) - 1, dtype=np.uint64), np.diff(offsets))
         # One sort for many baskets: the basket in the upper half of a key, chance in the lower.
@@ -128,12 +128,12 @@ def shuffle(corpus: Corpus, rng: np.random.Generator) -> Corpus:
     return Corpus(items, corpus.offsets, corpus.weights)
 
 
-def reorder(corpus: Corpus, rng: np.random.Generator) -> Corpus:
+def shuffle_baskets(corpus: Corpus, rng: np.random.Generator) -> Corpus:
     """The same baskets in random order, their products as they are."""
     return corpus.take(rng.permutation(len(corpus)))
 
 
-def with_size_exponent(corpus: Corpus, exponent: float) -> Corpus:
+def scale_by_size(corpus: Corpus, exponent: float) -> Corpus:
     """Weights times (n - 1) ** (1 - exponent), scaled so that as many products take part as before.
 
     The windows pair each of n products with as many of the others, which alone is 1 / (n - 1).
@@ -159,16 +159,16 @@ def draw_by_weight(corpus: Corpus, rng: np.random.Generator) -> Corpus:
     return corpus.take(drawn if len(drawn) else np.array([corpus.weights.argmax()]))
 
 
-def as_lists(corpus: Corpus) -> Iterator[list[int]]:
+def to_lists(corpus: Corpus) -> Iterator[list[int]]:
     """Baskets as Python lists, which is what gensim takes, few at once: they take much memory."""
-    for start in range(0, len(corpus), AT_ONCE):
-        offsets = corpus.offsets[start : start + AT_ONCE + 1]
+    for start in range(0, len(corpus), CHUNK_BASKETS):
+        offsets = corpus.offsets[start : start + CHUNK_BASKETS + 1]
         items = corpus.items[offsets[0] : offsets[-1]].tolist()
         yield from (items[a:b] for a, b in pairwise((offsets - offsets[0]).tolist()))
 
 
 @contextmanager
-def _no_collection() -> Iterator[None]:
+def _pause_gc() -> Iterator[None]:
     """Look for no cycles meanwhile: lists of numbers have none, and are very many."""
     was_on = gc.isenabled()
     gc.disable()
@@ -179,7 +179,7 @@ def _no_collection() -> Iterator[None]:
             gc.enable()
 
 
-def _new_model(corpus: Corpus, n_items: int, settings: TrainSettings) -> Any:
+def _build_model(corpus: Corpus, n_items: int, settings: TrainSettings) -> Any:
     """A gensim model whose words are catalogue rows, in row order."""
     from gensim.models import Word2Vec
 
@@ -202,19 +202,22 @@ def _new_model(corpus: Corpus, n_items: int, settings: TrainSettings) -> Any:
     model.build_vocab_from_freq(dict(enumerate(counts.tolist())))
     # Words are their own places; a dict of a million would miss the processor's cache to say so.
     model.wv.key_to_index = range(n_items)
-    model.wv.vectors, model.syn1neg = _aligned(model.wv.vectors), _aligned(model.syn1neg)
-    model.cum_table = _aligned(model.cum_table)
+    model.wv.vectors, model.syn1neg = (
+        _align_to_page(model.wv.vectors),
+        _align_to_page(model.syn1neg),
+    )
+    model.cum_table = _align_to_page(model.cum_table)
     return model
 
 
-def _aligned(array: AnyArray) -> AnyArray:
+def _align_to_page(array: AnyArray) -> AnyArray:
     """A copy that begins with a large page of memory, as numpy's own arrays do not.
 
     A vector then lies in four cache lines instead of five, and training, which waits for those of
     products drawn at random, takes a tenth less where there are a million.
     """
-    whole = np.empty(array.nbytes + 2 * LARGE_PAGE, np.uint8)
-    start = -whole.ctypes.data % LARGE_PAGE
+    whole = np.empty(array.nbytes + 2 * HUGE_PAGE_BYTES, np.uint8)
+    start = -whole.ctypes.data % HUGE_PAGE_BYTES
     copy = whole[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
     copy[:] = array
     return copy

@@ -10,14 +10,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from components.baskets.corpus import catalogue_of, encode, give_back, read_baskets
-from components.baskets.weighting import Tricks, training_baskets
+from components.baskets.corpus import build_catalogue, encode, read_baskets, release_memory
+from components.baskets.weighting import BasketWeighting, read_training_baskets
 from components.embeddings.cooccurrence import count_pairs, write_pairs
 from components.embeddings.item2vec import TrainSettings, Vectors, train
 from components.embeddings.validation import draw_validation, tune_betas
 from components.model.arrays import Int64Array
-from components.model.atomic import written_aside
-from components.progress import say
+from components.model.atomic import atomic_write
+from components.progress import log_progress
 from components.results import write_json
 
 N_QUERIES = 4_000
@@ -30,7 +30,7 @@ def train_model(
     min_product_orders: int,
     vectors_path: str | Path,
     cooccurrence_path: str | Path,
-    tricks: Tricks | None = None,
+    tricks: BasketWeighting | None = None,
 ) -> dict[str, Any]:
     """Write both models as directories of arrays, and return what the training took.
 
@@ -39,7 +39,7 @@ def train_model(
     """
     chosen = TrainSettings(**{"workers": len(os.sched_getaffinity(0)), **settings})
     found = train_vectors(baskets_path, chosen, min_product_orders, vectors_path)
-    n_pairs = count_together(baskets_path, vectors_path, cooccurrence_path, tricks)
+    n_pairs = count_cooccurrence(baskets_path, vectors_path, cooccurrence_path, tricks)
     return {**found, "pairs": n_pairs}
 
 
@@ -48,18 +48,18 @@ def train_vectors(
 ) -> dict[str, Any]:
     """Write the directory `target` of vectors with their betas, and return what it took."""
     baskets = read_baskets(baskets_path)
-    product_ids, n_orders = catalogue_of(baskets, min_product_orders)
+    product_ids, n_orders = build_catalogue(baskets, min_product_orders)
     corpus = encode(baskets, product_ids, "train")
     judged = encode(baskets, product_ids, "validation")
     # A large shop's baskets as text take as much memory as training does.
     del baskets
-    give_back()
+    release_memory()
     start, cpu_start = time.monotonic(), time.process_time()
-    vectors = train(corpus, len(product_ids), settings, show=say)
+    vectors = train(corpus, len(product_ids), settings, show=log_progress)
     wall_s, cpu_s = time.monotonic() - start, time.process_time() - cpu_start
     drawn = draw_validation(product_ids, n_orders, len(corpus), judged, N_QUERIES, settings.seed)
     betas = tune_betas(vectors, drawn)
-    say(f"betas on validation baskets: {betas}")
+    log_progress(f"betas on validation baskets: {betas}")
     write_vectors(vectors, product_ids, n_orders, betas, target)
     return {
         "catalogue": len(product_ids),
@@ -70,19 +70,21 @@ def train_vectors(
     }
 
 
-def count_together(
+def count_cooccurrence(
     baskets_path: str | Path, vectors: str | Path, target: str | Path,
-    tricks: Tricks | None = None, splits: Sequence[str] = ("train",),
+    tricks: BasketWeighting | None = None, splits: Sequence[str] = ("train",),
 ) -> int:  # fmt: skip
     """Write the directory `target` of the strongest pairs in baskets of `splits`; their number.
 
     Of `vectors` only the catalogue is read.
     """
-    tricks = tricks or Tricks()
+    tricks = tricks or BasketWeighting()
     ids = pq.read_table(Path(vectors) / "product_ids.parquet")["product_id"].combine_chunks()
-    say(f"co-occurrence: counting pairs of {len(ids)} products in {' and '.join(splits)} baskets")
-    training = training_baskets(baskets_path, ids, tricks, splits)
-    weighed = training.weighed_by_size(tricks.size_exponent)
+    log_progress(
+        f"co-occurrence: counting pairs of {len(ids)} products in {' and '.join(splits)} baskets"
+    )
+    training = read_training_baskets(baskets_path, ids, tricks, splits)
+    weighed = training.apply_size_exponent(tricks.size_exponent)
     pairs = count_pairs(weighed, len(ids), reach=tricks.reach)
     write_pairs(pairs, target)
     return len(pairs.rows)
@@ -96,7 +98,7 @@ def write_vectors(
     path: str | Path,
 ) -> None:
     """Write vectors and what belongs to their rows as the directory `path`, whole or not at all."""
-    with written_aside(path) as aside:
+    with atomic_write(path) as aside:
         aside.mkdir(parents=True)
         np.save(aside / "in_vectors.npy", vectors.in_vectors)
         np.save(aside / "out_vectors.npy", vectors.out_vectors)

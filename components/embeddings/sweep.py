@@ -17,13 +17,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict, Field
 
-from components.baskets.corpus import Corpus, catalogue_of, encode, read_baskets
+from components.baskets.corpus import Corpus, build_catalogue, encode, read_baskets
 from components.embeddings.item2vec import TrainSettings, Vectors, train
 from components.embeddings.tracking import start_tracking
-from components.embeddings.validation import Validation, draw_validation, measure, tune_betas
-from components.progress import say
+from components.embeddings.validation import (
+    ValidationSet,
+    compute_ndcg,
+    draw_validation,
+    tune_betas,
+)
+from components.progress import log_progress
 
-START: dict[str, Any] = {
+INITIAL_CONFIG: dict[str, Any] = {
     "vector_size": 64,
     "epochs": 24,
     "window": 2,
@@ -38,7 +43,7 @@ START: dict[str, Any] = {
 BETAS_AT_HALF = (0.5, 1.0)
 """The better of them stands for a half-trained trial when it is compared to the others."""
 
-NEARLY = 0.99
+MIN_SHARE_OF_BEST = 0.99
 """Trials within 1 % of the best are as good: their difference is noise, their cost is not."""
 
 
@@ -63,7 +68,7 @@ class SweepSettings(BaseModel):
     """Where the share would be fewer training baskets than this, this many are taken."""
     n_queries: int = Field(default=3_000, ge=1)
     """Validation baskets that ask in task A; a sixth of that in task B."""
-    start: dict[str, Any] = Field(default_factory=lambda: dict(START))
+    start: dict[str, Any] = Field(default_factory=lambda: dict(INITIAL_CONFIG))
     """Setting that the first trial of shard 0 tries; what it leaves out is chosen as ever."""
     seed: int = Field(default=1, ge=0)
     """Of the sample, which all shards share."""
@@ -74,10 +79,10 @@ class Sample:
     """What trials learn from, and what they are judged by."""
 
     train: Corpus
-    validation: Validation
+    validation: ValidationSet
 
 
-def plan(n_trials: int, n_shards: int, seed: int) -> list[dict[str, int]]:
+def plan_shards(n_trials: int, n_shards: int, seed: int) -> list[dict[str, int]]:
     """The shards, never none: {"shard", "n_trials", "seed"} with the trials spread evenly."""
     n_shards = max(1, min(n_shards, n_trials))
     each, more = divmod(max(1, n_trials), n_shards)
@@ -104,7 +109,7 @@ def run_shard(
     # KFP hands whole numbers over as floats.
     number, n_trials, seed = (int(shard[key]) for key in ("shard", "n_trials", "seed"))
     sample = draw_sample(baskets_path, settings)
-    study = _new_study(seed)
+    study = _create_study(seed)
     if number == 0:
         study.enqueue_trial(settings.start)
     results = []
@@ -112,10 +117,10 @@ def run_shard(
         for i in range(n_trials):
             name = f"sweep {number}: trial {i + 1} of {n_trials}"
             result = {"trial": i, "shard": number} | run_trial(study, sample, seed, name)
-            say(f"{name}: {_in_words(result)}")
+            log_progress(f"{name}: {_format_result(result)}")
             track(f"shard {number} trial {i}", result)
             results.append(result)
-    _refuse_if_all_failed(results)
+    _check_any_complete(results)
     return results
 
 
@@ -130,16 +135,16 @@ def run_trial(study: Any, sample: Sample, seed: int, name: str) -> dict[str, Any
     start = time.process_time()
     try:
         config |= suggest(trial)
-        vectors = _train(trial, TrainSettings(**config, seed=seed), sample, name)
+        vectors = _train_with_pruning(trial, TrainSettings(**config, seed=seed), sample, name)
         result |= tune_betas(vectors, sample.validation) | {"state": "complete"}
         study.tell(trial, result["ndcg_a"])
     except TrialPruned as pruned:
         result |= {"state": "pruned", "error": str(pruned)}
-        study.tell(trial, state=_state("PRUNED"))
+        study.tell(trial, state=_to_trial_state("PRUNED"))
     except Exception as error:
         # Whatever it was: the other trials are worth having, and the result names it.
         result |= {"error": f"{type(error).__name__}: {error}"}
-        study.tell(trial, state=_state("FAIL"))
+        study.tell(trial, state=_to_trial_state("FAIL"))
     return result | {"cpu_s": round(time.process_time() - start, 2)}
 
 
@@ -170,9 +175,9 @@ def pick(results: Sequence[Sequence[dict[str, Any]]]) -> dict[str, Any]:
     """
     trials = [trial for shard in results for trial in shard]
     complete = [trial for trial in trials if _is_complete(trial)]
-    _refuse_if_all_failed(trials)
+    _check_any_complete(trials)
     best = max(trial["ndcg_a"] for trial in complete)
-    near = [trial for trial in complete if trial["ndcg_a"] >= NEARLY * best]
+    near = [trial for trial in complete if trial["ndcg_a"] >= MIN_SHARE_OF_BEST * best]
     picked = min(near, key=lambda trial: (trial["cpu_s"], -trial["ndcg_a"]))
     chosen = {key: picked[key] for key in ("config", "beta_single", "beta_cart")}
     return {**chosen, "trials": trials}
@@ -191,7 +196,7 @@ def draw_sample(baskets_path: str | Path, settings: SweepSettings) -> Sample:
     drawn = np.sort(rng.permutation(of_train)[:n])
     others = baskets.filter(pc.equal(baskets["split"], "validation"))
     baskets = pa.concat_tables([baskets.take(drawn), others])
-    product_ids, n_orders = catalogue_of(baskets, settings.min_product_orders)
+    product_ids, n_orders = build_catalogue(baskets, settings.min_product_orders)
     corpus = encode(baskets, product_ids, "train")
     judged = encode(baskets, product_ids, "validation")
     validation = draw_validation(
@@ -200,7 +205,7 @@ def draw_sample(baskets_path: str | Path, settings: SweepSettings) -> Sample:
     return Sample(corpus, validation)
 
 
-def _train(trial: Any, settings: TrainSettings, sample: Sample, name: str) -> Vectors:
+def _train_with_pruning(trial: Any, settings: TrainSettings, sample: Sample, name: str) -> Vectors:
     """Train, and give up half-way when the trial is below the median of those before."""
     from optuna import TrialPruned
 
@@ -208,7 +213,7 @@ def _train(trial: Any, settings: TrainSettings, sample: Sample, name: str) -> Ve
         if n_done != math.ceil(settings.epochs / 2):
             return
         # Trials differ in epochs: they are compared at half of theirs.
-        ndcg = max(measure(vectors, sample.validation, "a", beta) for beta in BETAS_AT_HALF)
+        ndcg = max(compute_ndcg(vectors, sample.validation, "a", beta) for beta in BETAS_AT_HALF)
         trial.report(ndcg, step=1)
         if trial.should_prune():
             raise TrialPruned(f"NDCG {ndcg:.4f} at half of its epochs is below the median")
@@ -216,7 +221,7 @@ def _train(trial: Any, settings: TrainSettings, sample: Sample, name: str) -> Ve
     return train(sample.train, len(sample.validation.n_orders), settings, compare, name)
 
 
-def _new_study(seed: int) -> Any:
+def _create_study(seed: int) -> Any:
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -225,13 +230,13 @@ def _new_study(seed: int) -> Any:
     return optuna.create_study(direction="maximize", sampler=sampler, pruner=pruner)
 
 
-def _state(name: str) -> Any:
+def _to_trial_state(name: str) -> Any:
     from optuna.trial import TrialState
 
     return TrialState[name]
 
 
-def _refuse_if_all_failed(results: Sequence[dict[str, Any]]) -> None:
+def _check_any_complete(results: Sequence[dict[str, Any]]) -> None:
     if any(_is_complete(result) for result in results):
         return
     errors = [result["error"] for result in results if result["state"] == "failed"]
@@ -245,7 +250,7 @@ def _is_complete(result: dict[str, Any]) -> bool:
     return result["state"] == "complete" and math.isfinite(result["ndcg_a"])
 
 
-def _in_words(result: dict[str, Any]) -> str:
+def _format_result(result: dict[str, Any]) -> str:
     cost = f"{result['cpu_s']:.0f} CPU s"
     if result["state"] != "complete":
         return f"{result['state']} after {cost}: {result['error']}"

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from components.experiment import find_or_create_experiment
-from components.progress import say
+from components.progress import log_progress
 
 ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -28,13 +28,13 @@ def start_tracking(uri: str | None, name: str, params: Mapping[str, Any]) -> Ite
     if not uri:
         yield lambda name, result: None
         return
-    record = _Record(uri)
+    record = _MlflowRecorder(uri)
     record.attempt(record.start, name, params)
     yield lambda name, result: record.attempt(record.add, name, result)
     record.attempt(record.finish)
 
 
-class _Record:
+class _MlflowRecorder:
     """The parent run and its nested ones."""
 
     def __init__(self, uri: str) -> None:
@@ -50,7 +50,7 @@ class _Record:
         except Exception as error:
             self.reachable = False
             reason = f"{type(error).__name__}: {str(error)[:200]}"
-            say(f"sweep: MLflow at {self.uri} takes no records, going on ({reason})")
+            log_progress(f"sweep: MLflow at {self.uri} takes no records, going on ({reason})")
 
     def start(self, name: str, params: Mapping[str, Any]) -> None:
         for key, value in ENVIRONMENT.items():

@@ -19,12 +19,12 @@ K = 10
 
 BETAS_SINGLE = (0.5, 0.75, 1.0)
 BETAS_CART = (0.25, 0.75)
-UNTUNED = {"a": 0.75, "b": 0.25}
+DEFAULT_BETAS = {"a": 0.75, "b": 0.25}
 """Beta where no validation basket asks."""
 
 
 @dataclass(frozen=True)
-class Validation:
+class ValidationSet:
     """A catalogue with its orders (of `n_baskets` training baskets), and the queries that judge."""
 
     product_ids: pa.Array
@@ -40,35 +40,35 @@ def draw_validation(
     validation: Corpus,
     n_queries: int,
     seed: int,
-) -> Validation:
+) -> ValidationSet:
     """Up to `n_queries` queries of task A, and an eighth of that for carts, which take longer."""
     sizes = {"a": n_queries, "b": -(-n_queries // 8)}
     queries = {task: draw_queries(validation, task, sizes[task], seed) for task in TASKS}
-    return Validation(product_ids, n_orders, n_baskets, queries)
+    return ValidationSet(product_ids, n_orders, n_baskets, queries)
 
 
-def tune_betas(vectors: Vectors, validation: Validation) -> dict[str, float]:
+def tune_betas(vectors: Vectors, validation: ValidationSet) -> dict[str, float]:
     """The best beta for single products and for carts, each with the NDCG@10 it reached.
 
     Beta needs no training, but does not transfer from a sample: the more is known of a product,
     the less popularity it needs (demo data: 1.0 on a tenth, .75 on the whole).
     """
-    beta_single, ndcg_a = _best_beta(vectors, validation, "a", BETAS_SINGLE)
-    beta_cart, ndcg_b = _best_beta(vectors, validation, "b", BETAS_CART)
+    beta_single, ndcg_a = _find_best_beta(vectors, validation, "a", BETAS_SINGLE)
+    beta_cart, ndcg_b = _find_best_beta(vectors, validation, "b", BETAS_CART)
     return {"beta_single": beta_single, "beta_cart": beta_cart, "ndcg_a": ndcg_a, "ndcg_b": ndcg_b}
 
 
-def _best_beta(
-    vectors: Vectors, validation: Validation, task: str, betas: tuple[float, ...]
+def _find_best_beta(
+    vectors: Vectors, validation: ValidationSet, task: str, betas: tuple[float, ...]
 ) -> tuple[float, float]:
     if not len(validation.queries[task]):
-        return UNTUNED[task], 0.0
-    found = {beta: measure(vectors, validation, task, beta) for beta in betas}
+        return DEFAULT_BETAS[task], 0.0
+    found = {beta: compute_ndcg(vectors, validation, task, beta) for beta in betas}
     # Of equally good betas the smaller one shows more of the catalogue.
     return max(found.items(), key=lambda one: (one[1], -one[0]))
 
 
-def measure(vectors: Vectors, validation: Validation, task: str, beta: float) -> float:
+def compute_ndcg(vectors: Vectors, validation: ValidationSet, task: str, beta: float) -> float:
     """NDCG@10 of a task's queries, by the ranking code that serves; 0 without queries.
 
     Raises FloatingPointError when the training diverged.
@@ -78,11 +78,11 @@ def measure(vectors: Vectors, validation: Validation, task: str, beta: float) ->
     queries = validation.queries[task]
     if not len(queries):
         return 0.0
-    found, _ = Recommender(as_bundle(vectors, validation, beta)).rank(queries.asked, K)
+    found, _ = Recommender(to_bundle(vectors, validation, beta)).rank(queries.asked, K)
     return float(score(found, queries.relevant, len(validation.n_orders))["ndcg"].mean())
 
 
-def as_bundle(vectors: Vectors, validation: Validation, beta: float) -> Bundle:
+def to_bundle(vectors: Vectors, validation: ValidationSet, beta: float) -> Bundle:
     """A bundle in memory: products without attributes, no pairs, no index."""
     n_items = len(validation.n_orders)
     manifest = Manifest(

@@ -11,7 +11,7 @@ import numpy as np
 
 from components.baskets.corpus import Corpus
 from components.model.arrays import Float32Array, Int32Array, Int64Array, IntpArray
-from components.model.recommender import BLOCK, best_of
+from components.model.recommender import BLOCK, rank_columns
 
 
 class Ranker(Protocol):
@@ -33,10 +33,10 @@ class Popularity:
         scores = np.tile(self._n_orders[:depth], (len(queries), 1))
         for row, query in zip(scores, queries, strict=True):
             row[query[query < depth]] = -np.inf
-        return best_of(scores, k)
+        return rank_columns(scores, k)
 
 
-class Together:
+class BasketCounts:
     """Baskets with both of two products, counted by code that the judged model does not share."""
 
     def __init__(self, corpus: Corpus, n_items: int) -> None:
@@ -48,13 +48,13 @@ class Together:
         rows, offsets = corpus.items.astype(narrow), corpus.offsets.astype(narrow)
         ones = np.ones(len(rows), np.float32)
         self._baskets = csr_array((ones, rows, offsets), shape=(len(corpus), n_items))
-        self._of_product = self._baskets.T.tocsr()
-        self.n_orders = np.diff(self._of_product.indptr).astype(np.float32)
+        self._by_product = self._baskets.T.tocsr()
+        self.n_orders = np.diff(self._by_product.indptr).astype(np.float32)
         """Baskets of every product, (n_items,)."""
 
     def support(self, products: IntpArray) -> Any:
         """Baskets with both, sparse (n_products, n_items); with itself: all of a product's."""
-        return self._of_product[products] @ self._baskets
+        return self._by_product[products] @ self._baskets
 
 
 class Cooccurrence:
@@ -64,14 +64,14 @@ class Cooccurrence:
     data, task A: .101 against .093), and what everybody starts with.
     """
 
-    def __init__(self, together: Together) -> None:
-        self._together = together
+    def __init__(self, basket_counts: BasketCounts) -> None:
+        self._counts = basket_counts
 
     def rank(self, queries: Sequence[Int32Array], k: int) -> tuple[Int64Array, Float32Array]:
         """As `Recommender.rank`; scores are (summed) probabilities."""
-        asked = products_of(queries)
-        support = self._together.support(asked)
-        n_orders = np.repeat(self._together.n_orders[asked], np.diff(support.indptr))
+        asked = distinct_products(queries)
+        support = self._counts.support(asked)
+        n_orders = np.repeat(self._counts.n_orders[asked], np.diff(support.indptr))
         support.data = support.data / n_orders
         return rank_sums(support, asked, queries, k)
 
@@ -79,20 +79,20 @@ class Cooccurrence:
 class Cosine:
     """Cosine between the baskets of two products, summed over a cart."""
 
-    def __init__(self, together: Together) -> None:
-        self._together = together
+    def __init__(self, basket_counts: BasketCounts) -> None:
+        self._counts = basket_counts
 
     def rank(self, queries: Sequence[Int32Array], k: int) -> tuple[Int64Array, Float32Array]:
         """As `Recommender.rank`; scores are (summed) cosines."""
-        asked = products_of(queries)
-        support = self._together.support(asked)
-        n_orders = self._together.n_orders
+        asked = distinct_products(queries)
+        support = self._counts.support(asked)
+        n_orders = self._counts.n_orders
         rows = np.repeat(asked, np.diff(support.indptr))
         support.data = support.data / np.sqrt(n_orders[rows] * n_orders[support.indices])
         return rank_sums(support, asked, queries, k)
 
 
-def products_of(queries: Sequence[Int32Array]) -> IntpArray:
+def distinct_products(queries: Sequence[Int32Array]) -> IntpArray:
     return np.unique(np.concatenate([np.empty(0, np.intp), *queries])).astype(np.intp)
 
 
@@ -122,5 +122,5 @@ def rank_sums(
         scores = (asked @ similar).toarray()
         for row, query in zip(scores, block, strict=True):
             row[query] = -np.inf
-        rows[start : start + BLOCK], best[start : start + BLOCK] = best_of(scores, k)
+        rows[start : start + BLOCK], best[start : start + BLOCK] = rank_columns(scores, k)
     return rows, best

@@ -14,16 +14,16 @@ from components.baskets.corpus import Corpus
 from components.evaluation.metrics import intervals, score
 from components.evaluation.tasks import Queries
 from components.model.arrays import BoolArray, Int32Array, Int64Array
-from components.model.cold_neighbours import find_near
-from components.model.recommender import Recommender, best_of
-from components.model.text_similarity import build_attributes
+from components.model.cold_neighbours import find_cold_neighbours
+from components.model.recommender import Recommender, rank_columns
+from components.model.text_similarity import build_attribute_index
 
 K = 10
 SHARE = 0.1
 N_QUERIES = 3_000
 
 
-def judge_cold(
+def evaluate_cold_start(
     recommender: Recommender,
     judged: Corpus,
     seed: int,
@@ -42,12 +42,12 @@ def judge_cold(
     rng = np.random.default_rng(seed)
     n_items = recommender.bundle.manifest.n_items
     hidden = rng.random(n_items) < share
-    queries = draw_cold(judged, hidden, n_queries, rng)
+    queries = draw_cold_queries(judged, hidden, n_queries, rng)
     asked = np.array([query[0] for query in queries.asked], np.int32)
     products, place = np.unique(asked, return_inverse=True)
     values = {
         step: score(rows[place], queries.relevant, n_items)["ndcg"]
-        for step, rows in rank_cold(recommender, products, hidden).items()
+        for step, rows in rank_cold_items(recommender, products, hidden).items()
     }
     ours = values["attribute_neighbours"]
     paired = {other: ours - values[other] for other in values if other != "attribute_neighbours"}
@@ -60,7 +60,7 @@ def judge_cold(
     }
 
 
-def draw_cold(
+def draw_cold_queries(
     judged: Corpus, hidden: BoolArray, n_queries: int, rng: np.random.Generator
 ) -> Queries:
     """A hidden product of up to `n_queries` baskets; relevant is the rest that is not hidden.
@@ -84,14 +84,14 @@ def draw_cold(
     return Queries([asked[i : i + 1] for i in range(len(asked))], relevant, np.arange(len(drawn)))
 
 
-def rank_cold(
+def rank_cold_items(
     recommender: Recommender, products: Int32Array, hidden: BoolArray
 ) -> dict[str, Int64Array]:
     """The ten best (n_products, 10) that are not hidden, by every step and by the model itself."""
     bundle = recommender.bundle
     visible = np.flatnonzero(~hidden).astype(np.int32)
-    index = build_attributes(bundle.products.take(visible), len(visible))
-    near = find_near(index, bundle.products.take(products))
+    index = build_attribute_index(bundle.products.take(visible), len(visible))
+    near = find_cold_neighbours(index, bundle.products.take(products))
     category = bundle.products["category"].combine_chunks().dictionary_encode().indices
     category_of = category.fill_null(-1).to_numpy()[: len(hidden)]
     bestsellers = bundle.n_orders.astype(np.float32) / bundle.manifest.n_orders
@@ -105,13 +105,13 @@ def rank_cold(
         by_category = np.where(same & ~hidden, bestsellers, -np.inf) if same.any() else bestsellers
         stand_ins = visible[near.rows[mine]]
         scores = {
-            "attribute_neighbours": recommender.score_as(stand_ins, near.weights[mine])
+            "attribute_neighbours": recommender.score_by_neighbours(stand_ins, near.weights[mine])
             if len(stand_ins)
             else by_category,
             "category_bestsellers": by_category,
             "bestsellers": bestsellers,
-            "model": recommender.score_as(np.array([product]), np.ones(1, np.float32)),
+            "model": recommender.score_by_neighbours(np.array([product]), np.ones(1, np.float32)),
         }
         for step, catalogue in scores.items():
-            found[step][i] = best_of(np.where(hidden, -np.inf, catalogue)[None], K)[0][0]
+            found[step][i] = rank_columns(np.where(hidden, -np.inf, catalogue)[None], K)[0][0]
     return found

@@ -29,4 +29,4 @@ def gate(verdict: dsl.Input[dsl.Artifact]) -> None:
     from components.evaluation import gate
     from components.results import read_json
 
-    gate.raise_unless_passed(read_json(verdict.path))
+    gate.check_verdict(read_json(verdict.path))

@@ -9,16 +9,16 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from components.baskets.corpus import LEARNED, Corpus, encode, read_baskets
-from components.evaluation.baselines import Cooccurrence, Cosine, Popularity, Ranker, Together
+from components.baskets.corpus import REFIT_SPLITS, Corpus, encode, read_baskets
+from components.evaluation.baselines import BasketCounts, Cooccurrence, Cosine, Popularity, Ranker
 from components.evaluation.champion import read_champion
-from components.evaluation.cold import judge_cold
+from components.evaluation.cold import evaluate_cold_start
 from components.evaluation.metrics import coverage, intervals, popularity_percentile, score
 from components.evaluation.tasks import TASKS, Queries, draw_queries
 from components.model.arrays import Float64Array, Int64Array
 from components.model.bundle import Bundle, read_bundle
 from components.model.recommender import Recommender
-from components.progress import say
+from components.progress import log_progress
 
 K = 10
 N_EXAMPLES = 50
@@ -42,7 +42,7 @@ def evaluate(
          "tasks": {"a": {RANKER: {METRIC: {"mean", "low", "high"}, "coverage": 0..1,
                                   "popularity_percentile": 0..100}}, "b": ...},
          "paired": {"a": {OTHER: {"mean", "low", "high"}}, "b": ...},
-         "ann_recall": 0..1 or null, "cold": see `judge_cold`,
+         "ann_recall": 0..1 or null, "cold": see `evaluate_cold_start`,
          "examples": [{"product_id", "label", "n_orders", "recommendations":
                        [{"product_id", "label", "score", "support", "lift"}]}]}
 
@@ -57,14 +57,14 @@ def evaluate(
     baskets = read_baskets(baskets_path)
     catalogue = pa.array(product_ids, pa.string())
     recommender = Recommender(bundle)
-    rankers = _baselines(encode(baskets, catalogue, *LEARNED), bundle.n_orders)
+    rankers = _baselines(encode(baskets, catalogue, *REFIT_SPLITS), bundle.n_orders)
     rankers = {"model": recommender, **rankers}
     if champion := read_champion(champion_dir, product_ids):
         rankers["champion"] = champion
     test = encode(baskets, catalogue, "test")
     sizes = {"a": n_baskets, "b": -(-n_baskets // 3)}
     queries = {task: draw_queries(test, task, sizes[task], seed) for task in TASKS}
-    judged = {task: judge_task(task, rankers, queries[task], n_items, seed) for task in TASKS}
+    judged = {task: evaluate_task(task, rankers, queries[task], n_items, seed) for task in TASKS}
     return {
         "k": K,
         "split": "test",
@@ -73,12 +73,12 @@ def evaluate(
         "tasks": {task: tasks for task, (tasks, _) in judged.items()},
         "paired": {task: paired for task, (_, paired) in judged.items()},
         "ann_recall": bundle.manifest.search_recall,
-        "cold": _all_finite(judge_cold(recommender, test, seed)),
+        "cold": _replace_nonfinite(evaluate_cold_start(recommender, test, seed)),
         "examples": pick_examples(recommender),
     }
 
 
-def judge_task(
+def evaluate_task(
     task: str, rankers: Mapping[str, Ranker], queries: Queries, n_items: int, seed: int
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """The entries of `tasks` and `paired` for one task; see `evaluate`."""
@@ -92,13 +92,13 @@ def judge_task(
         values[f"model - {name}"] = values["model ndcg"] - scores["ndcg"]
         judged[name] = {
             "coverage": coverage(found, n_items),
-            "popularity_percentile": _finite(popularity_percentile(found, n_items)),
+            "popularity_percentile": _finite_or_none(popularity_percentile(found, n_items)),
         }
         ndcg = scores["ndcg"].mean() if len(queries) else math.nan
         seconds = time.monotonic() - start
-        say(f"task {task}, {name}: NDCG@{K} {ndcg:.4f}, {seconds:.1f} s")
+        log_progress(f"task {task}, {name}: NDCG@{K} {ndcg:.4f}, {seconds:.1f} s")
     bounds = {
-        key: {bound: _finite(value) for bound, value in interval.items()}
+        key: {bound: _finite_or_none(value) for bound, value in interval.items()}
         for key, interval in intervals(values, queries.basket, seed).items()
     }
     for key in bounds:
@@ -139,11 +139,11 @@ def pick_examples(recommender: Recommender, n: int = N_EXAMPLES) -> list[dict[st
 
 
 def _baselines(train: Corpus, n_orders: Int64Array) -> dict[str, Ranker]:
-    together = Together(train, len(n_orders))
+    counts = BasketCounts(train, len(n_orders))
     return {
         "popularity": Popularity(n_orders),
-        "cooccurrence": Cooccurrence(together),
-        "cosine": Cosine(together),
+        "cooccurrence": Cooccurrence(counts),
+        "cosine": Cosine(counts),
     }
 
 
@@ -164,12 +164,12 @@ def _evidence(bundle: Bundle, row: int, other: int) -> dict[str, int | float | N
     return {"support": support, "lift": float(support / by_chance)}
 
 
-def _all_finite(found: Any) -> Any:
+def _replace_nonfinite(found: Any) -> Any:
     """The same nested mapping with null for numbers that could not be computed."""
     if isinstance(found, dict):
-        return {key: _all_finite(value) for key, value in found.items()}
-    return _finite(found) if isinstance(found, float) else found
+        return {key: _replace_nonfinite(value) for key, value in found.items()}
+    return _finite_or_none(found) if isinstance(found, float) else found
 
 
-def _finite(value: float) -> float | None:
+def _finite_or_none(value: float) -> float | None:
     return value if math.isfinite(value) else None

@@ -62,7 +62,7 @@ def judge(
     return {"passed": all(rule["passed"] for rule in rules), "rules": rules}
 
 
-def raise_unless_passed(verdict: dict[str, Any]) -> None:
+def check_verdict(verdict: dict[str, Any]) -> None:
     """Raise GateFailed with every failed rule of a verdict made by `judge`."""
     failed = [rule for rule in verdict["rules"] if not rule["passed"]]
     if not verdict["passed"] or failed:
@@ -77,7 +77,9 @@ def _beats_popularity(evaluation: dict[str, Any], settings: GateSettings) -> Rul
     gain = _number(evaluation, "paired", "a", "popularity", "low")
     model = _number(evaluation, "tasks", "a", "model", "ndcg", "mean")
     other = _number(evaluation, "tasks", "a", "popularity", "ndcg", "mean")
-    rule = _rule("beats_popularity", "Better than bestsellers", gain, settings.popularity_gain)
+    rule = _build_rule(
+        "beats_popularity", "Better than bestsellers", gain, settings.popularity_gain
+    )
     rule["passed"] = gain > settings.popularity_gain
     compared = f"on product pages the model has {model:.4f}, popularity {other:.4f}"
     if math.isnan(gain):
@@ -99,14 +101,14 @@ def _beats_popularity(evaluation: dict[str, Any], settings: GateSettings) -> Rul
 def _not_worse_than_champion(evaluation: dict[str, Any], settings: GateSettings) -> Rule:
     name, title = "not_worse_than_champion", "Not worse than the model in production"
     if not any("champion" in evaluation["tasks"][task] for task in ("a", "b")):
-        rule = _rule(name, title, math.nan, math.nan)
+        rule = _build_rule(name, title, math.nan, math.nan)
         return rule | {"passed": True, "why": "there is no champion yet to compare with"}
     by_task = [_against_champion(evaluation, task, settings) for task in ("a", "b")]
     # The task that is worse off stands for the rule; NaN is the worst.
     low, expected, _ = min(
         by_task, key=lambda t: -math.inf if math.isnan(t[0] - t[1]) else t[0] - t[1]
     )
-    rule = _rule(name, title, low, expected)
+    rule = _build_rule(name, title, low, expected)
     rule["passed"] = all(low >= expected for low, expected, _ in by_task)
     rule["why"] = "; ".join(why for _, _, why in by_task)
     if not rule["passed"]:
@@ -136,7 +138,7 @@ def _coverage_floor(evaluation: dict[str, Any], settings: GateSettings) -> Rule:
     covered = _number(evaluation, "tasks", "a", "model", "coverage")
     places = evaluation["k"] * evaluation["n_queries"]["a"]
     expected = settings.min_coverage * min(1, places / max(evaluation["catalogue"], 1))
-    rule = _rule("coverage_floor", "Recommends enough of the catalogue", covered, expected)
+    rule = _build_rule("coverage_floor", "Recommends enough of the catalogue", covered, expected)
     rule["passed"] = covered >= expected
     rule["why"] = f"{covered:.2%} of the catalogue is recommended, expected at least {expected:.2%}"
     if not rule["passed"]:
@@ -150,10 +152,10 @@ def _coverage_floor(evaluation: dict[str, Any], settings: GateSettings) -> Rule:
 def _ann_recall(evaluation: dict[str, Any], settings: GateSettings) -> Rule:
     name, title = "ann_recall", "Search finds what exact search finds"
     if evaluation["ann_recall"] is None:
-        rule = _rule(name, title, math.nan, settings.min_ann_recall)
+        rule = _build_rule(name, title, math.nan, settings.min_ann_recall)
         return rule | {"passed": True, "why": "search is exact"}
     recall = _number(evaluation, "ann_recall")
-    rule = _rule(name, title, recall, settings.min_ann_recall)
+    rule = _build_rule(name, title, recall, settings.min_ann_recall)
     rule["passed"] = recall >= settings.min_ann_recall
     rule["why"] = f"recall@10 is {recall:.3f}, expected at least {settings.min_ann_recall:.3f}"
     if not rule["passed"]:
@@ -163,7 +165,7 @@ def _ann_recall(evaluation: dict[str, Any], settings: GateSettings) -> Rule:
 
 def _serving(serving: dict[str, Any]) -> Rule:
     asked, correct = _number(serving, "asked"), _number(serving, "correct")
-    rule = _rule("serving", "A real service answers correctly", correct, asked)
+    rule = _build_rule("serving", "A real service answers correctly", correct, asked)
     rule["passed"] = bool(serving.get("started")) and asked > 0 and correct >= asked
     errors = [str(error) for error in serving.get("errors") or []]
     if not serving.get("started"):
@@ -178,15 +180,15 @@ def _serving(serving: dict[str, Any]) -> Rule:
     return rule
 
 
-def _rule(name: str, title: str, observed: float, expected: float) -> Rule:
+def _build_rule(name: str, title: str, observed: float, expected: float) -> Rule:
     """A rule that has not passed, with numbers as JSON can hold them."""
     return Rule(
         name=name,
         title=title,
         passed=False,
-        observed=_json(observed),
-        expected=_json(expected),
-        by=_json(observed - expected),
+        observed=_finite_or_none(observed),
+        expected=_finite_or_none(expected),
+        by=_finite_or_none(observed - expected),
         why="",
     )
 
@@ -198,7 +200,7 @@ def _number(found: Any, *path: str) -> float:
     return float(found) if isinstance(found, int | float) else math.nan
 
 
-def _json(value: float) -> float | None:
+def _finite_or_none(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 

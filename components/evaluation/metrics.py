@@ -7,7 +7,7 @@ import numpy as np
 
 from components.baskets.corpus import Corpus
 from components.model.arrays import BoolArray, Float64Array, Int64Array
-from components.model.sorted_keys import located
+from components.model.sorted_keys import find_keys
 
 Name = TypeVar("Name", bound=Hashable)
 
@@ -46,7 +46,7 @@ def find_hits(found: Int64Array, relevant: Corpus, n_items: int) -> BoolArray:
     right = np.repeat(np.arange(len(relevant)), relevant.sizes) * n_items + relevant.items
     asked = np.arange(len(found))[:, None] * n_items + found
     right.sort()
-    return located(right, asked)[1] & (found >= 0)
+    return find_keys(right, asked)[1] & (found >= 0)
 
 
 def coverage(found: Int64Array, n_items: int) -> float:
@@ -77,7 +77,7 @@ def intervals(
     clusters = np.unique(basket, return_inverse=True)[1]
     columns = [np.bincount(clusters, column).astype(np.float64) for column in matrix.T]
     sums = np.stack(columns, axis=1)
-    totals = _resampled_totals(sums, np.random.default_rng(seed), n)
+    totals = _bootstrap_totals(sums, np.random.default_rng(seed), n)
     means = totals[:, :-1] / totals[:, -1:]
     low, high = np.quantile(means, [0.025, 0.975], axis=0)
     mean = matrix[:, :-1].mean(axis=0)
@@ -87,7 +87,7 @@ def intervals(
     }
 
 
-def _resampled_totals(sums: Float64Array, rng: np.random.Generator, n: int) -> Float64Array:
+def _bootstrap_totals(sums: Float64Array, rng: np.random.Generator, n: int) -> Float64Array:
     """Column totals of `sums` (n_clusters, m) over `n` draws of n_clusters clusters each."""
     size = len(sums)
     totals = np.empty((n, sums.shape[1]))

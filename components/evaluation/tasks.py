@@ -42,13 +42,13 @@ def draw_queries(corpus: Corpus, task: str, n_baskets: int, seed: int, times: in
     baskets = rng.permutation(len(large))[:n_baskets]
     drawn = large.take(np.tile(baskets, times))
     chosen = drawn.offsets[:-1] + rng.integers(drawn.sizes) if len(drawn) else drawn.offsets[:-1]
-    alone, rest = _split(drawn, chosen)
+    alone, rest = _split_baskets(drawn, chosen)
     asked, relevant = (alone, rest) if task == "a" else (rest, alone)
     basket = np.tile(baskets, times)
     return Queries([asked[i] for i in range(len(asked))], relevant, basket)
 
 
-def _split(corpus: Corpus, chosen: Int64Array) -> tuple[Corpus, Corpus]:
+def _split_baskets(corpus: Corpus, chosen: Int64Array) -> tuple[Corpus, Corpus]:
     """Every basket's product at the flat position `chosen`, and its other products."""
     others = np.ones(len(corpus.items), bool)
     others[chosen] = False

@@ -5,7 +5,7 @@ import uuid
 from pathlib import Path
 
 
-class written_aside:
+class atomic_write:
     """Context: a fresh path beside `path` that takes its place only if the block succeeds.
 
     The place may hold a file or a folder from an earlier try; it is replaced as a whole. On any

@@ -22,18 +22,18 @@ from components.model.arrays import (
     Int32Array,
     Int64Array,
 )
-from components.model.atomic import written_aside
-from components.model.float16 import halved
-from components.model.item_scores import VOICES, Voices, make_voices
-from components.model.product_records import CARDS, FACETS, Cards, Facets, make_cards
+from components.model.atomic import atomic_write
+from components.model.float16 import to_float16
+from components.model.item_scores import VOICES, ItemScores, build_item_scores
+from components.model.product_records import CARDS, FACETS, Facets, ProductRecords, build_records
 from components.model.products import product_schema
 from components.model.text_similarity import (
     AttributeIndex,
-    build_attributes,
+    build_attribute_index,
     load_attributes,
     save_attributes,
 )
-from components.model.token_index import WORDS, WordIndex, build_words
+from components.model.token_index import WORDS, TokenIndex, build_token_index
 from components.model.variants import ARRAYS as VARIANTS
 from components.model.variants import Variants
 
@@ -60,7 +60,7 @@ ARRAYS = {
 }
 """The arrays of a bundle and their number of dimensions; each lies in NAME.npy."""
 
-HALVED = "out_vectors"
+FLOAT16_ARRAY = "out_vectors"
 """The array that is stored as float16."""
 
 NEIGHBOURS = ("offsets", "rows", "weights", "scales")
@@ -73,15 +73,15 @@ FOREST = ("feature", "threshold", "left", "right", "value")
 
 PRODUCTS_FILE = "products.arrow"
 
-ITEM_FACTS = ("trend_short", "trend_long", "basket_size", "days_unsold")
-"""Columns of `Facts.items`."""
+SALES_COLUMNS = ("trend_short", "trend_long", "basket_size", "days_unsold")
+"""Columns of `ItemFeatures.items`."""
 
 
 class BundleError(ValueError):
     """A directory is not a whole bundle of a known format; the message says what to do."""
 
 
-class IndexFacts(BaseModel):
+class IndexStats(BaseModel):
     """What the hnswlib file does not say of itself."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -94,7 +94,7 @@ class IndexFacts(BaseModel):
     """Share of the exact ten best that the index finds at `ef`, over sampled products."""
 
 
-class SearchFacts(BaseModel):
+class SearchStats(BaseModel):
     """What ranking a page took when the bundle was made, in milliseconds of CPU."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -106,15 +106,15 @@ class SearchFacts(BaseModel):
     None, as the milliseconds are, where the catalogue is too small to try."""
     index_ms: float | None = None
     """None where no index was tried: building it takes longer than it could save."""
-    tried: IndexFacts | None = None
+    tried: IndexStats | None = None
     """Of the index that was tried, whether or not it is used."""
 
     @property
-    def index_pays(self) -> bool:
+    def is_index_faster(self) -> bool:
         """Whether pages are ranked by the index."""
         return self.index_ms is not None and self.index_ms < self.exact_ms
 
-    def said(self) -> str:
+    def describe(self) -> str:
         """What was measured, in a sentence."""
         measured = [f"exact search takes {self.exact_ms:.2f} ms of CPU a page"]
         if self.companions_ms is not None and self.companions_recall_at_10 is not None:
@@ -179,11 +179,11 @@ class Manifest(Blend):
     dims: int
     beta_cart: float = 0.25
     """Weight of log popularity in the softmax of carts."""
-    index: IndexFacts | None = None
+    index: IndexStats | None = None
     """None where pages are not ranked by one."""
     among_companions: bool = False
     """Whether pages are ranked among companions and theirs instead of the whole catalogue."""
-    search: SearchFacts | None = None
+    search: SearchStats | None = None
     """None where the catalogue is too small for an index to pay on any machine."""
     data_window: tuple[str, str] | None = None
     """First and last order, ISO 8601, or None for data without timestamps."""
@@ -220,7 +220,7 @@ class Neighbours:
 
 
 @dataclass(frozen=True)
-class Facts:
+class ItemFeatures:
     """What re-ranking and blending look at beside vectors, pairs and neighbours.
 
     `recent` (n_pairs,) is the pairs' probability counted over recent baskets mostly; `items`
@@ -238,7 +238,7 @@ class Facts:
 
 
 @dataclass(frozen=True)
-class Pages:
+class PrecomputedItems:
     """The answer of every product's page: `rows` (n_items, depth), best first, -1 where none."""
 
     rows: Int32Array
@@ -246,7 +246,7 @@ class Pages:
 
 
 @dataclass(frozen=True)
-class Forest:
+class TreeEnsemble:
     """Regression trees, (n_trees, n_nodes) each: rows go left where feature <= threshold.
 
     A leaf points to itself on both sides; its `value` is what the tree adds.
@@ -272,7 +272,7 @@ class Bundle:
 
     manifest: Manifest
     products: "pa.Table"
-    """None where it was not wanted: a service looks products up in `cards`."""
+    """None where it was not wanted: a service looks products up in `records`."""
     in_vectors: Float32Array
     """Not halved: substitutes are all of these times one, which would take 2.7 times as long."""
     out_vectors: AnyArray
@@ -284,19 +284,19 @@ class Bundle:
     pair_probability: Float32Array
     index_path: Path | None = None
     neighbours: Neighbours | None = None
-    facts: Facts | None = None
-    pages: Pages | None = None
-    forest: Forest | None = None
+    item_features: ItemFeatures | None = None
+    precomputed: PrecomputedItems | None = None
+    reranker: TreeEnsemble | None = None
     """Re-ranks carts; None where it did not pay. Pages are re-ranked when they are made."""
     variants: Variants | None = None
     """What is the same product over again, and is never recommended with it."""
     attributes: AttributeIndex | None = None
     """Finds products by what is written on them; older bundles have it made anew."""
-    cards: Cards | None = None
+    records: ProductRecords | None = None
     facets: Facets | None = None
     """Neither is None in a bundle that was read."""
-    words: WordIndex | None = None
-    voices: Voices | None = None
+    words: TokenIndex | None = None
+    item_scores: ItemScores | None = None
     """What carts add up; worth anything only for the weights it was made with."""
     """What search looks at; older bundles have none."""
 
@@ -309,27 +309,27 @@ class Bundle:
 
 GROUPS: dict[str, tuple[type, tuple[str, ...]]] = {
     "neighbours": (Neighbours, NEIGHBOURS),
-    "facts": (Facts, FACTS),
-    "pages": (Pages, PAGES),
-    "forest": (Forest, FOREST),
+    "item_features": (ItemFeatures, FACTS),
+    "precomputed": (PrecomputedItems, PAGES),
+    "reranker": (TreeEnsemble, FOREST),
     "variants": (Variants, VARIANTS),
-    "cards": (Cards, CARDS),
+    "records": (ProductRecords, CARDS),
     "facets": (Facets, FACETS),
-    "words": (WordIndex, WORDS),
-    "voices": (Voices, VOICES),
+    "words": (TokenIndex, WORDS),
+    "item_scores": (ItemScores, VOICES),
 }
 """Arrays that come together or not at all: attribute of Bundle, its type, the arrays' names."""
 
 PREFIX = {
     "neighbours": "neighbour",
-    "facts": "fact",
-    "pages": "page",
-    "forest": "forest",
+    "item_features": "fact",
+    "precomputed": "page",
+    "reranker": "forest",
     "variants": "variant",
-    "cards": "card",
+    "records": "card",
     "facets": "facet",
     "words": "word",
-    "voices": "voice",
+    "item_scores": "voice",
 }
 """Of the groups' files, PREFIX_NAME.npy."""
 
@@ -340,13 +340,13 @@ def write_bundle(bundle: Bundle, path: str | Path, index: Any = None) -> Manifes
     `index` is anything with hnswlib's `save_index(path)`; without it the bundle's own index file is
     copied. Returns the manifest with all hashes.
     """
-    bundle = _completed(bundle)
-    with written_aside(path) as aside:
+    bundle = _add_derived(bundle)
+    with atomic_write(path) as aside:
         aside.mkdir(parents=True)
         _write_products(bundle.products, aside / PRODUCTS_FILE)
         for name in ARRAYS:
             array = getattr(bundle, name)
-            array = halved(array) if name == HALVED else np.ascontiguousarray(array)
+            array = to_float16(array) if name == FLOAT16_ARRAY else np.ascontiguousarray(array)
             np.save(aside / f"{name}.npy", array)
         for name in GROUPS:
             if (group := getattr(bundle, name)) is not None:
@@ -357,7 +357,7 @@ def write_bundle(bundle: Bundle, path: str | Path, index: Any = None) -> Manifes
             index.save_index(str(aside / "index.hnsw"))
         elif bundle.index_path is not None:
             shutil.copyfile(bundle.index_path, aside / "index.hnsw")
-        hashes = {file.name: sha256_of(file) for file in sorted(aside.iterdir())}
+        hashes = {file.name: compute_sha256(file) for file in sorted(aside.iterdir())}
         now = {"files": hashes, "format_version": FORMAT_VERSION}
         manifest = bundle.manifest.model_copy(update=now)
         (aside / "bundle.json").write_text(manifest.model_dump_json(indent=2))
@@ -383,7 +383,7 @@ def read_bundle(path: str | Path, verify: bool = True, products: bool = True) ->
         groups["attributes"] = load_attributes(path, manifest.n_items)
     bundle = Bundle(manifest, table, **arrays, index_path=index_path, **groups)
     _check_shapes(bundle, path)
-    return bundle if bundle.cards and bundle.facets else _with_cards(bundle)
+    return bundle if bundle.records and bundle.facets else _with_cards(bundle)
 
 
 def read_manifest(path: str | Path) -> Manifest:
@@ -434,20 +434,20 @@ def save_group(group: Any, folder: Path) -> None:
         np.save(folder / f"{PREFIX[name]}_{one}.npy", np.ascontiguousarray(getattr(group, one)))
 
 
-def _completed(bundle: Bundle) -> Bundle:
+def _add_derived(bundle: Bundle) -> Bundle:
     """The bundle with all that is made of its other parts."""
-    if bundle.cards is None or bundle.facets is None:
+    if bundle.records is None or bundle.facets is None:
         bundle = _with_cards(bundle)
-    words = bundle.words or build_words(bundle.products)
+    words = bundle.words or build_token_index(bundle.products)
     n_items = bundle.manifest.n_items
-    attributes = bundle.attributes or build_attributes(bundle.products, n_items)
-    voices = make_voices(bundle)
-    return replace(bundle, words=words, attributes=attributes, voices=voices)
+    attributes = bundle.attributes or build_attribute_index(bundle.products, n_items)
+    item_scores = build_item_scores(bundle)
+    return replace(bundle, words=words, attributes=attributes, item_scores=item_scores)
 
 
 def _with_cards(bundle: Bundle) -> Bundle:
-    cards, facets = make_cards(bundle.products)
-    return replace(bundle, cards=cards, facets=facets)
+    records, facets = build_records(bundle.products)
+    return replace(bundle, records=records, facets=facets)
 
 
 def _write_products(products: "pa.Table", file: Path) -> None:
@@ -472,7 +472,7 @@ def _read_products(path: Path) -> "pa.Table":
         return pa.ipc.open_file(source).read_all()
 
 
-def sha256_of(file: Path) -> str:
+def compute_sha256(file: Path) -> str:
     """Hex digest of a file's content."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
@@ -484,7 +484,7 @@ def check_file(file: Path, expected: str | None) -> None:
         raise BundleError(
             f"bundle: {file.name} is missing in {file.parent}; fetch the version again"
         )
-    if expected is not None and (found := sha256_of(file)) != expected:
+    if expected is not None and (found := compute_sha256(file)) != expected:
         raise BundleError(
             f"bundle: {file} is damaged: its sha256 is {found[:12]}…, bundle.json says "
             f"{expected[:12]}…; fetch the version again"
@@ -504,11 +504,13 @@ def _check_shapes(bundle: Bundle, path: Path) -> None:
     for group, names in {
         "neighbours": {"offsets": (n_items + 1,), "scales": (n_items,)},
         "variants": {"offsets": (n_items + 1,)},
-        "voices": {"offsets": (n_items + 1,)},
-        "cards": {"price": (n_products,), "json_offsets": (n_products + 1,)},
+        "item_scores": {"offsets": (n_items + 1,)},
+        "records": {"price": (n_products,), "json_offsets": (n_products + 1,)},
         "words": {"id_rows": (n_products,), "id_offsets": (n_products + 1,)},
-        "facts": {"items": (n_items, len(ITEM_FACTS)), "recent": bundle.pair_rows.shape},
-        "pages": {"rows": (n_items, bundle.pages.rows.shape[1])} if bundle.pages else {},
+        "item_features": {"items": (n_items, len(SALES_COLUMNS)), "recent": bundle.pair_rows.shape},
+        "precomputed": {"rows": (n_items, bundle.precomputed.rows.shape[1])}
+        if bundle.precomputed
+        else {},
     }.items():
         if (arrays := getattr(bundle, group)) is not None:
             expected |= {f"{PREFIX[group]}_{name}": shape for name, shape in names.items()}

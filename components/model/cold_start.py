@@ -7,18 +7,18 @@ import numpy.typing as npt
 
 from components.model.arrays import Float32Array, Int32Array, Int64Array
 from components.model.bundle import Bundle
-from components.model.cold_neighbours import weights_of
-from components.model.product_records import facet, make_cards
-from components.model.text_similarity import AttributeIndex, Attributes, joined, largest
+from components.model.cold_neighbours import to_weights
+from components.model.product_records import build_records, hash_facet
+from components.model.text_similarity import AttributeIndex, Attributes, concat_arrays, find_top_k
 
 Step = Callable[[Sequence[Attributes], int], tuple[Int64Array, Float32Array]]
 
 
-class Fallback:
+class ColdStartRanker:
     """The chain below the model: attribute neighbours, bestsellers of the categories, bestsellers.
 
-    `score_as(rows, weights, among)` gives the scores of the rows `among`, or of all of the
-    catalogue, for a product that `rows`, weighted so, describe best; `around(rows)` says which rows
+    `score_by_neighbours(rows, weights, among)` gives the scores of the rows `among`, or of all of the
+    catalogue, for a product that `rows`, weighted so, describe best; `find_rows_near(rows)` says which rows
     are worth it, or None for all.
     """
 
@@ -26,14 +26,14 @@ class Fallback:
         self,
         bundle: Bundle,
         attributes: AttributeIndex,
-        score_as: Callable[[Int32Array, Float32Array, Int64Array | None], Float32Array],
-        around: Callable[[Int32Array], Int64Array | None],
+        score_by_neighbours: Callable[[Int32Array, Float32Array, Int64Array | None], Float32Array],
+        find_rows_near: Callable[[Int32Array], Int64Array | None],
     ) -> None:
         self._attributes = attributes
-        self._score_as, self._around = score_as, around
+        self._score_as, self._around = score_by_neighbours, find_rows_near
         self._n_items = bundle.manifest.n_items
         self._n_orders, self._of = bundle.n_orders, bundle.manifest.n_orders
-        self._facets = bundle.facets or make_cards(bundle.products)[1]
+        self._facets = bundle.facets or build_records(bundle.products)[1]
 
     def companions(
         self, asked: Sequence[Attributes], k: int
@@ -62,13 +62,13 @@ class Fallback:
         self, asked: Sequence[Attributes], k: int
     ) -> tuple[Int64Array, Float32Array]:
         near = [self._attributes.nearest(one) for one in asked]
-        rows = joined([rows for rows, _ in near], np.int32)
+        rows = concat_arrays([rows for rows, _ in near], np.int32)
         if not len(rows):
             return np.empty(0, np.int64), np.empty(0, np.float32)
-        similar = joined([similar for _, similar in near], np.float32)
+        similar = concat_arrays([similar for _, similar in near], np.float32)
         among = self._around(rows)
-        scores = self._score_as(rows, weights_of(similar), among)
-        best = largest(scores, k)
+        scores = self._score_as(rows, to_weights(similar), among)
+        best = find_top_k(scores, k)
         return (best if among is None else among[best]).astype(np.int64), scores[best]
 
     def _neighbours(self, asked: Sequence[Attributes], k: int) -> tuple[Int64Array, Float32Array]:
@@ -80,7 +80,9 @@ class Fallback:
         self, asked: Sequence[Attributes], k: int
     ) -> tuple[Int64Array, Float32Array]:
         names = {one.category for one in asked if one.category}
-        rows = joined([self._facets.having(facet("category", name)) for name in names], np.int32)
+        rows = concat_arrays(
+            [self._facets.find_rows(hash_facet("category", name)) for name in names], np.int32
+        )
         return self._most_bought(np.unique(rows[rows < self._n_items]), k)
 
     def _bestsellers(self, k: int) -> tuple[Int64Array, Float32Array]:

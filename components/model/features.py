@@ -13,12 +13,12 @@ from itertools import pairwise
 import numpy as np
 
 from components.model.arrays import Float32Array, Float64Array, Int32Array, Int64Array
-from components.model.bundle import Bundle, Facts
-from components.model.float16 import widened
-from components.model.item_scores import mix_of
-from components.model.product_records import codes_of, numbers_of
-from components.model.sorted_keys import hits, located, values_at
-from components.model.text_similarity import joined, largest
+from components.model.bundle import Bundle, ItemFeatures
+from components.model.float16 import to_float32
+from components.model.item_scores import get_cart_weights
+from components.model.product_records import encode_column, to_floats
+from components.model.sorted_keys import find_keys, find_present, lookup_values
+from components.model.text_similarity import concat_arrays, find_top_k
 
 SHRINK = 2.0
 """Baskets added to observed and expected ones, so that a chance pair has no great lift."""
@@ -35,13 +35,13 @@ FEATURES = (
     *("n_asked", "asked_popularity", "asked_trend", "asked_basket_size"),
     *("category_lift", "category_share", "same_category", "same_brand", "price_ratio"),
 )
-"""Columns of `Evidence.features`. Sums, maxima and means run over the products of the cart."""
+"""Columns of `FeatureBuilder.features`. Sums, maxima and means run over the products of the cart."""
 
-AT = {name: column for column, name in enumerate(FEATURES)}
+COLUMN = {name: column for column, name in enumerate(FEATURES)}
 
 
 @dataclass(frozen=True)
-class Said:
+class CandidatePairs:
     """What the products of a batch of carts say: one entry per cart, product and companion.
 
     `found` are the distinct keys, cart * n_items + companion, in order; `pair_at` and
@@ -60,28 +60,28 @@ class Said:
     neighbour_values: Float32Array
 
 
-class Evidence:
+class FeatureBuilder:
     """Looks up and sums what a bundle's tables say of carts."""
 
     def __init__(self, bundle: Bundle) -> None:
         self.bundle = bundle
-        self.facts = bundle.facts or plain_facts(bundle)
+        self.item_features = bundle.item_features or build_default_features(bundle)
         self.n_items = bundle.manifest.n_items
 
     @cached_property
     def _category_orders(self) -> Float64Array:
         """Orders of every category's products, (n_codes,)."""
-        return np.bincount(self.facts.category_of, self.bundle.n_orders).astype(np.float64)
+        return np.bincount(self.item_features.category_of, self.bundle.n_orders).astype(np.float64)
 
     @cached_property
     def _brand(self) -> Int32Array:
-        cards = self.bundle.cards
-        return codes_of(self.bundle.products["brand"]) if cards is None else cards.brand_of
+        records = self.bundle.records
+        return encode_column(self.bundle.products["brand"]) if records is None else records.brand_of
 
     @cached_property
     def _price(self) -> Float32Array:
-        cards = self.bundle.cards
-        return numbers_of(self.bundle.products, "price") if cards is None else cards.price
+        records = self.bundle.records
+        return to_floats(self.bundle.products, "price") if records is None else records.price
 
     def log_popularity(self, rows: Int64Array | Int32Array) -> Float32Array:
         """Logarithm of the share of baskets with these products, in the shape of `rows`."""
@@ -96,7 +96,7 @@ class Evidence:
         logs: Float32Array = np.log(np.where(known, prices, np.nan)).astype(np.float32)
         return logs
 
-    def said(self, carts: Sequence[Int32Array], blended: bool = False) -> Said:
+    def find_pairs(self, carts: Sequence[Int32Array], blended: bool = False) -> CandidatePairs:
         """What the products of the carts say, flat; `blended`: only what cart weights look at."""
         bundle, (cart, product) = self.bundle, _flat(carts)
         weights = bundle.manifest.cart_weights
@@ -114,21 +114,25 @@ class Evidence:
             values = neighbours.scales[product[speaker]] * neighbours.weights[at] * weight[speaker]
         found, where = distinct(np.concatenate([keys, neighbour_keys]), len(carts) * self.n_items)
         pair_at, neighbour_at = np.split(where, [len(keys)])
-        return Said(found, pair_at, pair, product[owner], weight[owner], neighbour_at, values)
+        return CandidatePairs(
+            found, pair_at, pair, product[owner], weight[owner], neighbour_at, values
+        )
 
     @cached_property
-    def has_voices(self) -> bool:
+    def has_item_scores(self) -> bool:
         """Whether what the products of a cart say was added up in advance, with these weights."""
-        voices = self.bundle.voices
-        return voices is not None and np.array_equal(voices.mix, mix_of(self.bundle))
+        item_scores = self.bundle.item_scores
+        return item_scores is not None and np.array_equal(
+            item_scores.mix, get_cart_weights(self.bundle)
+        )
 
-    def voiced(self, cart: Int32Array) -> tuple[Int32Array, Float64Array]:
+    def sum_item_scores(self, cart: Int32Array) -> tuple[Int32Array, Float64Array]:
         """Products, ascending, that those of a cart say something for, and how much in all."""
-        voices = self.bundle.voices
-        assert voices is not None
+        item_scores = self.bundle.item_scores
+        assert item_scores is not None
         slices = [slice(*pair) for pair in zip(*self._ends(cart), strict=True)]
-        rows = np.concatenate([voices.rows[one] for one in slices])
-        values = np.concatenate([voices.values[one] for one in slices])
+        rows = np.concatenate([item_scores.rows[one] for one in slices])
+        values = np.concatenate([item_scores.values[one] for one in slices])
         if self.bundle.manifest.cart_recency != 1:
             weights = self._weights([cart], len(cart))
             values = values * np.repeat(weights, [one.stop - one.start for one in slices])
@@ -140,8 +144,8 @@ class Evidence:
         return rows[first], np.add.reduceat(values.astype(np.float64), first)
 
     def _ends(self, cart: Int32Array) -> tuple[list[int], list[int]]:
-        assert self.bundle.voices is not None
-        offsets = self.bundle.voices.offsets
+        assert self.bundle.item_scores is not None
+        offsets = self.bundle.item_scores.offsets
         return offsets[cart].tolist(), offsets[cart + 1].tolist()
 
     def _weights(self, carts: Sequence[Int32Array], n: int) -> Float32Array:
@@ -149,10 +153,14 @@ class Evidence:
         recency = self.bundle.manifest.cart_recency
         if recency == 1:
             return np.ones(n, np.float32)
-        return joined([recency_in_cart(recency, len(one)) for one in carts], np.float32)
+        return concat_arrays([compute_cart_recency(recency, len(one)) for one in carts], np.float32)
 
     def candidates(
-        self, carts: Sequence[Int32Array], said: Said, sums: Float64Array, depth: int
+        self,
+        carts: Sequence[Int32Array],
+        find_pairs: CandidatePairs,
+        sums: Float64Array,
+        depth: int,
     ) -> tuple[Int64Array, Float32Array]:
         """The `depth` products for which most is said, and their sums, each (n_carts, depth).
 
@@ -160,44 +168,50 @@ class Evidence:
         there are no more, rows are -1 and sums 0.
         """
         sums = sums.copy()
-        sums[hits(said.found, _asked_keys(carts, self.n_items))] = -np.inf
+        sums[find_present(find_pairs.found, _asked_keys(carts, self.n_items))] = -np.inf
         rows = np.full((len(carts), depth), -1, np.int64)
         scores = np.zeros((len(carts), depth), np.float32)
-        bounds = np.searchsorted(said.found, np.arange(len(carts) + 1) * self.n_items)
+        bounds = np.searchsorted(find_pairs.found, np.arange(len(carts) + 1) * self.n_items)
         for i, (start, end) in enumerate(pairwise(bounds)):
-            best = start + largest(sums[start:end], depth)
+            best = start + find_top_k(sums[start:end], depth)
             best = best[sums[best] > 0]
-            rows[i, : len(best)] = said.found[best] - i * self.n_items
+            rows[i, : len(best)] = find_pairs.found[best] - i * self.n_items
             scores[i, : len(best)] = sums[best]
         return rows, scores
 
-    def sums(self, said: Said) -> Float64Array:
+    def sums(self, find_pairs: CandidatePairs) -> Float64Array:
         """What all of a cart says for each one found, by cart weights but that of vectors."""
-        bundle, weights, n = self.bundle, self.bundle.manifest.cart_weights, len(said.found)
+        bundle, weights, n = self.bundle, self.bundle.manifest.cart_weights, len(find_pairs.found)
         sums: Float64Array = np.bincount(
-            said.neighbour_at, weights.neighbours * said.neighbour_values, n
+            find_pairs.neighbour_at, weights.neighbours * find_pairs.neighbour_values, n
         ).astype(np.float64)
         if weights.cooccurrence or weights.cosine:
-            counted = weights.cooccurrence * bundle.pair_probability[said.pair]
+            counted = weights.cooccurrence * bundle.pair_probability[find_pairs.pair]
             if weights.cosine:
-                counted += weights.cosine * self._cosine(said.pair, said.pair_product)
-            sums += np.bincount(said.pair_at, said.pair_weight * counted, n)
+                counted += weights.cosine * self._cosine(find_pairs.pair, find_pairs.pair_product)
+            sums += np.bincount(find_pairs.pair_at, find_pairs.pair_weight * counted, n)
         if weights.trend:
-            sums *= np.exp(weights.trend * self.facts.items[said.found % self.n_items, 0])
+            sums *= np.exp(
+                weights.trend * self.item_features.items[find_pairs.found % self.n_items, 0]
+            )
         return sums
 
-    def sums_of(self, said: Said, sums: Float64Array, cart: int, rows: Int64Array) -> Float64Array:
+    def get_sums(
+        self, find_pairs: CandidatePairs, sums: Float64Array, cart: int, rows: Int64Array
+    ) -> Float64Array:
         """The sums of these rows (n,) of the catalogue for that cart; 0 where nothing is said."""
-        return values_at(said.found, sums, cart * self.n_items + rows)
+        return lookup_values(find_pairs.found, sums, cart * self.n_items + rows)
 
-    def features(self, carts: Sequence[Int32Array], said: Said, rows: Int64Array) -> Float32Array:
+    def features(
+        self, carts: Sequence[Int32Array], find_pairs: CandidatePairs, rows: Int64Array
+    ) -> Float32Array:
         """FEATURES of candidate `rows` (n_carts, depth), shape (n_carts, depth, n_features).
 
         What is not known is 0. Places without a candidate (-1) hold anything.
         """
         table = np.zeros((*rows.shape, len(FEATURES)), np.float32)
         keys = np.arange(len(rows))[:, None] * self.n_items + rows
-        self._add_counted(table, said, np.where(rows >= 0, keys, -1).ravel())
+        self._add_counted(table, find_pairs, np.where(rows >= 0, keys, -1).ravel())
         rows = np.maximum(rows, 0)
         self._add_vectors(table, carts, rows)
         self._add_candidates(table, rows)
@@ -213,42 +227,44 @@ class Evidence:
         rounded: Float32Array = cosines.astype(np.float32)
         return rounded
 
-    def _add_counted(self, table: Float32Array, said: Said, wanted: Int64Array) -> None:
+    def _add_counted(
+        self, table: Float32Array, find_pairs: CandidatePairs, wanted: Int64Array
+    ) -> None:
         bundle, n = self.bundle, len(wanted)
         flat = table.reshape(n, len(FEATURES))
-        place_of = _places_of(said.found, wanted)
-        place = place_of[said.pair_at]
+        place_of = _find_positions(find_pairs.found, wanted)
+        place = place_of[find_pairs.pair_at]
         kept = np.flatnonzero(place >= 0)
-        place, pair, product = place[kept], said.pair[kept], said.pair_product[kept]
+        place, pair, product = place[kept], find_pairs.pair[kept], find_pairs.pair_product[kept]
         companion, support = bundle.pair_rows[pair], bundle.pair_support[pair].astype(np.float32)
         chance = bundle.n_orders[product] * (bundle.n_orders[companion] / bundle.manifest.n_orders)
         values: dict[str, Float32Array] = {
             "probability": bundle.pair_probability[pair],
-            "recent": self.facts.recent[pair],
+            "recent": self.item_features.recent[pair],
             "cosine": self._cosine(pair, product),
             "lift": np.log((support + SHRINK) / (chance + SHRINK)).astype(np.float32),
         }
-        weight = said.pair_weight[kept]
+        weight = find_pairs.pair_weight[kept]
         for name, value in values.items():
-            flat[:, AT[f"{name}_sum"]] = np.bincount(place, weight * value, n)
-            flat[:, AT[f"{name}_max"]] = _largest(place, value, n)
-        flat[:, AT["support_max"]] = np.log1p(_largest(place, support, n))
+            flat[:, COLUMN[f"{name}_sum"]] = np.bincount(place, weight * value, n)
+            flat[:, COLUMN[f"{name}_max"]] = _largest(place, value, n)
+        flat[:, COLUMN["support_max"]] = np.log1p(_largest(place, support, n))
         reverse = (support / bundle.n_orders[companion]).astype(np.float32)
-        flat[:, AT["reverse_max"]] = _largest(place, reverse, n)
-        flat[:, AT["share_paired"]] = np.bincount(place, minlength=n)
-        place = place_of[said.neighbour_at]
+        flat[:, COLUMN["reverse_max"]] = _largest(place, reverse, n)
+        flat[:, COLUMN["share_paired"]] = np.bincount(place, minlength=n)
+        place = place_of[find_pairs.neighbour_at]
         kept = np.flatnonzero(place >= 0)
-        place, value = place[kept], said.neighbour_values[kept]
-        flat[:, AT["neighbours_sum"]] = np.bincount(place, value, n)
-        flat[:, AT["neighbours_max"]] = _largest(place, value, n)
-        flat[:, AT["neighbours_min"]] = -_largest(place, -value, n)
+        place, value = place[kept], find_pairs.neighbour_values[kept]
+        flat[:, COLUMN["neighbours_sum"]] = np.bincount(place, value, n)
+        flat[:, COLUMN["neighbours_max"]] = _largest(place, value, n)
+        flat[:, COLUMN["neighbours_min"]] = -_largest(place, -value, n)
 
     def logits(self, cart: Int32Array, rows: Int64Array) -> Float32Array:
         """Logarithms of the vectors' softmax probabilities of `rows`, (n_cart, n_rows)."""
         bundle, beta = self.bundle, np.float32(self.bundle.manifest.beta_cart)
-        logits: Float32Array = bundle.in_vectors[cart] @ widened(bundle.out_vectors[rows]).T
+        logits: Float32Array = bundle.in_vectors[cart] @ to_float32(bundle.out_vectors[rows]).T
         logits += beta * self.log_popularity(rows)
-        logits -= self.facts.log_norms[cart][:, None]
+        logits -= self.item_features.log_norms[cart][:, None]
         return logits
 
     def _add_vectors(
@@ -256,8 +272,8 @@ class Evidence:
     ) -> None:
         bundle, starts, (cart, product) = self.bundle, _starts(carts), _flat(carts)
         inward = bundle.in_vectors.take(rows, axis=0)
-        outward = widened(bundle.out_vectors.take(rows, axis=0))
-        asked_in, asked_out = bundle.in_vectors[product], widened(bundle.out_vectors[product])
+        outward = to_float32(bundle.out_vectors.take(rows, axis=0))
+        asked_in, asked_out = bundle.in_vectors[product], to_float32(bundle.out_vectors[product])
         # The products of all carts one below the other, (n_products, depth).
         likely, back, alike = np.empty((3, len(product), rows.shape[1]), np.float32)
         for i, (start, end) in enumerate(pairwise([*starts, len(product)])):
@@ -266,27 +282,29 @@ class Evidence:
             np.matmul(asked_out[mine], inward[i].T, out=back[mine])
             np.matmul(asked_in[mine], inward[i].T, out=alike[mine])
         likely += np.float32(bundle.manifest.beta_cart) * self.log_popularity(rows)[cart]
-        likely -= self.facts.log_norms[product][:, None]
-        alike *= (1 / lengths(inward))[cart]
-        alike *= (1 / lengths(asked_in))[:, None]
+        likely -= self.item_features.log_norms[product][:, None]
+        alike *= (1 / compute_norms(inward))[cart]
+        alike *= (1 / compute_norms(asked_in))[:, None]
         n_asked = np.diff(starts, append=len(product))[:, None]
-        table[..., AT["vector_max"]] = np.maximum.reduceat(likely, starts)
-        table[..., AT["vector_mean"]] = np.add.reduceat(likely, starts) / n_asked
-        table[..., AT["vector_sum"]] = np.log(np.add.reduceat(np.exp(likely), starts))
-        table[..., AT["reverse_vector_max"]] = np.maximum.reduceat(back, starts)
-        table[..., AT["alike_max"]] = np.maximum.reduceat(alike, starts)
+        table[..., COLUMN["vector_max"]] = np.maximum.reduceat(likely, starts)
+        table[..., COLUMN["vector_mean"]] = np.add.reduceat(likely, starts) / n_asked
+        table[..., COLUMN["vector_sum"]] = np.log(np.add.reduceat(np.exp(likely), starts))
+        table[..., COLUMN["reverse_vector_max"]] = np.maximum.reduceat(back, starts)
+        table[..., COLUMN["alike_max"]] = np.maximum.reduceat(alike, starts)
 
     def _add_candidates(self, table: Float32Array, rows: Int64Array) -> None:
-        table[..., AT["log_popularity"]] = self.log_popularity(rows)
-        of_category = self._category_orders[self.facts.category_of[rows]]
-        table[..., AT["category_share"]] = np.log(self.bundle.n_orders[rows] / of_category)
-        first = AT["trend_short"]
-        table[..., first : first + self.facts.items.shape[1]] = self.facts.items[rows]
+        table[..., COLUMN["log_popularity"]] = self.log_popularity(rows)
+        of_category = self._category_orders[self.item_features.category_of[rows]]
+        table[..., COLUMN["category_share"]] = np.log(self.bundle.n_orders[rows] / of_category)
+        first = COLUMN["trend_short"]
+        table[..., first : first + self.item_features.items.shape[1]] = self.item_features.items[
+            rows
+        ]
 
     def _add_carts(
         self, table: Float32Array, carts: Sequence[Int32Array], rows: Int64Array
     ) -> None:
-        facts, (cart, product) = self.facts, _flat(carts)
+        item_features, (cart, product) = self.item_features, _flat(carts)
         n_asked = np.array([len(one) for one in carts], np.float32)
 
         def mean(values: Float32Array) -> Float32Array:
@@ -295,29 +313,32 @@ class Evidence:
             )
             return means
 
-        table[..., AT["share_paired"]] /= n_asked[:, None]
-        table[..., AT["n_asked"]] = n_asked[:, None]
-        table[..., AT["asked_popularity"]] = mean(self.log_popularity(product))[:, None]
-        table[..., AT["asked_trend"]] = mean(facts.items[product, 0])[:, None]
-        table[..., AT["asked_basket_size"]] = mean(facts.items[product, 2])[:, None]
+        table[..., COLUMN["share_paired"]] /= n_asked[:, None]
+        table[..., COLUMN["n_asked"]] = n_asked[:, None]
+        table[..., COLUMN["asked_popularity"]] = mean(self.log_popularity(product))[:, None]
+        table[..., COLUMN["asked_trend"]] = mean(item_features.items[product, 0])[:, None]
+        table[..., COLUMN["asked_basket_size"]] = mean(item_features.items[product, 2])[:, None]
         asked_price = self.log_price(product)
         priced = mean(np.isfinite(asked_price).astype(np.float32))
         typical = mean(np.nan_to_num(asked_price)) / np.maximum(priced, 1e-9)
         ratio = np.nan_to_num(self.log_price(rows) - typical[:, None])
-        table[..., AT["price_ratio"]] = np.where(priced[:, None] > 0, ratio, 0)
+        table[..., COLUMN["price_ratio"]] = np.where(priced[:, None] > 0, ratio, 0)
         starts, of_each = _starts(carts), rows[cart]
-        theirs, mine = facts.category_of[product][:, None], facts.category_of[of_each]
-        lift = np.add.reduceat(facts.category_lift[theirs, mine], starts)
-        table[..., AT["category_lift"]] = lift / n_asked[:, None]
+        theirs, mine = (
+            item_features.category_of[product][:, None],
+            item_features.category_of[of_each],
+        )
+        lift = np.add.reduceat(item_features.category_lift[theirs, mine], starts)
+        table[..., COLUMN["category_lift"]] = lift / n_asked[:, None]
         same = (theirs == mine) & (mine > 0)
-        table[..., AT["same_category"]] = np.add.reduceat(same, starts, dtype=np.float32)
+        table[..., COLUMN["same_category"]] = np.add.reduceat(same, starts, dtype=np.float32)
         theirs, mine = self._brand[product][:, None], self._brand[of_each]
         same = (theirs == mine) & (mine > 0)
         brands = np.add.reduceat(same, starts, dtype=np.float32)
-        table[..., AT["same_brand"]] = brands / n_asked[:, None]
+        table[..., COLUMN["same_brand"]] = brands / n_asked[:, None]
 
 
-def recency_in_cart(factor: float, n: int) -> Float32Array:
+def compute_cart_recency(factor: float, n: int) -> Float32Array:
     """Weights (n,), 1 in the mean, of a cart's products, of which the last was put in last."""
     weights = np.power(np.float32(factor), np.arange(n - 1, -1, -1, dtype=np.float32))
     even: Float32Array = weights * (n / max(weights.sum(), 1e-9))
@@ -345,7 +366,7 @@ def log_norms(
     """log of the sum over all products of exp(in·out + bias), (n_items,), from a sample of them."""
     n = len(out_vectors)
     sample = np.sort(np.random.default_rng(seed).permutation(n)[:NORM_SAMPLE])
-    sampled = widened(out_vectors[sample])
+    sampled = to_float32(out_vectors[sample])
     norms = np.empty(n, np.float32)
     for start in range(0, n, 1_024):
         block = slice(start, start + 1_024)
@@ -356,11 +377,11 @@ def log_norms(
     return norms
 
 
-def plain_facts(bundle: Bundle) -> Facts:
+def build_default_features(bundle: Bundle) -> ItemFeatures:
     """Facts of a bundle that has none: nothing is known of time and categories."""
     n_items = bundle.manifest.n_items
     bias = bundle.manifest.beta_cart * np.log(bundle.n_orders / bundle.manifest.n_orders)
-    return Facts(
+    return ItemFeatures(
         recent=bundle.pair_probability,
         items=np.zeros((n_items, 4), np.float32),
         category_of=np.zeros(n_items, np.int32),
@@ -401,28 +422,28 @@ def distinct(keys: Int64Array, size: int) -> tuple[Int64Array, Int64Array]:
     return found, places[keys].astype(np.int64)
 
 
-def _places_of(found: Int64Array, wanted: Int64Array) -> Int64Array:
+def _find_positions(found: Int64Array, wanted: Int64Array) -> Int64Array:
     """Place in `wanted` of every one of `found`, -1 where it is not wanted; -1 is never found."""
     places = np.full(len(found), -1, np.int64)
-    at, there = located(found, wanted)
+    at, there = find_keys(found, wanted)
     places[at[there]] = np.flatnonzero(there)
     return places
 
 
 def _largest(place: Int64Array, values: Float32Array, n: int) -> Float32Array:
     """The largest value at every place (n,), and at least 0."""
-    largest = np.zeros(n, np.float32)
-    np.maximum.at(largest, place, values)
-    return largest
+    find_top_k = np.zeros(n, np.float32)
+    np.maximum.at(find_top_k, place, values)
+    return find_top_k
 
 
-def directions(vectors: Float32Array) -> Float32Array:
+def normalize_vectors(vectors: Float32Array) -> Float32Array:
     """Vectors (n, dims) of length 1, or 0 as they are."""
-    unit: Float32Array = vectors / lengths(vectors)[:, None]
+    unit: Float32Array = vectors / compute_norms(vectors)[:, None]
     return unit
 
 
-def lengths(vectors: Float32Array) -> Float32Array:
+def compute_norms(vectors: Float32Array) -> Float32Array:
     """Lengths (...) of vectors (..., dims), above 0 so that they divide."""
     squares = np.einsum("...i,...i->...", vectors, vectors)
     found: Float32Array = np.maximum(np.sqrt(squares), 1e-9)

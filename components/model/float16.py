@@ -18,7 +18,7 @@ BIAS = np.float32(2.0**112)
 """What the exponents of the two kinds of floats differ by."""
 
 
-def halved(vectors: AnyArray) -> Float16Array:
+def to_float16(vectors: AnyArray) -> Float16Array:
     """Vectors as they are stored. Raises ValueError for what float16 cannot hold."""
     with np.errstate(over="ignore"):
         halves = vectors.astype(np.float16)
@@ -30,7 +30,7 @@ def halved(vectors: AnyArray) -> Float16Array:
     return halves
 
 
-def widened(vectors: AnyArray) -> Float32Array:
+def to_float32(vectors: AnyArray) -> Float32Array:
     """Vectors of finite numbers as float32, the very same numbers."""
     if vectors.dtype != np.float16:
         return vectors
@@ -50,5 +50,5 @@ def inner_products(queries: Float32Array, vectors: AnyArray) -> Float32Array:
     found = np.empty((len(queries), len(vectors)), np.float32)
     for start in range(0, len(vectors), BLOCK):
         block = slice(start, start + BLOCK)
-        np.matmul(queries, widened(vectors[block]).T, out=found[:, block])
+        np.matmul(queries, to_float32(vectors[block]).T, out=found[:, block])
     return found

@@ -24,9 +24,9 @@ BLOCK = 20_000
 
 
 @dataclass(frozen=True)
-class Voices:
+class ItemScores:
     """`rows[offsets[i]:offsets[i + 1]]`, ascending, are the products that product i says something
-    for or against, and `values` is how much, by the weights `mix`; see `mix_of`.
+    for or against, and `values` is how much, by the weights `mix`; see `get_cart_weights`.
     """
 
     offsets: Int64Array
@@ -35,13 +35,13 @@ class Voices:
     mix: Float64Array
 
 
-def mix_of(bundle: "Bundle") -> Float64Array:
+def get_cart_weights(bundle: "Bundle") -> Float64Array:
     """The cart weights that voices are made of: of neighbours, co-occurrence, cosine, trend."""
     weights = bundle.manifest.cart_weights
     return np.array([weights.neighbours, weights.cooccurrence, weights.cosine, weights.trend])
 
 
-def make_voices(bundle: "Bundle") -> Voices:
+def build_item_scores(bundle: "Bundle") -> ItemScores:
     """The table of a bundle, linear in its pairs and neighbours."""
     n_items = bundle.manifest.n_items
     blocks = [
@@ -50,7 +50,7 @@ def make_voices(bundle: "Bundle") -> Voices:
     sizes = np.concatenate([np.zeros(1, np.int64), *(sizes for sizes, _, _ in blocks)])
     rows = np.concatenate([np.empty(0, np.int32), *(rows for _, rows, _ in blocks)])
     values = np.concatenate([np.empty(0, np.float32), *(values for _, _, values in blocks)])
-    return Voices(np.cumsum(sizes), rows, values, mix_of(bundle))
+    return ItemScores(np.cumsum(sizes), rows, values, get_cart_weights(bundle))
 
 
 def _block(bundle: "Bundle", start: int, end: int) -> tuple[Any, Int32Array, Float32Array]:
@@ -76,8 +76,8 @@ def _block(bundle: "Bundle", start: int, end: int) -> tuple[Any, Int32Array, Flo
     found, where = np.unique(np.concatenate(keys), return_inverse=True)
     sums = np.bincount(where, np.concatenate(values), len(found))
     product, row = np.divmod(found, n_items)
-    if weights.trend and bundle.facts is not None:
-        sums *= np.exp(weights.trend * bundle.facts.items[row, 0])
+    if weights.trend and bundle.item_features is not None:
+        sums *= np.exp(weights.trend * bundle.item_features.items[row, 0])
     said = np.flatnonzero(sums)
     sizes = np.bincount(product[said] - start, minlength=end - start)
     return sizes.astype(np.int64), row[said].astype(np.int32), sums[said].astype(np.float32)

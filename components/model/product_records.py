@@ -52,7 +52,7 @@ BLOCK = 20_000
 
 
 @dataclass(frozen=True)
-class Cards:
+class ProductRecords:
     """The product table, (n_products,) a column, by its rows.
 
     `json[json_offsets[i]:json_offsets[i + 1]]` is the card as JSON without its closing brace.
@@ -73,7 +73,7 @@ class Cards:
 
     def row(self, product_id: str) -> int | None:
         """The row of that product, or None."""
-        hashes, wanted = self._hashes, hash_of_id(product_id)
+        hashes, wanted = self._hashes, hash_id(product_id)
         place = bisect_left(hashes, wanted)
         while place < len(hashes) and hashes[place] == wanted:
             start = _card_start(product_id)
@@ -113,14 +113,14 @@ class Facets:
     """Which products are of a category or a brand, or have a custom attribute.
 
     `rows[offsets[t]:offsets[t + 1]]`, ascending, are the rows that have the facet whose hash is
-    `tokens[t]` (sorted); see `facet`.
+    `tokens[t]` (sorted); see `hash_facet`.
     """
 
     tokens: UInt64Array
     offsets: Int64Array
     rows: Int32Array
 
-    def having(self, token: int) -> Int32Array:
+    def find_rows(self, token: int) -> Int32Array:
         """Rows with that facet, ascending; there may be none."""
         place = int(np.searchsorted(self.tokens, np.uint64(token)))
         if place == len(self.tokens) or int(self.tokens[place]) != token:
@@ -129,24 +129,24 @@ class Facets:
 
 
 @lru_cache(maxsize=2**14)
-def facet(name: str, value: str) -> int:
+def hash_facet(name: str, value: str) -> int:
     """The token of a facet: `category`, `brand` or `attributes.NAME` with its value."""
     return _hash(f"{name}\0{value}")
 
 
-def facets_of(card: Mapping[str, Any]) -> list[int]:
+def list_facets(card: Mapping[str, Any]) -> list[int]:
     """The tokens of everything that a card can be filtered by."""
-    plain = [facet(name, card[name]) for name in ("category", "brand") if card.get(name)]
+    plain = [hash_facet(name, card[name]) for name in ("category", "brand") if card.get(name)]
     custom = card.get("attributes") or {}
-    return plain + [facet(f"attributes.{name}", value) for name, value in custom.items()]
+    return plain + [hash_facet(f"attributes.{name}", value) for name, value in custom.items()]
 
 
-def hash_of_id(product_id: str) -> int:
+def hash_id(product_id: str) -> int:
     """64 bits of an id, the same on every machine."""
     return _hash(product_id)
 
 
-def shown_card(card: Mapping[str, Any]) -> bytes:
+def encode_card(card: Mapping[str, Any]) -> bytes:
     """A card as JSON without its closing brace, `product_id` first."""
     content = {name: card.get(name) for name in SHOWN}
     if not content["attributes"]:
@@ -154,33 +154,33 @@ def shown_card(card: Mapping[str, Any]) -> bytes:
     return _compact(content)[:-1]
 
 
-def make_cards(products: "pa.Table") -> tuple[Cards, Facets]:
+def build_records(products: "pa.Table") -> tuple[ProductRecords, Facets]:
     """Cards and facets of a product table. Linear in products."""
     texts, sizes, tokens, owners = [], [], [], []
-    for row, card in enumerate(read_cards(products)):
-        texts.append(shown_card(card))
+    for row, card in enumerate(read_records(products)):
+        texts.append(encode_card(card))
         sizes.append(len(texts[-1]))
-        mine = facets_of(card)
+        mine = list_facets(card)
         tokens += mine
         owners += [row] * len(mine)
-    hashes = np.array([hash_of_id(id_.as_py()) for id_ in products["product_id"]], np.uint64)
+    hashes = np.array([hash_id(id_.as_py()) for id_ in products["product_id"]], np.uint64)
     order = np.argsort(hashes, kind="stable")
     in_stock = products["in_stock"].to_pylist()
-    cards = Cards(
+    records = ProductRecords(
         json=np.frombuffer(b"".join(texts), np.uint8),
         json_offsets=np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64),
         id_hashes=hashes[order],
         id_rows=order.astype(np.int32),
-        price=numbers_of(products, "price"),
-        margin=numbers_of(products, "margin"),
+        price=to_floats(products, "price"),
+        margin=to_floats(products, "margin"),
         added_at=_seconds(products),
         in_stock=np.array([UNKNOWN if one is None else one for one in in_stock], np.int8),
-        brand_of=codes_of(products["brand"]),
+        brand_of=encode_column(products["brand"]),
     )
-    return cards, _facets(tokens, owners)
+    return records, _facets(tokens, owners)
 
 
-def read_cards(products: "pa.Table") -> Iterator[dict[str, Any]]:
+def read_records(products: "pa.Table") -> Iterator[dict[str, Any]]:
     """The rows of a product table, custom attributes decoded."""
     for start in range(0, products.num_rows, BLOCK):
         for card in products.slice(start, BLOCK).to_pylist():
@@ -191,7 +191,7 @@ def read_cards(products: "pa.Table") -> Iterator[dict[str, Any]]:
             yield card
 
 
-def codes_of(column: "pa.ChunkedArray") -> Int32Array:
+def encode_column(column: "pa.ChunkedArray") -> Int32Array:
     """The values of a column as numbers from 1; 0 where there is none."""
     encoded = column.combine_chunks().dictionary_encode()
     codes = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
@@ -199,7 +199,7 @@ def codes_of(column: "pa.ChunkedArray") -> Int32Array:
     return numbers
 
 
-def numbers_of(products: "pa.Table", name: str) -> Float32Array:
+def to_floats(products: "pa.Table", name: str) -> Float32Array:
     """A column, NaN where nothing is known or what is said is no number of this world."""
     values = products[name].combine_chunks().cast("float64").to_numpy(zero_copy_only=False)
     numbers: Float32Array = np.where(np.abs(values) <= LARGEST, values, np.nan).astype(np.float32)

@@ -10,36 +10,36 @@ import numpy as np
 
 from components.model.arrays import Float32Array, Int32Array, Int64Array
 from components.model.bundle import Bundle, CartWeights
-from components.model.cold_start import Fallback
-from components.model.features import AT, Evidence, Said, places
-from components.model.float16 import inner_products, widened
-from components.model.product_records import Cards, make_cards
-from components.model.sorted_keys import hits, located, values_at
+from components.model.cold_start import ColdStartRanker
+from components.model.features import COLUMN, CandidatePairs, FeatureBuilder, places
+from components.model.float16 import inner_products, to_float32
+from components.model.product_records import ProductRecords, build_records
+from components.model.sorted_keys import find_keys, find_present, lookup_values
 from components.model.substitutes import Substitutes
 from components.model.text_similarity import (
     AttributeIndex,
     Attributes,
-    build_attributes,
+    build_attribute_index,
     described,
-    largest,
+    find_top_k,
 )
-from components.model.tree_ensemble import Trees, mixed
-from components.model.variants import without_variants
-from components.model.vector_index import load_index, queries_matrix, search
+from components.model.tree_ensemble import TreeScorer, mix_scores
+from components.model.variants import drop_variants
+from components.model.vector_index import build_query_matrix, load_index, search
 
 BLOCK = 64
 """Queries scored at once: large enough for BLAS, small enough for the cache and for memory."""
 
-DEPTH = 60
+N_CANDIDATES = 60
 """Candidates of a cart, and of a page, that a forest re-ranks."""
 
-SPARE = 50
+VARIANT_OVERFETCH = 50
 """Places ranked beyond those asked for where variants are left out."""
 
-RARE = 0.003
+COOCCURRENCE_SCALE = 0.003
 """Probability of a companion at which co-occurrence begins to count in full; flat around it."""
 
-AROUND_FROM = 20_000
+NEARBY_MIN_ITEMS = 20_000
 """Catalogue size from which companions of a product without vectors are looked for on its
 neighbours' pages only. On the demo data's 24,607 products the ten best are the same either way."""
 
@@ -48,7 +48,7 @@ SPEAKERS, HEARD, BESTSELLERS = 10, 20, 100
 at least so many bestsellers are looked at, too."""
 
 GROUPS = 512
-"""Groups of columns whose best scores bound the k-th best; see `best_of`."""
+"""Groups of columns whose best scores bound the k-th best; see `rank_columns`."""
 
 
 NO_ROWS, NO_SCORES = np.empty(0, np.int32), np.empty(0, np.float32)
@@ -61,7 +61,7 @@ class Recommendation:
     rows: Int64Array
     scores: Float32Array
     source: str
-    """`model`, or the step of `Fallback` that answered."""
+    """`model`, or the step of `ColdStartRanker` that answered."""
     unknown: list[str] = field(default_factory=list)
     """Products asked for that the bundle has no vectors of."""
 
@@ -85,7 +85,7 @@ class Recommender:
     def __init__(self, bundle: Bundle) -> None:
         self.bundle = bundle
         self.n_items = bundle.manifest.n_items
-        self.evidence = Evidence(bundle)
+        self.feature_builder = FeatureBuilder(bundle)
 
     # What only some questions need is made when the first one does: a service whose answers are
     # looked up neither copies vectors nor loads an index.
@@ -98,8 +98,8 @@ class Recommender:
         """What the weights of the blend make of popularity and trend of these rows, (n_rows,)."""
         bundle, manifest = self.bundle, self.bundle.manifest
         bias = manifest.beta_single * np.log(bundle.n_orders[rows] / manifest.n_orders)
-        if bundle.facts is not None:
-            bias += manifest.page_trend * bundle.facts.items[rows, 0]
+        if bundle.item_features is not None:
+            bias += manifest.page_trend * bundle.item_features.items[rows, 0]
         rounded: Float32Array = bias.astype(np.float32)
         return rounded
 
@@ -107,35 +107,37 @@ class Recommender:
     def _dials(self) -> list[float]:
         """Weights of the dimensions that the index has beyond the vectors."""
         manifest = self.bundle.manifest
-        trend = [manifest.page_trend] if self.bundle.facts is not None else []
+        trend = [manifest.page_trend] if self.bundle.item_features is not None else []
         return [manifest.beta_single, *trend]
 
     @cached_property
     def _index(self) -> Any:
         """The bundle's index, or None where there is none."""
-        bundle, facts = self.bundle, self.bundle.manifest.index
-        if bundle.index_path is None or facts is None:
+        bundle, item_features = self.bundle, self.bundle.manifest.index
+        if bundle.index_path is None or item_features is None:
             return None
         dims = bundle.manifest.dims + len(self._dials)
-        return load_index(bundle.index_path, self.n_items, dims, facts.ef)
+        return load_index(bundle.index_path, self.n_items, dims, item_features.ef)
 
     @cached_property
-    def _trees(self) -> Trees:
-        assert self.bundle.forest is not None
-        return Trees(self.bundle.forest)
+    def _trees(self) -> TreeScorer:
+        assert self.bundle.reranker is not None
+        return TreeScorer(self.bundle.reranker)
 
     @cached_property
-    def _cards(self) -> Cards:
-        return self.bundle.cards or make_cards(self.bundle.products)[0]
+    def _records(self) -> ProductRecords:
+        return self.bundle.records or build_records(self.bundle.products)[0]
 
     @cached_property
     def attributes(self) -> AttributeIndex:
         """What is written on the catalogue's products."""
-        return self.bundle.attributes or build_attributes(self.bundle.products, self.n_items)
+        return self.bundle.attributes or build_attribute_index(self.bundle.products, self.n_items)
 
     @cached_property
-    def _fallback(self) -> Fallback:
-        return Fallback(self.bundle, self.attributes, self.score_as, self.around)
+    def _fallback(self) -> ColdStartRanker:
+        return ColdStartRanker(
+            self.bundle, self.attributes, self.score_by_neighbours, self.find_rows_near
+        )
 
     @cached_property
     def _substitutes(self) -> Substitutes:
@@ -143,7 +145,7 @@ class Recommender:
 
     def row(self, product_id: str) -> int | None:
         """The product's row in the bundle's product table, or None."""
-        return self._cards.row(product_id)
+        return self._records.row(product_id)
 
     def recommend(
         self, product_ids: Sequence[str], k: int, attributes: Attributes | None = None
@@ -163,16 +165,16 @@ class Recommender:
             kept = found[0] >= 0
             return Recommendation(found[0][kept], scores[0][kept], "model", unknown)
         described = [self.described(row, attributes) for row in rows.values()]
-        source, best, scores = self.companions_by_looks(described, attributes, k)
+        source, best, scores = self.recommend_cold(described, attributes, k)
         return Recommendation(best, scores, source, unknown)
 
-    def companions_by_looks(
+    def recommend_cold(
         self, described: Sequence[Attributes], attributes: Attributes | None, k: int
     ) -> tuple[str, Int64Array, Float32Array]:
         """Source, rows and scores of what goes with products that have no vectors."""
         return self._fallback.companions(described or [self.described(None, attributes)], k)
 
-    def similar(
+    def similar_items(
         self, product_id: str | None, k: int, attributes: Attributes | None = None
     ) -> Recommendation:
         """The `k` products that could replace one, by the company they are bought in and by looks.
@@ -186,9 +188,9 @@ class Recommender:
         return found
 
     def substitutes(self, row: int | None, described: Attributes, k: int) -> Recommendation:
-        """As `similar`, for a row of the catalogue, or for what looks like that."""
+        """As `similar_items`, for a row of the catalogue, or for what looks like that."""
         if row is not None and row < self.n_items:
-            found, scores = best_of(self._substitutes.scores(row, described)[None], k)
+            found, scores = rank_columns(self._substitutes.scores(row, described)[None], k)
             kept = found[0] >= 0
             return Recommendation(found[0][kept], scores[0][kept], "model")
         source, best, scores = self._fallback.substitutes(described, k)
@@ -201,11 +203,11 @@ class Recommender:
     def page(self, row: int, depth: int) -> tuple[Int64Array, Float32Array]:
         """Rows and scores of up to `depth` companions on a product's page, best first."""
         if self._has_pages(depth):
-            assert self.bundle.pages is not None
-            rows = self.bundle.pages.rows[row, :depth].astype(np.int64)
-            scores = self.bundle.pages.scores[row, :depth]
+            assert self.bundle.precomputed is not None
+            rows = self.bundle.precomputed.rows[row, :depth].astype(np.int64)
+            scores = self.bundle.precomputed.scores[row, :depth]
         else:
-            block, values = self.rank_pages([np.array([row], np.int32)], depth)
+            block, values = self.rank_items([np.array([row], np.int32)], depth)
             rows, scores = block[0], values[0]
         if rows[-1] >= 0:
             return rows, scores
@@ -224,11 +226,11 @@ class Recommender:
         scores: Float32Array = likely.max(axis=0) + self._bias_of(rows)
         return scores
 
-    def substitute_scores(self, row: int, described: Attributes) -> Float32Array:
+    def score_substitutes(self, row: int, described: Attributes) -> Float32Array:
         """Scores (n_items,) of the whole catalogue as substitutes; -inf for the row itself."""
         return self._substitutes.scores(row, described)
 
-    def score_as(
+    def score_by_neighbours(
         self, rows: Int32Array, weights: Float32Array, among: Int64Array | None = None
     ) -> Float32Array:
         """Scores for a product that catalogue rows, weighted to a sum of 1, stand for.
@@ -249,25 +251,25 @@ class Recommender:
                 if among is None:
                     probability[bundle.pair_rows[pairs]] += likely
                 else:
-                    place, there = located(among, bundle.pair_rows[pairs])
+                    place, there = find_keys(among, bundle.pair_rows[pairs])
                     probability[place[there]] += likely[there]
-            scores += np.float32(weight) * np.log1p(probability / np.float32(RARE))
+            scores += np.float32(weight) * np.log1p(probability / np.float32(COOCCURRENCE_SCALE))
         return scores
 
-    def around(self, rows: Int32Array) -> Int64Array | None:
+    def find_rows_near(self, rows: Int32Array) -> Int64Array | None:
         """What may go with products like these, ascending; None where it may be anything.
 
         That is what is on their pages: a mean of vectors has its best companions among theirs, and
         a large catalogue is not to be gone through for one question.
         """
-        if self.bundle.pages is None or self.n_items < AROUND_FROM:
+        if self.bundle.precomputed is None or self.n_items < NEARBY_MIN_ITEMS:
             return None
-        pages = np.unique(self.bundle.pages.rows[rows])
-        return pages[pages >= 0].astype(np.int64)
+        precomputed = np.unique(self.bundle.precomputed.rows[rows])
+        return precomputed[precomputed >= 0].astype(np.int64)
 
     def described(self, row: int | None, attributes: Attributes | None) -> Attributes:
         """What the asking one says of a product, else what its card says."""
-        return described(attributes, {} if row is None else self._cards.card(row))
+        return described(attributes, {} if row is None else self._records.card(row))
 
     def rank(self, queries: Sequence[Int32Array], k: int) -> tuple[Int64Array, Float32Array]:
         """Rows and scores (n_queries, k), best first, without the query's own products.
@@ -278,43 +280,47 @@ class Recommender:
         """
         rows = np.full((len(queries), k), -1, np.int64)
         scores = np.full((len(queries), k), -np.inf, np.float32)
-        pages = [i for i, query in enumerate(queries) if len(query) == 1]
+        precomputed = [i for i, query in enumerate(queries) if len(query) == 1]
         carts = [i for i, query in enumerate(queries) if len(query) != 1]
-        rank_pages = self._look_up if self._has_pages(k) else self.rank_pages
-        blocks = [(rank_pages, pages[i : i + BLOCK]) for i in range(0, len(pages), BLOCK)]
+        rank_items = self._look_up if self._has_pages(k) else self.rank_items
+        blocks = [
+            (rank_items, precomputed[i : i + BLOCK]) for i in range(0, len(precomputed), BLOCK)
+        ]
         blocks += [(self.rank_carts, carts[i : i + BLOCK]) for i in range(0, len(carts), BLOCK)]
         for ranked, block in blocks:
             rows[block], scores[block] = ranked([queries[i] for i in block], k)
         return rows, scores
 
-    def rank_pages(self, queries: Sequence[Int32Array], k: int) -> tuple[Int64Array, Float32Array]:
+    def rank_items(self, queries: Sequence[Int32Array], k: int) -> tuple[Int64Array, Float32Array]:
         """As `rank`, for single products, by the weights of the blend."""
         is_exact = self._index is None and not self.bundle.manifest.among_companions
         ranked = self._rank_exactly if is_exact else self._rank_found
         if (variants := self.bundle.variants) is None:
             return ranked(queries, k)
-        return without_variants(*ranked(queries, k + SPARE), queries, variants, k)
+        return drop_variants(*ranked(queries, k + VARIANT_OVERFETCH), queries, variants, k)
 
     def rank_carts(self, queries: Sequence[Int32Array], k: int) -> tuple[Int64Array, Float32Array]:
         """As `rank`, for carts, by the forest or by the weights of the blend."""
-        carts, variants = self.carts_of(queries), self.bundle.variants
-        depth = max(DEPTH, k) + (SPARE if variants else 0)
-        if self.bundle.forest is None and self.evidence.has_voices:
+        carts, variants = self.normalize_carts(queries), self.bundle.variants
+        depth = max(N_CANDIDATES, k) + (VARIANT_OVERFETCH if variants else 0)
+        if self.bundle.reranker is None and self.feature_builder.has_item_scores:
             rows, scores = self._voiced(carts, depth)
         else:
-            said = self.evidence.said(carts, blended=self.bundle.forest is None)
-            rows, scores = self._blended(carts, said, depth)
+            find_pairs = self.feature_builder.find_pairs(
+                carts, blended=self.bundle.reranker is None
+            )
+            rows, scores = self._blended(carts, find_pairs, depth)
         scores[rows < 0] = -np.inf
         if variants is not None:
             for mine, found, cart in zip(scores, rows, carts, strict=True):
-                if len(own := variants.of(cart)):
+                if len(own := variants.find_variants(cart)):
                     mine[np.isin(found, own)] = -np.inf
         rows, scores = _sorted(scores, rows)
-        if self.bundle.forest is not None:
-            features = self.evidence.features(carts, said, rows[:, :DEPTH])
-            grown = self._trees.predict(features.reshape(-1, features.shape[2]))
-            grown = grown.reshape(features.shape[:2])
-            rows, scores = reranked(rows, scores, grown, self.bundle.manifest.cart_mix)
+        if self.bundle.reranker is not None:
+            features = self.feature_builder.features(carts, find_pairs, rows[:, :N_CANDIDATES])
+            predicted = self._trees.predict(features.reshape(-1, features.shape[2]))
+            predicted = predicted.reshape(features.shape[:2])
+            rows, scores = rerank(rows, scores, predicted, self.bundle.manifest.cart_mix)
         return np.where(scores > -np.inf, rows, -1)[:, :k], scores[:, :k]
 
     def _voiced(self, carts: Sequence[Int32Array], depth: int) -> tuple[Int64Array, Float32Array]:
@@ -322,45 +328,45 @@ class Recommender:
         rows = np.full((len(carts), depth), -1, np.int64)
         scores = np.zeros((len(carts), depth), np.float32)
         for cart, mine, score in zip(carts, rows, scores, strict=True):
-            found, sums = self.evidence.voiced(cart)
-            sums[hits(found, cart)] = -np.inf
-            best = largest(sums, depth)
+            found, sums = self.feature_builder.sum_item_scores(cart)
+            sums[find_present(found, cart)] = -np.inf
+            best = find_top_k(sums, depth)
             best = best[sums[best] > 0]
             mine[: len(best)], score[: len(best)] = found[best], sums[best]
             if len(best) < depth:
                 self._fill(mine, cart)
-                score[len(best) :] = values_at(found, sums, mine[len(best) :])
+                score[len(best) :] = lookup_values(found, sums, mine[len(best) :])
             self._add_vectors(cart, mine, score)
         return rows, scores
 
     def _blended(
-        self, carts: Sequence[Int32Array], said: Said, depth: int
+        self, carts: Sequence[Int32Array], find_pairs: CandidatePairs, depth: int
     ) -> tuple[Int64Array, Float32Array]:
-        """Candidates and what `blend_carts` gives them, without the features it does not look at.
+        """Candidates and what `blend_cart_scores` gives them, without the features it does not look at.
 
         A cart costs a third so.
         """
-        evidence = self.evidence
-        sums = evidence.sums(said)
-        rows, scores = evidence.candidates(carts, said, sums, depth)
+        feature_builder = self.feature_builder
+        sums = feature_builder.sums(find_pairs)
+        rows, scores = feature_builder.candidates(carts, find_pairs, sums, depth)
         for i, (cart, mine, score) in enumerate(zip(carts, rows, scores, strict=True)):
             if mine[-1] < 0:
                 self._fill(mine, cart)
-                score[:] = evidence.sums_of(said, sums, i, mine)
+                score[:] = feature_builder.get_sums(find_pairs, sums, i, mine)
             self._add_vectors(cart, mine, score)
         return rows, scores
 
     def _add_vectors(self, cart: Int32Array, rows: Int64Array, scores: Float32Array) -> None:
         """Add what the vectors of a cart say for candidates to their scores."""
-        evidence, weights = self.evidence, self.bundle.manifest.cart_weights
+        feature_builder, weights = self.feature_builder, self.bundle.manifest.cart_weights
         if not weights.vectors:
             return
-        best = np.exp(evidence.logits(cart, np.maximum(rows, 0)).max(axis=0))
+        best = np.exp(feature_builder.logits(cart, np.maximum(rows, 0)).max(axis=0))
         if weights.trend:
-            best *= np.exp(weights.trend * evidence.facts.items[rows, 0])
+            best *= np.exp(weights.trend * feature_builder.item_features.items[rows, 0])
         scores += weights.vectors * best
 
-    def carts_of(self, queries: Sequence[Int32Array]) -> list[Int32Array]:
+    def normalize_carts(self, queries: Sequence[Int32Array]) -> list[Int32Array]:
         """Every product once: ascending, or where the order of a cart tells something, by that."""
         if self.bundle.manifest.cart_recency == 1:
             return [np.array(sorted(set(query.tolist())), np.int32) for query in queries]
@@ -369,20 +375,22 @@ class Recommender:
             query[::-1][np.sort(last)][::-1] for query, last in zip(queries, lasts, strict=True)
         ]
 
-    def cart_candidates(
+    def find_cart_candidates(
         self, carts: Sequence[Int32Array], depth: int
     ) -> tuple[Int64Array, Float32Array]:
         """`depth` candidates (n_carts, depth), -1 where there are no more, and their features.
 
         In order of rows: what learns from them must not inherit the order they were drawn by.
         """
-        said = self.evidence.said(carts)
-        rows, _ = self.evidence.candidates(carts, said, self.evidence.sums(said), depth)
+        find_pairs = self.feature_builder.find_pairs(carts)
+        rows, _ = self.feature_builder.candidates(
+            carts, find_pairs, self.feature_builder.sums(find_pairs), depth
+        )
         for cart, mine in zip(carts, rows, strict=True):
             if mine[-1] < 0:
                 self._fill(mine, cart)
         rows = np.sort(rows, axis=1)
-        return rows, self.evidence.features(carts, said, rows)
+        return rows, self.feature_builder.features(carts, find_pairs, rows)
 
     def _fill(self, rows: Int64Array, cart: Int32Array) -> None:
         """Put products that are near by vectors, then bestsellers, where `rows` has -1."""
@@ -397,8 +405,8 @@ class Recommender:
 
     def _near(self, products: Int32Array, k: int) -> Int64Array:
         """Some that are near to every product, best first, (n_products, up to k)."""
-        if self.bundle.pages is not None:
-            return self.bundle.pages.rows[products, :k].astype(np.int64)
+        if self.bundle.precomputed is not None:
+            return self.bundle.precomputed.rows[products, :k].astype(np.int64)
         if self.bundle.manifest.among_companions:
             return self._rank_found(list(products[:, None]), k)[0]
         return self._nearest(products, k)
@@ -407,22 +415,22 @@ class Recommender:
         """The `k` best by vectors and dials alone for every product, (n_products, k)."""
         vectors, k = self.bundle.in_vectors[products], min(k, self.n_items)
         if self._index:
-            return search(self._index, queries_matrix(vectors, *self._dials), k)
-        return best_of(inner_products(vectors, self.bundle.out_vectors) + self._bias, k)[0]
+            return search(self._index, build_query_matrix(vectors, *self._dials), k)
+        return rank_columns(inner_products(vectors, self.bundle.out_vectors) + self._bias, k)[0]
 
     def _has_pages(self, k: int) -> bool:
         """Whether the pages are deep enough for `k`, or as deep as the catalogue."""
-        pages = self.bundle.pages
-        return pages is not None and pages.rows.shape[1] >= min(k, self.n_items - 1)
+        precomputed = self.bundle.precomputed
+        return precomputed is not None and precomputed.rows.shape[1] >= min(k, self.n_items - 1)
 
     def _look_up(self, queries: Sequence[Int32Array], k: int) -> tuple[Int64Array, Float32Array]:
-        pages = self.bundle.pages
-        assert pages is not None
-        products, width = np.concatenate(queries), min(k, pages.rows.shape[1])
+        precomputed = self.bundle.precomputed
+        assert precomputed is not None
+        products, width = np.concatenate(queries), min(k, precomputed.rows.shape[1])
         rows = np.full((len(queries), k), -1, np.int64)
         scores = np.full((len(queries), k), -np.inf, np.float32)
-        rows[:, :width] = pages.rows[products, :width]
-        scores[:, :width] = pages.scores[products, :width]
+        rows[:, :width] = precomputed.rows[products, :width]
+        scores[:, :width] = precomputed.scores[products, :width]
         return rows, scores
 
     def _counted(self, product: int) -> tuple[Int32Array, Float32Array]:
@@ -436,7 +444,7 @@ class Recommender:
         """What co-occurrence adds to scores on pages, by places in the bundle's pair arrays."""
         weight = np.float32(self.bundle.manifest.page_cooccurrence)
         gain: Float32Array = weight * np.log1p(
-            self.bundle.pair_probability[pairs] / np.float32(RARE)
+            self.bundle.pair_probability[pairs] / np.float32(COOCCURRENCE_SCALE)
         )
         return gain
 
@@ -445,7 +453,7 @@ class Recommender:
     ) -> tuple[Int64Array, Float32Array]:
         """In blocks, whose scores take 256 MB for a million products."""
         blocks = (queries[start : start + BLOCK] for start in range(0, len(queries), BLOCK))
-        found = (best_of(self._scored(block), k) for block in blocks)
+        found = (rank_columns(self._scored(block), k) for block in blocks)
         rows, scores = zip(*found, strict=True)
         return np.concatenate(rows), np.concatenate(scores)
 
@@ -501,7 +509,7 @@ class Recommender:
 
         `query`, which ascends, says which of the `products` that is.
         """
-        outward = widened(self.bundle.out_vectors[rows])
+        outward = to_float32(self.bundle.out_vectors[rows])
         scores = self._bias[rows]
         ends = np.searchsorted(query, np.arange(len(products) + 1)).tolist()
         for product, (start, end) in zip(products, pairwise(ends), strict=True):
@@ -525,7 +533,7 @@ def _best_of_each(
     return found, best
 
 
-def best_of(scores: Float32Array, k: int) -> tuple[Int64Array, Float32Array]:
+def rank_columns(scores: Float32Array, k: int) -> tuple[Int64Array, Float32Array]:
     """Columns and scores (n, k) of the k largest per row, best first; -1 for what is -inf.
 
     Ties go to the lower column.
@@ -561,28 +569,28 @@ def _lower_bounds(scores: Float32Array, depth: int) -> Float32Array:
     return bounds
 
 
-def blend_carts(features: Float32Array, weights: CartWeights) -> Float32Array:
+def blend_cart_scores(features: Float32Array, weights: CartWeights) -> Float32Array:
     """Scores (n_carts, depth) of carts' candidates by the weighted sum of what is said for them."""
-    total = weights.neighbours * features[..., AT["neighbours_sum"]]
-    total += weights.cooccurrence * features[..., AT["probability_sum"]]
-    total += weights.cosine * features[..., AT["cosine_sum"]]
-    total += weights.vectors * np.exp(features[..., AT["vector_max"]])
-    scores: Float32Array = total * np.exp(weights.trend * features[..., AT["trend_short"]])
+    total = weights.neighbours * features[..., COLUMN["neighbours_sum"]]
+    total += weights.cooccurrence * features[..., COLUMN["probability_sum"]]
+    total += weights.cosine * features[..., COLUMN["cosine_sum"]]
+    total += weights.vectors * np.exp(features[..., COLUMN["vector_max"]])
+    scores: Float32Array = total * np.exp(weights.trend * features[..., COLUMN["trend_short"]])
     return scores.astype(np.float32)
 
 
-def reranked(
-    rows: Int64Array, scores: Float32Array, grown: Float32Array, mix: float
+def rerank(
+    rows: Int64Array, scores: Float32Array, predicted: Float32Array, mix: float
 ) -> tuple[Int64Array, Float32Array]:
     """Sorted candidates (n, k), the first by what trees give them and the blend, others behind.
 
-    `grown` (n, depth) are the trees' scores; see `components.model.tree_ensemble.mixed`.
+    `predicted` (n, depth) are the trees' scores; see `components.model.tree_ensemble.mix_scores`.
     """
-    first = scores[:, : grown.shape[1]]
-    return _sorted(stacked(mixed(grown, first, np.isfinite(first), mix), scores), rows)
+    first = scores[:, : predicted.shape[1]]
+    return _sorted(stack_below(mix_scores(predicted, first, np.isfinite(first), mix), scores), rows)
 
 
-def stacked(best: Float32Array, scores: Float32Array) -> Float32Array:
+def stack_below(best: Float32Array, scores: Float32Array) -> Float32Array:
     """`best` (n, depth) for the first places, and for those behind, `scores` moved below them.
 
     `scores` (n, k) fall along a row; where they are -inf there is no candidate.

@@ -5,7 +5,7 @@ import numpy as np
 from components.model.arrays import AnyArray, BoolArray, IntpArray
 
 
-def located(keys: AnyArray, wanted: AnyArray) -> tuple[IntpArray, BoolArray]:
+def find_keys(keys: AnyArray, wanted: AnyArray) -> tuple[IntpArray, BoolArray]:
     """Places of the wanted ones among ascending keys, and which are there, in their shape.
 
     What is not there has the place of something else; without keys, 0.
@@ -16,15 +16,15 @@ def located(keys: AnyArray, wanted: AnyArray) -> tuple[IntpArray, BoolArray]:
     return place, keys[place] == wanted
 
 
-def hits(keys: AnyArray, wanted: AnyArray) -> IntpArray:
+def find_present(keys: AnyArray, wanted: AnyArray) -> IntpArray:
     """Places among ascending keys (n,) of those of `wanted` that are there."""
-    place, there = located(keys, wanted)
+    place, there = find_keys(keys, wanted)
     return place[there]
 
 
-def values_at(keys: AnyArray, values: AnyArray, wanted: AnyArray) -> AnyArray:
+def lookup_values(keys: AnyArray, values: AnyArray, wanted: AnyArray) -> AnyArray:
     """The values of the wanted ones among ascending keys; 0 where there is none."""
-    place, there = located(keys, wanted)
+    place, there = find_keys(keys, wanted)
     if not len(keys):
         return np.zeros(wanted.shape)
     return np.where(there, values[place], 0)

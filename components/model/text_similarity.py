@@ -26,7 +26,7 @@ from components.model.arrays import (
     IntpArray,
     UInt64Array,
 )
-from components.model.sorted_keys import located
+from components.model.sorted_keys import find_keys
 
 if TYPE_CHECKING:
     # A service has no use for Arrow, which takes 9 MB of every worker.
@@ -44,17 +44,17 @@ WORD, CATEGORY, BRAND = 1.0, 2.0, 2.0
 """What a word of the name and a whole category or brand are worth, before their rarity. 1 to 4 and
 1 to 2 rank groceries within 3 %. N-grams of characters beside words add nothing (gifts)."""
 
-MOST_WORDS = 64
+MAX_TOKENS = 64
 """Words of a name that count: what goes on is a description."""
 
 PRICE = 0.4
 """How fast similarity falls with the logarithm of the ratio of two prices: at twice the price a
 quarter is gone. Without it cold gifts are ranked 4 % worse, with 0.8 another 1 % better."""
 
-BY_TEXT = 3
+PRICE_OVERFETCH = 3
 """Times as many products are taken by text before prices choose among them."""
 
-MOST_POSTINGS = 100_000
+MAX_POSTINGS = 100_000
 """Looked at for one question, those of the rarest tokens first: bounds its time to a few
 milliseconds however large the catalogue is."""
 
@@ -107,47 +107,47 @@ class AttributeIndex:
 
         Equal ones come in order of rows, that is by orders. None come where no token is known.
         """
-        worth = tokens_of(attributes)
+        worth = weigh_tokens(attributes)
         hashes = np.fromiter(worth.keys(), np.uint64, len(worth))
         values = np.fromiter(worth.values(), np.float32, len(worth))
-        place, known = located(self.tokens, hashes)
+        place, known = find_keys(self.tokens, hashes)
         values[known] = self.idf[place[known]]
         # A token that no product has still says that none is quite like this one.
         values[~known] *= np.log1p(np.float32(self.n_items))
         length = np.sqrt(values @ values)
         rows, similar = self._products(place[known], values[known])
-        by_text = largest(similar, BY_TEXT * k)
+        by_text = find_top_k(similar, PRICE_OVERFETCH * k)
         rows, similar = rows[by_text], similar[by_text] / length
-        ratio = self.log_prices[rows] - log_prices_of([attributes.price])
+        ratio = self.log_prices[rows] - to_log_prices([attributes.price])
         similar *= np.exp(-PRICE * np.abs(np.nan_to_num(ratio)))
-        best = largest(similar, k)
+        best = find_top_k(similar, k)
         return rows[best], np.minimum(similar[best], 1)
 
     def _products(self, place: IntpArray, values: Float32Array) -> tuple[Int32Array, Float32Array]:
         """Rows that have any of the tokens, ascending, and their inner products with `values`."""
         starts, ends = self.offsets[place], self.offsets[place + 1]
         rarest = np.argsort(ends - starts, kind="stable")
-        rarest = rarest[np.cumsum((ends - starts)[rarest]) <= MOST_POSTINGS]
+        rarest = rarest[np.cumsum((ends - starts)[rarest]) <= MAX_POSTINGS]
         slices = [slice(starts[i], ends[i]) for i in rarest]
-        rows = joined([self.rows[one] for one in slices], np.int32)
-        worth = joined([self.weights[one] for one in slices], np.float32)
+        rows = concat_arrays([self.rows[one] for one in slices], np.int32)
+        worth = concat_arrays([self.weights[one] for one in slices], np.float32)
         worth *= np.repeat(values[rarest], (ends - starts)[rarest])
-        return _summed(rows, worth, self.n_items)
+        return _sum_by_row(rows, worth, self.n_items)
 
 
-def build_attributes(cards: "pa.Table", n_items: int) -> AttributeIndex:
-    """The index of the first `n_items` rows of `cards`, which has the columns of Attributes.
+def build_attribute_index(products: "pa.Table", n_items: int) -> AttributeIndex:
+    """The index of the first `n_items` rows of `products`, which has the columns of Attributes.
 
     Linear in products. Where nothing is written on any of them, it is empty.
     """
     blocks = [
-        _block(cards.slice(start, min(BLOCK, n_items - start)), start)
+        _block(products.slice(start, min(BLOCK, n_items - start)), start)
         for start in range(0, n_items, BLOCK)
     ]
-    hashes = joined([hashes for hashes, _, _ in blocks], np.uint64)
+    hashes = concat_arrays([hashes for hashes, _, _ in blocks], np.uint64)
     order = np.argsort(hashes, kind="stable")
-    rows = joined([rows for _, rows, _ in blocks], np.int32)[order]
-    worth = joined([worth for _, _, worth in blocks], np.float32)[order]
+    rows = concat_arrays([rows for _, rows, _ in blocks], np.int32)[order]
+    worth = concat_arrays([worth for _, _, worth in blocks], np.float32)[order]
     tokens, first, n_rows = np.unique(hashes[order], return_index=True, return_counts=True)
     # Smoothed: what is written on every product is still worth something, if that is all there is.
     idf = (worth[first] * np.log1p(n_items / n_rows)).astype(np.float32)
@@ -155,7 +155,7 @@ def build_attributes(cards: "pa.Table", n_items: int) -> AttributeIndex:
     lengths = np.sqrt(np.bincount(rows, repeated.astype(np.float64) ** 2, n_items))
     weights = (repeated / lengths[rows]).astype(np.float16)
     offsets = np.concatenate([[0], np.cumsum(n_rows)]).astype(np.int64)
-    log_prices = log_prices_of(cards["price"].slice(0, n_items).to_pylist())
+    log_prices = to_log_prices(products["price"].slice(0, n_items).to_pylist())
     return AttributeIndex(n_items, tokens, idf, offsets, rows, weights, log_prices)
 
 
@@ -174,23 +174,23 @@ def load_attributes(folder: Path, n_items: int) -> AttributeIndex:
     return AttributeIndex(n_items, **arrays)
 
 
-def card_attributes(cards: "pa.Table") -> Iterator[Attributes]:
-    """What is written on every row of `cards`."""
-    columns = (cards[column].to_pylist() for column in Attributes._fields)
+def read_attributes(products: "pa.Table") -> Iterator[Attributes]:
+    """What is written on every row of `products`."""
+    columns = (products[column].to_pylist() for column in Attributes._fields)
     return map(Attributes._make, zip(*columns, strict=True))
 
 
-def tokens_of(attributes: Attributes) -> dict[int, float]:
+def weigh_tokens(attributes: Attributes) -> dict[int, float]:
     """Hashes of what is written on a product, and what each is worth before its rarity."""
-    worth = {hash_of(f"word:{word}"): WORD for word in words_of(attributes.name)}
-    if category := " ".join(words_of(attributes.category)):
-        worth[hash_of(f"category:{category}")] = CATEGORY
-    if brand := " ".join(words_of(attributes.brand)):
-        worth[hash_of(f"brand:{brand}")] = BRAND
+    worth = {hash_token(f"word:{word}"): WORD for word in tokenize(attributes.name)}
+    if category := " ".join(tokenize(attributes.category)):
+        worth[hash_token(f"category:{category}")] = CATEGORY
+    if brand := " ".join(tokenize(attributes.brand)):
+        worth[hash_token(f"brand:{brand}")] = BRAND
     return worth
 
 
-def log_prices_of(prices: Sequence[float | None]) -> Float32Array:
+def to_log_prices(prices: Sequence[float | None]) -> Float32Array:
     """Logarithms of prices; NaN for what is no price."""
     values = np.array(prices, np.float64)
     values[~((values > 0) & (values <= np.finfo(np.float32).max))] = np.nan
@@ -198,7 +198,7 @@ def log_prices_of(prices: Sequence[float | None]) -> Float32Array:
     return logs
 
 
-def words_of(text: str | None) -> list[str]:
+def tokenize(text: str | None) -> list[str]:
     """The words of a text, lower case and without accents; numbers are words too.
 
     Where a script puts no spaces, pairs of characters are taken for words.
@@ -206,24 +206,24 @@ def words_of(text: str | None) -> list[str]:
     if not text:
         return []
     if text.isascii():
-        return _WORDS.findall(text.lower())[:MOST_WORDS]
+        return _WORDS.findall(text.lower())[:MAX_TOKENS]
     plain = _ACCENTS.sub("", unicodedata.normalize("NFKD", text).lower())
-    return [part for word in _WORDS.findall(plain) for part in _parts(word)][:MOST_WORDS]
+    return [part for word in _WORDS.findall(plain) for part in _parts(word)][:MAX_TOKENS]
 
 
 @functools.lru_cache(maxsize=2**18)
-def hash_of(token: str) -> int:
+def hash_token(token: str) -> int:
     """64 bits that are the same on every machine and in every process."""
     encoded = token.encode(errors="surrogatepass")
     return int.from_bytes(hashlib.blake2b(encoded, digest_size=8).digest(), "little")
 
 
-def joined(parts: Sequence[AnyArray], dtype: type[np.generic]) -> AnyArray:
+def concat_arrays(parts: Sequence[AnyArray], dtype: type[np.generic]) -> AnyArray:
     """All of them in one array of that type; there may be none."""
     return np.concatenate([np.empty(0, dtype), *parts], dtype=dtype, casting="same_kind")
 
 
-def largest(values: npt.NDArray[np.floating], k: int) -> IntpArray:
+def find_top_k(values: npt.NDArray[np.floating], k: int) -> IntpArray:
     """Places of the `k` largest, largest first; ties in order of places."""
     places = np.arange(len(values))
     if len(values) > k:
@@ -235,9 +235,9 @@ def largest(values: npt.NDArray[np.floating], k: int) -> IntpArray:
     return places[np.argsort(-values[places], kind="stable")][:k]
 
 
-def _block(cards: "pa.Table", start: int) -> tuple[UInt64Array, Int32Array, Float32Array]:
+def _block(products: "pa.Table", start: int) -> tuple[UInt64Array, Int32Array, Float32Array]:
     """Hashes, rows and worths of what is written on some products; the first has row `start`."""
-    found = [tokens_of(attributes) for attributes in card_attributes(cards)]
+    found = [weigh_tokens(attributes) for attributes in read_attributes(products)]
     sizes = [len(worth) for worth in found]
     rows = np.repeat(np.arange(start, start + len(found), dtype=np.int32), sizes)
     hashes = np.fromiter((one for worth in found for one in worth), np.uint64, len(rows))
@@ -245,7 +245,9 @@ def _block(cards: "pa.Table", start: int) -> tuple[UInt64Array, Int32Array, Floa
     return hashes, rows, np.fromiter(values, np.float32, len(rows))
 
 
-def _summed(rows: Int32Array, worth: Float32Array, n_items: int) -> tuple[Int32Array, Float32Array]:
+def _sum_by_row(
+    rows: Int32Array, worth: Float32Array, n_items: int
+) -> tuple[Int32Array, Float32Array]:
     """Distinct rows, ascending, and the sum of what each is worth."""
     if len(rows) > n_items / 8:
         sums = np.bincount(rows, worth, n_items)

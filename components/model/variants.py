@@ -19,7 +19,13 @@ from components.model.arrays import (
     Int64Array,
     UInt64Array,
 )
-from components.model.text_similarity import Attributes, card_attributes, hash_of, joined, words_of
+from components.model.text_similarity import (
+    Attributes,
+    concat_arrays,
+    hash_token,
+    read_attributes,
+    tokenize,
+)
 
 if TYPE_CHECKING:
     # A service has no use for Arrow, which takes 9 MB of every worker.
@@ -32,10 +38,10 @@ ARRAYS = ("offsets", "rows")
 LEVELS = ("none", "same_name", "but_numbers", "but_colours", "but_one_word")
 """What may differ between two names of the same product, each level with all before it."""
 
-MOST_ALIKE = 100
+MAX_GROUP_SIZE = 100
 """Products of one name above which it is no product's name but a kind of products."""
 
-FEWEST_WORDS = 3
+MIN_TOKENS = 3
 """Words a name needs for one of them not to matter."""
 
 _AMOUNTS = """
@@ -55,7 +61,7 @@ _LOOKS = """
     negro blanco rojo azul verde amarillo morado rosado pequeno mediano grande
 """
 COLOURS = frozenset(_LOOKS.split())
-"""Colours and sizes, without accents, as `words_of` gives them."""
+"""Colours and sizes, without accents, as `tokenize` gives them."""
 
 
 @dataclass(frozen=True)
@@ -67,26 +73,28 @@ class Variants:
     offsets: Int64Array
     rows: Int32Array
 
-    def of(self, products: Sequence[int] | Int32Array) -> Int32Array:
+    def find_variants(self, products: Sequence[int] | Int32Array) -> Int32Array:
         """The variants of any of these catalogue rows; there may be duplicates."""
         slices = (slice(self.offsets[row], self.offsets[row + 1]) for row in products)
-        return joined([self.rows[one] for one in slices], np.int32)
+        return concat_arrays([self.rows[one] for one in slices], np.int32)
 
 
-def name_pairs(cards: "pa.Table", n_items: int, level: str) -> tuple[Int32Array, Int32Array]:
-    """Pairs (one < other) of the first `n_items` rows of `cards` that are one thing by their names.
+def find_name_pairs(
+    products: "pa.Table", n_items: int, level: str
+) -> tuple[Int32Array, Int32Array]:
+    """Pairs (one < other) of the first `n_items` rows of `products` that are one thing by their names.
 
     Linear in products. A product without a name is like no other.
     """
     rows, keys = [], []
-    for row, attributes in enumerate(card_attributes(cards.slice(0, n_items))):
+    for row, attributes in enumerate(read_attributes(products.slice(0, n_items))):
         for key in _keys(attributes, level):
             rows.append(row)
             keys.append(key)
     return _pairs_of_groups(np.array(rows, np.int32), np.array(keys, np.uint64))
 
 
-def table_of(one: Int32Array, other: Int32Array, n_items: int) -> Variants:
+def build_variants(one: Int32Array, other: Int32Array, n_items: int) -> Variants:
     """The table of these pairs, whichever way round they are given."""
     keys = np.concatenate([_key(one, other, n_items), _key(other, one, n_items)])
     keys = np.unique(keys)
@@ -94,7 +102,7 @@ def table_of(one: Int32Array, other: Int32Array, n_items: int) -> Variants:
     return Variants(offsets.astype(np.int64), (keys % max(n_items, 1)).astype(np.int32))
 
 
-def excepted(
+def match_exceptions(
     one: Int32Array,
     other: Int32Array,
     exceptions: Iterable[tuple[str, str]],
@@ -112,7 +120,7 @@ def excepted(
     return np.isin(_key(low, high, n_items), _key(allowed[:, 0], allowed[:, 1], n_items))
 
 
-def without_variants(
+def drop_variants(
     found: Int64Array,
     scores: Float32Array,
     queries: Sequence[Int32Array],
@@ -127,7 +135,7 @@ def without_variants(
     kept_scores = np.full((len(found), k), -np.inf, np.float32)
     for i, query in enumerate(queries):
         is_kept = found[i] >= 0
-        if len(own := variants.of(query)):
+        if len(own := variants.find_variants(query)):
             is_kept &= ~np.isin(found[i], own)
         kept = np.flatnonzero(is_kept)[:k]
         rows[i, : len(kept)] = found[i, kept]
@@ -137,7 +145,7 @@ def without_variants(
 
 def _keys(attributes: Attributes, level: str) -> list[int]:
     """Hashes of which two products share one when they are variants of each other."""
-    words = words_of(attributes.name)
+    words = tokenize(attributes.name)
     if level == "none" or not words:
         return []
     if level != "same_name":
@@ -147,11 +155,11 @@ def _keys(attributes: Attributes, level: str) -> list[int]:
         words = [one for one in words if one not in COLOURS] or words
     shelf = f"{attributes.category}\n{attributes.brand}\n"
     whole = sorted(words)
-    keys = [hash_of(shelf + " ".join(whole))]
-    if level == "but_one_word" and len(words) >= FEWEST_WORDS:
+    keys = [hash_token(shelf + " ".join(whole))]
+    if level == "but_one_word" and len(words) >= MIN_TOKENS:
         # One word less on both sides: the place where it stood is part of the key.
         keys += [
-            hash_of(f"{shelf}{' '.join(words[:i])} * {' '.join(words[i + 1 :])}")
+            hash_token(f"{shelf}{' '.join(words[:i])} * {' '.join(words[i + 1 :])}")
             for i in range(len(words))
         ]
     return keys
@@ -166,7 +174,7 @@ def _pairs_of_groups(rows: Int32Array, keys: UInt64Array) -> tuple[Int32Array, I
     order = np.lexsort((rows, keys))
     rows = rows[order]
     _, starts, sizes = np.unique(keys[order], return_index=True, return_counts=True)
-    fit = (sizes > 1) & (sizes <= MOST_ALIKE)
+    fit = (sizes > 1) & (sizes <= MAX_GROUP_SIZE)
     starts, sizes = starts[fit], sizes[fit]
     # Member m of a group of s is paired with the s - 1 - m after it.
     ends = np.repeat(starts + sizes, sizes)

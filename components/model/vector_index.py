@@ -12,15 +12,15 @@ from typing import Any
 import numpy as np
 
 from components.model.arrays import AnyArray, Float32Array, Int64Array
-from components.model.float16 import widened
+from components.model.float16 import to_float32
 
 
-def items_matrix(out_vectors: AnyArray, *dials: Float32Array) -> Float32Array:
+def build_item_matrix(out_vectors: AnyArray, *dials: Float32Array) -> Float32Array:
     """(n, dims + n_dials): an item as its OUT vector and its log popularity, trend, …"""
-    return np.column_stack([widened(out_vectors), *dials]).astype(np.float32)
+    return np.column_stack([to_float32(out_vectors), *dials]).astype(np.float32)
 
 
-def queries_matrix(in_vectors: Float32Array, *weights: float) -> Float32Array:
+def build_query_matrix(in_vectors: Float32Array, *weights: float) -> Float32Array:
     """(n, dims + n_dials): a query whose inner product with an item is in·out + weights · dials."""
     dials = [np.full(len(in_vectors), weight) for weight in weights]
     return np.column_stack([in_vectors, *dials]).astype(np.float32)

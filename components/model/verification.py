@@ -12,7 +12,7 @@ from typing import Any
 
 from components.model.bundle import check_file, read_manifest
 
-NOTE = ".verified.json"
+VERIFIED_FILE = ".verified.json"
 
 
 def verify_bundle(path: str | Path) -> None:
@@ -25,32 +25,32 @@ def verify_bundle(path: str | Path) -> None:
     manifest = read_manifest(path)
     for name in manifest.files:
         check_file(path / name, None)
-    found = {name: _seen(path / name) for name in ["bundle.json", *sorted(manifest.files)]}
-    if _noted(path) == found:
+    found = {name: _stat_file(path / name) for name in ["bundle.json", *sorted(manifest.files)]}
+    if _read_note(path) == found:
         return
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(lambda one: check_file(path / one[0], one[1]), manifest.files.items()))
-    _note(path, found)
+    _write_note(path, found)
 
 
-def _seen(file: Path) -> list[int]:
+def _stat_file(file: Path) -> list[int]:
     """What is another after any write: inode, size, and times of content and of change."""
     stat = file.stat()
     return [stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
 
 
-def _noted(path: Path) -> Any:
+def _read_note(path: Path) -> Any:
     try:
-        return json.loads((path / NOTE).read_text())
+        return json.loads((path / VERIFIED_FILE).read_text())
     except (OSError, ValueError):
         return None
 
 
-def _note(path: Path, found: dict[str, list[int]]) -> None:
-    aside = path / f"{NOTE}.part"
+def _write_note(path: Path, found: dict[str, list[int]]) -> None:
+    aside = path / f"{VERIFIED_FILE}.part"
     try:
         aside.write_text(json.dumps(found))
-        aside.rename(path / NOTE)
+        aside.rename(path / VERIFIED_FILE)
     except OSError:
         with suppress(OSError):
             aside.unlink()

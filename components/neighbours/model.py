@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from components.baskets.weighting import Training, Tricks, training_baskets
-from components.embeddings.cooccurrence import count_head, count_pairs, shares_of
-from components.model.atomic import written_aside
+from components.baskets.weighting import BasketWeighting, TrainingBaskets, read_training_baskets
+from components.embeddings.cooccurrence import compute_shares, count_head, count_pairs
+from components.model.atomic import atomic_write
 from components.model.bundle import Neighbours, save_group
 from components.neighbours.ridge import NeighbourSettings, fit_neighbours
-from components.spark import Mapper, catalogue_mapper, in_process
+from components.spark import Mapper, catalogue_mapper, map_in_process
 
 
 def train_neighbours(
@@ -27,23 +27,26 @@ def train_neighbours(
     """
     settings = settings or NeighbourSettings()
     product_ids = pq.read_table(vectors / "product_ids.parquet")["product_id"].combine_chunks()
-    tricks = Tricks(half_life_days=settings.half_life_days)
-    training = training_baskets(baskets_path, product_ids, tricks, splits)
+    tricks = BasketWeighting(half_life_days=settings.half_life_days)
+    training = read_training_baskets(baskets_path, product_ids, tricks, splits)
     start = time.process_time()
-    with catalogue_mapper("neighbours") as mapped:
-        neighbours = fit_training(training, len(product_ids), settings, mapped)
+    with catalogue_mapper("neighbours") as mapper:
+        neighbours = fit_on_baskets(training, len(product_ids), settings, mapper)
     cpu_s = round(time.process_time() - start, 1)
-    with written_aside(target) as aside:
+    with atomic_write(target) as aside:
         aside.mkdir(parents=True)
         save_group(neighbours, aside)
     return {"weights": len(neighbours.rows), "cpu_s": cpu_s}
 
 
-def fit_training(
-    training: Training, n_items: int, settings: NeighbourSettings, mapped: Mapper = in_process
+def fit_on_baskets(
+    training: TrainingBaskets,
+    n_items: int,
+    settings: NeighbourSettings,
+    mapper: Mapper = map_in_process,
 ) -> Neighbours:
     """The regressions of a catalogue over baskets that count the less, the larger they are."""
-    weighed = training.weighed_by_size(settings.size_exponent)
+    weighed = training.apply_size_exponent(settings.size_exponent)
     # Of a basket, pairs and products count the same here; pairs are counted as weight / (n - 1).
     each = (weighed.weights / np.maximum(weighed.sizes - 1, 1)).astype(np.float32)
     # Weights are 1 in the mean of all that was bought, so that a ridge is worth as many baskets.
@@ -52,6 +55,6 @@ def fit_training(
     orders = np.bincount(corpus.items, np.repeat(corpus.weights, corpus.sizes), n_items)
     head, pairs = count_head(corpus, n_items), None
     if len(head) < n_items:
-        pairs = count_pairs(weighed, n_items, mapped=mapped)
-        pairs = replace(pairs, support=scale * shares_of(pairs, weighed, n_items))
-    return fit_neighbours(pairs, orders, settings, head, mapped)
+        pairs = count_pairs(weighed, n_items, mapper=mapper)
+        pairs = replace(pairs, support=scale * compute_shares(pairs, weighed, n_items))
+    return fit_neighbours(pairs, orders, settings, head, mapper)

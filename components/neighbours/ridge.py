@@ -24,19 +24,19 @@ from components.model.arrays import (
     IntpArray,
 )
 from components.model.bundle import Neighbours
-from components.progress import say
-from components.spark import Mapper, in_process, parts_of
+from components.progress import log_progress
+from components.spark import Mapper, map_in_process, split_into_ranges
 
-LEVELS = 127
+INT8_MAX = 127
 """Largest int8 a weight is stored as; finer storage gained nothing."""
 
 BLOCK = 1_000
 """Products fitted by one call: a task, where Spark fits them."""
 
-SHOWN_EVERY = 5_000
+PROGRESS_EVERY = 5_000
 """Products between two lines of progress."""
 
-FEWEST = 20
+MIN_COMPANIONS = 20
 """Companions that every product may have, however rarely it is bought."""
 
 
@@ -61,7 +61,7 @@ class NeighbourSettings(BaseModel):
 
 
 @dataclass(frozen=True)
-class _Together:
+class _CooccurrenceCounts:
     """Pairs in both directions: `rows[offsets[i]:offsets[i + 1]]` were bought with product i."""
 
     offsets: Int64Array
@@ -79,7 +79,7 @@ def fit_neighbours(
     n_orders: npt.NDArray[np.number[Any]],
     settings: NeighbourSettings,
     head: Float32Array | None = None,
-    mapped: Mapper = in_process,
+    mapper: Mapper = map_in_process,
 ) -> Neighbours:
     """The regressions of all products, from their strongest pairs and their orders (n_items,).
 
@@ -90,23 +90,23 @@ def fit_neighbours(
     """
     n_items = len(n_orders)
     if pairs is not None:
-        together = _both_directions(pairs, n_orders, head)
+        together = _symmetrise(pairs, n_orders, head)
     else:
         assert head is not None
-        together = _within_head(head, n_orders.astype(np.float32), settings.candidates)
+        together = _select_from_head(head, n_orders.astype(np.float32), settings.candidates)
     found = []
-    for part in mapped(_fit_part, (together, settings), parts_of(n_items, BLOCK)):
+    for part in mapper(_fit_range, (together, settings), split_into_ranges(n_items, BLOCK)):
         found.append(part)
         n_done = min(len(found) * BLOCK, n_items)
-        if n_done % SHOWN_EVERY == 0 or n_done == n_items:
-            say(f"neighbours: {n_done} of {n_items} products")
+        if n_done % PROGRESS_EVERY == 0 or n_done == n_items:
+            log_progress(f"neighbours: {n_done} of {n_items} products")
     sources, targets, weights = (np.concatenate(column) for column in zip(*found, strict=True))
-    return _by_source(sources, targets, weights, n_items)
+    return _group_by_source(sources, targets, weights, n_items)
 
 
-def _both_directions(
+def _symmetrise(
     pairs: Pairs, n_orders: npt.NDArray[np.number[Any]], head: Float32Array | None
-) -> _Together:
+) -> _CooccurrenceCounts:
     from scipy.sparse import csr_array
 
     n_items = len(n_orders)
@@ -118,7 +118,7 @@ def _both_directions(
     both = one_way.maximum(one_way.T).tocsr()
     both.sort_indices()
     n_kept = np.diff(pairs.offsets)
-    return _Together(
+    return _CooccurrenceCounts(
         both.indptr.astype(np.int64),
         both.indices,
         both.data,
@@ -128,11 +128,11 @@ def _both_directions(
     )
 
 
-def _within_head(head: Float32Array, n_orders: Float32Array, n: int) -> _Together:
+def _select_from_head(head: Float32Array, n_orders: Float32Array, n: int) -> _CooccurrenceCounts:
     """The `n` companions of every product that are most similar, by the counts of all pairs."""
     n_items, found = len(head), []
     roots = np.sqrt(np.maximum(n_orders, np.finfo(np.float32).tiny))
-    for part in parts_of(n_items, BLOCK):
+    for part in split_into_ranges(n_items, BLOCK):
         counts = head[part.start : part.stop]
         similar = counts / roots
         similar[np.arange(len(part)), part] = 0
@@ -143,25 +143,25 @@ def _within_head(head: Float32Array, n_orders: Float32Array, n: int) -> _Togethe
         found.append((kept.sum(axis=1), best[kept].astype(np.int32), support[kept]))
     n_each, rows, support = (np.concatenate(column) for column in zip(*found, strict=True))
     offsets = np.concatenate([[0], np.cumsum(n_each)]).astype(np.int64)
-    return _Together(offsets, rows, support, n_orders, head, np.zeros(n_items, np.bool_))
+    return _CooccurrenceCounts(offsets, rows, support, n_orders, head, np.zeros(n_items, np.bool_))
 
 
-def _fit_part(
-    shared: tuple[_Together, NeighbourSettings], products: range
+def _fit_range(
+    shared: tuple[_CooccurrenceCounts, NeighbourSettings], products: range
 ) -> tuple[Int32Array, Int32Array, Float32Array]:
     """Who speaks (source) for whom (target) with which weight, for the targets `products`."""
     together, settings = shared
     place = np.full(len(together.n_orders), -1, np.int32)
     # Such small systems are solved faster by one thread; several only wait for each other.
     with threadpool_limits(1):
-        fitted = [_regression(target, together, settings, place) for target in products]
+        fitted = [_fit_target(target, together, settings, place) for target in products]
     sources, weights = zip(*fitted, strict=True)
     targets = np.repeat(np.array(products, np.int32), [len(one) for one in sources])
     return np.concatenate(sources), targets, np.concatenate(weights)
 
 
-def _regression(
-    target: int, together: _Together, settings: NeighbourSettings, place: Int32Array
+def _fit_target(
+    target: int, together: _CooccurrenceCounts, settings: NeighbourSettings, place: Int32Array
 ) -> tuple[Int32Array, Float32Array]:
     """Companions of the target, and the weight with which each speaks for it.
 
@@ -172,18 +172,18 @@ def _regression(
     # By cosine; the target's own orders are the same for all.
     similar = counts / np.sqrt(together.n_orders[companions])
     # What was bought five times cannot tell a hundred companions apart.
-    most = min(settings.candidates, max(FEWEST, int(together.n_orders[target])))
-    best = np.sort(_largest(similar, most))
+    most = min(settings.candidates, max(MIN_COMPANIONS, int(together.n_orders[target])))
+    best = np.sort(_find_largest(similar, most))
     companions, counts = companions[best], counts[best]
-    weights = _solve(companions, counts, together, settings.ridge, place)
-    best = _largest(np.abs(weights), settings.kept)
+    weights = _solve_ridge(companions, counts, together, settings.ridge, place)
+    best = _find_largest(np.abs(weights), settings.kept)
     return companions[best], weights[best]
 
 
-def _solve(
+def _solve_ridge(
     companions: Int32Array,
     counts: Float32Array,
-    together: _Together,
+    together: _CooccurrenceCounts,
     ridge: float,
     place: Int32Array,
 ) -> Float32Array:
@@ -192,14 +192,14 @@ def _solve(
 
     if not len(companions):
         return np.zeros(0, np.float32)
-    gram = _gram(companions, together, place)
+    gram = _build_gram(companions, together, place)
     n_head = int(np.searchsorted(companions, len(together.head)))
-    if together.is_cut[companions[n_head:]].any() and not _is_possible(gram, ridge):
+    if together.is_cut[companions[n_head:]].any() and not _is_positive_definite(gram, ridge):
         # Leaves the head's counts, which are all there, and every companion's own orders.
         gram[n_head:] = 0
         _diagonal(gram)[:] = together.n_orders[companions]
     _diagonal(gram)[:] += ridge
-    # Transposed is the order of LAPACK, whose upper half then is the lower one that `_gram` fills.
+    # Transposed is the order of LAPACK, whose upper half then is the lower one that `_build_gram` fills.
     _, weights, failed = dposv(gram.T, counts, overwrite_a=True)
     if failed:
         raise ArithmeticError(
@@ -210,7 +210,9 @@ def _solve(
     return found
 
 
-def _gram(companions: Int32Array, together: _Together, place: Int32Array) -> Float64Array:
+def _build_gram(
+    companions: Int32Array, together: _CooccurrenceCounts, place: Int32Array
+) -> Float64Array:
     """Baskets with both of two companions (n, n), in the lower half; on the diagonal, orders.
 
     In double precision: single loses the ridge beside the counts of millions of baskets.
@@ -238,7 +240,7 @@ def _gram(companions: Int32Array, together: _Together, place: Int32Array) -> Flo
     return gram
 
 
-def _is_possible(gram: Float64Array, ridge: float) -> bool:
+def _is_positive_definite(gram: Float64Array, ridge: float) -> bool:
     """Whether baskets could give these counts, or nearly: half the ridge makes up for the rest.
 
     Counts of cut lists may contradict each other where baskets are large: two that are nearly the
@@ -255,13 +257,13 @@ def _diagonal(matrix: Float64Array) -> Float64Array:
     return matrix.reshape(-1)[:: len(matrix) + 1]
 
 
-def _largest(values: npt.NDArray[np.floating], n: int) -> IntpArray:
+def _find_largest(values: npt.NDArray[np.floating], n: int) -> IntpArray:
     if len(values) <= n:
         return np.arange(len(values))
     return np.argpartition(-values, n - 1)[:n]
 
 
-def _by_source(
+def _group_by_source(
     sources: Int32Array, targets: Int32Array, weights: Float32Array, n_items: int
 ) -> Neighbours:
     """The same weights by the product that speaks, as int8 with a scale per product."""
@@ -269,7 +271,7 @@ def _by_source(
     sources, targets, weights = sources[order], targets[order], weights[order]
     largest = np.zeros(n_items, np.float32)
     np.maximum.at(largest, sources, np.abs(weights))
-    scales = np.where(largest > 0, largest / LEVELS, 1).astype(np.float32)
+    scales = np.where(largest > 0, largest / INT8_MAX, 1).astype(np.float32)
     levels = np.rint(weights / scales[sources]).astype(np.int8)
     counts = np.bincount(sources, minlength=n_items)
     offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)

@@ -12,17 +12,17 @@ import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict, Field
 
 from components.contracts import ORDER_LINES, PRODUCTS, QUARANTINE, open_table
-from components.model.atomic import written_aside
+from components.model.atomic import atomic_write
 from components.orders.columns import (
     REQUIRED,
     ColumnsError,
     cast_to_text,
     parse_columns,
-    resolve,
+    resolve_columns,
 )
-from components.orders.source import SourceError, read_source, shown
-from components.orders.timestamps import parsed_timestamp
-from components.progress import say
+from components.orders.source import SourceError, hide_credentials, read_source
+from components.orders.timestamps import parse_timestamp
+from components.progress import log_progress
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
@@ -69,47 +69,54 @@ def clean_orders(
     """
     from components.spark import spark_session
 
-    with staging_beside(order_lines) as staging, spark_session("orders") as spark:
+    with staging_folder(order_lines) as staging, spark_session("orders") as spark:
         raw = read_source(spark, orders, staging / "orders")
-        columns = resolve(parse_columns(settings.columns), raw.columns, REQUIRED, shown(orders))
+        columns = resolve_columns(
+            parse_columns(settings.columns), raw.columns, REQUIRED, hide_credentials(orders)
+        )
         known, mapping = raw, columns
         if products:
             known = read_source(spark, products, staging / "products")
-            mapping = resolve(
-                parse_columns(settings.columns), known.columns, ("product_id",), shown(products)
+            mapping = resolve_columns(
+                parse_columns(settings.columns),
+                known.columns,
+                ("product_id",),
+                hide_credentials(products),
             )
-        _refuse_unused(settings.columns, columns, mapping)
+        _check_all_used(settings.columns, columns, mapping)
         others = sorted(set(known.columns) - set(mapping.values())) if products else []
-        table = _product_table(known, mapping, others)
+        table = _build_product_table(known, mapping, others)
         if products and "price" in columns:
-            table = _with_prices(table, raw, columns)
+            table = _fill_prices(table, raw, columns)
         table = table.cache()
         non_product = _matches(settings.non_products, "product_id", "name", "category")
-        _write(table.filter(~non_product), PRODUCTS.names, product_table)
-        judged = _judge(raw, columns, table.filter(non_product), settings, shown(orders))
-        good = judged.filter("reason = ''").selectExpr(
+        _write_parquet(table.filter(~non_product), PRODUCTS.names, product_table)
+        classified = _classify_lines(
+            raw, columns, table.filter(non_product), settings, hide_credentials(orders)
+        )
+        good = classified.filter("reason = ''").selectExpr(
             *[f"clean_{c} as {c}" for c in ORDER_LINES.names]
         )
-        bad = judged.filter("reason <> ''").selectExpr(
+        bad = classified.filter("reason <> ''").selectExpr(
             *[f"raw_{c} as {c}" for c in ORDER_LINES.names], "reason"
         )
-        _write(good, ORDER_LINES.names, order_lines)
-        _write(bad, QUARANTINE.names, quarantine)
-    counts = count(order_lines, quarantine, product_table)
-    say("{lines_read} lines read, {lines_quarantined} quarantined".format_map(counts))
-    _refuse_loss(counts, settings, shown(orders))
+        _write_parquet(good, ORDER_LINES.names, order_lines)
+        _write_parquet(bad, QUARANTINE.names, quarantine)
+    counts = count_lines(order_lines, quarantine, product_table)
+    log_progress("{lines_read} lines read, {lines_quarantined} quarantined".format_map(counts))
+    _check_loss(counts, settings, hide_credentials(orders))
     return counts
 
 
 @contextmanager
-def staging_beside(path: Path) -> Iterator[Path]:
+def staging_folder(path: Path) -> Iterator[Path]:
     """A folder for what has to be fetched first, gone afterwards."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="staging-", dir=path.parent) as folder:
         yield Path(folder)
 
 
-def count(order_lines: Path, quarantine: Path, products: Path) -> dict[str, int]:
+def count_lines(order_lines: Path, quarantine: Path, products: Path) -> dict[str, int]:
     """Rows read, kept, quarantined (in all and by reason) and products."""
     kept = open_table(order_lines, ORDER_LINES).count_rows()
     reasons = open_table(quarantine, QUARANTINE).to_table(columns=["reason"])["reason"]
@@ -125,31 +132,33 @@ def count(order_lines: Path, quarantine: Path, products: Path) -> dict[str, int]
     }
 
 
-def _judge(
+def _classify_lines(
     raw: "DataFrame", columns: dict[str, str], non_products: "DataFrame",
     settings: OrderSettings, source: str,
 ) -> "DataFrame":  # fmt: skip
     """Each line as found (raw_*), as understood (clean_*), and why it cannot be kept (reason)."""
     from pyspark.sql import functions as F
 
-    text = {name: _text(raw, columns.get(name)) for name in ORDER_LINES.names}
-    ts = parsed_timestamp(raw, columns.get("ts"), settings.ts_format, source)
+    text = {name: _text_column(raw, columns.get(name)) for name in ORDER_LINES.names}
+    ts = parse_timestamp(raw, columns.get("ts"), settings.ts_format, source)
     no_position, one = F.lit(None).cast("int"), F.lit(1.0)
-    position, quantity = _number(text["position"]).cast("int"), _number(text["quantity"])
+    position, quantity = _to_number(text["position"]).cast("int"), _to_number(text["quantity"])
     frame = raw.select(
         *[value.alias(f"raw_{name}") for name, value in text.items()],
         *[F.trim(text[name]).alias(f"clean_{name}") for name in IDS],
         ts.alias("clean_ts"),
         (position if "position" in columns else no_position).alias("clean_position"),
         (quantity if "quantity" in columns else one).alias("clean_quantity"),
-        _number(text["price"]).alias("clean_price"),
+        _to_number(text["price"]).alias("clean_price"),
     )
     known = non_products.select(F.col("product_id").alias("clean_product_id"))
     known = F.broadcast(known.withColumn("is_non_product", F.lit(True)))
-    return frame.join(known, "clean_product_id", "left").withColumn("reason", _reason(settings))
+    return frame.join(known, "clean_product_id", "left").withColumn(
+        "reason", _build_reason(settings)
+    )
 
 
-def _reason(settings: OrderSettings) -> "Column":
+def _build_reason(settings: OrderSettings) -> "Column":
     from pyspark.sql import functions as F
 
     def unread(name: str) -> "Column":
@@ -183,7 +192,7 @@ def _matches(pattern: str, *names: str) -> "Column":
     return functools.reduce(lambda one, other: one | other, matches)
 
 
-def _product_table(
+def _build_product_table(
     frame: "DataFrame", columns: dict[str, str], others: Sequence[str] = ()
 ) -> "DataFrame":
     """PRODUCTS: per product the value most often given, so that a one-off typo never wins.
@@ -192,19 +201,19 @@ def _product_table(
     """
     from pyspark.sql import functions as F
 
-    text = {name: F.trim(_text(frame, columns.get(name))) for name in PRODUCTS.names}
+    text = {name: F.trim(_text_column(frame, columns.get(name))) for name in PRODUCTS.names}
     if others:
         # Without nulls, as to_json leaves those out; a product of which nothing is said has none.
-        said = [F.nullif(F.trim(_text(frame, one)), F.lit("")).alias(one) for one in others]
+        said = [F.nullif(F.trim(_text_column(frame, one)), F.lit("")).alias(one) for one in others]
         text["attributes"] = F.nullif(F.to_json(F.struct(*said)), F.lit("{}"))
     table = frame.select(
         *[F.when(value != "", value).alias(name) for name, value in text.items()]
     ).filter("product_id is not null")
     values = {
         "name": F.col("name"), "category": F.col("category"), "brand": F.col("brand"),
-        "price": _number(F.col("price")), "image_url": F.col("image_url"),
+        "price": _to_number(F.col("price")), "image_url": F.col("image_url"),
         "in_stock": F.lower("in_stock").isin("true", "t", "1", "yes", "y"),
-        "margin": _number(F.col("margin")), "added_at": F.col("added_at").try_cast("timestamp"),
+        "margin": _to_number(F.col("margin")), "added_at": F.col("added_at").try_cast("timestamp"),
         "attributes": F.col("attributes"),
     }  # fmt: skip
     return table.groupBy("product_id").agg(
@@ -212,13 +221,13 @@ def _product_table(
     )
 
 
-def _with_prices(table: "DataFrame", lines: "DataFrame", columns: dict[str, str]) -> "DataFrame":
+def _fill_prices(table: "DataFrame", lines: "DataFrame", columns: dict[str, str]) -> "DataFrame":
     """PRODUCTS with the price that lines give most often where the table has none."""
     from pyspark.sql import functions as F
 
     paid = lines.select(
-        F.trim(_text(lines, columns["product_id"])).alias("product_id"),
-        _number(_text(lines, columns["price"])).alias("paid"),
+        F.trim(_text_column(lines, columns["product_id"])).alias("product_id"),
+        _to_number(_text_column(lines, columns["price"])).alias("paid"),
     )
     by_product = paid.filter("paid > 0").groupBy("product_id")
     usual = by_product.agg(F.mode("paid", deterministic=True).alias("paid"))
@@ -226,22 +235,22 @@ def _with_prices(table: "DataFrame", lines: "DataFrame", columns: dict[str, str]
     return joined.withColumn("price", F.coalesce("price", "paid")).drop("paid")
 
 
-def _text(frame: "DataFrame", column: str | None) -> "Column":
+def _text_column(frame: "DataFrame", column: str | None) -> "Column":
     from pyspark.sql import functions as F
 
     return F.lit(None).cast("string") if column is None else cast_to_text(frame, column)
 
 
-def _number(text: "Column") -> "Column":
+def _to_number(text: "Column") -> "Column":
     return text.try_cast("double")
 
 
-def _write(frame: "DataFrame", names: list[str], path: Path) -> None:
-    with written_aside(path) as aside:
+def _write_parquet(frame: "DataFrame", names: list[str], path: Path) -> None:
+    with atomic_write(path) as aside:
         frame.select(*names).write.parquet(str(aside))
 
 
-def _refuse_unused(text: str, *used: dict[str, str]) -> None:
+def _check_all_used(text: str, *used: dict[str, str]) -> None:
     for ours, theirs in parse_columns(text).items():
         if not any(mapping.get(ours) == theirs for mapping in used):
             raise ColumnsError(
@@ -250,7 +259,7 @@ def _refuse_unused(text: str, *used: dict[str, str]) -> None:
             )
 
 
-def _refuse_loss(counts: dict[str, int], settings: OrderSettings, source: str) -> None:
+def _check_loss(counts: dict[str, int], settings: OrderSettings, source: str) -> None:
     read, lost = counts["lines_read"], counts["lines_quarantined"]
     if not read:
         raise SourceError(f"{source}: no lines, only a header; expected at least one order line")

@@ -8,9 +8,11 @@ if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
 
 REQUIRED = ("order_id", "product_id")
-MADE = "attributes"
+DERIVED_COLUMN = "attributes"
 """The column of PRODUCTS that is made of all columns of a product table that are no other."""
-KNOWN = tuple(one for one in dict.fromkeys([*ORDER_LINES.names, *PRODUCTS.names]) if one != MADE)
+KNOWN_COLUMNS = tuple(
+    one for one in dict.fromkeys([*ORDER_LINES.names, *PRODUCTS.names]) if one != DERIVED_COLUMN
+)
 
 
 class ColumnsError(ValueError):
@@ -27,13 +29,15 @@ def parse_columns(text: str) -> dict[str, str]:
         ours, equals, theirs = (part.strip() for part in pair.partition("="))
         if not equals or not theirs:
             raise ColumnsError(f"columns: {pair!r} is no pair, expected ours=theirs")
-        if ours not in KNOWN:
-            raise ColumnsError(f"columns: {ours!r} is unknown, expected one of {', '.join(KNOWN)}")
+        if ours not in KNOWN_COLUMNS:
+            raise ColumnsError(
+                f"columns: {ours!r} is unknown, expected one of {', '.join(KNOWN_COLUMNS)}"
+            )
         columns[ours] = theirs
     return columns
 
 
-def resolve(
+def resolve_columns(
     columns: dict[str, str], found: list[str], wanted: tuple[str, ...], source: str
 ) -> dict[str, str]:
     """The part of the mapping that `found` can serve: {our name: the shop's name}.
@@ -42,7 +46,7 @@ def resolve(
     is not to be had.
     """
     resolved = {ours: theirs for ours, theirs in columns.items() if theirs in found}
-    for ours in KNOWN:
+    for ours in KNOWN_COLUMNS:
         if ours in found:
             resolved.setdefault(ours, ours)
     for ours in wanted:

@@ -88,9 +88,9 @@ def _read_csv(spark: "SparkSession", source: str, files: Sequence[Path]) -> "Dat
     """All files in one table. Spark goes by place, so each order of columns is read by itself."""
     by_header: dict[tuple[str, tuple[str, ...]], list[Path]] = {}
     for file in files:
-        separator = separator_of(file)
-        by_header.setdefault((separator, header_of(file, separator)), []).append(file)
-    _refuse_other_columns(source, {found[0]: header for (_, header), found in by_header.items()})
+        separator = detect_separator(file)
+        by_header.setdefault((separator, read_header(file, separator)), []).append(file)
+    _check_same_columns(source, {found[0]: header for (_, header), found in by_header.items()})
     frames = [
         spark.read.csv(
             [str(file) for file in found], header=True, sep=separator, escape='"',
@@ -101,7 +101,7 @@ def _read_csv(spark: "SparkSession", source: str, files: Sequence[Path]) -> "Dat
     return functools.reduce(lambda one, other: one.unionByName(other), frames)
 
 
-def _refuse_other_columns(source: str, headers: Mapping[Path, Sequence[str]]) -> None:
+def _check_same_columns(source: str, headers: Mapping[Path, Sequence[str]]) -> None:
     """Raise SourceError unless all headers have the same names, in whatever order."""
     (first, names), *others = headers.items()
     for file, found in others:
@@ -139,7 +139,7 @@ def _read_parquet(
                 f"{source}: Spark cannot read such Parquet ({reason}); write the column as text, "
                 "a number or a timestamp in microseconds"
             ) from None
-        micros = {name: _timestamp_of_nanos(name) for name, kind in columns if kind == NANOSECONDS}
+        micros = {name: _nanos_to_timestamp(name) for name, kind in columns if kind == NANOSECONDS}
         frames.append(frame.withColumns(micros))
     return functools.reduce(
         lambda one, other: one.unionByName(other, allowMissingColumns=True),
@@ -191,7 +191,7 @@ def _parquet_type(column: Any) -> str:
     return NANOSECONDS if is_nanos else f"{column.physical_type} {logical}"
 
 
-def _timestamp_of_nanos(name: str) -> "Column":
+def _nanos_to_timestamp(name: str) -> "Column":
     from pyspark.sql import functions as F
 
     return F.expr(f"timestamp_micros(`{name}` div 1000)")
@@ -215,7 +215,7 @@ def fetch(source: str, staging: Path) -> Path | str:
     return source
 
 
-def shown(source: str) -> str:
+def hide_credentials(source: str) -> str:
     """The source for messages: of a query only the address, as what follows may hold a password."""
     if not source.startswith("jdbc:"):
         return source
@@ -252,7 +252,7 @@ def is_parquet(file: Path) -> bool:
         return stream.read(4) == b"PAR1"
 
 
-def separator_of(file: Path) -> str:
+def detect_separator(file: Path) -> str:
     """What stands between the columns of a CSV file."""
     with _open_text(file) as stream:
         header = stream.readline()
@@ -262,7 +262,7 @@ def separator_of(file: Path) -> str:
         return ","
 
 
-def header_of(file: Path, separator: str) -> tuple[str, ...]:
+def read_header(file: Path, separator: str) -> tuple[str, ...]:
     """Names of the columns of a CSV file."""
     with _open_text(file) as stream:
         return tuple(next(csv.reader(stream, delimiter=separator), ()))
@@ -351,23 +351,25 @@ def _read_query(spark: "SparkSession", source: str, staging: Path) -> "DataFrame
     """The answer, fetched once: a table that changes between two reads would lose lines."""
     url, bar, query = source.partition("|")
     if not bar or not query.strip():
-        raise SourceError(f"{shown(url)}: a jdbc source needs its query, as jdbc:…|select …")
+        raise SourceError(
+            f"{hide_credentials(url)}: a jdbc source needs its query, as jdbc:…|select …"
+        )
     options: dict[str, str | int | bool] = {
-        "url": url, "query": query.strip().rstrip(";"), "driver": _driver(spark, url),
+        "url": url, "query": query.strip().rstrip(";"), "driver": _find_jdbc_driver(spark, url),
         "fetchsize": ROWS_PER_FETCH,
         "preferTimestampNTZ": True,  # else they are moved by the time zone of this machine
     }  # fmt: skip
     try:
         answer = spark.read.format("jdbc").options(**options).load()
-        _whole_decimals_as_ids(answer).write.mode("overwrite").parquet(str(staging))
+        _decimals_to_text(answer).write.mode("overwrite").parquet(str(staging))
     except Exception as error:
         raise SourceError(
-            f"{shown(url)}: query failed ({_reason(error, url)}); check address, login and query"
+            f"{hide_credentials(url)}: query failed ({_format_jdbc_error(error, url)}); check address, login and query"
         ) from None
     return spark.read.parquet(str(staging))
 
 
-def _driver(spark: "SparkSession", url: str) -> str:
+def _find_jdbc_driver(spark: "SparkSession", url: str) -> str:
     """The class that serves `url`; Java's own search does not look into the jars of a session."""
     java = spark.sparkContext._jvm.java  # type: ignore[union-attr]
     service = java.lang.Class.forName("java.sql.Driver")
@@ -378,12 +380,12 @@ def _driver(spark: "SparkSession", url: str) -> str:
         if driver.acceptsURL(url):
             return str(driver.getClass().getName())
     raise SourceError(
-        f"{shown(url)}: no driver for such an address; name its jar in FBT_SPARK_JARS or its Maven "
+        f"{hide_credentials(url)}: no driver for such an address; name its jar in FBT_SPARK_JARS or its Maven "
         "coordinates in FBT_SPARK_PACKAGES"
     )
 
 
-def _whole_decimals_as_ids(frame: "DataFrame") -> "DataFrame":
+def _decimals_to_text(frame: "DataFrame") -> "DataFrame":
     """Decimals as text, 42 instead of 42.000: a numeric without a scale arrives with 18 digits."""
     from pyspark.sql import functions as F
 
@@ -396,13 +398,13 @@ def _whole_decimals_as_ids(frame: "DataFrame") -> "DataFrame":
     )
 
 
-def _reason(error: Exception, url: str) -> str:
+def _format_jdbc_error(error: Exception, url: str) -> str:
     """What the database said, in one line and without the password in `url`."""
     cause = getattr(error, "java_exception", None) or getattr(error, "_origin", None)
     while cause and cause.getCause() and cause.getClass().getName().startswith("org.apache.spark"):
         cause = cause.getCause()
     reason = str(cause.getMessage() if cause else error).partition("\n")[0]
-    reason = reason.replace(url, shown(url))
+    reason = reason.replace(url, hide_credentials(url))
     for secrets in re.findall(r"(?i)(?:password|pwd)=([^&;]+)|[:/]([^:/@]+)@", url):
         reason = reason.replace("".join(secrets), "***")
     return reason

@@ -22,7 +22,7 @@ class TimestampError(ValueError):
     """No known format reads the column; the message shows what was found."""
 
 
-def parsed_timestamp(
+def parse_timestamp(
     frame: "DataFrame", column: str | None, ts_format: str, source: str
 ) -> "Column":
     """The column as UTC timestamps; null where it cannot be read, and throughout without a column.
@@ -42,11 +42,11 @@ def parsed_timestamp(
         return value.cast("timestamp")
     text = F.trim(value.cast("string"))
     if ts_format:
-        return _read(text, ts_format)
+        return _parse_text(text, ts_format)
     sample = frame.select(text.alias("t")).filter("t <> ''").limit(100_000)
     counts = sample.agg(
         F.count("t").alias("n"), F.first("t").alias("example"),
-        *[F.count(_read(F.col("t"), one)).alias(one) for one in (*FORMATS, EPOCH)],
+        *[F.count(_parse_text(F.col("t"), one)).alias(one) for one in (*FORMATS, EPOCH)],
     ).first()  # fmt: skip
     assert counts is not None
     best = max((*FORMATS, EPOCH), key=lambda one: counts[one])
@@ -55,10 +55,10 @@ def parsed_timestamp(
             f"{source}: column {column!r} (for ts) holds {counts['example']!r}, which no known "
             f"format reads; give its Spark pattern with --ts-format, e.g. 'd/M/yyyy H:mm'"
         )
-    return _read(text, best)
+    return _parse_text(text, best)
 
 
-def _read(text: "Column", ts_format: str) -> "Column":
+def _parse_text(text: "Column", ts_format: str) -> "Column":
     from pyspark.sql import functions as F
 
     if ts_format != EPOCH:

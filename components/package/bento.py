@@ -12,10 +12,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from components.model.atomic import written_aside
-from components.model.bundle import read_bundle, sha256_of
-from components.package.requirements import serving_requirements
-from components.package.server import SERVICE, store_env
+from components.model.atomic import atomic_write
+from components.model.bundle import compute_sha256, read_bundle
+from components.package.requirements import list_serving_requirements
+from components.package.server import SERVICE, build_store_env
 
 SOURCE = Path(__file__).parents[2]
 """Where the packages lie, side by side, in a source tree or installed."""
@@ -40,14 +40,14 @@ def build_bento(bundle_dir: Path, version: str, archive: Path) -> str:
     labels = [
         f"model_version={version}",
         f"git_revision={manifest.git_revision or 'unknown'}",
-        f"bundle_sha256={sha256_of(Path(bundle_dir) / 'bundle.json')}",
+        f"bundle_sha256={compute_sha256(Path(bundle_dir) / 'bundle.json')}",
     ]
     with tempfile.TemporaryDirectory(prefix="fbt-package-") as scratch:
         home, source, folder = (Path(scratch) / name for name in ("home", "source", "bento"))
         stage_source(source)
-        tag = _in_store(home, build_in_store, source, bundle_dir, version, folder, *labels)
-        with written_aside(archive) as aside:
-            _pack(folder, aside)
+        tag = _run_in_store(home, build_in_store, source, bundle_dir, version, folder, *labels)
+        with atomic_write(archive) as aside:
+            _write_archive(folder, aside)
     return tag
 
 
@@ -56,7 +56,7 @@ def import_bento(archive: Path, bentoml_home: Path) -> str:
 
     A Bento of that tag that is there already stays if its bundle is the same, else is replaced.
     """
-    return _in_store(bentoml_home, import_into_store, archive)
+    return _run_in_store(bentoml_home, import_into_store, archive)
 
 
 def stage_source(target: Path) -> None:
@@ -65,7 +65,7 @@ def stage_source(target: Path) -> None:
         copy = target / file.relative_to(SOURCE)
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(file, copy)
-    (target / "requirements.txt").write_text(serving_requirements())
+    (target / "requirements.txt").write_text(list_serving_requirements())
 
 
 def build_in_store(source: str, bundle: str, version: str, folder: str, *labels: str) -> str:
@@ -73,7 +73,7 @@ def build_in_store(source: str, bundle: str, version: str, folder: str, *labels:
     import bentoml
 
     # Named by content: the same bundle is stored once, and no other ever passes for it.
-    stored = f"fbt-bundle:{sha256_of(Path(bundle) / 'bundle.json')[:16]}"
+    stored = f"fbt-bundle:{compute_sha256(Path(bundle) / 'bundle.json')[:16]}"
     with bentoml.models.create(stored) as model:
         shutil.copytree(bundle, model.path, dirs_exist_ok=True)
     built = bentoml.build(
@@ -93,7 +93,7 @@ def import_into_store(archive: str) -> str:
     """Import into the store of this process. Runs in a child process."""
     import bentoml
 
-    described = _describe(Path(archive))
+    described = _read_bento_yaml(Path(archive))
     tag = f"{described['name']}:{described['version']}"
     try:
         present = bentoml.get(tag)
@@ -106,7 +106,7 @@ def import_into_store(archive: str) -> str:
     return tag
 
 
-def _describe(archive: Path) -> dict[str, Any]:
+def _read_bento_yaml(archive: Path) -> dict[str, Any]:
     import yaml  # type: ignore[import-untyped]
 
     with tarfile.open(archive, "r:xz") as tar:
@@ -115,7 +115,7 @@ def _describe(archive: Path) -> dict[str, Any]:
     return described
 
 
-def _pack(folder: Path, archive: Path) -> None:
+def _write_archive(folder: Path, archive: Path) -> None:
     # BentoML packs with xz's default preset, which costs four times the CPU for two per cent:
     # vectors hardly shrink.
     with tarfile.open(archive, "w:xz", preset=0) as tar:
@@ -124,7 +124,7 @@ def _pack(folder: Path, archive: Path) -> None:
             tar.add(path, path.name)
 
 
-def _in_store(home: Path, function: Any, *arguments: str | Path) -> str:
+def _run_in_store(home: Path, function: Any, *arguments: str | Path) -> str:
     """The function's return value, from a child process whose BentoML store lies in `home`.
 
     BentoML reads its home when it is imported, and building changes the working directory.
@@ -137,7 +137,7 @@ def _in_store(home: Path, function: Any, *arguments: str | Path) -> str:
     texts = [str(a.resolve()) if isinstance(a, Path) else a for a in arguments]
     done = subprocess.run(
         [sys.executable, "-c", code, *texts],
-        env=store_env(home),
+        env=build_store_env(home),
         cwd=home,
         stdin=subprocess.DEVNULL,
         capture_output=True,

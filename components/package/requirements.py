@@ -1,6 +1,6 @@
 """What an image installs: the core and the extras of its place, nothing of the others.
 
-A Bento asks the packages installed here (`serving_requirements`). The images of `k8s/images/` are
+A Bento asks the packages installed here (`list_serving_requirements`). The images of `k8s/images/` are
 built where nothing is installed yet, so they ask the lock:
 `python -m components.package.requirements --extra serve`.
 """
@@ -83,18 +83,18 @@ def _needed_by_whom(block: str) -> set[str]:
     return set(re.findall(r"^ +#(?: via)? +([a-z0-9.-]+)$", block, flags=re.MULTILINE))
 
 
-def serving_requirements(lock: Path = LOCK) -> str:
+def list_serving_requirements(lock: Path = LOCK) -> str:
     """A requirements file of everything that serving needs, directly or not.
 
     Pins are the lock's; without a lock, the versions installed here. Hashes stay behind: BentoML
     copies every line into the manifest that it parses at each start.
     """
-    names = sorted(_needed_by(DISTRIBUTION))
-    locked = _entries(lock.read_text()) if lock.is_file() else {}
-    return "".join(locked.get(name) or _installed(name) for name in names)
+    names = sorted(_find_dependencies(DISTRIBUTION))
+    locked = _parse_pins(lock.read_text()) if lock.is_file() else {}
+    return "".join(locked.get(name) or _installed_pin(name) for name in names)
 
 
-def _needed_by(root: str) -> set[str]:
+def _find_dependencies(root: str) -> set[str]:
     """Names of all distributions that `root` needs on this interpreter, without itself."""
     from packaging.requirements import Requirement
     from packaging.utils import canonicalize_name
@@ -111,7 +111,7 @@ def _needed_by(root: str) -> set[str]:
     return {str(name) for name, _ in seen} - {canonicalize_name(Requirement(root).name)}
 
 
-def _entries(lock: str) -> dict[str, str]:
+def _parse_pins(lock: str) -> dict[str, str]:
     """The lock's lines per name, each a pin with its marker; several for several Pythons."""
     entries: dict[str, str] = {}
     for name, rest in re.findall(r"^([a-z0-9][a-z0-9.-]*)(==[^\\\n]*)", lock, flags=re.MULTILINE):
@@ -119,7 +119,7 @@ def _entries(lock: str) -> dict[str, str]:
     return entries
 
 
-def _installed(name: str) -> str:
+def _installed_pin(name: str) -> str:
     return f"{name}=={importlib.metadata.version(name)}\n"
 
 

@@ -15,8 +15,8 @@ from pathlib import Path
 
 HOST = "127.0.0.1"
 SERVICE = "bento.service:Fbt"
-SETTING = "FBT_"
-SAID_BY_THE_CALLER = ("FBT_BUNDLE", "FBT_MODEL_VERSION")
+SETTING_PREFIX = "FBT_"
+SET_BY_CALLER = ("FBT_BUNDLE", "FBT_MODEL_VERSION")
 NO_SETTINGS: Mapping[str, str] = {}
 GRACE_S = 10.0
 
@@ -40,7 +40,7 @@ class Server:
 
 
 @contextmanager
-def served_bundle(
+def serve_bundle(
     bundle: Path,
     model_version: str = "candidate",
     *,
@@ -60,13 +60,13 @@ def served_bundle(
     env = {"FBT_DATABASE_URL": "off", "FBT_MAX_LAG_MS": "60000", **own, **settings}
     with (
         _private_home() as home,
-        _serving(SERVICE, Path(home), env, port, host, log, timeout_s) as server,
+        _run_service(SERVICE, Path(home), env, port, host, log, timeout_s) as server,
     ):
         yield server
 
 
 @contextmanager
-def served_bento(
+def serve_bento(
     tag: str,
     bentoml_home: Path,
     *,
@@ -80,13 +80,13 @@ def served_bento(
 
     The server gets a home of its own that links to the store: servers that share a home erase each
     other's metrics. The service's settings are those of this process, and `settings`. Otherwise as
-    `served_bundle`.
+    `serve_bundle`.
     """
     with _private_home() as home:
         for part in ("bentos", "models"):
             (Path(home) / part).symlink_to((bentoml_home / part).resolve())
-        env = {**own_settings(), **settings}
-        with _serving(tag, Path(home), env, port, host, log, timeout_s) as server:
+        env = {**read_service_settings(), **settings}
+        with _run_service(tag, Path(home), env, port, host, log, timeout_s) as server:
             yield server
 
 
@@ -95,7 +95,7 @@ def _private_home() -> tempfile.TemporaryDirectory[str]:
 
 
 @contextmanager
-def _serving(
+def _run_service(
     target: str,
     home: Path,
     env: Mapping[str, str],
@@ -104,12 +104,12 @@ def _serving(
     log: Path | None,
     timeout_s: float,
 ) -> Iterator[Server]:
-    port = free_port(host, port)
+    port = find_free_port(host, port)
     command = [sys.executable, "-m", "bentoml", "serve", target, "--host", host]
-    with running(
+    with run_server(
         [*command, "--port", str(port)],
-        f"http://{_reachable(host)}:{port}",
-        env={**store_env(home), **env},
+        f"http://{_to_reachable_host(host)}:{port}",
+        env={**build_store_env(home), **env},
         log=log or home / "server.log",
         cwd=home,
         timeout_s=timeout_s,
@@ -118,7 +118,7 @@ def _serving(
 
 
 @contextmanager
-def running(
+def run_server(
     command: Sequence[str],
     url: str,
     *,
@@ -140,7 +140,7 @@ def running(
             # Ctrl-C in a terminal reaches a whole group: this one is ended by us, in order.
             start_new_session=True,
         )
-        stack.callback(end, process)
+        stack.callback(stop_server, process)
         server = Server(url, log, process)
         _await_ready(server, ready, timeout_s)
         yield server
@@ -150,9 +150,13 @@ def _await_ready(server: Server, ready: str, timeout_s: float) -> None:
     deadline = time.monotonic() + timeout_s
     while not _is_ready(server, ready):
         if (code := server.process.poll()) is not None:
-            raise ServerError(f"the server ended (code {code}) before it was ready{_tail(server)}")
+            raise ServerError(
+                f"the server ended (code {code}) before it was ready{_read_log_tail(server)}"
+            )
         if time.monotonic() > deadline:
-            raise ServerError(f"the server was not ready after {timeout_s:g} s{_tail(server)}")
+            raise ServerError(
+                f"the server was not ready after {timeout_s:g} s{_read_log_tail(server)}"
+            )
         time.sleep(0.05)
 
 
@@ -164,12 +168,12 @@ def _is_ready(server: Server, ready: str) -> bool:
     return False
 
 
-def _tail(server: Server, n_lines: int = 15) -> str:
+def _read_log_tail(server: Server, n_lines: int = 15) -> str:
     lines = server.log.read_text(errors="replace").splitlines()[-n_lines:]
     return "; its log ends with:\n" + "\n".join(lines)
 
 
-def end(process: subprocess.Popen[bytes]) -> None:
+def stop_server(process: subprocess.Popen[bytes]) -> None:
     """End a server and every process it started: politely, and after GRACE_S or Ctrl-C by force.
 
     BentoML starts its workers in sessions of their own, where no signal to the server's process
@@ -193,27 +197,27 @@ def end(process: subprocess.Popen[bytes]) -> None:
         psutil.wait_procs(family, timeout=GRACE_S)
 
 
-def store_env(home: Path) -> dict[str, str]:
+def build_store_env(home: Path) -> dict[str, str]:
     """This environment for a child whose BentoML store lies in `home` and which phones nobody.
 
     Without settings of the service: what to serve, and how, is said by the caller.
     """
-    left_out = (SETTING, "PROMETHEUS_MULTIPROC_DIR")
+    left_out = (SETTING_PREFIX, "PROMETHEUS_MULTIPROC_DIR")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(left_out)}
     ours = {"BENTOML_HOME": str(home), "TMPDIR": str(home), "BENTOML_DO_NOT_TRACK": "True"}
     return {**kept, **ours}
 
 
-def own_settings() -> dict[str, str]:
+def read_service_settings() -> dict[str, str]:
     """The service's settings in this environment, but for what to serve."""
     return {
         name: value
         for name, value in os.environ.items()
-        if name.startswith(SETTING) and name not in SAID_BY_THE_CALLER
+        if name.startswith(SETTING_PREFIX) and name not in SET_BY_CALLER
     }
 
 
-def free_port(host: str = HOST, port: int = 0) -> int:
+def find_free_port(host: str = HOST, port: int = 0) -> int:
     """That port, or for 0 any, that nobody listens on. Raises ServerError when it is taken."""
     with socket.socket() as probe:
         # What a server that just ended leaves behind does not count as taken.
@@ -226,5 +230,5 @@ def free_port(host: str = HOST, port: int = 0) -> int:
     return free
 
 
-def _reachable(host: str) -> str:
+def _to_reachable_host(host: str) -> str:
     return HOST if host == "0.0.0.0" else host

@@ -59,7 +59,7 @@ class Cluster:
     def get(self, kind: str, name: str) -> Object | None:
         """The object, or None when it, or its kind, does not exist."""
         try:
-            found: Object = self._call("GET", kind, name)
+            found: Object = self._request("GET", kind, name)
             return found
         except ClusterError as error:
             if error.status == 404:
@@ -69,22 +69,24 @@ class Cluster:
     def items(self, kind: str, selector: str = "") -> list[Object]:
         """All objects of a kind whose labels the selector matches."""
         query = [("labelSelector", selector)] if selector else []
-        return list(self._call("GET", kind, query=query).get("items") or [])
+        return list(self._request("GET", kind, query=query).get("items") or [])
 
     def create(self, kind: str, body: Object) -> Object:
         """Raises Conflict when it is there already."""
         version = KINDS[kind][0].removeprefix("apis/").removeprefix("api/")
-        made: Object = self._call("POST", kind, body={"apiVersion": version, "kind": kind, **body})
+        made: Object = self._request(
+            "POST", kind, body={"apiVersion": version, "kind": kind, **body}
+        )
         return made
 
     def replace(self, kind: str, body: Object) -> Object:
         """Raises Conflict unless `body` has the resourceVersion that is there."""
-        written: Object = self._call("PUT", kind, body["metadata"]["name"], body)
+        written: Object = self._request("PUT", kind, body["metadata"]["name"], body)
         return written
 
     def patch(self, kind: str, name: str, body: Object, how: str = MERGE) -> Object:
         """Raises Conflict when `body` names a resourceVersion that is no longer there."""
-        written: Object = self._call("PATCH", kind, name, body, content_type=how)
+        written: Object = self._request("PATCH", kind, name, body, content_type=how)
         return written
 
     def watch(self, kind: str, name: str, timeout_s: int) -> Iterator[str]:
@@ -97,9 +99,9 @@ class Cluster:
             ("fieldSelector", f"metadata.name={name}"),
             ("timeoutSeconds", str(timeout_s)),
         ]
-        response = self._call("GET", kind, query=query, stream=True)
+        response = self._request("GET", kind, query=query, stream=True)
         try:
-            for line in _lines(response):
+            for line in _read_lines(response):
                 event = json.loads(line)
                 if event["type"] == "ERROR":
                     status = event["object"].get("code", 0)
@@ -110,7 +112,7 @@ class Cluster:
             response.close()
             response.release_conn()
 
-    def _call(
+    def _request(
         self,
         method: str,
         kind: str,
@@ -136,7 +138,7 @@ class Cluster:
                 _request_timeout=timeout,
             )  # fmt: skip
         except ApiException as error:
-            raise _explained(f"{method} {kind} {name}", error) from None
+            raise _to_cluster_error(f"{method} {kind} {name}", error) from None
         except (HTTPError, OSError, ValueError) as error:
             reason = str(error).splitlines()[0][:200]
             raise ClusterError(
@@ -165,7 +167,7 @@ def connect(namespace: str) -> Cluster:
     return Cluster(client.ApiClient(configuration), namespace)
 
 
-def _explained(request: str, error: Any) -> ClusterError:
+def _to_cluster_error(request: str, error: Any) -> ClusterError:
     try:
         reason = json.loads(error.body).get("message", "")
     except (ValueError, TypeError, AttributeError):
@@ -174,7 +176,7 @@ def _explained(request: str, error: Any) -> ClusterError:
     return kind(f"cluster: {request}: {error.status} {reason}", error.status)
 
 
-def _lines(response: Any) -> Iterator[bytes]:
+def _read_lines(response: Any) -> Iterator[bytes]:
     from urllib3.exceptions import HTTPError
 
     rest = b""

@@ -13,13 +13,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 from components.promoter.cluster import Cluster, ClusterError, Conflict, Gone, connect
-from components.promoter.decide import Say
+from components.promoter.decide import EmitEvent
 from components.promoter.lease import Leadership, LeadershipLost
 from components.promoter.metrics import Metrics
 from components.promoter.reconcile import Promoter
-from components.promoter.settings import Settings, settings_of_environment
+from components.promoter.settings import Settings, settings_from_environment
 from components.promoter.versions import subscribe
-from components.promoter.webhook import Inbox, server
+from components.promoter.webhook import WebhookVerifier, build_server
 from components.registry.registry import RegistryError
 
 WATCH_S = 240
@@ -37,19 +37,19 @@ class Loop:
         self.leadership = Leadership(cluster, settings.lease, settings.identity, settings.lease_s)
         self.promoter = Promoter(cluster, settings, self.leadership, self.metrics)
         self._wake, self._stop = threading.Event(), threading.Event()
-        self._looped = time.monotonic()
+        self._looped_at = time.monotonic()
         # Unsigned messages would be refused: without a secret there is nothing to subscribe to.
         secret = settings.webhook_secret.get_secret_value()
         self._subscribed = not (settings.webhook_url and secret)
 
     def run(self) -> None:
         """Block until `stop`; the lease is given up then, so that another takes over at once."""
-        with self._http(), self._in_background():
+        with self._serve_http(), self._run_threads():
             while not self._stop.is_set():
                 self._wake.wait(self.settings.poll_s)
                 self._wake.clear()
-                self._looped = time.monotonic()
-                if self.leadership.held and not self._stop.is_set():
+                self._looped_at = time.monotonic()
+                if self.leadership.is_held and not self._stop.is_set():
                     self._reconcile()
                     # Changes come in flocks: one look sees them all.
                     self._stop.wait(MIN_GAP_S)
@@ -60,13 +60,13 @@ class Loop:
         self._stop.set()
         self._wake.set()
 
-    def told(self) -> None:
+    def notify(self) -> None:
         """Something has changed: look now, or ask who may."""
-        if self.leadership.held:
+        if self.leadership.is_held:
             self._wake.set()
             return
         with suppress(ClusterError):
-            self.leadership.poke()
+            self.leadership.notify_holder()
 
     def _subscribe(self) -> None:
         try:
@@ -92,19 +92,19 @@ class Loop:
             log.exception("this look failed")
         else:
             self.metrics.reconciles.labels("ok").inc()
-            if not all(isinstance(action, Say) for action in actions):
+            if not all(isinstance(action, EmitEvent) for action in actions):
                 self._wake.set()
 
     def _renew(self) -> None:
         while not self._stop.is_set():
-            was_held = self.leadership.held
+            was_held = self.leadership.is_held
             try:
                 poked = self.leadership.renew()
-                if poked or (self.leadership.held and not was_held):
+                if poked or (self.leadership.is_held and not was_held):
                     self._wake.set()
             except ClusterError as error:
                 log.warning("%s", error)
-            self.metrics.leader.set(self.leadership.held)
+            self.metrics.leader.set(self.leadership.is_held)
             self._stop.wait(self.settings.lease_s / 5)
 
     def _watch(self, kind: str) -> None:
@@ -124,7 +124,7 @@ class Loop:
             self._stop.wait(pause)
 
     @contextmanager
-    def _in_background(self) -> Iterator[None]:
+    def _run_threads(self) -> Iterator[None]:
         calls: list[tuple[Callable[..., None], tuple[str, ...]]] = [(self._renew, ())]
         calls += [(self._watch, (kind,)) for kind in self.settings.names]
         threads = [
@@ -140,11 +140,17 @@ class Loop:
             threads[0].join(timeout=5)
 
     @contextmanager
-    def _http(self) -> Iterator[None]:
-        inbox = Inbox(self.settings.webhook_secret.get_secret_value())
-        pages = {"/metrics": self.metrics.page, "/healthz": self._health, "/readyz": self._health}
+    def _serve_http(self) -> Iterator[None]:
+        inbox = WebhookVerifier(self.settings.webhook_secret.get_secret_value())
+        pages = {
+            "/metrics": self.metrics.page,
+            "/healthz": self._check_health,
+            "/readyz": self._check_health,
+        }
         count = self._count_webhook
-        http = server((self.settings.host, self.settings.port), inbox, self.told, count, pages)
+        http = build_server(
+            (self.settings.host, self.settings.port), inbox, self.notify, count, pages
+        )
         self.port = http.server_address[1]
         threading.Thread(target=http.serve_forever, daemon=True).start()
         try:
@@ -156,9 +162,9 @@ class Loop:
     def _count_webhook(self, outcome: str) -> None:
         self.metrics.webhooks.labels(outcome).inc()
 
-    def _health(self) -> tuple[int, str, bytes]:
+    def _check_health(self) -> tuple[int, str, bytes]:
         """Alive while the loop turns: an API server that is away is no reason to restart."""
-        stuck = time.monotonic() - self._looped > 10 * self.settings.poll_s + 120
+        stuck = time.monotonic() - self._looped_at > 10 * self.settings.poll_s + 120
         return (500, "text/plain", b"stuck\n") if stuck else (200, "text/plain", b"ok\n")
 
 
@@ -168,7 +174,7 @@ def main() -> None:
     # A poll is the retry: a registry that hangs must not hold up the lease.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
-    settings = settings_of_environment()
+    settings = settings_from_environment()
     loop = Loop(connect(settings.namespace), settings)
     signal.signal(signal.SIGTERM, loop.stop)
     signal.signal(signal.SIGINT, loop.stop)

@@ -53,7 +53,7 @@ class Workload:
 
 
 @dataclass(frozen=True)
-class Candidate:
+class VersionInfo:
     """What the registry says of one version."""
 
     verdict: str = "passed"
@@ -75,13 +75,13 @@ class State:
 
     champion: str
     """Version the alias points to; empty when nobody set it or it was deleted."""
-    candidates: Mapping[str, Candidate] = field(default_factory=dict)
+    versions: Mapping[str, VersionInfo] = field(default_factory=dict)
     workload: Workload | None = None
     """None when the Deployment is missing."""
 
 
 @dataclass(frozen=True)
-class Say:
+class EmitEvent:
     """Tell people, as a Kubernetes Event."""
 
     reason: str
@@ -100,10 +100,10 @@ class Tag:
 
 
 @dataclass(frozen=True)
-class GiveBack:
+class RevertChampion:
     """Move `champion` from a version that will not be served to the one that is."""
 
-    given_up: str
+    rejected: str
     to: str
     why: str
     """`refused` or `rollout failed`, as in components.registry.promotion."""
@@ -139,133 +139,143 @@ class ScaleDown:
     """
 
 
-Action = Say | Tag | GiveBack | Pin | MarkStable | SkipSteps | ScaleDown
+Action = EmitEvent | Tag | RevertChampion | Pin | MarkStable | SkipSteps | ScaleDown
 
 
 def decide(state: State) -> list[Action]:
-    """What is to be done, in order; nothing but Say when cluster and registry agree."""
+    """What is to be done, in order; nothing but EmitEvent when cluster and registry agree."""
     if state.workload is None:
-        return [Say("WorkloadMissing", "there is no Deployment to bring a version to", True)]
+        return [EmitEvent("WorkloadMissing", "there is no Deployment to bring a version to", True)]
     if state.workload.phase is Phase.UNKNOWN:
-        return [Say("WaitingForCluster", state.workload.message)]
-    happened = list(_what_happened(state, state.workload))
-    if _comes_back(state, state.workload):
+        return [EmitEvent("WaitingForCluster", state.workload.message)]
+    happened = list(_record_progress(state, state.workload))
+    if _is_restoring_stable(state, state.workload):
         text = f"version {state.workload.pinned}, which served, comes back before anything else"
-        return [*happened, Say("WaitingForStable", text)]
-    return [*happened, *_what_is_wanted(state, state.workload)]
+        return [*happened, EmitEvent("WaitingForStable", text)]
+    return [*happened, *_plan_rollout(state, state.workload)]
 
 
 def in_sync(state: State) -> bool:
     """Whether all pods serve the version that people chose."""
-    seen = state.workload
-    return bool(seen and seen.phase is Phase.DONE and seen.pinned == state.champion)
+    workload = state.workload
+    return bool(workload and workload.phase is Phase.DONE and workload.pinned == state.champion)
 
 
-def why_not(candidate: Candidate | None) -> str:
+def find_objection(info: VersionInfo | None) -> str:
     """Why the version may not be rolled out, or nothing."""
-    if candidate is None:
+    if info is None:
         return "is not in the registry"
-    if candidate.failed:
-        return f"failed its rollout before ({candidate.failed})"
-    if candidate.verdict != "passed" and not candidate.forced_by:
-        return f"has the gate verdict {candidate.verdict!r} and was not promoted by force"
-    return candidate.problem
+    if info.failed:
+        return f"failed its rollout before ({info.failed})"
+    if info.verdict != "passed" and not info.forced_by:
+        return f"has the gate verdict {info.verdict!r} and was not promoted by force"
+    return info.problem
 
 
-def _what_happened(state: State, seen: Workload) -> Iterator[Action]:
+def _record_progress(state: State, workload: Workload) -> Iterator[Action]:
     """Write down where the pinned version is."""
-    candidate = state.candidates.get(seen.pinned)
-    if seen.own_pods and (not seen.pinned or seen.phase is Phase.DONE):
+    info = state.versions.get(workload.pinned)
+    if workload.own_pods and (not workload.pinned or workload.phase is Phase.DONE):
         yield ScaleDown()
-    if seen.is_first and seen.phase in (Phase.MOVING, Phase.PAUSED):
-        yield Say("FirstVersion", f"version {seen.pinned} is the first, and no canary")
-        yield SkipSteps(seen.pinned)
-    elif seen.phase is Phase.PAUSED:
-        yield Say("CanaryPaused", f"version {seen.pinned} waits: {seen.message}", True)
-    if seen.phase is Phase.DONE and seen.pinned:
-        yield from _arrived(state, seen)
-    if seen.phase is Phase.FAILED and candidate and not candidate.failed:
-        yield Tag(seen.pinned, FAILED_TAG, seen.message)
-        yield Tag(seen.pinned, ROLLOUT_TAG, FAILED)
-        yield Say("RolloutFailed", f"version {seen.pinned}: {seen.message}", True)
+    if workload.is_first and workload.phase in (Phase.MOVING, Phase.PAUSED):
+        yield EmitEvent("FirstVersion", f"version {workload.pinned} is the first, and no canary")
+        yield SkipSteps(workload.pinned)
+    elif workload.phase is Phase.PAUSED:
+        yield EmitEvent(
+            "CanaryPaused", f"version {workload.pinned} waits: {workload.message}", True
+        )
+    if workload.phase is Phase.DONE and workload.pinned:
+        yield from _record_arrival(state, workload)
+    if workload.phase is Phase.FAILED and info and not info.failed:
+        yield Tag(workload.pinned, FAILED_TAG, workload.message)
+        yield Tag(workload.pinned, ROLLOUT_TAG, FAILED)
+        yield EmitEvent("RolloutFailed", f"version {workload.pinned}: {workload.message}", True)
 
 
-def _comes_back(state: State, seen: Workload) -> bool:
+def _is_restoring_stable(state: State, workload: Workload) -> bool:
     """Whether a new Rollout has not yet taken up what served: a canary now would not be judged."""
-    candidate = state.candidates.get(seen.pinned)
-    is_new = seen.kind == "Rollout" and not seen.stable and seen.phase is Phase.MOVING
-    return bool(is_new and candidate and candidate.rollout == LIVE)
+    info = state.versions.get(workload.pinned)
+    is_new = workload.kind == "Rollout" and not workload.stable and workload.phase is Phase.MOVING
+    return bool(is_new and info and info.rollout == LIVE)
 
 
-def _arrived(state: State, seen: Workload) -> Iterator[Action]:
-    if seen.stable != seen.pinned:
-        yield MarkStable(seen.pinned)
-    candidate = state.candidates.get(seen.pinned)
-    if candidate and candidate.failed:
+def _record_arrival(state: State, workload: Workload) -> Iterator[Action]:
+    if workload.stable != workload.pinned:
+        yield MarkStable(workload.pinned)
+    info = state.versions.get(workload.pinned)
+    if info and info.failed:
         # Somebody made it go on by hand, and it arrived.
-        yield Tag(seen.pinned, FAILED_TAG, None)
-    for version, other in state.candidates.items():
-        if version != seen.pinned and other.rollout == LIVE:
+        yield Tag(workload.pinned, FAILED_TAG, None)
+    for version, other in state.versions.items():
+        if version != workload.pinned and other.rollout == LIVE:
             yield Tag(version, ROLLOUT_TAG, REPLACED)
-    if candidate and candidate.rollout != LIVE:
-        yield Tag(seen.pinned, ROLLOUT_TAG, LIVE)
-        yield Say("VersionLive", f"version {seen.pinned} serves all traffic")
+    if info and info.rollout != LIVE:
+        yield Tag(workload.pinned, ROLLOUT_TAG, LIVE)
+        yield EmitEvent("VersionLive", f"version {workload.pinned} serves all traffic")
 
 
-def _what_is_wanted(state: State, seen: Workload) -> Iterator[Action]:
+def _plan_rollout(state: State, workload: Workload) -> Iterator[Action]:
     target = state.champion
     if not target:
-        yield Say("NoChampion", f"nobody is champion; version {seen.pinned or '(none)'} stays")
+        yield EmitEvent(
+            "NoChampion", f"nobody is champion; version {workload.pinned or '(none)'} stays"
+        )
         # Half a rollout is nobody's wish, even where no version is.
-        target = seen.stable if seen.phase is Phase.FAILED and seen.stable else seen.pinned
-    elif reason := _objection(state, seen):
-        yield from _refusal(state, seen, reason)
-        target = seen.stable or seen.pinned
-    if target != seen.pinned:
-        yield from _rollout(state, seen, target)
+        target = (
+            workload.stable
+            if workload.phase is Phase.FAILED and workload.stable
+            else workload.pinned
+        )
+    elif reason := _find_champion_objection(state, workload):
+        yield from _refuse_champion(state, workload, reason)
+        target = workload.stable or workload.pinned
+    if target != workload.pinned:
+        yield from _start_rollout(state, workload, target)
 
 
-def _objection(state: State, seen: Workload) -> str:
+def _find_champion_objection(state: State, workload: Workload) -> str:
     """Why the champion is not to be served; nothing for one that serves already."""
     champion = state.champion
-    if champion == seen.stable:
+    if champion == workload.stable:
         return ""
-    if seen.phase is Phase.FAILED and seen.pinned == champion:
-        return seen.message
-    return why_not(state.candidates.get(champion))
+    if workload.phase is Phase.FAILED and workload.pinned == champion:
+        return workload.message
+    return find_objection(state.versions.get(champion))
 
 
-def _refusal(state: State, seen: Workload, reason: str) -> Iterator[Action]:
-    champion, candidate = state.champion, state.candidates.get(state.champion)
-    failed = seen.phase is Phase.FAILED and seen.pinned == champion
-    failed = failed or bool(candidate and candidate.failed)
-    if candidate and not failed and candidate.rollout != REFUSED + reason:
+def _refuse_champion(state: State, workload: Workload, reason: str) -> Iterator[Action]:
+    champion, info = state.champion, state.versions.get(state.champion)
+    failed = workload.phase is Phase.FAILED and workload.pinned == champion
+    failed = failed or bool(info and info.failed)
+    if info and not failed and info.rollout != REFUSED + reason:
         yield Tag(champion, ROLLOUT_TAG, REFUSED + reason)
     if not failed:
-        yield Say("VersionRefused", f"version {champion} {reason}", True)
-    if seen.stable:
-        back = f"champion goes back from version {champion} to {seen.stable}, which serves"
-        yield Say("ChampionGivenBack", f"{back}: {reason}", True)
-        yield GiveBack(champion, seen.stable, "rollout failed" if failed else "refused")
+        yield EmitEvent("VersionRefused", f"version {champion} {reason}", True)
+    if workload.stable:
+        back = f"champion goes back from version {champion} to {workload.stable}, which serves"
+        yield EmitEvent("ChampionGivenBack", f"{back}: {reason}", True)
+        yield RevertChampion(champion, workload.stable, "rollout failed" if failed else "refused")
     else:
-        yield Say("NothingToGoBackTo", f"version {champion} {reason}; none served before", True)
+        yield EmitEvent(
+            "NothingToGoBackTo", f"version {champion} {reason}; none served before", True
+        )
 
 
-def _rollout(state: State, seen: Workload, target: str) -> Iterator[Action]:
-    failed = seen.pinned if seen.phase is Phase.FAILED else ""
-    for version, other in state.candidates.items():
+def _start_rollout(state: State, workload: Workload, target: str) -> Iterator[Action]:
+    failed = workload.pinned if workload.phase is Phase.FAILED else ""
+    for version, other in state.versions.items():
         if version not in (target, failed) and other.rollout == ROLLING:
             # The next promotion may come before anybody saw this one arrive.
-            yield Tag(version, ROLLOUT_TAG, LIVE if version == seen.stable else SUPERSEDED)
-    candidate = state.candidates.get(target)
-    forced = f", forced by {candidate.forced_by}" if candidate and candidate.forced_by else ""
-    if target == seen.stable:
-        yield Say("RollingBack", f"back to version {target}, which still serves")
-    elif seen.kind == "Rollout":
-        yield Say("RollingOut", f"version {target} begins as a canary{forced}")
+            yield Tag(version, ROLLOUT_TAG, LIVE if version == workload.stable else SUPERSEDED)
+    info = state.versions.get(target)
+    forced = f", forced by {info.forced_by}" if info and info.forced_by else ""
+    if target == workload.stable:
+        yield EmitEvent("RollingBack", f"back to version {target}, which still serves")
+    elif workload.kind == "Rollout":
+        yield EmitEvent("RollingOut", f"version {target} begins as a canary{forced}")
     else:
         plain = "without Argo Rollouts: a plain rolling update, which no analysis judges"
-        yield Say("RollingOut", f"version {target}{forced}, {plain}", bool(forced))
-    if candidate and target != seen.stable and candidate.rollout != ROLLING:
+        yield EmitEvent("RollingOut", f"version {target}{forced}, {plain}", bool(forced))
+    if info and target != workload.stable and info.rollout != ROLLING:
         yield Tag(target, ROLLOUT_TAG, ROLLING)
     yield Pin(target)

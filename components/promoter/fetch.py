@@ -20,13 +20,13 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
-from components.model.atomic import written_aside
+from components.model.atomic import atomic_write
 from components.model.bundle import (
     BundleError,
     Manifest,
+    compute_sha256,
     read_bundle,
     read_manifest,
-    sha256_of,
 )
 from components.model.verification import verify_bundle
 
@@ -34,15 +34,15 @@ MODEL = "fbt"
 BUNDLE_HASH_TAG = "fbt.bundle_sha256"
 """Both as in components.registry.registry, which the serving image does not carry."""
 
-DAMAGED, AWAY, UNSET = 65, 69, 78
+DAMAGED, UNAVAILABLE, MISCONFIGURED = 65, 69, 78
 """Exit codes, as sysexits.h has them: bad data, service unavailable, bad configuration."""
 
 TIMEOUT_S = 30.0
-PAUSES_S = (1.0, 3.0, 9.0)
+RETRY_DELAYS_S = (1.0, 3.0, 9.0)
 """Between tries while the registry is away; after them the kubelet goes on trying."""
 
 
-class RegistryAway(RuntimeError):
+class RegistryUnavailable(RuntimeError):
     """MLflow cannot be reached or fails: the same request may succeed later."""
 
 
@@ -121,37 +121,37 @@ def fetch_bundle(source: Source, target: Path) -> Manifest:
     A whole bundle of this version that is there already stays. Raises BundleError when the
     registry's bundle is missing or damaged, RegistryAway when it cannot be reached.
     """
-    described, names = _answered(source, lambda: _facts(source))
-    if _is_there(target, described):
+    described, names = _retry(source, lambda: _read_version(source))
+    if _is_complete(target, described):
         return read_manifest(target)
-    with written_aside(target) as aside:
+    with atomic_write(target) as aside:
         aside.mkdir(parents=True)
-        _answered(source, lambda: source.download("bundle.json", aside / "bundle.json"))
-        manifest = checked_manifest(source, aside, described, names)
+        _retry(source, lambda: source.download("bundle.json", aside / "bundle.json"))
+        manifest = read_registered_manifest(source, aside, described, names)
         for name in manifest.files:
-            _answered(source, partial(source.download, name, aside / name))
+            _retry(source, partial(source.download, name, aside / name))
         verify_bundle(aside)
         read_bundle(aside, verify=False)
     return manifest
 
 
-def bundle_problem(source: Source, scratch: Path) -> str:
+def find_bundle_problem(source: Source, scratch: Path) -> str:
     """Why the version's bundle cannot be served, as far as its list of files tells; or nothing.
 
     `scratch` is an existing folder. Raises RegistryAway.
     """
     try:
-        described, names = _facts(source)
+        described, names = _read_version(source)
         source.download("bundle.json", scratch / "bundle.json")
-        checked_manifest(source, scratch, described, names)
+        read_registered_manifest(source, scratch, described, names)
     except BundleError as error:
         return str(error)
     except (OSError, HTTPException, ValueError, KeyError) as error:
-        raise _away(source, error) from error
+        raise _to_unavailable(source, error) from error
     return ""
 
 
-def checked_manifest(
+def read_registered_manifest(
     source: Source, folder: Path, described: dict[str, Any], names: set[str]
 ) -> Manifest:
     """bundle.json in `folder`, if it is the registered one and all its files are in the registry.
@@ -159,7 +159,7 @@ def checked_manifest(
     Raises BundleError.
     """
     recorded = _recorded_hash(described)
-    found = sha256_of(folder / "bundle.json")
+    found = compute_sha256(folder / "bundle.json")
     if recorded and found != recorded:
         raise BundleError(
             f"fetch: bundle.json of version {source.version} has sha256 {found[:12]}…, its tag "
@@ -177,7 +177,7 @@ def checked_manifest(
     return manifest
 
 
-def source_of_environment() -> tuple[Source, Path]:
+def source_from_environment() -> tuple[Source, Path]:
     """What the pod's variables ask for: a version, and the directory it goes to.
 
     Raises ConfigurationError.
@@ -194,10 +194,10 @@ def source_of_environment() -> tuple[Source, Path]:
             f"fetch: MLFLOW_TRACKING_URI is {uri!r} and FBT_BUNDLE {target!r}; expected the "
             "http(s) address of the MLflow server, and a directory"
         )
-    return Source(uri, version, authorization=authorization_of_environment()), Path(target)
+    return Source(uri, version, authorization=authorization_from_environment()), Path(target)
 
 
-def authorization_of_environment() -> str:
+def authorization_from_environment() -> str:
     """The Authorization header by MLflow's own variables, or nothing."""
     if token := os.environ.get("MLFLOW_TRACKING_TOKEN"):
         return f"Bearer {token}"
@@ -211,14 +211,14 @@ def authorization_of_environment() -> str:
 def main() -> int:
     """The command: the exit code says whether trying again can help."""
     try:
-        source, target = source_of_environment()
+        source, target = source_from_environment()
         manifest = fetch_bundle(source, target)
     except ConfigurationError as error:
-        return _fail(error, UNSET)
+        return _fail(error, MISCONFIGURED)
     except BundleError as error:
         return _fail(error, DAMAGED)
-    except (RegistryAway, OSError) as error:
-        return _fail(error, AWAY)
+    except (RegistryUnavailable, OSError) as error:
+        return _fail(error, UNAVAILABLE)
     print(f"fetch: version {source.version}, {len(manifest.files)} files, every hash as recorded")
     return 0
 
@@ -228,7 +228,7 @@ def _fail(error: Exception, code: int) -> int:
     return code
 
 
-def _facts(source: Source) -> tuple[dict[str, Any], set[str]]:
+def _read_version(source: Source) -> tuple[dict[str, Any], set[str]]:
     described = source.described()
     run_id = described.get("run_id", "")
     names = source.files(run_id) if run_id else set()
@@ -245,11 +245,11 @@ def _recorded_hash(described: dict[str, Any]) -> str:
     return str(tags.get(BUNDLE_HASH_TAG, ""))
 
 
-def _is_there(target: Path, described: dict[str, Any]) -> bool:
+def _is_complete(target: Path, described: dict[str, Any]) -> bool:
     """Whether an earlier try of the same pod has done it all; only a recorded hash can tell."""
     recorded = _recorded_hash(described)
     try:
-        if not recorded or sha256_of(target / "bundle.json") != recorded:
+        if not recorded or compute_sha256(target / "bundle.json") != recorded:
             return False
         verify_bundle(target)
         read_bundle(target, verify=False)
@@ -258,22 +258,22 @@ def _is_there(target: Path, described: dict[str, Any]) -> bool:
     return True
 
 
-def _answered(source: Source, ask: Callable[[], Any]) -> Any:
+def _retry(source: Source, ask: Callable[[], Any]) -> Any:
     """What `ask` returns, asked again while the registry is away. Raises RegistryAway."""
-    for pause in (*PAUSES_S, None):
+    for pause in (*RETRY_DELAYS_S, None):
         try:
             return ask()
         except BundleError:
             raise
         except (OSError, HTTPException, ValueError, KeyError) as error:
             if pause is None:
-                raise _away(source, error) from error
+                raise _to_unavailable(source, error) from error
         time.sleep(pause)
     raise AssertionError("unreachable")
 
 
-def _away(source: Source, error: Exception) -> RegistryAway:
-    return RegistryAway(
+def _to_unavailable(source: Source, error: Exception) -> RegistryUnavailable:
+    return RegistryUnavailable(
         f"fetch: MLflow at {source.tracking_uri} cannot be reached or fails ({error}); the pods "
         "that serve go on serving, this one tries again"
     )

@@ -34,17 +34,17 @@ class Leadership:
         self._cluster, self._name, self.identity = cluster, name, identity
         self._duration_s, self._clock = duration_s, clock
         self._held_until = -1.0
-        self._seen: tuple[Any, float] = (None, 0.0)
+        self._observed: tuple[Any, float] = (None, 0.0)
         self._poke = ""
 
     @property
-    def held(self) -> bool:
+    def is_held(self) -> bool:
         """Whether nobody else can hold the lease now; ends well before others may take it."""
         return self._clock() < self._held_until
 
     def check(self) -> None:
         """Raises LeadershipLost. To be called before every write."""
-        if not self.held:
+        if not self.is_held:
             raise LeadershipLost(f"promoter {self.identity} no longer holds lease {self._name}")
 
     def renew(self) -> bool:
@@ -54,11 +54,11 @@ class Leadership:
         """
         started = self._clock()
         lease = self._cluster.get("Lease", self._name)
-        if lease is not None and not self._may_take(lease):
+        if lease is not None and not self._can_acquire(lease):
             self._held_until = -1.0
             return False
         try:
-            self._write(lease)
+            self._write_lease(lease)
         except Conflict:
             # Somebody took it or poked in between. The next round sees which.
             return False
@@ -67,14 +67,14 @@ class Leadership:
         poked, self._poke = poke != self._poke, poke
         return bool(poked)
 
-    def poke(self) -> None:
+    def notify_holder(self) -> None:
         """Ask the holder, whoever that is, to look now."""
         poke = {"metadata": {"annotations": {POKE_ANNOTATION: uuid.uuid4().hex}}}
         self._cluster.patch("Lease", self._name, poke)
 
     def release(self) -> None:
         """Let another take over at once. Never raises: a lease that stays runs out."""
-        was_held, self._held_until = self.held, -1.0
+        was_held, self._held_until = self.is_held, -1.0
         if not was_held:
             return
         try:
@@ -85,17 +85,17 @@ class Leadership:
         except ClusterError:
             return
 
-    def _may_take(self, lease: dict[str, Any]) -> bool:
+    def _can_acquire(self, lease: dict[str, Any]) -> bool:
         spec = lease.get("spec") or {}
         holder = spec.get("holderIdentity") or ""
         record = (holder, spec.get("renewTime"), spec.get("leaseTransitions"))
-        if record != self._seen[0]:
-            self._seen = (record, self._clock())
+        if record != self._observed[0]:
+            self._observed = (record, self._clock())
         if holder in ("", self.identity):
             return True
-        return self._clock() - self._seen[1] > float(spec.get("leaseDurationSeconds") or 0)
+        return self._clock() - self._observed[1] > float(spec.get("leaseDurationSeconds") or 0)
 
-    def _write(self, lease: dict[str, Any] | None) -> None:
+    def _write_lease(self, lease: dict[str, Any] | None) -> None:
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
         spec = dict((lease or {}).get("spec") or {})
         if spec.get("holderIdentity") != self.identity:

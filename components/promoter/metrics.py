@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from components.promoter.decide import Candidate, Phase, State, in_sync
+from components.promoter.decide import Phase, State, VersionInfo, in_sync
 
 MISSING = "missing"
 """The phase of a Deployment that is not there."""
@@ -54,15 +54,15 @@ class Metrics:
         for outcome in ("ok", "error"):
             self.reconciles.labels(outcome)
 
-    def saw(self, state: State) -> None:
+    def observe(self, state: State) -> None:
         """Show a look at registry and cluster."""
         seen = state.workload
         present = str(seen.phase) if seen else MISSING
         for phase in (*map(str, Phase), MISSING):
             self.phase.labels(phase).set(phase == present)
-        newest = max(filter(str.isdigit, state.candidates), key=int, default="")
+        newest = max(filter(str.isdigit, state.versions), key=int, default="")
         if newest:
-            self._saw_newest(state.candidates[newest])
+            self._observe_newest(state.versions[newest])
         roles = {"champion": state.champion, "newest": newest}
         roles |= {"pinned": seen.pinned, "stable": seen.stable} if seen else {}
         for role, version in roles.items():
@@ -70,7 +70,7 @@ class Metrics:
         self.in_sync.set(in_sync(state))
         self.last.set_to_current_time()
 
-    def _saw_newest(self, newest: Candidate) -> None:
+    def _observe_newest(self, newest: VersionInfo) -> None:
         self.created.set(datetime.fromisoformat(newest.created_at).timestamp())
         failed = set()
         for name in newest.checks_failed.split():

@@ -13,8 +13,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from components.promoter.cluster import MERGE, STRATEGIC, Cluster, ClusterError, Conflict, Object
-from components.promoter.decide import Say
-from components.promoter.workload import LABEL, STABLE_ANNOTATION, version_of
+from components.promoter.decide import EmitEvent
+from components.promoter.workload import STABLE_ANNOTATION, VERSION_LABEL, read_pinned_version
 
 RECORD = "fbt-promoter"
 APPLIED_ANNOTATION = "kubectl.kubernetes.io/last-applied-configuration"
@@ -47,7 +47,9 @@ class Repair:
         self.waits_for = ""
         """Kind of an object that is missing and will be brought back."""
 
-    def restore(self, live: Mapping[str, Object | None], check: Callable[[], None]) -> list[Say]:
+    def restore(
+        self, live: Mapping[str, Object | None], check: Callable[[], None]
+    ) -> list[EmitEvent]:
         """Repair what can be repaired; what was done. `check` is called before every write.
 
         When anything was done, `live` is no longer what is there.
@@ -57,7 +59,7 @@ class Repair:
         annotations = (deployment or {}).get("metadata", {}).get("annotations") or {}
         if annotations.get(OFF_ANNOTATION) == "off":
             return []
-        done: list[Say] = []
+        done: list[EmitEvent] = []
         record: dict[str, str] | None = None
         for kind, found in live.items():
             if found is not None:
@@ -91,7 +93,7 @@ class Repair:
         else:
             self._create_record(deployment, wanted)
 
-    def _undo_edits(self, kind: str, found: Object, check: Callable[[], None]) -> list[Say]:
+    def _undo_edits(self, kind: str, found: Object, check: Callable[[], None]) -> list[EmitEvent]:
         generation = (found["metadata"].get("uid"), found["metadata"].get("generation"))
         applied = _applied(found)
         if applied is None or self._checked.get(kind) == generation:
@@ -106,20 +108,25 @@ class Repair:
             if changed:
                 text = f"{kind} {self._names[kind]} was edited; back to what was applied"
                 self._checked[kind] = generation
-                return [Say("Repaired", text, True)]
+                return [EmitEvent("Repaired", text, True)]
         # The server writes some values its own way, 1000m as 1: no edit, and not looked at again.
         self._checked[kind] = generation
         return []
 
     def _bring_back(
         self, kind: str, body: Object, record: Mapping[str, str], deployment: Object | None
-    ) -> list[Say]:
+    ) -> list[EmitEvent]:
         name, stable = self._names[kind], record.get("stable", "")
         if kind == "Deployment" and stable and "Rollout" not in record:
             _pin(body, stable)
-        if kind == "Rollout" and stable and deployment and version_of(deployment) != stable:
+        if (
+            kind == "Rollout"
+            and stable
+            and deployment
+            and read_pinned_version(deployment) != stable
+        ):
             # A new Rollout takes what it finds for judged: it must not find a canary.
-            patch = {"spec": {"template": {"metadata": {"labels": {LABEL: stable}}}}}
+            patch = {"spec": {"template": {"metadata": {"labels": {VERSION_LABEL: stable}}}}}
             self._cluster.patch("Deployment", self._names["Deployment"], patch)
         try:
             self._cluster.create(kind, body)
@@ -129,10 +136,12 @@ class Repair:
             if error.status == 404:
                 self._cluster.patch("ConfigMap", RECORD, {"data": {kind: None}})
                 text = "Argo Rollouts is gone from this cluster: from now on plain rolling updates"
-                return [Say("NoRollouts", text, True)]
+                return [EmitEvent("NoRollouts", text, True)]
             raise
         del self._missing_since[kind]
-        return [Say("Repaired", f"{kind} {name} was deleted; it is back as it was applied", True)]
+        return [
+            EmitEvent("Repaired", f"{kind} {name} was deleted; it is back as it was applied", True)
+        ]
 
     def _is_due(self, kind: str) -> bool:
         since = self._missing_since.setdefault(kind, self._clock())
@@ -177,7 +186,7 @@ def declared(found: Object) -> Object:
     body["metadata"] = {**kept, "annotations": annotations}
     if "replicas" in found["spec"]:
         body["spec"]["replicas"] = found["spec"]["replicas"]
-    if version := version_of(found):
+    if version := read_pinned_version(found):
         _pin(body, version)
     return body
 
@@ -212,7 +221,7 @@ def _applied(found: Object) -> Object | None:
 def _pin(body: Object, version: str) -> None:
     template = body["spec"].setdefault("template", {})
     labels = template.setdefault("metadata", {}).setdefault("labels", {}) or {}
-    template["metadata"]["labels"] = {**labels, LABEL: version}
+    template["metadata"]["labels"] = {**labels, VERSION_LABEL: version}
 
 
 def _text(body: Object) -> str:

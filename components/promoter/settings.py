@@ -36,7 +36,7 @@ class Settings(BaseModel):
         return {"Deployment": self.deployment, "Rollout": self.rollout}
 
 
-def settings_of_environment() -> Settings:
+def settings_from_environment() -> Settings:
     """Raises pydantic's ValidationError, naming what is wrong."""
     given = {name: os.environ.get(f"FBT_{name.upper()}") for name in Settings.model_fields}
     given["identity"] = os.environ.get("POD_NAME") or socket.gethostname()

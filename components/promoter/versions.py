@@ -7,15 +7,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from components.promoter.decide import Candidate, GiveBack, Tag
+from components.promoter.decide import RevertChampion, Tag, VersionInfo
 from components.promoter.fetch import (
-    RegistryAway,
+    RegistryUnavailable,
     Source,
-    authorization_of_environment,
-    bundle_problem,
+    authorization_from_environment,
+    find_bundle_problem,
 )
 from components.registry import registry
-from components.registry.promotion import give_back
+from components.registry.promotion import revert_champion
 from components.registry.registry import (
     CHAMPION,
     CHECKS_TAG,
@@ -33,35 +33,35 @@ WEBHOOK = "fbt-promoter"
 ALIAS_EVENTS = ("model_version_alias.created", "model_version_alias.deleted")
 
 
-def read_versions() -> tuple[str, dict[str, Candidate]]:
+def read_versions() -> tuple[str, dict[str, VersionInfo]]:
     """The champion's version (or nothing), and all versions. Raises RegistryError."""
     versions = list_versions()
     champion = next((one.version for one in versions if CHAMPION in one.aliases), "")
-    return champion, {one.version: _candidate(one) for one in versions}
+    return champion, {one.version: _to_version_info(one) for one in versions}
 
 
-def with_problem(
-    candidates: Mapping[str, Candidate], version: str, whole: set[str]
-) -> dict[str, Candidate]:
+def check_bundle(
+    versions: Mapping[str, VersionInfo], version: str, intact: set[str]
+) -> dict[str, VersionInfo]:
     """The candidates, with the problem of that version's bundle if it has one.
 
-    `whole` remembers the versions whose bundle was found whole. Raises RegistryError.
+    `intact` remembers the versions whose bundle was found whole. Raises RegistryError.
     """
-    candidates = dict(candidates)
-    if version not in candidates or version in whole:
-        return candidates
+    versions = dict(versions)
+    if version not in versions or version in intact:
+        return versions
     source = Source(
-        os.environ["MLFLOW_TRACKING_URI"], version, registry.MODEL, authorization_of_environment()
+        os.environ["MLFLOW_TRACKING_URI"], version, registry.MODEL, authorization_from_environment()
     )
     try:
         with tempfile.TemporaryDirectory(prefix="fbt-promoter-") as scratch:
-            problem = bundle_problem(source, Path(scratch))
-    except RegistryAway as error:
+            problem = find_bundle_problem(source, Path(scratch))
+    except RegistryUnavailable as error:
         raise RegistryError(str(error)) from error
     if not problem:
-        whole.add(version)
-    candidates[version] = replace(candidates[version], problem=problem)
-    return candidates
+        intact.add(version)
+    versions[version] = replace(versions[version], problem=problem)
+    return versions
 
 
 def write_tag(tag: Tag) -> None:
@@ -73,9 +73,9 @@ def write_tag(tag: Tag) -> None:
             client.set_model_version_tag(registry.MODEL, tag.version, tag.key, tag.value)
 
 
-def move_back(move: GiveBack) -> None:
+def revert_alias(move: RevertChampion) -> None:
     """Move the alias, unless a person moved it in the meantime. Raises RegistryError."""
-    give_back(move.given_up, move.to, BY, move.why)
+    revert_champion(move.rejected, move.to, BY, move.why)
 
 
 def subscribe(url: str, secret: str) -> None:
@@ -94,9 +94,9 @@ def subscribe(url: str, secret: str) -> None:
             client.create_webhook(WEBHOOK, url, events, secret=secret)
 
 
-def _candidate(version: Version) -> Candidate:
+def _to_version_info(version: Version) -> VersionInfo:
     tags = version.tags
-    return Candidate(
+    return VersionInfo(
         verdict=version.verdict,
         forced_by=tags.get(FORCED_TAG, ""),
         failed=tags.get(FAILED_TAG, ""),

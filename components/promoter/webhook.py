@@ -27,7 +27,7 @@ TIMESTAMP_HEADER = "x-mlflow-timestamp"
 SIGNATURE_HEADER = "x-mlflow-signature"
 
 
-class Refused(Exception):
+class WebhookRejected(Exception):
     """A webhook is not taken; the status goes to the sender, the reason to the metrics."""
 
     def __init__(self, status: HTTPStatus, reason: str) -> None:
@@ -36,7 +36,7 @@ class Refused(Exception):
 
 
 @dataclass
-class Inbox:
+class WebhookVerifier:
     """Judges messages that claim to come from MLflow. Safe to share between threads."""
 
     secret: str
@@ -54,27 +54,27 @@ class Inbox:
         delivery, sent_at = headers.get(ID_HEADER, ""), headers.get(TIMESTAMP_HEADER, "")
         signatures = headers.get(SIGNATURE_HEADER, "")
         if not self.secret:
-            raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, "no secret")
+            raise WebhookRejected(HTTPStatus.SERVICE_UNAVAILABLE, "no secret")
         expected = signature(self.secret, delivery, sent_at, body)
         given = [one.encode() for one in signatures.split(" ")]
         if not any(hmac.compare_digest(expected.encode(), one) for one in given):
-            raise Refused(HTTPStatus.UNAUTHORIZED, "wrong signature")
+            raise WebhookRejected(HTTPStatus.UNAUTHORIZED, "wrong signature")
         if not sent_at.isascii() or not sent_at.isdigit():
-            raise Refused(HTTPStatus.BAD_REQUEST, "no timestamp")
+            raise WebhookRejected(HTTPStatus.BAD_REQUEST, "no timestamp")
         if abs(self.clock() - int(sent_at)) > MAX_AGE_S:
-            raise Refused(HTTPStatus.BAD_REQUEST, "old timestamp")
-        self._refuse_replay(delivery)
+            raise WebhookRejected(HTTPStatus.BAD_REQUEST, "old timestamp")
+        self._reject_replay(delivery)
         return _is_about_alias(body)
 
-    def _refuse_replay(self, delivery: str) -> None:
+    def _reject_replay(self, delivery: str) -> None:
         now = self.clock()
         with self._lock:
             if delivery in self._seen:
-                raise Refused(HTTPStatus.CONFLICT, "replay")
+                raise WebhookRejected(HTTPStatus.CONFLICT, "replay")
             # A message from the future stays valid for up to twice its age limit.
             kept = {one: at for one, at in self._seen.items() if now - at <= 2 * MAX_AGE_S}
             if len(kept) >= MAX_REMEMBERED:
-                raise Refused(HTTPStatus.TOO_MANY_REQUESTS, "too many")
+                raise WebhookRejected(HTTPStatus.TOO_MANY_REQUESTS, "too many")
             self._seen = {**kept, delivery: now}
 
 
@@ -85,9 +85,9 @@ def signature(secret: str, delivery: str, sent_at: str, body: bytes) -> str:
     return "v1," + base64.b64encode(digest).decode()
 
 
-def server(
+def build_server(
     address: tuple[str, int],
-    inbox: Inbox,
+    inbox: WebhookVerifier,
     wake: Callable[[], None],
     count: Callable[[str], None],
     pages: Mapping[str, Callable[[], tuple[int, str, bytes]]],
@@ -105,12 +105,12 @@ def server(
 
         def do_GET(self) -> None:
             page = pages.get(self.path)
-            self._answer(*page()) if page else self._say(HTTPStatus.NOT_FOUND, "no such page")
+            self._send(*page()) if page else self._send_text(HTTPStatus.NOT_FOUND, "no such page")
 
         def do_POST(self) -> None:
             self.close_connection = True
             if self.path != "/webhook":
-                return self._say(HTTPStatus.NOT_FOUND, "no such page")
+                return self._send_text(HTTPStatus.NOT_FOUND, "no such page")
             try:
                 body = self._body()
                 headers = {name.lower(): value for name, value in self.headers.items()}
@@ -118,26 +118,26 @@ def server(
                 if outcome == "accepted":
                     wake()
                 count(outcome)
-                self._say(HTTPStatus.ACCEPTED, outcome)
-            except Refused as refused:
+                self._send_text(HTTPStatus.ACCEPTED, outcome)
+            except WebhookRejected as refused:
                 count(refused.reason)
-                self._say(refused.status, refused.reason)
+                self._send_text(refused.status, refused.reason)
 
         def _body(self) -> bytes:
             length = self.headers.get("Content-Length", "")
             if not length.isascii() or not length.isdigit():
-                raise Refused(HTTPStatus.LENGTH_REQUIRED, "no length")
+                raise WebhookRejected(HTTPStatus.LENGTH_REQUIRED, "no length")
             if int(length) > MAX_BODY_BYTES:
-                raise Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too large")
+                raise WebhookRejected(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too large")
             body = self.rfile.read(int(length))
             if len(body) < int(length):
-                raise Refused(HTTPStatus.BAD_REQUEST, "cut off")
+                raise WebhookRejected(HTTPStatus.BAD_REQUEST, "cut off")
             return body
 
-        def _say(self, status: HTTPStatus, text: str) -> None:
-            self._answer(status, "text/plain; charset=utf-8", f"{text}\n".encode())
+        def _send_text(self, status: HTTPStatus, text: str) -> None:
+            self._send(status, "text/plain; charset=utf-8", f"{text}\n".encode())
 
-        def _answer(self, status: int, kind: str, content: bytes) -> None:
+        def _send(self, status: int, kind: str, content: bytes) -> None:
             # The client may be gone: nobody to tell.
             with suppress(OSError):
                 self.send_response(status)

@@ -13,29 +13,29 @@ from components.promoter.fetch import DAMAGED
 
 Object = Mapping[str, Any]
 
-LABEL = "fbt/model-version"
+VERSION_LABEL = "fbt/model-version"
 STABLE_ANNOTATION = "fbt/stable-version"
 FETCH = "fetch"
 """Name of the init container."""
-POD_HASH = "rollouts-pod-template-hash"
+POD_HASH_LABEL = "rollouts-pod-template-hash"
 """Argo's label of ReplicaSets and pods."""
 MAX_MESSAGE = 500
 
 
-def of_rollout(
+def workload_from_rollout(
     deployment: Object, rollout: Object, replica_sets: Iterable[Object], pods: Iterable[Object]
 ) -> Workload:
     """The Rollout's progress with the template of the Deployment that it refers to."""
-    seen = _progress_of_rollout(deployment, rollout, replica_sets, pods)
+    seen = _read_rollout_progress(deployment, rollout, replica_sets, pods)
     return replace(seen, own_pods=deployment["spec"].get("replicas", 1))
 
 
-def _progress_of_rollout(
+def _read_rollout_progress(
     deployment: Object, rollout: Object, replica_sets: Iterable[Object], pods: Iterable[Object]
 ) -> Workload:
-    versions = {_hash_of(one): version_of(one) for one in replica_sets}
+    versions = {_read_pod_hash(one): read_pinned_version(one) for one in replica_sets}
     status = rollout.get("status", {})
-    pinned, stable_hash = version_of(deployment), status.get("stableRS", "")
+    pinned, stable_hash = read_pinned_version(deployment), status.get("stableRS", "")
     if stable_hash and stable_hash not in versions:
         message = f"the ReplicaSet of the stable hash {stable_hash} is not there (yet)"
         return Workload("Rollout", pinned, "", Phase.UNKNOWN, message)
@@ -43,30 +43,33 @@ def _progress_of_rollout(
     stable = versions.get(stable_hash, "")
     if current != pinned or _is_behind(deployment, rollout):
         return Workload("Rollout", pinned, stable, Phase.MOVING, "Argo Rollouts has not seen it")
-    phase, message = _rollout_phase(rollout, pinned, stable, pods)
+    phase, message = _find_rollout_phase(rollout, pinned, stable, pods)
     is_first = bool(pinned and stable_hash and not stable and not status.get("promoteFull"))
     return Workload("Rollout", pinned, stable, phase, message[:MAX_MESSAGE], is_first)
 
 
-def of_deployment(deployment: Object, pods: Iterable[Object]) -> Workload:
+def workload_from_deployment(deployment: Object, pods: Iterable[Object]) -> Workload:
     """The progress of a plain rolling update."""
-    pinned = version_of(deployment)
+    pinned = read_pinned_version(deployment)
     stable = deployment["metadata"].get("annotations", {}).get(STABLE_ANNOTATION, "")
-    phase, message = _deployment_phase(deployment, pinned, stable, pods)
+    phase, message = _find_deployment_phase(deployment, pinned, stable, pods)
     return Workload("Deployment", pinned, stable, phase, message[:MAX_MESSAGE])
 
 
-def version_of(owner: Object) -> str:
+def read_pinned_version(owner: Object) -> str:
     """The version in the pod template of a Deployment or ReplicaSet."""
     labels = owner["spec"].get("template", {}).get("metadata", {}).get("labels") or {}
-    return str(labels.get(LABEL, ""))
+    return str(labels.get(VERSION_LABEL, ""))
 
 
-def fetch_failure(pods: Iterable[Object], version: str) -> str:
+def find_fetch_failure(pods: Iterable[Object], version: str) -> str:
     """What the init container of a pod of the version said of a bundle that nobody can serve."""
     for pod in pods:
         metadata, status = pod["metadata"], pod.get("status", {})
-        if metadata.get("labels", {}).get(LABEL) != version or "deletionTimestamp" in metadata:
+        if (
+            metadata.get("labels", {}).get(VERSION_LABEL) != version
+            or "deletionTimestamp" in metadata
+        ):
             continue
         for container in status.get("initContainerStatuses") or []:
             if container["name"] != FETCH:
@@ -78,7 +81,7 @@ def fetch_failure(pods: Iterable[Object], version: str) -> str:
     return ""
 
 
-def _rollout_phase(
+def _find_rollout_phase(
     rollout: Object, pinned: str, stable: str, pods: Iterable[Object]
 ) -> tuple[Phase, str]:
     status = rollout.get("status", {})
@@ -86,17 +89,17 @@ def _rollout_phase(
     if phase == "Healthy" and status.get("currentPodHash") == status.get("stableRS"):
         return Phase.DONE, ""
     if pinned != stable:
-        late = _condition(rollout, "Progressing").get("reason") == "ProgressDeadlineExceeded"
+        late = _find_condition(rollout, "Progressing").get("reason") == "ProgressDeadlineExceeded"
         if status.get("abort") or (phase == "Degraded" and late):
             return Phase.FAILED, message or "the rollout was aborted"
-        if failure := fetch_failure(pods, pinned):
+        if failure := find_fetch_failure(pods, pinned):
             return Phase.FAILED, failure
     if phase == "Paused":
-        return Phase.PAUSED, _pause_reasons(status) or message
+        return Phase.PAUSED, _join_pause_reasons(status) or message
     return Phase.MOVING, message
 
 
-def _deployment_phase(
+def _find_deployment_phase(
     deployment: Object, pinned: str, stable: str, pods: Iterable[Object]
 ) -> tuple[Phase, str]:
     spec, status = deployment["spec"], deployment.get("status", {})
@@ -108,11 +111,11 @@ def _deployment_phase(
     counts = [status.get(name, 0) for name in ("replicas", "updatedReplicas", "availableReplicas")]
     if counts == [wanted] * 3:
         return Phase.DONE, ""
-    progress = _condition(deployment, "Progressing")
+    progress = _find_condition(deployment, "Progressing")
     if pinned != stable:
         if progress.get("reason") == "ProgressDeadlineExceeded":
             return Phase.FAILED, progress.get("message", "its pods did not get ready in time")
-        if failure := fetch_failure(pods, pinned):
+        if failure := find_fetch_failure(pods, pinned):
             return Phase.FAILED, failure
     return Phase.MOVING, progress.get("message", "")
 
@@ -130,17 +133,17 @@ def _is_behind(deployment: Object, rollout: Object) -> bool:
     return False
 
 
-def _pause_reasons(status: Object) -> str:
+def _join_pause_reasons(status: Object) -> str:
     reasons = [one.get("reason", "") for one in status.get("pauseConditions") or []]
     return ", ".join(reason for reason in reasons if reason)
 
 
-def _condition(owner: Object, kind: str) -> Object:
+def _find_condition(owner: Object, kind: str) -> Object:
     for one in owner.get("status", {}).get("conditions") or []:
         if one["type"] == kind:
             return dict(one)
     return {}
 
 
-def _hash_of(replica_set: Object) -> str:
-    return str(replica_set["metadata"].get("labels", {}).get(POD_HASH, ""))
+def _read_pod_hash(replica_set: Object) -> str:
+    return str(replica_set["metadata"].get("labels", {}).get(POD_HASH_LABEL, ""))

@@ -6,43 +6,45 @@ import hnswlib
 import numpy as np
 
 from components.model.arrays import Float32Array, Int64Array
-from components.model.bundle import Bundle, IndexFacts
-from components.model.vector_index import items_matrix, queries_matrix, search
-from components.progress import say
+from components.model.bundle import Bundle, IndexStats
+from components.model.vector_index import build_item_matrix, build_query_matrix, search
+from components.progress import log_progress
 
 M = 32
 EF_CONSTRUCTION = 400
-QUICK_FROM, QUICK_EF_CONSTRUCTION = 200_000, 200
+FAST_BUILD_MIN_ITEMS, FAST_EF_CONSTRUCTION = 200_000, 200
 """Catalogue size from which half the care is tried first, which takes half the time: an insertion
 costs the more, the more there are. It is enough if recall is."""
 
-SHOWN_EVERY = 100_000
+PROGRESS_EVERY = 100_000
 """Products inserted between two lines of progress."""
 
-EF_TRIED = (50, 100, 200, 400, 800)
-RECALL_AIM = 0.985
+EF_CANDIDATES = (50, 100, 200, 400, 800)
+TARGET_RECALL = 0.985
 
 N_QUERIES, BLOCK = 1_000, 64
 """Queries that recall is measured by, and how many are searched for exactly at once: their scores
 take 256 MB for a million items."""
 
 
-def index_catalogue(bundle: Bundle, seed: int) -> tuple[Any, IndexFacts]:
+def index_catalogue(bundle: Bundle, seed: int) -> tuple[Any, IndexStats]:
     """An index of a catalogue with facts, as `Recommender` asks it, and what was measured of it."""
-    manifest, facts = bundle.manifest, bundle.facts
-    assert facts is not None
+    manifest, item_features = bundle.manifest, bundle.item_features
+    assert item_features is not None
     log_popularity = np.log(bundle.n_orders / manifest.n_orders).astype(np.float32)
-    items = items_matrix(bundle.out_vectors, log_popularity, facts.items[:, 0])
-    queries = queries_matrix(bundle.in_vectors, manifest.beta_single, manifest.page_trend)
-    return make_index(items, queries, seed)
+    items = build_item_matrix(bundle.out_vectors, log_popularity, item_features.items[:, 0])
+    queries = build_query_matrix(bundle.in_vectors, manifest.beta_single, manifest.page_trend)
+    return build_accurate_index(items, queries, seed)
 
 
-def make_index(items: Float32Array, queries: Float32Array, seed: int) -> tuple[Any, IndexFacts]:
+def build_accurate_index(
+    items: Float32Array, queries: Float32Array, seed: int
+) -> tuple[Any, IndexStats]:
     """An index with the facts measured of it, built quickly where that does."""
-    if len(items) >= QUICK_FROM:
-        index = build_index(items, QUICK_EF_CONSTRUCTION)
+    if len(items) >= FAST_BUILD_MIN_ITEMS:
+        index = build_index(items, FAST_EF_CONSTRUCTION)
         measured = measure_index(index, items, queries, seed)
-        if measured.recall_at_10 >= RECALL_AIM:
+        if measured.recall_at_10 >= TARGET_RECALL:
             return index, measured
         del index
     index = build_index(items)
@@ -54,30 +56,30 @@ def build_index(items: Float32Array, ef_construction: int = EF_CONSTRUCTION) -> 
     augmented = _augment_items(items)
     index = hnswlib.Index(space="l2", dim=augmented.shape[1])
     index.init_index(max_elements=len(items), M=M, ef_construction=ef_construction, random_seed=1)
-    for start in range(0, len(items), SHOWN_EVERY):
-        some = augmented[start : start + SHOWN_EVERY]
+    for start in range(0, len(items), PROGRESS_EVERY):
+        some = augmented[start : start + PROGRESS_EVERY]
         index.add_items(some, np.arange(start, start + len(some)))
-        say(f"index: {start + len(some)} of {len(items)} products")
+        log_progress(f"index: {start + len(some)} of {len(items)} products")
     return index
 
 
-def measure_index(index: Any, items: Float32Array, queries: Float32Array, seed: int) -> IndexFacts:
+def measure_index(index: Any, items: Float32Array, queries: Float32Array, seed: int) -> IndexStats:
     """Recall@10 against exact search over N_QUERIES of the queries, at the ef that suffices."""
     rng = np.random.default_rng(seed)
     sample = queries[rng.permutation(len(queries))[:N_QUERIES]]
     k = min(10, len(items))
     blocks = (sample[start : start + BLOCK] for start in range(0, len(sample), BLOCK))
-    exact = np.concatenate([_exact(block, items, k) for block in blocks])
-    ef, recall = EF_TRIED[0], 0.0
-    for ef in EF_TRIED:
+    exact = np.concatenate([_search_exact(block, items, k) for block in blocks])
+    ef, recall = EF_CANDIDATES[0], 0.0
+    for ef in EF_CANDIDATES:
         index.set_ef(ef)
-        recall = share_found(search(index, sample, k), exact)
-        if recall >= RECALL_AIM:
+        recall = compute_recall(search(index, sample, k), exact)
+        if recall >= TARGET_RECALL:
             break
-    return IndexFacts(m=M, ef_construction=index.ef_construction, ef=ef, recall_at_10=recall)
+    return IndexStats(m=M, ef_construction=index.ef_construction, ef=ef, recall_at_10=recall)
 
 
-def _exact(queries: Float32Array, items: Float32Array, k: int) -> Int64Array:
+def _search_exact(queries: Float32Array, items: Float32Array, k: int) -> Int64Array:
     """Rows (n_queries, k) of the items with the largest inner products, in any order."""
     scores = queries @ items.T
     return np.argpartition(scores, len(items) - k, axis=1)[:, len(items) - k :]
@@ -89,7 +91,7 @@ def _augment_items(items: Float32Array) -> Float32Array:
     return np.column_stack([centred, np.sqrt(np.maximum(squares.max() - squares, 0))])
 
 
-def share_found(found: Int64Array, exact: Int64Array) -> float:
+def compute_recall(found: Int64Array, exact: Int64Array) -> float:
     """Share of the rows (n_queries, k) of `exact` that are among the same query's of `found`."""
     hits = sum(len(np.intersect1d(a, b)) for a, b in zip(found, exact, strict=True))
     return float(hits / exact.size)

@@ -25,14 +25,14 @@ def train_ranking(
     """
     from pathlib import Path
 
-    from components.baskets.weighting import Tricks
+    from components.baskets.weighting import BasketWeighting
     from components.ranking import model
     from components.ranking.variant_exceptions import read_exceptions
     from components.results import log_metrics
 
     found = model.train_ranking(
         baskets.path, Path(vectors.path), Path(cooccurrence.path), Path(neighbours.path),
-        Path(product_table.path), Path(ranking.path), seed, Tricks(**tricks),
+        Path(product_table.path), Path(ranking.path), seed, BasketWeighting(**tricks),
         read_exceptions(variant_exceptions),
     )  # fmt: skip
     log_metrics(metrics, found)

@@ -7,13 +7,13 @@ import numpy as np
 import pyarrow as pa
 
 from components.baskets.corpus import Corpus
-from components.baskets.weighting import recency
+from components.baskets.weighting import decay_weights
 from components.embeddings.cooccurrence import BLOCK, PairCounter, Pairs
 from components.embeddings.item2vec import Vectors
 from components.model.arrays import Float32Array, Int32Array, Int64Array
-from components.model.bundle import Facts
+from components.model.bundle import ItemFeatures
 from components.model.features import log_norms
-from components.spark import parts_of
+from components.spark import split_into_ranges
 
 SHORT_DAYS, LONG_DAYS, RECENT_DAYS = 14.0, 45.0, 60.0
 """Half-lives of what counts as recent: of a product's two trends, and of pairs."""
@@ -21,55 +21,57 @@ SHORT_DAYS, LONG_DAYS, RECENT_DAYS = 14.0, 45.0, 60.0
 SMOOTHING = 0.1
 """Orders added to every product's, so that one not sold lately has a finite trend."""
 
-MOST_CATEGORIES = 2_000
+MAX_CATEGORIES = 2_000
 """Categories of which lifts are kept, the most bought; the square of it is stored."""
 
-SUMMED_AT_ONCE = 100_000
+CHUNK_ITEMS = 100_000
 """Products whose pairs are sorted into categories at once."""
 
 
-def make_facts(
+def build_item_features(
     corpus: Corpus, ages: Float32Array | None, pairs: Pairs, cards: pa.Table, vectors: Vectors,
     n_orders: Int64Array, beta: float,
-) -> Facts:  # fmt: skip
+) -> ItemFeatures:  # fmt: skip
     """The facts of a catalogue, from its training baskets and their `ages` in days (n_baskets,).
 
     Without ages nothing is recent, and all trends are 0. `beta` weighs log popularity in carts.
     """
     n_items = len(n_orders)
-    codes = category_codes(cards, n_orders)
+    codes = encode_categories(cards, n_orders)
     bias = beta * np.log(n_orders / len(corpus))
-    return Facts(
-        recent=recent_probability(corpus, ages, pairs),
-        items=item_facts(corpus, ages, n_items),
+    return ItemFeatures(
+        recent=compute_recent_probability(corpus, ages, pairs),
+        items=compute_sales_features(corpus, ages, n_items),
         category_of=codes,
         category_lift=category_lift(pairs, codes, n_orders, len(corpus)),
         log_norms=log_norms(vectors.in_vectors, vectors.out_vectors, bias.astype(np.float32)),
     )
 
 
-def recent_probability(corpus: Corpus, ages: Float32Array | None, pairs: Pairs) -> Float32Array:
+def compute_recent_probability(
+    corpus: Corpus, ages: Float32Array | None, pairs: Pairs
+) -> Float32Array:
     """P(companion | product) of all pairs, (n_pairs,), with baskets weighed by their age, too."""
     if ages is None:
         return pairs.probability
     n_items = len(pairs.offsets) - 1
-    weighed = replace(corpus, weights=corpus.weights * recency(ages, RECENT_DAYS))
+    weighed = replace(corpus, weights=corpus.weights * decay_weights(ages, RECENT_DAYS))
     counter = PairCounter(weighed, n_items)
     found = np.zeros(len(pairs.rows), np.float32)
     # A line of the matrix at a time: all pairs were counted, so that none is left from the last.
     line = np.zeros(n_items, np.float32)
-    for part in parts_of(n_items, BLOCK):
+    for part in split_into_ranges(n_items, BLOCK):
         counted = counter.count(slice(part.start, part.stop))
         shares, bounds = counted.data.imag, pairwise(counted.indptr)
         for product, (start, end) in zip(part, bounds, strict=True):
             line[counted.indices[start:end]] = shares[start:end]
             mine = slice(pairs.offsets[product], pairs.offsets[product + 1])
             found[mine] = line[pairs.rows[mine]]
-    found /= np.repeat(np.maximum(counter.weight_of, 1e-9), np.diff(pairs.offsets))
+    found /= np.repeat(np.maximum(counter.product_weights, 1e-9), np.diff(pairs.offsets))
     return found
 
 
-def item_facts(corpus: Corpus, ages: Float32Array | None, n_items: int) -> Float32Array:
+def compute_sales_features(corpus: Corpus, ages: Float32Array | None, n_items: int) -> Float32Array:
     """ITEM_FACTS of all products, (n_items, 4).
 
     A trend is the logarithm of a product's share of recent orders over its share of all; the basket
@@ -84,7 +86,7 @@ def item_facts(corpus: Corpus, ages: Float32Array | None, n_items: int) -> Float
         return facts
     plain = np.log((n_orders + SMOOTHING) / len(corpus))
     for column, days in enumerate((SHORT_DAYS, LONG_DAYS)):
-        weights = recency(ages, days)
+        weights = decay_weights(ages, days)
         orders = np.bincount(corpus.items, np.repeat(weights, sizes), n_items)
         facts[:, column] = np.log((orders + SMOOTHING) / weights.sum()) - plain
     unsold = np.full(n_items, ages.max(initial=0), np.float32)
@@ -93,13 +95,13 @@ def item_facts(corpus: Corpus, ages: Float32Array | None, n_items: int) -> Float
     return facts
 
 
-def category_codes(cards: pa.Table, n_orders: Int64Array) -> Int32Array:
+def encode_categories(cards: pa.Table, n_orders: Int64Array) -> Int32Array:
     """Categories of the products (n_items,) as numbers, most bought first from 1; 0 for none."""
     values = cards["category"].combine_chunks()[: len(n_orders)].dictionary_encode()
     found = values.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
     orders = np.bincount(found + 1, n_orders, len(values.dictionary) + 1)[1:]
     code_of = np.zeros(len(orders) + 1, np.int32)
-    best = np.argsort(-orders, kind="stable")[:MOST_CATEGORIES]
+    best = np.argsort(-orders, kind="stable")[:MAX_CATEGORIES]
     code_of[best + 1] = np.arange(1, len(best) + 1)
     codes: Int32Array = code_of[found + 1]
     return codes
@@ -111,7 +113,7 @@ def category_lift(
     """log of how many times more than by chance categories are bought together, (n, n) codes."""
     n_codes = int(codes.max(initial=0)) + 1
     counted = np.zeros(n_codes**2)
-    for part in parts_of(len(n_orders), SUMMED_AT_ONCE):
+    for part in split_into_ranges(len(n_orders), CHUNK_ITEMS):
         offsets = pairs.offsets[part.start : part.stop + 1]
         mine = slice(offsets[0], offsets[-1])
         first = np.repeat(codes[part.start : part.stop].astype(np.int64), np.diff(offsets))

@@ -17,11 +17,11 @@ import numpy as np
 
 from components.evaluation.metrics import intervals
 from components.model.arrays import BoolArray, Float32Array, Float64Array, IntpArray
-from components.model.bundle import Forest
-from components.model.features import AT
-from components.model.tree_ensemble import mixed
-from components.ranking.dataset import Worth
-from components.ranking.queries import PAGE_FEATURES, Questions, ndcg
+from components.model.bundle import TreeEnsemble
+from components.model.features import COLUMN
+from components.model.tree_ensemble import mix_scores
+from components.ranking.gains import Gains
+from components.ranking.queries import OFFLINE_FEATURES, LabelledQueries, ndcg
 
 PARAMETERS = {
     "objective": "cross_entropy",
@@ -37,29 +37,29 @@ PARAMETERS = {
     "num_threads": 1,
     "verbosity": -1,
 }
-ROUNDS = 45
+N_TREES = 45
 
-MOST_MISSES = 150_000
+MAX_NEGATIVES = 150_000
 """Candidates that were worth nothing to learn from: more teach no better."""
 
-OF_CANDIDATES = (
+NOISY_ITEM_FEATURES = (
     *("log_popularity", "trend_short", "trend_long", "basket_size", "days_unsold"),
     "category_share",
 )
-OF_ASKED = ("asked_popularity", "asked_trend", "asked_basket_size")
-BLUR = 0.3
+NOISY_QUERY_FEATURES = ("asked_popularity", "asked_trend", "asked_basket_size")
+NOISE_LEVEL = 0.3
 """Standard deviation of the noise on features of candidates, and of the asked, alone; in theirs."""
 
-MIX = {"a": 0.25, "b": 0.5}
+BLEND_WEIGHT = {"a": 0.25, "b": 0.5}
 """Weight of the blend beside a forest, both scaled alike for each question: what few baskets teach
 trees is steadied by it. Carts of the demo data gain 1 % by it, and pages of Online Retail."""
 
-FEWEST_HITS = 200
+MIN_HITS = 200
 """With fewer there is nothing to learn from."""
 
 
 @dataclass(frozen=True)
-class Lessons:
+class RankingDataset:
     """Candidates, put into bins once for all models that learn of them."""
 
     data: Any
@@ -67,16 +67,16 @@ class Lessons:
     place: tuple[IntpArray, ...]
     """Where each stands in the arrays of the questions: which asked, and which of its candidates;
     (n,) each."""
-    drawn: BoolArray
+    is_sampled: BoolArray
     """(n,): which ones teach a model by whose baskets they were worth nothing; chance says so, for
     what they were worth to others must not."""
 
-    def grow(self, worth: Worth, seed: int, rounds: int = ROUNDS) -> Any:
+    def fit(self, gains: Gains, seed: int, rounds: int = N_TREES) -> Any:
         """A LightGBM model whose prediction ranks candidates by what they add to NDCG@10."""
         import lightgbm
 
-        weight, total = worth.weight[self.place[0]], worth.total[self.place]
-        chosen = np.flatnonzero((weight > 0) & (self.drawn | (total > 0)))
+        weight, total = gains.weight[self.place[0]], gains.total[self.place]
+        chosen = np.flatnonzero((weight > 0) & (self.is_sampled | (total > 0)))
         weight, total = weight[chosen], total[chosen]
         data = self.data.subset(chosen).construct()
         data.set_label((total / weight).astype(np.float32))
@@ -86,80 +86,83 @@ class Lessons:
         return lightgbm.train(parameters, data, rounds)
 
 
-def lessons_of(questions: Questions, worth: Worth, seed: int) -> Lessons:
+def build_ranking_dataset(queries: LabelledQueries, gains: Gains, seed: int) -> RankingDataset:
     """All candidates that were worth something to anybody, and some of the others."""
     import lightgbm
 
     rng = np.random.default_rng(seed)
-    asked = questions.there & (worth.weight > 0)[:, None]
-    share = MOST_MISSES / max(int((asked & (worth.total == 0)).sum()), 1)
-    drawn = asked & (rng.random(asked.shape) < share)
-    place = np.nonzero(drawn | (worth.total > 0))
-    features = _blurred(questions.features[place], place[0], rng)
-    names = list(PAGE_FEATURES[: features.shape[1]])
+    asked = queries.is_candidate & (gains.weight > 0)[:, None]
+    share = MAX_NEGATIVES / max(int((asked & (gains.total == 0)).sum()), 1)
+    is_sampled = asked & (rng.random(asked.shape) < share)
+    place = np.nonzero(is_sampled | (gains.total > 0))
+    features = _add_noise(queries.features[place], place[0], rng)
+    names = list(OFFLINE_FEATURES[: features.shape[1]])
     data = lightgbm.Dataset(
         features, np.zeros(len(features)), feature_name=names, params=PARAMETERS
     )
-    return Lessons(data.construct(), place, drawn[place])
+    return RankingDataset(data.construct(), place, is_sampled[place])
 
 
-def _blurred(features: Float32Array, asked: IntpArray, rng: np.random.Generator) -> Float32Array:
+def _add_noise(features: Float32Array, asked: IntpArray, rng: np.random.Generator) -> Float32Array:
     """`features` (n, n_features), changed in place; the asked are alike for all of one of them."""
     n_asked = int(asked.max(initial=-1)) + 1
-    for names, n in ((OF_CANDIDATES, len(features)), (OF_ASKED, n_asked)):
+    for names, n in ((NOISY_ITEM_FEATURES, len(features)), (NOISY_QUERY_FEATURES, n_asked)):
         for name in names:
-            column = features[:, AT[name]]
-            noise = BLUR * column.std() * rng.standard_normal(n, np.float32)
-            column += noise if names == OF_CANDIDATES else noise[asked]
+            column = features[:, COLUMN[name]]
+            noise = NOISE_LEVEL * column.std() * rng.standard_normal(n, np.float32)
+            column += noise if names == NOISY_ITEM_FEATURES else noise[asked]
     return features
 
 
-def grow_if_it_pays(
-    questions: Questions,
-    halves: tuple[Worth, Worth],
+def fit_if_significant(
+    queries: LabelledQueries,
+    folds: tuple[Gains, Gains],
     blend_scores: Float32Array,
     mix: float,
     seed: int,
 ) -> tuple[Any, dict[str, Any]]:
     """A model grown on all baskets if models grown on half of them rank better for the others.
 
-    `halves` are what was worth what to the even and to the odd baskets. Models rank together with
-    `mix` times the blend; see `mixed`. Returns None and why instead when the lower 95 % bound of
+    `folds` are what was worth what to the even and to the odd baskets. Models rank together with
+    `mix` times the blend; see `mix_scores`. Returns None and why instead when the lower 95 % bound of
     the gain in NDCG@10 over the blend alone is not above 0.
     """
-    n_hits = int(questions.hits.sum())
-    if n_hits < FEWEST_HITS:
+    n_hits = int(queries.hits.sum())
+    if n_hits < MIN_HITS:
         why = f"{n_hits} hits are too few to learn from"
         return None, {"pays": False, "gain": None, "why": why, "features": []}
-    worth = halves[0] + halves[1]
-    lessons = lessons_of(questions, worth, seed)
-    gain = crossed(questions, lessons, halves, blend_scores, mix, seed)
-    gain -= ndcg(blend_scores, questions)
-    found = intervals({"gain": gain}, questions.basket, seed)["gain"]
+    gains = folds[0] + folds[1]
+    dataset = build_ranking_dataset(queries, gains, seed)
+    gain = cross_validate(queries, dataset, folds, blend_scores, mix, seed)
+    gain -= ndcg(blend_scores, queries)
+    found = intervals({"gain": gain}, queries.basket, seed)["gain"]
     pays = found["low"] > 0
     why = (
         f"on validation baskets that it did not learn from it gains {found['mean']:+.4f} "
         f"(95 % {found['low']:+.4f} to {found['high']:+.4f}) over the blend"
     )
-    model = lessons.grow(worth, seed) if pays else None
-    facts = {"pays": pays, "gain": found, "why": why, "features": importance(model)}
+    model = dataset.fit(gains, seed) if pays else None
+    facts = {"pays": pays, "gain": found, "why": why, "features": compute_importance(model)}
     return model, facts
 
 
-def crossed(
-    questions: Questions, lessons: Lessons, halves: tuple[Worth, Worth], blend_scores: Float32Array,
+def cross_validate(
+    queries: LabelledQueries, dataset: RankingDataset, folds: tuple[Gains, Gains], blend_scores: Float32Array,
     mix: float, seed: int,
 ) -> Float64Array:  # fmt: skip
     """NDCG@10 of every question by smaller models grown on the other half of the baskets."""
-    found = np.zeros(len(questions))
+    found = np.zeros(len(queries))
     for half, other in ((0, 1), (1, 0)):
-        mine = questions.basket % 2 == half
-        asked = np.unique(questions.asked[mine])
-        model = lessons.grow(halves[other], seed, ROUNDS // 2)
-        grown, there = predict(model, questions.features[asked]), questions.there[asked]
+        mine = queries.basket % 2 == half
+        asked = np.unique(queries.asked[mine])
+        model = dataset.fit(folds[other], seed, N_TREES // 2)
+        predicted, is_candidate = (
+            predict(model, queries.features[asked]),
+            queries.is_candidate[asked],
+        )
         scores = blend_scores.copy()
-        scores[asked] = mixed(grown, blend_scores[asked], there, mix)
-        found[mine] = ndcg(scores, questions)[mine]
+        scores[asked] = mix_scores(predicted, blend_scores[asked], is_candidate, mix)
+        found[mine] = ndcg(scores, queries)[mine]
     return found
 
 
@@ -173,7 +176,7 @@ def predict(model: Any, features: Float32Array) -> Float32Array:
     return scores
 
 
-def importance(model: Any, n: int = 12) -> list[list[Any]]:
+def compute_importance(model: Any, n: int = 12) -> list[list[Any]]:
     """The features that tell most, with their shares of what all tell, largest first."""
     if model is None:
         return []
@@ -183,14 +186,14 @@ def importance(model: Any, n: int = 12) -> list[list[Any]]:
     return [[names[i], float(gains[i] / max(gains.sum(), 1e-9))] for i in best if gains[i] > 0]
 
 
-def as_forest(model: Any) -> Forest:
+def to_tree_ensemble(model: Any) -> TreeEnsemble:
     """The model as arrays that `components.model.tree_ensemble.predict` reads."""
-    trees = [_nodes(one["tree_structure"]) for one in model.dump_model()["tree_info"]]
+    trees = [_flatten_tree(one["tree_structure"]) for one in model.dump_model()["tree_info"]]
     width = max(len(tree) for tree in trees)
     padded = [tree + [(0, np.inf, at, at, 0.0) for at in range(len(tree), width)] for tree in trees]
     table = np.array(padded, np.float64)
     feature, threshold, left, right, value = np.moveaxis(table, 2, 0)
-    return Forest(
+    return TreeEnsemble(
         feature.astype(np.int16),
         threshold.astype(np.float64),
         left.astype(np.int16),
@@ -199,7 +202,7 @@ def as_forest(model: Any) -> Forest:
     )
 
 
-def _nodes(root: dict[str, Any]) -> list[tuple[int, float, int, int, float]]:
+def _flatten_tree(root: dict[str, Any]) -> list[tuple[int, float, int, int, float]]:
     """(feature, threshold, left, right, value) of every node, the root first."""
     nodes: list[Any] = []
 

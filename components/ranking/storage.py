@@ -9,9 +9,9 @@ from components.embeddings.item2vec import Vectors
 from components.evaluation.metrics import intervals, score
 from components.evaluation.tasks import Queries
 from components.model.arrays import Float32Array, Float64Array, Int32Array, Int64Array
-from components.model.float16 import halved, widened
-from components.model.recommender import BLOCK, best_of
-from components.model.vector_index import items_matrix, queries_matrix
+from components.model.float16 import to_float16, to_float32
+from components.model.recommender import BLOCK, rank_columns
+from components.model.vector_index import build_item_matrix, build_query_matrix
 
 K = 10
 N_QUERIES = 2_000
@@ -62,9 +62,13 @@ def storages(vectors: Vectors) -> Iterator[tuple[str, int, Vectors]]:
     """Ways to store both vectors of a product: name, bytes per product, and what is read again."""
     dims = vectors.in_vectors.shape[1]
     inward, outward = vectors.in_vectors, vectors.out_vectors
-    yield "float32, OUT float16", (4 + 2) * dims, Vectors(inward, widened(halved(outward)))
+    yield "float32, OUT float16", (4 + 2) * dims, Vectors(inward, to_float32(to_float16(outward)))
     yield "float32", 2 * 4 * dims, vectors
-    yield "float16", 2 * 2 * dims, Vectors(widened(halved(inward)), widened(halved(outward)))
+    yield (
+        "float16",
+        2 * 2 * dims,
+        Vectors(to_float32(to_float16(inward)), to_float32(to_float16(outward))),
+    )
     # A byte a dimension, and the float32 scale of the row.
     yield "int8", 2 * (dims + 4), Vectors(_rounded_to_bytes(inward), _rounded_to_bytes(outward))
     for name, share in TRUNCATIONS:
@@ -112,13 +116,13 @@ def _ranked(
     vectors: Vectors, log_popularity: Float32Array, beta: float, asked: Int32Array
 ) -> Int64Array:
     """The ten best (n_asked, K) for every product asked, each product ranked for once."""
-    items = items_matrix(vectors.out_vectors, log_popularity)
+    items = build_item_matrix(vectors.out_vectors, log_popularity)
     products, place = np.unique(asked, return_inverse=True)
-    queries = queries_matrix(vectors.in_vectors[products], beta)
+    queries = build_query_matrix(vectors.in_vectors[products], beta)
     found = np.empty((len(products), K), np.int64)
     for start in range(0, len(products), BLOCK):
         block = slice(start, start + BLOCK)
         scores = queries[block] @ items.T
         scores[np.arange(len(scores)), products[block]] = -np.inf
-        found[block] = best_of(scores, K)[0]
+        found[block] = rank_columns(scores, K)[0]
     return found[place]

@@ -7,7 +7,7 @@ from components.model.arrays import Float32Array
 from components.model.text_similarity import AttributeIndex
 
 
-class Texts:
+class TextSimilarity:
     """The texts of a catalogue by product; the index has them by token."""
 
     def __init__(self, index: AttributeIndex) -> None:
@@ -17,7 +17,7 @@ class Texts:
         shape = (index.n_items, len(index.tokens))
         self._texts = csc_array((weights, index.rows, index.offsets), shape=shape).tocsr()
 
-    def alike(
+    def compute_cosines(
         self, products: npt.NDArray[np.integer], rows: npt.NDArray[np.integer]
     ) -> Float32Array:
         """Cosines (n, depth) between what is written on `products` (n,) and on their `rows`.

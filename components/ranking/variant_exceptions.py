@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from components.orders.source import fetch, is_parquet, local_files, separator_of
+from components.orders.source import detect_separator, fetch, is_parquet, local_files
 
 COLUMNS = ("product_id", "other_id")
 """Of a file of exceptions; it may have others, such as why."""
@@ -29,7 +29,7 @@ def read_exceptions(given: str) -> list[Pair]:
         raise ExceptionsError("variant_exceptions: found a jdbc: query, expected a file or pairs")
     with tempfile.TemporaryDirectory() as folder:
         files = local_files(str(fetch(given, Path(folder) / "fetched")))
-        pairs = [pair for file in files for pair in _pairs_in(file, given)]
+        pairs = [pair for file in files for pair in _read_pairs(file, given)]
     return list(dict.fromkeys(pairs))
 
 
@@ -58,9 +58,9 @@ def unknown_ids(pairs: Iterable[Pair], product_ids: Iterable[str]) -> list[str]:
     return [one for one in dict.fromkeys(id_ for pair in pairs for id_ in pair) if one not in known]
 
 
-def _pairs_in(file: Path, given: str) -> list[Pair]:
+def _read_pairs(file: Path, given: str) -> list[Pair]:
     columns = []
-    table = _table_of(file, given)
+    table = _read_file(file, given)
     for name in COLUMNS:
         if name not in table.column_names:
             raise ExceptionsError(
@@ -75,7 +75,7 @@ def _pairs_in(file: Path, given: str) -> list[Pair]:
     return list(zip(*columns, strict=True))
 
 
-def _table_of(file: Path, given: str) -> Any:
+def _read_file(file: Path, given: str) -> Any:
     import pyarrow as pa
     from pyarrow import csv, parquet
 
@@ -84,7 +84,7 @@ def _table_of(file: Path, given: str) -> Any:
             return parquet.read_table(file)
         # As text, so that leading zeros survive.
         texts = csv.ConvertOptions(column_types=dict.fromkeys(COLUMNS, pa.string()))
-        parsing = csv.ParseOptions(delimiter=separator_of(file), newlines_in_values=True)
+        parsing = csv.ParseOptions(delimiter=detect_separator(file), newlines_in_values=True)
         return csv.read_csv(file, parse_options=parsing, convert_options=texts)
     except pa.ArrowException as error:
         raise ExceptionsError(

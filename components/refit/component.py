@@ -22,13 +22,13 @@ def refit(
     """Learn from validation baskets too, now that all is tuned, and rank all pages in advance."""
     from pathlib import Path
 
-    from components.baskets.weighting import Tricks
+    from components.baskets.weighting import BasketWeighting
     from components.refit import refit
     from components.results import log_metrics
 
     outputs = (sorted_vectors, cooccurrence, neighbours, pages)
     found = refit.refit(
         baskets.path, Path(vectors.path), Path(ranking.path), Path(product_table.path),
-        refit.Model(*(Path(one.path) for one in outputs)), seed, Tricks(**tricks),
+        refit.Model(*(Path(one.path) for one in outputs)), seed, BasketWeighting(**tricks),
     )  # fmt: skip
     log_metrics(metrics, {"cpu_s": found})

@@ -16,8 +16,8 @@ from components.registry.registry import (
     MODEL,
     RegistryError,
     Version,
-    aliases_of,
     get_version,
+    read_aliases,
     registry_client,
 )
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 TAG_PREFIX = "fbt.promotion."
-GIVEN_BACK = ("refused", "rollout failed")
+REVERTED = ("refused", "rollout failed")
 """How a champion is taken back without a person: the line then ends where it went back to."""
 OUTSIDE = "unknown (alias set outside of fbt, e.g. in the MLflow UI)"
 
@@ -55,26 +55,26 @@ def promote(version: str, by: str, force: bool = False) -> Move:
     unless `force`; the force is then written into the version's tags too.
     """
     found = get_version(version)
-    doubts = _doubts(found)
+    doubts = _find_objection(found)
     if doubts and not force:
         raise PromotionError(
             f"promote: version {found.version} {doubts}; read its report, and use --force to "
             "promote it all the same"
         )
-    return _move(found, by, "promoted by force" if doubts else "promoted")
+    return _move_champion(found, by, "promoted by force" if doubts else "promoted")
 
 
-def give_back(given_up: str, to: str, by: str, why: str) -> Move | None:
-    """Make `to` champion again if `given_up` still is; None when somebody was faster.
+def revert_champion(rejected: str, to: str, by: str, why: str) -> Move | None:
+    """Make `to` champion again if `rejected` still is; None when somebody was faster.
 
     For versions that people chose and the cluster did not take, see `components.deployment`.
     MLflow cannot compare and set, so a promotion between the look and the move, some
     milliseconds, is lost; its record is not.
     """
     with registry_client() as client:
-        if aliases_of(client).get(CHAMPION, "") != given_up:
+        if read_aliases(client).get(CHAMPION, "") != rejected:
             return None
-    return _move(get_version(to), by, why)
+    return _move_champion(get_version(to), by, why)
 
 
 def rollback(by: str) -> Move:
@@ -82,34 +82,34 @@ def rollback(by: str) -> Move:
 
     Raises PromotionError when there was none.
     """
-    *before, present = ["", *_line(history())]
+    *before, present = ["", *_compute_lineage(history())]
     if len(before) < 2:
         raise PromotionError(
             f"rollback: there was no champion before version {present or '(none)'}; "
             "promote one with `fbt promote VERSION`"
         )
-    return _move(get_version(before[-1]), by, "rolled back")
+    return _move_champion(get_version(before[-1]), by, "rolled back")
 
 
 def history() -> list[Move]:
     """All moves of the champion, newest first, those made outside of fbt included."""
     with registry_client() as client:
-        champion = aliases_of(client).get(CHAMPION, "")
-        moves = _recorded(client)
+        champion = read_aliases(client).get(CHAMPION, "")
+        moves = _read_history(client)
         if champion != (moves[0].to if moves else ""):
             found = Move(_now(), champion, moves[0].to if moves else "", OUTSIDE, "found")
-            _record(client, found)
+            _write_record(client, found)
             moves.insert(0, found)
     return moves
 
 
-def _line(moves: list[Move]) -> list[str]:
+def _compute_lineage(moves: list[Move]) -> list[str]:
     """The champions that led to the present one, oldest first; what was rolled back is no more."""
     line: list[str] = []
     for move in reversed(moves):
         if move.why == "rolled back":
             line = line[:-1]
-        elif move.why in GIVEN_BACK:
+        elif move.why in REVERTED:
             # What was given up is no champion to go back to, seen before or not.
             while move.to in line[:-1]:
                 line.pop()
@@ -119,7 +119,7 @@ def _line(moves: list[Move]) -> list[str]:
     return line
 
 
-def _doubts(version: Version) -> str:
+def _find_objection(version: Version) -> str:
     if reason := version.tags.get(FAILED_TAG):
         return f"failed its last rollout ({reason})"
     if version.verdict != "passed":
@@ -127,7 +127,7 @@ def _doubts(version: Version) -> str:
     return ""
 
 
-def _move(version: Version, by: str, why: str) -> Move:
+def _move_champion(version: Version, by: str, why: str) -> Move:
     before = history()
     came_from = before[0].to if before else ""
     move = Move(_now(), version.version, came_from, by, why)
@@ -137,12 +137,12 @@ def _move(version: Version, by: str, why: str) -> Move:
             if FAILED_TAG in version.tags:
                 client.delete_model_version_tag(MODEL, version.version, FAILED_TAG)
         # The record first: an alias without its record would be put down to somebody else.
-        _record(client, move)
+        _write_record(client, move)
         client.set_registered_model_alias(MODEL, CHAMPION, version.version)
     return move
 
 
-def _recorded(client: "MlflowClient") -> list[Move]:
+def _read_history(client: "MlflowClient") -> list[Move]:
     try:
         tags = client.get_registered_model(MODEL).tags
     except Exception as error:
@@ -159,7 +159,7 @@ def _recorded(client: "MlflowClient") -> list[Move]:
         ) from None
 
 
-def _record(client: "MlflowClient", move: Move) -> None:
+def _write_record(client: "MlflowClient", move: Move) -> None:
     stamp = move.at.replace(":", "").replace("+0000", "Z")
     client.set_registered_model_tag(MODEL, TAG_PREFIX + stamp, json.dumps(asdict(move)))
 

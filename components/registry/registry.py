@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.experiment import find_or_create_experiment
-from components.model.atomic import written_aside
+from components.model.atomic import atomic_write
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -35,7 +35,7 @@ FAILED_TAG = "fbt.rollout_failed"
 FORCED_TAG = "fbt.forced_by"
 """Who promoted the version although its gate said no."""
 
-QUIET = {
+MLFLOW_DEFAULTS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",
@@ -68,7 +68,7 @@ def registry_client() -> "Iterator[MlflowClient]":
 
     Raises RegistryError instead of whatever MLflow raises inside of the block.
     """
-    for name, value in QUIET.items():
+    for name, value in MLFLOW_DEFAULTS.items():
         os.environ.setdefault(name, value)
     uri = os.environ.get("MLFLOW_TRACKING_URI", "")
     if not uri:
@@ -89,22 +89,22 @@ def registry_client() -> "Iterator[MlflowClient]":
         ) from error
 
 
-def champion_run() -> str:
+def get_champion_run_id() -> str:
     """The id of the run that made the champion, or an empty text.
 
     Unlike a version's number, it is the same model's in every registry.
     """
     with registry_client() as client:
-        version = aliases_of(client).get(CHAMPION, "")
-        return _run_of(client, version) if version else ""
+        version = read_aliases(client).get(CHAMPION, "")
+        return _get_run_id(client, version) if version else ""
 
 
 def list_versions() -> list[Version]:
     """All versions, newest first."""
     with registry_client() as client:
-        aliases = aliases_of(client)
+        aliases = read_aliases(client)
         found = client.search_model_versions(f"name = '{MODEL}'")
-        versions = [_version(one, aliases) for one in found]
+        versions = [_to_version(one, aliases) for one in found]
     return sorted(versions, key=lambda one: int(one.version), reverse=True)
 
 
@@ -121,10 +121,10 @@ def get_version(version: str) -> Version:
     )
 
 
-def fetch(version: str, artefact: str, target: Path) -> bool:
+def fetch_artifact(version: str, artefact: str, target: Path) -> bool:
     """Download a file or folder of the version to `target`; False when it has none of that name."""
     with registry_client() as client:
-        return _download(client, _run_of(client, version), artefact, target)
+        return _download(client, _get_run_id(client, version), artefact, target)
 
 
 def fetch_champion(run_id: str, target: Path) -> None:
@@ -155,7 +155,7 @@ def register(
         run = client.create_run(experiment, tags={"mlflow.runName": "training"})
         run_id = run.info.run_id
         try:
-            _log(client, run_id, artefacts, params, metrics)
+            _log_run(client, run_id, artefacts, params, metrics)
             version = _create_version(client, run_id, tags)
         except BaseException:
             client.set_terminated(run_id, status="FAILED")
@@ -164,7 +164,7 @@ def register(
     return version
 
 
-def call_challenger(version: str) -> None:
+def set_challenger(version: str) -> None:
     """Move the alias `challenger` to the version."""
     with registry_client() as client:
         client.set_registered_model_alias(MODEL, CHALLENGER, version)
@@ -173,13 +173,13 @@ def call_challenger(version: str) -> None:
 def attach_archive(version: str, archive: Path, bento_tag: str) -> None:
     """Keep the Bento archive with the version, and name the Bento in the version's tags."""
     with registry_client() as client:
-        run_id = _run_of(client, version)
-        with _named(archive, f"{bento_tag.replace(':', '-')}.bento") as file:
+        run_id = _get_run_id(client, version)
+        with _symlink_as(archive, f"{bento_tag.replace(':', '-')}.bento") as file:
             client.log_artifact(run_id, str(file), "bento")
         client.set_model_version_tag(MODEL, version, BENTO_TAG, bento_tag)
 
 
-def aliases_of(client: "MlflowClient") -> dict[str, str]:
+def read_aliases(client: "MlflowClient") -> dict[str, str]:
     """{alias: version}; empty when nothing has been registered yet."""
     from mlflow.exceptions import MlflowException
 
@@ -195,7 +195,7 @@ def aliases_of(client: "MlflowClient") -> dict[str, str]:
 def _download(client: "MlflowClient", run_id: str, artefact: str, target: Path) -> bool:
     if not any(one.path == artefact for one in client.list_artifacts(run_id)):
         return False
-    with written_aside(target) as aside:
+    with atomic_write(target) as aside:
         aside.mkdir(parents=True)
         found = Path(client.download_artifacts(run_id, artefact, str(aside)))
         if found.is_dir() and found != aside:
@@ -207,7 +207,7 @@ def _download(client: "MlflowClient", run_id: str, artefact: str, target: Path) 
     return True
 
 
-def _run_of(client: "MlflowClient", version: str) -> str:
+def _get_run_id(client: "MlflowClient", version: str) -> str:
     run_id = client.get_model_version(MODEL, version).run_id
     if not run_id:
         raise RegistryError(
@@ -217,7 +217,7 @@ def _run_of(client: "MlflowClient", version: str) -> str:
     return run_id
 
 
-def _version(found: "ModelVersion", aliases: dict[str, str]) -> Version:
+def _to_version(found: "ModelVersion", aliases: dict[str, str]) -> Version:
     from datetime import UTC, datetime
 
     created = datetime.fromtimestamp(found.creation_timestamp / 1000, UTC)
@@ -232,7 +232,7 @@ def _version(found: "ModelVersion", aliases: dict[str, str]) -> Version:
     )
 
 
-def _log(
+def _log_run(
     client: "MlflowClient", run_id: str,
     artefacts: Mapping[str, Path], params: Mapping[str, Any], metrics: Mapping[str, float],
 ) -> None:  # fmt: skip
@@ -245,12 +245,12 @@ def _log(
         if path.is_dir():
             client.log_artifacts(run_id, str(path), name)
             continue
-        with _named(path, Path(name).name) as file:
+        with _symlink_as(path, Path(name).name) as file:
             client.log_artifact(run_id, str(file), folder or None)
 
 
 @contextmanager
-def _named(path: Path, name: str) -> Iterator[Path]:
+def _symlink_as(path: Path, name: str) -> Iterator[Path]:
     """The file under its proper name: MLflow keeps names, and KFP's are `page` and `checks`."""
     import tempfile
 

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from components.experiment import find_or_create_experiment
-from components.model.bundle import read_manifest, sha256_of
-from components.progress import say
+from components.model.bundle import compute_sha256, read_manifest
+from components.progress import log_progress
 from components.registry.artifact_access import check_experiment
 from components.registry.registry import (
     BUNDLE_HASH_TAG,
@@ -14,12 +14,12 @@ from components.registry.registry import (
     ROLLOUT_TAG,
     VERDICT_TAG,
     Version,
-    call_challenger,
     list_versions,
     register,
     registry_client,
+    set_challenger,
 )
-from components.results import flat_numbers, read_json
+from components.results import flatten_numbers, read_json
 
 RUN_KEY_TAG = "fbt.run_key"
 
@@ -30,16 +30,16 @@ def register_run(artefacts: Mapping[str, Path], parameters: Mapping[str, Any], r
     A version of the same run key and bundle is not made twice: a step may be tried again.
     """
     check_experiment()
-    bundle_hash = sha256_of(artefacts["bundle"] / "bundle.json")
+    bundle_hash = compute_sha256(artefacts["bundle"] / "bundle.json")
     for made in find_versions(run_key):
         if made.tags.get(BUNDLE_HASH_TAG) == bundle_hash:
-            call_challenger(made.version)
-            say(f"is registered already, as version {made.version}")
+            set_challenger(made.version)
+            log_progress(f"is registered already, as version {made.version}")
             return made.version
     manifest = read_manifest(artefacts["bundle"])
     evaluation = read_json(artefacts["evaluation.json"])
     verdict = read_json(artefacts["verdict.json"])
-    metrics = flat_numbers({"test": evaluation["tasks"], "paired": evaluation["paired"]})
+    metrics = flatten_numbers({"test": evaluation["tasks"], "paired": evaluation["paired"]})
     if manifest.search_recall is not None:
         metrics["ann_recall_at_10"] = manifest.search_recall
     model = evaluation["tasks"]
@@ -56,11 +56,11 @@ def register_run(artefacts: Mapping[str, Path], parameters: Mapping[str, Any], r
         "fbt.products": str(manifest.n_items),
         ROLLOUT_TAG: "registered",
     }
-    if failed := failed_checks(artefacts):
+    if failed := list_failed_checks(artefacts):
         tags[CHECKS_TAG] = " ".join(failed)
     params = {**parameters, **{f"model.{key}": value for key, value in manifest.config.items()}}
     version = register(artefacts, params, metrics, tags)
-    say(f"registered as version {version}")
+    log_progress(f"registered as version {version}")
     return version
 
 
@@ -79,7 +79,7 @@ def find_versions(run_key: str) -> list[Version]:
         ]
 
 
-def failed_checks(artefacts: Mapping[str, Path]) -> list[str]:
+def list_failed_checks(artefacts: Mapping[str, Path]) -> list[str]:
     """`TABLE.CHECK` of every data check that failed: warnings, for a critical one ends its run."""
     reports = [read_json(artefacts[f"checks/{table}.json"]) for table in ("order_lines", "baskets")]
     return [

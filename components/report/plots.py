@@ -12,10 +12,10 @@ import numpy as np
 
 from components.model.arrays import Float64Array
 from components.model.bundle import Bundle
-from components.report.projection import projected
-from components.report.ranking import BLEND, COLD, Change, part_name, percent_change
-from components.report.tables import BasketFacts, Trial, rankers
-from components.report.wording import NAMES, TASKS, is_number, name_of, percent
+from components.report.formatting import NAMES, TASKS, is_number, percent, ranker_name
+from components.report.projection import project
+from components.report.ranking import BLEND, COLD_START_METHODS, Change, part_name, percent_change
+from components.report.tables import BasketStats, Trial, sort_rankers
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -115,7 +115,7 @@ def new_figure(
     return figure, list(grid.flat)
 
 
-def basket_sizes(facts: BasketFacts) -> "Figure":
+def basket_sizes(facts: BasketStats) -> "Figure":
     """How many baskets have how many products; the largest hundredth share the last bar."""
     figure, [axes] = new_figure(3.4)
     sizes = facts.sizes
@@ -135,7 +135,7 @@ def basket_sizes(facts: BasketFacts) -> "Figure":
     return figure
 
 
-def popularity(facts: BasketFacts) -> "Figure":
+def popularity(facts: BasketStats) -> "Figure":
     """Baskets of each product by its rank, both on logarithmic axes."""
     figure, [axes] = new_figure(3.4)
     n = len(facts.popularity)
@@ -155,13 +155,13 @@ def popularity(facts: BasketFacts) -> "Figure":
 
 def comparison(evaluation: Mapping[str, Any], tasks: Sequence[str]) -> "Figure":
     """NDCG with its interval of every ranker, one panel a task."""
-    found = [rankers((evaluation.get("tasks") or {}).get(task) or {}) for task in tasks]
+    found = [sort_rankers((evaluation.get("tasks") or {}).get(task) or {}) for task in tasks]
     height = 1.2 + 0.38 * max(map(len, found), default=1)
     figure, every = new_figure(height, n_columns=len(tasks))
     for axes, task, names in zip(every, tasks, found, strict=True):
         judged = (evaluation.get("tasks") or {}).get(task) or {}
         metrics = [(judged[name] or {}).get("ndcg") or {} for name in names]
-        _dots(axes, [name_of(name) for name in names], metrics, NAMES["model"])
+        _dots(axes, [ranker_name(name) for name in names], metrics, NAMES["model"])
         axes.set_xlabel(f"NDCG@{evaluation.get('k', 10)}, further right is better")
         axes.set_title(TASKS.get(task, task), loc="left", fontsize=13, fontweight="bold")
     return figure
@@ -170,10 +170,15 @@ def comparison(evaluation: Mapping[str, Any], tasks: Sequence[str]) -> "Figure":
 def cold(judged: Mapping[str, Any]) -> "Figure":
     """NDCG with its interval of every way to answer for a product that the model does not know."""
     ndcg = judged.get("ndcg") or {}
-    names = [name for name in COLD if name in ndcg]
+    names = [name for name in COLD_START_METHODS if name in ndcg]
     figure, [axes] = new_figure(1.2 + 0.38 * len(names))
-    own = COLD["attribute_neighbours"]
-    _dots(axes, [COLD[name] for name in names], [ndcg[name] or {} for name in names], own)
+    own = COLD_START_METHODS["attribute_neighbours"]
+    _dots(
+        axes,
+        [COLD_START_METHODS[name] for name in names],
+        [ndcg[name] or {} for name in names],
+        own,
+    )
     axes.set_xlabel("NDCG@10, further right is better")
     return figure
 
@@ -300,13 +305,13 @@ MARKS: dict[str, dict[str, Any]] = {
 STATES = {"complete": "finished", "pruned": "stopped early"}
 
 
-def mark_of(trial: Trial) -> str:
+def trial_outcome(trial: Trial) -> str:
     """How a trial ended, as the picture and the table call it."""
     return "picked" if trial.picked else STATES.get(trial.state, "failed")
 
 
 def _trial(axes: "Axes", trial: Trial, ndcg: float | None) -> None:
-    mark = {**MARKS[mark_of(trial)], "zorder": 3}
+    mark = {**MARKS[trial_outcome(trial)], "zorder": 3}
     if ndcg is not None:
         axes.plot(trial.number, ndcg, linestyle="none", **mark)
     else:
@@ -328,18 +333,18 @@ def embedding(bundle: Bundle) -> "Figure":
     """The most bought products on a plane, coloured by category."""
     figure, [axes] = new_figure(MAP_HEIGHT_IN, MAP_WIDTH_IN)
     shown = min(len(bundle.in_vectors), SHOWN_PRODUCTS)
-    points = projected(bundle.in_vectors[:shown])
+    points = project(bundle.in_vectors[:shown])
     products = bundle.products.slice(0, shown)
     group = _groups(products["category"].to_pylist())
     hues = iter(HUES)
     for name, n in Counter(group).most_common():
         colour = "faint" if name == OTHER else next(hues)
         mine = points[[one == name for one in group]]
-        label = f"{clipped(name, 20)} ({n})"
+        label = f"{shorten(name, 20)} ({n})"
         axes.scatter(mine[:, 0], mine[:, 1], 20, COLOURS[colour], linewidths=0, label=label)
     known = products.select(["name", "category", "product_id"]).to_pylist()
     labels = [one["name"] or one["category"] or one["product_id"] for one in known]
-    _label_some(axes, points, [clipped(label, 26) for label in labels])
+    _label_some(axes, points, [shorten(label, 26) for label in labels])
     axes.set_axis_off()
     axes.set(xlim=(-1.04, 1.04), ylim=(-1.04, 1.04))
     figure.legend(
@@ -375,7 +380,7 @@ def _label_some(axes: "Axes", points: Float64Array, labels: Sequence[str]) -> No
             )  # fmt: skip
 
 
-def clipped(text: str, width: int) -> str:
+def shorten(text: str, width: int) -> str:
     """The text in one line, cut to that many letters; without what cannot be printed."""
     line = " ".join("".join(one if one.isprintable() else " " for one in text).split())
     return line if len(line) <= width else line[: width - 1].rstrip() + "…"

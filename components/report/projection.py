@@ -12,7 +12,7 @@ REPELLING = 150
 ten times as much and the picture looks alike."""
 
 
-def projected(vectors: Float32Array | Float64Array) -> Float64Array:
+def project(vectors: Float32Array | Float64Array) -> Float64Array:
     """Positions (n, 2) within -1 and 1 in which products of one direction stand together.
 
     Only directions count: the length of a vector mostly says how often its product is bought.

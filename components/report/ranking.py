@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
-from components.report.wording import count, figure, is_number, minus, value
+from components.report.formatting import count, figure, is_number, minus, value
 
-Measured = Mapping[str, Any]
+Measurements = Mapping[str, Any]
 
-TRICKS: Mapping[str, tuple[str, str, str]] = {
+WEIGHTINGS: Mapping[str, tuple[str, str, str]] = {
     "size_exponent": (
         "How large baskets count",
         "untouched at 1: a product spreads one vote over its companions; 0: each gets a whole one",
@@ -122,7 +122,7 @@ LEVELS = {
 }
 """How alike the names of variants are, by the names of `variants.LEVELS`."""
 
-COLD = {
+COLD_START_METHODS = {
     "model": "If the model knew it",
     "attribute_neighbours": "What look-alikes go with",
     "category_bestsellers": "Its category's bestsellers",
@@ -138,27 +138,27 @@ class Change:
     """A line of a picture of changes: bounds are {"mean", "low", "high"}, as shares."""
 
     label: str
-    bounds: Measured
+    bounds: Measurements
     own: bool = False
     """Whether it is what the model does."""
 
 
-def trick_groups(tricks: Iterable[Measured]) -> list[tuple[str, str, list[Measured]]]:
+def weighting_groups(tricks: Iterable[Measurements]) -> list[tuple[str, str, list[Measurements]]]:
     """Title, explanation and rows of every trick that was tried."""
     found = []
     for name, rows in groupby(tricks or [], key=lambda row: str(row["trick"])):
-        title, meaning, _ = TRICKS.get(name, (name.replace("_", " ").capitalize(), "", ""))
+        title, meaning, _ = WEIGHTINGS.get(name, (name.replace("_", " ").capitalize(), "", ""))
         found.append((title, meaning, list(rows)))
     return found
 
 
-def trick_value(row: Measured) -> str:
+def weighting_value(row: Measurements) -> str:
     """The value tried, in a few letters."""
-    _, _, template = TRICKS.get(str(row["trick"]), ("", "", f"{row['trick']} {{:g}}"))
+    _, _, template = WEIGHTINGS.get(str(row["trick"]), ("", "", f"{row['trick']} {{:g}}"))
     return template.format(row["value"])
 
 
-def unmoved(row: Measured, basket_counts: Measured) -> str:
+def explain_no_change(row: Measurements, basket_counts: Measurements) -> str:
     """Why a trick did nothing at all; empty where it did something."""
     bounds = [(row.get(task) or {}).get(name) for task in "ab" for name in ("mean", "low", "high")]
     if any(bounds):
@@ -172,22 +172,24 @@ def unmoved(row: Measured, basket_counts: Measured) -> str:
     return "nothing changed: no order is that old, or some orders have no times"
 
 
-def trick_changes(tricks: Iterable[Measured], task: str, basket_counts: Measured) -> list[Change]:
+def weighting_changes(
+    tricks: Iterable[Measurements], task: str, basket_counts: Measurements
+) -> list[Change]:
     """What every trick that did something did to a task."""
     return [
-        Change(trick_value(row), row.get(task) or {}, bool(row.get("used")))
+        Change(weighting_value(row), row.get(task) or {}, bool(row.get("used")))
         for row in tricks or []
-        if not unmoved(row, basket_counts)
+        if not explain_no_change(row, basket_counts)
     ]
 
 
-def ranked(manifest_ranking: Measured, task: str) -> Measured:
+def task_measurements(manifest_ranking: Measurements, task: str) -> Measurements:
     """What was measured of pages (`a`) or carts (`b`); empty where nothing was."""
-    found: Measured = manifest_ranking.get({"a": "pages", "b": "carts"}[task]) or {}
+    found: Measurements = manifest_ranking.get({"a": "pages", "b": "carts"}[task]) or {}
     return found
 
 
-def weights_of(measured: Measured, task: str) -> list[tuple[str, Any]]:
+def list_weights(measured: Measurements, task: str) -> list[tuple[str, Any]]:
     """What is mixed and by which weight, the heaviest first. Vectors are what pages begin with."""
     weights = measured.get("weights") or {}
     found = {"vectors": 1.0, **weights} if task == "a" and weights else weights
@@ -196,7 +198,7 @@ def weights_of(measured: Measured, task: str) -> list[tuple[str, Any]]:
     return sorted(rows, key=lambda one: -(one[1] or 0))
 
 
-def parts_of(measured: Measured) -> list[tuple[str, float]]:
+def list_parts(measured: Measurements) -> list[tuple[str, float]]:
     """Name and NDCG of the blend, then of every part alone, the best first."""
     parts = {name: ndcg for name, ndcg in (measured.get("parts") or {}).items() if is_number(ndcg)}
     order = sorted(parts, key=lambda name: (name != BLEND, -parts[name]))
@@ -208,31 +210,33 @@ def part_name(name: str) -> str:
     return PARTS.get(name, name.capitalize())
 
 
-def mix_said(measured: Measured, task: str) -> list[str]:
+def describe_blend(measured: Measurements, task: str) -> list[str]:
     """What the weights and the parts mean, in sentences."""
-    parts = dict(parts_of(measured))
+    parts = dict(list_parts(measured))
     blend, alone = parts.get(BLEND), [name for name in parts if name != BLEND]
     if blend is None or not alone:
         return []
     best = alone[0]
     said = [
-        f"The blend reaches {figure(blend)}, {_by_how_much(blend, parts[best])} the best part "
+        f"The blend reaches {figure(blend)}, {_relative_difference(blend, parts[best])} the best part "
         f"alone: “{part_name(best)}”, {figure(parts[best])}."
     ]
-    return said + (_pages_said(parts) if task == "a" else _carts_said(measured, parts))
+    return said + (
+        _describe_item_blend(parts) if task == "a" else _describe_cart_blend(measured, parts)
+    )
 
 
-def _pages_said(parts: Mapping[str, float]) -> list[str]:
+def _describe_item_blend(parts: Mapping[str, float]) -> list[str]:
     vectors = parts.get("vectors")
     if vectors is None:
         return []
     return [
         f"Pages always listen to the vectors. Alone these reach {figure(vectors)}; the blend is "
-        f"{_by_how_much(parts[BLEND], vectors)} that."
+        f"{_relative_difference(parts[BLEND], vectors)} that."
     ]
 
 
-def _carts_said(measured: Measured, parts: Mapping[str, float]) -> list[str]:
+def _describe_cart_blend(measured: Measurements, parts: Mapping[str, float]) -> list[str]:
     fused = [name for name in parts if name != BLEND]
     said = [f"Of the ways to fuse a cart into one answer, “{part_name(fused[0])}” is the best."]
     by_vectors = [name for name in fused if name.startswith("vectors")]
@@ -249,7 +253,7 @@ def _carts_said(measured: Measured, parts: Mapping[str, float]) -> list[str]:
     return said
 
 
-def _by_how_much(ours: float, theirs: float) -> str:
+def _relative_difference(ours: float, theirs: float) -> str:
     if not theirs:
         return "beside"
     more = 100 * (ours / theirs - 1)
@@ -264,13 +268,13 @@ def percent_change(share: Any) -> str:
     return f"{'0.0' if float(text) == 0 else minus(text)}\u202f%"
 
 
-def features_of(measured: Measured) -> list[tuple[str, float]]:
+def top_features(measured: Measurements) -> list[tuple[str, float]]:
     """What tells the re-ranker most, in words, with shares of what all features tell."""
     found = (measured.get("forest") or {}).get("features") or []
     return [(FEATURES.get(name, name), share) for name, share in found[:SHOWN_FEATURES]]
 
 
-def variant_rows(variants: Iterable[Measured]) -> list[Measured]:
+def variant_rows(variants: Iterable[Measurements]) -> list[Measurements]:
     """The chosen rule and the strictest of every level, as they come: the strictest first."""
     seen, rows = set(), []
     for row in variants or []:
@@ -280,7 +284,7 @@ def variant_rows(variants: Iterable[Measured]) -> list[Measured]:
     return rows
 
 
-def variant_rule(row: Measured) -> str:
+def variant_rule(row: Measurements) -> str:
     """Which pairs a rule leaves out, besides by their names."""
     bounds = []
     if is_number(row.get("lift")):
@@ -291,7 +295,7 @@ def variant_rule(row: Measured) -> str:
     return ", ".join(bounds) or "in any case"
 
 
-def variants_said(variants: Iterable[Measured]) -> str:
+def describe_variant_rule(variants: Iterable[Measurements]) -> str:
     """The chosen rule in a sentence."""
     rows = list(variants or [])
     chosen = next((row for row in rows if row["chosen"]), None)
@@ -303,12 +307,14 @@ def variants_said(variants: Iterable[Measured]) -> str:
     return f"{count(chosen['pairs'])} pairs are kept apart, of names that are {name}: {rule}."
 
 
-def exceptions_said(measured: Measured) -> str:
+def describe_exceptions(measured: Measurements) -> str:
     """How many exceptions were given and what they did; empty where there were none."""
     given = (measured.get("exceptions") or {}).get("given") or 0
     if not given:
         return ""
-    chosen: Measured = next((row for row in measured.get("variants") or [] if row["chosen"]), {})
+    chosen: Measurements = next(
+        (row for row in measured.get("variants") or [] if row["chosen"]), {}
+    )
     applied, unknown = chosen.get("excepted") or 0, measured["exceptions"].get("unknown") or 0
     said = (
         f"Of {count(given)} exceptions, {count(applied)} applied: pairs that this rule would keep "
@@ -319,7 +325,7 @@ def exceptions_said(measured: Measured) -> str:
     return said
 
 
-def storage_changes(storage: Iterable[Measured]) -> list[Change]:
+def storage_changes(storage: Iterable[Measurements]) -> list[Change]:
     """What each other way to store vectors does to pages, from what is stored now."""
     return [
         Change(f"{row['name']}: {count(row['bytes_per_product'])} bytes", row.get("change") or {})

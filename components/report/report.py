@@ -6,11 +6,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components.model.atomic import written_aside
+from components.model.atomic import atomic_write
 from components.model.bundle import Bundle, read_bundle
+from components.report import formatting as words
 from components.report import ranking
 from components.report import tables as content
-from components.report import wording as words
 from components.results import read_json
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 HERE = Path(__file__).parent
-KEPT = (
+PNG_PLOTS = (
     *("basket_sizes", "popularity", "comparison", "sweep", "embedding"),
     *("tricks", "mix", "cold", "storage"),
 )
@@ -71,13 +71,13 @@ def write_report(files: RunFiles, page: Path, plots: Path) -> None:
         for name in ("order_counts", "basket_counts", "line_checks", "basket_checks", "tricks")
     }
     evaluation, verdict = read_json(files.evaluation), read_json(files.verdict)
-    facts = content.basket_facts(files.baskets)
-    trials = content.trials_of(files.best)
-    with written_aside(plots) as folder:
+    facts = content.compute_basket_stats(files.baskets)
+    trials = content.list_trials(files.best)
+    with atomic_write(plots) as folder:
         folder.mkdir()
-        makers = makers_of_run(bundle, evaluation, facts, trials)
-        makers |= makers_of_ranking(bundle, evaluation, run["tricks"], run["basket_counts"])
-        pictures = {name: _drawn(name, maker, folder) for name, maker in makers.items()}
+        plotters = plan_run_plots(bundle, evaluation, facts, trials)
+        plotters |= plan_ranking_plots(bundle, evaluation, run["tricks"], run["basket_counts"])
+        pictures = {name: _draw(name, plotter, folder) for name, plotter in plotters.items()}
     html = (
         environment()
         .get_template("page.html")
@@ -87,24 +87,24 @@ def write_report(files: RunFiles, page: Path, plots: Path) -> None:
             pictures=pictures,
         )
     )  # fmt: skip
-    with written_aside(page) as aside:
+    with atomic_write(page) as aside:
         # A lone surrogate, which JSON may hold, is no UTF-8.
         aside.write_text(html, encoding="utf-8", errors="replace")
 
 
-Makers = dict[str, Callable[[], "Figure"]]
+Plotters = dict[str, Callable[[], "Figure"]]
 """How each picture is drawn, by its name."""
 
 
-def makers_of_run(
-    bundle: Bundle, evaluation: dict[str, Any], facts: content.BasketFacts,
+def plan_run_plots(
+    bundle: Bundle, evaluation: dict[str, Any], facts: content.BasketStats,
     trials: list[content.Trial],
-) -> Makers:  # fmt: skip
+) -> Plotters:  # fmt: skip
     """Pictures of the data, the sweep and what came of it."""
     from components.report import plots
 
     tasks = list(words.TASKS)
-    makers: Makers = {
+    plotters: Plotters = {
         "basket_sizes": lambda: plots.basket_sizes(facts),
         "popularity": lambda: plots.popularity(facts),
         "comparison": lambda: plots.comparison(evaluation, tasks),
@@ -112,53 +112,55 @@ def makers_of_run(
         "embedding": lambda: plots.embedding(bundle),
     }
     for task in tasks:  # side by side in the page or, on a phone, one below another
-        makers[f"comparison_{task}"] = partial(plots.comparison, evaluation, [task])
-        makers[f"sweep_{task}"] = partial(plots.sweep, trials, [task], legend=False)
-    return makers
+        plotters[f"comparison_{task}"] = partial(plots.comparison, evaluation, [task])
+        plotters[f"sweep_{task}"] = partial(plots.sweep, trials, [task], legend=False)
+    return plotters
 
 
-def makers_of_ranking(
+def plan_ranking_plots(
     bundle: Bundle, evaluation: dict[str, Any], tricks: list[dict[str, Any]],
     basket_counts: dict[str, Any],
-) -> Makers:  # fmt: skip
+) -> Plotters:  # fmt: skip
     """Pictures of what ranking measured; none of what it did not."""
     from components.report import plots
 
     measured = bundle.manifest.ranking
     changes = {
-        title: ranking.trick_changes(tricks, task, basket_counts)
+        title: ranking.weighting_changes(tricks, task, basket_counts)
         for task, title in words.TASKS.items()
     }
-    parts = {task: ranking.parts_of(ranking.ranked(measured, task)) for task in words.TASKS}
-    makers: Makers = {}
+    parts = {
+        task: ranking.list_parts(ranking.task_measurements(measured, task)) for task in words.TASKS
+    }
+    plotters: Plotters = {}
     if any(changes.values()):
-        makers["tricks"] = partial(plots.changes, changes)
+        plotters["tricks"] = partial(plots.changes, changes)
     if any(parts.values()):
-        makers["mix"] = partial(plots.mix, parts)
+        plotters["mix"] = partial(plots.mix, parts)
     for task, title in words.TASKS.items():
         if changes[title]:
-            makers[f"tricks_{task}"] = partial(plots.changes, {title: changes[title]})
+            plotters[f"tricks_{task}"] = partial(plots.changes, {title: changes[title]})
         if parts[task]:
-            makers[f"mix_{task}"] = partial(plots.mix, {task: parts[task]})
-        found = ranking.ranked(measured, task)
-        if shares := ranking.features_of(found):
+            plotters[f"mix_{task}"] = partial(plots.mix, {task: parts[task]})
+        found = ranking.task_measurements(measured, task)
+        if shares := ranking.top_features(found):
             used = bool(found["forest"].get("pays"))
-            makers[f"features_{task}"] = partial(plots.features, shares, title, used)
+            plotters[f"features_{task}"] = partial(plots.features, shares, title, used)
     if judged := evaluation.get("cold"):
-        makers["cold"] = partial(plots.cold, judged)
+        plotters["cold"] = partial(plots.cold, judged)
     if stored := ranking.storage_changes(measured.get("storage") or []):
-        makers["storage"] = partial(plots.changes, {"Product page, vectors alone": stored})
-    return makers
+        plotters["storage"] = partial(plots.changes, {"Product page, vectors alone": stored})
+    return plotters
 
 
-def _drawn(name: str, maker: "Callable[[], Figure]", folder: Path) -> "Markup":
+def _draw(name: str, plotter: "Callable[[], Figure]", folder: Path) -> "Markup":
     from markupsafe import Markup
 
     from components.report import plots
 
     with plots.style(name):
-        figure = maker()
-        if name in KEPT:
+        figure = plotter()
+        if name in PNG_PLOTS:
             plots.save_png(figure, folder / f"{name}.png")
         return Markup(plots.as_svg(figure, ALT[name.split("_")[0]]))
 
@@ -167,10 +169,10 @@ def environment() -> "Environment":
     """Jinja with everything that page.html speaks of; all text is escaped."""
     from jinja2 import ChainableUndefined, Environment, FileSystemLoader
 
-    from components.embeddings.sweep import NEARLY
-    from components.evaluation.variants import TOLERATED
-    from components.model.recommender import DEPTH
-    from components.report.plots import mark_of
+    from components.embeddings.sweep import MIN_SHARE_OF_BEST
+    from components.evaluation.variants import MAX_NDCG_LOSS
+    from components.model.recommender import N_CANDIDATES
+    from components.report.plots import trial_outcome
 
     made = Environment(
         loader=FileSystemLoader(HERE), autoescape=True, undefined=ChainableUndefined,
@@ -179,6 +181,6 @@ def environment() -> "Environment":
     for module in (words, content, ranking):
         made.globals.update({k: v for k, v in vars(module).items() if not k.startswith("_")})
     made.globals |= {
-        "mark_of": mark_of, "nearly": NEARLY, "tolerated": TOLERATED, "depth": DEPTH,
+        "mark_of": trial_outcome, "nearly": MIN_SHARE_OF_BEST, "tolerated": MAX_NDCG_LOSS, "depth": N_CANDIDATES,
     }  # fmt: skip
     return made

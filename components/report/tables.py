@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import pyarrow.compute as pc
 
-from components.contracts import BASKETS, read
+from components.contracts import BASKETS, read_table
 from components.model.arrays import Int64Array
-from components.report.wording import NAMES, is_number
+from components.report.formatting import NAMES, is_number
 
 
 @dataclass(frozen=True)
-class BasketFacts:
+class BasketStats:
     """Products per basket (n_baskets,), and baskets per product, most bought first."""
 
     sizes: Int64Array
@@ -37,12 +37,12 @@ class BasketFacts:
         return float(self.popularity[:head].sum() / max(self.popularity.sum(), 1))
 
 
-def basket_facts(baskets: Any) -> BasketFacts:
+def compute_basket_stats(baskets: Any) -> BasketStats:
     """Sizes and popularity in the BASKETS table at that path."""
-    items = read(baskets, BASKETS, ["items"])["items"]
+    items = read_table(baskets, BASKETS, ["items"])["items"]
     sizes = pc.list_value_length(items).to_numpy(zero_copy_only=False).astype(np.int64)
     bought = pc.list_flatten(items).value_counts().field("counts").to_numpy(zero_copy_only=False)
-    return BasketFacts(sizes, np.sort(bought)[::-1].astype(np.int64))
+    return BasketStats(sizes, np.sort(bought)[::-1].astype(np.int64))
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Step:
 
 def line_steps(counts: Mapping[str, Any]) -> list[Step]:
     """From lines read to lines kept, with each reason for quarantine, the most frequent first."""
-    read_, reasons = counts.get("lines_read"), _prefixed(counts, "quarantined: ")
+    read_, reasons = counts.get("lines_read"), _counts_with_prefix(counts, "quarantined: ")
     return [
         Step("Lines read", read_, "in"),
         *[Step(f"Set aside: {reason}", n, "out", read_) for reason, n in reasons],
@@ -75,7 +75,7 @@ def line_steps(counts: Mapping[str, Any]) -> list[Step]:
 def basket_steps(counts: Mapping[str, Any]) -> list[Step]:
     """From lines to baskets, with everything removed on the way."""
     lines, orders, baskets = (counts.get(name) for name in ("lines", "orders", "baskets"))
-    removed = dict(_prefixed(counts, "removed: "))
+    removed = dict(_counts_with_prefix(counts, "removed: "))
     repeated = {reason: n for reason, n in removed.items() if reason.startswith("repeated")}
     whole = {reason: n for reason, n in removed.items() if reason not in repeated}
     cap = counts.get("size_cap")
@@ -83,7 +83,7 @@ def basket_steps(counts: Mapping[str, Any]) -> list[Step]:
         Step("Lines", lines, "in"),
         *[Step(f"Removed: {reason}", n, "out", lines) for reason, n in repeated.items()],
         Step("Orders", orders, "in"),
-        *[Step(_named(reason, cap), n, "out", orders) for reason, n in whole.items()],
+        *[Step(_removal_label(reason, cap), n, "out", orders) for reason, n in whole.items()],
         Step("Baskets", baskets, "in", orders),
         Step("to learn from (the oldest)", counts.get("baskets_train"), "part", baskets),
         Step(
@@ -96,22 +96,22 @@ def basket_steps(counts: Mapping[str, Any]) -> list[Step]:
     ]
 
 
-def _named(reason: str, cap: Any) -> str:
+def _removal_label(reason: str, cap: Any) -> str:
     return f"Removed: {reason}" + (f" of {cap} products" if reason.endswith("cap") and cap else "")
 
 
-def _prefixed(counts: Mapping[str, Any], prefix: str) -> list[tuple[str, Any]]:
+def _counts_with_prefix(counts: Mapping[str, Any], prefix: str) -> list[tuple[str, Any]]:
     found = [(key.removeprefix(prefix), n) for key, n in counts.items() if key.startswith(prefix)]
     return sorted(found, key=lambda one: one[1] or 0, reverse=True)
 
 
-def rankers(names: Iterable[str]) -> list[str]:
+def sort_rankers(names: Iterable[str]) -> list[str]:
     """The rankers of an evaluation in the order readers want them; unknown ones last."""
     order = list(NAMES)
     return sorted(names, key=lambda name: order.index(name) if name in order else len(order))
 
 
-def failed_first(checks: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+def sort_failed_first(checks: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """Failed before passed, critical before warning, else as they came."""
     return sorted(checks, key=lambda one: (one["passed"], one.get("severity") != "critical"))
 
@@ -141,15 +141,15 @@ class Trial:
         return own.get(name, self.found.get(name))
 
 
-def trials_of(best: Mapping[str, Any]) -> list[Trial]:
+def list_trials(best: Mapping[str, Any]) -> list[Trial]:
     """The sweep's trials, shard by shard."""
     key = [(one.get("shard") or 0, one.get("trial") or 0) for one in best.get("trials") or []]
     ordered = [best["trials"][i] for i in sorted(range(len(key)), key=key.__getitem__)]
-    picked = _picked(best, ordered)
+    picked = _find_picked(best, ordered)
     return [Trial(i + 1, one, i == picked) for i, one in enumerate(ordered)]
 
 
-def _picked(best: Mapping[str, Any], trials: list[Mapping[str, Any]]) -> int | None:
+def _find_picked(best: Mapping[str, Any], trials: list[Mapping[str, Any]]) -> int | None:
     """The finished trial with the settings that were picked; the betas may be tuned afterwards."""
     same = [
         i
@@ -161,7 +161,7 @@ def _picked(best: Mapping[str, Any], trials: list[Mapping[str, Any]]) -> int | N
     return next(iter(exact or same), None)
 
 
-def settings_of(trials: list[Trial]) -> tuple[list[str], dict[str, Any]]:
+def split_settings(trials: list[Trial]) -> tuple[list[str], dict[str, Any]]:
     """The names of settings that differ between trials, and the values of those that do not."""
     names = {name: None for one in trials for name in (one.found.get("config") or {})}
     every = [*names, "beta_single", "beta_cart"] if trials else []
@@ -170,7 +170,7 @@ def settings_of(trials: list[Trial]) -> tuple[list[str], dict[str, Any]]:
     return varied, {name: values[name][0] for name in every if name not in varied}
 
 
-def place_of(picked: Trial, trials: list[Trial], task: str) -> int:
+def rank_trial(picked: Trial, trials: list[Trial], task: str) -> int:
     """The picked trial's place among the finished ones, 1 the best."""
     done = [one.ndcg(task) or 0.0 for one in trials if one.state == "complete"]
     return 1 + sum(score > (picked.ndcg(task) or 0.0) for score in done)

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from components.model.atomic import written_aside
+from components.model.atomic import atomic_write
 from pipelines.home import code_version
 from pipelines.tables import table
 
@@ -39,11 +39,11 @@ def run_bench(name: str, to: Path | None, options: Mapping[str, Any]) -> None:
     figures, rows = module.bench(**options)
     print(getattr(module, "shown", _rows_table)(rows))
     print()
-    print(table(("figure", "value"), [(key, _shown(value)) for key, value in figures.items()]))
+    print(table(("figure", "value"), [(key, _format(value)) for key, value in figures.items()]))
     if to:
         context = {**_context(), **getattr(module, "CONTEXT", {})}
         result = {"bench": name, "figures": figures, "rows": rows, "context": context}
-        with written_aside(to) as aside:
+        with atomic_write(to) as aside:
             aside.write_text(json.dumps(result, indent=2))
     getattr(module, "check", lambda _figures: None)(figures)
 
@@ -72,10 +72,10 @@ def _refuse_options(
 
 
 def _rows_table(rows: Sequence[Mapping[str, Any]]) -> str:
-    return table(list(rows[0]), [[_shown(value) for value in row.values()] for row in rows])
+    return table(list(rows[0]), [[_format(value) for value in row.values()] for row in rows])
 
 
-def _shown(value: Any) -> str:
+def _format(value: Any) -> str:
     return f"{value:.3f}" if isinstance(value, float) else str(value)
 
 

@@ -34,23 +34,23 @@ def measure(command: Sequence[str], env: Mapping[str, str] | None = None) -> Cos
     before = _children_cpu_s()
     started = time.monotonic()
     child = subprocess.Popen(command, env={**os.environ, **(env or {})})
-    peak = _Peak(child.pid)
+    peak = _MemorySampler(child.pid)
     peak.start()
     code = child.wait()
     wall = time.monotonic() - started
-    _adopt_orphans()
+    _reap_orphans()
     peak.stop()
     if code:
         raise RuntimeError(f"bench: {' '.join(command[:4])} … ended with code {code}")
     return Cost(wall, _children_cpu_s() - before, peak.bytes / 1e9)
 
 
-def python(call: str) -> list[str]:
+def python_command(call: str) -> list[str]:
     """The command that runs a statement in a fresh interpreter."""
     return [sys.executable, "-c", call]
 
 
-class _Peak(threading.Thread):
+class _MemorySampler(threading.Thread):
     def __init__(self, pid: int) -> None:
         super().__init__(daemon=True)
         self.pid = pid
@@ -79,7 +79,7 @@ def _children_cpu_s() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def _adopt_orphans(patience_s: float = 15.0) -> None:
+def _reap_orphans(patience_s: float = 15.0) -> None:
     deadline = time.monotonic() + patience_s
     with suppress(ChildProcessError):
         while time.monotonic() < deadline:
@@ -103,7 +103,7 @@ def cpu_seconds() -> float:
     return total
 
 
-def run_within(command: Sequence[str], cpu_s: float, env: Mapping[str, str]) -> None:
+def run_with_cpu_limit(command: Sequence[str], cpu_s: float, env: Mapping[str, str]) -> None:
     """Run the command, and end it with all it started when it took more than `cpu_s` CPU seconds.
 
     Its output is not shown. Raises TimeoutError when it was ended, RuntimeError when it failed.
@@ -114,14 +114,14 @@ def run_within(command: Sequence[str], cpu_s: float, env: Mapping[str, str]) -> 
     while child.poll() is None:
         time.sleep(SAMPLE_S)
         if cpu_seconds() - before > cpu_s:
-            _end_family(child.pid)
+            _kill_tree(child.pid)
             child.wait()
             raise TimeoutError(f"ended after {cpu_s:.0f} CPU s")
     if child.returncode:
         raise RuntimeError(f"{' '.join(command[:2])} … ended with code {child.returncode}")
 
 
-def _end_family(pid: int) -> None:
+def _kill_tree(pid: int) -> None:
     import psutil
 
     parent = psutil.Process(pid)

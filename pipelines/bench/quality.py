@@ -19,18 +19,32 @@ from typing import Any
 import numpy as np
 
 from components.baskets.build import BasketSettings, build_baskets
-from components.baskets.corpus import LEARNED, catalogue_of, encode, read_baskets, sorted_catalogue
+from components.baskets.corpus import (
+    REFIT_SPLITS,
+    build_catalogue,
+    encode,
+    read_baskets,
+    sort_catalogue,
+)
 from components.evaluation.metrics import METRICS, coverage, intervals, score
 from components.evaluation.tasks import TASKS, Queries, draw_queries
 from components.model.arrays import Int64Array
 from components.orders.clean import OrderSettings, clean_orders
-from components.progress import say
+from components.progress import log_progress
 from components.results import write_json
+from pipelines.bench.ablation import (
+    LEARNED_PARTS,
+    WHOLE,
+    Inputs,
+    Part,
+    build_ablation,
+    train_rest,
+    train_vectors,
+)
 from pipelines.bench.measure import cpu_seconds
-from pipelines.bench.ours import TRAINED, WHOLE, Inputs, Part, read_ours, train_rest, train_vectors
-from pipelines.bench.peers.every import every_peer
+from pipelines.bench.peers.all_peers import list_peers
 from pipelines.bench.peers.implicit_models import ALS_DEFAULTS, fit_als
-from pipelines.bench.peers.peer import Data, Model, Peer, Setting
+from pipelines.bench.peers.peer import Model, Peer, Setting, TrainingData
 from pipelines.bench.peers.tuning import K, tune
 from pipelines.tables import table
 
@@ -50,19 +64,19 @@ COVERAGE_OF = {
 
 
 @dataclass(frozen=True)
-class Asked:
+class EvaluationData:
     """One shop's data, ready for everybody."""
 
-    data: Data
+    data: TrainingData
     """To tune with."""
-    newest: Data
+    newest: TrainingData
     """What the final model learns from: the validation baskets, too."""
     validation: Mapping[str, Queries]
     test: Mapping[str, Queries]
 
 
 @dataclass(frozen=True)
-class Answers:
+class MethodResult:
     """What one method recommends to the test queries of one task, and what it took."""
 
     method: str
@@ -90,7 +104,7 @@ def bench(
         check_format(chart)
     with tempfile.TemporaryDirectory(prefix="fbt-quality-") as folder, threadpool_limits(1):
         inputs = prepare(orders, products, columns, Path(folder))
-        figures, rows = compare(inputs, every_peer())
+        figures, rows = compare(inputs, list_peers())
     if chart:
         draw(rows, chart)
     return figures, rows
@@ -111,32 +125,32 @@ def prepare(orders: str, products: str, columns: str, folder: Path) -> Inputs:
 def compare(inputs: Inputs, peers: Sequence[Peer]) -> tuple[dict[str, float], list[dict[str, Any]]]:
     """Tune and train everybody on these baskets, and judge them on the test split."""
     asked = ask(inputs.baskets)
-    answers: dict[str, list[Answers]] = {task: [] for task in asked.test}
+    answers: dict[str, list[MethodResult]] = {task: [] for task in asked.test}
     for peer in peers:
-        for task, answer in answers_of_peer(peer, asked).items():
+        for task, answer in run_peer(peer, asked).items():
             answers[task].append(answer)
-    figures, of_ours = answers_of_ours(inputs, asked)
+    figures, of_ours = run_own_model(inputs, asked)
     for task, mine in of_ours.items():
         answers[task] = [*mine, *answers[task]]
     rows: list[dict[str, Any]] = []
     for task, given in answers.items():
         judged = judge(task, given, asked.test[task], asked.data.n_items)
         rows += judged
-        figures |= figures_of(task, judged)
+        figures |= compute_figures(task, judged)
     return figures, rows
 
 
-def ask(baskets_path: Path) -> Asked:
+def ask(baskets_path: Path) -> EvaluationData:
     """The data and its queries. Raises ValueError when there is nothing to compare by."""
     baskets = read_baskets(baskets_path)
-    product_ids, n_orders = catalogue_of(baskets, MIN_ORDERS)
+    product_ids, n_orders = build_catalogue(baskets, MIN_ORDERS)
     if len(n_orders) <= K:
         raise ValueError(
             f"bench quality: {len(n_orders)} products have at least {MIN_ORDERS} training orders; "
             f"with {K} recommendations all of them are shown, whoever ranks; expected more than "
             f"{K}; bring more orders"
         )
-    product_ids, newest = sorted_catalogue(baskets, product_ids, *LEARNED)
+    product_ids, newest = sort_catalogue(baskets, product_ids, *REFIT_SPLITS)
     corpora = {split: encode(baskets, product_ids, split) for split in ("validation", "test")}
     drawn: dict[str, dict[str, Queries]] = {}
     for split, most in (("validation", VALIDATION_BASKETS), ("test", TEST_BASKETS)):
@@ -151,26 +165,30 @@ def ask(baskets_path: Path) -> Asked:
                 "that nothing can be asked; bring more orders"
             )
     train = encode(baskets, product_ids, "train")
-    data = Data(train, np.bincount(train.items, minlength=len(newest)), SEED)
-    learned = Data(encode(baskets, product_ids, *LEARNED), newest, SEED)
+    data = TrainingData(train, np.bincount(train.items, minlength=len(newest)), SEED)
+    learned = TrainingData(encode(baskets, product_ids, *REFIT_SPLITS), newest, SEED)
     with_queries = [task for task in TASKS if len(drawn["test"][task])]
     for task in sorted(TASKS.keys() - with_queries):
-        note(f"task {task}: no test basket holds {TASKS[task]} products of the catalogue; left out")
-    asked = Asked(
+        print_note(
+            f"task {task}: no test basket holds {TASKS[task]} products of the catalogue; left out"
+        )
+    asked = EvaluationData(
         data, learned, *({task: drawn[split][task] for task in with_queries} for split in drawn)
     )
     n_asked = ", ".join(f"{len(queries)} of task {task}" for task, queries in asked.test.items())
-    say(f"{data.n_items} products, {len(data.train)} training baskets; test queries: {n_asked}")
+    log_progress(
+        f"{data.n_items} products, {len(data.train)} training baskets; test queries: {n_asked}"
+    )
     return asked
 
 
-def answers_of_peer(peer: Peer, asked: Asked) -> dict[str, Answers]:
+def run_peer(peer: Peer, asked: EvaluationData) -> dict[str, MethodResult]:
     """Tune the peer, fit it to the newest data as tuned, and let it answer the test queries.
 
     Nothing when it cannot take part.
     """
-    if reason := peer.absence(asked.data):
-        note(f"{peer.name} is left out: {reason}")
+    if reason := peer.unavailable_reason(asked.data):
+        print_note(f"{peer.name} is left out: {reason}")
         return {}
     start = time.monotonic()
     answers = {}
@@ -186,23 +204,23 @@ def answers_of_peer(peer: Peer, asked: Asked) -> dict[str, Answers]:
             "validation_ndcg": tuned.ndcg, "setting": dict(tuned.setting), "ask": dict(tuned.ask),
             "n_tried": tuned.n_tried, "tuning_cpu_s": tuned.tuning_cpu_s,
         }  # fmt: skip
-        answers[task] = Answers(peer.name, False, found, train_cpu_s, model.n_bytes, facts)
+        answers[task] = MethodResult(peer.name, False, found, train_cpu_s, model.n_bytes, facts)
     if not answers:
-        note(f"{peer.name} is left out: every setting failed; the lines above say why")
+        print_note(f"{peer.name} is left out: every setting failed; the lines above say why")
         return {}
     validated = ", ".join(
         f"{task} {one.facts['validation_ndcg']:.4f}" for task, one in answers.items()
     )
     seconds = time.monotonic() - start
-    say(f"{peer.name}: NDCG@{K} on validation baskets {validated}; {seconds:.0f} s")
+    log_progress(f"{peer.name}: NDCG@{K} on validation baskets {validated}; {seconds:.0f} s")
     return answers
 
 
-def answers_of_ours(
-    inputs: Inputs, asked: Asked
-) -> tuple[dict[str, float], dict[str, list[Answers]]]:
+def run_own_model(
+    inputs: Inputs, asked: EvaluationData
+) -> tuple[dict[str, float], dict[str, list[MethodResult]]]:
     """Train ours by turns with ALS; figures of costs and recall, and the answers by task."""
-    say("fbt: training")
+    log_progress("fbt: training")
     begun = train_vectors(inputs)
     rounds, als = [], []
     for _ in range(ROUNDS):
@@ -211,8 +229,8 @@ def answers_of_ours(
         fit_als(asked.newest, ALS_DEFAULTS)
         als.append(time.process_time() - start)
     rest = {part: statistics.median(one[part] for one in rounds) for part in rounds[0]}
-    ours = read_ours(inputs, begun["vectors"], rest)
-    totals = [sum(one[part] for part in TRAINED) for one in rounds]
+    ours = build_ablation(inputs, begun["vectors"], rest)
+    totals = [sum(one[part] for part in LEARNED_PARTS) for one in rounds]
     figures = {
         "train_cpu_vs_als": statistics.median(totals) / statistics.median(als),
         "als_cpu_s": statistics.median(als),
@@ -222,25 +240,25 @@ def answers_of_ours(
         "ann_recall": ours.ann_recall,
     }
     answers = {
-        task: _answers_of_parts(ours.parts, queries.asked) for task, queries in asked.test.items()
+        task: _rank_with_parts(ours.parts, queries.asked) for task, queries in asked.test.items()
     }
     return figures, answers
 
 
-def _answers_of_parts(parts: Mapping[str, Part], asked: Sequence[Any]) -> list[Answers]:
+def _rank_with_parts(parts: Mapping[str, Part], asked: Sequence[Any]) -> list[MethodResult]:
     """What each part answers; the whole model, which has two names, is asked once."""
     found: dict[int, Int64Array] = {}
     for part in parts.values():
         if id(part.ranker) not in found:
             found[id(part.ranker)] = part.ranker.rank(asked, K)[0]
     return [
-        Answers(name, True, found[id(part.ranker)], part.train_cpu_s, part.n_bytes, {})
+        MethodResult(name, True, found[id(part.ranker)], part.train_cpu_s, part.n_bytes, {})
         for name, part in parts.items()
     ]
 
 
 def judge(
-    task: str, answers: list[Answers], queries: Queries, n_items: int, seed: int = SEED
+    task: str, answers: list[MethodResult], queries: Queries, n_items: int, seed: int = SEED
 ) -> list[dict[str, Any]]:
     """A row per method, best NDCG first, with 95 % bounds over baskets.
 
@@ -255,7 +273,7 @@ def judge(
     return sorted(rows, key=lambda row: -row["ndcg"])
 
 
-def figures_of(task: str, rows: list[dict[str, Any]]) -> dict[str, float]:
+def compute_figures(task: str, rows: list[dict[str, Any]]) -> dict[str, float]:
     """Ours against the peer that is best on the test split: the hardest choice for us."""
     by_name = {row["method"]: row for row in rows}
     best = next(row for row in rows if not row["ours"])
@@ -270,7 +288,7 @@ def figures_of(task: str, rows: list[dict[str, Any]]) -> dict[str, float]:
     return figures
 
 
-def shown(rows: list[dict[str, Any]]) -> str:
+def format_rows(rows: list[dict[str, Any]]) -> str:
     """A table per task."""
     titles = {"a": "Task A: one product asked, the rest of its basket expected",
               "b": "Task B: a cart asked, the product taken out of it expected"}  # fmt: skip
@@ -283,13 +301,13 @@ def shown(rows: list[dict[str, Any]]) -> str:
     return "\n\n".join(parts)
 
 
-def note(text: str) -> None:
+def print_note(text: str) -> None:
     """Something about the rows that the rows do not say."""
     print(f"note: {text}", file=sys.stderr, flush=True)
 
 
 def _row(
-    task: str, one: Answers, bounds: Mapping[str, Mapping[str, float]], shown: float
+    task: str, one: MethodResult, bounds: Mapping[str, Mapping[str, float]], format_rows: float
 ) -> dict[str, Any]:
     ndcg = bounds[f"{one.method} ndcg"]
     diff: Mapping[str, float | None] = bounds.get(
@@ -299,7 +317,7 @@ def _row(
         "task": task, "method": one.method, "ours": one.ours,
         "ndcg": ndcg["mean"], "ndcg_low": ndcg["low"], "ndcg_high": ndcg["high"],
         **{name: bounds[f"{one.method} {name}"]["mean"] for name in METRICS if name != "ndcg"},
-        "coverage": shown, "train_cpu_s": one.train_cpu_s, "bytes": one.n_bytes,
+        "coverage": format_rows, "train_cpu_s": one.train_cpu_s, "bytes": one.n_bytes,
         "diff": diff["mean"], "diff_low": diff["low"], "diff_high": diff["high"],
         **one.facts,
     }  # fmt: skip

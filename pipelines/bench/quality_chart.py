@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components.model.atomic import written_aside
+from components.model.atomic import atomic_write
 from components.report.plots import COLOURS, new_figure, style
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def draw(rows: Sequence[Row], path: Path) -> None:
             _draw_task(panel, mine)
             panel.set_title(TITLES[task], loc="left", fontsize=13)
         figure.supxlabel(CAPTION, fontsize=11, color=COLOURS["muted"])
-        with written_aside(path) as aside:
+        with atomic_write(path) as aside:
             figure.savefig(aside, format=path.suffix[1:], dpi=110)
 
 

@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from components.contracts import ORDER_LINES, PRODUCTS, QUARANTINE, empty, write
-from pipelines.bench.measure import Cost, measure, python
+from components.contracts import ORDER_LINES, PRODUCTS, QUARANTINE, empty, write_table
+from pipelines.bench.measure import Cost, measure, python_command
 
 N_LINES, N_PRODUCTS, MEAN_SIZE = 10_000_000, 100_000, 5
 ROUNDS = 3
@@ -23,9 +23,9 @@ def bench() -> tuple[dict[str, float], list[dict[str, Any]]]:
         path = Path(folder)
         generate(path)
         commands = {
-            "fbt baskets (Spark)": python(_ours(path)),
-            "fbt checks (Great Expectations)": python(_checks(path)),
-            "DuckDB, the same baskets": python(
+            "fbt baskets (Spark)": python_command(_ours(path)),
+            "fbt checks (Great Expectations)": python_command(_checks(path)),
+            "DuckDB, the same baskets": python_command(
                 f"from tests.bench.baskets import peer; peer({folder!r})"
             ),
         }
@@ -79,12 +79,12 @@ def generate(folder: Path, n_lines: int = N_LINES) -> None:
             schema=schema,
         )
         pq.write_table(table, folder / "lines" / f"part-{part:09d}.parquet")
-    write(empty(QUARANTINE), QUARANTINE, folder / "quarantine")
+    write_table(empty(QUARANTINE), QUARANTINE, folder / "quarantine")
     ids = pa.array(np.arange(N_PRODUCTS)).cast(pa.string())
     cards = {
         f.name: ids if f.name == "product_id" else pa.nulls(len(ids), f.type) for f in PRODUCTS
     }
-    write(pa.table(cards), PRODUCTS, folder / "products")
+    write_table(pa.table(cards), PRODUCTS, folder / "products")
 
 
 def peer(folder: str) -> None:

@@ -5,7 +5,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from pipelines.bench.measure import measure, python
+from pipelines.bench.measure import measure, python_command
 from pipelines.home import Home
 
 
@@ -13,7 +13,7 @@ def bench() -> tuple[dict[str, float], list[dict[str, Any]]]:
     """Figures and rows: wall seconds, peak memory, test NDCG@10 of task A."""
     with tempfile.TemporaryDirectory() as folder:
         env = {"FBT_HOME": folder, "MLFLOW_TRACKING_URI": ""}
-        command = python("from pipelines.cli import main; main(['demo', '--check'])")
+        command = python_command("from pipelines.cli import main; main(['demo', '--check'])")
         env.pop("MLFLOW_TRACKING_URI")
         os.environ.pop("MLFLOW_TRACKING_URI", None)
         first = measure(command, env)

@@ -13,9 +13,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from components.contracts import BASKETS, ORDER_LINES, PRODUCTS, write
+from components.contracts import BASKETS, ORDER_LINES, PRODUCTS, write_table
 from components.model.arrays import Float64Array, Int64Array
-from components.model.atomic import written_aside
+from components.model.atomic import atomic_write
 
 Chances = float | Float64Array
 
@@ -61,7 +61,7 @@ class Shop:
 
 def write_baskets(shop: Shop, path: Path) -> None:
     """BASKETS of the shop at `path`, a folder of Parquet parts; the oldest 80 % train."""
-    with written_aside(path) as aside:
+    with atomic_write(path) as aside:
         aside.mkdir(parents=True)
         for first, offsets, products in _chunks(shop):
             orders = first + np.arange(len(offsets) - 1)
@@ -96,12 +96,12 @@ def write_products(shop: Shop, path: Path) -> None:
         "price": np.round(rng.lognormal(2, 1, n), 2),
     }
     rest = {field.name: pa.nulls(n, field.type) for field in PRODUCTS if field.name not in columns}
-    write(pa.table({**columns, **rest}).select(PRODUCTS.names).cast(PRODUCTS), PRODUCTS, path)
+    write_table(pa.table({**columns, **rest}).select(PRODUCTS.names).cast(PRODUCTS), PRODUCTS, path)
 
 
 def write_order_lines(shop: Shop, path: Path) -> None:
     """ORDER_LINES of the same orders at `path`, a folder of Parquet parts."""
-    with written_aside(path) as aside:
+    with atomic_write(path) as aside:
         aside.mkdir(parents=True)
         for first, offsets, products in _chunks(shop):
             order = first + np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))

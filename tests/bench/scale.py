@@ -5,7 +5,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from pipelines.bench.measure import Cost, measure, python
+from pipelines.bench.measure import Cost, measure, python_command
 from tests.bench.orders import Shop, write_baskets, write_products
 
 SIZES = (Shop(1_000_000, 20_000), Shop(50_000_000, 1_000_000))
@@ -31,11 +31,11 @@ def bench(sizes: tuple[Shop, ...] = SIZES) -> tuple[dict[str, float], list[dict[
     for shop in sizes:
         with tempfile.TemporaryDirectory() as folder:
             write_shop(shop, Path(folder))
-            rows += [measured(shop, part, Path(folder)) for part in PARTS]
-    return figures_of(rows, sizes)
+            rows += [measure_part(shop, part, Path(folder)) for part in PARTS]
+    return compute_figures(rows, sizes)
 
 
-def figures_of(
+def compute_figures(
     rows: list[dict[str, Any]], sizes: tuple[Shop, ...]
 ) -> tuple[dict[str, float], list[dict[str, Any]]]:
     """The figures of measured rows, and the rows with each part's ratio to that of the first."""
@@ -59,11 +59,11 @@ def write_shop(shop: Shop, folder: Path) -> None:
     (folder / "counts.json").write_text('{"first_order": null}')
 
 
-def measured(shop: Shop, part: str, folder: Path) -> dict[str, Any]:
+def measure_part(shop: Shop, part: str, folder: Path) -> dict[str, Any]:
     """The row of a part, after those before it; shown at once, for a large shop takes hours."""
     print(f"  {part}: {shop.n_lines:,} lines of {shop.n_products:,} products", flush=True)
     cost: Cost = measure(
-        python(f"from tests.bench.scale import *; {part}(Path({str(folder)!r}))"),
+        python_command(f"from tests.bench.scale import *; {part}(Path({str(folder)!r}))"),
         {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
     )
     row = {
@@ -95,9 +95,11 @@ def vectors(folder: Path) -> None:
 
 def pairs(folder: Path) -> None:
     """The strongest pairs of all products."""
-    from components.embeddings.model import count_together
+    from components.embeddings.model import count_cooccurrence
 
-    count_together(folder / "baskets", folder / "vectors", folder / "cooccurrence", _tricks(folder))
+    count_cooccurrence(
+        folder / "baskets", folder / "vectors", folder / "cooccurrence", _read_weighting(folder)
+    )
 
 
 def neighbours(folder: Path) -> None:
@@ -113,7 +115,7 @@ def ranking(folder: Path) -> None:
 
     train_ranking(
         folder / "baskets", folder / "vectors", folder / "cooccurrence", folder / "neighbours",
-        folder / "products.parquet", folder / "ranking", SEED, _tricks(folder),
+        folder / "products.parquet", folder / "ranking", SEED, _read_weighting(folder),
     )  # fmt: skip
 
 
@@ -123,7 +125,7 @@ def refit(folder: Path) -> None:
 
     refit.refit(
         folder / "baskets", folder / "vectors", folder / "ranking", folder / "products.parquet",
-        _model(folder), SEED, _tricks(folder),
+        _model(folder), SEED, _read_weighting(folder),
     )  # fmt: skip
 
 
@@ -139,11 +141,11 @@ def bundle(folder: Path) -> None:
     )  # fmt: skip
 
 
-def _tricks(folder: Path) -> Any:
-    from components.baskets.weighting import Tricks
+def _read_weighting(folder: Path) -> Any:
+    from components.baskets.weighting import BasketWeighting
     from components.results import read_json
 
-    return Tricks(**read_json(folder / "tricks.json"))
+    return BasketWeighting(**read_json(folder / "tricks.json"))
 
 
 def _model(folder: Path) -> Any:

@@ -16,20 +16,20 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from components.progress import say
+from components.progress import log_progress
 from pipelines.tables import table
 from tests.bench.served import load, workers
-from tests.bench.served.load import Asked, Slot, by_turns, check_same, medians, ratio
+from tests.bench.served.load import Endpoint, Slot, by_turns, check_same, medians, ratio
 from tests.bench.served.questions import (
     K,
     carts,
-    of_products,
+    product_questions,
     rules,
     singles,
     write_questions,
 )
 from tests.bench.served.servers import Servers, missing_tools
-from tests.bench.served.shops import made_up
+from tests.bench.served.shops import ensure_bundle
 
 SHARE = 0.6
 """Of what the service can do, under which the tail of carts is measured."""
@@ -88,7 +88,7 @@ def bench(
         small, middle, large, cold = (
             shops[n] for n in (effort.small, effort.middle, effort.large, effort.cold)
         )
-        return gathered(
+        return gather(
             partial(compare_singles, folder, middle, effort),
             partial(compare_carts, folder, large, effort),
             partial(compare_sizes, folder, small, large, effort),
@@ -99,13 +99,13 @@ def bench(
         )
 
 
-def gathered(*parts: Callable[[], tuple[Figures, Rows]]) -> tuple[Figures, Rows]:
+def gather(*parts: Callable[[], tuple[Figures, Rows]]) -> tuple[Figures, Rows]:
     """Figures and rows of all parts; the figures are said as they come."""
     figures: Figures = {}
     rows: Rows = []
     for part in parts:
         figures_of_part, rows_of_part = part()
-        say(", ".join(f"{name} {value:.3f}" for name, value in figures_of_part.items()))
+        log_progress(", ".join(f"{name} {value:.3f}" for name, value in figures_of_part.items()))
         figures |= figures_of_part
         rows += rows_of_part
     return figures, rows
@@ -131,7 +131,7 @@ def make_shop(work: Path, n_items: int) -> Shop:
     # Servers run elsewhere.
     work = work.absolute()
     work.mkdir(parents=True, exist_ok=True)
-    bundle = made_up(work, n_items)
+    bundle = ensure_bundle(work, n_items)
     return Shop(
         bundle,
         write_questions(singles(n_items), work / f"singles-{n_items}.jsonl"),
@@ -141,7 +141,7 @@ def make_shop(work: Path, n_items: int) -> Shop:
 
 def compare_singles(folder: Path, shop: Shop, effort: Effort) -> tuple[Figures, Rows]:
     """One product: everybody at 16 connections; bare and ours at 1 and 64, too."""
-    say("one product")
+    log_progress("one product")
     with ExitStack() as stack:
         servers = Servers(folder / "singles", stack)
         started = {
@@ -150,7 +150,7 @@ def compare_singles(folder: Path, shop: Shop, effort: Effort) -> tuple[Figures, 
             "stock": servers.stock(shop.bundle),
             "fastapi": servers.with_fastapi(shop.bundle),
         }
-        every = {name: Asked(name, one, shop.singles) for name, one in started.items()}
+        every = {name: Endpoint(name, one, shop.singles) for name, one in started.items()}
         check_same(list(every.values()), K)
         slots = [(every[name], n) for n in (1, 16, 64) for name in ("bare", "ours")]
         slots += [(every[name], 16) for name in ("stock", "fastapi")]
@@ -169,12 +169,12 @@ def compare_singles(folder: Path, shop: Shop, effort: Effort) -> tuple[Figures, 
 
 def compare_carts(folder: Path, shop: Shop, effort: Effort) -> tuple[Figures, Rows]:
     """Carts with filters and rules; one product without, for the CPU that both take."""
-    say("carts")
+    log_progress("carts")
     with ExitStack() as stack:
         servers = Servers(folder / "carts", stack)
-        ours = Asked("ours", servers.ours(shop.bundle, rules()), shop.carts)
-        bare = Asked("bare", servers.bare(shop.bundle, rules()), shop.carts, "/cart")
-        single = Asked("ours, one product", servers.ours(shop.bundle), shop.singles)
+        ours = Endpoint("ours", servers.ours(shop.bundle, rules()), shop.carts)
+        bare = Endpoint("bare", servers.bare(shop.bundle, rules()), shop.carts, "/cart")
+        single = Endpoint("ours, one product", servers.ours(shop.bundle), shop.singles)
         check_same([bare, ours], K)
         found = turns([(bare, 16), (ours, 16), (single, 16)], effort)
         capacity = statistics.median(one.rps for one in found["ours", 16])
@@ -210,11 +210,11 @@ def tail_row(tails: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def compare_sizes(folder: Path, small: Shop, large: Shop, effort: Effort) -> tuple[Figures, Rows]:
     """The latency of one product as the catalogue grows, nobody else asking."""
-    say("small and large catalogues")
+    log_progress("small and large catalogues")
     with ExitStack() as stack:
         servers = Servers(folder / "sizes", stack)
         asked = [
-            Asked(name, servers.ours(shop.bundle), shop.singles)
+            Endpoint(name, servers.ours(shop.bundle), shop.singles)
             for name, shop in (("small", small), ("large", large))
         ]
         found = turns([(one, 1) for one in asked], effort)
@@ -225,9 +225,9 @@ def compare_sizes(folder: Path, small: Shop, large: Shop, effort: Effort) -> tup
 
 def compare_memory(folder: Path, shop: Shop) -> tuple[Figures, Rows]:
     """What one more worker has for itself."""
-    say("memory of one more worker")
+    log_progress("memory of one more worker")
     with ExitStack() as stack:
-        found = workers.memory_of_another(
+        found = workers.measure_worker_memory(
             Servers(folder / "memory", stack), shop.bundle, shop.singles
         )
     rows: Rows = [
@@ -239,7 +239,7 @@ def compare_memory(folder: Path, shop: Shop) -> tuple[Figures, Rows]:
 
 def compare_starts(folder: Path, shop: Shop, effort: Effort) -> tuple[Figures, Rows]:
     """How long it takes from a process to readiness."""
-    say("start to ready")
+    log_progress("start to ready")
     found = workers.starts(folder / "starts", shop.bundle, effort.starts)
     seconds, cpu_s = (
         {name: [getattr(one, what) for one in every] for name, every in found.items()}
@@ -262,7 +262,7 @@ def compare_starts(folder: Path, shop: Shop, effort: Effort) -> tuple[Figures, R
 
 def compare_cold(folder: Path, shop: Shop) -> tuple[Figures, Rows]:
     """From an archive to the first answer."""
-    say("from an archive")
+    log_progress("from an archive")
     seconds = workers.cold_start(folder, shop.bundle, shop.singles)
     row = {"part": "archive to answer", "what": "ours", "seconds": seconds}
     return {"cold_start_s": seconds}, [row]
@@ -277,17 +277,17 @@ def compare_diy(
     from pipelines.bench.quality import prepare
     from tests.bench.served.rivals import train_rivals
 
-    say("a team's own")
+    log_progress("a team's own")
     place = folder / "diy"
     place.mkdir()
-    orders, products, columns = data if data[0] else orders_of(place, quick)
+    orders, products, columns = data if data[0] else load_orders(place, quick)
     with threadpool_limits(1):
         rivals = train_rivals(prepare(orders, products, columns, place))
-    questions = write_questions(of_products(rivals.product_ids), place / "singles.jsonl")
+    questions = write_questions(product_questions(rivals.product_ids), place / "singles.jsonl")
     with ExitStack() as stack:
         servers = Servers(place / "servers", stack)
-        ours = Asked("ours", servers.ours(rivals.bundle), questions)
-        diy = Asked("diy", servers.diy(rivals.model), questions)
+        ours = Endpoint("ours", servers.ours(rivals.bundle), questions)
+        diy = Endpoint("diy", servers.diy(rivals.model), questions)
         found = turns([(ours, 16), (diy, 16)], effort)
     figures = {
         "rps_vs_diy_c16": versus(found, "ours", "diy", 16),
@@ -305,7 +305,7 @@ def compare_diy(
     return figures, rows
 
 
-def orders_of(folder: Path, quick: bool) -> tuple[str, str, str]:
+def load_orders(folder: Path, quick: bool) -> tuple[str, str, str]:
     """The demo data; for a quick try, made-up orders."""
     if quick:
         from tests.bench.orders import Shop as Sales
@@ -319,7 +319,7 @@ def orders_of(folder: Path, quick: bool) -> tuple[str, str, str]:
     return str(lines), str(products), ""
 
 
-def turns(slots: Sequence[tuple[Asked, int]], effort: Effort) -> Found:
+def turns(slots: Sequence[tuple[Endpoint, int]], effort: Effort) -> Found:
     """Slots of load by turns, as many and as long as the effort says."""
     return by_turns(slots, effort.rounds, effort.seconds, effort.tries)
 
@@ -351,7 +351,7 @@ def load_rows(part: str, found: Found, yardstick: str) -> Rows:
     return rows
 
 
-def shown(rows: Rows) -> str:
+def format_rows(rows: Rows) -> str:
     """A table for every part, with the columns that it has."""
     parts = []
     for part in dict.fromkeys(row["part"] for row in rows):

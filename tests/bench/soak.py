@@ -18,15 +18,15 @@ from pathlib import Path
 from typing import Any
 
 from components.package.server import Server
-from components.progress import say
+from components.progress import log_progress
 from tests.bench.served import load, paced
 from tests.bench.served.bundles import category, product_id
-from tests.bench.served.load import Asked
+from tests.bench.served.load import Endpoint
 from tests.bench.served.questions import read_questions
-from tests.bench.served.servers import CLIENT_CORE, Servers, pinned
+from tests.bench.served.servers import CLIENT_CORE, Servers, pin_to_core
 from tests.bench.served.workers import own_memory
 from tests.bench.serving import Figures, Rows, Shop, make_shop, refuse_without_tools
-from tests.bench.serving import shown as shown
+from tests.bench.serving import format_rows as format_rows
 
 N_PRODUCTS, QUICK_PRODUCTS = 100_000, 10_000
 
@@ -64,20 +64,20 @@ def bench(
         folder = Path(scratch)
         shop = make_shop(work or folder, n_products)
         servers = Servers(folder / "servers", stack)
-        asked = Asked(
+        asked = Endpoint(
             "ours",
             servers.ours(shop.bundle, env={"FBT_ADMIN_TOKEN": TOKEN}),
-            mixed(shop, folder / "mixed.jsonl"),
+            mix_questions(shop, folder / "mixed.jsonl"),
         )
-        with changing(asked.server, n_products) as changes:
+        with apply_changes(asked.server, n_products) as changes:
             # With rules and changes, which cost: without them it can do several times as much.
             rate = SHARE * capacity(asked, rounds)
-            say(f"{rate:.0f} requests a second for {minutes:g} minutes")
-            rows = list(watched(asked, rate, minutes, changes))
-    return figures_of(rows), rows
+            log_progress(f"{rate:.0f} requests a second for {minutes:g} minutes")
+            rows = list(watch(asked, rate, minutes, changes))
+    return compute_figures(rows), rows
 
 
-def mixed(shop: Shop, file: Path) -> Path:
+def mix_questions(shop: Shop, file: Path) -> Path:
     """Questions for products, and some for carts, in one file."""
     singles, carts = read_questions(shop.singles), read_questions(shop.carts)
     n_carts = round(len(singles) * CARTS)
@@ -87,14 +87,14 @@ def mixed(shop: Shop, file: Path) -> Path:
     return file
 
 
-def capacity(asked: Asked, rounds: int) -> float:
+def capacity(asked: Endpoint, rounds: int) -> float:
     """Requests per second that the service can do."""
     load.load(asked, 16, 1, 0)
     slots = [load.quietest(asked, 16, 2, 997 * number) for number in range(rounds)]
     return statistics.median(slot.rps for slot in slots)
 
 
-class Changes:
+class ChangeMaker:
     """Changes rules and products of a service by its API, and counts."""
 
     def __init__(self, server: Server, n_products: int) -> None:
@@ -146,9 +146,9 @@ class Changes:
 
 
 @contextmanager
-def changing(server: Server, n_products: int) -> Iterator[Changes]:
+def apply_changes(server: Server, n_products: int) -> Iterator[ChangeMaker]:
     """A change every second, until the block ends; first of all, as many rules as there will be."""
-    changes, stopped = Changes(server, n_products), threading.Event()
+    changes, stopped = ChangeMaker(server, n_products), threading.Event()
     for _ in range(RULES_AT_ONCE):
         changes.make()
 
@@ -165,36 +165,38 @@ def changing(server: Server, n_products: int) -> Iterator[Changes]:
         thread.join(30)
 
 
-def watched(asked: Asked, rate: float, minutes: float, changes: Changes) -> Iterator[Row]:
+def watch(asked: Endpoint, rate: float, minutes: float, changes: ChangeMaker) -> Iterator[Row]:
     """A row a minute, or ten of them where it is shorter than that."""
     interval_s = min(60.0, 6 * minutes)
     command = paced.command(asked.url, asked.questions, rate, 60 * minutes, interval_s)
-    before = load.used(asked.server)
+    before = load.read_cpu_times(asked.server)
     with subprocess.Popen(
-        pinned(command, CLIENT_CORE), stdout=subprocess.PIPE, text=True
+        pin_to_core(command, CLIENT_CORE), stdout=subprocess.PIPE, text=True
     ) as client:
         assert client.stdout is not None
         for number, line in enumerate(client.stdout, 1):
-            now = load.used(asked.server)
+            now = load.read_cpu_times(asked.server)
             cores, waited = ((n - b) / interval_s for n, b in zip(now, before, strict=True))
             row = {
                 "part": "soak", "minute": round(number * interval_s / 60, 2),
-                **noted(json.loads(line), changes),
+                **build_row(json.loads(line), changes),
                 "memory_mb": memory_mb(asked.server), "cores": cores, "waited": waited,
             }  # fmt: skip
             before = now
-            say(", ".join(f"{name} {value:.6g}" for name, value in row.items() if name != "part"))
+            log_progress(
+                ", ".join(f"{name} {value:.6g}" for name, value in row.items() if name != "part")
+            )
             yield row
     if client.returncode:
         raise RuntimeError(f"bench soak: the client ended with code {client.returncode}")
 
 
-def noted(report: Row, changes: Changes) -> Row:
+def build_row(report: Row, changes: ChangeMaker) -> Row:
     """What came of requests and changes; failures are said and forgotten."""
     failures = [*report["errors"].items(), *changes.failed]
     changes.failed.clear()
     for failure in failures:
-        say(f"failed: {failure}")
+        log_progress(f"failed: {failure}")
     numbers = {name: report[name] for name in ("rps", "p50_ms", "p99_ms", "max_ms")}
     n_errors = sum(report["errors"].values()) + len(failures) - len(report["errors"])
     return {**numbers, "errors": n_errors, "changes": changes.made}
@@ -212,7 +214,7 @@ def memory_mb(server: Server) -> float:
     return total / 1e6
 
 
-def figures_of(rows: Sequence[dict[str, Any]]) -> Figures:
+def compute_figures(rows: Sequence[dict[str, Any]]) -> Figures:
     """Errors, growth of memory after warm-up, and the tail at the end to that at the beginning."""
     warm = rows[int(WARM * len(rows)) :]
     third = max(len(rows) // 3, 1)

@@ -15,7 +15,7 @@ from collections import Counter
 import pytest
 
 from components.promoter.cluster import Cluster
-from components.promoter.workload import LABEL
+from components.promoter.workload import VERSION_LABEL
 from tests.factories import make_bundle
 from tests.fakes import FakeMlflow
 from tests.manifests.conftest import OVERLAYS, kubectl, of_kind, rendered
@@ -208,8 +208,8 @@ def status_of(world):
 def ready_pods(world):
     """How many pods of each version are ready."""
     return Counter(
-        pod["metadata"]["labels"][LABEL]
-        for pod in world.cluster.items("Pod", LABEL)
+        pod["metadata"]["labels"][VERSION_LABEL]
+        for pod in world.cluster.items("Pod", VERSION_LABEL)
         for one in pod.get("status", {}).get("conditions") or []
         if (one["type"], one["status"]) == ("Ready", "True")
     )

@@ -18,7 +18,7 @@ from components.package.server import GRACE_S
 from components.promoter.repair import RECORD
 from components.promoter.settings import Settings as PromoterSettings
 from pipelines.cluster import BY_HAND
-from pipelines.cluster import secrets_of as secrets_made
+from pipelines.cluster import list_secrets as secrets_made
 from tests.manifests.conftest import (
     K8S,
     OVERLAYS,
@@ -364,11 +364,11 @@ def test_no_secret_is_written_down(objects):
 def test_every_secret_that_an_overlay_wants_is_in_the_readme(overlay):
     text = (K8S / "README.md").read_text()
     for one in workloads(rendered(overlay)):
-        for name in secrets_of(pod_of(one)):
+        for name in list_secrets(pod_of(one)):
             assert f"`{name}`" in text, name
 
 
-def secrets_of(pod):
+def list_secrets(pod):
     for container in pod.get("initContainers", []) + pod["containers"]:
         for variable in container.get("env", []):
             if "secretKeyRef" in variable.get("valueFrom", {}):
@@ -385,7 +385,7 @@ def test_what_the_secrets_of_an_overlay_are_is_known_to_the_command(objects):
     """Whatever a workload needs, `fbt cluster up` makes, or says that it is made by hand."""
     known = {*secrets_made("local"), *BY_HAND, ("fbt-platform", "fbt-object-store-config")}
     for one in workloads(objects):
-        for name in secrets_of(pod_of(one)):
+        for name in list_secrets(pod_of(one)):
             assert (namespace_of(one), name) in known, name_of(one)
 
 

@@ -12,7 +12,7 @@ import httpx
 import pytest
 import yaml
 
-from components.package.server import served_bundle
+from components.package.server import serve_bundle
 from components.promoter.metrics import Metrics
 from data_checks.drift import NUMBERS
 from data_checks.settings import CheckSettings
@@ -64,7 +64,7 @@ def exported(tmp_path_factory):
     """Names of all series that the service and the promoter export."""
     folder = tmp_path_factory.mktemp("served")
     database = {"FBT_DATABASE_URL": f"sqlite:///{folder / 'fbt.db'}"}
-    with served_bundle(make_bundle(folder / "bundle"), settings=database) as server:
+    with serve_bundle(make_bundle(folder / "bundle"), settings=database) as server:
         httpx.post(f"{server.url}/recommend", json={"items": ["tea"], "k": 1})
         text = httpx.get(f"{server.url}/metrics").text
     text += Metrics().page()[2].decode()

@@ -16,7 +16,7 @@ import pytest
 from components.registry.registry import (
     BENTO_TAG,
     MODEL,
-    fetch,
+    fetch_artifact,
     get_version,
     list_versions,
     register,
@@ -24,9 +24,9 @@ from components.registry.registry import (
 )
 from pipelines.home import Home
 from pipelines.mlflow_server import mlflow_server
-from pipelines.parameters import checked_parameters
+from pipelines.parameters import parse_parameters
 from pipelines.run import RunFailed, run
-from pipelines.serve import champion_server
+from pipelines.serve import serve_champion
 
 N_PAIRS = 20
 
@@ -80,7 +80,7 @@ def environment(module_home, monkeypatch):
 
 def parameters(shop, **others):
     given = {"orders": str(shop), "trials": 2, "shards": 1, "sweep_share": 1}
-    return checked_parameters({**given, "variant_exceptions": EXCEPTIONS, **others})
+    return parse_parameters({**given, "variant_exceptions": EXCEPTIONS, **others})
 
 
 @pytest.mark.timeout(900)
@@ -167,7 +167,7 @@ def test_another_registry_gets_a_version_of_its_own(
     made = run(parameters(shop), module_home, show=lambda _: None)
     assert made.version.version == "2"
     assert made.seconds["train"] == made.seconds["judge"] == 0
-    assert fetch("2", "bento", tmp_path / "bento")
+    assert fetch_artifact("2", "bento", tmp_path / "bento")
     # A run that ended before its last step is gone on with; it makes no second version.
     with registry_client() as client:
         client.delete_model_version_tag(MODEL, "2", BENTO_TAG)
@@ -200,7 +200,7 @@ def test_the_version_is_promoted_and_served_and_knows_the_pairs(module_home, env
     from components.registry.promotion import promote
 
     promote("1", by="test")
-    with champion_server(module_home, 0) as (server, version):
+    with serve_champion(module_home, 0) as (server, version):
         right = 0
         for pair in range(N_PAIRS):
             body = json.dumps({"items": [f"p{pair:02d}a"], "k": 1}).encode()

@@ -4,18 +4,18 @@ import asyncio
 import time
 
 from bento.endpoints import ROUTES
-from bento.http.routing import Response, Route, as_json
+from bento.http.routing import Response, Route, to_json
 from bento.service import Fbt as Fbt
 
 
 def echo(_service, request):
     return Response(
-        as_json({"path": request.path, "query": request.query, "client": request.client})
+        to_json({"path": request.path, "query": request.query, "client": request.client})
     )
 
 
 def secret(_service, request):
-    return Response(as_json({"bytes": len(request.body)}))
+    return Response(to_json({"bytes": len(request.body)}))
 
 
 def broken(_service, _request):

@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from components.package.server import free_port, running, store_env
+from components.package.server import build_store_env, find_free_port, run_server
 
 TOKEN = "a-secret-of-the-shop"
 
@@ -29,13 +29,13 @@ def served(bundle, version="7", workers=1, overrides=None, **settings):
         "OTEL_BSP_SCHEDULE_DELAY": "200",
     }
     with tempfile.TemporaryDirectory(prefix="fbt-serve-", ignore_cleanup_errors=True) as home:
-        port = free_port()
+        port = find_free_port()
         command = [sys.executable, "-m", "bentoml", "serve", "tests.service.probed:Fbt"]
         command += ["--working-dir", str(ROOT), "--host", "127.0.0.1", "--port", str(port)]
-        with running(
+        with run_server(
             command,
             f"http://127.0.0.1:{port}",
-            env={**store_env(Path(home)), **variables},
+            env={**build_store_env(Path(home)), **variables},
             log=Path(home) / "log",
             cwd=Path(home),
         ) as server:

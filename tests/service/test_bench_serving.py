@@ -47,12 +47,19 @@ def made(tmp_path_factory):
 def test_a_made_up_bundle_is_whole(made):
     assert made.manifest.format_version == FORMAT_VERSION
     assert made.manifest.n_items == N_PRODUCTS
-    groups = (made.pages, made.neighbours, made.facts, made.variants, made.attributes, made.cards)
+    groups = (
+        made.precomputed,
+        made.neighbours,
+        made.item_features,
+        made.variants,
+        made.attributes,
+        made.records,
+    )
     assert None not in groups
 
 
 def test_companions_are_distinct_and_never_the_product_itself(made):
-    tables = [made.pages.rows.tolist()]
+    tables = [made.precomputed.rows.tolist()]
     for offsets, rows in (
         (made.pair_offsets, made.pair_rows),
         (made.neighbours.offsets, made.neighbours.rows),

@@ -22,7 +22,7 @@ import yaml
 from prometheus_client import CollectorRegistry, Counter, start_http_server
 
 from components.package import server as serving
-from components.package.server import free_port, running, served_bundle, store_env
+from components.package.server import build_store_env, find_free_port, run_server, serve_bundle
 from tests.factories import make_bundle
 from tests.world import new_world
 
@@ -88,7 +88,7 @@ def services(stack, bundle):
     def serve(name, version):
         if name in FAULTS:
             return stack.enter_context(faulty_service(bundle, version, name)).url
-        return stack.enter_context(served_bundle(bundle, version, timeout_s=START_S)).url
+        return stack.enter_context(serve_bundle(bundle, version, timeout_s=START_S)).url
 
     versions = {"stable": "1", **CANARIES}
     with ThreadPoolExecutor(2) as pool:
@@ -100,11 +100,11 @@ def faulty_service(bundle, version, fault):
     env = {"FBT_BUNDLE": str(bundle), "FBT_MODEL_VERSION": version, "FBT_FAULT": fault}
     root = Path(__file__).parents[2]
     with serving._private_home() as home:
-        port = free_port()
+        port = find_free_port()
         command = [serving.sys.executable, "-m", "bentoml", "serve", "tests.service.breakable:Fbt"]
         command += ["--working-dir", str(root), "--host", "127.0.0.1", "--port", str(port)]
-        env = {**store_env(Path(home)), **env}
-        with running(
+        env = {**build_store_env(Path(home)), **env}
+        with run_server(
             command,
             f"http://127.0.0.1:{port}",
             env=env,
@@ -117,7 +117,7 @@ def faulty_service(bundle, version, fault):
 
 def nginx(stack, root, urls):
     """Proxies by canary: a quarter of the traffic to it, the rest to stable."""
-    ports = {name: free_port() for name in CANARIES}
+    ports = {name: find_free_port() for name in CANARIES}
     parts = [
         f"upstream {name} {{ server {address(urls['stable'])} weight=3;"
         f" server {address(urls[name])} weight=1; keepalive 8; }}\n"
@@ -133,17 +133,17 @@ def nginx(stack, root, urls):
     configuration.write_text(
         f"daemon off; master_process off; pid {root}/nginx.pid; error_log stderr;\n"
         f"events {{}} http {{ access_log off;\n{temporary}\n" + "\n".join(parts) + "\n"
-        f"server {{ listen 127.0.0.1:{(ready := free_port())}; return 200; }} }}\n"
+        f"server {{ listen 127.0.0.1:{(ready := find_free_port())}; return 200; }} }}\n"
     )
     command = [shutil.which("nginx"), "-p", str(root), "-c", str(configuration)]
     stack.enter_context(
-        running(command, f"http://127.0.0.1:{ready}", env={}, log=root / "nginx.log", cwd=root)
+        run_server(command, f"http://127.0.0.1:{ready}", env={}, log=root / "nginx.log", cwd=root)
     )
     return {name: f"http://127.0.0.1:{port}" for name, port in ports.items()}
 
 
 def prometheus(stack, root, targets):
-    port = free_port()
+    port = find_free_port()
     jobs = [
         {"targets": [address(url)], "labels": {"rollouts_pod_template_hash": name}}
         for name, url in targets.items()
@@ -160,7 +160,7 @@ def prometheus(stack, root, targets):
     ]  # fmt: skip
     url = f"http://127.0.0.1:{port}"
     stack.enter_context(
-        running(command, url, env={}, log=root / "prometheus.log", cwd=root, ready="/-/ready")
+        run_server(command, url, env={}, log=root / "prometheus.log", cwd=root, ready="/-/ready")
     )
     return url
 

@@ -17,14 +17,14 @@ from bento.answering.catalogue_changes import ProductChange
 from bento.client import (
     AsyncClient,
     Client,
-    Patience,
     ProblemError,
+    RetryPolicy,
     Unreachable,
     path_to,
     retry_after_s,
 )
 from bento.schemas import Filters, PriceFilter, RecommendRequest
-from components.package.server import free_port, served_bundle
+from components.package.server import find_free_port, serve_bundle
 from tests.factories import make_bundle
 from tests.service.serving import TOKEN, writable
 
@@ -32,17 +32,17 @@ from tests.service.serving import TOKEN, writable
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
     bundle = make_bundle(tmp_path_factory.mktemp("client") / "bundle")
-    with served_bundle(bundle, "7", settings=writable(bundle.parent)) as server:
+    with serve_bundle(bundle, "7", settings=writable(bundle.parent)) as server:
         yield server
 
 
-PATIENT = Patience(connect_s=10, read_s=20, deadline_s=60)
+PATIENT = RetryPolicy(connect_s=10, read_s=20, deadline_s=60)
 """For a busy machine."""
 
 
 @pytest.fixture
 def fbt(server):
-    with Client(server.url, token=TOKEN, user="Änn", patience=PATIENT) as client:
+    with Client(server.url, token=TOKEN, user="Änn", retry_policy=PATIENT) as client:
         yield client
 
 
@@ -145,7 +145,7 @@ def test_a_mistake_is_found_before_it_is_sent(asked, field):
 
 
 def test_what_the_service_refuses_says_why(server):
-    fbt = Client(server.url, token="another", patience=PATIENT)
+    fbt = Client(server.url, token="another", retry_policy=PATIENT)
     with fbt, pytest.raises(ProblemError) as problem:
         fbt.rules()
     assert (problem.value.status, problem.value.errors[0].field) == (401, "Authorization")
@@ -160,7 +160,7 @@ def test_a_rule_that_is_not_there(fbt):
 
 def test_the_async_client_does_the_same(server):
     async def ask():
-        async with AsyncClient(server.url, token=TOKEN, patience=PATIENT) as fbt:
+        async with AsyncClient(server.url, token=TOKEN, retry_policy=PATIENT) as fbt:
             answers = await asyncio.gather(*(fbt.recommend(id_, k=1) for id_ in ("tea", "coffee")))
             (batch,) = await fbt.recommend_batch([{"items": ["pasta"], "k": 1}])
             similar = await fbt.similar("tea", k=1)
@@ -245,17 +245,17 @@ def scripted(*script):
             server.shutdown()
 
 
-QUICK = Patience(connect_s=1, read_s=0.3, deadline_s=20, backoff_s=0.01)
+QUICK = RetryPolicy(connect_s=1, read_s=0.3, deadline_s=20, backoff_s=0.01)
 
 
-def sync_recommend(url, patience):
-    with Client(url, patience=patience) as fbt:
+def sync_recommend(url, retry_policy):
+    with Client(url, retry_policy=retry_policy) as fbt:
         return fbt.recommend("tea")
 
 
-def async_recommend(url, patience):
+def async_recommend(url, retry_policy):
     async def ask():
-        async with AsyncClient(url, patience=patience) as fbt:
+        async with AsyncClient(url, retry_policy=retry_policy) as fbt:
             return await fbt.recommend("tea")
 
     return asyncio.run(ask())
@@ -291,26 +291,26 @@ def test_in_the_end_the_refusal_or_the_silence_is_told(recommend):
         recommend(url, QUICK)
     assert len(got) == 3
     with pytest.raises(Unreachable, match="ConnectError"):
-        recommend(f"http://127.0.0.1:{free_port()}", QUICK)
+        recommend(f"http://127.0.0.1:{find_free_port()}", QUICK)
 
 
 def test_retry_after_is_heeded_as_far_as_there_is_time():
-    patience = QUICK.model_copy(update={"deadline_s": 10.0})
+    retry_policy = QUICK.model_copy(update={"deadline_s": 10.0})
     with scripted((503, {"Retry-After": "1"}, b""), OK) as (url, _):
         began = time.monotonic()
-        sync_recommend(url, patience)
+        sync_recommend(url, retry_policy)
         assert time.monotonic() - began >= 1
     refused = pytest.raises(ProblemError, match="503")
     with scripted((503, {"Retry-After": "60"}, b""), OK) as (url, got), refused:
-        sync_recommend(url, patience)
+        sync_recommend(url, retry_policy)
     assert len(got) == 1
 
 
 def test_the_deadline_ends_it_all():
-    patience = QUICK.model_copy(update={"read_s": 0.4, "deadline_s": 0.6, "attempts": 20})
+    retry_policy = QUICK.model_copy(update={"read_s": 0.4, "deadline_s": 0.6, "attempts": 20})
     began = time.monotonic()
     with scripted(DAWDLE) as (url, got), pytest.raises(Unreachable):
-        sync_recommend(url, patience)
+        sync_recommend(url, retry_policy)
     assert time.monotonic() - began < 3
     assert len(got) <= 3
 
@@ -318,19 +318,19 @@ def test_the_deadline_ends_it_all():
 def test_a_rule_is_never_added_twice():
     for first in (DROP, BUSY):
         unsure = pytest.raises((Unreachable, ProblemError))
-        with scripted(first, OK) as (url, got), Client(url, patience=QUICK) as fbt, unsure:
+        with scripted(first, OK) as (url, got), Client(url, retry_policy=QUICK) as fbt, unsure:
             fbt.add_rule(action="block", target={"brand": "B"})
         assert len(got) == 1
 
 
 def test_a_deletion_whose_answer_was_lost_is_done():
-    with scripted(DROP, (404, {}, b"{}")) as (url, got), Client(url, patience=QUICK) as fbt:
+    with scripted(DROP, (404, {}, b"{}")) as (url, got), Client(url, retry_policy=QUICK) as fbt:
         fbt.delete_rule("7")
     assert len(got) == 2
 
 
 def test_the_token_goes_only_where_it_is_needed():
-    with scripted(OK) as (url, got), Client(url, token="s", patience=QUICK) as fbt:
+    with scripted(OK) as (url, got), Client(url, token="s", retry_policy=QUICK) as fbt:
         fbt.recommend("tea")
         with pytest.raises(ProblemError, match="another release"):
             fbt.rules()
@@ -341,11 +341,11 @@ def test_the_token_goes_only_where_it_is_needed():
 def test_what_a_search_and_a_product_are_asked_with():
     card = {"product_id": "a/b", "name": "A"}
     known = json.dumps({**card, "known_to_model": True, "orders": 3}).encode()
-    with scripted((200, {}, known)) as (url, got), Client(url, patience=QUICK) as fbt:
+    with scripted((200, {}, known)) as (url, got), Client(url, retry_policy=QUICK) as fbt:
         assert fbt.product("a/b ☕").name == "A"
     assert got[0][1] == "/products/a%2Fb%20%E2%98%95"
     found = json.dumps({"items": [{**card, "match": "name"}]}).encode()
-    with scripted((200, {}, found)) as (url, got), Client(url, patience=QUICK) as fbt:
+    with scripted((200, {}, found)) as (url, got), Client(url, retry_policy=QUICK) as fbt:
         assert [one.product_id for one in fbt.products("tea & milk", limit=2)] == ["a/b"]
     assert got[0][1] == "/products?q=tea+%26+milk&limit=2"
 

@@ -16,7 +16,7 @@ from bento.answering.catalogue_changes import CatalogueAnswer
 from bento.answering.rules import Rule
 from bento.schemas import BatchResponse, RecommendResponse, SearchResponse
 from components.model.bundle import read_bundle, write_bundle
-from components.package.server import served_bundle
+from components.package.server import serve_bundle
 from tests.factories import make_bundle
 from tests.service.serving import TOKEN, writable
 
@@ -75,7 +75,7 @@ def server(tmp_path_factory):
     write_bundle(
         replace(made, products=named, cards=None, facets=None, words=None), folder / "bundle"
     )
-    with served_bundle(folder / "bundle", "7", settings=writable(folder)) as server:
+    with serve_bundle(folder / "bundle", "7", settings=writable(folder)) as server:
         yield server
 
 

@@ -12,12 +12,12 @@ import pytest
 from mlflow import MlflowClient
 
 from components.experiment import EXPERIMENT, artifact_root, find_or_create_experiment
-from components.package.server import free_port, running
+from components.package.server import find_free_port, run_server
 from components.registry.artifact_access import check_experiment
 from components.registry.registry import RegistryError
 from pipelines.home import Home
-from pipelines.parameters import checked_parameters
-from pipelines.start import begin
+from pipelines.parameters import parse_parameters
+from pipelines.start import inspect_inputs
 
 OWN_FOLDER = "/proc/self/cwd/artifacts"
 """A path that means another folder in each process, as a laptop's path does on the server."""
@@ -28,14 +28,14 @@ def team_url(tmp_path):
     """An MLflow server of its own, as a team runs it."""
     folder = tmp_path / "team"
     folder.mkdir()
-    port = free_port()
+    port = find_free_port()
     command = [
         sys.executable, "-m", "mlflow", "server",
         "--host", "127.0.0.1", "--port", str(port), "--workers", "1",
         "--backend-store-uri", f"sqlite:///{folder}/mlflow.db",
         "--artifacts-destination", str(folder / "artifacts"),
     ]  # fmt: skip
-    with running(
+    with run_server(
         command, f"http://127.0.0.1:{port}", ready="/health", env=dict(os.environ),
         log=folder / "log", cwd=folder, timeout_s=120,
     ) as server:  # fmt: skip
@@ -55,7 +55,7 @@ def laptop(team_url, tmp_path, monkeypatch):
 def parameters(tmp_path):
     orders = tmp_path / "orders.csv"
     orders.write_text("order_id,product_id")
-    return checked_parameters({"orders": str(orders)})
+    return parse_parameters({"orders": str(orders)})
 
 
 def test_a_laptops_run_keeps_its_artefacts_on_the_teams_server(laptop, tmp_path, monkeypatch):
@@ -75,9 +75,9 @@ def test_an_experiment_on_a_laptop_is_named_before_training(laptop, parameters, 
     monkeypatch.chdir(Path(parameters.orders).parent)
     wrong = laptop.create_experiment(EXPERIMENT, artifact_location=OWN_FOLDER)
     with pytest.raises(RegistryError, match=rf"in {OWN_FOLDER}, .* --experiment-id {wrong} "):
-        begin(parameters)
+        inspect_inputs(parameters)
     laptop.rename_experiment(wrong, "fbt-unreadable")
-    assert begin(parameters).champion == ""
+    assert inspect_inputs(parameters).champion == ""
     right = laptop.get_experiment_by_name(EXPERIMENT)
     assert right.artifact_location.startswith("mlflow-artifacts:")
 

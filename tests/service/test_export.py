@@ -14,11 +14,11 @@ import pytest
 from bento.answering.catalogue_changes import CatalogueRequest, ProductChange
 from bento.answering.rules import RuleRequest, Scope
 from bento.store.store import Store
-from components.contracts import COMPANIONS, read
+from components.contracts import COMPANIONS, read_table
 from components.model.bundle import read_bundle, write_bundle
-from components.package.server import served_bundle
-from components.spark import on_spark, spark_session
-from pipelines.companions import Export, export, export_by, export_of
+from components.package.server import serve_bundle
+from components.spark import spark_mapper, spark_session
+from pipelines.companions import Export, export, export_in_parallel, prepare_export
 from tests.factories import COLD, PAIRS, make_bundle
 from tests.unit.test_evidence import random_bundle
 
@@ -99,7 +99,7 @@ def answered(client, product_id, k):
 def test_every_page_is_as_the_service_answers(bundle, database, with_rules, tmp_path):
     url = database if with_rules else None
     file = tmp_path / "companions.parquet"
-    n_rows = export(export_of(bundle, 12, url), file, part=7)
+    n_rows = export(prepare_export(bundle, 12, url), file, part=7)
     rows = rows_of(file)
     products = [*(f"p{row}" for row in range(40)), *COLD]
     if with_rules:
@@ -109,7 +109,7 @@ def test_every_page_is_as_the_service_answers(bundle, database, with_rules, tmp_
     assert {"model"} < {row["source"] for some in rows.values() for row in some}
     settings = {"FBT_DATABASE_URL": url or "off", "FBT_MAX_LAG_MS": "60000"}
     with (
-        served_bundle(bundle, settings=settings) as server,
+        serve_bundle(bundle, settings=settings) as server,
         httpx.Client(base_url=server.url, timeout=20) as client,
     ):
         for product_id in products:
@@ -121,8 +121,8 @@ def test_every_page_is_as_the_service_answers(bundle, database, with_rules, tmp_
 
 def test_the_file_keeps_its_contract_a_row_group_a_part(bundle, tmp_path, capfd):
     file = tmp_path / "new folder" / "companions.parquet"
-    export(export_of(bundle, 3), file, part=20)
-    table = read(file, COMPANIONS)
+    export(prepare_export(bundle, 3), file, part=20)
+    table = read_table(file, COMPANIONS)
     assert table["rank"].to_pylist()[:4] == [1, 2, 3, 1]
     assert pq.ParquetFile(file).num_row_groups == 3
     assert names_in(file.parent) == [file.name]
@@ -130,10 +130,12 @@ def test_the_file_keeps_its_contract_a_row_group_a_part(bundle, tmp_path, capfd)
 
 
 def test_spark_writes_the_same(bundle, database, tmp_path):
-    wanted = export_of(bundle, 5, database)
+    wanted = prepare_export(bundle, 5, database)
     export(wanted, tmp_path / "here.parquet", part=10)
     with spark_session("export") as session:
-        n_rows = export_by(on_spark(session), wanted, tmp_path / "spark.parquet", part=10)
+        n_rows = export_in_parallel(
+            spark_mapper(session), wanted, tmp_path / "spark.parquet", part=10
+        )
     here, spark = (pq.read_table(tmp_path / f"{one}.parquet") for one in ("here", "spark"))
     assert here.equals(spark)
     assert n_rows == here.num_rows
@@ -144,7 +146,10 @@ def test_what_fails_leaves_nothing_behind_and_what_was_there_stays(bundle, tmp_p
     file = tmp_path / "companions.parquet"
     file.write_bytes(b"of yesterday")
     gone = Export(tmp_path / "no bundle", 5)
-    for attempt in (lambda: export(gone, file), lambda: export_by(broken, Export(bundle), file)):
+    for attempt in (
+        lambda: export(gone, file),
+        lambda: export_in_parallel(broken, Export(bundle), file),
+    ):
         with pytest.raises((ValueError, OSError)):
             attempt()
     assert file.read_bytes() == b"of yesterday"
@@ -158,7 +163,7 @@ def broken(_work, _shared, _parts):
 @pytest.mark.parametrize("k", [0, 101])
 def test_k_is_as_of_the_service(bundle, k):
     with pytest.raises(ValueError, match=f"k is {k}, expected 1 to 100"):
-        export_of(bundle, k)
+        prepare_export(bundle, k)
 
 
 def fbt(home, *arguments, **more):

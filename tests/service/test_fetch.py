@@ -11,23 +11,23 @@ from pathlib import Path
 
 import pytest
 
-from components.model.bundle import BundleError, read_bundle, read_manifest, sha256_of
+from components.model.bundle import BundleError, compute_sha256, read_bundle, read_manifest
 from components.promoter import fetch as fetching
 from components.promoter.fetch import (
-    AWAY,
     BUNDLE_HASH_TAG,
     DAMAGED,
-    UNSET,
-    RegistryAway,
+    MISCONFIGURED,
+    UNAVAILABLE,
+    RegistryUnavailable,
     Source,
-    authorization_of_environment,
-    bundle_problem,
+    authorization_from_environment,
     fetch_bundle,
+    find_bundle_problem,
 )
 from components.registry import registry
 from tests.factories import make_bundle
-from tests.fakes import AWAY as NOT_HEARD
 from tests.fakes import BROKEN, FakeMlflow
+from tests.fakes import UNAVAILABLE as NOT_HEARD
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def source(mlflow_url, tmp_path, monkeypatch, request):
     name = f"fbt-{request.node.path.stem}-{request.node.name}"
     monkeypatch.setattr(registry, "MODEL", name)
     bundle = make_bundle(tmp_path / "made" / "bundle")
-    tags = {registry.BUNDLE_HASH_TAG: sha256_of(bundle / "bundle.json")}
+    tags = {registry.BUNDLE_HASH_TAG: compute_sha256(bundle / "bundle.json")}
     return Source(mlflow_url, registry.register({"bundle": bundle}, {}, {}, tags), name)
 
 
@@ -50,7 +50,7 @@ def stored(source):
 
 @pytest.fixture
 def quick(monkeypatch):
-    monkeypatch.setattr(fetching, "PAUSES_S", (0.0, 0.0))
+    monkeypatch.setattr(fetching, "RETRY_DELAYS_S", (0.0, 0.0))
 
 
 def test_a_version_comes_whole(source, tmp_path):
@@ -87,11 +87,11 @@ def test_a_damaged_file_is_found(source, stored, tmp_path, name):
 
 @pytest.mark.parametrize("name", ["bundle.json", "n_orders.npy"])
 def test_a_missing_file_is_found_and_seen_before_any_pod_starts(source, stored, tmp_path, name):
-    assert bundle_problem(source, tmp_path) == ""
+    assert find_bundle_problem(source, tmp_path) == ""
     (stored / name).unlink()
     with pytest.raises(BundleError, match=r"version 1\b.*register this one again"):
         fetch_bundle(source, tmp_path / "model")
-    assert "version 1" in bundle_problem(source, tmp_path)
+    assert "version 1" in find_bundle_problem(source, tmp_path)
 
 
 def test_a_version_without_files(source, stored, tmp_path):
@@ -143,7 +143,7 @@ def test_a_pod_that_does_not_say_what_it_wants(unset, tmp_path):
         "FBT_BUNDLE": str(tmp_path),
     }
     code, said = run(**{**env, unset: ""})
-    assert (code, unset in said, "Traceback" in said) == (UNSET, True, False)
+    assert (code, unset in said, "Traceback" in said) == (MISCONFIGURED, True, False)
 
 
 def test_nothing_of_mlflow_or_kubernetes_is_needed():
@@ -162,11 +162,11 @@ def test_a_registry_that_comes_back_is_asked_again(fake, tmp_path, quick):
 
 def test_a_registry_that_stays_away(fake, tmp_path, quick):
     fake.down = True
-    with pytest.raises(RegistryAway, match="cannot be reached"):
+    with pytest.raises(RegistryUnavailable, match="cannot be reached"):
         fetch_bundle(Source(fake.url, "1"), tmp_path / "model")
-    with pytest.raises(RegistryAway):
-        bundle_problem(Source(fake.url, "1"), tmp_path)
-    assert AWAY != DAMAGED
+    with pytest.raises(RegistryUnavailable):
+        find_bundle_problem(Source(fake.url, "1"), tmp_path)
+    assert UNAVAILABLE != DAMAGED
 
 
 def test_a_connection_that_breaks_is_no_damage(fake, tmp_path, quick, monkeypatch):
@@ -185,7 +185,7 @@ def test_a_connection_that_breaks_is_no_damage(fake, tmp_path, quick, monkeypatc
         return None
 
     monkeypatch.setattr(fake, "answer", cut_short)
-    with pytest.raises(RegistryAway, match=r"bundle\.json ended after|IncompleteRead"):
+    with pytest.raises(RegistryUnavailable, match=r"bundle\.json ended after|IncompleteRead"):
         fetch_bundle(Source(fake.url, "1"), tmp_path / "model")
 
 
@@ -210,7 +210,7 @@ def test_a_hash_that_was_recorded_is_what_counts(fake, tmp_path):
 def test_a_login_is_sent(monkeypatch, fake, tmp_path):
     monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "ann")
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "päss")
-    header = authorization_of_environment()
+    header = authorization_from_environment()
     assert base64.b64decode(header.removeprefix("Basic ")).decode() == "ann:päss"
     seen = []
     opened = urllib.request.urlopen
@@ -224,4 +224,4 @@ def test_a_login_is_sent(monkeypatch, fake, tmp_path):
     fetch_bundle(Source(fake.url, "1", authorization=header), tmp_path / "model")
     assert set(seen) == {header}
     monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "token")
-    assert authorization_of_environment() == "Bearer token"
+    assert authorization_from_environment() == "Bearer token"

@@ -21,10 +21,10 @@ from moto.server import ThreadedMotoServer
 
 from components.package.bento import import_bento
 from components.package.requirements import declared, locked_requirements
-from components.package.server import free_port, running
+from components.package.server import find_free_port, run_server
 from pipelines.cluster import _postgres
 from pipelines.home import Home
-from pipelines.parameters import checked_parameters
+from pipelines.parameters import parse_parameters
 from tests.factories import make_bundle
 from tests.pipeline.test_training import small_shop
 
@@ -121,11 +121,11 @@ def mlflow_image(python, postgres_server, object_store, tmp_path_factory):
         MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false", **keys,
     )  # fmt: skip
     subprocess.run([own.parent / "mlflow", "db", "upgrade", uri], env=env, cwd=folder, check=True)
-    port = free_port()
+    port = find_free_port()
     command = [str(own.parent / "mlflow"), "server", "--host", "127.0.0.1", "--port", str(port)]
     command += ["--workers", "1", "--artifacts-destination", "s3://mlflow/artifacts"]
     url = f"http://127.0.0.1:{port}"
-    with running(
+    with run_server(
         command, url, ready="/health", env=env, log=folder / "log", cwd=folder, timeout_s=120
     ):
         yield url
@@ -156,7 +156,7 @@ def test_the_promoter_starts_and_misses_nothing_but_a_cluster(mlflow_image, pyth
 
 @pytest.mark.timeout(300)
 def test_the_service_answers_beside_postgres(python, postgres_server, tmp_path):
-    own, port = python("serve"), free_port()
+    own, port = python("serve"), find_free_port()
     postgres_server.sql("create database image;")
     env = bare(
         own, HOME=str(tmp_path), BENTOML_HOME=str(tmp_path / "bentoml"),
@@ -165,7 +165,7 @@ def test_the_service_answers_beside_postgres(python, postgres_server, tmp_path):
     )  # fmt: skip
     command = [str(own), "-m", "bentoml", "serve", "bento.service:Fbt", "--host", "127.0.0.1"]
     url = f"http://127.0.0.1:{port}"
-    with running(
+    with run_server(
         [*command, "--port", str(port)], url, env=env, log=tmp_path / "log", cwd=tmp_path,
         timeout_s=120,
     ):  # fmt: skip
@@ -231,7 +231,7 @@ def test_every_step_runs_from_its_image_alone(python, tmp_path):
     for folder in (home.runs, home.cache, home.logs, home.mlflow, work / "tmp", tmp_path / "root"):
         folder.mkdir(parents=True)
     given = {"orders": str(small_shop(work / "lines.parquet")), "trials": 2, "shards": 1}
-    shop = checked_parameters({**given, "sweep_share": 1})
+    shop = parse_parameters({**given, "sweep_share": 1})
     (work / "parameters.json").write_text(shop.model_dump_json())
     env = bare(
         own, HOME=str(work), TMPDIR=str(work / "tmp"), PYTHONDONTWRITEBYTECODE="1",

@@ -21,7 +21,7 @@ from pipelines.compile import compile_pipeline
 from pipelines.images import VERSION
 from pipelines.kfp_server import KfpError
 from pipelines.parameters import TrainingParameters
-from pipelines.placement import NEEDS, SPARK_STEPS, Placement, placement_of, tagged
+from pipelines.placement import SPARK_STEPS, STEP_RESOURCES, Placement, add_tag, parse_placement
 from pipelines.schedule import schedule, unschedule
 from pipelines.submit import Target, submit
 
@@ -349,7 +349,7 @@ def test_every_step_has_its_place(compiled):
 
 
 def test_no_need_is_for_a_step_that_is_not_there(compiled):
-    assert set(NEEDS) | set(SPARK_STEPS) <= set(executors(compiled))
+    assert set(STEP_RESOURCES) | set(SPARK_STEPS) <= set(executors(compiled))
 
 
 def test_only_spark_steps_drive_executors(compiled):
@@ -375,14 +375,14 @@ def test_a_verdict_is_not_asked_for_again(compiled):
 
 
 def test_a_change_of_code_is_another_image_and_so_another_cache_key():
-    assert tagged("fbt-steps", "0.1.0", "aaa") == "fbt-steps:0.1.0-aaa"
-    assert tagged("host:5000/fbt-steps", "0.1.0", "bbb") == "host:5000/fbt-steps:0.1.0-bbb"
-    assert tagged("fbt-steps:mine", "0.1.0", "aaa") == "fbt-steps:mine"
+    assert add_tag("fbt-steps", "0.1.0", "aaa") == "fbt-steps:0.1.0-aaa"
+    assert add_tag("host:5000/fbt-steps", "0.1.0", "bbb") == "host:5000/fbt-steps:0.1.0-bbb"
+    assert add_tag("fbt-steps:mine", "0.1.0", "aaa") == "fbt-steps:mine"
 
 
 def test_executors_without_a_shared_volume_are_refused():
     with pytest.raises(ValueError, match="executors need spark_claim"):
-        placement_of({"spark_executors": 4})
+        parse_placement({"spark_executors": 4})
 
 
 def test_the_version_of_images_is_the_projects():

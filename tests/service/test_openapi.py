@@ -8,7 +8,7 @@ from bento.http import openapi
 from bento.http.operations import OPERATIONS
 from bento.schemas import AboutModel, Ready
 from bento.service import Fbt
-from components.package.server import served_bundle
+from components.package.server import serve_bundle
 from tests.factories import make_bundle
 from tests.service.serving import TOKEN, writable
 
@@ -21,7 +21,7 @@ def client(tmp_path_factory):
     bundle = make_bundle(tmp_path_factory.mktemp("openapi") / "bundle", with_index=True)
     headers = {"Authorization": f"Bearer {TOKEN}"}
     with (
-        served_bundle(bundle, "7", settings=writable(bundle.parent)) as server,
+        serve_bundle(bundle, "7", settings=writable(bundle.parent)) as server,
         httpx.Client(base_url=server.url, timeout=20, headers=headers) as client,
     ):
         yield client

@@ -16,7 +16,7 @@ from bento.endpoints import ROUTES
 from bento.http import openapi
 from bento.http.operations import OPERATIONS
 from bento.service import Fbt
-from components.package.server import served_bundle
+from components.package.server import serve_bundle
 from tests.factories import make_bundle
 from tests.service.serving import TOKEN, writable
 
@@ -38,7 +38,7 @@ asked = []
 def server(tmp_path_factory):
     bundle = make_bundle(tmp_path_factory.mktemp("cases") / "bundle")
     settings = writable(bundle.parent)
-    with served_bundle(bundle, "7", log=bundle.parent / "log", settings=settings) as server:
+    with serve_bundle(bundle, "7", log=bundle.parent / "log", settings=settings) as server:
         yield server
 
 

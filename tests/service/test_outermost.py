@@ -11,7 +11,7 @@ import httpx
 import psutil
 import pytest
 
-from components.package.server import free_port
+from components.package.server import find_free_port
 from tests.factories import PAIRS, make_bundle
 from tests.service.serving import TOKEN, everything, log_lines, metric, served
 
@@ -391,7 +391,7 @@ def test_spans_of_our_paths_reach_a_collector_when_tracing_is_on(bundle):
         def log_message(self, *_):
             pass
 
-    port = free_port()
+    port = find_free_port()
     tracing = {
         "exporter_type": "zipkin", "sample_rate": 1.0,
         "zipkin": {"endpoint": f"http://127.0.0.1:{port}/api/v2/spans"},

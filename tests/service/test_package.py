@@ -12,10 +12,10 @@ import httpx
 import psutil
 import pytest
 
-from components.model.bundle import BundleError, sha256_of
+from components.model.bundle import BundleError, compute_sha256
 from components.package.bento import build_bento, import_bento
-from components.package.requirements import serving_requirements
-from components.package.server import served_bento
+from components.package.requirements import list_serving_requirements
+from components.package.server import serve_bento
 from tests.factories import make_bundle
 
 HEAVY = ("pyspark", "gensim", "mlflow", "kfp", "pandas", "great-expectations", "optuna", "pytest")
@@ -63,7 +63,7 @@ def ask(url, *items):
 
 def test_the_archive_serves_without_this_source_tree(home, elsewhere, monkeypatch):
     monkeypatch.setattr(sys, "executable", str(elsewhere))
-    with served_bento("fbt:3", home) as server:
+    with serve_bento("fbt:3", home) as server:
         answer = ask(server.url, "tea")
         assert answered(server) == 1
     assert answer["model_version"] == "3"
@@ -87,7 +87,7 @@ def test_the_archive_holds_what_a_machine_needs_and_nothing_of_the_steps(archive
 
 def test_requirements_are_pinned_with_and_without_a_lock(tmp_path):
     for lock in ({}, {"lock": tmp_path / "none"}):
-        lines = serving_requirements(**lock).splitlines()
+        lines = list_serving_requirements(**lock).splitlines()
         assert len(lines) > 20
         assert all("==" in line for line in lines)
 
@@ -104,7 +104,7 @@ def test_another_bento_of_the_same_version_replaces_the_first(tmp_path, home):
     shutil.copytree(home, tmp_path / "home")
     import_bento(tmp_path / "other.bento", tmp_path / "home")
     described = (tmp_path / "home" / "bentos" / "fbt" / "3" / "bento.yaml").read_text()
-    assert sha256_of(bundle / "bundle.json") in described
+    assert compute_sha256(bundle / "bundle.json") in described
 
 
 def test_a_damaged_bundle_is_not_packaged(tmp_path):
@@ -119,7 +119,7 @@ def test_two_servers_of_one_store_keep_their_metrics_apart_and_end_on_ctrl_c(hom
     families = []
 
     def ask_both_until_ctrl_c():
-        with served_bento("fbt:3", home) as one, served_bento("fbt:3", home) as other:
+        with serve_bento("fbt:3", home) as one, serve_bento("fbt:3", home) as other:
             families.extend(family_of(one) + family_of(other))
             ask(one.url, "tea")
             ask(other.url, "tea")
@@ -134,7 +134,7 @@ def test_two_servers_of_one_store_keep_their_metrics_apart_and_end_on_ctrl_c(hom
 
 def test_a_server_that_hangs_is_ended_all_the_same(home, monkeypatch):
     monkeypatch.setattr("components.package.server.GRACE_S", 1.0)
-    with served_bento("fbt:3", home) as server:
+    with serve_bento("fbt:3", home) as server:
         family = family_of(server)
         for process in family:
             process.suspend()

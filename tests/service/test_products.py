@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from bento.schemas import Product, SearchResponse
-from components.package.server import served_bundle
+from components.package.server import serve_bundle
 from tests.factories import CATEGORIES, PAIRS, make_bundle
 from tests.service.serving import TOKEN, writable
 
@@ -19,7 +19,7 @@ def client(tmp_path_factory):
     folder = tmp_path_factory.mktemp("products")
     bundle = make_bundle(folder / "bundle", PAIRS, CATEGORIES, ODD)
     with (
-        served_bundle(bundle, "7", settings=writable(folder)) as server,
+        serve_bundle(bundle, "7", settings=writable(folder)) as server,
         httpx.Client(base_url=server.url, timeout=10) as client,
     ):
         yield client

@@ -5,8 +5,8 @@ import time
 import pytest
 from mlflow import MlflowClient
 
-from components.model.bundle import sha256_of
-from components.package.server import free_port
+from components.model.bundle import compute_sha256
+from components.package.server import find_free_port
 from components.registry import registry
 from components.registry.promotion import history, rollback
 from components.registry.registry import BUNDLE_HASH_TAG, VERDICT_TAG, get_version, register
@@ -32,7 +32,7 @@ def real_registry(world, bundle, mlflow_url, monkeypatch, request):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_url)
     for module in ("registry", "promotion"):
         monkeypatch.setattr(f"components.registry.{module}.MODEL", f"fbt-{request.node.name}")
-    tags = {VERDICT_TAG: "passed", BUNDLE_HASH_TAG: sha256_of(bundle / "bundle.json")}
+    tags = {VERDICT_TAG: "passed", BUNDLE_HASH_TAG: compute_sha256(bundle / "bundle.json")}
     for _ in range(2):
         register({"bundle": bundle}, {}, {}, tags)
     return MlflowClient(mlflow_url)
@@ -53,7 +53,7 @@ def test_without_a_secret_nothing_is_subscribed_to(world):
 
 def test_the_alias_set_in_mlflow_is_all_a_person_does(world, real_registry):
     world.deploy("Rollout")
-    port = free_port()
+    port = find_free_port()
     url = f"http://127.0.0.1:{port}/webhook"
     # MLflow's own webhook, signed by MLflow, arrives; polls do what it does not tell of.
     with looping(world, port=port, webhook_url=url, poll_s=1.0) as (loop, _):

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from components.promoter.cluster import ClusterError, Gone
-from components.promoter.settings import settings_of_environment
+from components.promoter.settings import settings_from_environment
 from components.promoter.webhook import signature
 from components.registry.registry import RegistryError
 from tests.factories import make_bundle
@@ -115,7 +115,7 @@ class TestAway:
                 world.promoter.reconcile()
             with pytest.raises(ClusterError):
                 world.leadership.renew()
-        assert world.leadership.held, "a lease that was held runs its time"
+        assert world.leadership.is_held, "a lease that was held runs its time"
         world.fake.down = False
         world.calm()
         assert (world.pinned, world.champion) == ("2", "2")
@@ -303,7 +303,7 @@ class TestLoop:
         with looping(fresh), second as (standby, url):
             await_(lambda: "NoChampion" in fresh.said())
             time.sleep(0.3)
-            assert not standby.leadership.held
+            assert not standby.leadership.is_held
             fresh.promote(fresh.mlflow.add())
             assert httpx.post(f"{url}/webhook", **alias_message()).status_code == 202
             await_(lambda: fresh.pinned == "1")
@@ -314,9 +314,9 @@ class TestLoop:
             leader.enter_context(looping(fresh))
             other, _ = stack.enter_context(looping(fresh, identity="standby", standby=True))
             leader.close()
-            await_(lambda: other.leadership.held)
+            await_(lambda: other.leadership.is_held)
             fresh.promote(fresh.mlflow.add())
-            other.told()
+            other.notify()
             await_(lambda: fresh.pinned == "1")
 
     def test_an_edit_by_hand_is_seen_without_a_poll(self, fresh):
@@ -342,7 +342,7 @@ class TestLoop:
             fresh.fake.down = fresh.mlflow.down = True
             await_(lambda: 'outcome="error"} 0' not in httpx.get(f"{url}/metrics").text)
             assert httpx.get(f"{url}/healthz").status_code == 200
-            await_(lambda: not loop.leadership.held)
+            await_(lambda: not loop.leadership.is_held)
             fresh.promote(fresh.mlflow.add())
             fresh.fake.down = fresh.mlflow.down = False
             await_(lambda: fresh.pinned == "1")
@@ -396,9 +396,9 @@ def test_settings_come_from_the_environment(monkeypatch):
     monkeypatch.setenv("FBT_POLL_S", "7")
     monkeypatch.setenv("FBT_WEBHOOK_SECRET", "very")
     monkeypatch.setenv("POD_NAME", "promoter-x")
-    found = settings_of_environment()
+    found = settings_from_environment()
     assert (found.namespace, found.poll_s, found.identity) == ("shop", 7.0, "promoter-x")
     assert "very" not in repr(found)
     monkeypatch.setenv("FBT_POLL_S", "never")
     with pytest.raises(ValueError, match="poll_s"):
-        settings_of_environment()
+        settings_from_environment()

@@ -11,16 +11,16 @@ from components.registry.promotion import OUTSIDE, PromotionError, history, prom
 from components.registry.registry import (
     RegistryError,
     attach_archive,
-    champion_run,
-    fetch,
+    fetch_artifact,
     fetch_champion,
+    get_champion_run_id,
     get_version,
     list_versions,
     register,
 )
 from components.registry.version import find_versions, register_run
-from pipelines.parameters import checked_parameters
-from pipelines.start import begin
+from pipelines.parameters import parse_parameters
+from pipelines.start import inspect_inputs
 from tests.factories import make_bundle
 
 
@@ -98,7 +98,7 @@ def test_a_run_names_its_champion_by_what_no_other_registry_has(client, artefact
     for _ in range(2):
         promote(made(artefacts), by="ann")
         assert champion() == "1"
-        found.append(begin(checked_parameters({"orders": str(orders)})).champion)
+        found.append(inspect_inputs(parse_parameters({"orders": str(orders)})).champion)
         client.delete_registered_model(registry.MODEL)
     assert "" not in found
     assert found[0] != found[1]
@@ -114,18 +114,18 @@ def test_a_run_begins_anew_when_a_file_has_changed(client, tmp_path):
     orders, pairs = tmp_path / "orders.csv", tmp_path / "pairs.csv"
     orders.write_text("order_id,product_id")
     pairs.write_text("product_id,other_id\na,b\n")
-    parameters = checked_parameters({"orders": str(orders), "variant_exceptions": str(pairs)})
-    first = begin(parameters)
-    assert begin(parameters) == first
+    parameters = parse_parameters({"orders": str(orders), "variant_exceptions": str(pairs)})
+    first = inspect_inputs(parameters)
+    assert inspect_inputs(parameters) == first
     pairs.write_text("product_id,other_id\na,c\n")
-    second = begin(parameters)
+    second = inspect_inputs(parameters)
     assert second.exceptions != first.exceptions
     assert second.run_key != first.run_key
     # Orders are not read again for that.
     assert second.fingerprint == first.fingerprint
     pairs.write_text("a,b\n")
     with pytest.raises(ExceptionsError, match="expected product_id and other_id"):
-        begin(parameters)
+        inspect_inputs(parameters)
 
 
 def test_a_version_has_everything_and_is_challenger(client, artefacts, tmp_path):
@@ -136,14 +136,14 @@ def test_a_version_has_everything_and_is_challenger(client, artefacts, tmp_path)
     assert run.info.status == "FINISHED"
     assert run.data.params["seed"] == "1"
     assert run.data.metrics["test.a.ndcg"] == 0.1
-    assert fetch(version, "bundle", tmp_path / "got")
+    assert fetch_artifact(version, "bundle", tmp_path / "got")
     assert (tmp_path / "got" / "bundle.json").read_text() == "{}"
-    assert not fetch(version, "absent", tmp_path / "absent")
+    assert not fetch_artifact(version, "absent", tmp_path / "absent")
 
 
 def test_the_champion_comes_with_its_profile(client, artefacts, tmp_path):
     promote(made(artefacts), by="ann")
-    fetch_champion(champion_run(), tmp_path / "champion")
+    fetch_champion(get_champion_run_id(), tmp_path / "champion")
     profile = tmp_path / "champion" / "profile" / "order_lines.json"
     assert json.loads(profile.read_text()) == {"rows": 3}
     assert (tmp_path / "champion" / "bundle" / "bundle.json").is_file()
@@ -210,7 +210,7 @@ def test_the_archive_is_kept_with_the_version(client, artefacts, tmp_path):
     archive.write_bytes(b"archive")
     attach_archive(version, archive, "fbt:1")
     assert get_version(version).tags["fbt.bento"] == "fbt:1"
-    assert fetch(version, "bento", tmp_path / "got")
+    assert fetch_artifact(version, "bento", tmp_path / "got")
     assert (tmp_path / "got" / "fbt-1.bento").read_bytes() == b"archive"
 
 

@@ -12,7 +12,7 @@ import pytest
 from mlflow import MlflowClient
 
 from components.package.bento import build_bento
-from components.package.server import free_port
+from components.package.server import find_free_port
 from components.registry.promotion import promote
 from components.registry.registry import CHAMPION, MODEL, VERDICT_TAG, attach_archive, register
 from pipelines.mlflow_server import mlflow_server
@@ -35,7 +35,7 @@ def registry(home, monkeypatch):
 @pytest.mark.timeout(240)
 def test_the_service_follows_the_alias_and_ends_on_ctrl_c(home, registry):
     promote("1", by="ann")
-    port = free_port()
+    port = find_free_port()
     command = [sys.executable, "-m", "pipelines.cli", "serve", "--port", str(port)]
     env = {**os.environ, "FBT_HOME": str(home.root)}
     with subprocess.Popen(command, env=env) as service:
@@ -69,7 +69,7 @@ def version_served(port, expected, within_s=60):
 
 
 def test_without_a_champion_it_says_what_to_do(home, registry):
-    command = [sys.executable, "-m", "pipelines.cli", "serve", "--port", str(free_port())]
+    command = [sys.executable, "-m", "pipelines.cli", "serve", "--port", str(find_free_port())]
     env = {**os.environ, "FBT_HOME": str(home.root)}
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60)
     assert done.returncode == 1

@@ -13,8 +13,8 @@ import pytest
 
 from bento.schemas import SOURCES
 from components.model.bundle import read_bundle
-from components.package.server import ServerError, served_bundle
-from pipelines.serving_check import check_serving, difference, selection_of
+from components.package.server import ServerError, serve_bundle
+from pipelines.serving_check import build_selection, check_serving, find_difference
 from tests.factories import PAIRS, make_bundle, products_table, write
 
 IDS = [id_ for pair in PAIRS for id_ in pair]
@@ -29,7 +29,7 @@ def bundle(tmp_path_factory):
 def server(bundle):
     # A busy machine is no failure of the service.
     settings = {"FBT_READ_TIMEOUT_S": "2", "FBT_MAX_LAG_MS": "60000"}
-    with served_bundle(bundle, "7", settings=settings) as server:
+    with serve_bundle(bundle, "7", settings=settings) as server:
         yield server
 
 
@@ -479,12 +479,12 @@ WRONG = {
 
 @pytest.mark.parametrize("complaint", WRONG)
 def test_check_serving_would_see_a_wrong_answer(client, bundle, complaint):
-    selection = selection_of(read_bundle(bundle))
+    selection = build_selection(read_bundle(bundle))
     query, answer = {"items": ["tea"], "k": 3}, ask(client, "tea")
-    assert difference(query, 200, answer, selection) == ""
+    assert find_difference(query, 200, answer, selection) == ""
     WRONG[complaint](answer)
-    assert complaint in difference(query, 200, answer, selection)
-    assert "status 500" in difference(query, 500, answer, selection)
+    assert complaint in find_difference(query, 200, answer, selection)
+    assert "status 500" in find_difference(query, 500, answer, selection)
 
 
 def test_check_serving_excuses_a_tie_and_nothing_else(tmp_path):
@@ -492,13 +492,13 @@ def test_check_serving_excuses_a_tie_and_nothing_else(tmp_path):
     alike[3] = 0.5
     table = products_table(ids, {}, {})
     bundle = write(tmp_path / "bundle", table, alike, alike, np.array([9, 9, 9, 9]))
-    selection = selection_of(read_bundle(bundle))
+    selection = build_selection(read_bundle(bundle))
     query, expected = {"items": ["tea"], "k": 1}, selection.recommender.recommend(["tea"], 1)
     answer = {"source": "model", "unknown": []}
     score = float(expected.scores[0])
     for id_, excused in (("milk", True), ("sugar", True), ("lemon", False), ("no such", False)):
         answer["items"] = [{"product_id": id_, "score": score}]
-        assert (difference(query, 200, answer, selection) == "") == excused
+        assert (find_difference(query, 200, answer, selection) == "") == excused
 
 
 def test_check_serving_reports_a_damaged_bundle(tmp_path):
@@ -512,7 +512,7 @@ def test_check_serving_reports_a_damaged_bundle(tmp_path):
 def test_a_damaged_bundle_is_never_served(tmp_path):
     damaged = make_bundle(tmp_path / "bundle")
     (damaged / "n_orders.npy").write_bytes(b"")
-    with pytest.raises(ServerError, match=r"n_orders\.npy is damaged"), served_bundle(damaged):
+    with pytest.raises(ServerError, match=r"n_orders\.npy is damaged"), serve_bundle(damaged):
         pytest.fail("the server took a damaged bundle")
 
 
@@ -520,6 +520,6 @@ def test_a_taken_port_is_no_server_of_ours(bundle):
     with (
         socket.create_server(("127.0.0.1", 0)) as taken,
         pytest.raises(ServerError, match="already in use"),
-        served_bundle(bundle, port=taken.getsockname()[1]),
+        serve_bundle(bundle, port=taken.getsockname()[1]),
     ):
         pytest.fail("the server took a port that was taken")

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from components.package.server import GRACE_S, served_bundle
+from components.package.server import GRACE_S, serve_bundle
 from tests.factories import make_bundle
 
 BODY = json.dumps({"items": ["tea"], "k": 1}).encode()
@@ -21,7 +21,7 @@ N_CLIENTS = 8
 
 @pytest.fixture
 def server(tmp_path):
-    with served_bundle(make_bundle(tmp_path / "bundle")) as server:
+    with serve_bundle(make_bundle(tmp_path / "bundle")) as server:
         yield server
 
 

@@ -12,11 +12,11 @@ import pyarrow.parquet as pq
 import pytest
 from moto.server import ThreadedMotoServer
 
-from components.contracts import ORDER_LINES, PRODUCTS, QUARANTINE, read
+from components.contracts import ORDER_LINES, PRODUCTS, QUARANTINE, read_table
 from components.orders.clean import OrderSettings, clean_orders
-from components.orders.source import SourceError, fingerprint, shown
+from components.orders.source import SourceError, fingerprint, hide_credentials
 from components.spark import POSTGRES_JAR, spark_session
-from tests.postgres import free_port
+from tests.postgres import find_free_port
 
 LINES = "order_id,product_id,quantity\n1,0042,2\n1,milk,1\n"
 TABLE = """
@@ -40,7 +40,9 @@ def clean(tmp_path):
         paths = [tmp_path / "the step" / name for name in ("lines", "quarantine", "products")]
         counts = clean_orders(orders, "", OrderSettings(**settings), *paths)
         contracts = (ORDER_LINES, QUARANTINE, PRODUCTS)
-        return counts, *[read(p, c).to_pylist() for p, c in zip(paths, contracts, strict=True)]
+        return counts, *[
+            read_table(p, c).to_pylist() for p, c in zip(paths, contracts, strict=True)
+        ]
 
     return call
 
@@ -119,7 +121,7 @@ class TestS3:
             fingerprint("s3://")
 
     def test_no_server(self, s3, monkeypatch):
-        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free_port()}")
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{find_free_port()}")
         started = time.monotonic()
         with pytest.raises(SourceError, match=r"s3://shop/orders\.csv: cannot be listed .*connect"):
             fingerprint("s3://shop/orders.csv")
@@ -183,7 +185,7 @@ class TestJdbc:
         assert "geheim" not in str(caught.value)
 
     def test_no_server(self, shop, clean):
-        port = free_port()
+        port = find_free_port()
         address = f"jdbc:postgresql://127.0.0.1:{port}/shop?user=shop&password=geheim"
         started = time.monotonic()
         with pytest.raises(SourceError, match=rf"{port}/shop: .*{port} refused") as caught:
@@ -211,4 +213,4 @@ class TestJdbc:
     ],
 )
 def test_what_is_shown_of_a_source(source, text):
-    assert shown(source) == text
+    assert hide_credentials(source) == text

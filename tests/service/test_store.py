@@ -16,16 +16,16 @@ import pytest
 from sqlalchemy import text
 
 from bento.answering.catalogue_changes import CatalogueRequest, ChangedProduct, ProductChange
-from bento.answering.rules import Asked, RuleRequest, Scope
-from bento.store.changes_api import ChangeRefused, ChangesApi, caller
+from bento.answering.rules import QueryProduct, RuleRequest, Scope
+from bento.store.changes_api import ChangeRefused, ChangesApi, get_user
 from bento.store.database import Database
 from bento.store.errors import RuleUnknown, StoreUnavailable, TooManyRules
-from bento.store.migrate import HEAD, VERSIONS, migrate, version_of
-from bento.store.poller import Live, store_url
+from bento.store.migrate import HEAD, VERSIONS, migrate, read_schema_version
+from bento.store.poller import ChangePoller, store_url
 from bento.store.store import Store
 from bento.store.tables import METADATA, VERSION_TABLE
 from components.package.bento import stage_source
-from tests.postgres import free_port, postgres
+from tests.postgres import find_free_port, postgres
 
 BLOCK = RuleRequest(action="block", target=Scope(brand="B"))
 PAIR = RuleRequest(
@@ -75,8 +75,10 @@ class Shown:
     def __init__(self):
         self.rules, self.products, self.calls, self.stale_s = None, {}, 0, []
 
-    def live(self, url, **options):
-        made = Live(url, self.on_products, self.on_rules, on_stale=self.stale_s.append, **options)
+    def poller(self, url, **options):
+        made = ChangePoller(
+            url, self.on_products, self.on_rules, on_stale=self.stale_s.append, **options
+        )
         return made.start()
 
     def on_products(self, products):
@@ -88,7 +90,7 @@ class Shown:
         self.rules = rules
 
     def blocks(self, **product):
-        asked = Asked("?", product.get("category"), product.get("brand"))
+        asked = QueryProduct("?", product.get("category"), product.get("brand"))
         return self.rules is not None and self.rules.always(datetime.now(UTC)).blocks(asked)
 
 
@@ -98,9 +100,9 @@ def lives():
     with contextlib.ExitStack() as stack:
 
         def start(shown, url, **options):
-            live = shown.live(url, **options)
-            stack.callback(live.stop)
-            return live
+            poller = shown.poller(url, **options)
+            stack.callback(poller.stop)
+            return poller
 
         yield start
 
@@ -184,10 +186,10 @@ class TestRules:
         with pytest.raises(RuleUnknown, match="cannot read"):
             store.rule(bad.rule_id)
         shown = Shown()
-        live = lives(shown, url)
-        assert live.wait(5)
+        poller = lives(shown, url)
+        assert poller.wait(5)
         assert shown.blocks(brand="B")
-        assert live.status()["malformed_rules"] == [bad.rule_id]
+        assert poller.status()["malformed_rules"] == [bad.rule_id]
         store.delete_rule(bad.rule_id, "ann")
         assert store.rules().malformed == []
 
@@ -196,13 +198,13 @@ class TestProducts:
     def test_patches_add_up_field_by_field(self, store):
         store.change_products(change([product("tea", name="Tea", price=2.0)]))
         store.change_products(change([product("tea", price=None, in_stock=False)]))
-        (found,) = store.changes_since().products
+        (found,) = store.read_delta().products
         assert found == ChangedProduct("tea", {"name": "Tea", "price": None, "in_stock": False})
 
     def test_within_one_request_the_later_wins(self, store):
         twice = [product("tea", price=1.0, brand="B"), product("tea", price=2.0)]
         assert store.change_products(change(twice)).upserted == 1
-        (found,) = store.changes_since().products
+        (found,) = store.read_delta().products
         assert found.card == {"price": 2.0, "brand": "B"}
 
     def test_every_field_comes_back(self, store):
@@ -218,33 +220,33 @@ class TestProducts:
         }
         added = datetime(2026, 1, 1, tzinfo=UTC)
         store.change_products(change([product("tea", **fields, added_at=added)]))
-        (found,) = store.changes_since().products
+        (found,) = store.read_delta().products
         assert found.card == {**fields, "added_at": "2026-01-01T00:00:00Z"}
 
     def test_deleted_until_upserted_again(self, store):
         store.change_products(change([product("tea", price=1.0)]))
         answer = store.change_products(change(delete=["tea", "never seen"]))
         assert (answer.upserted, answer.deleted) == (0, 2)
-        found = {one.product_id: one for one in store.changes_since().products}
+        found = {one.product_id: one for one in store.read_delta().products}
         assert all(one.deleted for one in found.values())
         store.change_products(change([product("tea")]))
-        found = {one.product_id: one for one in store.changes_since().products}
+        found = {one.product_id: one for one in store.read_delta().products}
         assert found["tea"] == ChangedProduct("tea", {"price": 1.0})
 
     def test_what_changes_nothing_is_not_handed_on_again(self, store):
         same = change([product("tea", price=1.0)], delete=["gin"])
         store.change_products(same)
-        since = store.changes_since().revision
+        since = store.read_delta().revision
         answer = store.change_products(same)
         assert (answer.upserted, answer.deleted, answer.unchanged) == (0, 0, 2)
-        assert store.changes_since(since).products == []
+        assert store.read_delta(since).products == []
 
     @pytest.mark.parametrize(
         "product_id", ["ﬁ", "e\u0301", "\u202e", "🍵" * 256, "' or 1=1", "%s :x"]
     )
     def test_ids_are_taken_as_they_are(self, store, product_id):
         store.change_products(change([product(product_id, name=product_id)]))
-        (found,) = store.changes_since().products
+        (found,) = store.read_delta().products
         assert found == ChangedProduct(product_id, {"name": product_id})
 
     def test_ten_thousand_at_once(self, store):
@@ -259,26 +261,26 @@ class TestProducts:
             store.change_products(change([product(f"{number}{letter}") for letter in "abc"]))
         parts, since, more = [], None, True
         while more:
-            changes = store.changes_since(since, at_least=4)
+            changes = store.read_delta(since, at_least=4)
             since, more = changes.revision, changes.more
             parts.append(sorted(one.product_id for one in changes.products))
         assert [len(part) for part in parts] == [6, 6, 6]
         assert parts[0] == ["0a", "0b", "0c", "1a", "1b", "1c"]
-        assert store.changes_since(since).products == []
+        assert store.read_delta(since).products == []
 
 
 class TestRevisions:
     def test_rules_come_only_when_one_changed(self, store):
         store.add_rule(BLOCK, "ann")
-        first = store.changes_since()
+        first = store.read_delta()
         assert len(first.rules) == 1
         store.change_products(change([product("tea")]))
-        second = store.changes_since(first.revision)
+        second = store.read_delta(first.revision)
         assert (second.rules, len(second.products)) == (None, 1)
         store.delete_rule(first.rules[0].rule_id, "ann")
-        third = store.changes_since(second.revision)
+        third = store.read_delta(second.revision)
         assert (third.rules, third.products) == ([], [])
-        assert store.changes_since(third.revision) == third._replace(rules=None)
+        assert store.read_delta(third.revision) == third._replace(rules=None)
 
     def test_a_reader_misses_nothing_of_concurrent_writers(self, store, url):
         """Polls while four write; what it adds up must be what is there in the end."""
@@ -297,7 +299,7 @@ class TestRevisions:
             since, last_round = None, False
             with closing(Store(url)) as own:
                 while True:
-                    changes = own.changes_since(since)
+                    changes = own.read_delta(since)
                     since = changes.revision
                     revisions.append(since.value)
                     seen.update({one.product_id: one for one in changes.products})
@@ -312,26 +314,26 @@ class TestRevisions:
             reader.result()
         assert sorted(written) == list(range(1, 101))
         assert revisions == sorted(revisions)
-        assert seen == {one.product_id: one for one in store.changes_since().products}
+        assert seen == {one.product_id: one for one in store.read_delta().products}
         assert len(seen) == 10
 
     def test_no_revision_overtakes_another(self, store, url):
         """A writer that has its revision and has not yet committed holds up the next one."""
-        since = store.changes_since().revision
+        since = store.read_delta().revision
         with closing(Store(url, timeout_s=30)) as other, ThreadPoolExecutor(1) as threads:
             with store._writing(rules=False) as (connection, revision):
                 later = threads.submit(other.change_products, change([product("milk")]))
                 time.sleep(0.3)
                 assert not later.done()
                 with closing(Store(url)) as reader:
-                    assert reader.changes_since(since).revision == since
+                    assert reader.read_delta(since).revision == since
                 store._write_cards(connection, revision, {"tea": ({}, False)})
             assert later.result().revision == revision + 1
-        found = store.changes_since(since)
+        found = store.read_delta(since)
         assert {one.product_id for one in found.products} == {"tea", "milk"}
 
     def test_a_write_that_fails_leaves_nothing(self, store):
-        before = store.changes_since().revision
+        before = store.read_delta().revision
 
         def fail():
             with store._writing(rules=True) as (connection, revision):
@@ -340,8 +342,8 @@ class TestRevisions:
 
         with pytest.raises(RuntimeError):
             fail()
-        assert store.changes_since().revision == before
-        assert store.changes_since().products == []
+        assert store.read_delta().revision == before
+        assert store.read_delta().products == []
 
 
 class TestMigrations:
@@ -396,7 +398,7 @@ class TestMigrations:
             connection.execute(text(f"update {VERSION_TABLE} set version_num = '9999'"))
         store.migrate()
         with store.database.reading() as connection:
-            assert version_of(connection) == "9999"
+            assert read_schema_version(connection) == "9999"
         assert store.add_rule(BLOCK, "ann").rule_id
 
     def test_tables_of_others_are_left_alone(self, url):
@@ -444,12 +446,12 @@ class TestLive:
     def test_without_news_nobody_is_called(self, store, url, lives):
         store.add_rule(BLOCK, "ann")
         shown = Shown()
-        live = lives(shown, url, every_s=0.05)
-        assert live.wait(5)
+        poller = lives(shown, url, interval_s=0.05)
+        assert poller.wait(5)
         calls = shown.calls
         time.sleep(0.5)
         assert shown.calls == calls == 1
-        assert live.status() == {
+        assert poller.status() == {
             "state": "fresh",
             "revision": 1,
             "seconds_since_contact": pytest.approx(0, abs=1),
@@ -460,16 +462,16 @@ class TestLive:
 
     def test_refresh_looks_at_once(self, store, url, lives):
         shown = Shown()
-        live = lives(shown, url, every_s=60)
-        assert live.wait(5)
+        poller = lives(shown, url, interval_s=60)
+        assert poller.wait(5)
         store.add_rule(BLOCK, "ann")
-        live.refresh()
+        poller.refresh()
         assert until(lambda: shown.blocks(brand="B")) < 1
 
     def test_it_migrates(self, url, lives):
-        live = lives(Shown(), url)
-        assert live.wait(10)
-        assert live.store.rules().rules == []
+        poller = lives(Shown(), url)
+        assert poller.wait(10)
+        assert poller.store.rules().rules == []
 
     def test_what_a_callback_could_not_take_comes_again(self, store, url, lives):
         store.add_rule(BLOCK, "ann")
@@ -482,17 +484,17 @@ class TestLive:
             Shown.on_rules(shown, rules)
 
         shown.on_rules = on_rules
-        live = lives(shown, url, every_s=0.1)
+        poller = lives(shown, url, interval_s=0.1)
         until(lambda: len(tries) == 1)
-        assert live.wait(5)
+        assert poller.wait(5)
         assert shown.blocks(brand="B")
-        assert live.status()["state"] == "fresh"
+        assert poller.status()["state"] == "fresh"
 
     def test_another_database_takes_back_what_the_first_one_said(self, store, url, lives):
         store.add_rule(BLOCK, "ann")
         store.change_products(change([product("tea", price=1.0)]))
         shown = Shown()
-        assert lives(shown, url, every_s=0.1).wait(5)
+        assert lives(shown, url, interval_s=0.1).wait(5)
         migrate(store.database, "base")
         store.migrate()
         store.change_products(change([product("milk", price=2.0)]))
@@ -503,21 +505,21 @@ class TestLive:
     def test_a_lost_table_is_said_and_what_was_read_stays(self, store, url, lives):
         store.add_rule(BLOCK, "ann")
         shown = Shown()
-        live = lives(shown, url, every_s=0.1)
-        assert live.wait(5)
+        poller = lives(shown, url, interval_s=0.1)
+        assert poller.wait(5)
         with store.database.writing() as connection:
             connection.execute(text("delete from fbt_revision"))
-        until(lambda: live.status()["state"] == "stale")
-        assert "fbt_revision" in live.status()["error"]
+        until(lambda: poller.status()["state"] == "stale")
+        assert "fbt_revision" in poller.status()["error"]
         assert shown.blocks(brand="B")
-        assert live.stale_s() >= 0
+        assert poller.stale_s() >= 0
         until(lambda: shown.stale_s[-1] > 0)
 
     def test_stop_ends_the_thread(self, store, url):
-        live = Shown().live(url, every_s=60)
-        assert live.wait(5)
-        live.stop()
-        assert not live._thread.is_alive()
+        poller = Shown().poller(url, interval_s=60)
+        assert poller.wait(5)
+        poller.stop()
+        assert not poller._thread.is_alive()
 
 
 class TestPostgresGone:
@@ -529,23 +531,23 @@ class TestPostgresGone:
 
     def test_last_known_rules_stay_and_news_come_after_it_is_back(self, server, lives, caplog):
         url, shown = server.url(password=ENCODED), Shown()
-        live = lives(shown, url, every_s=0.2)
-        assert live.wait(10)
-        live.store.add_rule(BLOCK, "ann")
+        poller = lives(shown, url, interval_s=0.2)
+        assert poller.wait(10)
+        poller.store.add_rule(BLOCK, "ann")
         until(lambda: shown.blocks(brand="B"))
         server.stop()
         try:
-            until(lambda: live.status()["state"] == "stale")
+            until(lambda: poller.status()["state"] == "stale")
             assert shown.blocks(brand="B")
             with pytest.raises(StoreUnavailable, match=r"127\.0\.0\.1") as caught:
-                live.store.rules()
+                poller.store.rules()
             until(lambda: shown.stale_s[-1] > 0.5)
         finally:
             server.start()
-        live.store.add_rule(RuleRequest(action="block", target=Scope(brand="C")), "ann")
+        poller.store.add_rule(RuleRequest(action="block", target=Scope(brand="C")), "ann")
         until(lambda: shown.blocks(brand="C"))
-        assert shown.stale_s[-1] == 0 == live.stale_s()
-        assert live.status()["state"] == "fresh"
+        assert shown.stale_s[-1] == 0 == poller.stale_s()
+        assert poller.status()["state"] == "fresh"
         said = f"{caught.value} {caplog.text}"
         assert PASSWORD not in said
         assert ENCODED not in said
@@ -554,33 +556,33 @@ class TestPostgresGone:
         monkeypatch.setattr("bento.store.changes_api.TIMEOUT_S", 0.5)
         monkeypatch.setattr("bento.store.poller.STALE_AFTER_S", 1.0)
         shown = Shown()
-        live = lives(shown, server.url(), every_s=0.2)
-        assert live.wait(10)
-        live.store.add_rule(BLOCK, "ann")
+        poller = lives(shown, server.url(), interval_s=0.2)
+        assert poller.wait(10)
+        poller.store.add_rule(BLOCK, "ann")
         until(lambda: shown.blocks(brand="B"))
         with server.frozen():
             with pytest.raises(ChangeRefused, match="no answer in") as caught:
-                asyncio.run(ChangesApi(live).rules())
+                asyncio.run(ChangesApi(poller).rules())
             assert caught.value.status == 503
-            until(lambda: live.status()["state"] == "stale")
-            assert live.stale_s() > 1
+            until(lambda: poller.status()["state"] == "stale")
+            assert poller.stale_s() > 1
             assert shown.blocks(brand="B")
-        until(lambda: live.status()["state"] == "fresh")
+        until(lambda: poller.status()["state"] == "fresh")
 
     def test_absent_at_the_start(self, server, lives):
         url, shown = server.url(password=ENCODED), Shown()
         server.stop()
         try:
-            live = lives(shown, url, every_s=0.2)
-            assert not live.wait(1)
-            status = live.status()
+            poller = lives(shown, url, interval_s=0.2)
+            assert not poller.wait(1)
+            status = poller.status()
             assert (status["state"], status["revision"]) == ("starting", None)
             assert "refused" in status["error"]
-            assert live.stale_s() > 0
+            assert poller.stale_s() > 0
         finally:
             server.start()
-        assert live.wait(5)
-        assert live.status()["state"] == "fresh"
+        assert poller.wait(5)
+        assert poller.status()["state"] == "fresh"
 
 
 class TestPasswords:
@@ -599,12 +601,12 @@ class TestPasswords:
     )
     def test_are_never_shown(self, address, lives, caplog):
         caplog.set_level(logging.DEBUG)
-        url = address.format(ENCODED, ENCODED, port=free_port())
-        live = lives(Shown(), url, every_s=0.1)
-        until(lambda: live.status()["error"])
+        url = address.format(ENCODED, ENCODED, port=find_free_port())
+        poller = lives(Shown(), url, interval_s=0.1)
+        until(lambda: poller.status()["error"])
         with pytest.raises(StoreUnavailable) as caught:
-            live.store.rules()
-        said = f"{caught.getrepr()} {live.status()} {caplog.text}"
+            poller.store.rules()
+        said = f"{caught.getrepr()} {poller.status()} {caplog.text}"
         assert PASSWORD not in said
         assert ENCODED not in said
 
@@ -626,14 +628,14 @@ class TestSqliteFile:
         url, shown = f"sqlite:///{file}", Shown()
         with closing(Store(url, timeout_s=0.2)) as store:
             store.migrate()
-            live = lives(shown, url, every_s=0.1)
-            assert live.wait(5)
+            poller = lives(shown, url, interval_s=0.1)
+            assert poller.wait(5)
             with closing(sqlite3.connect(file, isolation_level=None)) as other:
                 other.execute("begin immediate")
                 with pytest.raises(StoreUnavailable, match="locked"):
                     store.add_rule(BLOCK, "ann")
                 time.sleep(0.3)
-                assert live.status()["state"] == "fresh"
+                assert poller.status()["state"] == "fresh"
                 other.execute("rollback")
             store.add_rule(BLOCK, "ann")
         until(lambda: shown.blocks(brand="B"))
@@ -642,26 +644,28 @@ class TestSqliteFile:
         with closing(sqlite3.connect(file, isolation_level=None)) as other:
             other.execute("create table theirs (x)")
             other.execute("begin exclusive")
-            live = Live(f"sqlite:///{file}", lambda _: None, lambda _: None, every_s=0.1)
-            live._store = Store(f"sqlite:///{file}", timeout_s=0.1)
-            live.start()
-            until(lambda: "locked" in (live.status()["error"] or ""))
+            poller = ChangePoller(
+                f"sqlite:///{file}", lambda _: None, lambda _: None, interval_s=0.1
+            )
+            poller._store = Store(f"sqlite:///{file}", timeout_s=0.1)
+            poller.start()
+            until(lambda: "locked" in (poller.status()["error"] or ""))
             other.execute("rollback")
-        assert live.wait(5)
-        live.stop()
+        assert poller.wait(5)
+        poller.stop()
 
     def test_no_database_at_all(self, file, lives):
         file.write_bytes(b"this is no database, and long enough to be seen as none" * 100)
-        live = lives(Shown(), f"sqlite:///{file}", every_s=0.1)
-        until(lambda: "not a database" in (live.status()["error"] or ""))
+        poller = lives(Shown(), f"sqlite:///{file}", interval_s=0.1)
+        until(lambda: "not a database" in (poller.status()["error"] or ""))
 
     def test_a_place_that_cannot_be_written(self, file, lives):
         file.write_text("a file")
-        live = lives(Shown(), f"sqlite:///{file}/below/fbt.db", every_s=0.1)
+        poller = lives(Shown(), f"sqlite:///{file}/below/fbt.db", interval_s=0.1)
         until(
             lambda: (
-                "File exists" in (live.status()["error"] or "")
-                or "Not a directory" in (live.status()["error"] or "")
+                "File exists" in (poller.status()["error"] or "")
+                or "Not a directory" in (poller.status()["error"] or "")
             )
         )
 
@@ -670,9 +674,9 @@ class TestApi:
     @pytest.fixture
     def api(self, url, lives):
         self.shown = Shown()
-        live = lives(self.shown, url, every_s=60)
-        assert live.wait(10)
-        return ChangesApi(live)
+        poller = lives(self.shown, url, interval_s=60)
+        assert poller.wait(10)
+        return ChangesApi(poller)
 
     def test_a_rule_is_written_and_works_here_at_once(self, api):
         async def write():
@@ -707,7 +711,7 @@ class TestApi:
         release, held = threading.Event(), threading.Event()
 
         def hold():
-            with api._live.store._writing(rules=False):
+            with api._poller.store._writing(rules=False):
                 held.set()
                 release.wait(5)
 
@@ -718,9 +722,9 @@ class TestApi:
 
 
 def test_a_database_that_is_away_is_503_with_another_try(lives):
-    live = lives(Shown(), f"postgresql://shop:{ENCODED}@127.0.0.1:{free_port()}/shop")
+    poller = lives(Shown(), f"postgresql://shop:{ENCODED}@127.0.0.1:{find_free_port()}/shop")
     with pytest.raises(ChangeRefused) as caught:
-        asyncio.run(ChangesApi(live).rules())
+        asyncio.run(ChangesApi(poller).rules())
     assert (caught.value.status, caught.value.retry_after_s) == (503, 1)
     assert "refused" in caught.value.errors[0].found
 
@@ -750,7 +754,7 @@ def test_the_url_is_that_of_the_environment_or_a_file(tmp_path, monkeypatch):
     ],
 )
 def test_who_writes(header, by):
-    assert caller({b"x-fbt-user": header}) == by
+    assert get_user({b"x-fbt-user": header}) == by
 
 
 def test_nothing_of_the_database_is_loaded_before_the_thread_runs():

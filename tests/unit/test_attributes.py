@@ -5,23 +5,23 @@ import pyarrow as pa
 import pytest
 
 from components.model.bundle import load_group, save_group
-from components.model.cold_neighbours import find_near, weights_of
+from components.model.cold_neighbours import find_cold_neighbours, to_weights
 from components.model.text_similarity import (
     ARRAYS,
     Attributes,
-    build_attributes,
-    card_attributes,
+    build_attribute_index,
     load_attributes,
+    read_attributes,
     save_attributes,
-    words_of,
+    tokenize,
 )
 from components.model.variants import (
     LEVELS,
-    MOST_ALIKE,
-    excepted,
-    name_pairs,
-    table_of,
-    without_variants,
+    MAX_GROUP_SIZE,
+    build_variants,
+    drop_variants,
+    find_name_pairs,
+    match_exceptions,
 )
 
 
@@ -41,7 +41,7 @@ SHOP = cards(
     ("Rye bread", "bakery", "Oven", 3.0),
     ("Teapot", "kitchen", None, 25.0),
 )
-INDEX = build_attributes(SHOP, 5)
+INDEX = build_attribute_index(SHOP, 5)
 
 
 @pytest.mark.parametrize(
@@ -63,19 +63,19 @@ def test_the_most_alike_comes_first(asked, first):
 
 
 def test_a_product_is_most_like_itself_and_wholly():
-    for row, attributes in enumerate(card_attributes(SHOP)):
+    for row, attributes in enumerate(read_attributes(SHOP)):
         rows, similar = INDEX.nearest(attributes)
         assert rows[0] == row
         assert similar[0] == pytest.approx(1, abs=2e-3)
 
 
 def test_equal_ones_come_in_order_of_rows():
-    index = build_attributes(cards(*[("tea",)] * 50), 50)
+    index = build_attribute_index(cards(*[("tea",)] * 50), 50)
     assert index.nearest(Attributes("tea"), 5)[0].tolist() == [0, 1, 2, 3, 4]
 
 
 def test_a_like_price_makes_more_alike():
-    index = build_attributes(cards(("mug", "a", None, 2.0), ("mug", "a", None, 20.0)), 2)
+    index = build_attribute_index(cards(("mug", "a", None, 2.0), ("mug", "a", None, 20.0)), 2)
     assert index.nearest(Attributes("mug", price=18.0))[0].tolist() == [1, 0]
     assert index.nearest(Attributes("mug", price=3.0))[0].tolist() == [0, 1]
     assert index.nearest(Attributes("mug"))[0].tolist() == [0, 1]
@@ -87,7 +87,7 @@ def test_what_is_no_price_changes_nothing(odd):
     plain = INDEX.nearest(Attributes("Black tea"))
     np.testing.assert_array_equal(rows, plain[0])
     np.testing.assert_array_equal(similar, plain[1])
-    index = build_attributes(cards(("Black tea", None, None, odd), ("Bread",)), 2)
+    index = build_attribute_index(cards(("Black tea", None, None, odd), ("Bread",)), 2)
     assert index.nearest(Attributes("tea", price=3.0))[0].tolist() == [0]
 
 
@@ -102,13 +102,13 @@ def test_who_says_nothing_is_like_nothing(nothing):
 
 @pytest.mark.parametrize("n_items", [0, 1, 3])
 def test_a_table_without_attributes_is_an_empty_index(n_items):
-    index = build_attributes(cards(*[()] * 3), n_items)
+    index = build_attribute_index(cards(*[()] * 3), n_items)
     assert len(index.rows) == 0
     assert len(index.nearest(Attributes("tea", "drinks", "Leaf", 1.0))[0]) == 0
 
 
 def test_only_the_catalogue_is_found():
-    index = build_attributes(SHOP, 2)
+    index = build_attribute_index(SHOP, 2)
     assert set(index.nearest(Attributes("Rye bread tea", "bakery"))[0].tolist()) == {0, 1}
 
 
@@ -126,22 +126,22 @@ def test_only_the_catalogue_is_found():
     ],
 )
 def test_words(text, words):
-    assert words_of(text) == words
+    assert tokenize(text) == words
 
 
 def test_scripts_without_spaces_are_compared_too():
-    index = build_attributes(cards(("ほうじ茶",), ("緑茶ティーバッグ",), ("食パン",)), 3)
+    index = build_attribute_index(cards(("ほうじ茶",), ("緑茶ティーバッグ",), ("食パン",)), 3)
     assert index.nearest(Attributes("緑茶"))[0][0] == 1
 
 
 def test_a_long_text_takes_no_longer():
-    index = build_attributes(cards(("tea " + "w" * 100_000 + " x y" * 50_000,), ("tea",)), 2)
+    index = build_attribute_index(cards(("tea " + "w" * 100_000 + " x y" * 50_000,), ("tea",)), 2)
     assert index.nearest(Attributes("tea x " * 50_000))[0].tolist() == [0, 1]
 
 
 def test_common_words_are_passed_over_where_too_many_have_them(monkeypatch):
-    monkeypatch.setattr("components.model.text_similarity.MOST_POSTINGS", 10)
-    index = build_attributes(cards(*[("the tea",)] * 20, ("the bread",)), 21)
+    monkeypatch.setattr("components.model.text_similarity.MAX_POSTINGS", 10)
+    index = build_attribute_index(cards(*[("the tea",)] * 20, ("the bread",)), 21)
     assert index.nearest(Attributes("the bread"))[0].tolist() == [20]
     assert len(index.nearest(Attributes("the"))[0]) == 0
 
@@ -149,7 +149,7 @@ def test_common_words_are_passed_over_where_too_many_have_them(monkeypatch):
 def test_one_in_a_large_catalogue_is_found_as_in_a_small_one():
     """Sums are made another way where few of many products are met."""
     large = cards(*[(f"w{row}",) for row in range(2000)], ("green tea",), ("black tea",))
-    index = build_attributes(large, 2002)
+    index = build_attribute_index(large, 2002)
     rows, similar = index.nearest(Attributes("green tea"))
     assert rows.tolist() == [2000, 2001]
     assert similar[0] == pytest.approx(1, abs=2e-3)
@@ -161,13 +161,13 @@ def test_an_index_is_read_as_it_was_written(tmp_path):
         f"attribute_{name}.npy" for name in ARRAYS
     )
     read = load_attributes(tmp_path, 5)
-    for attributes in card_attributes(SHOP):
+    for attributes in read_attributes(SHOP):
         np.testing.assert_array_equal(read.nearest(attributes)[1], INDEX.nearest(attributes)[1])
 
 
 def test_what_stands_for_cold_products():
     cold = cards(("Green tea", "drinks"), ("Green tea", "drinks"), ("zzz",))
-    near = find_near(INDEX, cold, k=2)
+    near = find_cold_neighbours(INDEX, cold, k=2)
     assert near.offsets.tolist() == [0, 2, 4, 4]
     assert near.rows.tolist() == [0, 1, 0, 1]
     assert near.weights[:2].sum() == pytest.approx(1)
@@ -175,13 +175,15 @@ def test_what_stands_for_cold_products():
 
 
 def test_weights_of_nothing_and_of_one():
-    assert weights_of(np.empty(0, np.float32)).tolist() == []
-    assert weights_of(np.array([0.01], np.float32)).tolist() == [1]
+    assert to_weights(np.empty(0, np.float32)).tolist() == []
+    assert to_weights(np.array([0.01], np.float32)).tolist() == [1]
 
 
 def pairs_of(level, *names):
     table = cards(*[name if isinstance(name, tuple) else (name,) for name in names])
-    return {(int(a), int(b)) for a, b in zip(*name_pairs(table, len(names), level), strict=True)}
+    return {
+        (int(a), int(b)) for a, b in zip(*find_name_pairs(table, len(names), level), strict=True)
+    }
 
 
 @pytest.mark.parametrize(
@@ -216,21 +218,21 @@ def test_products_without_names_have_no_variants(level):
 
 
 def test_a_name_of_very_many_is_none():
-    assert not pairs_of("same_name", *["Soft drink"] * (MOST_ALIKE + 1))
+    assert not pairs_of("same_name", *["Soft drink"] * (MAX_GROUP_SIZE + 1))
     assert len(pairs_of("same_name", *["Soft drink"] * 20)) == 190
 
 
 def test_the_table_goes_both_ways():
-    table = table_of(np.array([0, 2]), np.array([2, 3]), 5)
+    table = build_variants(np.array([0, 2]), np.array([2, 3]), 5)
     assert table.offsets.tolist() == [0, 1, 1, 3, 4, 4]
     assert table.rows.tolist() == [2, 0, 3, 2]
-    assert sorted(table.of([0, 3])) == [2, 2]
-    assert table.of([]).tolist() == []
+    assert sorted(table.find_variants([0, 3])) == [2, 2]
+    assert table.find_variants([]).tolist() == []
 
 
 @pytest.mark.parametrize("n_items", [0, 3])
 def test_a_table_of_nothing(n_items):
-    table = table_of(np.empty(0, np.int32), np.empty(0, np.int32), n_items)
+    table = build_variants(np.empty(0, np.int32), np.empty(0, np.int32), n_items)
     assert table.offsets.tolist() == [0] * (n_items + 1)
 
 
@@ -238,20 +240,20 @@ def test_exceptions_are_found_either_way_round():
     ids = ["pink cup", "blue cup", "tea"]
     one, other = np.array([0, 1]), np.array([1, 2])
     wanted = [("blue cup", "pink cup"), ("no such", "tea")]
-    assert excepted(one, other, wanted, ids).tolist() == [True, False]
-    assert excepted(one, other, [], ids).tolist() == [False, False]
+    assert match_exceptions(one, other, wanted, ids).tolist() == [True, False]
+    assert match_exceptions(one, other, [], ids).tolist() == [False, False]
 
 
 def test_an_answer_without_variants_moves_up():
-    table = table_of(np.array([0]), np.array([2]), 5)
+    table = build_variants(np.array([0]), np.array([2]), 5)
     found = np.array([[2, 3, 4, -1], [2, 3, 4, 1]])
     scores = np.array([[4, 3, 2, -np.inf], [4, 3, 2, 1]], np.float32)
-    rows, kept = without_variants(found, scores, [np.array([0]), np.array([1])], table, 3)
+    rows, kept = drop_variants(found, scores, [np.array([0]), np.array([1])], table, 3)
     assert rows.tolist() == [[3, 4, -1], [2, 3, 4]]
     assert kept.tolist() == [[3, 2, -np.inf], [4, 3, 2]]
 
 
 def test_variants_are_read_as_they_were_written(tmp_path):
-    table = table_of(np.array([0, 2]), np.array([2, 3]), 5)
+    table = build_variants(np.array([0, 2]), np.array([2, 3]), 5)
     save_group(table, tmp_path)
-    assert load_group("variants", tmp_path).of([2]).tolist() == [0, 3]
+    assert load_group("variants", tmp_path).find_variants([2]).tolist() == [0, 3]

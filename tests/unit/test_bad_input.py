@@ -10,16 +10,16 @@ from datetime import timedelta
 
 import pytest
 
-from bento.answering.rendering import Rendering
+from bento.answering.rendering import ResponseRenderer
 from bento.schemas import RecommendRequest, RecommendResponse, SimilarRequest
-from components.baskets.weighting import Tricks
-from components.embeddings.sweep import SweepSettings, plan, run_shard
+from components.baskets.weighting import BasketWeighting
+from components.embeddings.sweep import SweepSettings, plan_shards, run_shard
 from components.evaluation.evaluate import evaluate
-from components.evaluation.gate import GateSettings, judge, raise_unless_passed
+from components.evaluation.gate import GateSettings, check_verdict, judge
 from components.model.bundle import read_bundle
 from components.results import write_json
 from components.weighting.choose import choose_tricks
-from pipelines.serving_check import sample_queries, selection_of
+from pipelines.serving_check import build_selection, sample_queries
 from tests.unit.test_ranking import CARDS, PAIRS, baskets_from, built
 
 SPLITS = (("train", 0.8), ("validation", 0.9), ("test", 1.0))
@@ -53,7 +53,7 @@ def model_of(folder, baskets, cards=(), tricks=None):
     path = folder / "baskets"
     choose_tricks(path, 1, seed=1)
     settings = SweepSettings(min_product_orders=1)
-    assert run_shard(plan(1, 1, 1)[0], path, settings)[0]["state"] == "complete"
+    assert run_shard(plan_shards(1, 1, 1)[0], path, settings)[0]["state"] == "complete"
     evaluation = evaluate(folder / "bundle", path, seed=1)
     write_json(evaluation, folder / "evaluation.json")
     serving = {"started": True, "asked": 1, "correct": 1, "p50_ms": 1.0, "p99_ms": 1.0}
@@ -64,11 +64,11 @@ def model_of(folder, baskets, cards=(), tricks=None):
 
 def assert_serves(folder):
     """Every question is answered by the schema, without what was asked for and without doubles."""
-    selection = selection_of(read_bundle(folder / "bundle"))
+    selection = build_selection(read_bundle(folder / "bundle"))
     n_items = selection.recommender.n_items
     ids = selection.recommender.bundle.product_ids
     carts = [ids[:1], ids[n_items - 1 : n_items], ids[-1:], ids[:2], ids[-3:], ids[:50], ["?"]]
-    rendering = Rendering("1", "default")
+    rendering = ResponseRenderer("1", "default")
     for items in carts:
         for wishes in WISHES:
             request = RecommendRequest.model_validate({"items": items, **wishes})
@@ -119,7 +119,7 @@ def test_what_nobody_can_learn_from_is_refused_at_the_gate(tmp_path):
     assert "beats_popularity" in failed
     assert "bring more orders" in failed["beats_popularity"].lower()
     with pytest.raises(ValueError, match="nothing is registered"):
-        raise_unless_passed(verdict)
+        check_verdict(verdict)
 
 
 @pytest.mark.parametrize("learned", [("train",), ("train", "validation"), ("train", "test")])
@@ -136,7 +136,7 @@ def test_splits_without_baskets_are_done_without(tmp_path, learned):
     assert verdict["passed"] == ("test" in learned)
 
 
-OLD = Tricks(window_days=2.0, half_life_days=0.01, size_exponent=0.0, join_hours=3.0)
+OLD = BasketWeighting(window_days=2.0, half_life_days=0.01, size_exponent=0.0, join_hours=3.0)
 
 
 @pytest.mark.filterwarnings("error::RuntimeWarning")
@@ -169,7 +169,7 @@ def test_baskets_that_say_nothing_are_refused(tmp_path, lists, weight, min_order
     with pytest.raises(ValueError, match=said):
         built(tmp_path, baskets_of(lists, weight), CARDS, min_orders)
     with pytest.raises(ValueError, match=said):
-        run_shard(plan(1, 1, 1)[0], tmp_path / "baskets", settings)
+        run_shard(plan_shards(1, 1, 1)[0], tmp_path / "baskets", settings)
 
 
 def test_tricks_of_baskets_that_weigh_nothing_do_not_pay(tmp_path):

@@ -7,8 +7,8 @@ import pytest
 
 from components.baskets import corpus
 from components.baskets.build import BasketsError, BasketSettings, build_baskets
-from components.baskets.corpus import catalogue_of, encode, read_baskets
-from components.contracts import BASKETS, ORDER_LINES, read, write
+from components.baskets.corpus import build_catalogue, encode, read_baskets
+from components.contracts import BASKETS, ORDER_LINES, read_table, write_table
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 
@@ -30,11 +30,13 @@ def lines_of(orders, ts=True, positions=False):
 @pytest.fixture
 def build(tmp_path):
     def call(table, **settings):
-        write(table, ORDER_LINES, tmp_path / "lines.parquet")
+        write_table(table, ORDER_LINES, tmp_path / "lines.parquet")
         counts = build_baskets(
             tmp_path / "lines.parquet", tmp_path / "baskets", BasketSettings(**settings)
         )
-        rows = sorted(read(tmp_path / "baskets", BASKETS).to_pylist(), key=lambda r: r["order_id"])
+        rows = sorted(
+            read_table(tmp_path / "baskets", BASKETS).to_pylist(), key=lambda r: r["order_id"]
+        )
         return counts, rows
 
     return call
@@ -113,7 +115,7 @@ def test_too_little_to_learn_from_is_refused_with_the_counts(build, orders, foun
 def test_a_corpus_holds_what_the_baskets_hold(build, tmp_path):
     build(lines_of([["a", "b"], ["b", "c"]] * 50))
     baskets = read_baskets(tmp_path / "baskets")
-    ids, n_orders = catalogue_of(baskets, min_orders=1)
+    ids, n_orders = build_catalogue(baskets, min_orders=1)
     assert ids.to_pylist() == ["b", "a", "c"]
     assert n_orders.tolist() == [80, 40, 40]
     found = encode(baskets, ids, "train")
@@ -124,7 +126,7 @@ def test_a_corpus_holds_what_the_baskets_hold(build, tmp_path):
 def test_a_corpus_encoded_in_pieces_is_the_same(build, tmp_path, monkeypatch):
     build(lines_of([["a", "b", "rare"], ["b", "c"], ["a", "c"]] + [["a", "b"], ["b", "c"]] * 50))
     baskets = read_baskets(tmp_path / "baskets")
-    ids, _ = catalogue_of(baskets, min_orders=2)
+    ids, _ = build_catalogue(baskets, min_orders=2)
     whole = encode(baskets, ids, "train")
     monkeypatch.setattr(corpus, "CHUNK", 7)
     pieces = encode(baskets, ids, "train")
@@ -134,7 +136,7 @@ def test_a_corpus_encoded_in_pieces_is_the_same(build, tmp_path, monkeypatch):
 def test_a_corpus_without_rare_products_may_have_empty_baskets(build, tmp_path):
     build(lines_of([["a", "b"]] * 79 + [["x", "y"]] + [["a", "b"]] * 20))
     baskets = read_baskets(tmp_path / "baskets")
-    ids, _ = catalogue_of(baskets, min_orders=5)
+    ids, _ = build_catalogue(baskets, min_orders=5)
     found = encode(baskets, ids, "train")
     assert len(found) == 80
     assert len(found.with_at_least(2)) == 79
@@ -143,4 +145,4 @@ def test_a_corpus_without_rare_products_may_have_empty_baskets(build, tmp_path):
 def test_no_product_bought_often_enough(build, tmp_path):
     build(lines_of([["a", "b"]] * 20))
     with pytest.raises(ValueError, match=r"min_product_orders=1000.*has 16"):
-        catalogue_of(read_baskets(tmp_path / "baskets"), min_orders=1000)
+        build_catalogue(read_baskets(tmp_path / "baskets"), min_orders=1000)

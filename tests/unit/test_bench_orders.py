@@ -3,8 +3,8 @@
 import numpy as np
 import pyarrow.compute as pc
 
-from components.baskets.corpus import catalogue_of, encode, read_baskets
-from components.contracts import BASKETS, ORDER_LINES, read
+from components.baskets.corpus import build_catalogue, encode, read_baskets
+from components.contracts import BASKETS, ORDER_LINES, read_table
 from components.embeddings.cooccurrence import count_pairs
 from tests.bench import orders
 from tests.bench.orders import Shop, write_baskets, write_order_lines
@@ -16,7 +16,10 @@ def test_baskets_and_lines_are_the_same_orders(tmp_path, monkeypatch):
     monkeypatch.setattr(orders, "CHUNK", 1_500)
     write_baskets(SHOP, tmp_path / "baskets")
     write_order_lines(SHOP, tmp_path / "lines")
-    baskets, lines = read(tmp_path / "baskets", BASKETS), read(tmp_path / "lines", ORDER_LINES)
+    baskets, lines = (
+        read_table(tmp_path / "baskets", BASKETS),
+        read_table(tmp_path / "lines", ORDER_LINES),
+    )
     assert len(list((tmp_path / "baskets").iterdir())) == 3
     assert pc.list_flatten(baskets["items"]).to_pylist() == lines["product_id"].to_pylist()
     sizes = pc.list_value_length(baskets["items"]).to_numpy()
@@ -35,7 +38,7 @@ def test_baskets_and_lines_are_the_same_orders(tmp_path, monkeypatch):
 def test_products_of_a_group_go_together_and_popularity_falls(tmp_path):
     write_baskets(SHOP, tmp_path / "baskets")
     baskets = read_baskets(tmp_path / "baskets")
-    product_ids, n_orders = catalogue_of(baskets, 1)
+    product_ids, n_orders = build_catalogue(baskets, 1)
     corpus = encode(baskets, product_ids, "train")
     assert (
         corpus.sizes == [len(set(basket)) for basket in map(corpus.__getitem__, range(len(corpus)))]

@@ -7,16 +7,16 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from components.contracts import BASKETS, PRODUCTS, empty, write
+from components.contracts import BASKETS, PRODUCTS, empty, write_table
 from components.evaluation.tasks import draw_queries
 from components.results import write_json
 from pipelines.bench import quality, quality_chart, run_bench
-from pipelines.bench.measure import python, run_within
-from pipelines.bench.ours import WHOLE, Inputs
+from pipelines.bench.ablation import WHOLE, Inputs
+from pipelines.bench.measure import python_command, run_with_cpu_limit
 from pipelines.bench.peers import counting, rules
-from pipelines.bench.peers.every import every_peer
-from pipelines.bench.peers.peer import BUDGET, Data, Peer, both
-from pipelines.bench.peers.rankers import ItemItem
+from pipelines.bench.peers.all_peers import list_peers
+from pipelines.bench.peers.peer import MAX_SETTINGS, Peer, TrainingData, for_both_tasks
+from pipelines.bench.peers.rankers import ItemItemMatrix
 from pipelines.bench.peers.tuning import tune
 from pipelines.cli import main
 from tests.factories import corpus_of
@@ -27,7 +27,7 @@ N_SETS = 8
 
 def data_of(*baskets, n_items):
     corpus = corpus_of(*baskets)
-    return Data(corpus, np.bincount(corpus.items, minlength=n_items).astype(np.int64))
+    return TrainingData(corpus, np.bincount(corpus.items, minlength=n_items).astype(np.int64))
 
 
 def asked(*products):
@@ -43,7 +43,7 @@ def sets():
 
 def knowing_peers():
     """gensim's defaults learn nothing from so little, and bestsellers never do."""
-    return [one for one in every_peer() if one.name not in ("popularity", "gensim defaults")]
+    return [one for one in list_peers() if one.name not in ("popularity", "gensim defaults")]
 
 
 @pytest.mark.parametrize("peer", knowing_peers(), ids=lambda peer: peer.name)
@@ -58,17 +58,22 @@ def test_a_peer_finds_what_is_bought_together(peer, sets):
 
 
 def test_gensims_defaults_take_part(sets):
-    peer = next(one for one in every_peer() if one.name == "gensim defaults")
+    peer = next(one for one in list_peers() if one.name == "gensim defaults")
     rows, _ = peer.fit(sets, {"shuffled": True}).ranker({"by": "cosine"}).rank(asked(3), 10)
     assert len(set(rows[0]) - {-1, 3}) == 10
 
 
 def test_nobody_tries_more_than_the_budget():
-    for peer in every_peer():
+    for peer in list_peers():
         assert set(peer.settings) == set(peer.asks) == {"a", "b"}
-        assert all(1 <= len(tried) <= BUDGET for tried in peer.settings.values())
+        assert all(1 <= len(tried) <= MAX_SETTINGS for tried in peer.settings.values())
     with pytest.raises(ValueError, match="9 settings, at most 8"):
-        Peer("greedy", lambda data, setting: None, both([{"x": i} for i in range(9)]), both([{}]))
+        Peer(
+            "greedy",
+            lambda data, setting: None,
+            for_both_tasks([{"x": i} for i in range(9)]),
+            for_both_tasks([{}]),
+        )
 
 
 def test_a_large_basket_counts_less_the_larger_the_exponent():
@@ -86,7 +91,7 @@ def test_a_cart_is_heard_together_or_by_its_loudest(fuse, best):
     from scipy.sparse import csr_array
 
     said = csr_array(([0.4, 0.6, 0.4], ([0, 0, 1], [2, 3, 2])), shape=(5, 5))
-    rows, scores = ItemItem(said).ranker({"fuse": fuse}).rank(asked(0, 1), 4)
+    rows, scores = ItemItemMatrix(said).ranker({"fuse": fuse}).rank(asked(0, 1), 4)
     assert rows[0, 0] == best
     assert scores[0, 0] == pytest.approx(0.8 if fuse == "sum" else 0.6)
     # Of 4 nothing is said; it comes last, and nothing is left for the fourth place.
@@ -113,7 +118,7 @@ def test_without_rules_the_bestsellers_answer(mined):
     assert rows.tolist() == [[0, 1, 3]]  # rows stand in the order of popularity
 
 
-def scripted(settings, patience_cpu_s=float("inf")):
+def scripted(settings, max_train_cpu_s=float("inf")):
     """A peer whose setting says of which product it dreams; trainings are remembered."""
     tried = []
 
@@ -123,10 +128,10 @@ def scripted(settings, patience_cpu_s=float("inf")):
         tried.append(setting["says"])
         said = np.zeros((data.n_items, data.n_items), np.float32)
         said[:, setting["says"]] = 1
-        return ItemItem(csr_array(said))
+        return ItemItemMatrix(csr_array(said))
 
-    asks = both([{"fuse": "sum"}])
-    return Peer("scripted", fit, settings, asks, patience_cpu_s=patience_cpu_s), tried
+    asks = for_both_tasks([{"fuse": "sum"}])
+    return Peer("scripted", fit, settings, asks, max_train_cpu_s=max_train_cpu_s), tried
 
 
 def test_the_best_on_validation_is_chosen_for_each_task(sets):
@@ -143,7 +148,7 @@ def test_the_best_on_validation_is_chosen_for_each_task(sets):
 
 def test_dearer_settings_are_left_when_patience_ends(sets, capsys):
     queries = {"a": draw_queries(corpus_of((0, 5)), "a", 10, 0)}
-    peer, tried = scripted(both([{"says": 9}, {"says": 5}]), patience_cpu_s=-1)
+    peer, tried = scripted(for_both_tasks([{"says": 9}, {"says": 5}]), max_train_cpu_s=-1)
     assert tune(peer, sets, queries)["a"].setting == {"says": 9}
     assert tried == [9]
     assert "what is dearer is left" in capsys.readouterr().out
@@ -151,32 +156,34 @@ def test_dearer_settings_are_left_when_patience_ends(sets, capsys):
 
 def test_a_training_that_fails_is_said_and_left_out(sets, capsys):
     queries = {"a": draw_queries(corpus_of((0, 5)), "a", 10, 0)}
-    peer, _ = scripted(both([{"says": -99}, {"says": 5}]))
+    peer, _ = scripted(for_both_tasks([{"says": -99}, {"says": 5}]))
     tuned = tune(peer, sets, queries)["a"]
     assert (tuned.setting, tuned.n_tried) == ({"says": 5}, 1)
     assert "{'says': -99} failed (IndexError" in capsys.readouterr().out
-    nothing, _ = scripted(both([{"says": -99}]))
+    nothing, _ = scripted(for_both_tasks([{"says": -99}]))
     assert tune(nothing, sets, queries) == {}
 
 
 def test_after_a_failure_nothing_dearer_is_tried(sets, capsys):
     queries = {"a": draw_queries(corpus_of((0, 5)), "a", 10, 0)}
-    settings = both([{"says": 9}, {"says": -99}, {"says": 5}])
-    peer, tried = scripted(settings, patience_cpu_s=1e9)
+    settings = for_both_tasks([{"says": 9}, {"says": -99}, {"says": 5}])
+    peer, tried = scripted(settings, max_train_cpu_s=1e9)
     assert tune(peer, sets, queries)["a"].setting == {"says": 9}
     assert tried == [9, -99]
 
 
 def test_a_process_that_takes_too_long_is_ended():
     with pytest.raises(TimeoutError, match="ended after 0 CPU s"):
-        run_within(python("while True: pass"), 0.2, {})
+        run_with_cpu_limit(python_command("while True: pass"), 0.2, {})
     with pytest.raises(RuntimeError, match="ended with code 3"):
-        run_within(python("import sys; sys.exit(3)"), 60, {})
-    run_within(python("import os; assert os.environ['GIVEN'] == 'this'"), 60, {"GIVEN": "this"})
+        run_with_cpu_limit(python_command("import sys; sys.exit(3)"), 60, {})
+    run_with_cpu_limit(
+        python_command("import os; assert os.environ['GIVEN'] == 'this'"), 60, {"GIVEN": "this"}
+    )
 
 
 def answers(method, rows, ours=False):
-    return quality.Answers(method, ours, np.array(rows), 1.0, 8, {})
+    return quality.MethodResult(method, ours, np.array(rows), 1.0, 8, {})
 
 
 def test_the_best_peer_is_who_is_best_on_the_test_split():
@@ -200,11 +207,11 @@ def test_the_best_peer_is_who_is_best_on_the_test_split():
     lost = 1 - 1 / np.log2(3)
     assert [rows[1]["diff"], rows[1]["diff_low"]] == pytest.approx([lost, lost])
     assert rows[0]["diff"] is None
-    figures = quality.figures_of("a", rows)
+    figures = quality.compute_figures("a", rows)
     assert figures["task_a_vs_best_peer"] == pytest.approx(1 / (1 - lost))
     assert figures["task_a_diff_low"] == pytest.approx(lost)
     assert figures["coverage_vs_cooccurrence"] == pytest.approx(3 / 2)
-    assert "fbt ahead by" in quality.shown(rows)
+    assert "fbt ahead by" in quality.format_rows(rows)
 
 
 def write_baskets(folder: Path, by_split) -> Path:
@@ -213,7 +220,7 @@ def write_baskets(folder: Path, by_split) -> Path:
         for split, baskets in by_split.items()
         for i, items in enumerate(baskets)
     ]
-    write(pa.Table.from_pylist(rows, pa.schema(list(BASKETS))), BASKETS, folder)
+    write_table(pa.Table.from_pylist(rows, pa.schema(list(BASKETS))), BASKETS, folder)
     return folder
 
 
@@ -300,7 +307,7 @@ def compared(tmp_path_factory):
         "test": list(drawn(60)),
     }
     baskets = write_baskets(folder / "baskets", by_split)
-    write(empty(PRODUCTS), PRODUCTS, folder / "products")
+    write_table(empty(PRODUCTS), PRODUCTS, folder / "products")
     counts = {"baskets_train": 400, "first_order": "", "last_order": ""}
     write_json(counts, folder / "counts.json")
     (folder / "ours").mkdir()
@@ -310,14 +317,14 @@ def compared(tmp_path_factory):
     # One training each, since Spark starts anew for every one.
     peers = [
         replace(peer, settings={task: tried[:1] for task, tried in peer.settings.items()})
-        for peer in every_peer()
+        for peer in list_peers()
     ]
     return quality.compare(inputs, peers)
 
 
 def test_everybody_is_compared_in_both_tasks(compared):
     _, rows = compared
-    peers = {peer.name for peer in every_peer()}
+    peers = {peer.name for peer in list_peers()}
     for task in "ab":
         mine = {row["method"] for row in rows if row["task"] == task and row["ours"]}
         assert {row["method"] for row in rows if row["task"] == task} - mine == peers

@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow.compute as pc
 import pytest
 
-from components.contracts import PRODUCTS, read
+from components.contracts import PRODUCTS, read_table
 from components.model.bundle import read_bundle
 from components.model.recommender import Recommender
 from tests.bench import scale
@@ -27,7 +27,7 @@ def test_the_parts_make_a_bundle_that_knows_what_goes_together(tmp_path):
 
 def test_products_have_cards_and_come_in_colours(tmp_path):
     scale.write_shop(SHOP, tmp_path)
-    products = read(tmp_path / "products.parquet", PRODUCTS)
+    products = read_table(tmp_path / "products.parquet", PRODUCTS)
     assert pc.count_distinct(products["name"]).as_py() == SHOP.n_products
     sizes = [one["counts"] for one in pc.value_counts(products["category"]).to_pylist()]
     assert sizes == [PER_GROUP] * (SHOP.n_products // PER_GROUP)
@@ -44,7 +44,7 @@ def test_figures_compare_the_largest_with_the_first():
 
     small, large = Shop(1_000, 10), Shop(10_000, 100)
     rows = [row(small, "a", 1, 3), row(small, "b", 3, 1), row(large, "a", 20, 2)]
-    figures, shown = scale.figures_of([*rows, row(large, "b", 30, 5)], (small, large))
+    figures, shown = scale.compute_figures([*rows, row(large, "b", 30, 5)], (small, large))
     assert figures == {
         "scale_peak_gb": 5,
         "scale_cost_per_line_ratio": pytest.approx(1.25),

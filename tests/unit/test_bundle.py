@@ -16,12 +16,12 @@ from components.model.bundle import (
     FORMAT_VERSION,
     NEIGHBOURS,
     BundleError,
+    compute_sha256,
     read_bundle,
-    sha256_of,
     write_bundle,
 )
 from components.model.recommender import Recommender
-from components.model.verification import NOTE, verify_bundle
+from components.model.verification import VERIFIED_FILE, verify_bundle
 from tests.factories import make_bundle
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -186,7 +186,7 @@ def test_a_bundle_that_was_whole_is_read_anew_only_where_it_changed(tmp_path):
 def test_a_note_that_is_none_is_not_believed(tmp_path):
     bundle = make_bundle(tmp_path / "bundle")
     verify_bundle(bundle)
-    (bundle / NOTE).write_text("[")
+    (bundle / VERIFIED_FILE).write_text("[")
     (bundle / "in_vectors.npy").write_bytes(b"")
     with pytest.raises(BundleError, match=r"in_vectors\.npy is damaged"):
         verify_bundle(bundle)
@@ -194,7 +194,9 @@ def test_a_note_that_is_none_is_not_believed(tmp_path):
 
 def test_a_whole_bundle_is_not_hashed_again(tmp_path, monkeypatch):
     bundle, hashed = make_bundle(tmp_path / "bundle"), []
-    monkeypatch.setattr(bundles, "sha256_of", lambda file: hashed.append(file) or sha256_of(file))
+    monkeypatch.setattr(
+        bundles, "compute_sha256", lambda file: hashed.append(file) or compute_sha256(file)
+    )
     verify_bundle(bundle)
     first = len(hashed)
     verify_bundle(bundle)

@@ -16,8 +16,8 @@ import pytest
 from components.package.requirements import (
     LockError,
     declared,
+    list_serving_requirements,
     locked_requirements,
-    serving_requirements,
 )
 from pipelines.cluster import NEEDED, OVERLAYS, REQUIREMENTS, ClusterError, cluster_up
 from pipelines.doctor import doctor
@@ -113,7 +113,7 @@ def test_passwords_meet_and_stand_on_no_command_line(kubectl):
 
 
 def test_what_is_there_stays(kubectl):
-    there = [" ".join(REQUIREMENTS[name].found_by) for name in NEEDED["local"]]
+    there = [" ".join(REQUIREMENTS[name].probe) for name in NEEDED["local"]]
     there += [f"secret fbt-webhook --namespace {name}" for name in ("fbt", "fbt-platform")]
     there += [
         f"secret {name} --namespace fbt-platform"
@@ -207,7 +207,7 @@ def names(requirements):
 
 def test_the_serving_image_installs_what_a_bento_does_by_hash():
     text = locked_requirements(declared(["serve"]))
-    assert names(serving_requirements()) <= names(text)
+    assert names(list_serving_requirements()) <= names(text)
     assert not {"pyspark", "mlflow", "kfp", "gensim", "pandas", "pytest"} & names(text)
     assert all("--hash=sha256:" in block for block in re.split(r"^(?=[a-z])", text, flags=re.M)[1:])
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from components.baskets.corpus import Corpus
-from components.evaluation.cold import draw_cold, judge_cold
+from components.evaluation.cold import draw_cold_queries, evaluate_cold_start
 from components.evaluation.tasks import Queries, draw_queries
-from components.evaluation.variants import choose_variants, find_pairs, lifts_of
+from components.evaluation.variants import choose_variants, compute_lifts, find_pairs
 from components.model.bundle import Bundle, Manifest
 from components.model.recommender import Recommender
 from components.model.variants import LEVELS
@@ -63,7 +63,7 @@ def hiding(*rows):
 
 def test_a_hidden_product_is_asked_and_the_others_are_right():
     baskets = corpus([3, 1], [3, 4], [1, 2], [], [3, 4, 1, 2])
-    queries = draw_cold(baskets, hiding(3, 4), 100, np.random.default_rng(0))
+    queries = draw_cold_queries(baskets, hiding(3, 4), 100, np.random.default_rng(0))
     assert len(queries) == 2, "one with none and one with nothing but hidden products ask nothing"
     for asked, relevant in zip(
         queries.asked, map(queries.relevant.__getitem__, (0, 1)), strict=True
@@ -74,7 +74,7 @@ def test_a_hidden_product_is_asked_and_the_others_are_right():
 
 
 def seed_that_hides(wanted):
-    """The first seed with which `judge_cold` hides some of `wanted` and nothing else."""
+    """The first seed with which `evaluate_cold_start` hides some of `wanted` and nothing else."""
     return next(
         seed
         for seed in range(10_000)
@@ -85,7 +85,7 @@ def seed_that_hides(wanted):
 
 def test_products_described_alike_know_what_goes_with_a_hidden_one():
     seed = seed_that_hides({3, 4, 8, 9})
-    judged = judge_cold(Recommender(WEAR), ORDERS, seed, share=0.2)
+    judged = evaluate_cold_start(Recommender(WEAR), ORDERS, seed, share=0.2)
     assert judged["n_queries"] == judged["n_products"] >= 2
     assert judged["ndcg"]["attribute_neighbours"]["mean"] == 1
     assert judged["ndcg"]["model"]["mean"] == 1
@@ -96,7 +96,9 @@ def test_products_described_alike_know_what_goes_with_a_hidden_one():
 
 @pytest.mark.parametrize("baskets", [corpus(), corpus([], [3]), corpus([0, 1, 2])])
 def test_nobody_asks_for_a_hidden_product(baskets):
-    judged = judge_cold(Recommender(WEAR), baskets, seed_that_hides({3, 4, 8, 9}), share=0.2)
+    judged = evaluate_cold_start(
+        Recommender(WEAR), baskets, seed_that_hides({3, 4, 8, 9}), share=0.2
+    )
     assert judged["n_queries"] == 0
     assert math.isnan(judged["ndcg"]["attribute_neighbours"]["mean"])
 
@@ -105,9 +107,9 @@ def test_lift_is_known_for_pairs_that_were_counted():
     bundle = shop(["a", "b", "c"], [0, 1, 2], together=[(0, 2, 50)])
     one, other = np.array([0, 0, 2], np.int32), np.array([1, 2, 0], np.int32)
     lift = 50 * 10_000 / (103 * 101)
-    np.testing.assert_allclose(lifts_of(bundle, one, other), [0, lift, lift])
+    np.testing.assert_allclose(compute_lifts(bundle, one, other), [0, lift, lift])
     nothing = shop(["a", "b", "c"], [0, 1, 2])
-    assert lifts_of(nothing, one, other).tolist() == [0, 0, 0]
+    assert compute_lifts(nothing, one, other).tolist() == [0, 0, 0]
 
 
 def pages(*asked_and_relevant):
@@ -127,8 +129,8 @@ def cups(**facts):
 def test_variants_that_nobody_buys_together_are_left_out():
     queries = {"a": pages(*[(0, 2), (1, 3)] * 50)}
     table, measured = choose_variants(cups(), queries, seed=0)
-    assert table.of([0]).tolist() == [1]
-    assert table.of([1]).tolist() == [0]
+    assert table.find_variants([0]).tolist() == [1]
+    assert table.find_variants([1]).tolist() == [0]
     (chosen,) = [one for one in measured if one["chosen"]]
     assert chosen["level"] in ("but_colours", "but_one_word")
     assert chosen["tasks"]["a"]["low"] > 0

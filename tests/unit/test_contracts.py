@@ -4,8 +4,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from components.contracts import PRODUCTS, ContractError, empty, open_table, read, write
-from components.model.atomic import written_aside
+from components.contracts import PRODUCTS, ContractError, empty, open_table, read_table, write_table
+from components.model.atomic import atomic_write
 
 
 @pytest.fixture
@@ -15,24 +15,24 @@ def products():
 
 
 def test_what_was_written_is_read(products, tmp_path):
-    write(products, PRODUCTS, tmp_path / "p")
-    assert read(tmp_path / "p", PRODUCTS).to_pylist() == products.to_pylist()
-    assert read(tmp_path / "p", PRODUCTS, ["price"]).column_names == ["price"]
+    write_table(products, PRODUCTS, tmp_path / "p")
+    assert read_table(tmp_path / "p", PRODUCTS).to_pylist() == products.to_pylist()
+    assert read_table(tmp_path / "p", PRODUCTS, ["price"]).column_names == ["price"]
 
 
 def test_an_empty_table_is_a_table(tmp_path):
-    write(empty(PRODUCTS), PRODUCTS, tmp_path / "p")
-    assert read(tmp_path / "p", PRODUCTS).num_rows == 0
+    write_table(empty(PRODUCTS), PRODUCTS, tmp_path / "p")
+    assert read_table(tmp_path / "p", PRODUCTS).num_rows == 0
 
 
 def test_nothing_there(tmp_path):
     with pytest.raises(ContractError, match=r"products: nothing found at .*absent; run the step"):
-        read(tmp_path / "absent", PRODUCTS)
+        read_table(tmp_path / "absent", PRODUCTS)
 
 
 def test_an_empty_folder(tmp_path):
     with pytest.raises(ContractError, match="holds no Parquet file"):
-        read(tmp_path, PRODUCTS)
+        read_table(tmp_path, PRODUCTS)
 
 
 def test_a_missing_column(products, tmp_path):
@@ -45,19 +45,19 @@ def test_a_wrong_type(products, tmp_path):
     wrong = products.set_column(4, "price", pa.array(["3.50", None]))
     pq.write_table(wrong, tmp_path / "p")
     with pytest.raises(ContractError, match=r"'price' .* has type string, expected double"):
-        read(tmp_path / "p", PRODUCTS)
+        read_table(tmp_path / "p", PRODUCTS)
 
 
 def test_a_null_where_none_may_be(products, tmp_path):
     wrong = products.set_column(0, "product_id", pa.array(["tea", None]))
     with pytest.raises(ContractError, match=r"'product_id' holds 1 nulls \(first in row 1\)"):
-        write(wrong, PRODUCTS, tmp_path / "p")
+        write_table(wrong, PRODUCTS, tmp_path / "p")
     assert not list(tmp_path.iterdir())
 
 
 def test_other_columns_are_not_written(products, tmp_path):
     with pytest.raises(ContractError, match="cannot write columns"):
-        write(products.append_column("x", pa.array([1, 2])), PRODUCTS, tmp_path / "p")
+        write_table(products.append_column("x", pa.array([1, 2])), PRODUCTS, tmp_path / "p")
 
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
@@ -66,7 +66,7 @@ def test_a_broken_write_leaves_the_old_and_nothing_else(tmp_path, error):
     target.write_text("old")
 
     def write_half():
-        with written_aside(target) as aside:
+        with atomic_write(target) as aside:
             aside.mkdir()
             (aside / "part").write_text("half")
             raise error
@@ -80,7 +80,7 @@ def test_a_broken_write_leaves_the_old_and_nothing_else(tmp_path, error):
 def test_a_folder_takes_the_place_of_a_folder(tmp_path):
     target = tmp_path / "thing"
     for content in ("one", "two"):
-        with written_aside(target) as aside:
+        with atomic_write(target) as aside:
             aside.mkdir()
             (aside / content).touch()
     assert [file.name for file in target.iterdir()] == ["two"]

@@ -8,10 +8,10 @@ import pytest
 
 from components.model import recommender as ranking
 from components.model.bundle import read_bundle, write_bundle
-from components.model.features import plain_facts
+from components.model.features import build_default_features
 from components.model.recommender import Recommender
 from components.ranking import search_method as search
-from components.ranking.search_method import search_where_faster
+from components.ranking.search_method import choose_search_method
 from tests.factories import make_large_bundle
 
 
@@ -19,7 +19,7 @@ from tests.factories import make_large_bundle
 def catalogue(tmp_path_factory):
     folder = tmp_path_factory.mktemp("catalogue")
     bundle = read_bundle(make_large_bundle(folder / "bundle", 400, dims=8, with_index=False))
-    return replace(bundle, facts=plain_facts(bundle))
+    return replace(bundle, item_features=build_default_features(bundle))
 
 
 def clock_of(monkeypatch, exact_ms, index_ms):
@@ -33,25 +33,25 @@ def clock_of(monkeypatch, exact_ms, index_ms):
 
 
 def test_a_small_catalogue_is_ranked_exactly_and_nothing_is_measured(catalogue, tmp_path):
-    found = search_where_faster(catalogue, 100, tmp_path, seed=1)
+    found = choose_search_method(catalogue, 100, tmp_path, seed=1)
     assert found.manifest.index is None
     assert found.manifest.search is None
     assert list(tmp_path.iterdir()) == []
 
 
 def test_no_index_is_built_where_building_takes_longer(catalogue, tmp_path, monkeypatch):
-    monkeypatch.setattr(search, "TRIED_FROM", 400)
-    clock_of(monkeypatch, 0.9 * search.BUILDING_MS, 0.0)
-    found = search_where_faster(catalogue, 100, tmp_path, seed=1).manifest
+    monkeypatch.setattr(search, "MIN_ITEMS", 400)
+    clock_of(monkeypatch, 0.9 * search.INDEX_BUILD_MS, 0.0)
+    found = choose_search_method(catalogue, 100, tmp_path, seed=1).manifest
     assert (found.index, found.search.index_ms, found.search.tried) == (None, None, None)
-    assert found.search.exact_ms == pytest.approx(0.9 * search.BUILDING_MS)
+    assert found.search.exact_ms == pytest.approx(0.9 * search.INDEX_BUILD_MS)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_an_index_that_is_slower_is_not_kept_but_told_of(catalogue, tmp_path, monkeypatch):
-    monkeypatch.setattr(search, "TRIED_FROM", 400)
+    monkeypatch.setattr(search, "MIN_ITEMS", 400)
     clock_of(monkeypatch, 10, 11)
-    found = search_where_faster(catalogue, 100, tmp_path, seed=1).manifest
+    found = choose_search_method(catalogue, 100, tmp_path, seed=1).manifest
     assert found.index is None
     assert (found.search.exact_ms, found.search.index_ms) == pytest.approx((10, 11))
     assert found.search.tried.recall_at_10 > 0.98
@@ -59,9 +59,9 @@ def test_an_index_that_is_slower_is_not_kept_but_told_of(catalogue, tmp_path, mo
 
 
 def test_an_index_that_is_faster_is_kept_and_finds_the_same(catalogue, tmp_path, monkeypatch):
-    monkeypatch.setattr(search, "TRIED_FROM", 400)
+    monkeypatch.setattr(search, "MIN_ITEMS", 400)
     clock_of(monkeypatch, 10, 7)
-    found = search_where_faster(catalogue, 100, tmp_path, seed=1)
+    found = choose_search_method(catalogue, 100, tmp_path, seed=1)
     assert found.manifest.index == found.manifest.search.tried
     write_bundle(found, tmp_path / "bundle")
     served = read_bundle(tmp_path / "bundle")
@@ -76,8 +76,8 @@ def test_an_index_that_is_faster_is_kept_and_finds_the_same(catalogue, tmp_path,
 @pytest.fixture
 def clock_ticks_evenly(monkeypatch):
     """All ways to search take as long."""
-    monkeypatch.setattr(search, "TRIED_FROM", 400)
-    monkeypatch.setattr(search, "COMPANIONS_FROM", 400)
+    monkeypatch.setattr(search, "MIN_ITEMS", 400)
+    monkeypatch.setattr(search, "MIN_ITEMS_COMPANIONS", 400)
     monkeypatch.setattr(search.time, "process_time", itertools.count(0, 10).__next__)
 
 
@@ -85,7 +85,7 @@ def test_companions_that_are_nearly_all_there_is_are_enough(
     catalogue, tmp_path, clock_ticks_evenly, monkeypatch
 ):
     monkeypatch.setattr(ranking, "BESTSELLERS", 400)
-    found = search_where_faster(catalogue, 100, tmp_path, seed=1).manifest
+    found = choose_search_method(catalogue, 100, tmp_path, seed=1).manifest
     assert found.among_companions
     assert (found.index, found.search.tried) == (None, None)
     assert found.search_recall == found.search.companions_recall_at_10 == 1
@@ -96,8 +96,8 @@ def test_an_index_is_tried_where_companions_miss_much(
     catalogue, tmp_path, clock_ticks_evenly, monkeypatch
 ):
     monkeypatch.setattr(ranking, "BESTSELLERS", 5)
-    found = search_where_faster(catalogue, 100, tmp_path, seed=1).manifest
+    found = choose_search_method(catalogue, 100, tmp_path, seed=1).manifest
     assert found.search.companions_recall_at_10 < 0.9, "nothing but bestsellers is looked at"
     assert found.search.tried is not None
     assert not found.among_companions
-    assert "search among companions, which finds" in found.search.said()
+    assert "search among companions, which finds" in found.search.describe()

@@ -15,10 +15,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from components.contracts import BASKETS, ORDER_LINES, PRODUCTS, QUARANTINE
-from components.registry.version import failed_checks
+from components.registry.version import list_failed_checks
 from data_checks.check import check_baskets, check_order_lines, previous_profile
 from data_checks.drift import stability_index
-from data_checks.outcome import Checked, ChecksFailed
+from data_checks.result import CheckReport, ChecksFailed
 from data_checks.settings import CheckSettings
 
 Rows = list[dict[str, Any]]
@@ -82,29 +82,29 @@ def write_shop(shop: Shop, folder: Path) -> None:
 
 def check_lines_at(
     folder: Path, previous: dict[str, Any] | None = None, **settings: Any
-) -> Checked:
+) -> CheckReport:
     paths = [folder / f"{n}.parquet" for n in ("order_lines", "quarantine", "products")]
     return check_order_lines(*paths, previous, CheckSettings(**settings))
 
 
 def check_baskets_at(
     folder: Path, previous: dict[str, Any] | None = None, **settings: Any
-) -> Checked:
+) -> CheckReport:
     paths = folder / "baskets.parquet", folder / "products.parquet"
     return check_baskets(*paths, previous, CheckSettings(**settings))
 
 
-def check_shop(shop: Shop, folder: Path, **settings: Any) -> Checked:
+def check_shop(shop: Shop, folder: Path, **settings: Any) -> CheckReport:
     write_shop(shop, folder)
     return check_lines_at(folder, **settings)
 
 
-def failures(checked: Checked) -> dict[str, str]:
+def failures(checked: CheckReport) -> dict[str, str]:
     """Names of failed checks with their severities."""
     return {c["name"]: c["severity"] for c in checked.checks if not c["passed"]}
 
 
-def profile_of(checked: Checked) -> dict[str, Any]:
+def profile_of(checked: CheckReport) -> dict[str, Any]:
     assert checked.profile is not None
     return checked.profile.model_dump()
 
@@ -405,7 +405,7 @@ def test_what_a_shop_does_not_have_is_skipped_and_not_failed(tmp_path: Path) -> 
     assert reasons["user_missing_share"] == "the shop's data names no customers"
 
 
-def write_all(checked: Checked, folder: Path) -> str:
+def write_all(checked: CheckReport, folder: Path) -> str:
     """Write what a step writes; the page's text."""
     page, checks, profile = folder / "page", folder / "checks", folder / "profile"
     checked.write(page, checks, profile)
@@ -506,7 +506,7 @@ def test_the_registry_is_told_which_checks_failed(tmp_path: Path) -> None:
         name = f"checks/{checked.table}.json"
         written[name] = tmp_path / name
         checked.write(tmp_path / "page", written[name], tmp_path / "profile")
-    assert failed_checks(written) == ["order_lines.named_share", "baskets.named_share"]
+    assert list_failed_checks(written) == ["order_lines.named_share", "baskets.named_share"]
 
 
 def test_a_profile_of_another_version_is_not_compared_with(tmp_path: Path) -> None:

@@ -9,23 +9,34 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from components.promoter.decide import (
-    Candidate,
-    GiveBack,
+    EmitEvent,
     MarkStable,
     Phase,
     Pin,
-    Say,
+    RevertChampion,
     ScaleDown,
     SkipSteps,
     State,
     Tag,
+    VersionInfo,
     Workload,
     decide,
     in_sync,
 )
 from components.promoter.repair import contains, declared
-from components.promoter.webhook import MAX_AGE_S, MAX_REMEMBERED, Inbox, Refused, signature
-from components.promoter.workload import LABEL, POD_HASH, of_deployment, of_rollout
+from components.promoter.webhook import (
+    MAX_AGE_S,
+    MAX_REMEMBERED,
+    WebhookRejected,
+    WebhookVerifier,
+    signature,
+)
+from components.promoter.workload import (
+    POD_HASH_LABEL,
+    VERSION_LABEL,
+    workload_from_deployment,
+    workload_from_rollout,
+)
 from components.registry.registry import FAILED_TAG, ROLLOUT_TAG
 
 NOW = 1_700_000_000
@@ -33,20 +44,20 @@ BODY = b'{"entity": "model_version_alias", "action": "created", "data": {"alias"
 
 
 def acts(state):
-    return [one for one in decide(state) if not isinstance(one, Say)]
+    return [one for one in decide(state) if not isinstance(one, EmitEvent)]
 
 
 def serving(**changes):
-    candidates = {"1": Candidate(rollout="live"), "2": Candidate()}
+    versions = {"1": VersionInfo(rollout="live"), "2": VersionInfo()}
     workload = Workload("Rollout", "1", "1", Phase.DONE)
-    return replace(State("1", candidates, workload), **changes)
+    return replace(State("1", versions, workload), **changes)
 
 
 def rolling(phase, message="", champion="2", **candidate):
     workload = Workload("Rollout", "2", "1", phase, message)
-    candidates = {"1": Candidate(rollout="live"), "2": Candidate(rollout="rolling out")}
-    candidates["2"] = replace(candidates["2"], **candidate)
-    return State(champion, candidates, workload)
+    versions = {"1": VersionInfo(rollout="live"), "2": VersionInfo(rollout="rolling out")}
+    versions["2"] = replace(versions["2"], **candidate)
+    return State(champion, versions, workload)
 
 
 class TestDecide:
@@ -61,14 +72,16 @@ class TestDecide:
     @pytest.mark.parametrize("phase", [Phase.MOVING, Phase.PAUSED])
     def test_the_first_version_skips_the_steps_of_a_canary(self, phase):
         workload = Workload("Rollout", "1", "", phase, is_first=True)
-        state = State("1", {"1": Candidate(rollout="rolling out")}, workload)
+        state = State("1", {"1": VersionInfo(rollout="rolling out")}, workload)
         assert acts(state) == [SkipSteps("1")]
-        assert "CanaryPaused" not in {one.reason for one in decide(state) if isinstance(one, Say)}
+        assert "CanaryPaused" not in {
+            one.reason for one in decide(state) if isinstance(one, EmitEvent)
+        }
 
     def test_a_deployment_is_scaled_down_once_its_rollout_serves_or_it_never_did(self):
         def with_pods(pinned, phase):
-            candidates = {"1": Candidate(rollout="live")}
-            return State(pinned, candidates, Workload("Rollout", pinned, "1", phase, own_pods=2))
+            versions = {"1": VersionInfo(rollout="live")}
+            return State(pinned, versions, Workload("Rollout", pinned, "1", phase, own_pods=2))
 
         assert acts(with_pods("1", Phase.DONE)) == [ScaleDown()]
         assert acts(with_pods("1", Phase.MOVING)) == []
@@ -82,13 +95,13 @@ class TestDecide:
         assert acts(rolling(Phase.FAILED, "p99 too high")) == [
             Tag("2", FAILED_TAG, "p99 too high"),
             Tag("2", ROLLOUT_TAG, "failed"),
-            GiveBack("2", "1", "rollout failed"),
+            RevertChampion("2", "1", "rollout failed"),
             Pin("1"),
         ]
 
     def test_killed_after_the_tags_it_goes_on_with_the_alias(self):
         state = rolling(Phase.FAILED, "p99 too high", failed="p99 too high", rollout="failed")
-        assert acts(state) == [GiveBack("2", "1", "rollout failed"), Pin("1")]
+        assert acts(state) == [RevertChampion("2", "1", "rollout failed"), Pin("1")]
 
     def test_killed_after_the_alias_it_goes_on_with_the_cluster(self):
         state = rolling(Phase.FAILED, "p99", champion="1", failed="p99", rollout="failed")
@@ -104,25 +117,27 @@ class TestDecide:
         ]
 
     def test_who_serves_is_never_refused(self):
-        gone_bad = Candidate(verdict="failed", failed="long ago", rollout="live")
+        gone_bad = VersionInfo(verdict="failed", failed="long ago", rollout="live")
         moving = Workload("Rollout", "1", "1", Phase.MOVING)
-        assert acts(serving(candidates={"1": gone_bad}, workload=moving)) == []
+        assert acts(serving(versions={"1": gone_bad}, workload=moving)) == []
 
     def test_an_unknown_cluster_is_waited_for(self):
         workload = Workload("Rollout", "1", "", Phase.UNKNOWN, "not there yet")
-        assert decide(serving(workload=workload)) == [Say("WaitingForCluster", "not there yet")]
+        assert decide(serving(workload=workload)) == [
+            EmitEvent("WaitingForCluster", "not there yet")
+        ]
 
     def test_no_deployment_is_said(self):
         assert [one.reason for one in decide(serving(workload=None))] == ["WorkloadMissing"]
 
     def test_a_version_that_the_registry_does_not_have(self):
-        assert acts(serving(champion="9")) == [GiveBack("9", "1", "refused")]
+        assert acts(serving(champion="9")) == [RevertChampion("9", "1", "refused")]
 
 
 PHASES = st.sampled_from(list(Phase))
 NUMBERS = st.sampled_from(["1", "2", "3"])
 CANDIDATES = st.builds(
-    Candidate,
+    VersionInfo,
     verdict=st.sampled_from(["passed", "failed", "unknown"]),
     forced_by=st.sampled_from(["", "ann"]),
     failed=st.sampled_from(["", "p99"]),
@@ -140,25 +155,25 @@ WORKLOADS = st.builds(
 STATES = st.builds(
     State,
     champion=st.one_of(st.just(""), NUMBERS),
-    candidates=st.fixed_dictionaries({"1": CANDIDATES, "2": CANDIDATES, "3": CANDIDATES}),
+    versions=st.fixed_dictionaries({"1": CANDIDATES, "2": CANDIDATES, "3": CANDIDATES}),
     workload=WORKLOADS.filter(lambda w: w.phase is not Phase.FAILED or w.pinned != w.stable),
 )
 
 
 def done(state, action):
     """What is seen after the action, the cluster not having moved yet."""
-    candidates, seen = dict(state.candidates), state.workload
+    versions, seen = dict(state.versions), state.workload
     match action:
         case Tag(version, key, value):
             name = "failed" if key == FAILED_TAG else "rollout"
-            candidates[version] = replace(candidates[version], **{name: value or ""})
-        case GiveBack(given_up, to):
-            return replace(state, champion=to) if state.champion == given_up else state
+            versions[version] = replace(versions[version], **{name: value or ""})
+        case RevertChampion(rejected, to):
+            return replace(state, champion=to) if state.champion == rejected else state
         case Pin(version):
             seen = replace(seen, pinned=version, phase=Phase.MOVING, message="")
         case MarkStable(version):
             seen = replace(seen, stable=version)
-    return replace(state, candidates=candidates, workload=seen)
+    return replace(state, versions=versions, workload=seen)
 
 
 class TestDecideInAnyState:
@@ -183,7 +198,7 @@ class TestDecideInAnyState:
     def test_no_version_is_pinned_that_was_not_allowed(self, state):
         for action in decide(state):
             if isinstance(action, Pin) and action.version != state.workload.stable:
-                candidate = state.candidates[action.version]
+                candidate = state.versions[action.version]
                 assert action.version == state.champion
                 assert not candidate.failed
                 assert not candidate.problem
@@ -193,15 +208,15 @@ class TestDecideInAnyState:
     @given(state=STATES)
     def test_an_alias_that_was_deleted_is_never_set(self, state):
         if not state.champion:
-            assert not [one for one in decide(state) if isinstance(one, GiveBack)]
+            assert not [one for one in decide(state) if isinstance(one, RevertChampion)]
 
     @settings(deadline=None)
     @given(state=STATES)
     def test_the_alias_goes_back_only_to_what_serves(self, state):
         for action in decide(state):
-            if isinstance(action, GiveBack):
+            if isinstance(action, RevertChampion):
                 assert action.to == state.workload.stable
-                assert action.given_up == state.champion != action.to
+                assert action.rejected == state.champion != action.to
 
 
 def settled(state):
@@ -212,7 +227,7 @@ def settled(state):
 
 
 def template(version):
-    return {"metadata": {"labels": {"app": "fbt", LABEL: version}}}
+    return {"metadata": {"labels": {"app": "fbt", VERSION_LABEL: version}}}
 
 
 def deployment(version, **status):
@@ -229,85 +244,92 @@ def rollout(**status):
 
 
 REPLICA_SETS = [
-    {"metadata": {"labels": {POD_HASH: name}}, "spec": {"template": template(version)}}
+    {"metadata": {"labels": {POD_HASH_LABEL: name}}, "spec": {"template": template(version)}}
     for name, version in (("one", "1"), ("two", "2"))
 ]
 LATE = [{"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded"}]
 
 
 class TestWhatTheClusterSays:
-    def of_rollout(self, pinned="2", pods=(), **status):
-        found = of_rollout(deployment(pinned), rollout(**status), REPLICA_SETS, pods)
+    def workload_from_rollout(self, pinned="2", pods=(), **status):
+        found = workload_from_rollout(deployment(pinned), rollout(**status), REPLICA_SETS, pods)
         assert found.stable == "1" or found.phase is Phase.UNKNOWN
         return found.phase, found.message
 
     def test_a_stable_replica_set_without_a_version_never_served(self):
-        blank = {"metadata": {"labels": {POD_HASH: "none"}}, "spec": {"template": {"metadata": {}}}}
+        blank = {
+            "metadata": {"labels": {POD_HASH_LABEL: "none"}},
+            "spec": {"template": {"metadata": {}}},
+        }
         status = {"stableRS": "none", "currentPodHash": "two", "phase": "Paused"}
-        found = of_rollout(deployment("2"), rollout(**status), [*REPLICA_SETS, blank], [])
+        found = workload_from_rollout(
+            deployment("2"), rollout(**status), [*REPLICA_SETS, blank], []
+        )
         assert (found.is_first, found.stable, found.own_pods) == (True, "", 2)
-        asked = of_rollout(
+        asked = workload_from_rollout(
             deployment("2"), rollout(**status, promoteFull=True), [*REPLICA_SETS, blank], []
         )
         assert not asked.is_first
         status["stableRS"] = "one"
-        assert not of_rollout(deployment("2"), rollout(**status), REPLICA_SETS, []).is_first
+        assert not workload_from_rollout(
+            deployment("2"), rollout(**status), REPLICA_SETS, []
+        ).is_first
 
     def test_an_abort_of_this_version(self):
         status = {"currentPodHash": "two", "abort": True, "phase": "Degraded", "message": "p99"}
-        assert self.of_rollout(**status) == (Phase.FAILED, "p99")
+        assert self.workload_from_rollout(**status) == (Phase.FAILED, "p99")
 
     def test_an_abort_of_the_version_before(self):
         status = {"currentPodHash": "two", "abort": True, "phase": "Degraded"}
-        assert self.of_rollout(pinned="1", **status)[0] is Phase.MOVING
+        assert self.workload_from_rollout(pinned="1", **status)[0] is Phase.MOVING
 
     def test_an_abort_from_before_the_same_version_was_pinned_again(self):
         status = {"currentPodHash": "two", "abort": True, "workloadObservedGeneration": "3"}
-        assert self.of_rollout(**status)[0] is Phase.MOVING
+        assert self.workload_from_rollout(**status)[0] is Phase.MOVING
 
     def test_pods_late(self):
         status = {"currentPodHash": "two", "phase": "Degraded", "conditions": LATE}
-        assert self.of_rollout(**status)[0] is Phase.FAILED
+        assert self.workload_from_rollout(**status)[0] is Phase.FAILED
 
     def test_an_invalid_rollout_is_not_the_versions_fault(self):
         status = {"currentPodHash": "two", "phase": "Degraded", "message": "InvalidSpec"}
-        assert self.of_rollout(**status) == (Phase.MOVING, "InvalidSpec")
+        assert self.workload_from_rollout(**status) == (Phase.MOVING, "InvalidSpec")
 
     def test_a_stable_hash_without_its_replica_set(self):
-        assert self.of_rollout(stableRS="three")[0] is Phase.UNKNOWN
+        assert self.workload_from_rollout(stableRS="three")[0] is Phase.UNKNOWN
 
     def test_another_template_of_the_version_that_serves_cannot_fail_it(self):
-        sets = [*REPLICA_SETS, {**REPLICA_SETS[0], "metadata": {"labels": {POD_HASH: "new"}}}]
+        sets = [*REPLICA_SETS, {**REPLICA_SETS[0], "metadata": {"labels": {POD_HASH_LABEL: "new"}}}]
         status = {"currentPodHash": "new", "abort": True, "phase": "Degraded", "message": "image"}
-        found = of_rollout(deployment("1"), rollout(**status), sets, [])
+        found = workload_from_rollout(deployment("1"), rollout(**status), sets, [])
         assert (found.phase, found.message) == (Phase.MOVING, "image")
 
     @pytest.mark.parametrize("when", ["state", "lastState"])
     def test_a_bundle_that_the_init_container_refuses(self, when):
         ended = {"name": "fetch", when: {"terminated": {"exitCode": 65, "message": "no bundle\n"}}}
         pod = {
-            "metadata": {"labels": {LABEL: "2"}},
+            "metadata": {"labels": {VERSION_LABEL: "2"}},
             "status": {"initContainerStatuses": [ended]},
         }
         status = {"currentPodHash": "two", "phase": "Progressing"}
-        assert self.of_rollout(pods=[pod], **status) == (Phase.FAILED, "no bundle")
+        assert self.workload_from_rollout(pods=[pod], **status) == (Phase.FAILED, "no bundle")
         pod["metadata"]["deletionTimestamp"] = "now"
-        assert self.of_rollout(pods=[pod], **status)[0] is Phase.MOVING
+        assert self.workload_from_rollout(pods=[pod], **status)[0] is Phase.MOVING
 
     def test_a_plain_update(self):
         counts = {"replicas": 2, "updatedReplicas": 2, "availableReplicas": 2}
         found = [
-            of_deployment(deployment("2", **{**counts, **change}), []).phase
+            workload_from_deployment(deployment("2", **{**counts, **change}), []).phase
             for change in ({}, {"replicas": 3}, {"availableReplicas": 1}, {"observedGeneration": 3})
         ]
         assert found == [Phase.DONE, Phase.MOVING, Phase.MOVING, Phase.MOVING]
-        late = of_deployment(deployment("2", updatedReplicas=1, conditions=LATE), [])
+        late = workload_from_deployment(deployment("2", updatedReplicas=1, conditions=LATE), [])
         assert (late.phase, late.stable) == (Phase.FAILED, "1")
 
     def test_scaled_to_nothing_says_nothing(self):
         nothing = deployment("2")
         nothing["spec"]["replicas"] = 0
-        assert of_deployment(nothing, []).phase is Phase.IDLE
+        assert workload_from_deployment(nothing, []).phase is Phase.IDLE
 
 
 class TestRepair:
@@ -335,11 +357,11 @@ def message(delivery="d", at=NOW, secret="secret", body=BODY):
 
 @pytest.fixture
 def inbox():
-    return Inbox("secret", clock=lambda: NOW)
+    return WebhookVerifier("secret", clock=lambda: NOW)
 
 
 def refusal(inbox, headers, body=BODY):
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(WebhookRejected) as refused:
         inbox.accept(headers, body)
     return refused.value.status, refused.value.reason
 
@@ -388,11 +410,11 @@ class TestInbox:
         assert not inbox.accept(message(body=body), body)
 
     def test_without_a_secret_nobody_is_believed(self):
-        inbox = Inbox("", clock=lambda: NOW)
+        inbox = WebhookVerifier("", clock=lambda: NOW)
         assert refusal(inbox, message(secret=""))[0] == HTTPStatus.SERVICE_UNAVAILABLE
 
     @settings(deadline=None)
     @given(headers=st.dictionaries(st.sampled_from(list(message())), st.text()), body=st.binary())
     def test_rubbish_is_refused_never_an_accident(self, headers, body):
-        with contextlib.suppress(Refused):
-            pytest.fail(f"took {Inbox('secret').accept(headers, body)}")
+        with contextlib.suppress(WebhookRejected):
+            pytest.fail(f"took {WebhookVerifier('secret').accept(headers, body)}")

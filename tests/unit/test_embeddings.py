@@ -11,16 +11,16 @@ import pytest
 from pydantic import ValidationError
 
 from components.baskets.corpus import Corpus
-from components.contracts import BASKETS, write
+from components.contracts import BASKETS, write_table
 from components.embeddings.cooccurrence import count_head, count_pairs, read_pairs, write_pairs
 from components.embeddings.item2vec import (
     TrainSettings,
-    as_lists,
     draw_by_weight,
-    reorder,
+    scale_by_size,
     shuffle,
+    shuffle_baskets,
+    to_lists,
     train,
-    with_size_exponent,
 )
 from components.embeddings.model import train_model
 from tests.factories import corpus_of
@@ -29,7 +29,7 @@ QUICK = TrainSettings(vector_size=8, epochs=20, window=3, negative=5, learning_r
 
 
 def lists_of(corpus):
-    return list(as_lists(corpus))
+    return list(to_lists(corpus))
 
 
 def corpus(*baskets: list[int], weights: list[float] | None = None) -> Corpus:
@@ -147,7 +147,7 @@ def test_a_shuffle_keeps_baskets_and_changes_every_epoch() -> None:
 
 def test_a_reordering_leaves_the_order_inside_baskets() -> None:
     baskets = corpus(*[list(range(i, i + 5)) for i in range(50)])
-    found = lists_of(reorder(baskets, np.random.default_rng(0)))
+    found = lists_of(shuffle_baskets(baskets, np.random.default_rng(0)))
     assert found != lists_of(baskets)
     assert sorted(found) == lists_of(baskets)
 
@@ -177,7 +177,7 @@ def test_weights_above_one_repeat_a_basket() -> None:
 @pytest.mark.parametrize("exponent", [0.0, 0.5, 1.0, 2.0])
 def test_the_size_exponent_weighs_pairs_and_keeps_the_cost(exponent: float) -> None:
     baskets = corpus([0, 1], [2, 3, 4, 5, 6], [7, 8, 9], weights=[1.0, 1.0, 0.5])
-    found = with_size_exponent(baskets, exponent)
+    found = scale_by_size(baskets, exponent)
     # What the windows give a pair, 1 / (n - 1), times the basket's weight.
     pair = found.weights / (found.sizes - 1)
     assert pair / pair[0] == pytest.approx([1, 4**-exponent, 0.5 * 2**-exponent])
@@ -189,7 +189,7 @@ def test_a_low_size_exponent_hears_large_baskets() -> None:
     baskets = corpus(*[[0, 1]] * 9_000, *[list(range(2, 12))] * 1_000)
     rng = np.random.default_rng(0)
     large = [
-        (draw_by_weight(with_size_exponent(baskets, exponent), rng).sizes == 10).mean()
+        (draw_by_weight(scale_by_size(baskets, exponent), rng).sizes == 10).mean()
         for exponent in (0.0, 1.0, 2.0)
     ]
     assert large == pytest.approx([9 / 18, 1 / 10, 1 / 82], abs=0.02)
@@ -222,14 +222,14 @@ def test_a_light_basket_counts_less_but_is_evidence_all_the_same() -> None:
 
 def test_only_the_strongest_pairs_are_kept_best_first() -> None:
     baskets = [[0, other] for other in range(1, 10) for _ in range(other)]
-    pairs = count_pairs(corpus(*baskets), 10, strongest=3)
+    pairs = count_pairs(corpus(*baskets), 10, max_companions=3)
     assert pairs.rows[: pairs.offsets[1]].tolist() == [9, 8, 7]
     assert (np.diff(pairs.probability[:3]) < 0).all()
     assert np.diff(pairs.offsets).max() == 3
 
 
 def test_ties_go_to_the_product_bought_more() -> None:
-    pairs = count_pairs(corpus(*[[0, other] for other in range(1, 9)]), 9, strongest=4)
+    pairs = count_pairs(corpus(*[[0, other] for other in range(1, 9)]), 9, max_companions=4)
     assert pairs.rows[: pairs.offsets[1]].tolist() == [1, 2, 3, 4]
 
 
@@ -281,7 +281,7 @@ def test_the_model_of_a_baskets_file(tmp_path: Path) -> None:
         "weight": np.ones(len(items), np.float32),
         "split": ["train"] * len(items),
     }
-    write(pa.table(columns), BASKETS, tmp_path / "baskets.parquet")
+    write_table(pa.table(columns), BASKETS, tmp_path / "baskets.parquet")
     # KFP hands whole numbers over as floats.
     settings = {"vector_size": 8.0, "epochs": 20.0, "window": 3.0, "seed": 1}
     paths = tmp_path / "vectors", tmp_path / "cooccurrence"

@@ -11,15 +11,15 @@ import pyarrow as pa
 import pytest
 
 from components.baskets.corpus import Corpus
-from components.contracts import BASKETS, PRODUCTS, write
+from components.contracts import BASKETS, PRODUCTS, write_table
 from components.embeddings.cooccurrence import count_pairs
-from components.evaluation.baselines import Cooccurrence, Cosine, Popularity, Together
+from components.evaluation.baselines import BasketCounts, Cooccurrence, Cosine, Popularity
 from components.evaluation.evaluate import evaluate
-from components.evaluation.gate import GateFailed, GateSettings, judge, raise_unless_passed
+from components.evaluation.gate import GateFailed, GateSettings, check_verdict, judge
 from components.evaluation.metrics import coverage, intervals, popularity_percentile, score
 from components.evaluation.tasks import draw_queries
 from components.model.bundle import Bundle, Manifest, write_bundle
-from components.model.recommender import best_of
+from components.model.recommender import rank_columns
 
 
 def corpus(*baskets: list[int]) -> Corpus:
@@ -120,7 +120,7 @@ CLIQUES = [[0, 1], [2, 3], [4, 5]]
 
 
 def test_partners_rank_first() -> None:
-    together = Together(corpus(*CLIQUES * 3), 6)
+    together = BasketCounts(corpus(*CLIQUES * 3), 6)
     queries = [np.array([row], np.int32) for row in range(6)]
     for ranker in (Cooccurrence(together), Cosine(together)):
         found, _ = ranker.rank(queries, 2)
@@ -129,7 +129,7 @@ def test_partners_rank_first() -> None:
 
 
 def test_carts_sum_over_their_products() -> None:
-    together = Together(corpus([0, 3], [1, 3], [0, 2], [1, 4]), 5)
+    together = BasketCounts(corpus([0, 3], [1, 3], [0, 2], [1, 4]), 5)
     found, scores = Cooccurrence(together).rank([np.array([0, 1], np.int32)], 5)
     assert found.tolist() == [[3, 2, 4, -1, -1]]
     assert scores[0, :3].tolist() == [1, 0.5, 0.5]
@@ -142,7 +142,7 @@ def test_popularity_skips_what_was_asked() -> None:
 
 
 def test_no_queries_make_no_answers() -> None:
-    together = Together(corpus([0, 1]), 2)
+    together = BasketCounts(corpus([0, 1]), 2)
     for ranker in (Popularity(np.array([1, 1])), Cooccurrence(together), Cosine(together)):
         assert ranker.rank([], 10)[0].shape == (0, 10)
 
@@ -155,7 +155,7 @@ def test_the_best_are_those_of_a_full_sort() -> None:
         scores[2] = -np.inf
         scores[3] *= scores[3] > 2
         scores[4] = np.round(scores[4])
-        found, best = best_of(scores, 10)
+        found, best = rank_columns(scores, 10)
         order = np.argsort(-scores, axis=1, kind="stable")[:, :10]
         expected = np.where(np.take_along_axis(scores, order, 1) > -np.inf, order, -1)
         assert (found[:, : expected.shape[1]] == expected).all()
@@ -178,7 +178,7 @@ def write_baskets(path: Path, train: list[list[str]], test: list[list[str]]) -> 
             "split": ["train"] * len(train) + ["test"] * len(test),
         }
     )
-    write(table, BASKETS, path)
+    write_table(table, BASKETS, path)
     return path
 
 
@@ -325,7 +325,7 @@ def test_a_good_model_passes() -> None:
     verdict = verdict_with({})
     assert verdict["passed"]
     assert not failed(verdict)
-    raise_unless_passed(verdict)
+    check_verdict(verdict)
 
 
 @pytest.mark.parametrize("broken", [None, math.nan, -1.0])
@@ -342,7 +342,7 @@ def test_each_rule_fails_alone(path: str, name: str, broken: float | None) -> No
     verdict = verdict_with({path: broken})
     assert failed(verdict) == [name]
     with pytest.raises(GateFailed, match=f"1 of 5 rules failed.*\n- {name}: "):
-        raise_unless_passed(verdict)
+        check_verdict(verdict)
     json.dumps(verdict, allow_nan=False)
 
 

@@ -7,16 +7,24 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from components.model import tree_ensemble as forest
-from components.model.bundle import Bundle, CartWeights, Facts, Forest, Manifest, Neighbours, Pages
-from components.model.features import AT, FEATURES, SHRINK, Evidence, distinct
-from components.model.item_scores import make_voices
+from components.model import tree_ensemble as reranker
+from components.model.bundle import (
+    Bundle,
+    CartWeights,
+    ItemFeatures,
+    Manifest,
+    Neighbours,
+    PrecomputedItems,
+    TreeEnsemble,
+)
+from components.model.features import COLUMN, FEATURES, SHRINK, FeatureBuilder, distinct
+from components.model.item_scores import build_item_scores
 from components.model.recommender import Recommender
-from components.model.text_similarity import largest
-from components.model.variants import table_of
-from components.ranking.precompute import make_pages
-from components.ranking.reranker import as_forest
+from components.model.text_similarity import find_top_k
+from components.model.variants import build_variants
+from components.ranking.precompute import precompute_items
 from components.ranking.reranker import predict as predicted
+from components.ranking.reranker import to_tree_ensemble
 from tests.factories import products_table
 
 WEIGHTS = CartWeights(vectors=0.5, cooccurrence=0.3, neighbours=1.0, cosine=0.1, trend=0.2)
@@ -50,7 +58,7 @@ def random_bundle(seed, n_items=12, silent=2):
         table = table.set_column(place, table.schema.field(name), [values])
     in_vectors, out_vectors = rng.normal(0, 0.5, (2, n_items, 4)).astype(np.float32)
     lift = rng.normal(size=(4, 4)).astype(np.float32)
-    facts = Facts(
+    item_features = ItemFeatures(
         rng.random(len(rows), np.float32),
         rng.normal(size=(n_items, 4)).astype(np.float32),
         np.where(np.arange(n_items) < n_items - 1, 1 + np.arange(n_items) % 3, 0).astype(np.int32),
@@ -70,7 +78,7 @@ def random_bundle(seed, n_items=12, silent=2):
     return Bundle(
         manifest, table, in_vectors, out_vectors, n_orders, offsets, rows,
         rng.integers(1, 6, len(rows)).astype(np.int32), rng.random(len(rows), np.float32) / 5,
-        neighbours=neighbours, facts=facts,
+        neighbours=neighbours, item_features=item_features,
     )  # fmt: skip
 
 
@@ -82,7 +90,7 @@ def random_carts(bundle, seed):
 
 def counted_by_hand(bundle, cart, candidate):
     """All features of one candidate, product by product."""
-    facts, neighbours, n_orders = bundle.facts, bundle.neighbours, bundle.n_orders
+    item_features, neighbours, n_orders = bundle.item_features, bundle.neighbours, bundle.n_orders
     found = dict.fromkeys(FEATURES, 0.0)
     n_baskets = bundle.manifest.n_orders
     for one in cart:
@@ -93,7 +101,7 @@ def counted_by_hand(bundle, cart, candidate):
             chance = n_orders[one] * n_orders[candidate] / n_baskets
             values = {
                 "probability": bundle.pair_probability[at],
-                "recent": facts.recent[at],
+                "recent": item_features.recent[at],
                 "cosine": support / np.sqrt(n_orders[one] * n_orders[candidate]),
                 "lift": np.log((support + SHRINK) / (chance + SHRINK)),
             }
@@ -113,7 +121,7 @@ def counted_by_hand(bundle, cart, candidate):
     ins, outs = bundle.in_vectors, bundle.out_vectors
     popularity = np.log(n_orders / n_baskets)
     bias = bundle.manifest.beta_cart * popularity[candidate]
-    logits = [ins[one] @ outs[candidate] + bias - facts.log_norms[one] for one in cart]
+    logits = [ins[one] @ outs[candidate] + bias - item_features.log_norms[one] for one in cart]
     length = np.linalg.norm(ins, axis=1)
     alike = [ins[one] @ ins[candidate] / (length[one] * length[candidate]) for one in cart]
     found["vector_max"], found["vector_mean"] = max(logits), np.mean(logits)
@@ -122,16 +130,16 @@ def counted_by_hand(bundle, cart, candidate):
     found["alike_max"] = max(alike)
     found["log_popularity"] = popularity[candidate]
     for column, name in enumerate(("trend_short", "trend_long", "basket_size", "days_unsold")):
-        found[name] = facts.items[candidate, column]
+        found[name] = item_features.items[candidate, column]
     found["n_asked"] = len(cart)
     found["asked_popularity"] = np.mean(popularity[cart])
-    found["asked_trend"] = np.mean(facts.items[cart, 0])
-    found["asked_basket_size"] = np.mean(facts.items[cart, 2])
-    codes, brands = facts.category_of, bundle.products["brand"].to_pylist()
+    found["asked_trend"] = np.mean(item_features.items[cart, 0])
+    found["asked_basket_size"] = np.mean(item_features.items[cart, 2])
+    codes, brands = item_features.category_of, bundle.products["brand"].to_pylist()
     same = n_orders[codes == codes[candidate]].sum()
     found["category_share"] = np.log(n_orders[candidate] / same)
     found["category_lift"] = np.mean(
-        [facts.category_lift[codes[i], codes[candidate]] for i in cart]
+        [item_features.category_lift[codes[i], codes[candidate]] for i in cart]
     )
     found["same_category"] = sum(codes[i] == codes[candidate] != 0 for i in cart)
     found["same_brand"] = np.mean([brands[i] == brands[candidate] is not None for i in cart])
@@ -145,9 +153,9 @@ def counted_by_hand(bundle, cart, candidate):
 @pytest.mark.parametrize("seed", range(6))
 def test_every_feature_is_what_counting_one_by_one_gives(seed):
     bundle = random_bundle(seed)
-    evidence, carts = Evidence(bundle), random_carts(bundle, seed)
+    feature_builder, carts = FeatureBuilder(bundle), random_carts(bundle, seed)
     rows = np.tile(np.arange(-1, bundle.manifest.n_items), (len(carts), 1))
-    found = evidence.features(carts, evidence.said(carts), rows)
+    found = feature_builder.features(carts, feature_builder.find_pairs(carts), rows)
     for cart, mine, candidates in zip(carts, found, rows, strict=True):
         for one, candidate in zip(mine[1:], candidates[1:], strict=True):
             # A cart's own products are never candidates.
@@ -160,19 +168,21 @@ def test_every_feature_is_what_counting_one_by_one_gives(seed):
 def test_nobody_speaks_for_some_and_that_is_zero():
     bundle = random_bundle(1)
     carts = [np.array([0, 1], np.int32)]
-    evidence = Evidence(bundle)
-    found = evidence.features(carts, evidence.said(carts), np.array([[-1, 10, 11]]))[0, 1:]
+    feature_builder = FeatureBuilder(bundle)
+    found = feature_builder.features(
+        carts, feature_builder.find_pairs(carts), np.array([[-1, 10, 11]])
+    )[0, 1:]
     for name in ("probability_sum", "lift_max", "neighbours_min", "support_max", "share_paired"):
-        assert not found[:, AT[name]].any()
+        assert not found[:, COLUMN[name]].any()
 
 
 @pytest.mark.parametrize("seed", range(6))
 def test_candidates_are_the_best_by_what_is_said_and_not_of_the_cart(seed):
     bundle = random_bundle(seed)
-    evidence, carts = Evidence(bundle), random_carts(bundle, seed)
-    said = evidence.said(carts)
-    sums = evidence.sums(said)
-    rows, _ = evidence.candidates(carts, said, sums, 20)
+    feature_builder, carts = FeatureBuilder(bundle), random_carts(bundle, seed)
+    find_pairs = feature_builder.find_pairs(carts)
+    sums = feature_builder.sums(find_pairs)
+    rows, _ = feature_builder.candidates(carts, find_pairs, sums, 20)
     for cart, mine in zip(carts, rows, strict=True):
         mine = mine[mine >= 0]
         scores = []
@@ -184,7 +194,7 @@ def test_candidates_are_the_best_by_what_is_said_and_not_of_the_cart(seed):
         scores[cart] = 0
         assert set(mine) == set(np.flatnonzero(scores > 1e-9))
         assert (np.diff(scores[mine]) <= 1e-6).all()
-    assert np.array_equal(evidence.candidates(carts, said, sums, 3)[0], rows[:, :3])
+    assert np.array_equal(feature_builder.candidates(carts, find_pairs, sums, 3)[0], rows[:, :3])
 
 
 @pytest.mark.parametrize("size", [30, 100_000])
@@ -198,8 +208,8 @@ def test_marking_and_sorting_find_the_same(size):
 
 
 def test_best_few_falls_and_ties_stay_in_order():
-    assert largest(np.array([1.0, 3, 2, 3, 0]), 4).tolist() == [1, 3, 2, 0]
-    assert largest(np.array([1.0, 3]), 4).tolist() == [1, 0]
+    assert find_top_k(np.array([1.0, 3, 2, 3, 0]), 4).tolist() == [1, 3, 2, 0]
+    assert find_top_k(np.array([1.0, 3]), 4).tolist() == [1, 0]
 
 
 RECOMMENDERS = [Recommender(random_bundle(seed)) for seed in range(2)]
@@ -240,11 +250,11 @@ def test_carts_in_a_batch_are_answered_as_they_are_alone():
 
 def test_pages_answer_as_ranking_does_and_fall_back_where_they_end():
     bundle = random_bundle(4)
-    ranked, pages = Recommender(bundle), make_pages(Recommender(bundle), None)
-    short = Pages(pages.rows[:, :5], pages.scores[:, :5])
+    ranked, precomputed = Recommender(bundle), precompute_items(Recommender(bundle), None)
+    short = PrecomputedItems(precomputed.rows[:, :5], precomputed.scores[:, :5])
     queries = [np.array([row], np.int32) for row in range(12)]
-    for table in (pages, short):
-        looked_up = Recommender(replace(bundle, pages=table))
+    for table in (precomputed, short):
+        looked_up = Recommender(replace(bundle, precomputed=table))
         for k in (1, 5, 6, 11, 40):
             rows, scores = looked_up.rank(queries, k)
             expected, expected_scores = ranked.rank(queries, k)
@@ -255,9 +265,9 @@ def test_pages_answer_as_ranking_does_and_fall_back_where_they_end():
 def test_variants_come_back_neither_on_pages_nor_in_carts():
     bundle = random_bundle(5)
     one, other = np.array([0, 0, 3], np.int32), np.array([1, 2, 4], np.int32)
-    bundle = replace(bundle, variants=table_of(one, other, 12))
-    bundle = replace(bundle, pages=make_pages(Recommender(bundle), None))
-    for plain in (bundle, replace(bundle, pages=None)):
+    bundle = replace(bundle, variants=build_variants(one, other, 12))
+    bundle = replace(bundle, precomputed=precompute_items(Recommender(bundle), None))
+    for plain in (bundle, replace(bundle, precomputed=None)):
         recommender = Recommender(plain)
         for k in (3, 12):
             assert not set(recommender.recommend(["p0"], k).rows) & {0, 1, 2}
@@ -274,20 +284,20 @@ def test_what_was_added_up_in_advance_ranks_alike(seed, k, recency, data):
     items = st.lists(st.integers(0, 15), min_size=1, max_size=6)
     cart = np.array(data.draw(items), np.int32)
     parts = Recommender(bundle)
-    voiced = Recommender(replace(bundle, voices=make_voices(bundle)))
-    assert voiced.evidence.has_voices
+    sum_item_scores = Recommender(replace(bundle, item_scores=build_item_scores(bundle)))
+    assert sum_item_scores.feature_builder.has_item_scores
     rows, scores = parts.rank_carts([cart], k)
-    found, values = voiced.rank_carts([cart], k)
+    found, values = sum_item_scores.rank_carts([cart], k)
     np.testing.assert_allclose(values, scores, rtol=1e-4, atol=1e-6)
     assert found.tolist() == rows.tolist()
 
 
 def test_voices_of_other_weights_are_not_heard():
     bundle = random_bundle(1)
-    made = replace(bundle, voices=make_voices(bundle))
+    made = replace(bundle, item_scores=build_item_scores(bundle))
     other = made.manifest.model_copy(update={"cart_weights": CartWeights(neighbours=2.0)})
-    assert Recommender(made).evidence.has_voices
-    assert not Recommender(replace(made, manifest=other)).evidence.has_voices
+    assert Recommender(made).feature_builder.has_item_scores
+    assert not Recommender(replace(made, manifest=other)).feature_builder.has_item_scores
 
 
 # The forest
@@ -307,19 +317,19 @@ def grown():
 
 def test_a_forest_predicts_what_its_library_does(grown):
     features = np.random.default_rng(3).normal(size=(2_000, 6)).astype(np.float32)
-    own = forest.predict(as_forest(grown), features)
+    own = reranker.predict(to_tree_ensemble(grown), features)
     np.testing.assert_allclose(own, predicted(grown, features), rtol=1e-4, atol=1e-5)
 
 
 def test_a_value_on_a_threshold_goes_the_same_way(grown):
-    trees = as_forest(grown)
+    trees = to_tree_ensemble(grown)
     splits = np.argwhere(np.isfinite(trees.threshold))
     features = np.zeros((len(splits), 6), np.float32)
     for row, (tree, node) in zip(features, splits, strict=True):
         row[trees.feature[tree, node]] = trees.threshold[tree, node]
     up, down = np.float32(np.inf), np.float32(-np.inf)
     for shifted in (features, np.nextafter(features, up), np.nextafter(features, down)):
-        own = forest.predict(trees, shifted)
+        own = reranker.predict(trees, shifted)
         library = grown.predict(shifted, raw_score=True)
         np.testing.assert_allclose(own, library, rtol=1e-4, atol=1e-5)
 
@@ -330,18 +340,18 @@ def test_a_cart_is_ranked_by_the_forest_where_there_is_one():
     cart = np.array([0, 3], np.int32)
     popularity = np.log(bundle.n_orders / bundle.manifest.n_orders).astype(np.float32)
     border = float(popularity[7])
-    tree = Forest(
-        feature=np.array([[AT["log_popularity"], 0, 0]], np.int16),
+    tree = TreeEnsemble(
+        feature=np.array([[COLUMN["log_popularity"], 0, 0]], np.int16),
         threshold=np.array([[border, np.inf, np.inf]]),
         left=np.array([[1, 1, 2]], np.int16),
         right=np.array([[2, 1, 2]], np.int16),
         value=np.array([[0, 1, -1]], np.float32),
     )
     plain, _ = Recommender(bundle).rank([cart], 10)
-    rows, scores = Recommender(replace(bundle, forest=tree)).rank([cart], 10)
+    rows, scores = Recommender(replace(bundle, reranker=tree)).rank([cart], 10)
     assert sorted(rows[0]) == sorted(plain[0])
     assert scores[0].tolist() == np.where(popularity[rows[0]] <= border, 1, -1).tolist()
     assert (np.diff(scores[0]) <= 0).all()
     louder = bundle.manifest.model_copy(update={"cart_mix": 100.0})
-    rows, _ = Recommender(replace(bundle, forest=tree, manifest=louder)).rank([cart], 10)
+    rows, _ = Recommender(replace(bundle, reranker=tree, manifest=louder)).rank([cart], 10)
     assert rows.tolist() == plain.tolist()

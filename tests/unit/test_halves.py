@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from components.model.bundle import read_bundle
-from components.model.float16 import BLOCK, halved, inner_products, widened
+from components.model.float16 import BLOCK, inner_products, to_float16, to_float32
 from components.model.recommender import Recommender
 from tests.factories import make_bundle
 
@@ -12,7 +12,7 @@ from tests.factories import make_bundle
 def test_every_finite_number_is_widened_as_it_is():
     every = np.arange(2**16, dtype=np.uint16).view(np.float16)
     finite = every[np.isfinite(every)]
-    wide = widened(finite)
+    wide = to_float32(finite)
     assert wide.dtype == np.float32
     np.testing.assert_array_equal(wide, finite.astype(np.float32))
     assert np.signbit(wide[finite == 0]).tolist() == [False, True]
@@ -20,12 +20,12 @@ def test_every_finite_number_is_widened_as_it_is():
 
 def test_wide_vectors_stay_what_they_are():
     vectors = np.ones((2, 3), np.float32)
-    assert widened(vectors) is vectors
+    assert to_float32(vectors) is vectors
 
 
 def test_rows_of_a_slice_that_is_not_contiguous_are_widened():
     stored = np.arange(24, dtype=np.float16).reshape(4, 6)
-    np.testing.assert_array_equal(widened(stored[::2, ::3]), stored[::2, ::3].astype(np.float32))
+    np.testing.assert_array_equal(to_float32(stored[::2, ::3]), stored[::2, ::3].astype(np.float32))
 
 
 @pytest.mark.parametrize("n", [0, 1, BLOCK, 2 * BLOCK + 1])
@@ -41,7 +41,7 @@ def test_inner_products_are_those_of_the_wide_vectors(n):
 @pytest.mark.parametrize("wrong", [7e4, -np.inf, np.nan])
 def test_what_a_half_cannot_hold_is_refused(wrong):
     with pytest.raises(ValueError, match="expected at most 65504"):
-        halved(np.array([[1, wrong]], np.float32))
+        to_float16(np.array([[1, wrong]], np.float32))
 
 
 def test_a_bundle_stores_out_vectors_in_half_the_bytes_and_answers_from_them(tmp_path):

@@ -9,25 +9,25 @@ from components.ranking import build_index as index
 @pytest.fixture
 def large(monkeypatch):
     """Items and queries of a catalogue that counts as large."""
-    monkeypatch.setattr(index, "QUICK_FROM", 300)
+    monkeypatch.setattr(index, "FAST_BUILD_MIN_ITEMS", 300)
     rng = np.random.default_rng(0)
     return rng.standard_normal((2, 300, 8)).astype(np.float32)
 
 
 def test_a_large_catalogue_is_indexed_quickly(large):
-    found, facts = index.make_index(*large, seed=0)
-    assert facts.ef_construction == found.ef_construction == index.QUICK_EF_CONSTRUCTION
-    assert facts.recall_at_10 >= index.RECALL_AIM
+    found, facts = index.build_accurate_index(*large, seed=0)
+    assert facts.ef_construction == found.ef_construction == index.FAST_EF_CONSTRUCTION
+    assert facts.recall_at_10 >= index.TARGET_RECALL
 
 
 def test_with_more_care_where_that_finds_too_little(large, monkeypatch):
-    monkeypatch.setattr(index, "RECALL_AIM", 1.1)
-    found, facts = index.make_index(*large, seed=0)
+    monkeypatch.setattr(index, "TARGET_RECALL", 1.1)
+    found, facts = index.build_accurate_index(*large, seed=0)
     assert facts.ef_construction == found.ef_construction == index.EF_CONSTRUCTION
 
 
 def test_with_all_care_where_that_costs_little(large):
-    _, facts = index.make_index(*large[:, :-1], seed=0)
+    _, facts = index.build_accurate_index(*large[:, :-1], seed=0)
     assert facts.ef_construction == index.EF_CONSTRUCTION
 
 

@@ -7,19 +7,19 @@ import pytest
 from components.contracts import PRODUCTS
 from components.evaluation.metrics import ideal_dcg
 from components.model.features import FEATURES
-from components.model.text_similarity import build_attributes
-from components.ranking.dataset import halves_of
-from components.ranking.queries import PAGE_FEATURES, K, Questions, ndcg
-from components.ranking.reranker import MIX, grow_if_it_pays, predict
-from components.ranking.text_features import Texts
+from components.model.text_similarity import build_attribute_index
+from components.ranking.gains import split_folds
+from components.ranking.queries import OFFLINE_FEATURES, K, LabelledQueries, ndcg
+from components.ranking.reranker import BLEND_WEIGHT, fit_if_significant, predict
+from components.ranking.text_features import TextSimilarity
 from tests.factories import corpus_of
 
 
 def pages_of(products, rows):
     """Questions about pages that nobody asks yet."""
     none = np.empty(0, np.int64)
-    return Questions(
-        np.zeros((*np.shape(rows), len(PAGE_FEATURES)), np.float32), np.array(rows), none,
+    return LabelledQueries(
+        np.zeros((*np.shape(rows), len(OFFLINE_FEATURES)), np.float32), np.array(rows), none,
         np.zeros((0, np.shape(rows)[1]), bool), none.astype(np.float32), none,
         np.array(products, np.int32),
     )  # fmt: skip
@@ -29,19 +29,19 @@ def test_a_page_is_worth_to_a_basket_what_its_draws_find_on_average():
     """By hand: every basket of two or more draws one of its products, and wants the others."""
     baskets = [(0, 1, 2), (3,), (0, 1), (2, 3), (1, 0, 2, 3), (3, 0)]
     products, rows = [0, 3], [[1, 2, 3], [0, 2, -1]]
-    found = halves_of(pages_of(products, rows), corpus_of(*baskets))
+    found = split_folds(pages_of(products, rows), corpus_of(*baskets))
     large = [basket for basket in baskets if len(basket) > 1]
-    for half, worth in enumerate(found):
+    for half, gains in enumerate(found):
         for page, product in enumerate(products):
             asking = [basket for basket in large[half::2] if product in basket]
-            assert worth.weight[page] == pytest.approx(sum(1 / len(one) for one in asking))
+            assert gains.weight[page] == pytest.approx(sum(1 / len(one) for one in asking))
             for place, row in enumerate(rows[page]):
                 gains = [
                     1 / len(one) / ideal_dcg(np.array([len(one) - 1]), K)[0]
                     for one in asking
                     if row in one
                 ]
-                assert worth.total[page, place] == pytest.approx(sum(gains))
+                assert gains.total[page, place] == pytest.approx(sum(gains))
     both = found[0] + found[1]
     np.testing.assert_allclose(both.weight, found[0].weight + found[1].weight)
 
@@ -49,11 +49,11 @@ def test_a_page_is_worth_to_a_basket_what_its_draws_find_on_average():
 def test_a_cart_is_learned_from_by_its_own_half_alone():
     hits = np.array([[True, False], [False, True], [True, True]])
     every = np.arange(3)
-    questions = Questions(
+    queries = LabelledQueries(
         np.zeros((3, 2, len(FEATURES)), np.float32), np.tile([4, 5], (3, 1)), every, hits,
         np.array([1.0, 0.5, 0.25], np.float32), np.array([7, 2, 4]),
     )  # fmt: skip
-    even, odd = halves_of(questions, corpus_of())
+    even, odd = split_folds(queries, corpus_of())
     assert (even.weight.tolist(), odd.weight.tolist()) == ([0, 1, 1], [1, 0, 0])
     assert even.total.tolist() == [[0, 0], [0, 0.5], [0.25, 0.25]]
     assert odd.total.tolist() == [[1, 0], [0, 0], [0, 0]]
@@ -73,19 +73,19 @@ def test_pages_are_learned_from_by_all_baskets_and_asked_for_by_few():
         axis=1,
     )
     is_pair = rows == (products ^ 1)[:, None]
-    features = rng.random((n, 10, len(PAGE_FEATURES)), np.float32)
+    features = rng.random((n, 10, len(OFFLINE_FEATURES)), np.float32)
     features[..., -1] = is_pair
     basket = rng.permutation(2_000)[:400]
     asked = baskets.items[2 * basket]
-    questions = Questions(
+    queries = LabelledQueries(
         features, rows, asked.astype(np.int64), is_pair[asked], np.ones(400, np.float32), basket,
         products.astype(np.int32),
     )  # fmt: skip
-    halves, blend = halves_of(questions, baskets), features[..., 0]
-    model, found = grow_if_it_pays(questions, halves, blend, MIX["a"], seed=1)
+    folds, blend = split_folds(queries, baskets), features[..., 0]
+    model, found = fit_if_significant(queries, folds, blend, BLEND_WEIGHT["a"], seed=1)
     assert found["pays"]
     assert found["features"][0][0] == "described_alike"
-    assert ndcg(predict(model, features), questions).min() == pytest.approx(1)
+    assert ndcg(predict(model, features), queries).min() == pytest.approx(1)
 
 
 def test_texts_are_alike_as_far_as_their_words_are():
@@ -94,10 +94,10 @@ def test_texts_are_alike_as_far_as_their_words_are():
         [{"product_id": str(i), "name": name} for i, name in enumerate(names)],
         pa.schema(list(PRODUCTS)),
     )
-    texts = Texts(build_attributes(cards, len(names)))
+    texts = TextSimilarity(build_attribute_index(cards, len(names)))
     rows = np.array([[1, 3, 2, 4], [0, 3, -1, 2]])
-    alike = texts.alike(np.array([0, 4], np.int32), rows)
-    assert alike[0, 0] == pytest.approx(1, abs=1e-3)
-    assert 0 < alike[0, 1] < 1
-    assert alike[0, 2:].tolist() == [0, 0]
-    assert alike[1, [0, 1, 3]].tolist() == [0, 0, 0]
+    compute_cosines = texts.compute_cosines(np.array([0, 4], np.int32), rows)
+    assert compute_cosines[0, 0] == pytest.approx(1, abs=1e-3)
+    assert 0 < compute_cosines[0, 1] < 1
+    assert compute_cosines[0, 2:].tolist() == [0, 0]
+    assert compute_cosines[1, [0, 1, 3]].tolist() == [0, 0, 0]

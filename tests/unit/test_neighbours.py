@@ -5,18 +5,18 @@ import pyarrow as pa
 import pytest
 
 from components.baskets.corpus import Corpus
-from components.baskets.weighting import Training, recency
-from components.contracts import BASKETS, PRODUCTS, write
+from components.baskets.weighting import TrainingBaskets, decay_weights
+from components.contracts import BASKETS, PRODUCTS, write_table
 from components.embeddings.cooccurrence import count_head, count_pairs, write_pairs
 from components.embeddings.item2vec import Vectors
 from components.embeddings.model import write_vectors
 from components.model.bundle import Blend, load_group
-from components.neighbours.model import fit_training, train_neighbours
+from components.neighbours.model import fit_on_baskets, train_neighbours
 from components.neighbours.ridge import NeighbourSettings, fit_neighbours
-from components.ranking.blend import START
+from components.ranking.blend import INITIAL_BLEND
 from components.ranking.model import train_ranking
 from components.results import read_json
-from components.spark import on_spark, spark_session
+from components.spark import spark_mapper, spark_session
 from tests.factories import corpus_of
 
 
@@ -129,7 +129,7 @@ def test_cut_lists_of_large_baskets_do_not_blow_weights_up():
     corpus, n_items = large_baskets(80, 600, 30), 80
     n_orders = np.bincount(corpus.items, minlength=n_items)
     settings = NeighbourSettings(ridge=20.0)
-    few = count_pairs(corpus, n_items, strongest=15)
+    few = count_pairs(corpus, n_items, max_companions=15)
     weights = dense(fit_neighbours(few, n_orders, settings), n_items)
     assert np.isfinite(weights).all()
     assert np.abs(weights).max() < 1
@@ -143,9 +143,9 @@ def test_spark_counts_and_fits_the_same():
     pairs = count_pairs(corpus, n_items)
     expected = fit_neighbours(pairs, n_orders, settings, head)
     with spark_session("test") as session:
-        mapped = on_spark(session)
-        counted = count_pairs(corpus, n_items, mapped=mapped)
-        found = fit_neighbours(counted, n_orders, settings, head, mapped)
+        mapper = spark_mapper(session)
+        counted = count_pairs(corpus, n_items, mapper=mapper)
+        found = fit_neighbours(counted, n_orders, settings, head, mapper)
     for ours, theirs in ((pairs, counted), (expected, found)):
         for name, array in vars(ours).items():
             assert np.array_equal(array, vars(theirs)[name]), name
@@ -179,7 +179,7 @@ def trained(tmp_path):
         split = "train" if i < 160 else "validation"
         items = ["a", "b", "x"] if i % 2 else ["c", "d", "y"]
         rows.append({"order_id": f"o{i}", "items": items, "weight": 1.0, "split": split})
-    write(pa.Table.from_pylist(rows, pa.schema(list(BASKETS))), BASKETS, tmp_path / "baskets")
+    write_table(pa.Table.from_pylist(rows, pa.schema(list(BASKETS))), BASKETS, tmp_path / "baskets")
     alike, n_orders = np.ones((6, 2), np.float32), np.full(6, 80)
     betas = {"beta_single": 0.5, "beta_cart": 0.0}
     write_vectors(Vectors(alike, alike), pa.array(ids), n_orders, betas, tmp_path / "vectors")
@@ -190,7 +190,7 @@ def trained(tmp_path):
 
 def blend_of(folder, baskets="baskets"):
     products = pa.Table.from_pylist([{"product_id": "a"}], pa.schema(list(PRODUCTS)))
-    write(products, PRODUCTS, folder / "products")
+    write_table(products, PRODUCTS, folder / "products")
     steps = (folder / "vectors", folder / "pairs", folder / "made")
     train_neighbours(folder / baskets, folder / "vectors", folder / "made")
     target = folder / "ranking"
@@ -211,9 +211,9 @@ def test_counts_are_mixed_in_where_they_know_more_than_the_vectors(trained):
 def test_without_baskets_to_judge_by_tuning_ends_where_it_began(trained):
     rows = [{"order_id": i, "items": [i], "weight": 1.0, "split": "train"} for i in "abcdxy"]
     table = pa.Table.from_pylist(rows, pa.schema(list(BASKETS)))
-    write(table, BASKETS, trained / "no carts")
+    write_table(table, BASKETS, trained / "no carts")
     found, blend = blend_of(trained, "no carts")
-    assert blend == START
+    assert blend == INITIAL_BLEND
     assert not found["pages"]["forest"]["pays"]
     assert not found["carts"]["forest"]["pays"]
 
@@ -225,7 +225,7 @@ def test_fitted_neighbours_are_written_whole(tmp_path):
         for i in range(80)
     ]
     rows = [{**row, "items": list(row["items"])} for row in rows]
-    write(pa.Table.from_pylist(rows, pa.schema(list(BASKETS))), BASKETS, tmp_path / "baskets")
+    write_table(pa.Table.from_pylist(rows, pa.schema(list(BASKETS))), BASKETS, tmp_path / "baskets")
     alike, n_orders = np.ones((4, 2), np.float32), np.full(4, 40)
     betas = {"beta_single": 0.5, "beta_cart": 0.0}
     write_vectors(
@@ -242,11 +242,11 @@ def test_large_and_old_baskets_count_less():
     small, large = (0, 1), (0, 2, 3, 4, 5, 6, 7, 8, 9)
     corpus = corpus_of(*(40 * [small] + 40 * [large]))
     ages = np.repeat([0.0, 400.0], 40).astype(np.float32)
-    weighed = Corpus(corpus.items, corpus.offsets, recency(ages, 180))
+    weighed = Corpus(corpus.items, corpus.offsets, decay_weights(ages, 180))
     plain = NeighbourSettings(size_exponent=0)
 
     def says(settings, given):
-        weights = dense(fit_training(Training(given, None), 10, settings), 10)
+        weights = dense(fit_on_baskets(TrainingBaskets(given, None), 10, settings), 10)
         return weights[1, 0] / weights[2, 0]
 
     assert says(NeighbourSettings(size_exponent=1), corpus) > says(plain, corpus)

@@ -13,11 +13,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from components.contracts import ORDER_LINES, PRODUCTS, QUARANTINE, read
+from components.contracts import ORDER_LINES, PRODUCTS, QUARANTINE, read_table
 from components.orders.clean import OrdersError, OrderSettings, clean_orders
 from components.orders.columns import ColumnsError
 from components.orders.source import SourceError, fingerprint
-from components.orders.timestamps import TimestampError, parsed_timestamp
+from components.orders.timestamps import TimestampError, parse_timestamp
 from components.spark import spark_session
 
 LINES = """order_id,product_id,quantity,price,ts
@@ -32,7 +32,7 @@ def clean(tmp_path):
         paths = [tmp_path / "out" / name for name in ("lines", "quarantine", "products")]
         counts = clean_orders(str(orders), str(products), OrderSettings(**settings), *paths)
         contracts = (ORDER_LINES, QUARANTINE, PRODUCTS)
-        tables = [read(p, c).to_pylist() for p, c in zip(paths, contracts, strict=True)]
+        tables = [read_table(p, c).to_pylist() for p, c in zip(paths, contracts, strict=True)]
         return counts, *tables
 
     return call
@@ -161,7 +161,7 @@ def test_timestamps_as_text():
     with spark_session("test") as spark:
         names = [f"c{i}" for i in range(len(TIMESTAMPS))]
         frame = spark.createDataFrame([tuple(TIMESTAMPS)], names)
-        parsed = [parsed_timestamp(frame, name, "", "file").cast("string") for name in names]
+        parsed = [parse_timestamp(frame, name, "", "file").cast("string") for name in names]
         found = frame.select(parsed).first()
     assert [text[:16].replace(" ", "T") for text in found] == list(TIMESTAMPS.values())
 

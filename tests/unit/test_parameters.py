@@ -7,11 +7,11 @@ import pytest
 
 from components.baskets.build import BasketSettings
 from components.embeddings.item2vec import TrainSettings
-from components.embeddings.sweep import SweepSettings, plan
+from components.embeddings.sweep import SweepSettings, plan_shards
 from components.evaluation.gate import GateSettings
 from components.orders.clean import OrderSettings
 from pipelines.cli import main
-from pipelines.parameters import ParameterError, TrainingParameters, checked_parameters
+from pipelines.parameters import ParameterError, TrainingParameters, parse_parameters
 
 
 def pipeline_inputs():
@@ -63,15 +63,15 @@ def test_no_step_refuses_a_value_that_the_form_accepts(settings):
             for edge in ("ge", "le", "gt", "lt"):
                 if (limit := getattr(bound, edge, None)) is not None:
                     value = limit + {"ge": 0, "le": 0, "gt": 1e-9, "lt": -1e-9}[edge]
-                    checked_parameters({"orders": "lines.csv", name: value})
+                    parse_parameters({"orders": "lines.csv", name: value})
                     settings(**{name: value})
 
 
 @pytest.mark.parametrize("shards", [1, 64])
 def test_every_shard_trains_with_the_largest_seed(shards):
     largest = 2**31 - 1
-    checked_parameters({"orders": "lines.csv", "seed": largest, "shards": shards})
-    for shard in plan(shards, shards, largest):
+    parse_parameters({"orders": "lines.csv", "seed": largest, "shards": shards})
+    for shard in plan_shards(shards, shards, largest):
         TrainSettings(seed=shard["seed"])
 
 
@@ -92,12 +92,12 @@ def test_every_shard_trains_with_the_largest_seed(shards):
 )
 def test_a_wrong_value_is_named_with_what_was_expected(wrong, said):
     with pytest.raises(ParameterError, match=said.replace("(", r"\(") if "(" in said else said):
-        checked_parameters({"orders": "lines.csv", **wrong})
+        parse_parameters({"orders": "lines.csv", **wrong})
 
 
 def test_all_wrong_values_are_named_at_once():
     with pytest.raises(ParameterError) as error:
-        checked_parameters({"orders": "x", "trials": 0, "seed": -1})
+        parse_parameters({"orders": "x", "trials": 0, "seed": -1})
     assert len(re.findall("^parameter ", str(error.value), re.MULTILINE)) == 2
 
 

@@ -6,10 +6,10 @@ import logging
 
 import pytest
 
-from bento.http.limits import AdminToken, Clients, RateLimit
-from bento.http.metrics import JsonLines
-from bento.http.request_context import request_id_of
-from bento.http.routing import Refused, Route, Router
+from bento.http.limits import AdminToken, ClientAddresses, RateLimit
+from bento.http.metrics import JsonFormatter
+from bento.http.request_context import choose_request_id
+from bento.http.routing import HttpError, Route, Router
 from bento.settings import Rate, Settings, SettingsError
 
 
@@ -23,7 +23,7 @@ class Clock:
 def passes(limit, client):
     try:
         limit.check(client)
-    except Refused as refused:
+    except HttpError as refused:
         return int(dict(refused.headers)[b"retry-after"])
     return True
 
@@ -75,9 +75,9 @@ def test_buckets_take_bounded_memory_and_those_in_use_stay():
     ],
 )
 def test_only_trusted_proxies_say_who_asks(peer, forwarded, address):
-    clients = Clients([ipaddress.ip_network("10.0.0.0/8")])
+    clients = ClientAddresses([ipaddress.ip_network("10.0.0.0/8")])
     assert clients.address(peer, forwarded) == address
-    assert Clients([]).address(peer, forwarded) == peer
+    assert ClientAddresses([]).address(peer, forwarded) == peer
 
 
 def test_a_token_file_without_a_token_is_named(tmp_path):
@@ -94,7 +94,7 @@ def test_a_token_file_that_goes_away_leaves_the_token(tmp_path):
     file.unlink()
     token.refresh()
     token.check({b"authorization": b"bearer right"})
-    with pytest.raises(Refused, match="Unauthorized"):
+    with pytest.raises(HttpError, match="Unauthorized"):
         token.check({b"authorization": b"Bearer wrong"})
 
 
@@ -121,18 +121,18 @@ def test_routes_are_found_by_path_and_pattern():
 
 
 def test_request_ids_are_new_or_sane():
-    made = {request_id_of({}) for _ in range(1000)}
+    made = {choose_request_id({}) for _ in range(1000)}
     assert len(made) == 1000
     assert {len(one) for one in made} == {32}
-    assert request_id_of({b"x-request-id": b"shop-1"}) == "shop-1"
-    assert len(request_id_of({b"x-request-id": b"a\r\nb"})) == 32
+    assert choose_request_id({b"x-request-id": b"shop-1"}) == "shop-1"
+    assert len(choose_request_id({b"x-request-id": b"a\r\nb"})) == 32
 
 
 def test_a_line_of_log_is_json_with_what_it_carries():
     record = logging.makeLogRecord(
         {"msg": "shed", "levelname": "WARNING", "created": 0.0, "reason": "lag", "n": 3}
     )
-    line = json.loads(JsonLines().format(record))
+    line = json.loads(JsonFormatter().format(record))
     assert line.pop("pid")
     assert line == {
         "ts": "1970-01-01T00:00:00.000+00:00",

@@ -10,36 +10,38 @@ import pytest
 
 from components.baskets.corpus import Corpus
 from components.bundle.build import build_bundle
-from components.contracts import BASKETS, PRODUCTS, write
+from components.contracts import BASKETS, PRODUCTS, write_table
 from components.embeddings.model import train_model
 from components.evaluation.metrics import ideal_dcg, score
 from components.model.bundle import read_bundle
-from components.model.features import AT, FEATURES
-from components.model.recommender import DEPTH, Recommender
-from components.model.tree_ensemble import mixed
+from components.model.features import COLUMN, FEATURES
+from components.model.recommender import N_CANDIDATES, Recommender
+from components.model.tree_ensemble import mix_scores
 from components.neighbours.model import train_neighbours
 from components.ranking import blend as blending
-from components.ranking.dataset import halves_of
+from components.ranking.gains import split_folds
 from components.ranking.model import train_ranking
-from components.ranking.queries import K, Questions, ndcg
-from components.ranking.reranker import grow_if_it_pays, predict
+from components.ranking.queries import K, LabelledQueries, ndcg
+from components.ranking.reranker import fit_if_significant, predict
 from components.refit.refit import Model, refit
 
 NO_BASKETS = Corpus(np.empty(0, np.int32), np.zeros(1, np.int64), np.empty(0, np.float32))
 
 
-def questions_of(features, hits, there=None):
+def questions_of(features, hits, is_candidate=None):
     """Questions of which each one's hits are all that is relevant."""
-    there = np.ones(hits.shape, bool) if there is None else there
-    rows = np.where(there, np.arange(hits.shape[1]), -1)
+    is_candidate = np.ones(hits.shape, bool) if is_candidate is None else is_candidate
+    rows = np.where(is_candidate, np.arange(hits.shape[1]), -1)
     gain = 1 / ideal_dcg(np.maximum(hits.sum(axis=1), 1), K)
     every = np.arange(len(hits))
-    return Questions(features, rows, every, hits & there, gain.astype(np.float32), every)
+    return LabelledQueries(
+        features, rows, every, hits & is_candidate, gain.astype(np.float32), every
+    )
 
 
-def forest_for(questions, blend, mix=0.0):
-    """What `grow_if_it_pays` makes of carts."""
-    return grow_if_it_pays(questions, halves_of(questions, NO_BASKETS), blend, mix, seed=1)
+def forest_for(queries, blend, mix=0.0):
+    """What `fit_if_significant` makes of carts."""
+    return fit_if_significant(queries, split_folds(queries, NO_BASKETS), blend, mix, seed=1)
 
 
 def random_questions(n=400, seed=0):
@@ -53,38 +55,38 @@ def random_questions(n=400, seed=0):
 def test_ndcg_of_questions_is_that_of_the_gate():
     rng = np.random.default_rng(1)
     n, n_items = 50, 200
-    rows = np.stack([rng.permutation(n_items)[:DEPTH] for _ in range(n)])
+    rows = np.stack([rng.permutation(n_items)[:N_CANDIDATES] for _ in range(n)])
     rows[:, 50:] = -1
     baskets = [rng.permutation(n_items)[: 1 + i % 15] for i in range(n)]
     sizes = np.array([len(one) for one in baskets])
     offsets = np.concatenate([[0], np.cumsum(sizes)])
     relevant = Corpus(np.concatenate(baskets).astype(np.int32), offsets, np.ones(n, np.float32))
     hits = np.array([np.isin(a, b) for a, b in zip(rows, baskets, strict=True)])
-    questions = Questions(
-        np.zeros((n, DEPTH, 1), np.float32), rows, np.arange(n), hits,
+    queries = LabelledQueries(
+        np.zeros((n, N_CANDIDATES, 1), np.float32), rows, np.arange(n), hits,
         (1 / ideal_dcg(sizes, K)).astype(np.float32), np.arange(n),
     )  # fmt: skip
-    scores = rng.random((n, DEPTH)).astype(np.float32)
+    scores = rng.random((n, N_CANDIDATES)).astype(np.float32)
     order = np.argsort(-np.where(rows >= 0, scores, -np.inf), axis=1)[:, :K]
     expected = score(np.take_along_axis(rows, order, 1), relevant, n_items)["ndcg"]
-    np.testing.assert_allclose(ndcg(scores, questions), expected, rtol=1e-6)
+    np.testing.assert_allclose(ndcg(scores, queries), expected, rtol=1e-6)
 
 
 def test_useless_parts_weigh_nothing_in_carts():
-    questions = random_questions()
-    questions.features[..., AT["neighbours_sum"]] = questions.hits
-    tuned = blending.tune_carts(questions, blending.START).cart_weights
+    queries = random_questions()
+    queries.features[..., COLUMN["neighbours_sum"]] = queries.hits
+    tuned = blending.tune_cart_blend(queries, blending.INITIAL_BLEND).cart_weights
     assert (tuned.vectors, tuned.cooccurrence, tuned.cosine, tuned.trend) == (0, 0, 0, 0)
 
 
 def test_useful_parts_weigh_something():
-    questions = random_questions()
-    questions.features[..., AT["neighbours_sum"]] = 0
-    questions.features[..., AT["cosine_sum"]] = 10 * questions.hits
-    assert blending.tune_carts(questions, blending.START).cart_weights.cosine > 0
-    questions.features[..., AT["vector_max"]] = 0
-    questions.features[..., AT["probability_sum"]] = questions.hits
-    tuned = blending.tune_pages(questions, blending.START, 0.25)
+    queries = random_questions()
+    queries.features[..., COLUMN["neighbours_sum"]] = 0
+    queries.features[..., COLUMN["cosine_sum"]] = 10 * queries.hits
+    assert blending.tune_cart_blend(queries, blending.INITIAL_BLEND).cart_weights.cosine > 0
+    queries.features[..., COLUMN["vector_max"]] = 0
+    queries.features[..., COLUMN["probability_sum"]] = queries.hits
+    tuned = blending.tune_item_blend(queries, blending.INITIAL_BLEND, 0.25)
     assert tuned.page_cooccurrence > 0
     # Noise comes into it with any other weight.
     assert (tuned.beta_single, tuned.page_trend) in [(0.25, 0.0), (0.0, 0.0)]
@@ -92,27 +94,27 @@ def test_useful_parts_weigh_something():
 
 def test_a_forest_that_knows_better_is_shipped():
     """Right is what is of the same category, of which the blend knows nothing."""
-    questions = random_questions()
-    questions.features[..., AT["same_category"]] = questions.hits
-    blend = questions.features[..., AT["neighbours_sum"]]
-    model, found = forest_for(questions, blend)
+    queries = random_questions()
+    queries.features[..., COLUMN["same_category"]] = queries.hits
+    blend = queries.features[..., COLUMN["neighbours_sum"]]
+    model, found = forest_for(queries, blend)
     assert found["pays"]
     assert found["features"][0][0] == "same_category"
-    assert ndcg(predict(model, questions.features), questions).min() == pytest.approx(1)
+    assert ndcg(predict(model, queries.features), queries).min() == pytest.approx(1)
 
 
 def test_a_forest_that_learns_noise_is_not_shipped():
-    questions = random_questions()
-    blend = questions.hits + 0.01 * questions.features[..., 0]
-    model, found = forest_for(questions, blend)
+    queries = random_questions()
+    blend = queries.hits + 0.01 * queries.features[..., 0]
+    model, found = forest_for(queries, blend)
     assert model is None
     assert not found["pays"]
     assert found["gain"]["low"] <= 0
 
 
 def test_with_few_hits_nothing_is_grown():
-    questions = random_questions(n=10)
-    model, found = forest_for(questions, questions.features[..., 0])
+    queries = random_questions(n=10)
+    model, found = forest_for(queries, queries.features[..., 0])
     assert (model, found["pays"], found["gain"]) == (None, False, None)
 
 
@@ -137,8 +139,12 @@ def baskets_from(lists, weight=1.0, splits=(("train", 0.8), ("validation", 1.0))
 def built(folder, baskets, cards=(), min_orders=1, exceptions=(), tricks=None):
     """Everything that training does, on few products; a recommender over what it built."""
     paths = {name: folder / name for name in ("vectors", "pairs", "near", "ranked", "cards")}
-    write(pa.Table.from_pylist(baskets, pa.schema(list(BASKETS))), BASKETS, folder / "baskets")
-    write(pa.Table.from_pylist(list(cards), pa.schema(list(PRODUCTS))), PRODUCTS, paths["cards"])
+    write_table(
+        pa.Table.from_pylist(baskets, pa.schema(list(BASKETS))), BASKETS, folder / "baskets"
+    )
+    write_table(
+        pa.Table.from_pylist(list(cards), pa.schema(list(PRODUCTS))), PRODUCTS, paths["cards"]
+    )
     counts = {"first_order": None, "last_order": None}
     (folder / "counts.json").write_text(json.dumps(counts))
     settings = {"vector_size": 8, "epochs": 3, "workers": 1, "seed": 1}
@@ -168,7 +174,7 @@ def assert_sane(recommender):
         assert len(answer) == len(found.rows) == min(5, n_items - len(set(asked)))
         assert not answer & set(asked)
         assert np.isfinite(found.scores).all()
-    assert len(recommender.similar(ids[0], 5).rows) == min(5, n_items - 1)
+    assert len(recommender.similar_items(ids[0], 5).rows) == min(5, n_items - 1)
 
 
 PAIRS = ["ab", "cd", "ef", "gh"]
@@ -181,7 +187,7 @@ CARDS = [
 def test_partners_are_found_and_noise_ships_no_forest(tmp_path):
     recommender = built(tmp_path, baskets_from([PAIRS[i % 4] for i in range(400)]), CARDS)
     assert_sane(recommender)
-    assert recommender.bundle.forest is None
+    assert recommender.bundle.reranker is None
     ids = recommender.bundle.product_ids
     for one, other in (*PAIRS, *(pair[::-1] for pair in PAIRS)):
         assert ids[recommender.recommend([one], 1).rows[0]] == other
@@ -200,7 +206,7 @@ def test_variants_are_kept_apart_unless_they_are_excepted(tmp_path, capsys):
         (tmp_path / folder).mkdir()
     apart = built(tmp_path / "apart", baskets, CUPS)
     row = {id_: apart.row(id_) for id_ in "ab"}
-    assert apart.bundle.variants.of([row["a"]]).tolist() == [row["b"]]
+    assert apart.bundle.variants.find_variants([row["a"]]).tolist() == [row["b"]]
     assert row["b"] not in apart.recommend(["a"], 7).rows
     together = built(tmp_path / "together", baskets, CUPS, exceptions=[("b", "a"), ("a", "gone")])
     assert len(together.bundle.variants.rows) == 0
@@ -221,10 +227,10 @@ def test_pages_were_ranked_by_the_vectors_that_are_stored(tmp_path):
     assert bundle.out_vectors.dtype == np.float16
     assert (bundle.out_vectors != trained).any()
     asked = [np.array([row], np.int32) for row in range(bundle.manifest.n_items)]
-    rows, scores = Recommender(replace(bundle, pages=None)).rank_pages(asked, 59)
+    rows, scores = Recommender(replace(bundle, precomputed=None)).rank_items(asked, 59)
     assert not bundle.manifest.ranking["pages"]["forest"]["pays"]
-    np.testing.assert_array_equal(bundle.pages.rows, rows)
-    np.testing.assert_allclose(bundle.pages.scores, scores, rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(bundle.precomputed.rows, rows)
+    np.testing.assert_allclose(bundle.precomputed.scores, scores, rtol=1e-5, atol=1e-6)
 
 
 # Learning from validation baskets, once all is tuned
@@ -250,12 +256,14 @@ def test_a_product_that_rises_changes_its_place_and_keeps_what_is_known_of_it(tm
     assert bundle.product_ids[:3] == ["a", "c", "b"]
     np.testing.assert_array_equal(bundle.in_vectors, before[[0, 2, 1]])
     assert bundle.products["name"].to_pylist()[:3] == ["Thing a", "Thing c", "Thing b"]
-    assert bundle.pages.rows[1][0] == 0
+    assert bundle.precomputed.rows[1][0] == 0
 
 
 def test_blend_and_trees_weigh_alike_whatever_their_scales():
     grown, blended = np.array([[0.0, 1.0, 9.0]]), np.array([[300.0, 100.0, -np.inf]])
-    there = np.array([[True, True, False]])
-    assert mixed(grown, blended, there, 0.5)[0].tolist() == pytest.approx([-0.5, 0.5, 0])
-    assert mixed(grown, blended, there, 2.0)[0].tolist() == pytest.approx([1, -1, 0])
-    assert mixed(grown, blended, there, 0) is grown
+    is_candidate = np.array([[True, True, False]])
+    assert mix_scores(grown, blended, is_candidate, 0.5)[0].tolist() == pytest.approx(
+        [-0.5, 0.5, 0]
+    )
+    assert mix_scores(grown, blended, is_candidate, 2.0)[0].tolist() == pytest.approx([1, -1, 0])
+    assert mix_scores(grown, blended, is_candidate, 0) is grown

@@ -9,10 +9,10 @@ import pytest
 
 from components.model import recommender as ranking
 from components.model.bundle import CartWeights, Neighbours, read_bundle
-from components.model.recommender import RARE, Recommender, best_of, stacked
-from components.model.substitutes import LOOKS
+from components.model.recommender import COOCCURRENCE_SCALE, Recommender, rank_columns, stack_below
+from components.model.substitutes import ATTRIBUTE_WEIGHT
 from components.model.text_similarity import Attributes
-from components.ranking.precompute import make_pages
+from components.ranking.precompute import precompute_items
 from tests.factories import PAIRS, make_bundle, make_large_bundle, products_table, write
 from tests.unit.test_evidence import random_bundle
 
@@ -135,7 +135,7 @@ def test_what_is_asked_beats_the_card_as_far_as_it_goes(recommender):
 def test_attributes_that_say_nothing_get_bestsellers(recommender, nothing):
     answer = recommender.recommend(["new"], 2, nothing)
     assert (answer.source, ids_of(recommender, answer)) == ("bestsellers", IDS[:2])
-    answer = recommender.similar("new", 2, nothing)
+    answer = recommender.similar_items("new", 2, nothing)
     assert (answer.source, ids_of(recommender, answer)) == ("bestsellers", IDS[:2])
 
 
@@ -168,22 +168,24 @@ def test_similar_is_what_is_bought_in_the_same_company(tmp_path):
     table = products_table(ids, {}, {"green tea": None})
     write(tmp_path / "bundle", table, company.astype(np.float32), out, n_orders)
     recommender = Recommender(read_bundle(tmp_path / "bundle"))
-    answer = recommender.similar("tea", 100)
+    answer = recommender.similar_items("tea", 100)
     assert (answer.source, answer.unknown) == ("model", [])
     assert ids_of(recommender, answer)[0] == "coffee"
     assert sorted(ids_of(recommender, answer)) == sorted(set(ids) - {"tea"})
     assert (np.diff(answer.scores) <= 0).all()
-    assert 1.8 / 1.81 < answer.scores[0] < 1.8 / 1.81 + LOOKS
+    assert 1.8 / 1.81 < answer.scores[0] < 1.8 / 1.81 + ATTRIBUTE_WEIGHT
     # Butter shares nobody's company, so that looks decide.
     looks_like = products_table(ids, {}, {}).set_column(
         1, "name", [["tea", "coffee", "bread", "full milk", "sugar", "full butter"]]
     )
     write(tmp_path / "looks", looks_like, company.astype(np.float32), out, n_orders)
-    assert Recommender(read_bundle(tmp_path / "looks")).similar("butter", 1).rows.tolist() == [3]
-    cold = recommender.similar("green tea", 2)
+    assert Recommender(read_bundle(tmp_path / "looks")).similar_items(
+        "butter", 1
+    ).rows.tolist() == [3]
+    cold = recommender.similar_items("green tea", 2)
     assert (cold.source, cold.unknown) == ("attribute_neighbours", ["green tea"])
     assert ids_of(recommender, cold)[0] == "tea"
-    new = recommender.similar(None, 1, Attributes("Coffee beans"))
+    new = recommender.similar_items(None, 1, Attributes("Coffee beans"))
     assert (ids_of(recommender, new), new.unknown) == (["coffee"], [])
 
 
@@ -228,7 +230,7 @@ def test_the_smallest_catalogues_answer_with_what_they_have(tmp_path, n_items, w
 def test_ties_go_to_the_lower_column():
     scores = np.zeros((2, 50), np.float32)
     scores[1, 40:] = 1
-    columns, _ = best_of(scores, 5)
+    columns, _ = rank_columns(scores, 5)
     assert columns.tolist() == [[0, 1, 2, 3, 4], [40, 41, 42, 43, 44]]
 
 
@@ -319,7 +321,9 @@ def test_a_page_counts_what_was_bought_with_the_product(tmp_path, with_index):
     assert counted.rows.tolist() == [1, 4, 7, 2], "milk by the vectors, bread and pesto by counts"
     assert loud.rows.tolist()[:2] == [7, 4]
     assert counted.scores[0] == plain.scores[0]
-    np.testing.assert_allclose(counted.scores[1] - plain.scores[3], np.log1p(0.2 / RARE), rtol=1e-5)
+    np.testing.assert_allclose(
+        counted.scores[1] - plain.scores[3], np.log1p(0.2 / COOCCURRENCE_SCALE), rtol=1e-5
+    )
 
 
 def test_by_index_and_exactly_pages_are_the_same(tmp_path):
@@ -379,7 +383,7 @@ def test_many_at_once_are_ranked_as_one_by_one(recommender):
 
 
 def test_best_of_fills_up_what_is_missing():
-    columns, best = best_of(np.array([[1.0, -np.inf, 3.0]], np.float32), 4)
+    columns, best = rank_columns(np.array([[1.0, -np.inf, 3.0]], np.float32), 4)
     assert columns.tolist() == [[2, 0, -1, -1]]
     assert best.tolist() == [[3.0, 1.0, -np.inf, -np.inf]]
 
@@ -406,25 +410,27 @@ def test_places_without_a_candidate_stay_empty_behind_re_ranked_ones():
     scores = np.array([[5, 4, 3, -np.inf], [5, -np.inf, -np.inf, -np.inf]], np.float32)
     best = np.array([[0.1, 0.2], [0.3, 9]], np.float32)
     expected = np.array([[0.1, 0.2, -0.9, -np.inf], [0.3, -np.inf, -np.inf, -np.inf]], np.float32)
-    np.testing.assert_allclose(stacked(best, scores), expected, rtol=1e-6)
+    np.testing.assert_allclose(stack_below(best, scores), expected, rtol=1e-6)
 
 
 def test_scores_among_some_are_those_of_all(tmp_path):
     bundle = random_bundle(4, n_items=30)
     recommender = Recommender(bundle)
     rows, weights = np.array([3, 8, 11], np.int32), np.array([0.5, 0.3, 0.2], np.float32)
-    every = recommender.score_as(rows, weights)
+    every = recommender.score_by_neighbours(rows, weights)
     some = np.array([0, 2, 7, 19, 28])
-    np.testing.assert_allclose(recommender.score_as(rows, weights, some), every[some], rtol=1e-5)
+    np.testing.assert_allclose(
+        recommender.score_by_neighbours(rows, weights, some), every[some], rtol=1e-5
+    )
 
 
 def test_in_a_large_catalogue_cold_products_look_at_their_neighbours_pages(monkeypatch):
     bundle = random_bundle(4, n_items=30)
-    paged = Recommender(replace(bundle, pages=make_pages(Recommender(bundle), None)))
+    paged = Recommender(replace(bundle, precomputed=precompute_items(Recommender(bundle), None)))
     looks = Attributes(category="a")
-    whole = paged.companions_by_looks([looks], None, 5)
-    monkeypatch.setattr("components.model.recommender.AROUND_FROM", 0)
-    source, rows, scores = paged.companions_by_looks([looks], None, 5)
+    whole = paged.recommend_cold([looks], None, 5)
+    monkeypatch.setattr("components.model.recommender.NEARBY_MIN_ITEMS", 0)
+    source, rows, scores = paged.recommend_cold([looks], None, 5)
     assert source == whole[0] == "attribute_neighbours"
     assert rows.tolist() == whole[1].tolist()
     np.testing.assert_allclose(scores, whole[2], rtol=1e-5)

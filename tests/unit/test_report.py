@@ -10,22 +10,22 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from components.contracts import BASKETS, write
+from components.contracts import BASKETS, write_table
 from components.model.bundle import (
     CartWeights,
-    IndexFacts,
+    IndexStats,
     Manifest,
-    SearchFacts,
+    SearchStats,
     read_manifest,
 )
 from components.model.variants import LEVELS
-from components.ranking.queries import PAGE_FEATURES
+from components.ranking.queries import OFFLINE_FEATURES
+from components.report import formatting as words
 from components.report import ranking as report_ranking
 from components.report import tables as content
-from components.report import wording as words
-from components.report.projection import projected
-from components.report.report import KEPT, RunFiles, write_report
-from components.weighting.choose import TRIED, TRIED_IN_ORDER
+from components.report.projection import project
+from components.report.report import PNG_PLOTS, RunFiles, write_report
+from components.weighting.choose import CANDIDATES, ORDERED_CANDIDATES
 from tests.factories import make_bundle
 
 HOSTILE = "<script>alert(1)</script> \"quoted\" 'single' & $x^2$ 🍌 牛乳 http"
@@ -168,7 +168,7 @@ def baskets(path: Path, n: int = 40) -> Path:
         "weight": [1.0] * n,
         "split": ["train"] * n,
     }
-    write(pa.table(rows, schema=pa.schema(list(BASKETS))), BASKETS, path)
+    write_table(pa.table(rows, schema=pa.schema(list(BASKETS))), BASKETS, path)
     return path
 
 
@@ -237,12 +237,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def measured_bundle(folder: Path) -> Path:
     bundle = make_bundle(folder, cold={HOSTILE: HOSTILE})
-    facts = IndexFacts(m=32, ef_construction=400, ef=100, recall_at_10=0.98)
-    search = SearchFacts(exact_ms=2.5, index_ms=1.25, tried=facts)
-    return told(bundle, index=facts, search=search, ranking=ranking())
+    facts = IndexStats(m=32, ef_construction=400, ef=100, recall_at_10=0.98)
+    search = SearchStats(exact_ms=2.5, index_ms=1.25, tried=facts)
+    return with_manifest(bundle, index=facts, search=search, ranking=ranking())
 
 
-def told(bundle: Path, **found: object) -> Path:
+def with_manifest(bundle: Path, **found: object) -> Path:
     manifest: Manifest = read_manifest(bundle).model_copy(update=found)
     (bundle / "bundle.json").write_text(manifest.model_dump_json())
     return bundle
@@ -348,7 +348,7 @@ def test_the_picked_trial_is_explained(page: str) -> None:
 
 def test_pictures_are_kept_as_png(folder: Path) -> None:
     kept = sorted((folder / "plots").iterdir())
-    assert [file.name for file in kept] == sorted(f"{name}.png" for name in KEPT)
+    assert [file.name for file in kept] == sorted(f"{name}.png" for name in PNG_PLOTS)
     assert all(file.read_bytes().startswith(b"\x89PNG") for file in kept)
 
 
@@ -384,8 +384,8 @@ def test_the_index_is_described(page: str) -> None:
 
 
 def test_search_among_companions_is_described(tmp_path: Path) -> None:
-    search = SearchFacts(exact_ms=3.7, companions_ms=0.12, companions_recall_at_10=0.996)
-    bundle = told(make_bundle(tmp_path / "bundle"), among_companions=True, search=search)
+    search = SearchStats(exact_ms=3.7, companions_ms=0.12, companions_recall_at_10=0.996)
+    bundle = with_manifest(make_bundle(tmp_path / "bundle"), among_companions=True, search=search)
     text = Seen(render(tmp_path, bundle=bundle)).text
     assert "approximate: among what was bought with a product" in text
     assert "bestsellers; finds 99.6 % of the exact ten best" in text
@@ -414,7 +414,7 @@ def test_the_mix_is_explained(page: str) -> None:
 
 def test_vectors_that_carts_listen_to_are_no_zero() -> None:
     carts = {**ranking()["carts"], "weights": {"neighbours": 1.0, "vectors": 0.5}}
-    said = " ".join(report_ranking.mix_said(carts, "b"))
+    said = " ".join(report_ranking.describe_blend(carts, "b"))
     assert "zero" not in said
     assert "add to the blend" in said
 
@@ -455,21 +455,32 @@ def test_what_ranking_did_not_measure_is_said_to_be_missing(bare_text: str) -> N
 
 
 def test_whatever_ranking_may_say_has_words() -> None:
-    assert list(report_ranking.FEATURES) == list(PAGE_FEATURES)
+    assert list(report_ranking.FEATURES) == list(OFFLINE_FEATURES)
     assert list(report_ranking.LEVELS) == list(LEVELS)
-    assert list(report_ranking.TRICKS) == [*TRIED, *TRIED_IN_ORDER]
+    assert list(report_ranking.WEIGHTINGS) == [*CANDIDATES, *ORDERED_CANDIDATES]
     assert set(report_ranking.WEIGHTS["b"]) == set(CartWeights.model_fields)
 
 
 def test_a_difference_is_judged_by_its_interval() -> None:
-    assert words.judgement({"mean": 0.1, "low": 0.05, "high": 0.2}) == "better"
-    assert words.judgement({"mean": -0.1, "low": -0.2, "high": -0.05}) == "worse"
-    assert words.judgement({"mean": 0.1, "low": -0.05, "high": 0.2}) == "no clear difference"
-    assert words.judgement({"mean": 0.1, "low": None, "high": float("nan")}) == "not known"
+    assert words.classify_difference({"mean": 0.1, "low": 0.05, "high": 0.2}) == "better"
+    assert words.classify_difference({"mean": -0.1, "low": -0.2, "high": -0.05}) == "worse"
+    assert (
+        words.classify_difference({"mean": 0.1, "low": -0.05, "high": 0.2}) == "no clear difference"
+    )
+    assert (
+        words.classify_difference({"mean": 0.1, "low": None, "high": float("nan")}) == "not known"
+    )
 
 
 def test_numbers_that_are_none_print_as_a_dash() -> None:
-    printers = (words.count, words.figure, words.signed, words.percent, words.hundred, words.value)
+    printers = (
+        words.count,
+        words.figure,
+        words.signed_figure,
+        words.percent,
+        words.per_100,
+        words.value,
+    )
     for printed in printers:
         assert printed(None) == printed(float("nan")) == words.NOTHING
 
@@ -483,7 +494,7 @@ def test_labels_of_several_products_are_told_apart() -> None:
 def test_the_map_puts_products_of_one_direction_together() -> None:
     rng = np.random.default_rng(0)
     centres = np.eye(3)[np.repeat([0, 1, 2], 40)]
-    at = projected(centres * rng.uniform(1, 9, (120, 1)) + rng.normal(0, 0.05, (120, 3)))
+    at = project(centres * rng.uniform(1, 9, (120, 1)) + rng.normal(0, 0.05, (120, 3)))
     middles = np.array([at[i : i + 40].mean(axis=0) for i in (0, 40, 80)])
     nearest = np.linalg.norm(at[:, None] - middles, axis=2).argmin(axis=1)
     assert (nearest == np.repeat([0, 1, 2], 40)).mean() > 0.95
@@ -492,7 +503,7 @@ def test_the_map_puts_products_of_one_direction_together() -> None:
 
 @pytest.mark.parametrize("shape", [(1, 4), (2, 1), (3, 64)])
 def test_the_map_of_very_few_products(shape: tuple[int, int]) -> None:
-    at = projected(np.ones(shape, np.float32))
+    at = project(np.ones(shape, np.float32))
     assert at.shape == (shape[0], 2)
     assert np.isfinite(at).all()
 

@@ -9,11 +9,20 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from bento.answering.catalogue_changes import CatalogueRequest, ProductChange
-from bento.answering.rules import STRONGEST, Applied, Asked, Pin, Rule, RuleRequest, RuleSet, Scope
+from bento.answering.rules import (
+    MAX_FACTOR,
+    Pin,
+    QueryProduct,
+    Rule,
+    RuleEffects,
+    RuleRequest,
+    RuleSet,
+    Scope,
+)
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
-TEA = Asked("tea", "drinks", "Twig")
-MILK = Asked("milk", "dairy", None)
+TEA = QueryProduct("tea", "drinks", "Twig")
+MILK = QueryProduct("milk", "dairy", None)
 
 
 def rule(action, target, when=None, rule_id="1", **more):
@@ -119,7 +128,7 @@ class TestApplying:
     def test_no_rules_do_nothing(self):
         assert RuleSet().empty
         assert applied().empty
-        assert applied() == Applied()
+        assert applied() == RuleEffects()
 
     @pytest.mark.parametrize(
         ("when", "applies"),
@@ -136,7 +145,7 @@ class TestApplying:
     def test_a_rule_applies_to_questions_that_hold_what_it_names(self, when, applies):
         rules = RuleSet([rule("block", {"product_id": "gin"}, when)])
         assert not rules.empty
-        assert rules.applying([MILK, TEA], NOON).blocks(Asked("gin")) is applies
+        assert rules.applying([MILK, TEA], NOON).blocks(QueryProduct("gin")) is applies
         assert rules.applying([], NOON).empty is (when is not None)
 
     def test_a_rule_counts_once_however_many_products_it_holds_for(self):
@@ -151,9 +160,9 @@ class TestApplying:
             rule("block", {"category": "toys"}, rule_id="2"),
             rule("block", {"brand": "B"}, rule_id="3"),
         )
-        assert found.blocks(Asked("gin"))
-        assert found.blocks(Asked("car", "toys"))
-        assert found.blocks(Asked("pen", "office", "B"))
+        assert found.blocks(QueryProduct("gin"))
+        assert found.blocks(QueryProduct("car", "toys"))
+        assert found.blocks(QueryProduct("pen", "office", "B"))
         assert not found.blocks(TEA)
 
     def test_pins_come_in_order_and_each_product_once(self):
@@ -166,9 +175,12 @@ class TestApplying:
         assert applied(*rules).pins == (Pin(1, "c", "4"), Pin(2, "a", "2"), Pin(2, "b", "1"))
 
     def test_what_is_blocked_is_not_pinned(self):
-        always, here = rule("pin", {"product_id": "a"}), {"product_id": "tea"}
-        assert applied(always, rule("block", {"product_id": "a"}, rule_id="2")).pins == ()
-        assert applied(always, rule("block", {"product_id": "a"}, here, rule_id="2")).pins == ()
+        global_effects, here = rule("pin", {"product_id": "a"}), {"product_id": "tea"}
+        assert applied(global_effects, rule("block", {"product_id": "a"}, rule_id="2")).pins == ()
+        assert (
+            applied(global_effects, rule("block", {"product_id": "a"}, here, rule_id="2")).pins
+            == ()
+        )
 
     def test_factors_multiply(self):
         found = applied(
@@ -176,8 +188,8 @@ class TestApplying:
             rule("bury", {"brand": "B"}, {"product_id": "tea"}, rule_id="2", factor=2.0),
             rule("boost", {"product_id": "pen"}, rule_id="3", factor=5.0),
         )
-        assert found.factor(Asked("cup", None, "B")) == 0.5
-        assert found.factor(Asked("pen", None, "B")) == pytest.approx(0.1)
+        assert found.factor(QueryProduct("cup", None, "B")) == 0.5
+        assert found.factor(QueryProduct("pen", None, "B")) == pytest.approx(0.1)
         assert found.factor(TEA) == 1
 
     @pytest.mark.parametrize("when", [None, {"product_id": "tea"}])
@@ -188,7 +200,7 @@ class TestApplying:
             for i in range(200)
         ]
         assert applied(*many).brand_factors["B"] == 1
-        assert applied(*many[:200]).brand_factors["B"] == 1 / STRONGEST
+        assert applied(*many[:200]).brand_factors["B"] == 1 / MAX_FACTOR
 
     def test_time_is_honoured_to_the_second_and_backwards(self):
         second = timedelta(seconds=1)
@@ -201,10 +213,10 @@ class TestApplying:
     def test_what_holds_for_every_question_is_one_object(self):
         timed = rule("block", {"brand": "C"}, rule_id="2", starts_at=NOON + timedelta(hours=1))
         rules = RuleSet([rule("block", {"brand": "B"}), timed])
-        first = rules.always(NOON)
-        assert rules.always(NOON + timedelta(minutes=59)) is first
+        first = rules.global_effects(NOON)
+        assert rules.global_effects(NOON + timedelta(minutes=59)) is first
         assert rules.applying([TEA], NOON) is first
-        assert rules.always(NOON + timedelta(hours=1)).blocked_brands == {"B", "C"}
+        assert rules.global_effects(NOON + timedelta(hours=1)).blocked_brands == {"B", "C"}
 
 
 names = st.sampled_from(["a", "b", "c"])
@@ -243,7 +255,7 @@ def rule_sets(draw):
     return rules
 
 
-products = st.builds(Asked, names, st.none() | names, st.none() | names)
+products = st.builds(QueryProduct, names, st.none() | names, st.none() | names)
 
 
 @given(rule_sets(), st.lists(products, max_size=3), products, st.integers(-4, 4))
@@ -258,7 +270,7 @@ def test_rules_do_what_each_of_them_says(rules, asked, product, hours):
     here = [
         one
         for one in rules
-        if one.active(now) and (one.when is None or any(holds(one.when, each) for each in asked))
+        if one.is_active(now) and (one.when is None or any(holds(one.when, each) for each in asked))
     ]
     found = RuleSet(rules).applying(asked, now)
     assert sorted(found.rule_ids) == [one.rule_id for one in here]

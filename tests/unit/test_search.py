@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 
 from bento.answering.catalogue import Catalogue
 from bento.answering.catalogue_changes import ChangedProduct
-from bento.answering.product_search import Found, Search
+from bento.answering.product_search import ProductSearch, SearchHit
 from bento.schemas import SearchRequest
 from components.contracts import PRODUCTS
 from components.model.bundle import BundleError, read_bundle, write_bundle
-from components.model.product_records import make_cards
-from components.model.token_index import build_words, folded, spelling
+from components.model.product_records import build_records
+from components.model.token_index import build_token_index, normalize_id, spelling
 from tests.factories import make_bundle
 
 SHOP = {
@@ -49,9 +49,9 @@ class Shop:
 
     def __init__(self, products):
         n = len(products)
-        bundle = replace(EMPTY, products=table(products), words=build_words(table(products)))
-        self.catalogue = Catalogue(*make_cards(bundle.products))
-        self.search = Search(bundle)
+        bundle = replace(EMPTY, products=table(products), words=build_token_index(table(products)))
+        self.catalogue = Catalogue(*build_records(bundle.products))
+        self.search = ProductSearch(bundle)
         assert len(self.catalogue) == n
 
     def change(self, *changes):
@@ -288,7 +288,7 @@ def test_an_empty_shop_has_nothing_until_something_comes():
 
 def test_a_bundle_keeps_its_words(tmp_path):
     bundle = read_bundle(make_bundle(tmp_path / "bundle"))
-    made = build_words(bundle.products)
+    made = build_token_index(bundle.products)
     assert bundle.words is not None
     for name, array in vars(made).items():
         np.testing.assert_array_equal(getattr(bundle.words, name), array)
@@ -296,22 +296,22 @@ def test_a_bundle_keeps_its_words(tmp_path):
 
 def test_words_of_another_catalogue_are_refused(tmp_path):
     bundle = read_bundle(make_bundle(tmp_path / "bundle"))
-    write_bundle(replace(bundle, words=build_words(table(SHOP))), tmp_path / "wrong")
+    write_bundle(replace(bundle, words=build_token_index(table(SHOP))), tmp_path / "wrong")
     with pytest.raises(BundleError, match="word_id_rows"):
         read_bundle(tmp_path / "wrong")
 
 
 def test_a_bundle_without_words_is_searched_all_the_same(tmp_path):
     bundle = replace(read_bundle(make_bundle(tmp_path / "bundle")), words=None)
-    catalogue = Catalogue(bundle.cards, bundle.facets)
-    assert Search(bundle).find(catalogue, "tea", 1) == [Found(0, "id")]
+    catalogue = Catalogue(bundle.records, bundle.facets)
+    assert ProductSearch(bundle).find(catalogue, "tea", 1) == [SearchHit(0, "id")]
 
 
 @pytest.mark.parametrize(
     ("product_id", "plain"), [("AB-12/x", "ab12x"), ("Ünï 7", "uni7"), ("--", "--"), ("🫖", "🫖")]
 )
 def test_ids_are_folded(product_id, plain):
-    assert folded(product_id) == plain
+    assert normalize_id(product_id) == plain
 
 
 def test_a_question_has_bounds():

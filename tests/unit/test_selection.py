@@ -9,17 +9,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bento.answering.catalogue import Catalogue, Wanted
+from bento.answering.catalogue import Catalogue, ProductFilter
 from bento.answering.catalogue_changes import ChangedProduct
-from bento.answering.rendering import Rendering
+from bento.answering.rendering import ResponseRenderer
 from bento.answering.rules import Rule, RuleRequest, RuleSet
 from bento.answering.selection import Selection
 from bento.schemas import RecommendRequest, RecommendResponse, SimilarRequest
 from components.model.bundle import read_bundle, write_bundle
-from components.model.product_records import facet
+from components.model.product_records import hash_facet
 from components.model.recommender import Recommender
-from components.model.variants import table_of
-from components.ranking.precompute import make_pages
+from components.model.variants import build_variants
+from components.ranking.precompute import precompute_items
 from tests.factories import make_bundle, products_table
 from tests.unit.test_evidence import random_bundle
 
@@ -28,7 +28,7 @@ IDS = [f"p{row}" for row in range(N)]
 COLOURS = ("red", "blue", None)
 
 
-def shop_bundle(folder, seed, pages=True):
+def shop_bundle(folder, seed, precomputed=True):
     """A random model over products that have everything that can be filtered and sorted by."""
     bundle = random_bundle(seed, n_items=N)
     table = bundle.products
@@ -47,28 +47,30 @@ def shop_bundle(folder, seed, pages=True):
     for name, values in columns.items():
         place = table.schema.get_field_index(name)
         table = table.set_column(place, table.schema.field(name), [values])
-    variants = table_of(np.array([0, 5]), np.array([1, 9]), N)
+    variants = build_variants(np.array([0, 5]), np.array([1, 9]), N)
     bundle = replace(bundle, products=table, variants=variants)
-    if pages:
-        bundle = replace(bundle, pages=make_pages(Recommender(bundle), None))
+    if precomputed:
+        bundle = replace(bundle, precomputed=precompute_items(Recommender(bundle), None))
     write_bundle(bundle, folder)
     return read_bundle(folder)
 
 
 def selection_of(bundle):
-    return Selection(Recommender(bundle), Catalogue(bundle.cards, bundle.facets))
+    return Selection(Recommender(bundle), Catalogue(bundle.records, bundle.facets))
 
 
 @pytest.fixture(scope="module")
 def shops(tmp_path_factory):
     folder = tmp_path_factory.mktemp("shops")
-    return [shop_bundle(folder / f"{seed}", seed, pages=seed > 0) for seed in range(3)]
+    return [shop_bundle(folder / f"{seed}", seed, precomputed=seed > 0) for seed in range(3)]
 
 
 def ask(selection, question):
     """The answer as the schema has it, after a check that it is what the schema describes."""
     request = RecommendRequest.model_validate(question)
-    body = Rendering("3", "default").response(selection.recommend(request), "r", request.variant)
+    body = ResponseRenderer("3", "default").response(
+        selection.recommend(request), "r", request.variant
+    )
     return RecommendResponse.model_validate_json(body)
 
 
@@ -171,17 +173,17 @@ class Truth:
     """What may be shown, product by product, from the cards alone."""
 
     def __init__(self, bundle, changed, question, rules):
-        self.cards = {row["product_id"]: dict(row) for row in bundle.products.to_pylist()}
-        for card in self.cards.values():
+        self.records = {row["product_id"]: dict(row) for row in bundle.products.to_pylist()}
+        for card in self.records.values():
             card["attributes"] = json.loads(card["attributes"] or "{}")
-        self.gone = {one.product_id for one in changed if one.deleted}
+        self.deleted = {one.product_id for one in changed if one.deleted}
         for one in changed:
-            card = self.cards.setdefault(one.product_id, {"product_id": one.product_id})
+            card = self.records.setdefault(one.product_id, {"product_id": one.product_id})
             card.update(one.card)
         self.bundle, self.question, self.rules = bundle, question, rules
         row_of = {id_: row for row, id_ in enumerate(bundle.product_ids)}
         known = [row_of[id_] for id_ in question["items"] if id_ in row_of]
-        self.variants = {IDS[row] for row in bundle.variants.of(known)}
+        self.variants = {IDS[row] for row in bundle.variants.find_variants(known)}
 
     def applies(self, rule):
         if rule.get("when") is None:
@@ -190,12 +192,12 @@ class Truth:
         return any(self.has(id_, name, value) for id_ in self.question["items"])
 
     def has(self, id_, name, value):
-        card = self.cards.get(id_, {"product_id": id_})
+        card = self.records.get(id_, {"product_id": id_})
         return card.get(name) == value
 
     def may_be_shown(self, id_):
-        question, card = self.question, self.cards[id_]
-        if id_ in self.gone or id_ in question["items"] or id_ in self.variants:
+        question, card = self.question, self.records[id_]
+        if id_ in self.deleted or id_ in question["items"] or id_ in self.variants:
             return False
         if id_ in question.get("exclude", []):
             return False
@@ -230,9 +232,9 @@ class Truth:
         ratio = 1.0 if self.question.get("context") == "checkout" else None
         if "price_ratio" in self.question:
             ratio = self.question["price_ratio"]
-        known = [self.cards.get(one, {}).get("price") for one in self.question["items"]]
+        known = [self.records.get(one, {}).get("price") for one in self.question["items"]]
         known = [price for price in known if price is not None]
-        price = self.cards[id_].get("price")
+        price = self.records[id_].get("price")
         if ratio is None or not known or price is None:
             return True
         return np.float32(price) <= np.float32(ratio * np.float32(max(known)))
@@ -242,7 +244,7 @@ class Truth:
 def shortlist(request):
     """How many are ranked at first: all, or so few that more have to be ranked."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("bento.answering.selection.SHORTLIST", request.param)
+        patch.setattr("bento.answering.selection.N_CANDIDATES", request.param)
         yield
 
 
@@ -414,7 +416,7 @@ def test_diversity_spreads_over_categories(shops):
 
     def n_alike(diversity):
         rows = [IDS.index(i) for i in ids_of(ask(selection, {**question, "diversity": diversity}))]
-        codes = bundle.facts.category_of[rows]
+        codes = bundle.item_features.category_of[rows]
         return int((codes[:, None] == codes).sum())
 
     question = {"items": ["p3"], "k": 6, "price_ratio": None}
@@ -494,11 +496,11 @@ def test_substitutes_hold_to_filters_and_rules(pairs):
 
 # The catalogue
 
-DRINKS = facet("category", "drinks")
+DRINKS = hash_facet("category", "drinks")
 
 
 def test_changes_are_seen_and_the_old_catalogue_stays(pairs):
-    old = Catalogue(pairs.cards, pairs.facets)
+    old = Catalogue(pairs.records, pairs.facets)
     new = old.with_changes(
         [
             ChangedProduct("milk", {"category": "dairy", "price": None, "in_stock": False}),
@@ -506,18 +508,18 @@ def test_changes_are_seen_and_the_old_catalogue_stays(pairs):
             ChangedProduct("tea", {}, deleted=True),
         ]
     )
-    assert old.having(DRINKS).tolist() == [0, 1, 2]
-    assert new.having(DRINKS).tolist() == [0, 2, 10]
+    assert old.find_rows(DRINKS).tolist() == [0, 1, 2]
+    assert new.find_rows(DRINKS).tolist() == [0, 2, 10]
     assert (old.price[1], old.in_stock[1]) == (2.5, 1)
     assert np.isnan(new.price[1])
     assert new.in_stock[1] == 0
     assert new.row("oat milk") == 10
     assert json.loads(new.shown(10) + b"}")["name"] == "Oat milk"
     assert json.loads(new.shown(1) + b"}")["price"] is None
-    assert [row for block in new.every(Wanted()) for row in block] == list(range(1, 11))
+    assert [row for block in new.every(ProductFilter()) for row in block] == list(range(1, 11))
     back = new.with_changes([ChangedProduct("milk", {}), ChangedProduct("tea", {})])
-    assert back.having(DRINKS).tolist() == [0, 1, 2, 10]
-    assert (back.price[1], back.in_stock[1], back.gone) == (2.5, 1, None)
+    assert back.find_rows(DRINKS).tolist() == [0, 1, 2, 10]
+    assert (back.price[1], back.in_stock[1], back.deleted) == (2.5, 1, None)
     assert back.shown(1) == old.shown(1)
 
 
@@ -540,12 +542,12 @@ def test_a_new_product_is_described_by_what_the_shop_said_of_it(tmp_path):
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.text(min_size=1, max_size=20), min_size=1, max_size=20, unique=True))
 def test_every_id_is_found_at_its_row_and_no_other(ids):
-    from components.model.product_records import make_cards
+    from components.model.product_records import build_records
 
-    cards, _ = make_cards(products_table(ids, {}, {}))
-    assert [cards.row(id_) for id_ in ids] == list(range(len(ids)))
-    assert all(cards.row(f"{id_}x") is None for id_ in ids if f"{id_}x" not in ids)
-    assert [cards.card(row)["product_id"] for row in range(len(ids))] == ids
+    records, _ = build_records(products_table(ids, {}, {}))
+    assert [records.row(id_) for id_ in ids] == list(range(len(ids)))
+    assert all(records.row(f"{id_}x") is None for id_ in ids if f"{id_}x" not in ids)
+    assert [records.card(row)["product_id"] for row in range(len(ids))] == ids
 
 
 @settings(max_examples=200, deadline=None)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bento.settings import Rate, Settings, SettingsError, read_settings, variable
+from bento.settings import Rate, Settings, SettingsError, read_settings, variable_name
 
 README = Path(__file__).parents[2] / "bento" / "README.md"
 
@@ -86,4 +86,4 @@ def docstrings():
 @pytest.mark.parametrize("name", Settings.model_fields)
 def test_every_setting_is_documented(name):
     assert docstrings()[name]
-    assert f"| `{variable(name)}` |" in README.read_text()
+    assert f"| `{variable_name(name)}` |" in README.read_text()

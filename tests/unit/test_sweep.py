@@ -9,17 +9,17 @@ import pyarrow as pa
 import pytest
 from kfp import compiler, dsl
 
-from components.baskets.corpus import catalogue_of, read_baskets
-from components.contracts import BASKETS, write
+from components.baskets.corpus import build_catalogue, read_baskets
+from components.contracts import BASKETS, write_table
 from components.embeddings import component
 from components.embeddings.item2vec import TrainSettings
 from components.embeddings.sweep import (
-    START,
+    INITIAL_CONFIG,
     SweepError,
     SweepSettings,
     draw_sample,
     pick,
-    plan,
+    plan_shards,
     run_shard,
 )
 
@@ -43,7 +43,7 @@ def write_baskets(path: Path, items: list[list[str]], weight: float = 1) -> Path
         "weight": np.full(len(items), weight, np.float32),
         "split": ["train" if i < 0.8 * len(items) else "validation" for i in range(len(items))],
     }
-    write(pa.table(columns), BASKETS, path)
+    write_table(pa.table(columns), BASKETS, path)
     return path
 
 
@@ -55,7 +55,7 @@ def shard(n_trials: int, number: int = 0) -> dict[str, Any]:
 
 
 def test_trials_are_spread_evenly() -> None:
-    assert plan(8, 3, seed=5) == [
+    assert plan_shards(8, 3, seed=5) == [
         {"shard": 0, "n_trials": 3, "seed": 5},
         {"shard": 1, "n_trials": 3, "seed": 6},
         {"shard": 2, "n_trials": 2, "seed": 7},
@@ -65,7 +65,7 @@ def test_trials_are_spread_evenly() -> None:
 @pytest.mark.parametrize(("trials", "shards"), [(1, 1), (1, 8), (0, 0), (2, 0)])
 def test_there_is_always_a_shard_and_never_an_empty_one(trials: int, shards: int) -> None:
     # KFP fails on a loop over nothing.
-    planned = plan(trials, shards, seed=0)
+    planned = plan_shards(trials, shards, seed=0)
     assert planned
     assert all(one["n_trials"] >= 1 for one in planned)
 
@@ -88,8 +88,8 @@ def test_a_trial_finds_the_pairs(baskets: Path) -> None:
 def test_the_first_trial_is_the_known_good_one_and_shards_differ(baskets: Path) -> None:
     first = run_shard(shard(1), baskets, SweepSettings(n_queries=20))[0]["config"]
     other = run_shard(shard(1, number=1), baskets, SweepSettings(n_queries=20))[0]["config"]
-    assert first == START
-    assert other != START
+    assert first == INITIAL_CONFIG
+    assert other != INITIAL_CONFIG
 
 
 def test_a_shard_is_reproducible(baskets: Path) -> None:
@@ -162,7 +162,7 @@ def test_the_sample_has_its_share_of_baskets_and_its_own_catalogue(baskets: Path
 
 def test_few_baskets_are_all_taken(baskets: Path) -> None:
     sample = draw_sample(baskets, SweepSettings(sample_share=0.1))
-    ids, _ = catalogue_of(read_baskets(baskets), 5)
+    ids, _ = build_catalogue(read_baskets(baskets), 5)
     assert len(sample.train) == 400
     assert sample.validation.product_ids.equals(ids)
 

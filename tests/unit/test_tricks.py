@@ -7,9 +7,9 @@ import pyarrow as pa
 import pytest
 
 from components.baskets.corpus import Corpus
-from components.baskets.weighting import Tricks, training_baskets
-from components.contracts import BASKETS, write
-from components.embeddings.cooccurrence import count_pairs, counter_of
+from components.baskets.weighting import BasketWeighting, read_training_baskets
+from components.contracts import BASKETS, write_table
+from components.embeddings.cooccurrence import count_pairs, make_pair_counter
 from components.weighting.choose import choose_tricks
 
 NEWEST = datetime(2024, 6, 1, tzinfo=UTC)
@@ -29,7 +29,7 @@ def write_baskets(path, rows):
         }
         for i, (items, user, hours, split) in enumerate(rows)
     ]
-    write(pa.Table.from_pylist(table, pa.schema(list(BASKETS))), BASKETS, path / "baskets")
+    write_table(pa.Table.from_pylist(table, pa.schema(list(BASKETS))), BASKETS, path / "baskets")
     return path / "baskets"
 
 
@@ -39,7 +39,7 @@ def baskets_of(corpus):
 
 def train_of(path, *rows, **tricks):
     baskets = write_baskets(path, [(*row, "train") for row in rows])
-    return training_baskets(baskets, IDS, Tricks(**tricks))
+    return read_training_baskets(baskets, IDS, BasketWeighting(**tricks))
 
 
 def test_without_tricks_nothing_changes(tmp_path):
@@ -47,14 +47,14 @@ def test_without_tricks_nothing_changes(tmp_path):
     assert baskets_of(found.corpus) == ["ab", "cde"]
     assert found.corpus.weights.tolist() == [1, 1]
     assert found.ages.tolist() == [2, 0]
-    assert found.weighed_by_size(1.0).weights.tolist() == [1, 1]
+    assert found.apply_size_exponent(1.0).weights.tolist() == [1, 1]
 
 
 @pytest.mark.parametrize(("exponent", "large"), [(0.0, 1.0), (0.5, 0.5), (1.0, 0.25)])
 def test_the_size_exponent_says_what_a_pair_of_a_large_basket_counts(tmp_path, exponent, large):
     """Next to b, once alone, and once with four others: a pair counts 1 and (n - 1)**-exponent."""
     found = train_of(tmp_path, ("ab", None, 0), ("acdef", None, 0))
-    pairs = count_pairs(found.weighed_by_size(exponent), 6)
+    pairs = count_pairs(found.apply_size_exponent(exponent), 6)
     mine = slice(*pairs.offsets[:2])
     probability = dict(zip(pairs.rows[mine], pairs.probability[mine], strict=True))
     assert probability[2] / probability[1] == pytest.approx(large)
@@ -122,13 +122,13 @@ def test_where_nothing_pays_nothing_is_used(tmp_path):
     rows = [(["ab", "cd", "ef"][i % 3], None, i, "train") for i in range(600)]
     rows += [(["ab", "cd", "ef"][i % 3], None, 0, "validation") for i in range(300)]
     best, measured = choose_tricks(write_baskets(tmp_path, rows), 5, seed=1)
-    assert best == Tricks()
+    assert best == BasketWeighting()
     assert not any(row["used"] for row in measured)
 
 
 def test_without_validation_baskets_nothing_is_used(tmp_path):
     rows = [("ab", None, i, "train") for i in range(20)]
-    assert choose_tricks(write_baskets(tmp_path, rows), 5, seed=1)[0] == Tricks()
+    assert choose_tricks(write_baskets(tmp_path, rows), 5, seed=1)[0] == BasketWeighting()
 
 
 def test_the_order_inside_baskets_is_found_where_it_is_real(tmp_path):
@@ -146,20 +146,22 @@ def test_the_order_inside_baskets_is_found_where_it_is_real(tmp_path):
              "ts": datetime(2024, 1, 1, tzinfo=UTC) + timedelta(hours=i), "weight": 1.0,
              "split": split}
         )  # fmt: skip
-    write(pa.Table.from_pylist(rows, pa.schema(list(BASKETS))), BASKETS, tmp_path / "baskets")
+    write_table(pa.Table.from_pylist(rows, pa.schema(list(BASKETS))), BASKETS, tmp_path / "baskets")
     _, measured = choose_tricks(tmp_path / "baskets", 5, seed=1)
     by_trick = {row["trick"]: row for row in measured}
     assert by_trick["reach"]["b"]["low"] > 0
     assert "cart_recency" in by_trick
     unordered = [{**row, "positions": None} for row in rows]
-    write(pa.Table.from_pylist(unordered, pa.schema(list(BASKETS))), BASKETS, tmp_path / "sorted")
+    write_table(
+        pa.Table.from_pylist(unordered, pa.schema(list(BASKETS))), BASKETS, tmp_path / "sorted"
+    )
     _, measured = choose_tricks(tmp_path / "sorted", 5, seed=1)
     assert not {row["trick"] for row in measured} & {"reach", "cart_recency"}
 
 
 def test_near_products_count_by_places_apart_and_all_are_evidence():
     corpus = Corpus(np.arange(4, dtype=np.int32), np.array([0, 4]), np.ones(1, np.float32))
-    counted = counter_of(corpus, 4, reach=2).count(np.arange(4)).toarray()
+    counted = make_pair_counter(corpus, 4, reach=2).count(np.arange(4)).toarray()
     assert counted.imag.tolist() == [[0, 1, 0.5, 0], [1, 0, 1, 0.5], [0.5, 1, 0, 1], [0, 0.5, 1, 0]]
     assert (counted.real == 1).all(), "one basket has them all"
     pairs = count_pairs(corpus, 4, reach=2)

@@ -9,8 +9,8 @@ import numpy as np
 from components.baskets.corpus import Corpus
 from components.evaluation.baselines import Popularity, Ranker
 from components.model.arrays import Float32Array, Int64Array
-from pipelines.bench.peers.peer import Data, Model, Peer, Setting, both
-from pipelines.bench.peers.rankers import SUM_OR_MAX, ItemItem
+from pipelines.bench.peers.peer import Model, Peer, Setting, TrainingData, for_both_tasks
+from pipelines.bench.peers.rankers import SUM_OR_MAX, ItemItemMatrix
 
 
 def baskets_matrix(corpus: Corpus, n_items: int, dtype: Any = np.float32) -> Any:
@@ -23,7 +23,7 @@ def baskets_matrix(corpus: Corpus, n_items: int, dtype: Any = np.float32) -> Any
     return csr_matrix((ones, rows, offsets), shape=(len(corpus), n_items))
 
 
-def count_together(data: Data, exponent: float = 0.0) -> tuple[Any, Float32Array]:
+def count_together(data: TrainingData, exponent: float = 0.0) -> tuple[Any, Float32Array]:
     """Sums of 1/(n - 1)**exponent over the baskets with both, and orders of every product.
 
     Sparse (n_items, n_items), a product itself left out; n is the size of the basket.
@@ -56,13 +56,20 @@ class _Bestsellers:
 
 def popularity() -> Peer:
     """The bestsellers, whatever is asked."""
-    return Peer("popularity", lambda data, _: _Bestsellers(data.n_orders), both([{}]), both([{}]))
+    return Peer(
+        "popularity",
+        lambda data, _: _Bestsellers(data.n_orders),
+        for_both_tasks([{}]),
+        for_both_tasks([{}]),
+    )
 
 
 def cooccurrence() -> Peer:
     """P(product | asked), summed over a cart: the gate's baseline, with nothing to tune."""
-    asks = both([{"fuse": "sum"}])
-    return Peer("co-occurrence", _fit_cooccurrence, both([{"exponent": 0, "shrink": 0}]), asks)
+    asks = for_both_tasks([{"fuse": "sum"}])
+    return Peer(
+        "co-occurrence", _fit_cooccurrence, for_both_tasks([{"exponent": 0, "shrink": 0}]), asks
+    )
 
 
 def tuned_cooccurrence() -> Peer:
@@ -73,11 +80,11 @@ def tuned_cooccurrence() -> Peer:
     return Peer("co-occurrence, tuned", _fit_cooccurrence, {"a": pages, "b": carts}, SUM_OR_MAX)
 
 
-def _fit_cooccurrence(data: Data, setting: Setting) -> Model:
+def _fit_cooccurrence(data: TrainingData, setting: Setting) -> Model:
     together, n_orders = count_together(data, setting["exponent"])
     divisor = np.maximum(n_orders, 1) + setting["shrink"]
     together.data /= np.repeat(divisor, np.diff(together.indptr)).astype(np.float32)
-    return ItemItem(together)
+    return ItemItemMatrix(together)
 
 
 def cosine() -> Peer:
@@ -87,13 +94,13 @@ def cosine() -> Peer:
     """
     settings = [{"lean": 0.5, "shrink": one} for one in (0, 5, 20, 50, 100)]
     settings += [{"lean": lean, "shrink": 5} for lean in (0.6, 0.7, 0.8)]
-    return Peer("cosine", _similarity(_cosine), both(settings), SUM_OR_MAX)
+    return Peer("cosine", _make_fit(_cosine), for_both_tasks(settings), SUM_OR_MAX)
 
 
 def jaccard() -> Peer:
     """Baskets with both by baskets with either, shrunk."""
     settings = [{"shrink": one} for one in (0, 5, 10, 20, 50, 100, 200, 500)]
-    return Peer("Jaccard", _similarity(_jaccard), both(settings), SUM_OR_MAX)
+    return Peer("Jaccard", _make_fit(_jaccard), for_both_tasks(settings), SUM_OR_MAX)
 
 
 def pmi() -> Peer:
@@ -103,20 +110,20 @@ def pmi() -> Peer:
     """
     tried = [(1, 10), (1, 50), (1, 200), (0.75, 10), (0.75, 50), (0.5, 10), (0.5, 50), (0.25, 10)]
     settings = [{"smooth": smooth, "shrink": shrink} for smooth, shrink in tried]
-    return Peer("PMI", _fit_pmi, both(settings), SUM_OR_MAX)
+    return Peer("PMI", _fit_pmi, for_both_tasks(settings), SUM_OR_MAX)
 
 
-Compared = Callable[[Float32Array, Float32Array, Float32Array, Setting], Float32Array]
+Similarity = Callable[[Float32Array, Float32Array, Float32Array, Setting], Float32Array]
 
 
-def _similarity(compare: Compared) -> Callable[[Data, Setting], Model]:
+def _make_fit(compare: Similarity) -> Callable[[TrainingData, Setting], Model]:
     """A fit by `compare(support, orders of the asked, orders of the candidate, setting)`."""
 
-    def fit(data: Data, setting: Setting) -> Model:
+    def fit(data: TrainingData, setting: Setting) -> Model:
         together, n_orders = count_together(data)
         asked = np.repeat(n_orders, np.diff(together.indptr))
         together.data = compare(together.data, asked, n_orders[together.indices], setting)
-        return ItemItem(together)
+        return ItemItemMatrix(together)
 
     return fit
 
@@ -135,7 +142,7 @@ def _jaccard(
     return support / (asked + other - support + np.float32(setting["shrink"]))
 
 
-def _fit_pmi(data: Data, setting: Setting) -> Model:
+def _fit_pmi(data: TrainingData, setting: Setting) -> Model:
     together, n_orders = count_together(data)
     n_baskets = len(data.train.with_at_least(2))
     smooth, shrink = np.float32(setting["smooth"]), np.float32(setting["shrink"])
@@ -144,4 +151,4 @@ def _fit_pmi(data: Data, setting: Setting) -> Model:
     probability = together.data / np.repeat(n_orders, np.diff(together.indptr))
     value = np.maximum(np.log(probability / shares[together.indices]), 0)
     together.data = value * together.data / (together.data + shrink)
-    return ItemItem(together)
+    return ItemItemMatrix(together)

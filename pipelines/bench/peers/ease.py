@@ -8,8 +8,8 @@ import numpy as np
 from components.evaluation.baselines import Ranker
 from components.model.arrays import Float32Array, Int32Array
 from pipelines.bench.peers.counting import count_together
-from pipelines.bench.peers.peer import Data, Model, Peer, Setting
-from pipelines.bench.peers.rankers import ByScores
+from pipelines.bench.peers.peer import Model, Peer, Setting, TrainingData
+from pipelines.bench.peers.rankers import ScoreRanker
 
 MOST_PRODUCTS = 10_000
 """The matrix of all products by all products is dense: 0.4 GB here, and three of them at times.
@@ -22,10 +22,12 @@ def ease() -> Peer:
     pages = [{"ridge": one} for one in (200, 800, 1600, 3200, 6400, 12800, 25600, 51200)]
     carts = [{"ridge": one} for one in (2, 5, 10, 20, 50, 100, 200, 800)]
     asks = {"a": [{"fuse": "sum"}], "b": [{"fuse": "sum"}]}
-    return Peer("EASE", _fit, {"a": pages, "b": carts}, asks, absence=_absence)
+    return Peer(
+        "EASE", _fit, {"a": pages, "b": carts}, asks, unavailable_reason=_unavailable_reason
+    )
 
 
-def _absence(data: Data) -> str:
+def _unavailable_reason(data: TrainingData) -> str:
     if data.n_items <= MOST_PRODUCTS:
         return ""
     gb = 4 * data.n_items**2 / 1e9
@@ -45,13 +47,13 @@ class _Dense:
         return self.weights.nbytes
 
     def ranker(self, ask: Setting) -> Ranker:
-        return ByScores(self._sums)
+        return ScoreRanker(self._sums)
 
     def _sums(self, queries: Sequence[Int32Array]) -> Float32Array:
         return np.stack([self.weights[query].sum(axis=0) for query in queries])
 
 
-def _fit(data: Data, setting: Setting) -> Model:
+def _fit(data: TrainingData, setting: Setting) -> Model:
     from scipy.linalg import lapack
 
     together, n_orders = count_together(data)

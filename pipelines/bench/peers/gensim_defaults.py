@@ -2,17 +2,19 @@
 
 import numpy as np
 
-from pipelines.bench.peers.peer import Data, Model, Peer, Setting, both
+from pipelines.bench.peers.peer import Model, Peer, Setting, TrainingData, for_both_tasks
 from pipelines.bench.peers.rankers import ItemVectors
 
 
 def gensim_defaults() -> Peer:
     """CBOW, window 5, 100 dimensions, 5 epochs. Baskets as they are, or in random order."""
     settings = [{"shuffled": False}, {"shuffled": True}]
-    return Peer("gensim defaults", _fit, both(settings), both([{"by": "cosine"}]))
+    return Peer(
+        "gensim defaults", _fit, for_both_tasks(settings), for_both_tasks([{"by": "cosine"}])
+    )
 
 
-def _fit(data: Data, setting: Setting) -> Model:
+def _fit(data: TrainingData, setting: Setting) -> Model:
     from gensim.models import Word2Vec
 
     corpus = data.train.with_at_least(2)

@@ -8,8 +8,8 @@ import numpy as np
 
 from components.model.arrays import Float32Array, Int32Array
 from pipelines.bench.peers.counting import baskets_matrix
-from pipelines.bench.peers.peer import Data, Model, Peer, Setting, both
-from pipelines.bench.peers.rankers import SUM_OR_MAX, ItemItem, ItemVectors
+from pipelines.bench.peers.peer import Model, Peer, Setting, TrainingData, for_both_tasks
+from pipelines.bench.peers.rankers import SUM_OR_MAX, ItemItemMatrix, ItemVectors
 
 THREADS = 1
 """As for everybody in the bench: CPU seconds of threads that wait for each other count too."""
@@ -34,7 +34,7 @@ def item_knn(kind: str) -> Peer:
     """ItemKNN by `cosine` or `tf-idf`, with K neighbours per product."""
     sizes = (5, 10, 20, 30, 50, 100, 400, 1000)
     settings: list[Setting] = [{"kind": kind, "K": one} for one in sizes]
-    return Peer(f"ItemKNN {kind}", _fit_knn, both(settings), SUM_OR_MAX)
+    return Peer(f"ItemKNN {kind}", _fit_knn, for_both_tasks(settings), SUM_OR_MAX)
 
 
 def item_knn_bm25() -> Peer:
@@ -50,13 +50,13 @@ def item_knn_bm25() -> Peer:
     return Peer("ItemKNN BM25", _fit_knn, settings, SUM_OR_MAX)
 
 
-def _fit_knn(data: Data, setting: Setting) -> Model:
+def _fit_knn(data: TrainingData, setting: Setting) -> Model:
     similar = fit_knn(data, setting).similarity.tocsr()
     similar.data = similar.data.astype(np.float32)
-    return ItemItem(similar)
+    return ItemItemMatrix(similar)
 
 
-def fit_knn(data: Data, setting: Setting) -> Any:
+def fit_knn(data: TrainingData, setting: Setting) -> Any:
     """The library's own model of that kind."""
     from implicit import nearest_neighbours
     from implicit.utils import ParameterWarning
@@ -71,13 +71,13 @@ def fit_knn(data: Data, setting: Setting) -> Any:
     with warnings.catch_warnings():
         # The library converts a matrix of its own making, and complains to us.
         warnings.simplefilter("ignore", ParameterWarning)
-        recommender.fit(_users(data), show_progress=False)
+        recommender.fit(_basket_matrix(data), show_progress=False)
     return recommender
 
 
 def als_defaults() -> Peer:
     """ALS with 64 factors and the library's defaults; only how it is asked is tuned."""
-    return Peer("ALS, defaults", fit_als, both([ALS_DEFAULTS]), ALS_ASKS)
+    return Peer("ALS, defaults", fit_als, for_both_tasks([ALS_DEFAULTS]), ALS_ASKS)
 
 
 def als() -> Peer:
@@ -92,18 +92,18 @@ def als() -> Peer:
         {"factors": 256, "regularization": 300.0, "alpha": 300.0},
         {"factors": 128, "regularization": 1.0, "weighting": "BM25"},
     ]
-    return Peer("ALS", fit_als, both(settings), ALS_ASKS)
+    return Peer("ALS", fit_als, for_both_tasks(settings), ALS_ASKS)
 
 
-def fit_als(data: Data, setting: Setting) -> Model:
+def fit_als(data: TrainingData, setting: Setting) -> Model:
     """implicit's ALS on one thread; answers by fold-in of the asked, or by its item vectors."""
     from implicit.cpu.als import AlternatingLeastSquares
 
     chosen = {key: value for key, value in setting.items() if key != "weighting"}
     model = AlternatingLeastSquares(**chosen, num_threads=THREADS, random_state=data.seed)
-    users = _users(data)
+    users = _basket_matrix(data)
     if setting.get("weighting") == "BM25":
-        users = _weighted(users)
+        users = _apply_bm25_weights(users)
     model.fit(users, show_progress=False)
     # Solving for a new basket takes the Gram matrix of the items, not the other baskets.
     gram_bytes = 4 * model.item_factors.shape[1] ** 2
@@ -132,14 +132,14 @@ def bpr() -> Peer:
     ]  # fmt: skip
     names = ("factors", "learning_rate", "regularization", "iterations")
     settings = [dict(zip(names, one, strict=True)) for one in tried]
-    return Peer("BPR", _fit_bpr, both(settings), BPR_ASKS)
+    return Peer("BPR", _fit_bpr, for_both_tasks(settings), BPR_ASKS)
 
 
-def _fit_bpr(data: Data, setting: Setting) -> Model:
+def _fit_bpr(data: TrainingData, setting: Setting) -> Model:
     from implicit.cpu.bpr import BayesianPersonalizedRanking
 
     model = BayesianPersonalizedRanking(**setting, num_threads=THREADS, random_state=data.seed)
-    model.fit(_users(data), show_progress=False)
+    model.fit(_basket_matrix(data), show_progress=False)
     # The last column of the library's factors is the bias of the item.
     vectors, bias = model.item_factors[:, :-1], model.item_factors[:, -1]
 
@@ -150,11 +150,11 @@ def _fit_bpr(data: Data, setting: Setting) -> Model:
     return ItemVectors(np.ascontiguousarray(vectors), fold, np.ascontiguousarray(bias))
 
 
-def _users(data: Data) -> Any:
+def _basket_matrix(data: TrainingData) -> Any:
     return baskets_matrix(data.train.with_at_least(2), data.n_items)
 
 
-def _weighted(users: Any) -> Any:
+def _apply_bm25_weights(users: Any) -> Any:
     """As the library's tutorial weights plays of artists, scaled to a mean of 1."""
     from implicit.nearest_neighbours import bm25_weight
 

@@ -8,14 +8,14 @@ from components.baskets.corpus import Corpus
 from components.evaluation.baselines import Ranker
 from components.model.arrays import Int64Array
 
-BUDGET = 8
+MAX_SETTINGS = 8
 """Trainings a method may try per task, each with all its ways of asking. The same for everybody."""
 
 Setting = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Data:
+class TrainingData:
     """What everybody learns from: training baskets over the catalogue, most bought first."""
 
     train: Corpus
@@ -45,21 +45,21 @@ class Peer:
     """A method. `settings` and `asks` are by task; `asks` cost no training."""
 
     name: str
-    fit: Callable[[Data, Setting], Model]
+    fit: Callable[[TrainingData, Setting], Model]
     settings: Mapping[str, Sequence[Setting]]
     asks: Mapping[str, Sequence[Setting]]
-    absence: Callable[[Data], str] = field(default=lambda data: "")
+    unavailable_reason: Callable[[TrainingData], str] = field(default=lambda data: "")
     """Why it cannot take part in this data; empty when it can."""
-    patience_cpu_s: float = float("inf")
+    max_train_cpu_s: float = float("inf")
     """When a training took longer or failed, the settings after it, which are dearer, are not
     tried. Infinite where settings do not get dearer."""
 
     def __post_init__(self) -> None:
         for task, settings in self.settings.items():
-            if len(settings) > BUDGET:
+            if len(settings) > MAX_SETTINGS:
                 raise ValueError(f"{self.name}, task {task}: {len(settings)} settings, at most 8")
 
 
-def both(settings: Sequence[Setting]) -> dict[str, Sequence[Setting]]:
+def for_both_tasks(settings: Sequence[Setting]) -> dict[str, Sequence[Setting]]:
     """The same for product pages and carts."""
     return {"a": settings, "b": settings}

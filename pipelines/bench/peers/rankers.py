@@ -8,10 +8,10 @@ import numpy as np
 
 from components.evaluation.baselines import Ranker
 from components.model.arrays import Float32Array, Int32Array, Int64Array
-from components.model.recommender import BLOCK, best_of
+from components.model.recommender import BLOCK, rank_columns
 from pipelines.bench.peers.peer import Setting
 
-FUSED: dict[str, Any] = {"sum": np.add, "max": np.maximum}
+FUSIONS: dict[str, Any] = {"sum": np.add, "max": np.maximum}
 """How the products of a cart are heard together."""
 
 DENSE = 0.1
@@ -22,7 +22,7 @@ SUM_OR_MAX = {"a": [{"fuse": "sum"}], "b": [{"fuse": "sum"}, {"fuse": "max"}]}
 
 
 @dataclass(frozen=True)
-class ByScores:
+class ScoreRanker:
     """Ranks by scores (n_queries, n_items) of a block of queries; see `Recommender.rank`.
 
     Ties go to the product bought more often, so that where a method has nothing more to say the
@@ -40,11 +40,11 @@ class ByScores:
             scores = self.score(block)
             for row, query in zip(scores, block, strict=True):
                 row[query] = -np.inf
-            rows[start : start + BLOCK], best[start : start + BLOCK] = best_of(scores, k)
+            rows[start : start + BLOCK], best[start : start + BLOCK] = rank_columns(scores, k)
         return rows, best
 
 
-class ItemItem:
+class ItemItemMatrix:
     """A sparse matrix (n_items, n_items): what each product (row) says for others."""
 
     def __init__(self, similar: Any) -> None:
@@ -59,12 +59,12 @@ class ItemItem:
 
     def ranker(self, ask: Setting) -> Ranker:
         """`fuse`: the sum or the max over a cart."""
-        return ByScores(lambda queries: self._scores(queries, FUSED[ask["fuse"]]))
+        return ScoreRanker(lambda queries: self._scores(queries, FUSIONS[ask["fuse"]]))
 
     def _scores(self, queries: Sequence[Int32Array], fuse: Any) -> Float32Array:
-        return (self._by_rows if self._is_dense else self._by_entries)(queries, fuse)
+        return (self._score_dense if self._is_dense else self._score_sparse)(queries, fuse)
 
-    def _by_entries(self, queries: Sequence[Int32Array], fuse: Any) -> Float32Array:
+    def _score_sparse(self, queries: Sequence[Int32Array], fuse: Any) -> Float32Array:
         similar = self._similar
         scores = np.zeros((len(queries), similar.shape[1]), np.float32)
         for row, query in zip(scores, queries, strict=True):
@@ -74,7 +74,7 @@ class ItemItem:
                 row[columns] = fuse(row[columns], similar.data[mine])
         return scores
 
-    def _by_rows(self, queries: Sequence[Int32Array], fuse: Any) -> Float32Array:
+    def _score_dense(self, queries: Sequence[Int32Array], fuse: Any) -> Float32Array:
         """The same by whole rows of what a block asks for, where few of their entries are 0."""
         products, places = np.unique(np.concatenate(queries), return_inverse=True)
         rows = self._similar[products].toarray()
@@ -113,18 +113,20 @@ class ItemVectors:
     def ranker(self, ask: Setting) -> Ranker:
         """`by`: `fold`, or `cosine`, `inner` or `biased` of items; `fuse` as ever."""
         if ask["by"] == "fold":
-            return ByScores(self._folded)
+            return ScoreRanker(self._fold_in_scores)
         items = self._unit if ask["by"] == "cosine" else self._vectors
         bias = self._bias if ask["by"] == "biased" else None
-        return ByScores(lambda queries: _compare(items, queries, ask.get("fuse", "sum"), bias))
+        return ScoreRanker(
+            lambda queries: _inner_products(items, queries, ask.get("fuse", "sum"), bias)
+        )
 
-    def _folded(self, queries: Sequence[Int32Array]) -> Float32Array:
+    def _fold_in_scores(self, queries: Sequence[Int32Array]) -> Float32Array:
         assert self._fold is not None
         scores: Float32Array = self._fold(queries) @ self._vectors.T
         return scores if self._bias is None else scores + self._bias
 
 
-def _compare(
+def _inner_products(
     items: Float32Array, queries: Sequence[Int32Array], fuse: str, bias: Float32Array | None
 ) -> Float32Array:
     scores: Float32Array

@@ -13,11 +13,11 @@ import pyarrow.parquet as pq
 
 from components.evaluation.baselines import Ranker
 from components.model.arrays import Float32Array, Int32Array, Int64Array
-from pipelines.bench.measure import python, run_within
-from pipelines.bench.peers.peer import Data, Model, Peer, Setting, both
-from pipelines.bench.peers.rankers import ByScores
+from pipelines.bench.measure import python_command, run_with_cpu_limit
+from pipelines.bench.peers.peer import Model, Peer, Setting, TrainingData, for_both_tasks
+from pipelines.bench.peers.rankers import ScoreRanker
 
-PATIENCE_CPU_S = 60.0
+MAX_TRAIN_CPU_S = 60.0
 """Little less support can mean many times the item sets: then lower ones are not tried."""
 
 
@@ -39,7 +39,11 @@ def rules() -> Peer:
         for least in (0.0, 0.1, 0.2)
     ]
     return Peer(
-        "association rules", _fit, both(settings), both(asks), patience_cpu_s=PATIENCE_CPU_S
+        "association rules",
+        _fit,
+        for_both_tasks(settings),
+        for_both_tasks(asks),
+        max_train_cpu_s=MAX_TRAIN_CPU_S,
     )
 
 
@@ -63,7 +67,7 @@ class _Rules:
         values = np.where(self.confidence >= ask["min_confidence"], getattr(self, ask["order"]), 0)
         by_product = self.left.T.tocsr()
         sizes = np.diff(self.left.indptr)
-        return ByScores(lambda queries: self._scores(queries, values, by_product, sizes))
+        return ScoreRanker(lambda queries: self._scores(queries, values, by_product, sizes))
 
     def _scores(
         self, queries: Sequence[Int32Array], values: Float32Array, by_product: Any, sizes: Any
@@ -76,11 +80,11 @@ class _Rules:
                 [by_product.indices[slice(*by_product.indptr[item : item + 2])] for item in query]
             )
             left, n_inside = np.unique(inside, return_counts=True)
-            mine = self._rules_of(left[n_inside == sizes[left]])
+            mine = self._find_rules(left[n_inside == sizes[left]])
             np.maximum.at(row, self.rows[mine], values[mine])
         return scores
 
-    def _rules_of(self, left: Any) -> Int64Array:
+    def _find_rules(self, left: Any) -> Int64Array:
         """Places of the rules with these left sides."""
         starts = self.offsets[left]
         counts = self.offsets[left + 1] - starts
@@ -89,16 +93,16 @@ class _Rules:
         return places
 
 
-def _fit(data: Data, setting: Setting) -> Model:
+def _fit(data: TrainingData, setting: Setting) -> Model:
     """In a process of its own, which can be ended: Spark's tasks cannot."""
     corpus = data.train.with_at_least(2)
     with tempfile.TemporaryDirectory() as folder:
         lists = pa.ListArray.from_arrays(corpus.offsets.astype(np.int32), corpus.items)
         pq.write_table(pa.table({"items": lists}), Path(folder) / "baskets.parquet")
         call = f"from pipelines.bench.peers.rules import mine; mine({folder!r}, {dict(setting)!r})"
-        run_within(python(call), LIMIT_CPU_S, DEEP_STACKS)
+        run_with_cpu_limit(python_command(call), LIMIT_CPU_S, DEEP_STACKS)
         found = pq.read_table(f"{folder}/rules")
-    return _as_rules(found, data.n_items)
+    return _to_rules(found, data.n_items)
 
 
 def mine(folder: str, setting: Setting) -> None:
@@ -117,7 +121,7 @@ def mine(folder: str, setting: Setting) -> None:
         found.write.parquet(f"{folder}/rules")
 
 
-def _as_rules(found: pa.Table, n_items: int) -> _Rules:
+def _to_rules(found: pa.Table, n_items: int) -> _Rules:
     """The rules by left side. One that follows from two item sets is mined once for each."""
     from scipy.sparse import csr_array
 

@@ -7,9 +7,9 @@ from typing import Any
 
 from components.evaluation.metrics import score
 from components.evaluation.tasks import Queries
-from components.progress import say
+from components.progress import log_progress
 from pipelines.bench.measure import cpu_seconds
-from pipelines.bench.peers.peer import Data, Model, Peer, Setting
+from pipelines.bench.peers.peer import Model, Peer, Setting, TrainingData
 
 K = 10
 
@@ -31,7 +31,7 @@ class Tuned:
     """Trainings tried for this task."""
 
 
-def tune(peer: Peer, data: Data, queries: Mapping[str, Queries]) -> dict[str, Tuned]:
+def tune(peer: Peer, data: TrainingData, queries: Mapping[str, Queries]) -> dict[str, Tuned]:
     """The best setting and way of asking for each task, with the model. The first of equals wins.
 
     Keeps at most one model per task and the one that is tried. A training that fails is said and
@@ -40,15 +40,17 @@ def tune(peer: Peer, data: Data, queries: Mapping[str, Queries]) -> dict[str, Tu
     started = cpu_seconds()
     best: dict[str, dict[str, Any]] = {}
     tried = dict.fromkeys(queries, 0)
-    for setting in _distinct(peer, queries):
+    for setting in _list_settings(peer, queries):
         before = cpu_seconds()
         try:
             model = peer.fit(data, setting)
         except Exception as error:
             # Whatever it was: the other settings are worth having, and so are the other peers.
-            say(f"{peer.name}: {setting} failed ({type(error).__name__}: {str(error)[:200]})")
-            if isfinite(peer.patience_cpu_s):
-                say(f"{peer.name}: what is dearer is left")
+            log_progress(
+                f"{peer.name}: {setting} failed ({type(error).__name__}: {str(error)[:200]})"
+            )
+            if isfinite(peer.max_train_cpu_s):
+                log_progress(f"{peer.name}: what is dearer is left")
                 break
             continue
         train_cpu_s = cpu_seconds() - before
@@ -58,8 +60,10 @@ def tune(peer: Peer, data: Data, queries: Mapping[str, Queries]) -> dict[str, Tu
             if task not in best or found["ndcg"] > best[task]["ndcg"]:
                 trained = {"model": model, "setting": setting, "train_cpu_s": train_cpu_s}
                 best[task] = trained | found
-        if train_cpu_s > peer.patience_cpu_s:
-            say(f"{peer.name}: {setting} took {train_cpu_s:.0f} CPU s, so what is dearer is left")
+        if train_cpu_s > peer.max_train_cpu_s:
+            log_progress(
+                f"{peer.name}: {setting} took {train_cpu_s:.0f} CPU s, so what is dearer is left"
+            )
             break
     tuning_cpu_s = cpu_seconds() - started
     return {
@@ -83,7 +87,7 @@ def measure(model: Model, ask: Setting, queries: Queries, n_items: int) -> float
     return float(score(found, queries.relevant, n_items)["ndcg"].mean())
 
 
-def _distinct(peer: Peer, tasks: Mapping[str, Any]) -> list[Setting]:
+def _list_settings(peer: Peer, tasks: Mapping[str, Any]) -> list[Setting]:
     settings: list[Setting] = []
     for task in tasks:
         settings += [one for one in peer.settings[task] if one not in settings]

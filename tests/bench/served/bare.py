@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from bento.answering.catalogue import Catalogue
-from bento.answering.rendering import Rendering
+from bento.answering.rendering import ResponseRenderer
 from bento.answering.rules import Rule, RuleSet
-from bento.answering.selection import Answer, Selection, Shown
+from bento.answering.selection import Answer, AnswerItem, Selection
 from bento.schemas import RecommendRequest
 from components.model.bundle import read_bundle
 from components.model.recommender import Recommender
@@ -28,20 +28,20 @@ RULES = "FBT_BENCH_RULES"
 def app() -> Any:
     """The application over the bundle in FBT_BUNDLE."""
     bundle = read_bundle(Path(os.environ["FBT_BUNDLE"]), verify=False)
-    assert bundle.cards is not None
+    assert bundle.records is not None
     assert bundle.facets is not None
-    assert bundle.pages is not None
-    catalogue = Catalogue(bundle.cards, bundle.facets)
+    assert bundle.precomputed is not None
+    catalogue = Catalogue(bundle.records, bundle.facets)
     selection = Selection(Recommender(bundle), catalogue)
     selection.rules = _rules()
-    rendering = Rendering(VERSION, VARIANT)
-    pages, row_of = bundle.pages, bundle.cards.row
+    rendering = ResponseRenderer(VERSION, VARIANT)
+    precomputed, row_of = bundle.precomputed, bundle.records.row
 
     def look_up(body: bytes) -> bytes:
         asked = json.loads(body)
         row, k = row_of(asked["items"][0]), asked["k"]
-        rows, scores = pages.rows[row, :k].tolist(), pages.scores[row, :k].tolist()
-        shown = [Shown(one, score, "model") for one, score in zip(rows, scores, strict=True)]
+        rows, scores = precomputed.rows[row, :k].tolist(), precomputed.scores[row, :k].tolist()
+        shown = [AnswerItem(one, score, "model") for one, score in zip(rows, scores, strict=True)]
         return rendering.response(Answer(shown, "model", catalogue), _request_id(), None)
 
     def search(body: bytes) -> bytes:

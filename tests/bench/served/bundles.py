@@ -15,16 +15,16 @@ from components.model.arrays import Float32Array, Int32Array, Int64Array
 from components.model.bundle import (
     Bundle,
     CartWeights,
-    Facts,
+    ItemFeatures,
     Manifest,
     Neighbours,
-    Pages,
+    PrecomputedItems,
     write_bundle,
 )
-from components.model.text_similarity import build_attributes
-from components.model.variants import Variants, table_of
+from components.model.text_similarity import build_attribute_index
+from components.model.variants import Variants, build_variants
 
-DIMS, PAGE_DEPTH = 64, 100
+DIMS, PRECOMPUTED_DEPTH = 64, 100
 N_CATEGORIES, N_BRANDS, N_WORDS = 200, 2_000, 20_000
 N_ORDERS = 10_000_000
 MEAN_COMPANIONS, FEWEST_COMPANIONS, MOST_COMPANIONS = 40, 8, 200
@@ -64,11 +64,11 @@ def make_bundle(target: Path, n_items: int, seed: int = 1) -> Manifest:
         pair_rows=pairs,
         pair_support=rng.geometric(0.1, len(pairs)).astype(np.int32),
         pair_probability=probability,
-        neighbours=made_neighbours(n_items, rng),
-        facts=made_facts(products, probability, rng),
-        pages=made_pages(n_items, rng),
-        variants=made_variants(n_items),
-        attributes=build_attributes(products, n_items),
+        neighbours=make_neighbours(n_items, rng),
+        item_features=make_item_features(products, probability, rng),
+        precomputed=make_precomputed(n_items, rng),
+        variants=make_variants(n_items),
+        attributes=build_attribute_index(products, n_items),
     )  # fmt: skip
     return write_bundle(bundle, target)
 
@@ -91,8 +91,8 @@ def product_table(n_items: int, rng: np.random.Generator) -> pa.Table:
     columns = {
         "product_id": pa.array([product_id(row) for row in range(n_items)]),
         "name": name,
-        "category": _one_of([category(code) for code in range(N_CATEGORIES)], n_items, rng),
-        "brand": _one_of([f"brand {number}" for number in range(N_BRANDS)], n_items, rng),
+        "category": _draw([category(code) for code in range(N_CATEGORIES)], n_items, rng),
+        "brand": _draw([f"brand {number}" for number in range(N_BRANDS)], n_items, rng),
         "price": pa.array(np.round(rng.uniform(LOWEST_PRICE, HIGHEST_PRICE, n_items), 2)),
         "in_stock": pa.array(rng.random(n_items) > 0.1),
     }
@@ -100,7 +100,7 @@ def product_table(n_items: int, rng: np.random.Generator) -> pa.Table:
     return pa.table(every, schema=pa.schema(list(PRODUCTS)))
 
 
-def _one_of(values: list[str], n: int, rng: np.random.Generator) -> pa.Array:
+def _draw(values: list[str], n: int, rng: np.random.Generator) -> pa.Array:
     return pa.array(values).take(pa.array(rng.integers(len(values), size=n)))
 
 
@@ -130,17 +130,17 @@ def companions(offsets: Int64Array, n_items: int, rng: np.random.Generator) -> I
     return found
 
 
-def made_pages(n_items: int, rng: np.random.Generator) -> Pages:
+def make_precomputed(n_items: int, rng: np.random.Generator) -> PrecomputedItems:
     """Companions in no order, with scores that fall."""
-    depth = min(PAGE_DEPTH, n_items - 1)
+    depth = min(PRECOMPUTED_DEPTH, n_items - 1)
     offsets = np.arange(n_items + 1, dtype=np.int64) * depth
     rows = companions(offsets, n_items, rng).reshape(n_items, depth)
     shuffled = rng.permutation(depth)
     scores = np.sort(rng.standard_normal((n_items, depth), np.float32), axis=1)[:, ::-1]
-    return Pages(rows[:, shuffled], scores)
+    return PrecomputedItems(rows[:, shuffled], scores)
 
 
-def made_neighbours(n_items: int, rng: np.random.Generator) -> Neighbours:
+def make_neighbours(n_items: int, rng: np.random.Generator) -> Neighbours:
     """The same number for each product, one in ten speaking against a product."""
     offsets = np.arange(n_items + 1, dtype=np.int64) * min(NEIGHBOURS, n_items // 4)
     weights = rng.integers(-12, 128, offsets[-1]).astype(np.int8)
@@ -148,11 +148,13 @@ def made_neighbours(n_items: int, rng: np.random.Generator) -> Neighbours:
     return Neighbours(offsets, companions(offsets, n_items, rng), weights, scales)
 
 
-def made_facts(products: pa.Table, probability: Float32Array, rng: np.random.Generator) -> Facts:
+def make_item_features(
+    products: pa.Table, probability: Float32Array, rng: np.random.Generator
+) -> ItemFeatures:
     """Facts that a cart's score looks at: trends, categories, norms."""
     n_items = products.num_rows
     codes = pc.utf8_replace_slice(products["category"], 0, len("category "), "").cast("int32")
-    return Facts(
+    return ItemFeatures(
         recent=probability,
         items=0.1 * rng.standard_normal((n_items, 4), np.float32),
         category_of=codes.to_numpy() + np.int32(1),
@@ -161,7 +163,7 @@ def made_facts(products: pa.Table, probability: Float32Array, rng: np.random.Gen
     )
 
 
-def made_variants(n_items: int) -> Variants:
+def make_variants(n_items: int) -> Variants:
     """Pairs of products next to each other."""
     ones = np.arange(0, n_items - 1, 2 * VARIED, dtype=np.int32)
-    return table_of(ones, ones + np.int32(1), n_items)
+    return build_variants(ones, ones + np.int32(1), n_items)

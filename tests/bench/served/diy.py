@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tests.bench.served.plain import Answer, Product, Question, answer_of
+from tests.bench.served.plain import Answer, Product, Question, build_answer
 from tests.bench.served.with_fastapi import application
 
 MODEL = "FBT_BENCH_MODEL"
@@ -45,4 +45,4 @@ class Companions:
         rows, scores = self._model.similar_items(row, N=question.k + 1)
         found = [(one, s) for one, s in zip(rows, scores, strict=True) if one != row]
         cards = [self._cards[one] for one, _ in found[: question.k]]
-        return answer_of(cards, [float(score) for _, score in found[: question.k]])
+        return build_answer(cards, [float(score) for _, score in found[: question.k]])

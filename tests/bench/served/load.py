@@ -14,7 +14,7 @@ from typing import Any
 from components.package.server import Server
 from tests.bench.served import paced
 from tests.bench.served.questions import read_questions
-from tests.bench.served.servers import CLIENT_CORE, pinned
+from tests.bench.served.servers import CLIENT_CORE, pin_to_core
 
 LUA = Path(__file__).with_name("post.lua")
 
@@ -29,7 +29,7 @@ CHECKED = 200
 
 
 @dataclass(frozen=True)
-class Asked:
+class Endpoint:
     """A server, and what it is asked."""
 
     name: str
@@ -61,7 +61,7 @@ class Slot:
 
 
 def by_turns(
-    slots: Sequence[tuple[Asked, int]], rounds: int, seconds: int, tries: int = TRIES
+    slots: Sequence[tuple[Endpoint, int]], rounds: int, seconds: int, tries: int = TRIES
 ) -> dict[tuple[str, int], list[Slot]]:
     """Slots by name and connections, one a round; each round goes the other way round."""
     found: dict[tuple[str, int], list[Slot]] = {(one.name, n): [] for one, n in slots}
@@ -74,7 +74,9 @@ def by_turns(
     return found
 
 
-def quietest(asked: Asked, connections: int, seconds: int, first: int, tries: int = TRIES) -> Slot:
+def quietest(
+    asked: Endpoint, connections: int, seconds: int, first: int, tries: int = TRIES
+) -> Slot:
     """The first slot of load that nobody disturbed, or of `tries` the one disturbed least."""
     tried: list[Slot] = []
     while len(tried) < tries and (not tried or disturbance(tried[-1], connections) >= DISTURBED):
@@ -92,7 +94,7 @@ def disturbance(slot: Slot, connections: int) -> float:
     return slot.waited if connections == 1 else 1 - slot.cores
 
 
-def refuse_failures(asked: Asked, n: int, waited: float) -> None:
+def refuse_failures(asked: Endpoint, n: int, waited: float) -> None:
     """Raises RuntimeError for requests that were not answered 200 though nobody disturbed.
 
     A service that is kept from its core for longer than it lets anybody wait turns them away.
@@ -103,16 +105,20 @@ def refuse_failures(asked: Asked, n: int, waited: float) -> None:
         )
 
 
-def load(asked: Asked, connections: int, seconds: int, first: int) -> Slot:
+def load(asked: Endpoint, connections: int, seconds: int, first: int) -> Slot:
     """Load a server from `connections` kept alive, each asking again at once.
 
     Raises RuntimeError when connections broke or nothing was answered.
     """
     command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "10s"]
     command += ["-s", str(LUA), asked.url, "--", str(asked.questions), str(first)]
-    before = used(asked.server)
-    done = subprocess.run(pinned(command, CLIENT_CORE), capture_output=True, text=True, check=False)
-    cpu_s, waited_s = (after - b for after, b in zip(used(asked.server), before, strict=True))
+    before = read_cpu_times(asked.server)
+    done = subprocess.run(
+        pin_to_core(command, CLIENT_CORE), capture_output=True, text=True, check=False
+    )
+    cpu_s, waited_s = (
+        after - b for after, b in zip(read_cpu_times(asked.server), before, strict=True)
+    )
     lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
     if done.returncode or not lines:
         raise RuntimeError(f"bench: wrk failed: {(done.stderr or done.stdout)[-500:]}")
@@ -131,7 +137,7 @@ def load(asked: Asked, connections: int, seconds: int, first: int) -> Slot:
 
 
 def paced_load(
-    asked: Asked, rate: float, seconds: float, seed: int, tries: int = TRIES
+    asked: Endpoint, rate: float, seconds: float, seed: int, tries: int = TRIES
 ) -> dict[str, Any]:
     """The report of so many requests a second, with what the server waited for its core.
 
@@ -140,11 +146,11 @@ def paced_load(
     tried: list[dict[str, Any]] = []
     command = paced.command(asked.url, asked.questions, rate, seconds, seconds, seed)
     while len(tried) < tries and (not tried or tried[-1]["waited"] >= DISTURBED):
-        before = used(asked.server)
+        before = read_cpu_times(asked.server)
         done = subprocess.run(
-            pinned(command, CLIENT_CORE), capture_output=True, text=True, check=True
+            pin_to_core(command, CLIENT_CORE), capture_output=True, text=True, check=True
         )
-        waited = (used(asked.server)[1] - before[1]) / seconds
+        waited = (read_cpu_times(asked.server)[1] - before[1]) / seconds
         report = json.loads(done.stdout.splitlines()[-1])
         tried.append({**report, "waited": waited, "failed": sum(report["errors"].values())})
     best = min(tried, key=lambda one: one["waited"])
@@ -152,7 +158,7 @@ def paced_load(
     return best
 
 
-def used(server: Server) -> tuple[float, float]:
+def read_cpu_times(server: Server) -> tuple[float, float]:
     """CPU seconds of a server and all that it started and that runs, and seconds waited for CPU."""
     import psutil
 
@@ -182,12 +188,14 @@ def medians(slots: Sequence[Slot]) -> dict[str, float]:
     return {**found, "refused": refused, "rps_low": min(rates), "rps_high": max(rates)}
 
 
-def check_same(every: Sequence[Asked], k: int) -> None:
+def check_same(every: Sequence[Endpoint], k: int) -> None:
     """Raises RuntimeError unless all answer a sample of questions with the same `k` products."""
     expected: list[list[str]] | None = None
     for asked in every:
         bodies = read_questions(asked.questions)
-        found = [ids_of(answer) for answer in answers(asked, bodies[:: len(bodies) // CHECKED])]
+        found = [
+            read_product_ids(answer) for answer in answers(asked, bodies[:: len(bodies) // CHECKED])
+        ]
         if expected is None:
             expected = found
         for number, (mine, theirs) in enumerate(zip(found, expected, strict=True)):
@@ -198,7 +206,7 @@ def check_same(every: Sequence[Asked], k: int) -> None:
                 )
 
 
-def answers(asked: Asked, bodies: Sequence[bytes]) -> list[Mapping[str, Any]]:
+def answers(asked: Endpoint, bodies: Sequence[bytes]) -> list[Mapping[str, Any]]:
     """The answers to these bodies. Raises RuntimeError when one is not answered 200."""
     where = urllib.parse.urlsplit(asked.url)
     found = []
@@ -215,12 +223,12 @@ def answers(asked: Asked, bodies: Sequence[bytes]) -> list[Mapping[str, Any]]:
     return found
 
 
-def ids_of(answer: Mapping[str, Any]) -> list[str]:
+def read_product_ids(answer: Mapping[str, Any]) -> list[str]:
     """The products of an answer."""
     return [item["product_id"] for item in answer["items"]]
 
 
-def ask_at_least(n_requests: int, asked: Asked) -> None:
+def send_at_least(n_requests: int, asked: Endpoint) -> None:
     """Load the server until so many requests were answered."""
     answered = 0.0
     while answered < n_requests:

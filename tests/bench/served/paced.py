@@ -20,7 +20,7 @@ import numpy as np
 from tests.bench.served.questions import read_questions
 
 CONNECTIONS = 64
-PATIENCE_S = 10.0
+TIMEOUT_S = 10.0
 """How long the last answers are waited for."""
 
 
@@ -31,7 +31,7 @@ class Results:
         self.latencies_s: list[float] = []
         self.errors: dict[str, int] = {}
 
-    def failed(self, why: str) -> None:
+    def add_error(self, why: str) -> None:
         """Note a request that got no answer, or no good one."""
         self.errors[why] = self.errors.get(why, 0) + 1
 
@@ -57,7 +57,7 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: Any) -> None:
         """Be free."""
         self._transport = transport
-        self._pool.take_back(self)
+        self._pool.release(self)
 
     def send(self, request: bytes, arrived_at: float) -> None:
         """Ask; the request arrived at that time of the loop's clock."""
@@ -81,13 +81,13 @@ class Connection(asyncio.Protocol):
         if head[9:12] == b"200":
             results.latencies_s.append(self._pool.loop.time() - asked_at)
         else:
-            results.failed(head[9:12].decode())
-        self._pool.take_back(self)
+            results.add_error(head[9:12].decode())
+        self._pool.release(self)
 
     def connection_lost(self, _error: Exception | None) -> None:
         """Count what was asked as failed, and be replaced."""
         if self._asked_at is not None:
-            self._pool.results.failed("connection lost")
+            self._pool.results.add_error("connection lost")
         self._pool.replace(self)
 
 
@@ -116,7 +116,7 @@ class Pool:
         else:
             self.waiting.append((request, self.loop.time()))
 
-    def take_back(self, connection: Connection) -> None:
+    def release(self, connection: Connection) -> None:
         """A connection is free."""
         if self.waiting:
             connection.send(*self.waiting.popleft())
@@ -134,12 +134,12 @@ class Pool:
 
     async def close(self, n: int) -> None:
         """Wait for the last answers; what does not come counts as failed."""
-        deadline = self.loop.time() + PATIENCE_S
+        deadline = self.loop.time() + TIMEOUT_S
         while len(self.free) < n and self.loop.time() < deadline:
             await asyncio.sleep(0.01)
         self._closed = True
         for _ in range(n - len(self.free) + len(self.waiting)):
-            self.results.failed("no answer")
+            self.results.add_error("no answer")
 
 
 async def pace(
@@ -148,7 +148,7 @@ async def pace(
     """Ask for so many seconds, and print a report for every interval."""
     rng, pool = random.Random(seed), Pool(url)
     await pool.open(CONNECTIONS)
-    requests = [request_of(url, body) for body in bodies]
+    requests = [build_request(url, body) for body in bodies]
     rng.shuffle(requests)
     loop = pool.loop
     began = reported = due = loop.time()
@@ -167,7 +167,7 @@ async def pace(
         print(json.dumps(pool.results.report(lasted)), flush=True)
 
 
-def request_of(url: str, body: bytes) -> bytes:
+def build_request(url: str, body: bytes) -> bytes:
     """The whole request as bytes."""
     where = urllib.parse.urlsplit(url)
     head = [f"POST {where.path} HTTP/1.1", f"Host: {where.netloc}"]

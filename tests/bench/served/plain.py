@@ -50,8 +50,8 @@ class PlainLookUp:
 
     def __init__(self) -> None:
         bundle = read_bundle(Path(os.environ["FBT_BUNDLE"]), verify=False)
-        assert bundle.pages is not None
-        self._pages = bundle.pages
+        assert bundle.precomputed is not None
+        self._pages = bundle.precomputed
         columns = [name for name in Product.model_fields if name not in ("score", "source")]
         self._cards = bundle.products.select(columns).to_pylist()
         self._row_of = {card["product_id"]: row for row, card in enumerate(self._cards)}
@@ -61,10 +61,10 @@ class PlainLookUp:
         row = self._row_of[question.items[0]]
         rows = self._pages.rows[row, : question.k].tolist()
         scores = self._pages.scores[row, : question.k].tolist()
-        return answer_of([self._cards[row] for row in rows], scores)
+        return build_answer([self._cards[row] for row in rows], scores)
 
 
-def answer_of(cards: list[dict[str, object]], scores: list[float]) -> Answer:
+def build_answer(cards: list[dict[str, object]], scores: list[float]) -> Answer:
     """The answer with these products."""
     items = [
         Product.model_validate({**card, "score": score, "source": "model"})

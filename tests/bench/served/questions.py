@@ -37,7 +37,7 @@ def carts(n_items: int, seed: int = 3) -> list[dict[str, Any]]:
     return questions
 
 
-def of_products(product_ids: Sequence[str], seed: int = 2) -> list[dict[str, Any]]:
+def product_questions(product_ids: Sequence[str], seed: int = 2) -> list[dict[str, Any]]:
     """Any of these products as likely as any other."""
     rows = np.random.default_rng(seed).integers(len(product_ids), size=N_QUESTIONS)
     return [{"items": [product_ids[row]], "k": K} for row in rows.tolist()]

@@ -3,15 +3,15 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from components.baskets.corpus import catalogue_of, read_baskets
-from components.bundle.build import product_cards
+from components.baskets.corpus import build_catalogue, read_baskets
+from components.bundle.build import order_product_table
 from components.evaluation.metrics import score
 from components.model.bundle import read_bundle
-from components.progress import say
-from pipelines.bench.ours import WHOLE, Inputs, read_ours, train_rest, train_vectors
+from components.progress import log_progress
+from pipelines.bench.ablation import WHOLE, Inputs, build_ablation, train_rest, train_vectors
 from pipelines.bench.peers.implicit_models import fit_knn, item_knn, item_knn_bm25
 from pipelines.bench.peers.tuning import K, Tuned, tune
-from pipelines.bench.quality import MIN_ORDERS, Asked, ask
+from pipelines.bench.quality import MIN_ORDERS, EvaluationData, ask
 from tests.bench.served.diy import write_model
 
 TASK = "a"
@@ -34,11 +34,11 @@ def train_rivals(inputs: Inputs) -> Rivals:
     """Train both on the training baskets, tune on the validation ones, judge on the test ones."""
     asked = ask(inputs.baskets)
     tuned = best_knn(asked)
-    say("fbt: training")
+    log_progress("fbt: training")
     vectors = train_vectors(inputs)["vectors"]
-    ours = read_ours(inputs, vectors, train_rest(inputs))
-    product_ids, _ = catalogue_of(read_baskets(inputs.baskets), MIN_ORDERS)
-    cards = product_cards(product_ids, inputs.products).slice(0, len(product_ids))
+    ours = build_ablation(inputs, vectors, train_rest(inputs))
+    product_ids, _ = build_catalogue(read_baskets(inputs.baskets), MIN_ORDERS)
+    cards = order_product_table(product_ids, inputs.products).slice(0, len(product_ids))
     model = inputs.folder / "diy"
     write_model(fit_knn(asked.data, tuned.setting), cards, model)
     queries, n_items = asked.test[TASK], asked.data.n_items
@@ -52,7 +52,7 @@ def train_rivals(inputs: Inputs) -> Rivals:
     return Rivals(bundle, model, str(dict(tuned.setting)), ndcg[0], ndcg[1], known)
 
 
-def best_knn(asked: Asked) -> Tuned:
+def best_knn(asked: EvaluationData) -> Tuned:
     """The best of implicit's item-item models on validation baskets, one product asked."""
     queries = {TASK: asked.validation[TASK]}
     peers = (item_knn("cosine"), item_knn("tf-idf"), item_knn_bm25())

@@ -10,7 +10,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from components.package.server import HOST, SERVICE, Server, free_port, running, store_env
+from components.package.server import (
+    HOST,
+    SERVICE,
+    Server,
+    build_store_env,
+    find_free_port,
+    run_server,
+)
 from tests.bench.served import bare, diy
 from tests.bench.served.plain import VERSION
 
@@ -50,7 +57,7 @@ class Servers:
         """The same answers by ASGI alone."""
         home = self.home("bare")
         file = home / "rules.json"
-        file.write_text(json.dumps([stored(rule) for rule in rules]))
+        file.write_text(json.dumps([to_stored_rule(rule) for rule in rules]))
         return self._uvicorn("bare", home, {"FBT_BUNDLE": str(bundle), bare.RULES: str(file)})
 
     def with_fastapi(self, bundle: Path) -> Server:
@@ -67,7 +74,7 @@ class Servers:
         return self._running(command, url, home, env)
 
     def _uvicorn(self, module: str, home: Path, env: Mapping[str, str]) -> Server:
-        port = free_port()
+        port = find_free_port()
         command = [sys.executable, "-m", "uvicorn", f"{PARTS}.{module}:app", "--factory"]
         command += ["--loop", "uvloop", "--http", "httptools", "--no-access-log"]
         command += ["--host", HOST, "--port", str(port)]
@@ -77,8 +84,8 @@ class Servers:
         self, command: Sequence[str], url: str, home: Path, env: Mapping[str, str]
     ) -> Server:
         return self.stack.enter_context(
-            running(
-                pinned(command, SERVER_CORE), url, env={**environment(home), **env},
+            run_server(
+                pin_to_core(command, SERVER_CORE), url, env={**environment(home), **env},
                 log=home / "server.log", cwd=home, timeout_s=READY_S,
             )
         )  # fmt: skip
@@ -102,12 +109,12 @@ def settings(bundle: Path, home: Path, rules: Sequence[Mapping[str, Any]] = ()) 
 
 def bento_command(target: str) -> tuple[list[str], str]:
     """The command that serves a BentoML service on a free port, and the address."""
-    port = free_port()
+    port = find_free_port()
     command = [sys.executable, "-m", "bentoml", "serve", target, "--host", HOST]
     return [*command, "--port", str(port)], f"http://{HOST}:{port}"
 
 
-def pinned(command: Sequence[str], core: int) -> list[str]:
+def pin_to_core(command: Sequence[str], core: int) -> list[str]:
     """The command on that core alone, where there are as many."""
     cores = sorted(os.sched_getaffinity(0))
     if len(cores) < 2:
@@ -120,7 +127,9 @@ def environment(home: Path) -> dict[str, str]:
 
     BLAS is told what our service tells itself: on one core, more threads only cost.
     """
-    kept = {name: text for name, text in store_env(home).items() if not name.startswith("FBT_")}
+    kept = {
+        name: text for name, text in build_store_env(home).items() if not name.startswith("FBT_")
+    }
     return {**kept, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 
 
@@ -136,7 +145,7 @@ def add_rules(database: str, rules: Sequence[Mapping[str, Any]]) -> None:
     store.close()
 
 
-def stored(rule: Mapping[str, Any]) -> dict[str, Any]:
+def to_stored_rule(rule: Mapping[str, Any]) -> dict[str, Any]:
     """A rule as the store keeps it."""
     moment = "2024-01-01T00:00:00Z"
     about = {"created_at": moment, "updated_at": moment, "created_by": "bench"}

@@ -5,21 +5,21 @@ from pathlib import Path
 
 from components.model.bundle import BundleError
 from components.model.verification import verify_bundle
-from components.progress import say
-from pipelines.bench.measure import python
+from components.progress import log_progress
+from pipelines.bench.measure import python_command
 
 
-def made_up(work: Path, n_items: int) -> Path:
+def ensure_bundle(work: Path, n_items: int) -> Path:
     """The bundle of so many products below `work`, made where it is not whole; every hash fits."""
     target = work / f"bundle-{n_items}"
     try:
         verify_bundle(target)
     except BundleError:
-        say(f"making a bundle of {n_items:,} products")
+        log_progress(f"making a bundle of {n_items:,} products")
         call = (
             "from pathlib import Path; from tests.bench.served.bundles import make_bundle; "
             f"make_bundle(Path({str(target)!r}), {n_items})"
         )
-        subprocess.run(python(call), check=True)
+        subprocess.run(python_command(call), check=True)
         verify_bundle(target)
     return target

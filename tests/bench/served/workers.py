@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from components.package.bento import build_bento, import_bento
-from components.package.server import SERVICE, Server, end, served_bento
+from components.package.server import SERVICE, Server, serve_bento, stop_server
 from tests.bench.served import load
-from tests.bench.served.load import Asked
+from tests.bench.served.load import Endpoint
 from tests.bench.served.questions import read_questions
 from tests.bench.served.servers import (
     EMPTY,
@@ -26,7 +26,7 @@ from tests.bench.served.servers import (
     Servers,
     bento_command,
     environment,
-    pinned,
+    pin_to_core,
     settings,
 )
 
@@ -34,7 +34,7 @@ WARM_REQUESTS = 5_000
 POLL_S = 0.005
 
 
-def memory_of_another(servers: Servers, bundle: Path, questions: Path) -> dict[str, Any]:
+def measure_worker_memory(servers: Servers, bundle: Path, questions: Path) -> dict[str, Any]:
     """MB that one more worker has for itself alone: ours, and of an empty service.
 
     The bundle's pages are the kernel's, whoever maps them: this process maps them all meanwhile, so
@@ -44,7 +44,7 @@ def memory_of_another(servers: Servers, bundle: Path, questions: Path) -> dict[s
     workers = {name: {"workers": 2} for name in ("fbt", "empty")}
     config.write_text(json.dumps({"services": workers}))  # which is YAML, too
     own: dict[str, list[dict[str, float]]] = {}
-    with ExitStack() as stack, mapped(bundle):
+    with ExitStack() as stack, map_files(bundle):
         two = Servers(servers.folder / "two", stack)
         env = {"BENTOML_CONFIG": str(config)}
         started = {
@@ -52,8 +52,8 @@ def memory_of_another(servers: Servers, bundle: Path, questions: Path) -> dict[s
             "empty": two.bento(EMPTY, two.home("empty"), env),
         }
         for name, server in started.items():
-            asked = Asked(name, server, questions)
-            load.ask_at_least(2 * WARM_REQUESTS, asked)
+            asked = Endpoint(name, server, questions)
+            load.send_at_least(2 * WARM_REQUESTS, asked)
             own[name] = [own_memory(pid) for pid in worker_pids(server)]
     return {
         name: {key: statistics.mean(one[key] for one in found) / 1e6 for key in found[0]}
@@ -62,7 +62,7 @@ def memory_of_another(servers: Servers, bundle: Path, questions: Path) -> dict[s
 
 
 @contextmanager
-def mapped(folder: Path) -> Iterator[None]:
+def map_files(folder: Path) -> Iterator[None]:
     """Every file of a folder in this process's memory map, every page of it."""
     with ExitStack() as stack:
         for file in folder.iterdir():
@@ -126,14 +126,14 @@ def _start(target: str, home: Path, env: Mapping[str, str]) -> Start:
     with file.open("wb") as log:
         began = time.monotonic()
         process = subprocess.Popen(
-            pinned(command, SERVER_CORE), env={**environment(home), **env}, cwd=home,
+            pin_to_core(command, SERVER_CORE), env={**environment(home), **env}, cwd=home,
             stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
         )  # fmt: skip
         try:
             seconds = _wait(lambda: _status(f"{url}/readyz") == 200, began, process, file)
-            return Start(seconds, load.used(Server(url, file, process))[0])
+            return Start(seconds, load.read_cpu_times(Server(url, file, process))[0])
         finally:
-            end(process)
+            stop_server(process)
 
 
 def _wait(
@@ -164,6 +164,6 @@ def cold_start(folder: Path, bundle: Path, questions: Path) -> float:
     began = time.monotonic()
     home = folder / "cold-home"
     import_bento(archive, home)
-    with served_bento(tag, home, log=folder / "cold.log") as server:
-        load.answers(Asked("the archive", server, questions), read_questions(questions)[:1])
+    with serve_bento(tag, home, log=folder / "cold.log") as server:
+        load.answers(Endpoint("the archive", server, questions), read_questions(questions)[:1])
         return time.monotonic() - began

@@ -39,7 +39,7 @@ class Codes:
         return int((self.counts > 0).sum())
 
 
-def open_coded(path: Path, schema: pa.Schema) -> ds.Dataset:
+def open_as_codes(path: Path, schema: pa.Schema) -> ds.Dataset:
     """The table at `path`, its ids read as dictionary codes. Columns are not checked.
 
     Reading Parquet's own dictionaries costs a fifth of encoding the texts afterwards.
@@ -57,7 +57,7 @@ def load(dataset: ds.Dataset, columns: list[str], row_limit: int) -> tuple[pa.Ta
     share = min(1.0, row_limit / max(1, _n_values(dataset)))
     if share == 1.0:
         return dataset.to_table(columns=columns), share
-    batches = list(_picked(dataset, columns, share))
+    batches = list(_sample_orders(dataset, columns, share))
     return pa.Table.from_batches(batches), share
 
 
@@ -70,13 +70,13 @@ def encode(column: pa.ChunkedArray) -> Codes:
         return Codes(np.zeros(0, np.int32), pa.array([], pa.string()))
     values = chunks[0].dictionary.cast(pa.string())
     codes = np.concatenate([_indices(chunk) for chunk in chunks])
-    blank = bools(pc.equal(pc.utf8_trim_whitespace(values), ""))
+    blank = to_bool_array(pc.equal(pc.utf8_trim_whitespace(values), ""))
     if blank.any():
         codes = np.where((codes >= 0) & blank[codes], -1, codes)
     return Codes(codes, values)
 
 
-def bools(column: Any) -> BoolArray:
+def to_bool_array(column: Any) -> BoolArray:
     """An Arrow column of booleans as numpy; null is false."""
     found: BoolArray = column.fill_null(False).to_numpy(zero_copy_only=False)
     return found
@@ -97,7 +97,9 @@ def _n_values(dataset: ds.Dataset) -> int:
     return total
 
 
-def _picked(dataset: ds.Dataset, columns: list[str], share: float) -> Iterator[pa.RecordBatch]:
+def _sample_orders(
+    dataset: ds.Dataset, columns: list[str], share: float
+) -> Iterator[pa.RecordBatch]:
     from pandas.util import hash_array  # the one vectorised hash here that no run seeds anew
 
     for batch in dataset.to_batches(columns=columns):

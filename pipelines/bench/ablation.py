@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from components.baskets.weighting import Tricks
+from components.baskets.weighting import BasketWeighting
 from components.bundle.build import build_bundle
 from components.embeddings.item2vec import TrainSettings
-from components.embeddings.model import count_together
-from components.embeddings.model import train_vectors as train_vectors_of
+from components.embeddings.model import count_cooccurrence
+from components.embeddings.model import train_vectors as train_item2vec
 from components.evaluation.baselines import Ranker
 from components.model.bundle import Bundle, CartWeights, read_bundle
 from components.model.recommender import Recommender
@@ -21,18 +21,18 @@ from components.ranking.model import train_ranking
 from components.refit.refit import Model, refit
 from components.results import read_json, write_json
 from components.weighting.choose import choose_tricks
-from pipelines.bench.peers.rankers import ItemItem
+from pipelines.bench.peers.rankers import ItemItemMatrix
 
 WHOLE = "fbt"
 """The name of the model as it is served; its parts are `fbt: PART`."""
 
-TRAINED = ("co-occurrence", "neighbours", "blend", "re-ranker")
+LEARNED_PARTS = ("co-occurrence", "neighbours", "blend", "re-ranker")
 """What learns, beside item2vec."""
 
-APPLIED = ("search", "variants", "pages")
+DERIVED_PARTS = ("search", "variants", "pages")
 """What is made of what was learned: every product's page is ranked in advance."""
 
-REFITTED = ("sorted_vectors", "pairs", "near", "pages")
+REFIT_FOLDERS = ("sorted_vectors", "pairs", "near", "pages")
 """Where the directories of `Model` lie."""
 
 
@@ -58,7 +58,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Ours:
+class Ablation:
     """All that is compared, by name; `WHOLE` is the one that is served."""
 
     parts: Mapping[str, Part]
@@ -73,7 +73,7 @@ def train_vectors(inputs: Inputs) -> dict[str, float]:
     write_json(tricks.model_dump(), inputs.folder / "tricks.json")
     tried = time.process_time()
     settings = TrainSettings(seed=inputs.seed)
-    train_vectors_of(inputs.baskets, settings, inputs.min_product_orders, inputs.folder / "vectors")
+    train_item2vec(inputs.baskets, settings, inputs.min_product_orders, inputs.folder / "vectors")
     return {"tricks": tried - start, "vectors": time.process_time() - tried}
 
 
@@ -85,8 +85,8 @@ def train_rest(inputs: Inputs) -> dict[str, float]:
     there is replaced.
     """
     start = time.process_time()
-    folder, tricks = inputs.folder, _tricks(inputs)
-    count_together(inputs.baskets, folder / "vectors", folder / "cooccurrence", tricks)
+    folder, tricks = inputs.folder, _read_weighting(inputs)
+    count_cooccurrence(inputs.baskets, folder / "vectors", folder / "cooccurrence", tricks)
     counted = time.process_time()
     steps = folder / "vectors", folder / "cooccurrence", folder / "neighbours"
     neighbours = train_neighbours(inputs.baskets, folder / "vectors", folder / "neighbours")
@@ -94,7 +94,7 @@ def train_rest(inputs: Inputs) -> dict[str, float]:
         inputs.baskets, *steps, inputs.products, folder / "ranking", inputs.seed, tricks
     )["cpu_s"]
     again = refit(
-        inputs.baskets, folder / "vectors", folder / "ranking", inputs.products, _refitted(inputs),
+        inputs.baskets, folder / "vectors", folder / "ranking", inputs.products, _refit_model(inputs),
         inputs.seed, tricks,
     )  # fmt: skip
     blend = ranking["facts"] + ranking["questions"] + ranking["blend"] + again["facts"]
@@ -103,26 +103,28 @@ def train_rest(inputs: Inputs) -> dict[str, float]:
         "neighbours": neighbours["cpu_s"] + again["neighbours"],
         "blend": blend,
         "re-ranker": ranking["forests"],
-        **{step: ranking.get(step, 0.0) + again.get(step, 0.0) for step in APPLIED},
+        **{step: ranking.get(step, 0.0) + again.get(step, 0.0) for step in DERIVED_PARTS},
     }
 
 
-def read_ours(inputs: Inputs, vectors_cpu_s: float, rest_cpu_s: Mapping[str, float]) -> Ours:
+def build_ablation(
+    inputs: Inputs, vectors_cpu_s: float, rest_cpu_s: Mapping[str, float]
+) -> Ablation:
     """Build the bundle of what was trained, and take it apart."""
-    folder, target, newest = inputs.folder, inputs.folder / "bundle", _refitted(inputs)
+    folder, target, newest = inputs.folder, inputs.folder / "bundle", _refit_model(inputs)
     build_bundle(
         newest.vectors, newest.cooccurrence, newest.neighbours, newest.ranking, inputs.products,
         inputs.basket_counts, {"config": {}}, inputs.seed, target,
     )  # fmt: skip
     bundle = read_bundle(target)
-    of_rest = {name: rest_cpu_s[name] for name in TRAINED}
+    of_rest = {name: rest_cpu_s[name] for name in LEARNED_PARTS}
     everything = vectors_cpu_s + sum(rest_cpu_s.values())
     sizes = {name: (target / name).stat().st_size for name in bundle.manifest.files}
 
     def size(*prefixes: str) -> int:
         return sum(one for name, one in sizes.items() if name.startswith(prefixes))
 
-    unranked = replace(bundle, pages=None, forest=None)
+    unranked = replace(bundle, precomputed=None, reranker=None)
     betas = read_json(folder / "vectors" / "betas.json")
     blend_cpu_s = everything - of_rest["re-ranker"] - rest_cpu_s["pages"]
     whole = Part(Recommender(bundle), everything, sum(sizes.values()))
@@ -133,26 +135,28 @@ def read_ours(inputs: Inputs, vectors_cpu_s: float, rest_cpu_s: Mapping[str, flo
             Recommender(unranked), blend_cpu_s, sum(sizes.values()) - size("page_", "forest_")
         ),
         f"{WHOLE}: vectors": Part(
-            _by_vectors(unranked, betas), vectors_cpu_s, size("in_vectors", "out_vectors")
+            _vectors_ranker(unranked, betas), vectors_cpu_s, size("in_vectors", "out_vectors")
         ),
-        f"{WHOLE}: co-occurrence": Part(_by_pairs(bundle), of_rest["co-occurrence"], size("pair_")),
+        f"{WHOLE}: co-occurrence": Part(
+            _cooccurrence_ranker(bundle), of_rest["co-occurrence"], size("pair_")
+        ),
         f"{WHOLE}: neighbours": Part(
-            _by_neighbours(bundle), of_rest["neighbours"], size("neighbour_")
+            _neighbours_ranker(bundle), of_rest["neighbours"], size("neighbour_")
         ),
     }
     recall = bundle.manifest.search_recall
-    return Ours(parts, 1.0 if recall is None else recall)
+    return Ablation(parts, 1.0 if recall is None else recall)
 
 
-def _refitted(inputs: Inputs) -> Model:
-    return Model(*(inputs.folder / name for name in REFITTED))
+def _refit_model(inputs: Inputs) -> Model:
+    return Model(*(inputs.folder / name for name in REFIT_FOLDERS))
 
 
-def _tricks(inputs: Inputs) -> Tricks:
-    return Tricks(**read_json(inputs.folder / "tricks.json"))
+def _read_weighting(inputs: Inputs) -> BasketWeighting:
+    return BasketWeighting(**read_json(inputs.folder / "tricks.json"))
 
 
-def _by_vectors(bundle: Bundle, betas: Mapping[str, float]) -> Ranker:
+def _vectors_ranker(bundle: Bundle, betas: Mapping[str, float]) -> Ranker:
     alone = {
         "beta_single": betas["beta_single"],
         "page_cooccurrence": 0.0,
@@ -162,17 +166,17 @@ def _by_vectors(bundle: Bundle, betas: Mapping[str, float]) -> Ranker:
     return Recommender(replace(bundle, manifest=bundle.manifest.model_copy(update=alone)))
 
 
-def _by_pairs(bundle: Bundle) -> Ranker:
+def _cooccurrence_ranker(bundle: Bundle) -> Ranker:
     said = _matrix(bundle, bundle.pair_probability, bundle.pair_rows, bundle.pair_offsets)
-    return ItemItem(said).ranker({"fuse": "sum"})
+    return ItemItemMatrix(said).ranker({"fuse": "sum"})
 
 
-def _by_neighbours(bundle: Bundle) -> Ranker:
+def _neighbours_ranker(bundle: Bundle) -> Ranker:
     ours = bundle.neighbours
     assert ours is not None
     scales = np.repeat(ours.scales, np.diff(ours.offsets))
     said = _matrix(bundle, ours.weights * scales, ours.rows, ours.offsets)
-    return ItemItem(said).ranker({"fuse": "sum"})
+    return ItemItemMatrix(said).ranker({"fuse": "sum"})
 
 
 def _matrix(bundle: Bundle, data: Any, rows: Any, offsets: Any) -> Any:

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypedDict
 
-from components.model.atomic import written_aside
-from components.progress import say
+from components.model.atomic import atomic_write
+from components.progress import log_progress
 from data_checks.expectations import Severity
 from data_checks.profile import Profile
 
@@ -17,7 +17,7 @@ class ChecksFailed(ValueError):
     """Critical checks failed. The message names each with observed, expected and remedy."""
 
 
-class Check(TypedDict):
+class CheckResult(TypedDict):
     """The verdict of one check, in words ready to show."""
 
     name: str
@@ -30,7 +30,7 @@ class Check(TypedDict):
     remedy: str
 
 
-class Skipped(TypedDict):
+class SkippedCheck(TypedDict):
     """A check that had nothing to look at."""
 
     name: str
@@ -38,7 +38,7 @@ class Skipped(TypedDict):
     reason: str
 
 
-class KeptOut(TypedDict):
+class QuarantineSummary(TypedDict):
     """The quarantine: lines per reason, and the first few lines of each."""
 
     n_lines: int
@@ -47,21 +47,21 @@ class KeptOut(TypedDict):
 
 
 @dataclass(frozen=True)
-class Checked:
+class CheckReport:
     """A table that was checked. `profile` is None when its columns are not even the right ones."""
 
     table: Table
-    checks: list[Check]
-    skipped: list[Skipped]
+    checks: list[CheckResult]
+    skipped: list[SkippedCheck]
     profile: Profile | None
     first_run: bool
-    kept_out: KeptOut | None = None
+    kept_out: QuarantineSummary | None = None
 
     @property
     def passed(self) -> bool:
         return not self.failed("critical")
 
-    def failed(self, severity: Severity) -> list[Check]:
+    def failed(self, severity: Severity) -> list[CheckResult]:
         """Failed checks of that severity."""
         return [c for c in self.checks if c["severity"] == severity and not c["passed"]]
 
@@ -102,7 +102,9 @@ class Checked:
         _write_text(checks, json.dumps(self.as_json(), indent=1, ensure_ascii=False))
         _write_text(profile, json.dumps(kept, indent=1, ensure_ascii=False))
         n_warnings, n_critical = len(self.failed("warning")), len(self.failed("critical"))
-        say(f"{len(self.checks)} checks: {n_warnings} warnings, {n_critical} critical failures")
+        log_progress(
+            f"{len(self.checks)} checks: {n_warnings} warnings, {n_critical} critical failures"
+        )
 
     def raise_if_critical(self) -> None:
         """Raise ChecksFailed if a critical check failed; write first."""
@@ -113,7 +115,7 @@ class Checked:
             raise ChecksFailed(f"{self.table}: {len(failed)} critical {noun} failed\n{lines}")
 
 
-def _sentence(check: Check) -> str:
+def _sentence(check: CheckResult) -> str:
     return (
         f"{check['title']} ({check['name']}): observed {check['observed']}, "
         f"expected {check['expected']}. {check['remedy']}"
@@ -121,5 +123,5 @@ def _sentence(check: Check) -> str:
 
 
 def _write_text(path: str | Path, text: str) -> None:
-    with written_aside(path) as aside:
+    with atomic_write(path) as aside:
         aside.write_text(text, encoding="utf-8")

@@ -6,7 +6,7 @@ from pipelines.bench.peers import counting, ease, gensim_defaults, implicit_mode
 from pipelines.bench.peers.peer import Peer
 
 
-def every_peer() -> Sequence[Peer]:
+def list_peers() -> Sequence[Peer]:
     """In the order they are tried."""
     return (
         counting.popularity(),

@@ -52,7 +52,7 @@ def figure(value: Any, digits: int = 3) -> str:
     return minus(f"{value:.{digits}f}") if is_number(value) else NOTHING
 
 
-def signed(value: Any, digits: int = 3) -> str:
+def signed_figure(value: Any, digits: int = 3) -> str:
     """A difference: a plus says that it is one."""
     return minus(f"{value:+.{digits}f}") if is_number(value) else NOTHING
 
@@ -69,7 +69,7 @@ def percent(value: Any) -> str:
     return f"{100 * value:.{0 if is_whole else 1}f}{THIN}%"
 
 
-def hundred(share: Any) -> str:
+def per_100(share: Any) -> str:
     """A share as so many of 100."""
     if not is_number(share):
         return NOTHING
@@ -112,7 +112,7 @@ def window(first: Any, last: Any) -> str:
     return f"{day(first)} to {day(last)}" if first and last else "orders without dates"
 
 
-def name_of(ranker: str) -> str:
+def ranker_name(ranker: str) -> str:
     """A ranker as readers know it."""
     return NAMES.get(ranker, ranker.replace("_", " ").capitalize())
 
@@ -155,7 +155,7 @@ def remedy(rule: Mapping[str, Any]) -> str:
     return next(fitting, ANY_REMEDY)
 
 
-def judgement(difference: Mapping[str, Any]) -> str:
+def classify_difference(difference: Mapping[str, Any]) -> str:
     """What a paired difference with its interval says of this model."""
     low, high = difference.get("low"), difference.get("high")
     if not (is_number(low) and is_number(high)):
@@ -165,7 +165,7 @@ def judgement(difference: Mapping[str, Any]) -> str:
     return "worse" if high < 0 else "no clear difference"
 
 
-def headlines(evaluation: Mapping[str, Any]) -> list[tuple[str, str]]:
+def key_figures(evaluation: Mapping[str, Any]) -> list[tuple[str, str]]:
     """A few numbers, each with the sentence that it begins."""
     tasks = evaluation.get("tasks") or {}
     k = evaluation.get("k", 10)
@@ -185,10 +185,10 @@ def headlines(evaluation: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _hits(task: Mapping[str, Any], sentence: str) -> tuple[str, str] | None:
-    rate = hundred(mean(task, "model", "hr"))
+    rate = per_100(mean(task, "model", "hr"))
     if rate == NOTHING:
         return None
-    plain = hundred(mean(task, "popularity", "hr"))
+    plain = per_100(mean(task, "popularity", "hr"))
     compared = "" if plain == NOTHING else f" Bestsellers alone: {plain}."
     return f"{rate} of 100", sentence + compared
 
@@ -198,7 +198,7 @@ def _coverage(task: Mapping[str, Any]) -> tuple[str, str] | None:
     if not is_number(share):
         return None
     return (
-        f"{hundred(share)} of 100",
+        f"{per_100(share)} of 100",
         "products of the catalogue come up in some recommendation; the others are never shown.",
     )
 
@@ -212,7 +212,7 @@ def _step(evaluation: Mapping[str, Any]) -> tuple[str, str] | None:
         return None
     change = minus(f"{100 * (ours / theirs - 1):+.0f}{THIN}%")
     paired = (evaluation.get("paired") or {}).get("a") or {}
-    sure = judgement(paired.get(other) or {})
+    sure = classify_difference(paired.get(other) or {})
     reading = {"no clear difference": "too close to call", "not known": "how sure, is not known"}
     whom = "the champion now in the shop" if other == "champion" else "bestsellers alone"
     first = "" if other == "champion" else " There is no champion yet to compare with."
