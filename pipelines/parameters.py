@@ -1,4 +1,4 @@
-"""What a person may set for a training run, with bounds; checked before anything is computed."""
+"""The parameters of a training run, with bounds; checked before anything is computed."""
 
 import re
 from typing import Any
@@ -14,11 +14,11 @@ from components.ranking.variant_exceptions import is_file, parse_pairs
 
 
 class ParameterError(ValueError):
-    """A parameter has a value that cannot work; the message names it, the found, the expected."""
+    """The message names each wrong parameter, its value and the expected one."""
 
 
 class TrainingParameters(BaseModel):
-    """The parameters of a training run. The descriptions are what `fbt run --help` shows."""
+    """The descriptions appear in `fbt run --help` and in the form of the KFP UI."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -89,13 +89,20 @@ class TrainingParameters(BaseModel):
 
 
 def parse_parameters(values: dict[str, Any]) -> TrainingParameters:
-    """The parameters, or a ParameterError that names each wrong one in a line of its own."""
+    """Raises ParameterError, with a line for each wrong value."""
     try:
         return TrainingParameters(**values)
     except ValidationError as error:
-        lines = [
-            f"parameter {'.'.join(map(str, one['loc'])) or '?'}: found {one['input']!r}, "
-            f"expected: {one['msg'].removeprefix('Value error, ')}"
-            for one in error.errors()
-        ]
-        raise ParameterError("\n".join(lines)) from None
+        raise ParameterError(describe_errors(error)) from None
+
+
+def describe_errors(error: ValidationError) -> str:
+    """A line for each wrong value."""
+    lines = []
+    for one in error.errors():
+        expected = one["msg"].removeprefix("Value error, ")
+        name = ".".join(map(str, one["loc"]))
+        lines.append(
+            f"parameter {name}: found {one['input']!r}, expected: {expected}" if name else expected
+        )
+    return "\n".join(lines)
