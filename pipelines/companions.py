@@ -1,6 +1,6 @@
-"""What the service would answer on every product's page, as one table: for shops that look it up.
+"""The recommendations for every product as one table, for shops that look them up there.
 
-Rules and catalogue changes are those of one moment, the same for every product.
+Rules and catalogue changes are read once, the same for every product.
 """
 
 import functools
@@ -29,23 +29,23 @@ from components.progress import log_progress
 from components.spark import Mapper, map_in_process, split_into_ranges
 
 PART_SIZE = 2_000
-"""Products that are answered and written at once: 20 MB of rows with k = 20."""
+"""Products per row group: 20 MB of rows with k = 20."""
 
 MAX_K = 100
-"""Companions of a product at most, as of the service."""
+"""As of the service."""
 
 
 @dataclass(frozen=True)
 class Export:
-    """What is exported; sent to every process that takes part."""
+    """Sent to every process that takes part."""
 
     bundle: Path
-    """A directory that all of them see."""
+    """A directory that all processes see."""
     k: int = 20
     changes: Sequence[ChangedProduct] = field(default=(), compare=False, repr=False)
     rules: Sequence[Rule] = field(default=(), compare=False, repr=False)
     name: str = field(default_factory=lambda: uuid.uuid4().hex)
-    """Tells two exports apart."""
+    """Distinguishes exports in the cache of `load_selection`."""
 
     def __post_init__(self) -> None:
         """Raises ValueError."""
@@ -54,11 +54,11 @@ class Export:
 
 
 def prepare_export(bundle: Path, k: int, database_url: str | None = None) -> Export:
-    """An export of a bundle, with what the database at a URL says at this moment, if given.
+    """Read rules and catalogue changes from the database, if one is given.
 
     Raises BundleError, StoreUnavailable, ValueError.
     """
-    read_bundle(bundle)  # whole, or nothing is begun
+    read_bundle(bundle)  # verifies the hashes
     if database_url is None:
         return Export(bundle, k)
     from bento.store.store import Store
@@ -78,20 +78,20 @@ def prepare_export(bundle: Path, k: int, database_url: str | None = None) -> Exp
 
 
 def export(wanted: Export, target: Path, part: int = PART_SIZE) -> int:
-    """Write the table COMPANIONS to the file `target`, whole or not at all; the number of rows."""
+    """Write the table COMPANIONS to the file `target`, atomically; the number of rows."""
     tables = map_in_process(companions, wanted, _split_catalogue(wanted, part))
     return _write_table(tables, wanted, target, part)
 
 
 def export_in_parallel(mapped: Mapper, wanted: Export, target: Path, part: int = PART_SIZE) -> int:
-    """As `export`, by other processes, which write their parts beside `target`."""
+    """As `export`, by other processes, which write their parts to the folder of `target`."""
     with _folder_beside(target) as folder:
         files = mapped(write_part, (wanted, folder), _split_catalogue(wanted, part))
         return _write_table(map(pq.read_table, files), wanted, target, part)
 
 
 def companions(wanted: Export, part: range) -> pa.Table:
-    """The table COMPANIONS of some rows of the catalogue; what is deleted has no page."""
+    """The table COMPANIONS of some catalogue rows, without deleted products."""
     selection = load_selection(wanted)
     deleted, found = selection.catalogue.deleted, _Columns()
     for row in part:
@@ -101,7 +101,7 @@ def companions(wanted: Export, part: range) -> pa.Table:
 
 
 def write_part(shared: tuple[Export, Path], part: range) -> Path:
-    """The file with `companions` of a part, in a folder that all processes see."""
+    """Write a part of the table to a folder that all processes see."""
     wanted, folder = shared
     path = folder / f"{part.start}.parquet"
     with atomic_write(path) as aside:
@@ -111,7 +111,7 @@ def write_part(shared: tuple[Export, Path], part: range) -> Path:
 
 @functools.lru_cache(maxsize=1)
 def load_selection(wanted: Export) -> Selection:
-    """What answers, once a process; the bundle's arrays are memory-mapped."""
+    """One per process; the bundle's arrays are memory-mapped."""
     bundle = read_bundle(wanted.bundle, verify=False)
     assert bundle.records is not None
     assert bundle.facets is not None
@@ -124,8 +124,6 @@ def load_selection(wanted: Export) -> Selection:
 
 
 class _Columns:
-    """Rows of COMPANIONS, column by column."""
-
     def __init__(self) -> None:
         self.columns: dict[str, list[Any]] = {name: [] for name in COMPANIONS.names}
 
@@ -146,7 +144,7 @@ def _split_catalogue(wanted: Export, part: int) -> list[range]:
 
 
 def _write_table(tables: Iterable[pa.Table], wanted: Export, target: Path, part: int) -> int:
-    """One row group a part, so that no more than one part is in memory."""
+    """Write a row group per part, so that at most one part is in memory."""
     n_products, n_rows = len(load_selection(wanted).catalogue), 0
     schema = pa.schema(list(COMPANIONS))
     with atomic_write(target) as aside, pq.ParquetWriter(aside, schema) as writer:

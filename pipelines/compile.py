@@ -1,4 +1,4 @@
-"""`fbt compile`: the pipeline as files for a cluster."""
+"""`fbt compile`: writes the pipeline as files for a cluster."""
 
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,7 @@ PLAIN, OBJECTS = "training.yaml", "training-kubernetes.yaml"
 def compile_pipeline(
     folder: Path, image: str, version: str, placement: Placement | None = None
 ) -> list[Path]:
-    """Write the pipeline as YAML, and as Kubernetes Pipeline and PipelineVersion objects.
-
-    An image without a tag gets the one that `fbt images` builds from this code.
-    """
+    """Write the pipeline as YAML, and as Kubernetes Pipeline and PipelineVersion objects."""
     from kfp import compiler
 
     from pipelines.images import VERSION
@@ -27,7 +24,7 @@ def compile_pipeline(
     plain, objects = folder / PLAIN, folder / OBJECTS
     for path, options in ((plain, None), (objects, _manifest_options(compiler, version))):
         with atomic_write(path) as aside:
-            named = aside.with_suffix(".yaml")  # the compiler insists on the suffix
+            named = aside.with_suffix(".yaml")  # the compiler requires the suffix
             compiler.Compiler().compile(
                 pipeline, str(named),
                 kubernetes_manifest_format=options is not None,

@@ -36,24 +36,24 @@ def training(
     champion_margin: float = 0.02,
     seed: int = 1,
 ):
-    """What do people buy together with this? Learns it from order lines, and proves it.
+    """Learn from order lines which products are bought together, and judge the result.
 
-    1. start      every parameter is checked, the sources are looked at, the champion is found
-    2. orders     lines are read and mapped; what breaks the contract is quarantined
-    3. checks     Great Expectations on the lines; a critical failure stops the run
-    4. baskets    one row an order: distinct products, weight by age, split by time
+    1. start      check every parameter and source, and find the champion
+    2. orders     read and map the order lines; quarantine lines that violate the contract
+    3. checks     Great Expectations on the lines; a critical failure ends the run
+    4. baskets    one row per order: distinct products, weight by age, split by time
     5. checks     Great Expectations on the baskets
-    6. tricks     what age, size and order of baskets should count is tried out
-    7. sweep      hyper-parameters are tried on a sample, in parallel shards; the best is picked
+    6. tricks     choose the weighting of baskets by age, size and position
+    7. sweep      try hyper-parameters on a sample, in parallel shards; pick the best
     8. train      item2vec on all training baskets, and the co-occurrence table
     9. neighbours a small regression per product
-    10. ranking   what is mixed is tuned, and re-rankers are grown, on validation baskets
-    11. refit     all that is counted, with validation baskets too; every page is ranked in advance
+    10. ranking   tune the blend and fit the re-rankers on validation baskets
+    11. refit     count again with validation baskets; precompute recommendations per item
     12. bundle    everything that serving needs, in one hashed directory
-    13. judge     against baselines and the champion, and by a real service process
+    13. judge     compare with baselines and the champion, and test a real service process
     14. report    one page for people, whatever the verdict
-    15. gate      a model that is not good enough ends the run here
-    16. register  an MLflow version with everything, called challenger
+    15. gate      end the run here if the model is not good enough
+    16. register  an MLflow version with all artifacts and the alias challenger
     17. package   a BentoML archive of that version
 
     Args:
@@ -72,18 +72,18 @@ def training(
         champion_margin: Gate: share of the champion's NDCG@10 by which a model may be worse
         seed: Seed of everything random
     """
-    begun = start(
+    started = start(
         orders=orders, products=products, columns=columns, ts_format=ts_format,
         non_products=non_products, half_life_days=half_life_days,
         min_product_orders=min_product_orders, variant_exceptions=variant_exceptions,
         trials=trials, shards=shards, sweep_share=sweep_share, min_coverage=min_coverage,
         champion_margin=champion_margin, seed=seed,
     )  # fmt: skip
-    begun.set_caching_options(False)
-    champion = fetch_champion(run_id=begun.outputs["champion"])
+    started.set_caching_options(False)
+    champion = fetch_champion(run_id=started.outputs["champion"])
     lines = read_orders(
         orders=orders, products=products, columns=columns, ts_format=ts_format,
-        non_products=non_products, fingerprint=begun.outputs["fingerprint"],
+        non_products=non_products, fingerprint=started.outputs["fingerprint"],
     )  # fmt: skip
     line_checks = check_order_lines(
         order_lines=lines.outputs["order_lines"],
@@ -132,7 +132,7 @@ def training(
         product_table=lines.outputs["product_table"],
         tricks=tricks.outputs["Output"],
         variant_exceptions=variant_exceptions,
-        fingerprint=begun.outputs["exceptions"],
+        fingerprint=started.outputs["exceptions"],
         seed=seed,
     )
     newest = refit(
@@ -177,7 +177,7 @@ def training(
         verdict=verdict.outputs["verdict"],
         best=best.output,
         tricks=tricks.outputs["measured"],
-        parameters=begun.outputs["parameters"],
+        parameters=started.outputs["parameters"],
     )
     passed = gate(verdict=verdict.outputs["verdict"]).after(page)
     version = register(
@@ -192,10 +192,10 @@ def training(
         basket_profile=basket_checks.outputs["profile"],
         evaluation=evaluation.outputs["evaluation"],
         verdict=verdict.outputs["verdict"],
-        parameters=begun.outputs["parameters"],
-        run_key=begun.outputs["run_key"],
+        parameters=started.outputs["parameters"],
+        run_key=started.outputs["run_key"],
     ).after(passed)
-    # What these two write lies in the registry, which no cache key sees.
+    # These two write to the registry, which no cache key covers.
     version.set_caching_options(False)
     archive = package(bundle=bundle.outputs["bundle"], version=version.output)
     archive.set_caching_options(False)

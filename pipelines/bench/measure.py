@@ -1,4 +1,4 @@
-"""What a child process costs: wall and CPU seconds, and peak memory over it and all it starts."""
+"""Costs of child processes: wall and CPU seconds, and peak memory, with all descendants."""
 
 import ctypes
 import os
@@ -17,18 +17,16 @@ SAMPLE_S = 0.25
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one command, all its descendants included."""
-
     wall_s: float
     cpu_s: float
     peak_gb: float
-    """Largest sum of proportional set sizes seen, in 10^9 bytes; pages shared count once."""
+    """Largest sum of proportional set sizes, in 10^9 bytes: shared pages count once."""
 
 
 def measure(command: Sequence[str], env: Mapping[str, str] | None = None) -> Cost:
-    """Run the command to its end. Raises RuntimeError when it fails.
+    """Raises RuntimeError if the command fails.
 
-    Linux only: orphans (Spark's JVM outlives its Python) are adopted, so that their CPU counts.
+    Linux only: orphans are adopted so that their CPU counts (Spark's JVM outlives its Python).
     """
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     before = _children_cpu_s()
@@ -46,7 +44,7 @@ def measure(command: Sequence[str], env: Mapping[str, str] | None = None) -> Cos
 
 
 def python_command(call: str) -> list[str]:
-    """The command that runs a statement in a fresh interpreter."""
+    """The command that runs Python code in a new process."""
     return [sys.executable, "-c", call]
 
 
@@ -61,7 +59,7 @@ class _MemorySampler(threading.Thread):
         import psutil
 
         while not self._stopped.wait(SAMPLE_S):
-            # All of ours, adopted orphans included, but not this process itself.
+            # With adopted orphans, without this process itself.
             family = psutil.Process(os.getpid()).children(recursive=True)
             total = 0
             for process in family:
@@ -89,10 +87,7 @@ def _reap_orphans(patience_s: float = 15.0) -> None:
 
 
 def cpu_seconds() -> float:
-    """CPU seconds of this process, its threads and its children so far, the living ones too.
-
-    Spark's JVM is a child that lives on after its session.
-    """
+    """Of this process and its children, running ones included (e.g. Spark's JVM)."""
     import psutil
 
     total = time.process_time() + _children_cpu_s()
@@ -104,9 +99,9 @@ def cpu_seconds() -> float:
 
 
 def run_with_cpu_limit(command: Sequence[str], cpu_s: float, env: Mapping[str, str]) -> None:
-    """Run the command, and end it with all it started when it took more than `cpu_s` CPU seconds.
+    """Raises TimeoutError after killing a command that exceeds `cpu_s`, RuntimeError on failure.
 
-    Its output is not shown. Raises TimeoutError when it was ended, RuntimeError when it failed.
+    The output is discarded.
     """
     quiet = subprocess.DEVNULL
     child = subprocess.Popen(command, env={**os.environ, **env}, stdout=quiet, stderr=quiet)
@@ -116,7 +111,7 @@ def run_with_cpu_limit(command: Sequence[str], cpu_s: float, env: Mapping[str, s
         if cpu_seconds() - before > cpu_s:
             _kill_tree(child.pid)
             child.wait()
-            raise TimeoutError(f"ended after {cpu_s:.0f} CPU s")
+            raise TimeoutError(f"killed after {cpu_s:.0f} CPU s")
     if child.returncode:
         raise RuntimeError(f"{' '.join(command[:2])} … ended with code {child.returncode}")
 

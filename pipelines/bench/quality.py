@@ -1,9 +1,9 @@
-"""`fbt bench quality`: peers and fbt on one shop's orders, under one protocol.
+"""`fbt bench quality`: compares fbt and its peers on a shop's orders, under one protocol.
 
-Lines are cleaned, baskets built and split by time as in a run; the catalogue is every product with
-five training orders. Everybody learns from the training split alone, is tuned on the validation
-split for each task with the same budget, then learns once more from both with what was chosen, and
-meets the test split once. All products are ranked.
+Lines are cleaned, and baskets built and split by time as in a run; the catalogue is every product
+with five training orders. Every method is trained on the training split, tuned on the validation
+split for each task with the same budget, fitted again to both, and tested once. All products are
+ranked.
 """
 
 import importlib.util
@@ -51,50 +51,42 @@ from pipelines.tables import table
 MIN_ORDERS = 5
 TEST_BASKETS = 15_000
 VALIDATION_BASKETS = 6_000
-"""Baskets that ask in task A, at most; a third of them for carts, as in a run."""
+"""Baskets at most; for carts a third, as in a run."""
 ROUNDS = 3
-"""Trainings of ALS and of ours whose CPU seconds are compared, by turns."""
+"""Interleaved trainings of ALS and fbt whose CPU seconds are compared."""
 SEED = 0
 
 COVERAGE_OF = {
     "coverage_vs_cooccurrence": "co-occurrence",
     "coverage_vs_tuned_cooccurrence": "co-occurrence, tuned",
 }
-"""Figures, and the peers whose coverage ours is held against in them."""
+"""Figures of fbt's coverage, relative to these peers."""
 
 
 @dataclass(frozen=True)
 class EvaluationData:
-    """One shop's data, ready for everybody."""
-
     data: TrainingData
-    """To tune with."""
     newest: TrainingData
-    """What the final model learns from: the validation baskets, too."""
+    """With validation baskets, for the final fit."""
     validation: Mapping[str, Queries]
     test: Mapping[str, Queries]
 
 
 @dataclass(frozen=True)
 class MethodResult:
-    """What one method recommends to the test queries of one task, and what it took."""
-
     method: str
     ours: bool
     found: Int64Array
     train_cpu_s: float
     n_bytes: int
     facts: Mapping[str, Any]
-    """What was chosen on validation; goes into the row as it is."""
+    """More columns of the row: the chosen settings."""
 
 
 def bench(
     orders: str, products: str = "", columns: str = "", chart: Path | None = None
 ) -> tuple[dict[str, float], list[dict[str, Any]]]:
-    """Figures and rows; draws the `chart` where it is told to.
-
-    Raises ValueError where the data or the set-up allow no comparison.
-    """
+    """Raises ValueError if data or set-up allow no comparison."""
     from threadpoolctl import threadpool_limits
 
     from pipelines.bench.quality_chart import check_format, draw
@@ -111,7 +103,7 @@ def bench(
 
 
 def prepare(orders: str, products: str, columns: str, folder: Path) -> Inputs:
-    """Clean the lines and build the baskets, as the first steps of a run do."""
+    """The first steps of a run."""
     lines, cards = folder / "order_lines", folder / "products"
     settings = OrderSettings(columns=columns)
     clean_orders(orders, products, settings, lines, folder / "quarantine", cards)
@@ -123,7 +115,6 @@ def prepare(orders: str, products: str, columns: str, folder: Path) -> Inputs:
 
 
 def compare(inputs: Inputs, peers: Sequence[Peer]) -> tuple[dict[str, float], list[dict[str, Any]]]:
-    """Tune and train everybody on these baskets, and judge them on the test split."""
     asked = ask(inputs.baskets)
     answers: dict[str, list[MethodResult]] = {task: [] for task in asked.test}
     for peer in peers:
@@ -141,14 +132,13 @@ def compare(inputs: Inputs, peers: Sequence[Peer]) -> tuple[dict[str, float], li
 
 
 def ask(baskets_path: Path) -> EvaluationData:
-    """The data and its queries. Raises ValueError when there is nothing to compare by."""
+    """Raises ValueError if there is nothing to compare."""
     baskets = read_baskets(baskets_path)
     product_ids, n_orders = build_catalogue(baskets, MIN_ORDERS)
     if len(n_orders) <= K:
         raise ValueError(
             f"bench quality: {len(n_orders)} products have at least {MIN_ORDERS} training orders; "
-            f"with {K} recommendations all of them are shown, whoever ranks; expected more than "
-            f"{K}; bring more orders"
+            f"expected more than {K}, the number of recommendations; bring more orders"
         )
     product_ids, newest = sort_catalogue(baskets, product_ids, *REFIT_SPLITS)
     corpora = {split: encode(baskets, product_ids, split) for split in ("validation", "test")}
@@ -183,9 +173,9 @@ def ask(baskets_path: Path) -> EvaluationData:
 
 
 def run_peer(peer: Peer, asked: EvaluationData) -> dict[str, MethodResult]:
-    """Tune the peer, fit it to the newest data as tuned, and let it answer the test queries.
+    """Tune the peer, fit it to the newest data, and rank the test queries, by task.
 
-    Nothing when it cannot take part.
+    Empty if the peer cannot be trained.
     """
     if reason := peer.unavailable_reason(asked.data):
         print_note(f"{peer.name} is left out: {reason}")
@@ -219,7 +209,7 @@ def run_peer(peer: Peer, asked: EvaluationData) -> dict[str, MethodResult]:
 def run_own_model(
     inputs: Inputs, asked: EvaluationData
 ) -> tuple[dict[str, float], dict[str, list[MethodResult]]]:
-    """Train ours by turns with ALS; figures of costs and recall, and the answers by task."""
+    """Train fbt and ALS by turns; figures of cost and recall, and the results by task."""
     log_progress("fbt: training")
     begun = train_vectors(inputs)
     rounds, als = [], []
@@ -246,7 +236,7 @@ def run_own_model(
 
 
 def _rank_with_parts(parts: Mapping[str, Part], asked: Sequence[Any]) -> list[MethodResult]:
-    """What each part answers; the whole model, which has two names, is asked once."""
+    # The whole model has two names and ranks once.
     found: dict[int, Int64Array] = {}
     for part in parts.values():
         if id(part.ranker) not in found:
@@ -260,9 +250,9 @@ def _rank_with_parts(parts: Mapping[str, Part], asked: Sequence[Any]) -> list[Me
 def judge(
     task: str, answers: list[MethodResult], queries: Queries, n_items: int, seed: int = SEED
 ) -> list[dict[str, Any]]:
-    """A row per method, best NDCG first, with 95 % bounds over baskets.
+    """A row per method, best NDCG first, with 95 % intervals over baskets.
 
-    `diff` is ours whole minus the method, paired; it is None in the row of ours.
+    `diff` is fbt minus the method, paired; None for fbt itself.
     """
     scores = {one.method: score(one.found, queries.relevant, n_items) for one in answers}
     values = {f"{name} {metric}": scores[name][metric] for name in scores for metric in METRICS}
@@ -274,7 +264,7 @@ def judge(
 
 
 def compute_figures(task: str, rows: list[dict[str, Any]]) -> dict[str, float]:
-    """Ours against the peer that is best on the test split: the hardest choice for us."""
+    """fbt relative to the peer that is best on the test split."""
     by_name = {row["method"]: row for row in rows}
     best = next(row for row in rows if not row["ours"])
     figures = {
@@ -289,7 +279,6 @@ def compute_figures(task: str, rows: list[dict[str, Any]]) -> dict[str, float]:
 
 
 def format_rows(rows: list[dict[str, Any]]) -> str:
-    """A table per task."""
     titles = {"a": "Task A: one product asked, the rest of its basket expected",
               "b": "Task B: a cart asked, the product taken out of it expected"}  # fmt: skip
     head = ("method", f"NDCG@{K}", "95 %", "fbt ahead by", "95 %", "HR", "recall", "MRR",
@@ -302,7 +291,6 @@ def format_rows(rows: list[dict[str, Any]]) -> str:
 
 
 def print_note(text: str) -> None:
-    """Something about the rows that the rows do not say."""
     print(f"note: {text}", file=sys.stderr, flush=True)
 
 
@@ -340,6 +328,6 @@ def _refuse_without_peers() -> None:
     missing = [name for name in needed if importlib.util.find_spec(name) is None]
     if missing:
         raise ValueError(
-            f"bench quality: {', '.join(missing)} cannot be imported; the peers are an extra: "
+            f"bench quality: {', '.join(missing)} cannot be imported; install them: "
             "pip install 'fbt[steps,spark,peers]'"
         )

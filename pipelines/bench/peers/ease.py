@@ -12,13 +12,12 @@ from pipelines.bench.peers.peer import Model, Peer, Setting, TrainingData
 from pipelines.bench.peers.rankers import ScoreRanker
 
 MOST_PRODUCTS = 10_000
-"""The matrix of all products by all products is dense: 0.4 GB here, and three of them at times.
-Time grows with the cube: about half a CPU minute per setting."""
+"""The dense matrix of all pairs has 0.4 GB, up to three exist at a time, and one setting takes half
+a CPU minute; time grows with the cube."""
 
 
 def ease() -> Peer:
-    """A regression of every product on all others, in closed form."""
-    # Pages want the head of the catalogue, which only a stiff regression keeps; carts the detail.
+    # Strong regularisation favours popular products, which helps for items, less so for carts.
     pages = [{"ridge": one} for one in (200, 800, 1600, 3200, 6400, 12800, 25600, 51200)]
     carts = [{"ridge": one} for one in (2, 5, 10, 20, 50, 100, 200, 800)]
     asks = {"a": [{"fuse": "sum"}], "b": [{"fuse": "sum"}]}
@@ -32,7 +31,7 @@ def _unavailable_reason(data: TrainingData) -> str:
         return ""
     gb = 4 * data.n_items**2 / 1e9
     return (
-        f"{data.n_items} products make dense matrices of {gb:.1f} GB each; it takes part up to "
+        f"{data.n_items} products make dense matrices of {gb:.1f} GB each; the limit is "
         f"{MOST_PRODUCTS} products"
     )
 
@@ -40,7 +39,7 @@ def _unavailable_reason(data: TrainingData) -> str:
 @dataclass(frozen=True)
 class _Dense:
     weights: Float32Array
-    """What each product (row) says for others, (n_items, n_items)."""
+    """(n_items, n_items), a row per query item."""
 
     @property
     def n_bytes(self) -> int:
@@ -59,7 +58,7 @@ def _fit(data: TrainingData, setting: Setting) -> Model:
     together, n_orders = count_together(data)
     gram = together.toarray(order="F")
     gram[np.diag_indices_from(gram)] = n_orders + np.float32(setting["ridge"])
-    # Symmetric and positive definite: half the work of a general inverse, and in place.
+    # For symmetric positive definite matrices: half the work of a general inverse, in place.
     factor, failed = lapack.spotrf(gram, lower=True, overwrite_a=True)
     inverse, failed_too = lapack.spotri(factor, lower=True, overwrite_c=True)
     if failed or failed_too:

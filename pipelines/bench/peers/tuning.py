@@ -1,4 +1,4 @@
-"""Every peer is tuned on validation baskets, for each task on its own."""
+"""Tuning of a peer on validation baskets, separately for each task."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,26 +16,23 @@ K = 10
 
 @dataclass(frozen=True)
 class Tuned:
-    """What a peer would put into production for one task."""
+    """The best setting for one task."""
 
     model: Model
     setting: Setting
     ask: Setting
     ndcg: float
-    """NDCG@10 on validation baskets; 0 where none asks."""
+    """NDCG@10 on validation baskets; 0 without queries."""
     train_cpu_s: float
-    """Of this one training."""
     tuning_cpu_s: float
-    """Of all trainings and all that was asked while tuning, for both tasks together."""
+    """Of all trainings and validations, for both tasks together."""
     n_tried: int
-    """Trainings tried for this task."""
 
 
 def tune(peer: Peer, data: TrainingData, queries: Mapping[str, Queries]) -> dict[str, Tuned]:
-    """The best setting and way of asking for each task, with the model. The first of equals wins.
+    """The best model and settings for each task; the first of equals wins.
 
-    Keeps at most one model per task and the one that is tried. A training that fails is said and
-    left out; the answer is empty when all of them fail.
+    A failing training is logged and skipped; without any result the task is missing.
     """
     started = cpu_seconds()
     best: dict[str, dict[str, Any]] = {}
@@ -45,12 +42,12 @@ def tune(peer: Peer, data: TrainingData, queries: Mapping[str, Queries]) -> dict
         try:
             model = peer.fit(data, setting)
         except Exception as error:
-            # Whatever it was: the other settings are worth having, and so are the other peers.
+            # Whatever failed, the other settings and peers are still comparable.
             log_progress(
                 f"{peer.name}: {setting} failed ({type(error).__name__}: {str(error)[:200]})"
             )
             if isfinite(peer.max_train_cpu_s):
-                log_progress(f"{peer.name}: what is dearer is left")
+                log_progress(f"{peer.name}: costlier settings are skipped")
                 break
             continue
         train_cpu_s = cpu_seconds() - before
@@ -61,9 +58,8 @@ def tune(peer: Peer, data: TrainingData, queries: Mapping[str, Queries]) -> dict
                 trained = {"model": model, "setting": setting, "train_cpu_s": train_cpu_s}
                 best[task] = trained | found
         if train_cpu_s > peer.max_train_cpu_s:
-            log_progress(
-                f"{peer.name}: {setting} took {train_cpu_s:.0f} CPU s, so what is dearer is left"
-            )
+            seconds = f"{train_cpu_s:.0f} CPU s"
+            log_progress(f"{peer.name}: {setting} took {seconds}, costlier settings are skipped")
             break
     tuning_cpu_s = cpu_seconds() - started
     return {
@@ -80,7 +76,6 @@ def _best_ask(
 
 
 def measure(model: Model, ask: Setting, queries: Queries, n_items: int) -> float:
-    """NDCG@10, 0 without queries."""
     if not len(queries):
         return 0.0
     found, _ = model.ranker(ask).rank(queries.asked, K)
