@@ -1,6 +1,8 @@
 """The parameters of a training run, with bounds; checked before anything is computed."""
 
+import inspect
 import re
+from collections.abc import Callable
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -106,3 +108,11 @@ def describe_errors(error: ValidationError) -> str:
             f"parameter {name}: found {one['input']!r}, expected: {expected}" if name else expected
         )
     return "\n".join(lines)
+
+
+def document_parameters(pipeline: Callable[..., Any]) -> Callable[..., Any]:
+    """Append the descriptions to the docstring, from which kfp makes its form."""
+    fields = TrainingParameters.model_fields
+    lines = [f"    {name}: {field.description}" for name, field in fields.items()]
+    pipeline.__doc__ = "\n".join([inspect.getdoc(pipeline) or "", "", "Args:", *lines])
+    return pipeline
