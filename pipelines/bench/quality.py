@@ -41,11 +41,11 @@ from pipelines.bench.ablation import (
     train_rest,
     train_vectors,
 )
-from pipelines.bench.measure import cpu_seconds
 from pipelines.bench.peers.all_peers import list_peers
 from pipelines.bench.peers.implicit_models import ALS_DEFAULTS, fit_als
 from pipelines.bench.peers.peer import Model, Peer, Setting, TrainingData
 from pipelines.bench.peers.tuning import K, tune
+from pipelines.bench.processes import cpu_seconds
 from pipelines.tables import table
 
 MIN_ORDERS = 5

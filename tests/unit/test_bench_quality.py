@@ -12,12 +12,12 @@ from components.evaluation.tasks import draw_queries
 from components.results import write_json
 from pipelines.bench import quality, quality_chart, run_bench
 from pipelines.bench.ablation import WHOLE, Inputs
-from pipelines.bench.measure import python_command, run_with_cpu_limit
 from pipelines.bench.peers import counting, rules
 from pipelines.bench.peers.all_peers import list_peers
 from pipelines.bench.peers.peer import MAX_SETTINGS, Peer, TrainingData, for_both_tasks
 from pipelines.bench.peers.rankers import ItemItemMatrix
 from pipelines.bench.peers.tuning import tune
+from pipelines.bench.processes import python_command, run_with_cpu_limit
 from pipelines.cli import main
 from tests.factories import corpus_of
 

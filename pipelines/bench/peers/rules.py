@@ -13,9 +13,9 @@ import pyarrow.parquet as pq
 
 from components.evaluation.baselines import Ranker
 from components.model.arrays import Float32Array, Int32Array, Int64Array
-from pipelines.bench.measure import python_command, run_with_cpu_limit
 from pipelines.bench.peers.peer import Model, Peer, Setting, TrainingData, for_both_tasks
 from pipelines.bench.peers.rankers import ScoreRanker
+from pipelines.bench.processes import python_command, run_with_cpu_limit
 
 MAX_TRAIN_CPU_S = 60.0
 """Slightly less support can mean many times the item sets."""

@@ -8,8 +8,8 @@ from typing import Any
 from components.evaluation.metrics import score
 from components.evaluation.tasks import Queries
 from components.progress import log_progress
-from pipelines.bench.measure import cpu_seconds
 from pipelines.bench.peers.peer import Model, Peer, Setting, TrainingData
+from pipelines.bench.processes import cpu_seconds
 
 K = 10
 
