@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 from components.model.atomic import atomic_write
 from components.report.plots import COLOURS, new_figure, style
+from pipelines.bench.peers.peer import CART, ITEM
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 FORMATS = (".svg", ".png")
-TITLES = {"a": "Product page (A)", "b": "Cart (B)"}
+TITLES = {ITEM: "Item page", CART: "Cart"}
 CAPTION = (
     "NDCG@10 on the test orders with 95 % intervals · filled: fbt, whole and by part · "
     "dashed: the best peer"

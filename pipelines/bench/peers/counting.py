@@ -9,7 +9,15 @@ import numpy as np
 from components.baskets.corpus import Corpus
 from components.evaluation.baselines import Popularity, Ranker
 from components.model.arrays import Float32Array, Int64Array
-from pipelines.bench.peers.peer import Model, Peer, Setting, TrainingData, for_both_tasks
+from pipelines.bench.peers.peer import (
+    CART,
+    ITEM,
+    Model,
+    Peer,
+    Setting,
+    TrainingData,
+    for_both_tasks,
+)
 from pipelines.bench.peers.rankers import SUM_OR_MAX, ItemItemMatrix
 
 
@@ -76,7 +84,7 @@ def tuned_cooccurrence() -> Peer:
     pages = [{"exponent": one, "shrink": 0.0} for one in (0, 0.125, 0.25, 0.375, 0.5, 0.75, 1, 1.5)]
     tried = [(0, 0), (0.25, 0), (0.5, 0), (0.25, 20), (0.5, 20), (0.5, 60), (0.5, 200), (1, 20)]
     carts = [{"exponent": exponent, "shrink": shrink} for exponent, shrink in tried]
-    return Peer("co-occurrence, tuned", _fit_cooccurrence, {"a": pages, "b": carts}, SUM_OR_MAX)
+    return Peer("co-occurrence, tuned", _fit_cooccurrence, {ITEM: pages, CART: carts}, SUM_OR_MAX)
 
 
 def _fit_cooccurrence(data: TrainingData, setting: Setting) -> Model:

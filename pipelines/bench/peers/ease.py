@@ -8,7 +8,7 @@ import numpy as np
 from components.evaluation.baselines import Ranker
 from components.model.arrays import Float32Array, Int32Array
 from pipelines.bench.peers.counting import count_together
-from pipelines.bench.peers.peer import Model, Peer, Setting, TrainingData
+from pipelines.bench.peers.peer import CART, ITEM, Model, Peer, Setting, TrainingData
 from pipelines.bench.peers.rankers import ScoreRanker
 
 MOST_PRODUCTS = 10_000
@@ -20,9 +20,9 @@ def ease() -> Peer:
     # Strong regularisation favours popular products, which helps for items, less so for carts.
     pages = [{"ridge": one} for one in (200, 800, 1600, 3200, 6400, 12800, 25600, 51200)]
     carts = [{"ridge": one} for one in (2, 5, 10, 20, 50, 100, 200, 800)]
-    asks = {"a": [{"fuse": "sum"}], "b": [{"fuse": "sum"}]}
+    asks = {ITEM: [{"fuse": "sum"}], CART: [{"fuse": "sum"}]}
     return Peer(
-        "EASE", _fit, {"a": pages, "b": carts}, asks, unavailable_reason=_unavailable_reason
+        "EASE", _fit, {ITEM: pages, CART: carts}, asks, unavailable_reason=_unavailable_reason
     )
 
 

@@ -8,7 +8,15 @@ import numpy as np
 
 from components.model.arrays import Float32Array, Int32Array
 from pipelines.bench.peers.counting import baskets_matrix
-from pipelines.bench.peers.peer import Model, Peer, Setting, TrainingData, for_both_tasks
+from pipelines.bench.peers.peer import (
+    CART,
+    ITEM,
+    Model,
+    Peer,
+    Setting,
+    TrainingData,
+    for_both_tasks,
+)
 from pipelines.bench.peers.rankers import SUM_OR_MAX, ItemItemMatrix, ItemVectors
 
 THREADS = 1
@@ -18,12 +26,12 @@ ALS_DEFAULTS: Setting = {"factors": 64}
 """The reference of training costs."""
 
 ALS_ASKS: Mapping[str, Sequence[Setting]] = {
-    "a": [{"by": "fold"}, {"by": "cosine"}, {"by": "inner"}],
-    "b": [{"by": "fold"}, {"by": "cosine"}, {"by": "inner"}, {"by": "cosine", "fuse": "max"}],
+    ITEM: [{"by": "fold"}, {"by": "cosine"}, {"by": "inner"}],
+    CART: [{"by": "fold"}, {"by": "cosine"}, {"by": "inner"}, {"by": "cosine", "fuse": "max"}],
 }
 BPR_ASKS: Mapping[str, Sequence[Setting]] = {
-    "a": [{"by": "cosine"}, {"by": "inner"}, {"by": "biased"}, {"by": "fold"}],
-    "b": [
+    ITEM: [{"by": "cosine"}, {"by": "inner"}, {"by": "biased"}, {"by": "fold"}],
+    CART: [
         {"by": "cosine"}, {"by": "inner"}, {"by": "biased"}, {"by": "fold"},
         {"by": "cosine", "fuse": "max"},
     ],
@@ -45,7 +53,7 @@ def item_knn_bm25() -> Peer:
     carts += [(20, 1.2, 0.25), (50, 1.2, 0.25), (50, 1.2, 1.0), (50, 100.0, 0.8)]
     settings = {
         task: [{"kind": "BM25", "K": k, "K1": k1, "B": b} for k, k1, b in tried]
-        for task, tried in (("a", pages), ("b", carts))
+        for task, tried in ((ITEM, pages), (CART, carts))
     }
     return Peer("ItemKNN BM25", _fit_knn, settings, SUM_OR_MAX)
 

@@ -6,7 +6,10 @@ from typing import Any, Protocol
 
 from components.baskets.corpus import Corpus
 from components.evaluation.baselines import Ranker
+from components.evaluation.tasks import TASKS
 from components.model.arrays import Int64Array
+
+ITEM, CART = TASKS
 
 MAX_SETTINGS = 8
 """Trainings per method and task."""
@@ -59,4 +62,4 @@ class Peer:
 
 
 def for_both_tasks(settings: Sequence[Setting]) -> dict[str, Sequence[Setting]]:
-    return {"a": settings, "b": settings}
+    return {ITEM: settings, CART: settings}

@@ -9,7 +9,7 @@ import numpy as np
 from components.evaluation.baselines import Ranker
 from components.model.arrays import Float32Array, Int32Array, Int64Array
 from components.model.recommender import BLOCK, rank_columns
-from pipelines.bench.peers.peer import Setting
+from pipelines.bench.peers.peer import CART, ITEM, Setting
 
 FUSIONS: dict[str, Any] = {"sum": np.add, "max": np.maximum}
 """Aggregations over the items of a cart."""
@@ -17,7 +17,7 @@ FUSIONS: dict[str, Any] = {"sum": np.add, "max": np.maximum}
 DENSE = 0.1
 """Share of non-zero entries above which dense rows are faster."""
 
-SUM_OR_MAX = {"a": [{"fuse": "sum"}], "b": [{"fuse": "sum"}, {"fuse": "max"}]}
+SUM_OR_MAX = {ITEM: [{"fuse": "sum"}], CART: [{"fuse": "sum"}, {"fuse": "max"}]}
 """Query-time settings; the same for a single item."""
 
 
