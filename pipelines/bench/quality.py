@@ -183,9 +183,9 @@ def run_peer(peer: Peer, data: EvaluationData) -> dict[str, MethodResult]:
             model = peer.fit(data.refit, tuned.setting)
             fitted.append((tuned.setting, model, cpu_seconds() - before))
         _, model, train_cpu_s = next(one for one in fitted if one[0] == tuned.setting)
-        found, _ = model.ranker(tuned.ask).rank(data.test[task].asked, K)
+        found, _ = model.ranker(tuned.mode).rank(data.test[task].asked, K)
         details = {
-            "validation_ndcg": tuned.ndcg, "setting": dict(tuned.setting), "ask": dict(tuned.ask),
+            "validation_ndcg": tuned.ndcg, "setting": dict(tuned.setting), "ask": dict(tuned.mode),
             "n_tried": tuned.n_tried, "tuning_cpu_s": tuned.tuning_cpu_s,
         }  # fmt: skip
         results[task] = MethodResult(peer.name, False, found, train_cpu_s, model.n_bytes, details)

@@ -50,9 +50,9 @@ def knowing_peers():
 def test_a_peer_finds_what_is_bought_together(peer, sets):
     model = peer.fit(sets, peer.settings[ITEM][0])
     for task, query, expected in ((ITEM, (6,), {7, 8}), (CART, (9, 10), {11})):
-        for ask in peer.asks[task]:
-            rows, _ = model.ranker(ask).rank(asked(*query), 10)
-            assert set(rows[0][: len(expected)]) == expected, ask
+        for mode in peer.modes[task]:
+            rows, _ = model.ranker(mode).rank(asked(*query), 10)
+            assert set(rows[0][: len(expected)]) == expected, mode
             assert not set(rows[0]) & set(query)
     assert model.n_bytes > 0
 
@@ -65,7 +65,7 @@ def test_gensims_defaults_take_part(sets):
 
 def test_nobody_tries_more_than_the_budget():
     for peer in list_peers():
-        assert set(peer.settings) == set(peer.asks) == {ITEM, CART}
+        assert set(peer.settings) == set(peer.modes) == {ITEM, CART}
         assert all(1 <= len(tried) <= MAX_SETTINGS for tried in peer.settings.values())
     with pytest.raises(ValueError, match="9 settings, at most 8"):
         Peer(
@@ -130,8 +130,8 @@ def scripted(settings, max_train_cpu_s=float("inf")):
         said[:, setting["says"]] = 1
         return ItemItemMatrix(csr_array(said))
 
-    asks = for_both_tasks([{"fuse": "sum"}])
-    return Peer("scripted", fit, settings, asks, max_train_cpu_s=max_train_cpu_s), tried
+    modes = for_both_tasks([{"fuse": "sum"}])
+    return Peer("scripted", fit, settings, modes, max_train_cpu_s=max_train_cpu_s), tried
 
 
 def test_the_best_on_validation_is_chosen_for_each_task(sets):

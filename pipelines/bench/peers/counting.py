@@ -58,7 +58,7 @@ class _Bestsellers:
     def n_bytes(self) -> int:
         return 4 * len(self.n_orders)
 
-    def ranker(self, ask: Setting) -> Ranker:
+    def ranker(self, mode: Setting) -> Ranker:
         return Popularity(self.n_orders)
 
 
@@ -73,9 +73,9 @@ def popularity() -> Peer:
 
 def cooccurrence() -> Peer:
     """P(product | query item), summed over a cart: the baseline of the gate, untuned."""
-    asks = for_both_tasks([{"fuse": "sum"}])
+    modes = for_both_tasks([{"fuse": "sum"}])
     return Peer(
-        "co-occurrence", _fit_cooccurrence, for_both_tasks([{"exponent": 0, "shrink": 0}]), asks
+        "co-occurrence", _fit_cooccurrence, for_both_tasks([{"exponent": 0, "shrink": 0}]), modes
     )
 
 

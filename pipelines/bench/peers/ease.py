@@ -20,9 +20,9 @@ def ease() -> Peer:
     # Strong regularisation favours popular products, which helps for items, less so for carts.
     pages = [{"ridge": one} for one in (200, 800, 1600, 3200, 6400, 12800, 25600, 51200)]
     carts = [{"ridge": one} for one in (2, 5, 10, 20, 50, 100, 200, 800)]
-    asks = {ITEM: [{"fuse": "sum"}], CART: [{"fuse": "sum"}]}
+    modes = {ITEM: [{"fuse": "sum"}], CART: [{"fuse": "sum"}]}
     return Peer(
-        "EASE", _fit, {ITEM: pages, CART: carts}, asks, unavailable_reason=_unavailable_reason
+        "EASE", _fit, {ITEM: pages, CART: carts}, modes, unavailable_reason=_unavailable_reason
     )
 
 
@@ -45,7 +45,7 @@ class _Dense:
     def n_bytes(self) -> int:
         return self.weights.nbytes
 
-    def ranker(self, ask: Setting) -> Ranker:
+    def ranker(self, mode: Setting) -> Ranker:
         return ScoreRanker(self._sums)
 
     def _sums(self, queries: Sequence[Int32Array]) -> Float32Array:

@@ -38,18 +38,18 @@ class Model(Protocol):
     def n_bytes(self) -> int:
         """Size of the arrays that recommending needs."""
 
-    def ranker(self, ask: Setting) -> Ranker:
-        """The ranker of a model with this query-time setting."""
+    def ranker(self, mode: Setting) -> Ranker:
+        """The ranker of a model in this mode."""
 
 
 @dataclass(frozen=True)
 class Peer:
-    """`settings` of the training and `asks`, query-time settings, are by task."""
+    """`settings` of the training and `modes`, the settings of a query, are by task."""
 
     name: str
     fit: Callable[[TrainingData, Setting], Model]
     settings: Mapping[str, Sequence[Setting]]
-    asks: Mapping[str, Sequence[Setting]]
+    modes: Mapping[str, Sequence[Setting]]
     unavailable_reason: Callable[[TrainingData], str] = field(default=lambda data: "")
     """Why the method cannot be trained on this data; empty if it can."""
     max_train_cpu_s: float = float("inf")

@@ -55,8 +55,8 @@ class ItemItemMatrix:
         """A float32 and an int32 per entry, and an offset per product."""
         return int(8 * self._similar.nnz + 8 * self._similar.shape[0])
 
-    def ranker(self, ask: Setting) -> Ranker:
-        return ScoreRanker(lambda queries: self._scores(queries, FUSIONS[ask["fuse"]]))
+    def ranker(self, mode: Setting) -> Ranker:
+        return ScoreRanker(lambda queries: self._scores(queries, FUSIONS[mode["fuse"]]))
 
     def _scores(self, queries: Sequence[Int32Array], fuse: Any) -> Float32Array:
         return (self._score_dense if self._is_dense else self._score_sparse)(queries, fuse)
@@ -106,14 +106,14 @@ class ItemVectors:
         bias = self._bias.nbytes if self._bias is not None else 0
         return self._vectors.nbytes + bias + self._extra_bytes
 
-    def ranker(self, ask: Setting) -> Ranker:
+    def ranker(self, mode: Setting) -> Ranker:
         """`by`: fold, or the cosine, inner or biased product of items; `fuse`: sum or max."""
-        if ask["by"] == "fold":
+        if mode["by"] == "fold":
             return ScoreRanker(self._fold_in_scores)
-        items = self._unit if ask["by"] == "cosine" else self._vectors
-        bias = self._bias if ask["by"] == "biased" else None
+        items = self._unit if mode["by"] == "cosine" else self._vectors
+        bias = self._bias if mode["by"] == "biased" else None
         return ScoreRanker(
-            lambda queries: _inner_products(items, queries, ask.get("fuse", "sum"), bias)
+            lambda queries: _inner_products(items, queries, mode.get("fuse", "sum"), bias)
         )
 
     def _fold_in_scores(self, queries: Sequence[Int32Array]) -> Float32Array:

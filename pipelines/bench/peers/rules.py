@@ -32,7 +32,7 @@ def rules() -> Peer:
     settings = [
         {"min_support": one} for one in (0.05, 0.02, 0.01, 0.007, 0.005, 0.0035, 0.002, 0.001)
     ]
-    asks = [
+    modes = [
         {"order": order, "min_confidence": least}
         for order in ("confidence", "lift")
         for least in (0.0, 0.1, 0.2)
@@ -41,7 +41,7 @@ def rules() -> Peer:
         "association rules",
         _fit,
         for_both_tasks(settings),
-        for_both_tasks(asks),
+        for_both_tasks(modes),
         max_train_cpu_s=MAX_TRAIN_CPU_S,
     )
 
@@ -60,8 +60,9 @@ class _Rules:
     def n_bytes(self) -> int:
         return int(4 * self.left.nnz + 12 * len(self.rows) + 16 * len(self.offsets))
 
-    def ranker(self, ask: Setting) -> Ranker:
-        values = np.where(self.confidence >= ask["min_confidence"], getattr(self, ask["order"]), 0)
+    def ranker(self, mode: Setting) -> Ranker:
+        valid = self.confidence >= mode["min_confidence"]
+        values = np.where(valid, getattr(self, mode["order"]), 0)
         by_product = self.left.T.tocsr()
         sizes = np.diff(self.left.indptr)
         return ScoreRanker(lambda queries: self._scores(queries, values, by_product, sizes))

@@ -41,7 +41,7 @@ def train_rivals(inputs: Inputs) -> Rivals:
     model = inputs.folder / "diy"
     write_model(fit_knn(data.train, tuned.setting), cards, model)
     queries, n_items = data.test[ITEM], data.train.n_items
-    rankers = ours.parts[WHOLE].ranker, tuned.model.ranker(tuned.ask)
+    rankers = ours.parts[WHOLE].ranker, tuned.model.ranker(tuned.mode)
     ndcg = [
         float(score(one.rank(queries.asked, K)[0], queries.relevant, n_items)["ndcg"].mean())
         for one in rankers
