@@ -4,20 +4,15 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import Annotated, NoReturn
 
 from cyclopts import App, CycloptsError, Group, Parameter, validators
 from pydantic import ValidationError
 
-from components.step import STEPS_IMAGE
 from pipelines.home import code_version, open_home
 from pipelines.parameters import TrainingParameters, describe_errors, parse_parameters
 from pipelines.placement import Placement
-
-if TYPE_CHECKING:
-    from pipelines.submit import Target
-
-STEPS_NAME = STEPS_IMAGE.partition(":")[0]
+from pipelines.submit import Target
 
 app = App(
     name="fbt",
@@ -35,18 +30,11 @@ MEASURE = Group.create_ordered("Measure")
 
 Training = Annotated[TrainingParameters, Parameter(name="*", group="Training")]
 Place = Annotated[Placement, Parameter(name="*", group="Placement")]
-DEFAULT_PLACEMENT = Placement()
+Server = Annotated[Target, Parameter(name="*", group="Server and placement")]
+DEFAULT_PLACEMENT, DEFAULT_TARGET = Placement(), Target()
 By = Annotated[str, Parameter(help="name in the history (default: yours)")]
 Overlay = Annotated[str, Parameter(help="folder below k8s/overlays")]
 Context = Annotated[str, Parameter(help="context of kubectl (default: the current one)")]
-Endpoint = Annotated[str, Parameter(help="KFP server (default: KF_PIPELINES_ENDPOINT)")]
-Namespace = Annotated[str, Parameter(help="your namespace, if KFP has several users")]
-Image = Annotated[
-    str, Parameter(help="image of all steps; without a tag, the tag of this code is added")
-]
-NodeSelector = Annotated[
-    list[str] | None, Parameter(help="LABEL=VALUE of the nodes for the steps; may be repeated")
-]
 SOURCE = Group("Source", validator=validators.LimitedChoice(1, 1))
 QUALITY, SERVING = Parameter(group="quality, serving"), Parameter(group="serving, soak")
 
@@ -249,7 +237,6 @@ def doctor(*, overlay: Overlay = "local", context: Context = "") -> None:
 def compile(
     *,
     to: Path = Path("build"),
-    image: Image = STEPS_NAME,
     version: str = "",
     placement: Place = DEFAULT_PLACEMENT,
 ) -> None:
@@ -261,21 +248,12 @@ def compile(
     """
     from pipelines.compile import compile_pipeline
 
-    for path in compile_pipeline(to, image, version or code_version(), placement):
+    for path in compile_pipeline(to, version or code_version(), placement):
         print(path)
 
 
 @app.command(group=CLUSTER)
-def submit(
-    *,
-    parameters: Training,
-    endpoint: Endpoint = "",
-    namespace: Namespace = "",
-    image: Image = STEPS_NAME,
-    node_selector: NodeSelector = None,
-    placement: Place = DEFAULT_PLACEMENT,
-    wait: float = 0,
-) -> None:
+def submit(*, parameters: Training, target: Server = DEFAULT_TARGET, wait: float = 0) -> None:
     """Train on a cluster: upload this code and run it.
 
     Args:
@@ -283,7 +261,6 @@ def submit(
     """
     from pipelines.submit import submit
 
-    target = _target(endpoint, namespace, image, placement, node_selector)
     submit(parameters, target, wait)
 
 
@@ -291,14 +268,10 @@ def submit(
 def schedule(
     *,
     parameters: Training | None = None,
+    target: Server = DEFAULT_TARGET,
     name: str = "nightly",
     cron: str = "30 2 * * *",
     remove: bool = False,
-    endpoint: Endpoint = "",
-    namespace: Namespace = "",
-    image: Image = STEPS_NAME,
-    node_selector: NodeSelector = None,
-    placement: Place = DEFAULT_PLACEMENT,
 ) -> None:
     """Train on a cluster regularly.
 
@@ -309,20 +282,10 @@ def schedule(
     """
     from pipelines.schedule import schedule, unschedule
 
-    target = _target(endpoint, namespace, image, placement, node_selector)
     if remove:
         unschedule(name, target)
     else:
         schedule(name, cron, parameters or parse_parameters({"orders": ""}), target)
-
-
-def _target(
-    endpoint: str, namespace: str, image: str, placement: Placement, selector: list[str] | None
-) -> "Target":
-    from pipelines.submit import Target
-
-    labels = dict(one.partition("=")[::2] for one in selector or ())
-    return Target(endpoint, namespace, image, placement, labels)
 
 
 @app.command(group=MEASURE)

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from components.step import STEPS_IMAGE
+
 if TYPE_CHECKING:
     from kfp.dsl import PipelineTask
 
@@ -56,6 +58,10 @@ STEP_RESOURCES = {
 class Placement(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    image: str = Field(
+        default=STEPS_IMAGE.partition(":")[0],
+        description="Image of all steps; without a tag, the tag of this code is added",
+    )
     mlflow_uri: str = Field(
         default="http://mlflow.fbt-platform.svc:5000", min_length=1,
         description="MLflow server, as pods reach it",
@@ -104,7 +110,7 @@ def add_tag(image: str, version: str, code_version: str) -> str:
     return image if ":" in name or "@" in name else f"{image}:{version}-{code_version}"
 
 
-def place_pipeline(pipeline: Any, image: str, placement: Placement, code_version: str) -> Any:
+def place_pipeline(pipeline: Any, placement: Placement, code_version: str) -> Any:
     """The pipeline with resources for every task and one more parameter, `node_selector`."""
     from kfp import dsl
     from kfp.dsl.pipeline_context import Pipeline
@@ -117,19 +123,19 @@ def place_pipeline(pipeline: Any, image: str, placement: Placement, code_version
         selector = channels.pop(NODE_SELECTOR)
         drawing(**channels)
         for task in Pipeline.get_default_pipeline().tasks.values():
-            place_task(task, image, placement, selector, code_version)
+            _place_task(task, placement, selector, code_version)
 
     _add_selector(on_cluster, drawing)
     return dsl.pipeline(name=NAME)(on_cluster)
 
 
-def place_task(
-    task: "PipelineTask", image: str, placement: Placement, selector: Any, code_version: str
+def _place_task(
+    task: "PipelineTask", placement: Placement, selector: Any, code_version: str
 ) -> None:
     from kfp import kubernetes
 
     needs = STEP_RESOURCES.get(task.name.rstrip("-0123456789"), StepResources())
-    task.set_container_image(image)
+    task.set_container_image(placement.image)
     task.set_cpu_request(needs.cpu).set_cpu_limit(_cpu_limit(needs.cpu))
     task.set_memory_request(needs.memory).set_memory_limit(needs.memory)
     if needs.retries:
@@ -145,10 +151,10 @@ def place_task(
     for name, keys in _secrets(placement).items():
         kubernetes.use_secret_as_env(task, name, {key: key for key in keys}, optional=True)
     if task.name in SPARK_STEPS and placement.spark_executors:
-        _place_spark(task, image, placement)
+        _place_spark(task, placement)
 
 
-def _place_spark(task: "PipelineTask", image: str, placement: Placement) -> None:
+def _place_spark(task: "PipelineTask", placement: Placement) -> None:
     from kfp import kubernetes
 
     fields = {"NAME": "metadata.name", "NAMESPACE": "metadata.namespace", "IP": "status.podIP"}
@@ -156,7 +162,7 @@ def _place_spark(task: "PipelineTask", image: str, placement: Placement) -> None
         kubernetes.use_field_path_as_env(task, f"FBT_POD_{name}", path)
     variables = {
         "MASTER": "k8s://https://kubernetes.default.svc",
-        "IMAGE": image,
+        "IMAGE": placement.image,
         # Executors read Parquet files of s3:// orders directly.
         "S3A": "true",
         "EXECUTORS": str(placement.spark_executors),

@@ -5,9 +5,10 @@ import io
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from pipelines.compile import PLAIN, compile_pipeline
 from pipelines.home import code_version
@@ -20,15 +21,14 @@ FINAL_STATES = ("SUCCEEDED", "FAILED", "SKIPPED", "CANCELED", "ERROR")
 POLL_S = 10.0
 
 
-@dataclass(frozen=True)
-class Target:
-    endpoint: str
-    """Empty = KF_PIPELINES_ENDPOINT."""
-    namespace: str
-    """Empty unless KFP has several users."""
-    image: str
-    placement: Placement
-    node_selector: dict[str, str]
+class Target(Placement):
+    """A KFP server, and the placement in its cluster."""
+
+    endpoint: str = Field(default="", description="KFP server; empty = KF_PIPELINES_ENDPOINT")
+    namespace: str = Field(default="", description="Your namespace, if KFP has several users")
+    node_selector: tuple[Annotated[str, Field(pattern="^[^=]+=")], ...] = Field(
+        default=(), description="LABEL=VALUE of the nodes for the steps; may be repeated"
+    )
 
 
 def submit(
@@ -64,7 +64,7 @@ def upload_version(client: Any, target: Target) -> tuple[str, str]:
     """Compile and upload this code unless it is there; ids of pipeline and version."""
     name = version_name(target)
     with tempfile.TemporaryDirectory() as folder:
-        compile_pipeline(Path(folder), target.image, name, target.placement)
+        compile_pipeline(Path(folder), name, target)
         return ensure_version(client, str(Path(folder) / PLAIN), NAME, name)
 
 
@@ -72,12 +72,13 @@ def version_name(target: Target) -> str:
     """A hash of code, image and placement."""
     import hashlib
 
-    place = f"{target.image} {target.placement.model_dump_json()}"
+    place = target.model_dump_json(include=set(Placement.model_fields))
     return f"{code_version()}-{hashlib.sha256(place.encode()).hexdigest()[:6]}"
 
 
 def arguments(parameters: TrainingParameters, target: Target) -> dict[str, Any]:
-    return {**parameters.model_dump(), NODE_SELECTOR: target.node_selector}
+    labels = dict(one.split("=", 1) for one in target.node_selector)
+    return {**parameters.model_dump(), NODE_SELECTOR: labels}
 
 
 def _wait_for_end(

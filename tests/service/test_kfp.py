@@ -167,11 +167,7 @@ PARAMETERS = TrainingParameters(orders="s3://shop/orders", trials=4)
 
 
 def target(kfp, **changed):
-    given = {
-        "endpoint": kfp.url, "namespace": "", "image": "fbt-steps",
-        "placement": Placement(), "node_selector": {"disk": "ssd"},
-    }  # fmt: skip
-    return Target(**{**given, **changed})
+    return Target(**{"endpoint": kfp.url, "node_selector": ["disk=ssd"], **changed})
 
 
 def test_submitting_uploads_the_version_once_and_runs_it_each_time(kfp):
@@ -226,7 +222,7 @@ def test_a_server_that_says_no_is_quoted(kfp):
 def test_without_a_server_the_way_to_one_is_said(monkeypatch):
     monkeypatch.delenv("KF_PIPELINES_ENDPOINT", raising=False)
     with pytest.raises(KfpError, match="port-forward svc/ml-pipeline-ui"):
-        schedule("nightly", "30 2 * * *", PARAMETERS, Target("", "", "fbt-steps", Placement(), {}))
+        schedule("nightly", "30 2 * * *", PARAMETERS, Target())
 
 
 def test_scheduling_twice_leaves_one(kfp):
@@ -288,7 +284,7 @@ def compiled(tmp_path_factory):
     """(pipeline, platform) as YAML says them, for a cluster with executors."""
     folder = tmp_path_factory.mktemp("compiled")
     placement = Placement(spark_executors=4, spark_claim="fbt-shared")
-    plain, objects = compile_pipeline(folder, "fbt-steps", "v1", placement)
+    plain, objects = compile_pipeline(folder, "v1", placement)
     assert [one["kind"] for one in yaml.safe_load_all(objects.read_text())] == [
         "Pipeline", "PipelineVersion",
     ]  # fmt: skip

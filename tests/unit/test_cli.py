@@ -5,6 +5,7 @@ import pytest
 from pipelines.cli import main
 from pipelines.parameters import TrainingParameters
 from pipelines.placement import Placement
+from pipelines.submit import Target
 
 
 @pytest.fixture(autouse=True)
@@ -31,7 +32,8 @@ def test_help_lists_all_commands_by_group_and_writes_nothing(tmp_path, capsys):
         ("run", TrainingParameters),
         ("submit", TrainingParameters),
         ("schedule", TrainingParameters),
-        ("submit", Placement),
+        ("schedule", Target),
+        ("submit", Target),
         ("compile", Placement),
     ],
 )
