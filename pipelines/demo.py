@@ -2,6 +2,7 @@
 
 import getpass
 import json
+import os
 import socket
 import statistics
 import time
@@ -29,8 +30,6 @@ class DemoFailed(RuntimeError):
 
 def demo(home: Home, check: bool) -> None:
     """With `check`, end after the first answer was verified; else serve until Ctrl-C."""
-    import os
-
     started = time.monotonic()
     print("fbt demo: a year of groceries, from order lines to recommendations", flush=True)
     lines, products = write_demo_data(home.root / "demo")
@@ -67,32 +66,27 @@ def request_companions(url: str, product_id: str, k: int = 5) -> dict[str, Any]:
 
 def verify(answer: dict[str, Any], product_id: str, version: str) -> None:
     """Raises DemoFailed unless the answer is full, sorted and without the product itself."""
-    ids = [item["product_id"] for item in answer["items"]]
-    scores = [item["score"] for item in answer["items"]]
-    wrong = [
-        text
-        for text, right in {
-            f"model_version is {answer['model_version']}, not {version}": answer["model_version"]
-            == version,
-            f"source is {answer['source']}, not model": answer["source"] == "model",
-            f"it has {len(set(ids))} different products, not 5": len(set(ids)) == 5,
-            "it contains the product itself": product_id not in ids,
-            "the scores are not sorted": scores == sorted(scores, reverse=True),
-            "a product has no name": all(item["name"] for item in answer["items"]),
-        }.items()
-        if not right
+    items = answer["items"]
+    ids, scores = ([item[name] for item in items] for name in ("product_id", "score"))
+    found = answer["model_version"]
+    checks = [
+        (found == version, f"model_version is {found}, not {version}"),
+        (answer["source"] == "model", f"source is {answer['source']}, not model"),
+        (len(set(ids)) == 5, f"it has {len(set(ids))} different products, not 5"),
+        (product_id not in ids, "it contains the product itself"),
+        (scores == sorted(scores, reverse=True), "the scores are not sorted"),
+        (all(item["name"] for item in items), "a product has no name"),
     ]
-    if wrong:
-        raise DemoFailed(f"the service's answer for {product_id} is wrong: {'; '.join(wrong)}")
+    if errors := [text for right, text in checks if not right]:
+        raise DemoFailed(f"the service's answer for {product_id} is wrong: {'; '.join(errors)}")
 
 
 def fetch_examples(home: Home, version: str) -> list[dict[str, Any]]:
     """The more popular half of the report's examples."""
     target = home.root / "downloads" / f"evaluation-{version}"
     fetch_artifact(version, "evaluation.json", target)
-    examples: list[dict[str, Any]] = json.loads(next(target.rglob("evaluation.json")).read_text())[
-        "examples"
-    ]
+    evaluation = json.loads(next(target.rglob("evaluation.json")).read_text())
+    examples: list[dict[str, Any]] = evaluation["examples"]
     return examples[: len(examples) // 2]
 
 

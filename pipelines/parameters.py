@@ -29,43 +29,43 @@ class TrainingParameters(BaseModel):
         description="Parquet or CSV file, folder, glob, http(s)/s3:// address, or jdbc:URL|QUERY",
     )
     products: str = Field(
-        default="", description="Product table, the same kinds; empty = what the lines say"
+        default="", description="Product table, in the same formats; empty = from the order lines"
     )
     columns: str = Field(
-        default="", description="Our names for the shop's columns: order_id=Invoice,product_id=Code"
+        default="", description="Column names of the shop: order_id=Invoice,product_id=Code"
     )
     ts_format: str = Field(
-        default="", description="Spark pattern of text timestamps; empty = found out"
+        default="", description="Spark pattern of text timestamps; empty = inferred"
     )
     non_products: str = Field(
         default=NON_PRODUCTS,
-        description="Regular expression of ids, names or categories that are no products",
+        description="Regular expression for ids, names or categories that are not products",
     )
     half_life_days: HalfLifeDays = Field(
         default=0.0,
         description="Age in days at which an order counts half; 0 = off",
     )
     min_product_orders: MinProductOrders = Field(
-        default=5, description="Orders a product needs to be learned"
+        default=5, description="Least number of orders of a product in the catalogue"
     )
     variant_exceptions: str = Field(
         default="",
-        description="Variants to show all the same: A1+A2, B7+B9, or a file of such pairs",
+        description="Variants to recommend nevertheless: A1+A2, B7+B9, or a file of such pairs",
     )
     trials: int = Field(default=8, ge=1, le=1000, description="Hyper-parameter settings to try")
-    shards: int = Field(default=2, ge=1, le=64, description="Processes or pods that try them")
+    shards: int = Field(default=2, ge=1, le=64, description="Processes or pods for the trials")
     sweep_share: SampleShare = Field(
-        default=0.1, description="Share of the training baskets that trials learn from"
+        default=0.1, description="Share of the training baskets for the trials"
     )
     min_coverage: MinCoverage = Field(
         default=0.05,
-        description="Gate: share of the catalogue that must be recommended at all",
+        description="Gate: least share of the catalogue that is recommended",
     )  # fmt: skip
     champion_margin: ChampionMargin = Field(
         default=0.02,
-        description="Gate: share of the champion's NDCG@10 by which a model may be worse",
+        description="Gate: tolerated loss of NDCG@10, as a share of the champion's",
     )  # fmt: skip
-    seed: int = Field(default=1, ge=0, le=2**31 - 1, description="Seed of everything random")
+    seed: int = Field(default=1, ge=0, le=2**31 - 1, description="Seed of all random numbers")
 
     @field_validator("columns")
     @classmethod
@@ -86,7 +86,7 @@ class TrainingParameters(BaseModel):
         try:
             re.compile(value)
         except re.error as error:
-            raise ValueError(f"no regular expression: {error}") from None
+            raise ValueError(f"not a regular expression: {error}") from None
         return value
 
 

@@ -64,7 +64,7 @@ class Placement(BaseModel):
     )
     mlflow_uri: str = Field(
         default="http://mlflow.fbt-platform.svc:5000", min_length=1,
-        description="MLflow server, as pods reach it",
+        description="Address of the MLflow server in the cluster",
     )  # fmt: skip
     mlflow_secret: str = Field(
         default="fbt-mlflow-login",
@@ -77,20 +77,22 @@ class Placement(BaseModel):
     )
     spark_executors: int = Field(
         default=0, ge=0, le=1000,
-        description="Pods that work for Spark; 0 = the step's own pod does it all",
+        description="Pods of Spark executors; 0 = Spark runs in the pod of the step",
     )  # fmt: skip
-    spark_executor_cores: int = Field(default=2, ge=1, le=64, description="Cores of each")
+    spark_executor_cores: int = Field(default=2, ge=1, le=64, description="Cores per executor")
     spark_executor_memory: str = Field(
-        default="6g", pattern=r"^[0-9]+[mg]$", description="Memory of each, as Spark writes it"
+        default="6g",
+        pattern=r"^[0-9]+[mg]$",
+        description="Memory per executor, in Spark's notation",
     )
     spark_claim: str = Field(
         default="",
-        description="PersistentVolumeClaim (ReadWriteMany) that step and executors share; "
-        "needed with executors",
+        description="PersistentVolumeClaim (ReadWriteMany) for step and executors; required with "
+        "executors",
     )
     spark_shared_path: str = Field(
         default="/minio/mlpipeline", pattern="^/",
-        description="Where it is mounted: KFP's folder of artifacts, so that both see the same",
+        description="Mount path of the claim: KFP's folder of artifacts",
     )  # fmt: skip
 
     @model_validator(mode="after")
@@ -194,8 +196,8 @@ def _add_selector(on_cluster: Any, drawing: Any) -> None:
     signature = inspect.signature(drawing)
     on_cluster.__signature__ = signature.replace(parameters=[*signature.parameters.values(), extra])
     on_cluster.__annotations__ = {**drawing.__annotations__, NODE_SELECTOR: dict}
-    words = "Labels of the nodes that steps may run on, as JSON; {} = any"
-    on_cluster.__doc__ = f"{inspect.getdoc(drawing)}\n    {NODE_SELECTOR}: {words}\n"
+    text = "Labels of the nodes for the steps, as JSON; {} = any"
+    on_cluster.__doc__ = f"{inspect.getdoc(drawing)}\n    {NODE_SELECTOR}: {text}\n"
 
 
 def _cpu_limit(cpu: str) -> str:
