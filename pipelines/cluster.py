@@ -1,4 +1,4 @@
-"""`fbt cluster up`: bring what is missing to a cluster that is there already, and wait for it."""
+"""`fbt cluster up`: installs on an existing cluster whatever is missing, and waits for it."""
 
 import base64
 import json
@@ -20,31 +20,27 @@ class ClusterError(RuntimeError):
 
 @dataclass(frozen=True)
 class Kubectl:
-    """kubectl with a fixed context."""
-
     context: str = ""
     """Empty = the current one."""
 
     def run(self, *words: str, stdin: str = "") -> str:
-        """Its output. Raises ClusterError."""
+        """Standard output. Raises ClusterError."""
         done = self._call(words, stdin)
         if done.returncode:
-            why = (done.stderr or done.stdout).strip()[-1500:]
-            raise ClusterError(f"cluster: `{self.format_command(words)}` failed: {why}")
+            reason = (done.stderr or done.stdout).strip()[-1500:]
+            raise ClusterError(f"cluster: `{self.format_command(words)}` failed: {reason}")
         return done.stdout
 
     def exists(self, *words: str) -> bool:
-        """Whether `kubectl get` finds the object. Raises ClusterError when nobody answers."""
+        """Raises ClusterError if no cluster answers."""
         done = self._call(("get", *words), "")
-        gone = "NotFound" in done.stderr or "doesn't have a resource type" in done.stderr
-        if done.returncode and not gone:
-            raise ClusterError(
-                f"cluster: `{self.format_command(('get', *words))}`: {done.stderr.strip()}"
-            )
+        absent = "NotFound" in done.stderr or "doesn't have a resource type" in done.stderr
+        if done.returncode and not absent:
+            command = self.format_command(("get", *words))
+            raise ClusterError(f"cluster: `{command}` failed: {done.stderr.strip()}")
         return done.returncode == 0
 
     def format_command(self, words: tuple[str, ...]) -> str:
-        """The command as a person would type it."""
         return " ".join(["kubectl", *self._context(), *words])
 
     def _context(self) -> list[str]:
@@ -61,15 +57,15 @@ class Kubectl:
 
 @dataclass(frozen=True)
 class Requirement:
-    """Something of others that an overlay needs in the cluster."""
+    """Third-party software that an overlay needs in the cluster."""
 
     name: str
     version: str
     why: str
     probe: tuple[str, ...]
-    """Arguments of `kubectl get` that find it."""
+    """Arguments of `kubectl get`."""
     install_commands: tuple[tuple[str, ...], ...]
-    """kubectl commands that bring it, in order."""
+    """Arguments of `kubectl`, in order."""
 
 
 _KFP_SOURCE = "github.com/kubeflow/pipelines/manifests/kustomize"
@@ -86,7 +82,7 @@ REQUIREMENTS = {
         ),
     ),
     "metrics": Requirement(
-        "metrics-server", "0.8.0", "tells the autoscaler how busy pods are",
+        "metrics-server", "0.8.0", "measures the load of pods for the autoscaler",
         ("apiservice", "v1beta1.metrics.k8s.io"),
         (("apply", "-f", "https://github.com/kubernetes-sigs/metrics-server/releases/download/"
           "v0.8.0/components.yaml"),),
@@ -101,7 +97,7 @@ REQUIREMENTS = {
         ),
     ),
     "prometheus": Requirement(
-        "Prometheus operator", "0.93.0", "collects what canaries are judged by",
+        "Prometheus operator", "0.93.0", "collects the metrics that canaries are judged by",
         ("crd", "servicemonitors.monitoring.coreos.com"),
         (("apply", "--server-side", "-f", "https://github.com/prometheus-operator/"
           "prometheus-operator/releases/download/v0.93.0/bundle.yaml"),),
@@ -113,7 +109,7 @@ REQUIREMENTS = {
           "v1.6.1/standard-install.yaml"),),
     ),
 }  # fmt: skip
-"""The documented list; versions are those of k8s/README.md."""
+"""The versions are those of k8s/README.md."""
 
 NEEDED = {
     "local": ("kfp", "metrics"),
@@ -122,27 +118,27 @@ NEEDED = {
 }
 
 IN_CLUSTER_STORES = ("local", "staging")
-"""Overlays whose database and object store live in the cluster, with passwords made here."""
+"""Overlays whose database and object store run in the cluster, with passwords generated here."""
 
 BY_HAND = ((PLATFORM, "fbt-mlflow-database"), (PLATFORM, "fbt-object-store"), (APP, "fbt-database"))
-"""Secrets that name the stores of the other overlays."""
+"""Secrets with the addresses of the stores of the other overlays."""
 
 
 def cluster_up(
     overlay: str, context: str = "", wait_s: float = 900, show: Callable[[str], None] = print
 ) -> None:
-    """Install what the overlay needs and lacks, the overlay itself, and wait until it is usable.
+    """Install the missing requirements and the overlay, and wait until it is usable.
 
-    Nothing that is there is changed but by `kubectl apply`; Secrets that are there stay. Raises
+    Existing objects are changed by `kubectl apply` only, existing Secrets never. Raises
     ClusterError.
     """
     needed, kubectl = list_requirements(overlay), Kubectl(context)
     kubectl.run("version")
     for one in find_missing(kubectl, needed):
-        show(f"{one.name} {one.version}, which {one.why}")
+        show(f"installing {one.name} {one.version}, which {one.why}")
         for command in one.install_commands:
             kubectl.run(*command)
-    show(f"Secrets of {PLATFORM} and {APP}")
+    show(f"creating missing Secrets in {PLATFORM} and {APP}")
     _make_secrets(kubectl, overlay, show)
     for folder in (OVERLAYS / overlay / "platform", OVERLAYS / overlay):
         show(kubectl.format_command(("apply", "-k", str(folder))))
@@ -152,14 +148,13 @@ def cluster_up(
 
 
 def list_requirements(overlay: str) -> list[Requirement]:
-    """Raises ClusterError for an overlay that does not exist."""
+    """Raises ClusterError for an unknown overlay."""
     if overlay not in NEEDED:
         raise ClusterError(f"cluster: no overlay {overlay!r}; expected one of {', '.join(NEEDED)}")
     return [REQUIREMENTS[name] for name in NEEDED[overlay]]
 
 
 def find_missing(kubectl: Kubectl, needed: list[Requirement]) -> list[Requirement]:
-    """Those of the requirements that the cluster does not have."""
     return [one for one in needed if not kubectl.exists(*one.probe)]
 
 
@@ -167,20 +162,20 @@ SecretMaker = Callable[[Kubectl], Mapping[str, str]]
 
 
 def list_secrets(overlay: str) -> dict[tuple[str, str], SecretMaker]:
-    """What an overlay wants, by namespace and name, and how to make it where nobody else has to."""
-    made: dict[tuple[str, str], SecretMaker] = {
+    """The Secrets of an overlay that are generated, by namespace and name."""
+    makers: dict[tuple[str, str], SecretMaker] = {
         (PLATFORM, "fbt-webhook"): lambda _: {"encryption-key": _fernet_key()},
         (APP, "fbt-webhook"): lambda _: {"secret": secrets.token_urlsafe(32)},
         (APP, "fbt-admin"): lambda _: {"token": secrets.token_urlsafe(32)},
     }
     if overlay in IN_CLUSTER_STORES:
-        made |= {
+        makers |= {
             (PLATFORM, "fbt-mlflow-database"): lambda _: _mlflow_database(),
             (PLATFORM, "fbt-object-store"): lambda _: _store_keys(),
             (PLATFORM, "fbt-database"): lambda _: {"password": secrets.token_hex(24)},
             (APP, "fbt-database"): _service_database,
         }
-    return made
+    return makers
 
 
 def _make_secrets(kubectl: Kubectl, overlay: str, show: Callable[[str], None]) -> None:
@@ -194,17 +189,18 @@ def _make_secrets(kubectl: Kubectl, overlay: str, show: Callable[[str], None]) -
         _create(kubectl, namespace, name, values)
         if name == "fbt-object-store":
             _create(kubectl, namespace, f"{name}-config", {"s3.json": _store_config(values)})
-        show(f"  made {namespace}/{name}")
+        show(f"  created {namespace}/{name}")
     if overlay not in IN_CLUSTER_STORES:
         for namespace, name in BY_HAND:
             if not kubectl.exists("secret", name, "--namespace", namespace):
                 raise ClusterError(
-                    f"cluster: no Secret {name} in {namespace}; k8s/README.md has the command"
+                    f"cluster: Secret {name} is missing in {namespace}, expected one with the "
+                    "address of the store; k8s/README.md has the command"
                 )
 
 
 def _create(kubectl: Kubectl, namespace: str, name: str, values: Mapping[str, str]) -> None:
-    # By standard input: what is on a command line, every user of this machine can read.
+    # By standard input: every user of this machine can read a command line.
     secret = {
         "apiVersion": "v1",
         "kind": "Secret",
@@ -220,7 +216,7 @@ def _mlflow_database() -> Mapping[str, str]:
 
 
 def _service_database(kubectl: Kubectl) -> Mapping[str, str]:
-    """With the password that the database's own Secret has: it may be older than this one."""
+    """The password is that of the database's own Secret, which may be older."""
     where = ("secret", "fbt-database", "--namespace", PLATFORM, "-o", "jsonpath={.data.password}")
     password = base64.b64decode(kubectl.run("get", *where)).decode()
     return {"url": _postgres("fbt", password)}
@@ -252,7 +248,7 @@ def _fernet_key() -> str:
 def _wait_until_ready(
     kubectl: Kubectl, overlay: str, wait_s: float, show: Callable[[str], None]
 ) -> None:
-    """Wait for what can be ready before the first promotion: all but the service itself."""
+    """The service itself gets ready only after the first promotion."""
     deadline = time.monotonic() + wait_s
     waited = [
         (PLATFORM, "deployment/mlflow"),

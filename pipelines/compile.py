@@ -1,4 +1,4 @@
-"""`fbt compile`: the pipeline as files for a cluster."""
+"""`fbt compile`: writes the pipeline as files for a cluster."""
 
 from pathlib import Path
 from typing import Any
@@ -10,24 +10,20 @@ from pipelines.placement import NAME, Placement, add_tag, place_pipeline
 PLAIN, OBJECTS = "training.yaml", "training-kubernetes.yaml"
 
 
-def compile_pipeline(
-    folder: Path, image: str, version: str, placement: Placement | None = None
-) -> list[Path]:
-    """Write the pipeline as YAML, and as Kubernetes Pipeline and PipelineVersion objects.
-
-    An image without a tag gets the one that `fbt images` builds from this code.
-    """
+def compile_pipeline(folder: Path, version: str, placement: Placement) -> list[Path]:
+    """Write the pipeline as YAML, and as Kubernetes Pipeline and PipelineVersion objects."""
     from kfp import compiler
 
     from pipelines.images import VERSION
     from pipelines.training import training
 
-    image = add_tag(image, VERSION, code_version())
-    pipeline = place_pipeline(training, image, placement or Placement(), code_version())
+    image = add_tag(placement.image, VERSION, code_version())
+    placement = placement.model_copy(update={"image": image})
+    pipeline = place_pipeline(training, placement, code_version())
     plain, objects = folder / PLAIN, folder / OBJECTS
     for path, options in ((plain, None), (objects, _manifest_options(compiler, version))):
         with atomic_write(path) as aside:
-            named = aside.with_suffix(".yaml")  # the compiler insists on the suffix
+            named = aside.with_suffix(".yaml")  # the compiler requires the suffix
             compiler.Compiler().compile(
                 pipeline, str(named),
                 kubernetes_manifest_format=options is not None,

@@ -1,4 +1,4 @@
-"""KFP steps that know the whole run: its start, and the verdict by a real service."""
+"""The KFP steps that need the whole project: the start of a run, and the verdict."""
 
 from typing import NamedTuple
 
@@ -33,7 +33,7 @@ def start(
         ("run_key", str),
     ],
 ):
-    """Check every parameter, look at the sources, find the champion."""
+    """Check the parameters and the sources, and find the champion."""
     given = dict(locals())
     from components.orders.source import hide_credentials
     from pipelines.parameters import parse_parameters
@@ -53,7 +53,7 @@ def judge(
     seed: int,
     verdict: dsl.Output[dsl.Artifact],
 ) -> None:
-    """Let a real service process answer, and hold everything against the rules."""
+    """Test the bundle in a real service process, and apply the rules of the gate."""
     from pathlib import Path
 
     from components.evaluation import gate

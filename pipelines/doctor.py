@@ -1,4 +1,4 @@
-"""`fbt doctor`: what is missing, on this machine and in the cluster, and the command for it."""
+"""`fbt doctor`: lists what is missing on this machine and in the cluster, with the remedies."""
 
 import shutil
 from collections.abc import Callable, Iterator
@@ -10,28 +10,26 @@ from pipelines.images import ImagesError, find_builder
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at."""
-
-    what: str
+    name: str
     is_present: bool
     remedy: str = ""
-    """The command that brings it, or what to do."""
+    """A command, or advice."""
 
 
 def doctor(overlay: str, context: str = "", show: Callable[[str], None] = print) -> None:
-    """Print one line a thing. Raises ClusterError naming how many are missing, if any are."""
+    """Raises ClusterError if anything is missing."""
     findings = []
     for finding in run_checks(overlay, context):
         findings.append(finding)
-        show(f"{'ok     ' if finding.is_present else 'MISSING'}  {finding.what}")
+        show(f"{'ok     ' if finding.is_present else 'MISSING'}  {finding.name}")
         if not finding.is_present:
             show(f"         {finding.remedy}")
-    if lacking := sum(not one.is_present for one in findings):
-        raise ClusterError(f"doctor: {lacking} of {len(findings)} things are missing, see above")
+    if n_missing := sum(not one.is_present for one in findings):
+        raise ClusterError(f"doctor: {n_missing} of {len(findings)} checks failed, see above")
 
 
 def run_checks(overlay: str, context: str) -> Iterator[Finding]:
-    """Everything that the overlay needs; ends early where no cluster answers."""
+    """Stops early if no cluster answers."""
     needed, kubectl = list_requirements(overlay), Kubectl(context)
     yield _builder()
     yield Finding(

@@ -1,44 +1,179 @@
-"""`fbt export`: the companions of every product, from a bundle or a registered version."""
+"""`fbt export`: writes the recommendations for every product to a file.
 
+Rules and catalogue changes are read once, the same for every product.
+"""
+
+import functools
+import math
 import os
+import shutil
 import tempfile
-from collections.abc import Iterator
+import uuid
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from bento.answering.catalogue_changes import ChangedProduct
+from bento.answering.rules import Rule, RuleSet
+from bento.answering.selection import Selection
+from bento.schemas import RecommendRequest
+from components.contracts import COMPANIONS
+from components.model.atomic import atomic_write
+from components.model.bundle import read_bundle
+from components.progress import log_progress
 from components.registry.registry import RegistryError, fetch_artifact, get_version
-from components.spark import spark_mapper, spark_session
-from pipelines.companions import Export, export, export_in_parallel, prepare_export
+from components.spark import (
+    Mapper,
+    map_in_process,
+    spark_mapper,
+    spark_session,
+    split_into_ranges,
+)
 from pipelines.home import Home
+from pipelines.serving_check import MAX_K, build_selection
+
+PART_SIZE = 2_000
+"""Products per row group: 20 MB of rows with k = 20."""
+
+
+@dataclass(frozen=True)
+class Export:
+    """Sent to every process that takes part."""
+
+    bundle: Path
+    """A directory that all processes see."""
+    k: int = 20
+    changes: Sequence[ChangedProduct] = field(default=(), compare=False, repr=False)
+    rules: Sequence[Rule] = field(default=(), compare=False, repr=False)
+    name: str = field(default_factory=lambda: uuid.uuid4().hex)
+    """Distinguishes exports in the cache of `load_selection`."""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.k <= MAX_K:
+            raise ValueError(f"export: k is {self.k}, expected 1 to {MAX_K}")
 
 
 @contextmanager
 def fetch_bundle(home: Home, version: str) -> Iterator[Path]:
-    """The bundle of a registered version or alias, here for as long as the block lasts."""
+    """A local copy of the bundle of a version or alias, for the duration of the block."""
     found = get_version(version).version
     folder = home.root / "downloads"
     folder.mkdir(parents=True, exist_ok=True)
-    # Below the home: on a cluster the executors see it, too.
+    # Below FBT_HOME, which Spark's executors see, too.
     with tempfile.TemporaryDirectory(prefix="export-", dir=folder) as scratch:
         bundle = Path(scratch) / "bundle"
         if not fetch_artifact(found, "bundle", bundle):
-            raise RegistryError(f"export: the bundle of version {found} is gone from its run")
+            raise RegistryError(f"export: the run of version {found} has lost its bundle")
         yield bundle
 
 
 def export_bundle(bundle: Path, target: Path, k: int, rules: str | None, spark: bool) -> int:
-    """Write the table; the number of its rows. `rules` is the URL of a database."""
-    wanted = prepare_export(bundle.resolve(), k, resolve_database_url(rules))
-    return export_with_spark(wanted, target) if spark else export(wanted, target)
-
-
-def export_with_spark(wanted: Export, target: Path) -> int:
-    """As `export`, by Spark's executors."""
+    """`rules` is the URL of a database, `off`, or None for that of the environment."""
+    url = os.environ.get("FBT_DATABASE_URL") if rules is None else rules
+    job = prepare_export(bundle.resolve(), k, None if url == "off" else url)
+    if not spark:
+        return export(job, target)
     with spark_session("export") as session:
-        return export_in_parallel(spark_mapper(session), wanted, target)
+        return export_in_parallel(spark_mapper(session), job, target)
 
 
-def resolve_database_url(given: str | None) -> str | None:
-    """The URL given, else that of the environment; None where it says `off`."""
-    url = os.environ.get("FBT_DATABASE_URL", "") if given is None else given
-    return url if url not in ("", "off") else None
+def prepare_export(bundle: Path, k: int, database_url: str | None = None) -> Export:
+    """Raises BundleError, StoreUnavailable, ValueError."""
+    read_bundle(bundle)  # verifies the hashes
+    if not database_url:
+        return Export(bundle, k)
+    from bento.store.store import Store
+
+    store, since, more = Store(database_url), None, True
+    changed: dict[str, ChangedProduct] = {}
+    rules: Sequence[Rule] = ()
+    try:
+        while more:
+            new = store.read_delta(since)
+            since, more = new.revision, new.more
+            changed |= {one.product_id: one for one in new.products}
+            rules = rules if new.rules is None else new.rules
+    finally:
+        store.close()
+    return Export(bundle, k, tuple(changed.values()), tuple(rules))
+
+
+def export(job: Export, target: Path, part: int = PART_SIZE) -> int:
+    """Write the table COMPANIONS to the file `target`, atomically; the number of rows."""
+    return _write_table(map_in_process(_recommend, job, _split(job, part)), job, target, part)
+
+
+def export_in_parallel(mapper: Mapper, job: Export, target: Path, part: int = PART_SIZE) -> int:
+    """As `export`, by other processes, which write their parts to the folder of `target`."""
+    folder = target.parent.resolve() / f".{target.name}.{uuid.uuid4().hex[:8]}.parts"
+    folder.mkdir(parents=True)
+    try:
+        files = mapper(_write_part, (job, folder), _split(job, part))
+        return _write_table(map(pq.read_table, files), job, target, part)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _split(job: Export, part: int) -> list[range]:
+    return split_into_ranges(len(load_selection(job).catalogue), part)
+
+
+def _write_part(shared: tuple[Export, Path], part: range) -> Path:
+    job, folder = shared
+    path = folder / f"{part.start}.parquet"
+    with atomic_write(path) as aside:
+        pq.write_table(_recommend(job, part), aside)
+    return path
+
+
+def _recommend(job: Export, part: range) -> pa.Table:
+    """The table COMPANIONS of some catalogue rows, without deleted products."""
+    selection = load_selection(job)
+    deleted = selection.catalogue.deleted
+    rows = [
+        values
+        for row in part
+        if deleted is None or not deleted[row]
+        for values in _rank(selection, selection.catalogue.card(row)["product_id"], job.k)
+    ]
+    columns = zip(*rows, strict=True) if rows else [()] * len(COMPANIONS)
+    return pa.table(
+        dict(zip(COMPANIONS.names, columns, strict=True)), schema=pa.schema(list(COMPANIONS))
+    )
+
+
+def _rank(selection: Selection, product_id: str, k: int) -> Iterator[tuple[Any, ...]]:
+    answer = selection.recommend(RecommendRequest(items=[product_id], k=k, explain=True))
+    for rank, one in enumerate(answer.shown, 1):
+        companion = answer.catalogue.card(one.row)["product_id"]
+        score = one.score if one.score is not None and math.isfinite(one.score) else None
+        why = one.why
+        evidence = (why.support, why.lift, why.confidence) if why else (None, None, None)
+        yield product_id, rank, companion, score, one.source, *evidence
+
+
+@functools.lru_cache(maxsize=1)
+def load_selection(job: Export) -> Selection:
+    """One per process; the bundle's arrays are memory-mapped."""
+    selection = build_selection(read_bundle(job.bundle, verify=False))
+    if job.changes:
+        selection.catalogue = selection.catalogue.with_changes(job.changes)
+    selection.rules = RuleSet(job.rules)
+    return selection
+
+
+def _write_table(tables: Iterable[pa.Table], job: Export, target: Path, part: int) -> int:
+    """Write a row group per part, so that at most one part is in memory."""
+    n_products, n_rows = len(load_selection(job).catalogue), 0
+    schema = pa.schema(list(COMPANIONS))
+    with atomic_write(target) as aside, pq.ParquetWriter(aside, schema) as writer:
+        for number, table in enumerate(tables, 1):
+            writer.write_table(table.cast(schema))
+            n_rows += table.num_rows
+            log_progress(f"{min(number * part, n_products):,} of {n_products:,} products")
+    return n_rows

@@ -1,4 +1,4 @@
-"""FBT_HOME: the one folder that everything a local run writes lies under."""
+"""FBT_HOME: the folder of all files that local runs write."""
 
 import hashlib
 import os
@@ -8,7 +8,7 @@ from pathlib import Path
 PACKAGES = ("bento", "components", "data_checks", "pipelines")
 
 OFFLINE = {
-    # Every part that would phone home has a switch; these are all of them.
+    # Libraries that report usage statistics by default.
     "BENTOML_DO_NOT_TRACK": "True",
     "GX_ANALYTICS_ENABLED": "false",
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -21,64 +21,54 @@ OFFLINE = {
 
 @dataclass(frozen=True)
 class Home:
-    """Where things lie below FBT_HOME."""
-
     root: Path
 
     @property
     def runs(self) -> Path:
-        """One folder a pipeline run, one below it a step."""
+        """RUN/STEP/"""
         return self.root / "runs"
 
     @property
     def cache(self) -> Path:
-        """What finished steps left, by the hash of all that went in."""
+        """Results of finished steps, by the hash of their inputs."""
         return self.root / "cache"
 
     @property
     def logs(self) -> Path:
-        """Full output of runs and servers."""
         return self.root / "logs"
 
     @property
     def mlflow(self) -> Path:
-        """The registry's database and artefacts."""
         return self.root / "mlflow"
 
     @property
     def bentos(self) -> Path:
-        """The Bento store that `fbt serve` serves from."""
         return self.root / "bentoml"
 
     @property
     def database_uri(self) -> str:
-        """MLflow's SQLite database, as an MLflow tracking address."""
         return f"sqlite:///{self.mlflow / 'mlflow.db'}"
 
     @property
     def artifact_root(self) -> str:
-        """Where artefacts lie that belong to our own database."""
         return str(self.mlflow / "artifacts")
 
     def environment(self) -> dict[str, str]:
-        """What child processes, and MLflow in this one, are told.
-
-        A tracking address that is set already wins, and artefacts then go where it belongs to.
-        """
+        """Variables for MLflow and child processes; a MLFLOW_TRACKING_URI that is set wins."""
         tracking_uri = os.environ.get("MLFLOW_TRACKING_URI", self.database_uri)
-        made = {
+        variables = {
             **OFFLINE,
             "FBT_HOME": str(self.root),
             "FBT_CODE_VERSION": code_version(),
             "MLFLOW_TRACKING_URI": tracking_uri,
         }
         if tracking_uri == self.database_uri:
-            made["MLFLOW_ARTIFACT_ROOT"] = self.artifact_root
-        return made
+            variables["MLFLOW_ARTIFACT_ROOT"] = self.artifact_root
+        return variables
 
 
 def open_home() -> Home:
-    """The folder FBT_HOME names (default `.fbt`), made when missing."""
+    """The folder that FBT_HOME names (default `.fbt`), with its subfolders."""
     home = Home(Path(os.environ.get("FBT_HOME", ".fbt")).absolute())
     for folder in (home.runs, home.cache, home.logs, home.mlflow, home.bentos):
         folder.mkdir(parents=True, exist_ok=True)
@@ -86,7 +76,7 @@ def open_home() -> Home:
 
 
 def code_version() -> str:
-    """A hash of all our code: part of every cache key, for KFP's keys do not see imported code."""
+    """A hash of the code: part of every cache key, as KFP's own keys ignore imported code."""
     root = Path(__file__).parent.parent
     digest = hashlib.sha256()
     for package in PACKAGES:

@@ -1,4 +1,4 @@
-"""`fbt images`: build the container images with docker, podman or buildah, whichever is there."""
+"""`fbt images`: builds the container images with docker, podman or buildah."""
 
 import importlib.metadata
 import shutil
@@ -20,29 +20,26 @@ BUILDERS = {
     "podman": ("podman", "info"),
     "buildah": ("buildah", "info"),
 }
-"""What builds, in the order of preference, and a command that succeeds where it can."""
+"""Builders in the order of preference, each with a command that succeeds if it works."""
 
 
 class ImagesError(RuntimeError):
-    """Images cannot be built; the message says what is missing or which build failed."""
+    """The message names the missing tool or the failed build."""
 
 
 @dataclass(frozen=True)
 class Build:
-    """One image to be built."""
-
     target: str
     registry: str = ""
-    """Prefix of the name, without a slash at the end; empty = local names."""
+    """Prefix of the name, without a slash at the end; empty = local name."""
 
     @property
     def tags(self) -> list[str]:
-        """The version, for manifests, and version and code, for KFP's cache keys."""
+        """The version, for manifests; version and code, for KFP's cache keys."""
         name = f"{self.registry}/fbt-{self.target}" if self.registry else f"fbt-{self.target}"
         return [f"{name}:{VERSION}", f"{name}:{VERSION}-{code_version()}"]
 
     def command(self, builder: str, extra: Sequence[str]) -> list[str]:
-        """The command line, to be run in the root of the source tree."""
         tags = [word for tag in self.tags for word in ("--tag", tag)]
         arguments = {"REVISION": git_revision() or "unknown", "VERSION": VERSION}
         given = [w for name, value in arguments.items() for w in ("--build-arg", f"{name}={value}")]
@@ -57,16 +54,20 @@ def build_images(
     extra: Sequence[str] = (),
     show: Callable[[str], None] = print,
 ) -> list[str]:
-    """Build the targets (all for none), push them if asked to; the tags that were made.
+    """Build the targets, all if none are given; the tags of the images.
 
-    `extra` goes to the builder as it is: mounts, proxies, another BASE. Raises ImagesError.
+    `extra` are options of the builder, e.g. mounts, proxies, another BASE. Raises ImagesError.
     """
     if unknown := sorted(set(targets) - set(TARGETS)):
-        raise ImagesError(f"images: no target {unknown}; expected some of {', '.join(TARGETS)}")
+        raise ImagesError(
+            f"images: found unknown targets {unknown}, expected some of {', '.join(TARGETS)}"
+        )
     if push and not registry:
-        raise ImagesError("images: --push needs --registry, where to")
+        raise ImagesError("images: --push needs --registry, the place to push to")
     if not (ROOT / DOCKERFILE).is_file():
-        raise ImagesError(f"images: {ROOT} has no {DOCKERFILE}; run in a checkout of the source")
+        raise ImagesError(
+            f"images: {ROOT} has no {DOCKERFILE}; run fbt from a checkout of the source"
+        )
     builder, made = find_builder(), list[str]()
     for target in targets or TARGETS:
         build = Build(target, registry.rstrip("/"))
@@ -79,7 +80,7 @@ def build_images(
 
 
 def find_builder() -> str:
-    """The first of BUILDERS that is installed and works. Raises ImagesError."""
+    """Raises ImagesError if none of BUILDERS works."""
     for name, probe in BUILDERS.items():
         if shutil.which(name) and subprocess.run(probe, capture_output=True).returncode == 0:
             return name

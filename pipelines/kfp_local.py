@@ -1,6 +1,6 @@
-"""The training pipeline through kfp.local: `python -m pipelines.kfp_local FILE.json [--again]`.
+"""The training pipeline in kfp.local: `python -m pipelines.kfp_local FILE.json [--again]`.
 
-`fbt run` starts it as a child: kfp's flood of output goes to a log, and Ctrl-C ends all of it.
+`fbt run` starts it as a child process: its long output goes to a log, and Ctrl-C ends all steps.
 """
 
 import json
@@ -16,13 +16,10 @@ from pipelines.home import Home, code_version, open_home
 
 
 def main() -> None:
-    """Run with the parameters in the JSON file named on the command line.
-
-    With --again no step is taken from an earlier run.
-    """
-    # A shell that starts us in the background has Ctrl-C ignored, for us and all our children.
+    """Read the parameters from the JSON file; --again disables the cache."""
+    # A shell ignores Ctrl-C for the processes that it starts in the background.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    # kfp says outside of its own log context that a step was found in the cache.
+    # kfp logs cache hits outside of its own log context.
     logging.basicConfig(
         level=logging.INFO, stream=sys.stdout, format="%(asctime)s - %(levelname)s - %(message)s"
     )
@@ -31,12 +28,12 @@ def main() -> None:
 
 
 def run_pipeline(parameters: dict[str, Any], home: Home, again: bool = False) -> None:
-    """Raises RuntimeError when a step fails; the step has printed why."""
+    """Raises RuntimeError if a step fails; the step has printed the reason."""
     from kfp import local
 
     from pipelines.training import training
 
-    # kfp warns of images without "python" in their name; locally no image is used at all.
+    # kfp warns of images without "python" in their name; local runs use no image.
     warnings.filterwarnings("ignore", module="kfp")
     local.init(
         local.SubprocessRunner(use_venv=False),
@@ -49,7 +46,6 @@ def run_pipeline(parameters: dict[str, Any], home: Home, again: bool = False) ->
 
 
 def set_image(spec: Any, image: str) -> None:
-    """Set the image of all steps of a compiled pipeline, in place."""
     for executor in spec.deployment_spec["executors"].values():
         executor["container"]["image"] = image
 

@@ -1,4 +1,4 @@
-"""A client of a Kubeflow Pipelines server, and its errors in words."""
+"""A client of a Kubeflow Pipelines server, with errors in plain words."""
 
 import contextlib
 import io
@@ -18,20 +18,19 @@ PORT_FORWARD = "kubectl -n kubeflow port-forward svc/ml-pipeline-ui 8080:80"
 
 
 class KfpError(RuntimeError):
-    """The server cannot be reached or says no; the message says what to do."""
+    """The server cannot be reached or refuses; the message contains the remedy."""
 
 
 @contextmanager
 def kfp_client(endpoint: str, namespace: str) -> "Iterator[Client]":
-    """A client of the server at `endpoint`, or that KF_PIPELINES_ENDPOINT names.
+    """`namespace` is empty unless KFP has several users.
 
-    `namespace` is the user's where KFP has several, else empty. Raises KfpError instead of
-    whatever kfp raises inside of the block.
+    Turns all errors of kfp inside the block into KfpError.
     """
     endpoint = endpoint or os.environ.get(ENDPOINT, "")
     if not endpoint:
         raise KfpError(
-            f"kfp: no server is named; open one with `{PORT_FORWARD}`, then give "
+            f"kfp: no server is given; open one with `{PORT_FORWARD}`, then give "
             f"--endpoint http://localhost:8080 or set {ENDPOINT}"
         )
     from kfp import Client
@@ -39,21 +38,21 @@ def kfp_client(endpoint: str, namespace: str) -> "Iterator[Client]":
     from urllib3.exceptions import HTTPError
 
     try:
-        # kfp prints links of its own, which lead nowhere behind a port-forward of the API.
+        # kfp prints links that are wrong behind a port-forward of the API.
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
             token = os.environ.get("KF_PIPELINES_TOKEN")
             client = Client(host=endpoint, namespace=namespace or "kubeflow", existing_token=token)
         yield client
     except ApiException as error:
-        raise KfpError(f"kfp: {endpoint} said {error.status}: {_reason(error)}") from None
+        raise KfpError(f"kfp: {endpoint} answered {error.status}: {_reason(error)}") from None
     except (HTTPError, OSError) as error:
         reason = str(error).splitlines()[0][:200]
         raise KfpError(f"kfp: {endpoint} cannot be reached ({reason}); is it up?") from error
 
 
 def ensure_version(client: "Client", package: str, name: str, version: str) -> tuple[str, str]:
-    """Ids of the pipeline and of its version of that name, uploaded where they are missing."""
+    """Upload the package unless the version exists; ids of pipeline and version."""
     with contextlib.redirect_stdout(io.StringIO()):
         pipeline = client.get_pipeline_id(name)
         if pipeline is None:
@@ -68,7 +67,7 @@ def ensure_version(client: "Client", package: str, name: str, version: str) -> t
 
 
 def ensure_experiment(client: "Client", name: str, namespace: str) -> str:
-    """Id of the experiment, made where it is missing."""
+    """Create the experiment unless it exists; its id."""
     with contextlib.redirect_stdout(io.StringIO()):
         made = client.create_experiment(name, namespace=namespace or None)
     return str(made.experiment_id)
@@ -85,7 +84,6 @@ def _list_all(list_page: Any, field: str, **query: Any) -> Iterator[Any]:
 
 
 def recurring_runs(client: "Client", experiment: str) -> list[Any]:
-    """All recurring runs of an experiment."""
     return list(_list_all(client.list_recurring_runs, "recurring_runs", experiment_id=experiment))
 
 

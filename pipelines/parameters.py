@@ -1,6 +1,8 @@
-"""What a person may set for a training run, with bounds; checked before anything is computed."""
+"""The parameters of a training run, with bounds; checked before anything is computed."""
 
+import inspect
 import re
+from collections.abc import Callable
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -14,11 +16,11 @@ from components.ranking.variant_exceptions import is_file, parse_pairs
 
 
 class ParameterError(ValueError):
-    """A parameter has a value that cannot work; the message names it, the found, the expected."""
+    """The message names each wrong parameter, its value and the expected one."""
 
 
 class TrainingParameters(BaseModel):
-    """The parameters of a training run. The descriptions are what `fbt run --help` shows."""
+    """The descriptions appear in `fbt run --help` and in the form of the KFP UI."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -27,43 +29,43 @@ class TrainingParameters(BaseModel):
         description="Parquet or CSV file, folder, glob, http(s)/s3:// address, or jdbc:URL|QUERY",
     )
     products: str = Field(
-        default="", description="Product table, the same kinds; empty = what the lines say"
+        default="", description="Product table, in the same formats; empty = from the order lines"
     )
     columns: str = Field(
-        default="", description="Our names for the shop's columns: order_id=Invoice,product_id=Code"
+        default="", description="Column names of the shop: order_id=Invoice,product_id=Code"
     )
     ts_format: str = Field(
-        default="", description="Spark pattern of text timestamps; empty = found out"
+        default="", description="Spark pattern of text timestamps; empty = inferred"
     )
     non_products: str = Field(
         default=NON_PRODUCTS,
-        description="Regular expression of ids, names or categories that are no products",
+        description="Regular expression for ids, names or categories that are not products",
     )
     half_life_days: HalfLifeDays = Field(
         default=0.0,
         description="Age in days at which an order counts half; 0 = off",
     )
     min_product_orders: MinProductOrders = Field(
-        default=5, description="Orders a product needs to be learned"
+        default=5, description="Least number of orders of a product in the catalogue"
     )
     variant_exceptions: str = Field(
         default="",
-        description="Variants to show all the same: A1+A2, B7+B9, or a file of such pairs",
+        description="Variants to recommend nevertheless: A1+A2, B7+B9, or a file of such pairs",
     )
     trials: int = Field(default=8, ge=1, le=1000, description="Hyper-parameter settings to try")
-    shards: int = Field(default=2, ge=1, le=64, description="Processes or pods that try them")
+    shards: int = Field(default=2, ge=1, le=64, description="Processes or pods for the trials")
     sweep_share: SampleShare = Field(
-        default=0.1, description="Share of the training baskets that trials learn from"
+        default=0.1, description="Share of the training baskets for the trials"
     )
     min_coverage: MinCoverage = Field(
         default=0.05,
-        description="Gate: share of the catalogue that must be recommended at all",
+        description="Gate: least share of the catalogue that is recommended",
     )  # fmt: skip
     champion_margin: ChampionMargin = Field(
         default=0.02,
-        description="Gate: share of the champion's NDCG@10 by which a model may be worse",
+        description="Gate: tolerated loss of NDCG@10, as a share of the champion's",
     )  # fmt: skip
-    seed: int = Field(default=1, ge=0, le=2**31 - 1, description="Seed of everything random")
+    seed: int = Field(default=1, ge=0, le=2**31 - 1, description="Seed of all random numbers")
 
     @field_validator("columns")
     @classmethod
@@ -84,18 +86,33 @@ class TrainingParameters(BaseModel):
         try:
             re.compile(value)
         except re.error as error:
-            raise ValueError(f"no regular expression: {error}") from None
+            raise ValueError(f"not a regular expression: {error}") from None
         return value
 
 
 def parse_parameters(values: dict[str, Any]) -> TrainingParameters:
-    """The parameters, or a ParameterError that names each wrong one in a line of its own."""
+    """Raises ParameterError, with a line for each wrong value."""
     try:
         return TrainingParameters(**values)
     except ValidationError as error:
-        lines = [
-            f"parameter {'.'.join(map(str, one['loc'])) or '?'}: found {one['input']!r}, "
-            f"expected: {one['msg'].removeprefix('Value error, ')}"
-            for one in error.errors()
-        ]
-        raise ParameterError("\n".join(lines)) from None
+        raise ParameterError(describe_errors(error)) from None
+
+
+def describe_errors(error: ValidationError) -> str:
+    """A line for each wrong value."""
+    lines = []
+    for one in error.errors():
+        expected = one["msg"].removeprefix("Value error, ")
+        name = ".".join(map(str, one["loc"]))
+        lines.append(
+            f"parameter {name}: found {one['input']!r}, expected: {expected}" if name else expected
+        )
+    return "\n".join(lines)
+
+
+def document_parameters(pipeline: Callable[..., Any]) -> Callable[..., Any]:
+    """Append the descriptions to the docstring, from which kfp makes its form."""
+    fields = TrainingParameters.model_fields
+    lines = [f"    {name}: {field.description}" for name, field in fields.items()]
+    pipeline.__doc__ = "\n".join([inspect.getdoc(pipeline) or "", "", "Args:", *lines])
+    return pipeline

@@ -1,45 +1,44 @@
-"""What the steps ask of a cluster: room, time, retries, rights and addresses, by name of the step.
+"""Resources, retries, rights and addresses of the steps in a cluster.
 
-The drawing (`pipelines/training.py`) knows nothing of it. It is drawn once more for a cluster, and
-then every task gets its place; a step that is not in NEEDS gets the room of an ordinary one.
+`pipelines/training.py` defines the pipeline without them; they are added when it is compiled.
 """
 
 import functools
 import inspect
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from components.step import STEPS_IMAGE
 
 if TYPE_CHECKING:
     from kfp.dsl import PipelineTask
 
 NAME = "fbt-training"
 USER = 10001
-"""Of the images, see k8s/images/Dockerfile."""
+"""User of the images, see k8s/images/Dockerfile."""
 
 SPARK_STEPS = ("read-orders", "build-baskets")
-"""Steps that open a Spark session, and may be drivers of executors in pods of their own."""
+"""Steps that open a Spark session and may drive executors in other pods."""
 
 NODE_SELECTOR = "node_selector"
 
 
 class StepResources(BaseModel):
-    """What one step asks for."""
-
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     cpu: str = "500m"
-    """Request; the limit is four times that."""
+    """Request; the limit is four times as high."""
     memory: str = "2Gi"
-    """Request and limit: a step that needs more is ended rather than its neighbours."""
+    """Request and limit: a step that needs more is killed, not its neighbours."""
     retries: int = Field(default=2, ge=0)
-    """After pods that were evicted or networks that failed. 0 where failing is the answer."""
+    """After evictions and network failures; 0 where a failure is a result."""
     timeout_s: int = Field(default=3600, ge=60)
 
 
 STEP_RESOURCES = {
     "start": StepResources(timeout_s=600),
-    # Spark's JVM takes 3 GB of it; 10 M lines peak at 2.7 GB.
+    # Spark's JVM takes 3 GB; 10 M lines peak at 2.7 GB.
     "read-orders": StepResources(cpu="1", memory="5Gi", timeout_s=4 * 3600),
     "build-baskets": StepResources(cpu="1", memory="5Gi", timeout_s=4 * 3600),
     "check-order-lines": StepResources(cpu="1", memory="4Gi", retries=0),
@@ -57,13 +56,15 @@ STEP_RESOURCES = {
 
 
 class Placement(BaseModel):
-    """Where a cluster has what the steps need."""
-
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    image: str = Field(
+        default=STEPS_IMAGE.partition(":")[0],
+        description="Image of all steps; without a tag, the tag of this code is added",
+    )
     mlflow_uri: str = Field(
         default="http://mlflow.fbt-platform.svc:5000", min_length=1,
-        description="MLflow server, as pods reach it",
+        description="Address of the MLflow server in the cluster",
     )  # fmt: skip
     mlflow_secret: str = Field(
         default="fbt-mlflow-login",
@@ -76,56 +77,43 @@ class Placement(BaseModel):
     )
     spark_executors: int = Field(
         default=0, ge=0, le=1000,
-        description="Pods that work for Spark; 0 = the step's own pod does it all",
+        description="Pods of Spark executors; 0 = Spark runs in the pod of the step",
     )  # fmt: skip
-    spark_executor_cores: int = Field(default=2, ge=1, le=64, description="Cores of each")
+    spark_executor_cores: int = Field(default=2, ge=1, le=64, description="Cores per executor")
     spark_executor_memory: str = Field(
-        default="6g", pattern=r"^[0-9]+[mg]$", description="Memory of each, as Spark writes it"
+        default="6g",
+        pattern=r"^[0-9]+[mg]$",
+        description="Memory per executor, in Spark's notation",
     )
     spark_claim: str = Field(
         default="",
-        description="PersistentVolumeClaim (ReadWriteMany) that step and executors share; "
-        "needed with executors",
+        description="PersistentVolumeClaim (ReadWriteMany) for step and executors; required with "
+        "executors",
     )
     spark_shared_path: str = Field(
         default="/minio/mlpipeline", pattern="^/",
-        description="Where it is mounted: KFP's folder of artifacts, so that both see the same",
+        description="Mount path of the claim: KFP's folder of artifacts",
     )  # fmt: skip
 
     @model_validator(mode="after")
     def _executors_see_the_data(self) -> "Placement":
         if self.spark_executors and not self.spark_claim:
-            raise ValueError("executors need spark_claim, or they cannot see the step's files")
+            raise ValueError("executors need spark_claim to see the files of the step")
         return self
 
 
-def parse_placement(values: dict[str, Any]) -> Placement:
-    """Raises ValueError, naming each value that is wrong."""
-    try:
-        return Placement(**values)
-    except ValidationError as error:
-        lines = [
-            f"{(*one['loc'], 'placement')[0]}: found {one['input']!r}, {one['msg']}"
-            for one in error.errors()
-        ]
-        raise ValueError("compile: " + "; ".join(lines)) from None
-
-
 def add_tag(image: str, version: str, code_version: str) -> str:
-    """The image with the tag that `fbt images` gives it, unless it has one.
+    """Add the tag of `fbt images` to an image without a tag.
 
-    KFP's cache keys hold a step's image and inputs, and never see the code in it: a tag that
-    changes with the code makes every step run again after a change.
+    KFP's cache keys contain the image and the inputs of a step, not its code: the tag changes with
+    the code, so that every step runs again after a change.
     """
     name = image.rpartition("/")[2]
     return image if ":" in name or "@" in name else f"{image}:{version}-{code_version}"
 
 
-def place_pipeline(pipeline: Any, image: str, placement: Placement, code_version: str) -> Any:
-    """The pipeline drawn again with every task in its place.
-
-    It has one parameter more, `node_selector`, a JSON object of labels of nodes.
-    """
+def place_pipeline(pipeline: Any, placement: Placement, code_version: str) -> Any:
+    """The pipeline with resources for every task and one more parameter, `node_selector`."""
     from kfp import dsl
     from kfp.dsl.pipeline_context import Pipeline
 
@@ -137,20 +125,19 @@ def place_pipeline(pipeline: Any, image: str, placement: Placement, code_version
         selector = channels.pop(NODE_SELECTOR)
         drawing(**channels)
         for task in Pipeline.get_default_pipeline().tasks.values():
-            place_task(task, image, placement, selector, code_version)
+            _place_task(task, placement, selector, code_version)
 
     _add_selector(on_cluster, drawing)
     return dsl.pipeline(name=NAME)(on_cluster)
 
 
-def place_task(
-    task: "PipelineTask", image: str, placement: Placement, selector: Any, code_version: str
+def _place_task(
+    task: "PipelineTask", placement: Placement, selector: Any, code_version: str
 ) -> None:
-    """Give one task image, room, time, retries, account and addresses."""
     from kfp import kubernetes
 
     needs = STEP_RESOURCES.get(task.name.rstrip("-0123456789"), StepResources())
-    task.set_container_image(image)
+    task.set_container_image(placement.image)
     task.set_cpu_request(needs.cpu).set_cpu_limit(_cpu_limit(needs.cpu))
     task.set_memory_request(needs.memory).set_memory_limit(needs.memory)
     if needs.retries:
@@ -166,11 +153,10 @@ def place_task(
     for name, keys in _secrets(placement).items():
         kubernetes.use_secret_as_env(task, name, {key: key for key in keys}, optional=True)
     if task.name in SPARK_STEPS and placement.spark_executors:
-        _place_spark(task, image, placement)
+        _place_spark(task, placement)
 
 
-def _place_spark(task: "PipelineTask", image: str, placement: Placement) -> None:
-    """Let the step's pod drive executors in pods of their own."""
+def _place_spark(task: "PipelineTask", placement: Placement) -> None:
     from kfp import kubernetes
 
     fields = {"NAME": "metadata.name", "NAMESPACE": "metadata.namespace", "IP": "status.podIP"}
@@ -178,8 +164,8 @@ def _place_spark(task: "PipelineTask", image: str, placement: Placement) -> None
         kubernetes.use_field_path_as_env(task, f"FBT_POD_{name}", path)
     variables = {
         "MASTER": "k8s://https://kubernetes.default.svc",
-        "IMAGE": image,
-        # Parquet files of s3:// orders are read where they lie.
+        "IMAGE": placement.image,
+        # Executors read Parquet files of s3:// orders directly.
         "S3A": "true",
         "EXECUTORS": str(placement.spark_executors),
         "EXECUTOR_CORES": str(placement.spark_executor_cores),
@@ -203,15 +189,15 @@ def _secrets(placement: Placement) -> dict[str, tuple[str, ...]]:
 
 
 def _add_selector(on_cluster: Any, drawing: Any) -> None:
-    """Give the drawing's copy one parameter more, in signature and documentation."""
+    """Add the parameter to the signature, annotations and docstring, which kfp reads."""
     extra = inspect.Parameter(
         NODE_SELECTOR, inspect.Parameter.POSITIONAL_OR_KEYWORD, default={}, annotation=dict
     )
     signature = inspect.signature(drawing)
     on_cluster.__signature__ = signature.replace(parameters=[*signature.parameters.values(), extra])
     on_cluster.__annotations__ = {**drawing.__annotations__, NODE_SELECTOR: dict}
-    words = "Labels of the nodes that steps may run on, as JSON; {} = any"
-    on_cluster.__doc__ = f"{inspect.getdoc(drawing)}\n    {NODE_SELECTOR}: {words}\n"
+    text = "Labels of the nodes for the steps, as JSON; {} = any"
+    on_cluster.__doc__ = f"{inspect.getdoc(drawing)}\n    {NODE_SELECTOR}: {text}\n"
 
 
 def _cpu_limit(cpu: str) -> str:

@@ -1,4 +1,4 @@
-"""What a person sees of a local run: each step, how long it took, and why it failed."""
+"""The terminal's view of a local run: each step, its duration, and the reason of a failure."""
 
 import json
 import re
@@ -21,18 +21,17 @@ EXCEPTION = re.compile(
 
 @dataclass
 class Progress:
-    """Follows kfp.local's output. Steps say what they do by lines that begin with ·."""
+    """Parses the output of kfp.local. Steps report progress by lines that begin with ·."""
 
     show: Callable[[str], None]
     seconds: dict[str, float] = field(default_factory=dict)
-    """How long each step took; 0 for one whose result was still there."""
+    """Per step; 0 for a step from the cache."""
     cache_keys: dict[str, str] = field(default_factory=dict)
     failed: str = ""
     reason: str = ""
     _started: dict[str, float] = field(default_factory=dict)
 
     def follow(self, lines: Iterable[str]) -> None:
-        """Read all lines, showing what matters."""
         in_reason = False
         for raw in lines:
             line = COLOUR.sub("", raw.rstrip("\n"))
@@ -42,7 +41,7 @@ class Progress:
             elif found := CACHED.search(line):
                 self.seconds[found["step"]] = 0.0
                 self.cache_keys[found["step"]] = found["key"]
-                self.show(f"  ✓ {found['step']:<20} still there from an earlier run")
+                self.show(f"  ✓ {found['step']:<20} unchanged since an earlier run")
             elif found := ENDED.search(line):
                 self._end(found["step"], found["status"] == "SUCCESS")
             elif found := MESSAGE.match(line):
@@ -60,7 +59,7 @@ class Progress:
             self.failed = self.failed or step
 
     def _read_reason(self, line: str, in_reason: bool) -> bool:
-        """Keep the last exception's message, all its lines."""
+        """Collect the message of the last exception, which may have several lines."""
         if self.failed:
             return False
         if found := EXCEPTION.match(line):
@@ -73,14 +72,14 @@ class Progress:
 
 
 def read_version(runs: Path) -> str:
-    """The version that the newest run registered: the output of a step that is never cached."""
+    """The version that the newest run registered; that step is never cached."""
     outputs = runs.glob("*/register/executor_output.json")
     newest = max(outputs, key=lambda file: file.stat().st_mtime)
     return str(json.loads(newest.read_text())["parameterValues"]["Output"])
 
 
 def find_report(runs: Path, cache: Path, progress: Progress) -> Path | None:
-    """The report page of the run that was followed, or None when the run ended before it."""
+    """The report of the followed run, or None if the run ended before it."""
     if key := progress.cache_keys.get("report"):
         entry = json.loads(next(cache.glob(f"{key}*.json")).read_text())
         return Path(entry["page"]["uri"])

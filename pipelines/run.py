@@ -1,4 +1,4 @@
-"""`fbt run`: the training pipeline on this machine, with progress."""
+"""`fbt run`: runs the training pipeline on this machine."""
 
 import json
 import os
@@ -23,17 +23,15 @@ from pipelines.start import inspect_inputs
 
 
 class RunFailed(RuntimeError):
-    """A step failed; the message is the step's own, with where to read more."""
+    """The message contains the reason of the failed step, and the log."""
 
 
 @dataclass(frozen=True)
 class RunResult:
-    """What a run left."""
-
     version: Version
     report: Path
     seconds: dict[str, float]
-    """By step; empty when an earlier run had done the very same."""
+    """By step; empty if an earlier run did the same."""
 
 
 def run(
@@ -42,16 +40,17 @@ def run(
     again: bool = False,
     show: Callable[[str], None] = print,
 ) -> RunResult:
-    """Run the pipeline unless the same code has already made a version of the same input.
+    """Run the pipeline unless a version of the same code, data and parameters exists.
 
-    Steps that are done are not repeated, unless `again`. Raises RunFailed, and what `inspect_inputs` raises.
+    Finished steps are not repeated, unless `again`. Raises RunFailed and the errors of
+    `inspect_inputs`.
     """
     report = home.root / "report.html"
-    beginning = inspect_inputs(parameters)
-    if not again and (version := _find_finished_version(beginning.run_key)):
+    inputs = inspect_inputs(parameters)
+    if not again and (version := _find_finished_version(inputs.run_key)):
         show(
-            f"version {version.version} was made by this code from this data with these parameters "
-            "(--again trains all the same)"
+            f"version {version.version} has the same code, data and parameters (--again trains "
+            "nevertheless)"
         )
         return RunResult(version, report, {})
     started = time.monotonic()
@@ -67,7 +66,7 @@ def run(
 
 
 def _find_finished_version(run_key: str) -> Version | None:
-    """A version that has everything; a run that ended before its last step left one without."""
+    # Without a Bento, the run ended before its last step.
     return next((one for one in find_versions(run_key) if BENTO_TAG in one.tags), None)
 
 
@@ -82,7 +81,7 @@ def _run_child(parameters: TrainingParameters, again: bool, progress: Progress, 
             stderr=subprocess.STDOUT,
             text=True,
             errors="replace",
-            # In a group of its own, so that Ctrl-C ends the steps, Spark included, and not just us.
+            # In a group of its own, so that Ctrl-C ends all steps, Spark included.
             start_new_session=True,
         )
         try:
@@ -94,9 +93,9 @@ def _run_child(parameters: TrainingParameters, again: bool, progress: Progress, 
 
 
 def end_group(child: "subprocess.Popen[str]", grace_s: float = 10.0) -> None:
-    """End a process and all of its group, politely first. Does nothing once all have ended.
+    """Interrupt the process and its group, then kill them after `grace_s`.
 
-    SIGINT, for a step that has started a server ends it then on its way out.
+    SIGINT lets a step stop a server that it has started.
     """
     with suppress(ProcessLookupError):
         os.killpg(child.pid, signal.SIGINT)
@@ -113,7 +112,7 @@ def _tee(lines: Iterable[str], copy: TextIO) -> Iterator[str]:
 
 
 def _format_failure(progress: Progress, log: Path, report: Path | None) -> str:
-    reason = progress.reason or "the step printed no reason"
+    reason = progress.reason or "no reason was printed"
     where = f"log: {log}" + (f"\nreport: {report}" if report else "")
     step = progress.failed or "the pipeline"
-    return f"{step} failed: {reason}\n{where}\nFix it and run again: finished steps are kept."
+    return f"{step} failed: {reason}\n{where}\nAfter fixing it, run again: finished steps are kept."

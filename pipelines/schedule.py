@@ -1,4 +1,4 @@
-"""`fbt schedule`: one recurring run of this code on a cluster, however often it is asked for."""
+"""`fbt schedule`: creates a recurring run of this code on a cluster."""
 
 import hashlib
 import json
@@ -11,7 +11,7 @@ from pipelines.parameters import TrainingParameters
 from pipelines.submit import EXPERIMENT, Target, arguments, upload_version, version_name
 
 FINGERPRINT_PREFIX = "fbt "
-"""Begins the description of what is scheduled; a hash of it follows."""
+"""The description of a recurring run: this prefix and a hash of all that it runs."""
 
 
 def schedule(
@@ -21,10 +21,10 @@ def schedule(
     target: Target,
     show: Callable[[str], None] = print,
 ) -> str:
-    """Have the pipeline run at `cron`, a line of five fields (UTC); the recurring run's id.
+    """Run the pipeline at `cron`, five fields in UTC; the id of the recurring run.
 
-    A recurring run of that name that does the same already stays as it is, one that does anything
-    else is replaced. One run at a time, and none is made up for. Raises KfpError.
+    An equal recurring run of that name is kept, a different one is replaced. Runs do not overlap,
+    and missed ones are not caught up. Raises KfpError.
     """
     six_fields = _to_kfp_cron(cron)
     with kfp_client(target.endpoint, target.namespace) as client:
@@ -33,7 +33,7 @@ def schedule(
         wanted = _fingerprint(six_fields, parameters, target, version)
         same, other = _find_scheduled(recurring_runs(client, experiment), name, wanted)
         if same:
-            show(f"{name!r} is scheduled already: {cron}, version {version_name(target)}")
+            show(f"{name!r} is already scheduled: {cron}, version {version_name(target)}")
         else:
             made = client.create_recurring_run(
                 experiment, name, description=wanted, cron_expression=six_fields,
@@ -42,15 +42,15 @@ def schedule(
             )  # fmt: skip
             same = [made]
             show(f"{name!r} runs at {cron} (UTC), version {version_name(target)}")
-        # Only when the new one is there: a failure in between leaves two rather than none.
+        # After the creation: a failure in between leaves two rather than none.
         for one in [*same[1:], *other]:
             client.delete_recurring_run(one.recurring_run_id)
-            show(f"removed an earlier {name!r} ({one.recurring_run_id})")
+            show(f"removed the earlier {name!r} ({one.recurring_run_id})")
     return str(same[0].recurring_run_id)
 
 
 def unschedule(name: str, target: Target, show: Callable[[str], None] = print) -> None:
-    """Remove the recurring run of that name; none is no error."""
+    """Without such a recurring run, nothing happens."""
     with kfp_client(target.endpoint, target.namespace) as client:
         experiment = ensure_experiment(client, EXPERIMENT, target.namespace)
         same, other = _find_scheduled(recurring_runs(client, experiment), name, "")
@@ -71,7 +71,7 @@ def _fingerprint(cron: str, parameters: TrainingParameters, target: Target, vers
 
 
 def _to_kfp_cron(line: str) -> str:
-    """KFP's six fields, of which the first are the seconds."""
+    """KFP takes six fields; the first is the second."""
     if not re.fullmatch(r"[0-9*,/\-?A-Za-z]+( [0-9*,/\-?A-Za-z]+){4}", line.strip()):
         raise KfpError(
             f"schedule: found {line!r}, expected minute, hour, day, month and weekday, e.g. "

@@ -1,4 +1,4 @@
-"""`fbt serve`: the champion as a running service, that follows the alias."""
+"""`fbt serve`: serves the champion, and changes over when the alias moves."""
 
 import os
 import shutil
@@ -18,10 +18,7 @@ POLL_S = 5.0
 
 @contextmanager
 def serve_champion(home: Home, port: int) -> Iterator[tuple[Server, str]]:
-    """Serve the version that is champion now; yields the server and the version.
-
-    Raises RegistryError when there is no champion, or it has no Bento.
-    """
+    """Yields the server and the version. Raises RegistryError without a champion with a Bento."""
     version = _find_champion()
     if not version:
         raise RegistryError(
@@ -32,9 +29,9 @@ def serve_champion(home: Home, port: int) -> Iterator[tuple[Server, str]]:
 
 
 def follow_champion(home: Home, port: int, show: Callable[[str], None] = print) -> None:
-    """Serve the champion until Ctrl-C; when the alias moves, serve the version it moved to.
+    """Serve the champion until Ctrl-C, and the next one when the alias moves.
 
-    The Bento of the new champion is fetched before the old one ends. Raises RuntimeError when the
+    The Bento of the next champion is fetched before the server stops. Raises RuntimeError if the
     server ends by itself.
     """
     with serve_champion(home, port) as (server, version):
@@ -47,7 +44,7 @@ def follow_champion(home: Home, port: int, show: Callable[[str], None] = print) 
 
 
 def _serve(version: str, home: Home, port: int) -> AbstractContextManager[Server]:
-    # The file outlives the server: rules hold for the next version, too.
+    # The file outlives the server, so that rules also apply to the next version.
     database = os.environ.get(DATABASE_URL) or f"sqlite:///{home.root.resolve() / 'fbt.db'}"
     return serve_bento(
         fetch_bento(version, home),
@@ -59,7 +56,7 @@ def _serve(version: str, home: Home, port: int) -> AbstractContextManager[Server
 
 
 def _wait_for_change(server: Server, version: str, home: Home, show: Callable[[str], None]) -> str:
-    """Block until another version is champion and its Bento is here; that version."""
+    """Block until another version is champion and its Bento is fetched; that version."""
     refused = ""
     while True:
         if (code := server.process.poll()) is not None:
@@ -72,8 +69,8 @@ def _wait_for_change(server: Server, version: str, home: Home, show: Callable[[s
                 fetch_bento(champion, home)
                 return champion
         except RegistryError as error:
-            # The registry away, or a version that cannot be served: what is served goes on.
-            show(f"still version {version}: {error}")
+            # The registry does not answer, or the version has no Bento: keep on serving.
+            show(f"version {version} is still served: {error}")
 
 
 def _find_champion() -> str:
@@ -82,12 +79,12 @@ def _find_champion() -> str:
 
 
 def fetch_bento(version: str, home: Home) -> str:
-    """The tag of the version's Bento, which is afterwards in the store of `home`."""
+    """Import the Bento of the version into the store of `home`; its tag."""
     found = get_version(version)
     tag = found.tags.get(BENTO_TAG)
     if not tag:
         raise RegistryError(
-            f"serve: version {version} has no Bento: its run ended before packaging; run it again"
+            f"serve: version {version} has no Bento; its run ended before packaging: run it again"
         )
     name, _, bento_version = tag.partition(":")
     if (home.bentos / "bentos" / name / bento_version / "bento.yaml").is_file():
@@ -95,7 +92,7 @@ def fetch_bento(version: str, home: Home) -> str:
     folder = home.root / "downloads" / version
     try:
         if not fetch_artifact(version, "bento", folder):
-            raise RegistryError(f"serve: the archive of version {version} is gone from its run")
+            raise RegistryError(f"serve: the run of version {version} has lost its Bento archive")
         archive = next(folder.rglob("*.bento"))
         return import_bento(archive, home.bentos)
     finally:

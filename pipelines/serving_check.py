@@ -1,4 +1,4 @@
-"""Does a real service process, with this bundle, answer over HTTP what the model says?"""
+"""Compares the answers of a real service process with those of the model in this process."""
 
 import http.client
 import json
@@ -20,19 +20,19 @@ from components.progress import log_progress
 Query = dict[str, Any]
 
 TOLERANCE = 1e-4
-"""Relative. Two processes may sum an inner product in different order."""
+"""Relative; two processes may sum an inner product in different order."""
 
 MAX_K = 100
-"""Products one request may ask for at most."""
+"""Largest `k` of a request."""
 
 SHOWN_ERRORS = 5
 
 
 def check_serving(bundle_dir: Path, n_requests: int, seed: int) -> dict[str, Any]:
-    """Serve the bundle, ask `n_requests` sampled questions, compare with the model in-process.
+    """Serve the bundle, send sampled requests, and compare the answers with the model's.
 
-    Returns started, asked, correct, p50_ms, p99_ms (as the client sees them, one at a time; NaN
-    when nothing was asked), and the first few errors. A service that fails is reported, not raised.
+    Returns started, asked, correct, p50_ms, p99_ms (of sequential requests; NaN without any), and
+    the first few errors. A failing service is reported, not raised.
     """
     report = {"started": False, "asked": 0, "correct": 0, "p50_ms": np.nan, "p99_ms": np.nan}
     try:
@@ -46,17 +46,14 @@ def check_serving(bundle_dir: Path, n_requests: int, seed: int) -> dict[str, Any
 
 
 def build_selection(bundle: Bundle) -> Selection:
-    """What a service with that bundle answers with, when nobody changed or ruled anything."""
+    """As a service has it without rules and catalogue changes."""
     assert bundle.records is not None
     assert bundle.facets is not None
     return Selection(Recommender(bundle), Catalogue(bundle.records, bundle.facets))
 
 
 def sample_queries(selection: Selection, n: int, seed: int) -> list[Query]:
-    """Requests as a shop sends them: mostly single products, some carts, now and then an unknown.
-
-    Every tenth names a product that no catalogue has, alone or in a cart.
-    """
+    """60 % single products, 40 % carts; every tenth query contains an unknown product."""
     rng = np.random.default_rng(seed)
     ids = selection.recommender.bundle.product_ids
     queries: list[Query] = []
@@ -82,7 +79,7 @@ def _send_queries(server: Server, selection: Selection, queries: list[Query]) ->
     connection.close()
     p50, p99 = np.percentile(times_ms, [50, 99]) if times_ms else (np.nan, np.nan)
     log_progress(
-        f"{len(queries) - len(errors)} of {len(queries)} answers of a real service are right"
+        f"{len(queries) - len(errors)} of {len(queries)} answers of a real service are correct"
     )
     return {
         "asked": len(queries),
@@ -94,7 +91,7 @@ def _send_queries(server: Server, selection: Selection, queries: list[Query]) ->
 
 
 def _post(connection: http.client.HTTPConnection, query: Query) -> tuple[int, Any]:
-    """Status and decoded answer; status 0 and the reason when there is no whole answer."""
+    """Status and decoded answer; status 0 and the error if the connection fails."""
     body = json.dumps(query).encode()
     try:
         connection.request("POST", "/recommend", body, {"Content-Type": "application/json"})
@@ -106,15 +103,15 @@ def _post(connection: http.client.HTTPConnection, query: Query) -> tuple[int, An
 
 
 def find_difference(query: Query, status: int, answer: Any, selection: Selection) -> str:
-    """What is wrong with an answer, or an empty text."""
+    """A description of the error in an answer, or an empty text."""
     if status != 200:
         return f"status {status}, expected 200: {str(answer)[:200]}"
     expected = _recommend(query, selection)
     found = [item["product_id"] for item in answer["items"]]
     if len(set(found)) < len(found):
-        return f"names a product twice: {found}"
+        return f"contains a product twice: {found}"
     if asked_for := set(found) & set(query["items"]):
-        return f"names what was asked for: {sorted(asked_for)}"
+        return f"contains products of the request: {sorted(asked_for)}"
     for name, value in (("source", expected.source), ("unknown", list(expected.unknown))):
         if answer[name] != value:
             return f"{name} is {answer[name]!r}, expected {value!r}"
@@ -142,7 +139,7 @@ def _is_expected_or_tied(
     due: Any,
     selection: Selection,
 ) -> Any:
-    """Per place: is it the expected product, or one that is scored just the same?"""
+    """Per place, whether the product is the expected one or has the same score."""
     same = np.array(found) == np.array(wanted)
     if same.all():
         return same
@@ -154,7 +151,7 @@ def _is_expected_or_tied(
 
 
 def _score_all(query: Query, selection: Selection) -> Any:
-    """Scores by catalogue row, as far as one request may ask; NaN beyond."""
+    """Scores by catalogue row; NaN beyond the first MAX_K."""
     every = _recommend(query, selection, MAX_K)
     scores = np.full(selection.recommender.n_items, np.nan, np.float32)
     scores[[one.row for one in every.shown]] = [one.score for one in every.shown]

@@ -1,4 +1,4 @@
-"""The first step of a run: refuse wrong parameters, look at the input, find the champion."""
+"""The first step of a run: it reads fingerprints of the inputs and finds the champion."""
 
 import hashlib
 import json
@@ -15,22 +15,18 @@ from pipelines.parameters import TrainingParameters
 
 @dataclass(frozen=True)
 class RunInputs:
-    """What a run must know before its first real step."""
-
     fingerprint: str
-    """Changes with the content of the sources, so that caches see it."""
+    """Hash of the sources' content, for cache keys."""
     exceptions: str
-    """Changes with the pairs of variants that are excepted."""
+    """Hash of the excepted pairs of variants."""
     champion: str
-    """The MLflow run of the version to beat, or an empty text."""
+    """MLflow run of the version to beat, or empty."""
     run_key: str
-    """The same for runs of the same code on the same data with the same parameters."""
+    """Hash of code, data and parameters."""
 
 
 def inspect_inputs(parameters: TrainingParameters) -> RunInputs:
-    """Raises SourceError for a source that is not there, ExceptionsError for a file that lists no
-    pairs, RegistryError without an MLflow server, or with one that could not read the version.
-    """
+    """Raises SourceError, ExceptionsError and, without a usable MLflow server, RegistryError."""
     sources = [one for one in (parameters.orders, parameters.products) if one]
     content = " ".join(fingerprint(one) for one in sources)
     exceptions = _hash(read_exceptions(parameters.variant_exceptions))

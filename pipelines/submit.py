@@ -1,13 +1,14 @@
-"""`fbt submit`: this code as a pipeline version on a cluster, and a run of it."""
+"""`fbt submit`: uploads this code as a pipeline version to a cluster, and runs it."""
 
 import contextlib
 import io
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from pipelines.compile import PLAIN, compile_pipeline
 from pipelines.home import code_version
@@ -20,17 +21,14 @@ FINAL_STATES = ("SUCCEEDED", "FAILED", "SKIPPED", "CANCELED", "ERROR")
 POLL_S = 10.0
 
 
-@dataclass(frozen=True)
-class Target:
-    """The server, and how the pipeline is compiled for its cluster."""
+class Target(Placement):
+    """A KFP server, and the placement in its cluster."""
 
-    endpoint: str
-    """Empty = KF_PIPELINES_ENDPOINT."""
-    namespace: str
-    """The user's where KFP has several users, else empty."""
-    image: str
-    placement: Placement
-    node_selector: dict[str, str]
+    endpoint: str = Field(default="", description="KFP server; empty = KF_PIPELINES_ENDPOINT")
+    namespace: str = Field(default="", description="Your namespace, if KFP has several users")
+    node_selector: tuple[Annotated[str, Field(pattern="^[^=]+=")], ...] = Field(
+        default=(), description="LABEL=VALUE of the nodes for the steps; may be repeated"
+    )
 
 
 def submit(
@@ -40,10 +38,9 @@ def submit(
     show: Callable[[str], None] = print,
     poll_s: float = POLL_S,
 ) -> str:
-    """Upload this code's version unless it is there, run it, and return the run's id.
+    """Upload this code unless it is there, run it, and return the run's id.
 
-    Waits up to `wait_s` seconds for the end. Raises KfpError when the server says no, when the run
-    does not succeed or does not end in time.
+    Raises KfpError if the server refuses, or if the run fails or does not end in `wait_s`.
     """
     with kfp_client(target.endpoint, target.namespace) as client:
         pipeline, version = upload_version(client, target)
@@ -64,30 +61,30 @@ def submit(
 
 
 def upload_version(client: Any, target: Target) -> tuple[str, str]:
-    """Ids of pipeline and version of this code, compiled for this target."""
+    """Compile and upload this code unless it is there; ids of pipeline and version."""
     name = version_name(target)
     with tempfile.TemporaryDirectory() as folder:
-        compile_pipeline(Path(folder), target.image, name, target.placement)
+        compile_pipeline(Path(folder), name, target)
         return ensure_version(client, str(Path(folder) / PLAIN), NAME, name)
 
 
 def version_name(target: Target) -> str:
-    """The same for the same code, image and placement, and for nothing else."""
+    """A hash of code, image and placement."""
     import hashlib
 
-    place = f"{target.image} {target.placement.model_dump_json()}"
+    place = target.model_dump_json(include=set(Placement.model_fields))
     return f"{code_version()}-{hashlib.sha256(place.encode()).hexdigest()[:6]}"
 
 
 def arguments(parameters: TrainingParameters, target: Target) -> dict[str, Any]:
-    """What the form of the KFP UI would send."""
-    return {**parameters.model_dump(), NODE_SELECTOR: target.node_selector}
+    labels = dict(one.split("=", 1) for one in target.node_selector)
+    return {**parameters.model_dump(), NODE_SELECTOR: labels}
 
 
 def _wait_for_end(
     client: Any, run_id: str, link: str, wait_s: float, poll_s: float, show: Callable[[str], None]
 ) -> None:
-    # kfp's own waiting does not know that a run can be canceled.
+    # kfp's own waiting ignores canceled runs.
     deadline, state = time.monotonic() + wait_s, ""
     while True:
         found = client.get_run(run_id)
@@ -97,8 +94,10 @@ def _wait_for_end(
         if state in FINAL_STATES:
             break
         if time.monotonic() > deadline:
-            raise KfpError(f"submit: the run has not ended after {wait_s:g} s; it goes on: {link}")
+            raise KfpError(
+                f"submit: the run has not ended after {wait_s:g} s and continues: {link}"
+            )
         time.sleep(poll_s)
     if state != "SUCCEEDED":
         reason = f": {found.error.message}" if found.error else ""
-        raise KfpError(f"submit: the run {state.lower()}{reason}; its steps say why: {link}")
+        raise KfpError(f"submit: the run {state.lower()}{reason}; see its steps: {link}")

@@ -7,7 +7,6 @@ from components.registry.registry import Version
 
 
 def versions_table(versions: Sequence[Version]) -> str:
-    """A line each, newest first, with verdict, test metrics and aliases."""
     if not versions:
         return "no versions yet; `fbt run` makes one"
     head = ("version", "verdict", "NDCG@10 page", "cart", "coverage", "products", "made", "is")
@@ -24,7 +23,6 @@ def versions_table(versions: Sequence[Version]) -> str:
 
 
 def moves_table(moves: Sequence[Move]) -> str:
-    """Who made what champion, newest first."""
     if not moves:
         return "nothing has been promoted yet"
     rows = [(one.at[:19], one.to or "(none)", one.came_from, one.why, one.by) for one in moves]
@@ -32,7 +30,6 @@ def moves_table(moves: Sequence[Move]) -> str:
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Columns as wide as their widest cell."""
     widths = [max(len(str(row[i])) for row in (head, *rows)) for i in range(len(head))]
     lines = [
         "  ".join(str(c).ljust(w) for c, w in zip(row, widths, strict=True))

@@ -17,9 +17,11 @@ from components.report.component import report
 from components.weighting.component import choose_tricks
 from data_checks.component import check_baskets, check_order_lines
 from pipelines.component import judge, start
+from pipelines.parameters import document_parameters
 
 
 @dsl.pipeline(name="fbt-training")
+@document_parameters
 def training(
     orders: str,
     products: str = "",
@@ -36,166 +38,103 @@ def training(
     champion_margin: float = 0.02,
     seed: int = 1,
 ):
-    """What do people buy together with this? Learns it from order lines, and proves it.
+    """Learn from order lines which products are bought together, and judge the result.
 
-    1. start      every parameter is checked, the sources are looked at, the champion is found
-    2. orders     lines are read and mapped; what breaks the contract is quarantined
-    3. checks     Great Expectations on the lines; a critical failure stops the run
-    4. baskets    one row an order: distinct products, weight by age, split by time
+    1. start      check every parameter and source, and find the champion
+    2. orders     read and map the order lines; quarantine lines that violate the contract
+    3. checks     Great Expectations on the lines; a critical failure ends the run
+    4. baskets    one row per order: distinct products, weight by age, split by time
     5. checks     Great Expectations on the baskets
-    6. tricks     what age, size and order of baskets should count is tried out
-    7. sweep      hyper-parameters are tried on a sample, in parallel shards; the best is picked
+    6. tricks     choose the weighting of baskets by age, size and position
+    7. sweep      try hyper-parameters on a sample, in parallel shards; pick the best
     8. train      item2vec on all training baskets, and the co-occurrence table
     9. neighbours a small regression per product
-    10. ranking   what is mixed is tuned, and re-rankers are grown, on validation baskets
-    11. refit     all that is counted, with validation baskets too; every page is ranked in advance
+    10. ranking   tune the blend and fit the re-rankers on validation baskets
+    11. refit     count again with validation baskets; precompute recommendations per item
     12. bundle    everything that serving needs, in one hashed directory
-    13. judge     against baselines and the champion, and by a real service process
+    13. judge     compare with baselines and the champion, and test a real service process
     14. report    one page for people, whatever the verdict
-    15. gate      a model that is not good enough ends the run here
-    16. register  an MLflow version with everything, called challenger
+    15. gate      end the run here if the model is not good enough
+    16. register  an MLflow version with all artifacts and the alias challenger
     17. package   a BentoML archive of that version
-
-    Args:
-        orders: Parquet or CSV file, folder, glob, http(s)/s3:// address, or jdbc:URL|QUERY
-        products: Product table, the same kinds; empty = what the lines say
-        columns: Our names for the shop's columns: order_id=Invoice,product_id=Code
-        ts_format: Spark pattern of text timestamps; empty = found out
-        non_products: Regular expression of ids, names or categories that are no products
-        half_life_days: Age in days at which an order counts half; 0 = off
-        min_product_orders: Orders a product needs to be learned
-        variant_exceptions: Variants to show all the same: A1+A2, B7+B9, or a file of such pairs
-        trials: Hyper-parameter settings to try
-        shards: Processes or pods that try them
-        sweep_share: Share of the training baskets that trials learn from
-        min_coverage: Gate: share of the catalogue that must be recommended at all
-        champion_margin: Gate: share of the champion's NDCG@10 by which a model may be worse
-        seed: Seed of everything random
     """
-    begun = start(
+    started = start(
         orders=orders, products=products, columns=columns, ts_format=ts_format,
         non_products=non_products, half_life_days=half_life_days,
         min_product_orders=min_product_orders, variant_exceptions=variant_exceptions,
         trials=trials, shards=shards, sweep_share=sweep_share, min_coverage=min_coverage,
         champion_margin=champion_margin, seed=seed,
     )  # fmt: skip
-    begun.set_caching_options(False)
-    champion = fetch_champion(run_id=begun.outputs["champion"])
+    started.set_caching_options(False)
+    run = started.outputs
+    champion = fetch_champion(run_id=run["champion"]).output
     lines = read_orders(
         orders=orders, products=products, columns=columns, ts_format=ts_format,
-        non_products=non_products, fingerprint=begun.outputs["fingerprint"],
-    )  # fmt: skip
+        non_products=non_products, fingerprint=run["fingerprint"],
+    ).outputs  # fmt: skip
+    product_table = lines["product_table"]
     line_checks = check_order_lines(
-        order_lines=lines.outputs["order_lines"],
-        quarantine=lines.outputs["quarantine"],
-        products=lines.outputs["product_table"],
-        champion=champion.output,
-        settings={},
-    )
-    baskets = build_baskets(
-        order_lines=lines.outputs["order_lines"], half_life_days=half_life_days
-    ).after(line_checks)
+        order_lines=lines["order_lines"], quarantine=lines["quarantine"], products=product_table,
+        champion=champion, settings={},
+    )  # fmt: skip
+    built = build_baskets(order_lines=lines["order_lines"], half_life_days=half_life_days)
+    built.after(line_checks)
+    baskets, basket_counts = built.outputs["baskets"], built.outputs["counts"]
     basket_checks = check_baskets(
-        baskets=baskets.outputs["baskets"],
-        products=lines.outputs["product_table"],
-        champion=champion.output,
-        settings={},
+        baskets=baskets, products=product_table, champion=champion, settings={}
     )
-    tricks = choose_tricks(
-        baskets=baskets.outputs["baskets"], min_product_orders=min_product_orders, seed=seed
-    ).after(basket_checks)
+    chosen = choose_tricks(baskets=baskets, min_product_orders=min_product_orders, seed=seed)
+    tricks = chosen.after(basket_checks).outputs["Output"]
     plan = plan_sweep(trials=trials, shards=shards, seed=seed).after(basket_checks)
     with dsl.ParallelFor(plan.output) as shard:
         tried = sweep(
-            shard=shard,
-            baskets=baskets.outputs["baskets"],
-            min_product_orders=min_product_orders,
+            shard=shard, baskets=baskets, min_product_orders=min_product_orders,
             sample_share=sweep_share,
-        )
-    best = pick(results=dsl.Collected(tried.output))
+        )  # fmt: skip
+    best = pick(results=dsl.Collected(tried.output)).output
     trained = train(
-        baskets=baskets.outputs["baskets"],
-        best=best.output,
-        tricks=tricks.outputs["Output"],
-        min_product_orders=min_product_orders,
-        seed=seed,
-    )
-    neighbours = train_neighbours(
-        baskets=baskets.outputs["baskets"],
-        vectors=trained.outputs["vectors"],
-    )
+        baskets=baskets, best=best, tricks=tricks, min_product_orders=min_product_orders, seed=seed
+    ).outputs
+    neighbours = train_neighbours(baskets=baskets, vectors=trained["vectors"])
     ranking = train_ranking(
-        baskets=baskets.outputs["baskets"],
-        vectors=trained.outputs["vectors"],
-        cooccurrence=trained.outputs["cooccurrence"],
-        neighbours=neighbours.outputs["neighbours"],
-        product_table=lines.outputs["product_table"],
-        tricks=tricks.outputs["Output"],
-        variant_exceptions=variant_exceptions,
-        fingerprint=begun.outputs["exceptions"],
-        seed=seed,
-    )
+        baskets=baskets, vectors=trained["vectors"], cooccurrence=trained["cooccurrence"],
+        neighbours=neighbours.outputs["neighbours"], product_table=product_table, tricks=tricks,
+        variant_exceptions=variant_exceptions, fingerprint=run["exceptions"], seed=seed,
+    )  # fmt: skip
     newest = refit(
-        baskets=baskets.outputs["baskets"],
-        vectors=trained.outputs["vectors"],
-        ranking=ranking.outputs["ranking"],
-        product_table=lines.outputs["product_table"],
-        tricks=tricks.outputs["Output"],
-        seed=seed,
-    )
+        baskets=baskets, vectors=trained["vectors"], ranking=ranking.outputs["ranking"],
+        product_table=product_table, tricks=tricks, seed=seed,
+    ).outputs  # fmt: skip
     bundle = build_bundle(
-        vectors=newest.outputs["sorted_vectors"],
-        cooccurrence=newest.outputs["cooccurrence"],
-        neighbours=newest.outputs["neighbours"],
-        ranking=newest.outputs["pages"],
-        product_table=lines.outputs["product_table"],
-        basket_counts=baskets.outputs["counts"],
-        best=best.output,
-        seed=seed,
-    )
-    evaluation = evaluate(
-        bundle=bundle.outputs["bundle"],
-        baskets=baskets.outputs["baskets"],
-        champion=champion.output,
-        seed=seed,
-    )
-    verdict = judge(
-        bundle=bundle.outputs["bundle"],
-        evaluation=evaluation.outputs["evaluation"],
-        min_coverage=min_coverage,
-        champion_margin=champion_margin,
-        seed=seed,
-    )
+        vectors=newest["sorted_vectors"], cooccurrence=newest["cooccurrence"],
+        neighbours=newest["neighbours"], ranking=newest["pages"], product_table=product_table,
+        basket_counts=basket_counts, best=best, seed=seed,
+    ).outputs["bundle"]  # fmt: skip
+    evaluated = evaluate(bundle=bundle, baskets=baskets, champion=champion, seed=seed)
+    evaluation = evaluated.outputs["evaluation"]
+    judged = judge(
+        bundle=bundle, evaluation=evaluation, min_coverage=min_coverage,
+        champion_margin=champion_margin, seed=seed,
+    )  # fmt: skip
+    verdict = judged.outputs["verdict"]
     page = report(
-        bundle=bundle.outputs["bundle"],
-        baskets=baskets.outputs["baskets"],
-        order_counts=lines.outputs["counts"],
-        basket_counts=baskets.outputs["counts"],
-        line_checks=line_checks.outputs["checks"],
-        basket_checks=basket_checks.outputs["checks"],
-        evaluation=evaluation.outputs["evaluation"],
-        verdict=verdict.outputs["verdict"],
-        best=best.output,
-        tricks=tricks.outputs["measured"],
-        parameters=begun.outputs["parameters"],
-    )
-    passed = gate(verdict=verdict.outputs["verdict"]).after(page)
+        bundle=bundle, baskets=baskets, order_counts=lines["counts"], basket_counts=basket_counts,
+        line_checks=line_checks.outputs["checks"], basket_checks=basket_checks.outputs["checks"],
+        evaluation=evaluation, verdict=verdict, best=best, tricks=chosen.outputs["measured"],
+        parameters=run["parameters"],
+    )  # fmt: skip
+    passed = gate(verdict=verdict).after(page)
     version = register(
-        bundle=bundle.outputs["bundle"],
-        page=page.outputs["page"],
-        plots=page.outputs["plots"],
-        line_page=line_checks.outputs["page"],
-        basket_page=basket_checks.outputs["page"],
-        line_checks=line_checks.outputs["checks"],
-        basket_checks=basket_checks.outputs["checks"],
+        bundle=bundle, page=page.outputs["page"], plots=page.outputs["plots"],
+        line_page=line_checks.outputs["page"], basket_page=basket_checks.outputs["page"],
+        line_checks=line_checks.outputs["checks"], basket_checks=basket_checks.outputs["checks"],
         line_profile=line_checks.outputs["profile"],
         basket_profile=basket_checks.outputs["profile"],
-        evaluation=evaluation.outputs["evaluation"],
-        verdict=verdict.outputs["verdict"],
-        parameters=begun.outputs["parameters"],
-        run_key=begun.outputs["run_key"],
-    ).after(passed)
-    # What these two write lies in the registry, which no cache key sees.
+        evaluation=evaluation, verdict=verdict, parameters=run["parameters"],
+        run_key=run["run_key"],
+    )  # fmt: skip
+    version.after(passed)
+    # These two write to the registry, which no cache key covers.
     version.set_caching_options(False)
-    archive = package(bundle=bundle.outputs["bundle"], version=version.output)
+    archive = package(bundle=bundle, version=version.output)
     archive.set_caching_options(False)

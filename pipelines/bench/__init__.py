@@ -1,4 +1,4 @@
-"""Measurements, by name. Each prints a table, and writes its figures where it is told to."""
+"""The benchmarks by name. Each prints a table and can write its figures to a file."""
 
 import importlib
 import inspect
@@ -21,23 +21,22 @@ MODULES = {
     "serving": "tests.bench.serving",
     "soak": "tests.bench.soak",
 }
-"""The benches. Those below tests/ measure fbt for its developers, and run from a checkout."""
+"""Those below tests/ are for developers and run in a checkout only."""
 
 
 def run_bench(name: str, to: Path | None, options: Mapping[str, Any]) -> None:
-    """Run the bench `name` with the `options` that it takes.
+    """Raises ValueError for an unknown benchmark, and for missing or unknown options.
 
-    Raises ValueError for an unknown one, and for options that it lacks or does not take; what the
-    bench's own `check` raises, once everything is shown and written.
+    Errors of the benchmark's own `check` are raised after printing and writing.
     """
     module = _load(name)
     for path in (to, options.get("chart")):
-        # Writing replaces what is there: a folder would be gone.
+        # Writing would replace the folder.
         if path and path.is_dir():
             raise ValueError(f"bench {name}: {path} is a folder, expected the name of a file")
     _refuse_options(name, inspect.signature(module.bench).parameters, options)
     figures, rows = module.bench(**options)
-    print(getattr(module, "shown", _rows_table)(rows))
+    print(getattr(module, "format_rows", _rows_table)(rows))
     print()
     print(table(("figure", "value"), [(key, _format(value)) for key, value in figures.items()]))
     if to:
@@ -54,8 +53,8 @@ def _load(name: str) -> Any:
     root = Path(__file__).parents[2]
     if not (root / MODULES[name].replace(".", "/")).with_suffix(".py").is_file():
         raise ValueError(
-            f"bench: {name} comes with a checkout of the source, expected it below {root}; install "
-            "from one with `make setup`"
+            f"bench: {name} is part of a checkout of the source, and missing below {root}; install "
+            "fbt from a checkout with `make setup`"
         )
     return importlib.import_module(MODULES[name])
 
@@ -65,7 +64,7 @@ def _refuse_options(
 ) -> None:
     for option in options:
         if option not in taken:
-            raise ValueError(f"bench {name}: it takes no --{option}")
+            raise ValueError(f"bench {name}: it has no option --{option}")
     for option, parameter in taken.items():
         if parameter.default is parameter.empty and option not in options:
             raise ValueError(f"bench {name}: --{option} is missing; see fbt bench --help")

@@ -1,4 +1,4 @@
-"""What fbt itself puts into `fbt bench quality`: trained as a run does, whole and by part."""
+"""fbt's own model in `fbt bench quality`: trained as in a run, judged as a whole and by part."""
 
 import time
 from collections.abc import Mapping
@@ -24,21 +24,21 @@ from components.weighting.choose import choose_tricks
 from pipelines.bench.peers.rankers import ItemItemMatrix
 
 WHOLE = "fbt"
-"""The name of the model as it is served; its parts are `fbt: PART`."""
+"""The model as it is served; its parts are `fbt: PART`."""
 
 LEARNED_PARTS = ("co-occurrence", "neighbours", "blend", "re-ranker")
-"""What learns, beside item2vec."""
+"""All but item2vec."""
 
 DERIVED_PARTS = ("search", "variants", "pages")
-"""What is made of what was learned: every product's page is ranked in advance."""
+"""Steps after the training, without learning."""
 
 REFIT_FOLDERS = ("sorted_vectors", "pairs", "near", "pages")
-"""Where the directories of `Model` lie."""
+"""Of the directories of `Model`."""
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """What the model is trained from, as the steps of a run leave it, and where it is put."""
+    """Results of the first steps of a run, and the folder to train in."""
 
     baskets: Path
     products: Path
@@ -50,8 +50,6 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Part:
-    """The model or a part of it, ready to rank for product pages and carts."""
-
     ranker: Ranker
     train_cpu_s: float
     n_bytes: int
@@ -59,15 +57,13 @@ class Part:
 
 @dataclass(frozen=True)
 class Ablation:
-    """All that is compared, by name; `WHOLE` is the one that is served."""
-
     parts: Mapping[str, Part]
     ann_recall: float
-    """Of search against exact search; 1 where it is exact."""
+    """1 if the search is exact."""
 
 
 def train_vectors(inputs: Inputs) -> dict[str, float]:
-    """Choose the tricks, and train item2vec with its betas; CPU seconds of both."""
+    """CPU seconds of the choice of basket weights, and of item2vec."""
     start = time.process_time()
     tricks, _ = choose_tricks(inputs.baskets, inputs.min_product_orders, inputs.seed)
     write_json(tricks.model_dump(), inputs.folder / "tricks.json")
@@ -80,9 +76,7 @@ def train_vectors(inputs: Inputs) -> dict[str, float]:
 def train_rest(inputs: Inputs) -> dict[str, float]:
     """Train all but the vectors, which must be there; CPU seconds of each part.
 
-    Counts and neighbours are fitted twice, to tune by validation baskets and with them. Keys are
-    TRAINED, and APPLIED for what comes of it without any learning. May be called again: what is
-    there is replaced.
+    Counts and neighbours are fitted twice: for tuning on validation baskets, and with them.
     """
     start = time.process_time()
     folder, tricks = inputs.folder, _read_weighting(inputs)
@@ -94,8 +88,8 @@ def train_rest(inputs: Inputs) -> dict[str, float]:
         inputs.baskets, *steps, inputs.products, folder / "ranking", inputs.seed, tricks
     )["cpu_s"]
     again = refit(
-        inputs.baskets, folder / "vectors", folder / "ranking", inputs.products, _refit_model(inputs),
-        inputs.seed, tricks,
+        inputs.baskets, folder / "vectors", folder / "ranking", inputs.products,
+        _refit_model(inputs), inputs.seed, tricks,
     )  # fmt: skip
     blend = ranking["facts"] + ranking["questions"] + ranking["blend"] + again["facts"]
     return {
@@ -110,7 +104,6 @@ def train_rest(inputs: Inputs) -> dict[str, float]:
 def build_ablation(
     inputs: Inputs, vectors_cpu_s: float, rest_cpu_s: Mapping[str, float]
 ) -> Ablation:
-    """Build the bundle of what was trained, and take it apart."""
     folder, target, newest = inputs.folder, inputs.folder / "bundle", _refit_model(inputs)
     build_bundle(
         newest.vectors, newest.cooccurrence, newest.neighbours, newest.ranking, inputs.products,

@@ -1,4 +1,4 @@
-"""The picture of `fbt bench quality`: NDCG with its interval, a line per method."""
+"""The chart of `fbt bench quality`: NDCG with its interval, a line per method."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -6,24 +6,25 @@ from typing import TYPE_CHECKING, Any
 
 from components.model.atomic import atomic_write
 from components.report.plots import COLOURS, new_figure, style
+from pipelines.bench.peers.peer import CART, ITEM
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 FORMATS = (".svg", ".png")
-TITLES = {"a": "Product page (A)", "b": "Cart (B)"}
+TITLES = {ITEM: "Item page", CART: "Cart"}
 CAPTION = (
     "NDCG@10 on the test orders with 95 % intervals · filled: fbt, whole and by part · "
     "dashed: the best peer"
 )
 LINE_IN, MARGIN_IN = 0.3, 1.3
-"""Height of a method, and of all that is above and below."""
+"""Inches per method, and for title and caption."""
 
 Row = Mapping[str, Any]
 
 
 def check_format(path: Path) -> None:
-    """Raises ValueError unless the chart's name says in which of FORMATS it is wanted."""
+    """Raises ValueError unless the name ends in one of FORMATS."""
     if path.suffix not in FORMATS:
         raise ValueError(
             f"bench quality: chart {path.name!r} ends in {path.suffix or 'nothing'}, "
@@ -32,7 +33,7 @@ def check_format(path: Path) -> None:
 
 
 def draw(rows: Sequence[Row], path: Path) -> None:
-    """Draw the rows of `quality.bench` to `path`, tasks side by side, best method on top."""
+    """Tasks side by side, the best method on top."""
     check_format(path)
     tasks = list(dict.fromkeys(row["task"] for row in rows))
     by_task = {task: [row for row in rows if row["task"] == task] for task in tasks}
@@ -56,7 +57,7 @@ def _draw_task(axes: "Axes", rows: Sequence[Row]) -> None:
         axes.plot([row["ndcg_low"], row["ndcg_high"]], [place, place], color=colour, linewidth=2)
         face = colour if row["ours"] else COLOURS["paper"]
         axes.plot(row["ndcg"], place, "o", color=colour, markerfacecolor=face, markersize=7)
-        # In a column of their own, where no interval or line crosses them.
+        # In a column of their own, where no interval crosses them.
         axes.annotate(
             f"{row['ndcg']:.3f}", (1, place), (4, 0), xycoords=("axes fraction", "data"),
             textcoords="offset points", va="center", color=colour, fontsize=10,

@@ -10,7 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from components.contracts import ORDER_LINES, PRODUCTS, QUARANTINE, empty, write_table
-from pipelines.bench.measure import Cost, measure, python_command
+from pipelines.bench.processes import python_command
+from tests.bench.costs import Cost, measure
 
 N_LINES, N_PRODUCTS, MEAN_SIZE = 10_000_000, 100_000, 5
 ROUNDS = 3

@@ -5,8 +5,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from pipelines.bench.measure import measure, python_command
+from pipelines.bench.processes import python_command
 from pipelines.home import Home
+from tests.bench.costs import measure
 
 
 def bench() -> tuple[dict[str, float], list[dict[str, Any]]]:

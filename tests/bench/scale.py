@@ -5,7 +5,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from pipelines.bench.measure import Cost, measure, python_command
+from pipelines.bench.processes import python_command
+from tests.bench.costs import Cost, measure
 from tests.bench.orders import Shop, write_baskets, write_products
 
 SIZES = (Shop(1_000_000, 20_000), Shop(50_000_000, 1_000_000))

@@ -18,7 +18,7 @@ from components.contracts import COMPANIONS, read_table
 from components.model.bundle import read_bundle, write_bundle
 from components.package.server import serve_bundle
 from components.spark import spark_mapper, spark_session
-from pipelines.companions import Export, export, export_in_parallel, prepare_export
+from pipelines.export import Export, export, export_in_parallel, prepare_export
 from tests.factories import COLD, PAIRS, make_bundle
 from tests.unit.test_evidence import random_bundle
 

@@ -21,7 +21,7 @@ from pipelines.compile import compile_pipeline
 from pipelines.images import VERSION
 from pipelines.kfp_server import KfpError
 from pipelines.parameters import TrainingParameters
-from pipelines.placement import SPARK_STEPS, STEP_RESOURCES, Placement, add_tag, parse_placement
+from pipelines.placement import SPARK_STEPS, STEP_RESOURCES, Placement, add_tag
 from pipelines.schedule import schedule, unschedule
 from pipelines.submit import Target, submit
 
@@ -167,11 +167,7 @@ PARAMETERS = TrainingParameters(orders="s3://shop/orders", trials=4)
 
 
 def target(kfp, **changed):
-    given = {
-        "endpoint": kfp.url, "namespace": "", "image": "fbt-steps",
-        "placement": Placement(), "node_selector": {"disk": "ssd"},
-    }  # fmt: skip
-    return Target(**{**given, **changed})
+    return Target(**{"endpoint": kfp.url, "node_selector": ["disk=ssd"], **changed})
 
 
 def test_submitting_uploads_the_version_once_and_runs_it_each_time(kfp):
@@ -213,20 +209,20 @@ def test_a_run_that_does_not_succeed_is_an_error_with_the_link(kfp, state):
 
 def test_a_run_that_takes_too_long_goes_on_and_says_where(kfp):
     kfp.states = ["RUNNING"]
-    with pytest.raises(KfpError, match=r"has not ended after 0\.05 s; it goes on: http"):
+    with pytest.raises(KfpError, match=r"has not ended after 0\.05 s and continues: http"):
         submit(PARAMETERS, target(kfp), wait_s=0.05, poll_s=0.01)
 
 
 def test_a_server_that_says_no_is_quoted(kfp):
     kfp.fail_with = (403, {"code": 7, "message": "user may not list pipelines"})
-    with pytest.raises(KfpError, match="said 403: user may not list pipelines"):
+    with pytest.raises(KfpError, match="answered 403: user may not list pipelines"):
         submit(PARAMETERS, target(kfp, namespace="me"))
 
 
 def test_without_a_server_the_way_to_one_is_said(monkeypatch):
     monkeypatch.delenv("KF_PIPELINES_ENDPOINT", raising=False)
     with pytest.raises(KfpError, match="port-forward svc/ml-pipeline-ui"):
-        schedule("nightly", "30 2 * * *", PARAMETERS, Target("", "", "fbt-steps", Placement(), {}))
+        schedule("nightly", "30 2 * * *", PARAMETERS, Target())
 
 
 def test_scheduling_twice_leaves_one(kfp):
@@ -288,7 +284,7 @@ def compiled(tmp_path_factory):
     """(pipeline, platform) as YAML says them, for a cluster with executors."""
     folder = tmp_path_factory.mktemp("compiled")
     placement = Placement(spark_executors=4, spark_claim="fbt-shared")
-    plain, objects = compile_pipeline(folder, "fbt-steps", "v1", placement)
+    plain, objects = compile_pipeline(folder, "v1", placement)
     assert [one["kind"] for one in yaml.safe_load_all(objects.read_text())] == [
         "Pipeline", "PipelineVersion",
     ]  # fmt: skip
@@ -382,7 +378,7 @@ def test_a_change_of_code_is_another_image_and_so_another_cache_key():
 
 def test_executors_without_a_shared_volume_are_refused():
     with pytest.raises(ValueError, match="executors need spark_claim"):
-        parse_placement({"spark_executors": 4})
+        Placement(spark_executors=4)
 
 
 def test_the_version_of_images_is_the_projects():

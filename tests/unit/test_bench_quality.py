@@ -12,12 +12,12 @@ from components.evaluation.tasks import draw_queries
 from components.results import write_json
 from pipelines.bench import quality, quality_chart, run_bench
 from pipelines.bench.ablation import WHOLE, Inputs
-from pipelines.bench.measure import python_command, run_with_cpu_limit
 from pipelines.bench.peers import counting, rules
 from pipelines.bench.peers.all_peers import list_peers
-from pipelines.bench.peers.peer import MAX_SETTINGS, Peer, TrainingData, for_both_tasks
+from pipelines.bench.peers.peer import CART, ITEM, MAX_SETTINGS, Peer, TrainingData, for_both_tasks
 from pipelines.bench.peers.rankers import ItemItemMatrix
 from pipelines.bench.peers.tuning import tune
+from pipelines.bench.processes import python_command, run_with_cpu_limit
 from pipelines.cli import main
 from tests.factories import corpus_of
 
@@ -48,11 +48,11 @@ def knowing_peers():
 
 @pytest.mark.parametrize("peer", knowing_peers(), ids=lambda peer: peer.name)
 def test_a_peer_finds_what_is_bought_together(peer, sets):
-    model = peer.fit(sets, peer.settings["a"][0])
-    for task, query, expected in (("a", (6,), {7, 8}), ("b", (9, 10), {11})):
-        for ask in peer.asks[task]:
-            rows, _ = model.ranker(ask).rank(asked(*query), 10)
-            assert set(rows[0][: len(expected)]) == expected, ask
+    model = peer.fit(sets, peer.settings[ITEM][0])
+    for task, query, expected in ((ITEM, (6,), {7, 8}), (CART, (9, 10), {11})):
+        for mode in peer.modes[task]:
+            rows, _ = model.ranker(mode).rank(asked(*query), 10)
+            assert set(rows[0][: len(expected)]) == expected, mode
             assert not set(rows[0]) & set(query)
     assert model.n_bytes > 0
 
@@ -65,7 +65,7 @@ def test_gensims_defaults_take_part(sets):
 
 def test_nobody_tries_more_than_the_budget():
     for peer in list_peers():
-        assert set(peer.settings) == set(peer.asks) == {"a", "b"}
+        assert set(peer.settings) == set(peer.modes) == {ITEM, CART}
         assert all(1 <= len(tried) <= MAX_SETTINGS for tried in peer.settings.values())
     with pytest.raises(ValueError, match="9 settings, at most 8"):
         Peer(
@@ -130,34 +130,34 @@ def scripted(settings, max_train_cpu_s=float("inf")):
         said[:, setting["says"]] = 1
         return ItemItemMatrix(csr_array(said))
 
-    asks = for_both_tasks([{"fuse": "sum"}])
-    return Peer("scripted", fit, settings, asks, max_train_cpu_s=max_train_cpu_s), tried
+    modes = for_both_tasks([{"fuse": "sum"}])
+    return Peer("scripted", fit, settings, modes, max_train_cpu_s=max_train_cpu_s), tried
 
 
 def test_the_best_on_validation_is_chosen_for_each_task(sets):
     queries = {
-        "a": draw_queries(corpus_of((0, 5), (5, 0)), "a", 10, 0),
-        "b": draw_queries(corpus_of(*10 * [(1, 2, 7)]), "b", 10, 0),
+        ITEM: draw_queries(corpus_of((0, 5), (5, 0)), ITEM, 10, 0),
+        CART: draw_queries(corpus_of(*10 * [(1, 2, 7)]), CART, 10, 0),
     }
-    peer, tried = scripted({"a": [{"says": 9}, {"says": 5}], "b": [{"says": 5}, {"says": 7}]})
+    peer, tried = scripted({ITEM: [{"says": 9}, {"says": 5}], CART: [{"says": 5}, {"says": 7}]})
     tuned = tune(peer, sets, queries)
-    assert (tuned["a"].setting, tuned["b"].setting) == ({"says": 5}, {"says": 7})
+    assert (tuned[ITEM].setting, tuned[CART].setting) == ({"says": 5}, {"says": 7})
     assert tried == [9, 5, 7]  # what both tasks try is trained once
-    assert (tuned["a"].n_tried, tuned["b"].n_tried) == (2, 2)
+    assert (tuned[ITEM].n_tried, tuned[CART].n_tried) == (2, 2)
 
 
 def test_dearer_settings_are_left_when_patience_ends(sets, capsys):
-    queries = {"a": draw_queries(corpus_of((0, 5)), "a", 10, 0)}
+    queries = {ITEM: draw_queries(corpus_of((0, 5)), ITEM, 10, 0)}
     peer, tried = scripted(for_both_tasks([{"says": 9}, {"says": 5}]), max_train_cpu_s=-1)
-    assert tune(peer, sets, queries)["a"].setting == {"says": 9}
+    assert tune(peer, sets, queries)[ITEM].setting == {"says": 9}
     assert tried == [9]
-    assert "what is dearer is left" in capsys.readouterr().out
+    assert "costlier settings are skipped" in capsys.readouterr().out
 
 
 def test_a_training_that_fails_is_said_and_left_out(sets, capsys):
-    queries = {"a": draw_queries(corpus_of((0, 5)), "a", 10, 0)}
+    queries = {ITEM: draw_queries(corpus_of((0, 5)), ITEM, 10, 0)}
     peer, _ = scripted(for_both_tasks([{"says": -99}, {"says": 5}]))
-    tuned = tune(peer, sets, queries)["a"]
+    tuned = tune(peer, sets, queries)[ITEM]
     assert (tuned.setting, tuned.n_tried) == ({"says": 5}, 1)
     assert "{'says': -99} failed (IndexError" in capsys.readouterr().out
     nothing, _ = scripted(for_both_tasks([{"says": -99}]))
@@ -165,15 +165,15 @@ def test_a_training_that_fails_is_said_and_left_out(sets, capsys):
 
 
 def test_after_a_failure_nothing_dearer_is_tried(sets, capsys):
-    queries = {"a": draw_queries(corpus_of((0, 5)), "a", 10, 0)}
+    queries = {ITEM: draw_queries(corpus_of((0, 5)), ITEM, 10, 0)}
     settings = for_both_tasks([{"says": 9}, {"says": -99}, {"says": 5}])
     peer, tried = scripted(settings, max_train_cpu_s=1e9)
-    assert tune(peer, sets, queries)["a"].setting == {"says": 9}
+    assert tune(peer, sets, queries)[ITEM].setting == {"says": 9}
     assert tried == [9, -99]
 
 
 def test_a_process_that_takes_too_long_is_ended():
-    with pytest.raises(TimeoutError, match="ended after 0 CPU s"):
+    with pytest.raises(TimeoutError, match="killed after 0 CPU s"):
         run_with_cpu_limit(python_command("while True: pass"), 0.2, {})
     with pytest.raises(RuntimeError, match="ended with code 3"):
         run_with_cpu_limit(python_command("import sys; sys.exit(3)"), 60, {})
@@ -187,12 +187,12 @@ def answers(method, rows, ours=False):
 
 
 def test_the_best_peer_is_who_is_best_on_the_test_split():
-    queries = draw_queries(corpus_of(*40 * [(0, 1)]), "a", 40, 0)
+    queries = draw_queries(corpus_of(*40 * [(0, 1)]), ITEM, 40, 0)
     right = [[1 - query[0], 2] for query in queries.asked]
     second = [[2, 1 - query[0]] for query in queries.asked]
     wrong = [[3, 2]] * 40
-    rows = quality.judge(
-        "a",
+    rows = quality.compute_rows(
+        ITEM,
         [
             answers(WHOLE, right, ours=True),
             answers("co-occurrence", wrong),
@@ -207,7 +207,7 @@ def test_the_best_peer_is_who_is_best_on_the_test_split():
     lost = 1 - 1 / np.log2(3)
     assert [rows[1]["diff"], rows[1]["diff_low"]] == pytest.approx([lost, lost])
     assert rows[0]["diff"] is None
-    figures = quality.compute_figures("a", rows)
+    figures = quality.compute_figures(ITEM, rows)
     assert figures["task_a_vs_best_peer"] == pytest.approx(1 / (1 - lost))
     assert figures["task_a_diff_low"] == pytest.approx(lost)
     assert figures["coverage_vs_cooccurrence"] == pytest.approx(3 / 2)
@@ -232,39 +232,39 @@ def pairs_of(n):
     ("by_split", "found"),
     [
         pytest.param(
-            {split: 9 * [("a", "b", "c")] for split in ("train", "validation", "test")},
+            {split: 9 * [("tea", "milk", "jam")] for split in ("train", "validation", "test")},
             "3 products have at least 5 training orders.*expected more than 10",
             id="catalogue of 3",
         ),
         pytest.param(
             {"train": 9 * pairs_of(9), "validation": pairs_of(9), "test": [("new", "newer")]},
-            "none of the 1 test baskets holds two of the 18 products",
+            "none of the 1 test baskets has two of the 18 products",
             id="nothing to ask in the test split",
         ),
         pytest.param(
             {"train": 9 * pairs_of(9), "validation": [("new", "left 1")], "test": pairs_of(9)},
-            "none of the 1 validation baskets holds two of the 18 products",
+            "none of the 1 validation baskets has two of the 18 products",
             id="nothing to tune by",
         ),
     ],
 )
 def test_data_that_allow_no_comparison_are_refused(tmp_path, by_split, found):
     with pytest.raises(ValueError, match=found):
-        quality.ask(write_baskets(tmp_path / "baskets", by_split))
+        quality.read_evaluation_data(write_baskets(tmp_path / "baskets", by_split))
 
 
 def test_without_carts_only_pages_are_compared(tmp_path, capsys):
     by_split = {"train": 9 * pairs_of(9), "validation": pairs_of(9), "test": pairs_of(9)}
-    asked = quality.ask(write_baskets(tmp_path / "baskets", by_split))
-    assert list(asked.test) == list(asked.validation) == ["a"]
-    assert "task b: no test basket holds 3 products" in capsys.readouterr().err
+    asked = quality.read_evaluation_data(write_baskets(tmp_path / "baskets", by_split))
+    assert list(asked.test) == list(asked.validation) == [ITEM]
+    assert f"{CART} is left out: no test basket has 3 products" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
         (["quality"], "--orders is missing"),
-        (["baskets", "--orders", "x.csv"], "bench baskets: it takes no --orders"),
+        (["baskets", "--orders", "x.csv"], "bench baskets: it has no option --orders"),
         (["speed"], "'speed' is unknown, expected one of demo, baskets, quality"),
         (["quality", "--orders", "{orders}", "--chart", "x.pdf"], "expected .svg or .png"),
         (["quality", "--orders", "{orders}", "--columns", "product=sku"], "'product' is unknown"),
@@ -325,7 +325,7 @@ def compared(tmp_path_factory):
 def test_everybody_is_compared_in_both_tasks(compared):
     _, rows = compared
     peers = {peer.name for peer in list_peers()}
-    for task in "ab":
+    for task in (ITEM, CART):
         mine = {row["method"] for row in rows if row["task"] == task and row["ours"]}
         assert {row["method"] for row in rows if row["task"] == task} - mine == peers
         assert WHOLE in mine
@@ -340,7 +340,7 @@ def test_who_learns_beats_the_bestsellers(compared):
     _, rows = compared
     ndcg = {(row["task"], row["method"]): row["ndcg"] for row in rows}
     for name in (WHOLE, "co-occurrence", "cosine", "EASE", "ItemKNN tf-idf", "association rules"):
-        for task in "ab":
+        for task in (ITEM, CART):
             assert ndcg[task, name] > 1.5 * ndcg[task, "popularity"], (task, name)
 
 

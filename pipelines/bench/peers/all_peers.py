@@ -1,4 +1,4 @@
-"""All peers, cheap ones first."""
+"""All peers of `fbt bench quality`."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ from pipelines.bench.peers.peer import Peer
 
 
 def list_peers() -> Sequence[Peer]:
-    """In the order they are tried."""
+    """Cheap ones first."""
     return (
         counting.popularity(),
         counting.cooccurrence(),

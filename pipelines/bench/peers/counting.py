@@ -9,24 +9,32 @@ import numpy as np
 from components.baskets.corpus import Corpus
 from components.evaluation.baselines import Popularity, Ranker
 from components.model.arrays import Float32Array, Int64Array
-from pipelines.bench.peers.peer import Model, Peer, Setting, TrainingData, for_both_tasks
+from pipelines.bench.peers.peer import (
+    CART,
+    ITEM,
+    Model,
+    Peer,
+    Setting,
+    TrainingData,
+    for_both_tasks,
+)
 from pipelines.bench.peers.rankers import SUM_OR_MAX, ItemItemMatrix
 
 
 def baskets_matrix(corpus: Corpus, n_items: int, dtype: Any = np.float32) -> Any:
-    """Ones, sparse (n_baskets, n_items)."""
+    """Sparse (n_baskets, n_items) of ones."""
     from scipy.sparse import csr_matrix
 
     ones = np.ones(len(corpus.items), dtype)
-    # implicit takes 32-bit indices only.
+    # implicit requires 32-bit indices.
     rows, offsets = corpus.items.astype(np.int32), corpus.offsets.astype(np.int32)
     return csr_matrix((ones, rows, offsets), shape=(len(corpus), n_items))
 
 
 def count_together(data: TrainingData, exponent: float = 0.0) -> tuple[Any, Float32Array]:
-    """Sums of 1/(n - 1)**exponent over the baskets with both, and orders of every product.
+    """Sums of 1/(n - 1)**exponent over common baskets of size n, and orders of every product.
 
-    Sparse (n_items, n_items), a product itself left out; n is the size of the basket.
+    Sparse (n_items, n_items) without diagonal, and (n_items,).
     """
     corpus = data.train.with_at_least(2)
     baskets = baskets_matrix(corpus, data.n_items)
@@ -50,12 +58,11 @@ class _Bestsellers:
     def n_bytes(self) -> int:
         return 4 * len(self.n_orders)
 
-    def ranker(self, ask: Setting) -> Ranker:
+    def ranker(self, mode: Setting) -> Ranker:
         return Popularity(self.n_orders)
 
 
 def popularity() -> Peer:
-    """The bestsellers, whatever is asked."""
     return Peer(
         "popularity",
         lambda data, _: _Bestsellers(data.n_orders),
@@ -65,19 +72,19 @@ def popularity() -> Peer:
 
 
 def cooccurrence() -> Peer:
-    """P(product | asked), summed over a cart: the gate's baseline, with nothing to tune."""
-    asks = for_both_tasks([{"fuse": "sum"}])
+    """P(product | query item), summed over a cart: the baseline of the gate, untuned."""
+    modes = for_both_tasks([{"fuse": "sum"}])
     return Peer(
-        "co-occurrence", _fit_cooccurrence, for_both_tasks([{"exponent": 0, "shrink": 0}]), asks
+        "co-occurrence", _fit_cooccurrence, for_both_tasks([{"exponent": 0, "shrink": 0}]), modes
     )
 
 
 def tuned_cooccurrence() -> Peer:
-    """The same, with large baskets counting less; carts may hear what is rare less, or the max."""
+    """With lower weights for large baskets; for carts also shrinkage, and the maximum."""
     pages = [{"exponent": one, "shrink": 0.0} for one in (0, 0.125, 0.25, 0.375, 0.5, 0.75, 1, 1.5)]
     tried = [(0, 0), (0.25, 0), (0.5, 0), (0.25, 20), (0.5, 20), (0.5, 60), (0.5, 200), (1, 20)]
     carts = [{"exponent": exponent, "shrink": shrink} for exponent, shrink in tried]
-    return Peer("co-occurrence, tuned", _fit_cooccurrence, {"a": pages, "b": carts}, SUM_OR_MAX)
+    return Peer("co-occurrence, tuned", _fit_cooccurrence, {ITEM: pages, CART: carts}, SUM_OR_MAX)
 
 
 def _fit_cooccurrence(data: TrainingData, setting: Setting) -> Model:
@@ -88,17 +95,13 @@ def _fit_cooccurrence(data: TrainingData, setting: Setting) -> Model:
 
 
 def cosine() -> Peer:
-    """Baskets with both by the geometric mean of either's, shrunk; `lean` 0.5 is the plain cosine.
-
-    A lean above it discounts popularity less (the asymmetric cosine of Aiolli 2013).
-    """
+    """Shrunk cosine; a `lean` above 0.5 makes it asymmetric (Aiolli 2013)."""
     settings = [{"lean": 0.5, "shrink": one} for one in (0, 5, 20, 50, 100)]
     settings += [{"lean": lean, "shrink": 5} for lean in (0.6, 0.7, 0.8)]
     return Peer("cosine", _make_fit(_cosine), for_both_tasks(settings), SUM_OR_MAX)
 
 
 def jaccard() -> Peer:
-    """Baskets with both by baskets with either, shrunk."""
     settings = [{"shrink": one} for one in (0, 5, 10, 20, 50, 100, 200, 500)]
     return Peer("Jaccard", _make_fit(_jaccard), for_both_tasks(settings), SUM_OR_MAX)
 
@@ -106,7 +109,7 @@ def jaccard() -> Peer:
 def pmi() -> Peer:
     """Positive pointwise mutual information, times support / (support + shrink).
 
-    `smooth` is the exponent of the context's popularity (Levy and others 2015).
+    `smooth` is the exponent of the context's popularity (Levy et al. 2015).
     """
     tried = [(1, 10), (1, 50), (1, 200), (0.75, 10), (0.75, 50), (0.5, 10), (0.5, 50), (0.25, 10)]
     settings = [{"smooth": smooth, "shrink": shrink} for smooth, shrink in tried]
@@ -117,7 +120,7 @@ Similarity = Callable[[Float32Array, Float32Array, Float32Array, Setting], Float
 
 
 def _make_fit(compare: Similarity) -> Callable[[TrainingData, Setting], Model]:
-    """A fit by `compare(support, orders of the asked, orders of the candidate, setting)`."""
+    """`compare(support, orders of the query item, orders of the candidate, setting)`."""
 
     def fit(data: TrainingData, setting: Setting) -> Model:
         together, n_orders = count_together(data)

@@ -8,22 +8,21 @@ import numpy as np
 from components.evaluation.baselines import Ranker
 from components.model.arrays import Float32Array, Int32Array
 from pipelines.bench.peers.counting import count_together
-from pipelines.bench.peers.peer import Model, Peer, Setting, TrainingData
+from pipelines.bench.peers.peer import CART, ITEM, Model, Peer, Setting, TrainingData
 from pipelines.bench.peers.rankers import ScoreRanker
 
 MOST_PRODUCTS = 10_000
-"""The matrix of all products by all products is dense: 0.4 GB here, and three of them at times.
-Time grows with the cube: about half a CPU minute per setting."""
+"""The dense matrix of all pairs has 0.4 GB, up to three exist at a time, and one setting takes half
+a CPU minute; time grows with the cube."""
 
 
 def ease() -> Peer:
-    """A regression of every product on all others, in closed form."""
-    # Pages want the head of the catalogue, which only a stiff regression keeps; carts the detail.
+    # Strong regularisation favours popular products, which helps for items, less so for carts.
     pages = [{"ridge": one} for one in (200, 800, 1600, 3200, 6400, 12800, 25600, 51200)]
     carts = [{"ridge": one} for one in (2, 5, 10, 20, 50, 100, 200, 800)]
-    asks = {"a": [{"fuse": "sum"}], "b": [{"fuse": "sum"}]}
+    modes = {ITEM: [{"fuse": "sum"}], CART: [{"fuse": "sum"}]}
     return Peer(
-        "EASE", _fit, {"a": pages, "b": carts}, asks, unavailable_reason=_unavailable_reason
+        "EASE", _fit, {ITEM: pages, CART: carts}, modes, unavailable_reason=_unavailable_reason
     )
 
 
@@ -32,7 +31,7 @@ def _unavailable_reason(data: TrainingData) -> str:
         return ""
     gb = 4 * data.n_items**2 / 1e9
     return (
-        f"{data.n_items} products make dense matrices of {gb:.1f} GB each; it takes part up to "
+        f"{data.n_items} products make dense matrices of {gb:.1f} GB each; the limit is "
         f"{MOST_PRODUCTS} products"
     )
 
@@ -40,13 +39,13 @@ def _unavailable_reason(data: TrainingData) -> str:
 @dataclass(frozen=True)
 class _Dense:
     weights: Float32Array
-    """What each product (row) says for others, (n_items, n_items)."""
+    """(n_items, n_items), a row per query item."""
 
     @property
     def n_bytes(self) -> int:
         return self.weights.nbytes
 
-    def ranker(self, ask: Setting) -> Ranker:
+    def ranker(self, mode: Setting) -> Ranker:
         return ScoreRanker(self._sums)
 
     def _sums(self, queries: Sequence[Int32Array]) -> Float32Array:
@@ -59,7 +58,7 @@ def _fit(data: TrainingData, setting: Setting) -> Model:
     together, n_orders = count_together(data)
     gram = together.toarray(order="F")
     gram[np.diag_indices_from(gram)] = n_orders + np.float32(setting["ridge"])
-    # Symmetric and positive definite: half the work of a general inverse, and in place.
+    # For symmetric positive definite matrices: half the work of a general inverse, in place.
     factor, failed = lapack.spotrf(gram, lower=True, overwrite_a=True)
     inverse, failed_too = lapack.spotri(factor, lower=True, overwrite_c=True)
     if failed or failed_too:

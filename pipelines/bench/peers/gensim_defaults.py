@@ -1,4 +1,4 @@
-"""item2vec as it is usually built: gensim's Word2Vec as it comes, cosine of input vectors."""
+"""The usual item2vec: gensim's Word2Vec with its defaults, cosine of input vectors."""
 
 import numpy as np
 
@@ -7,7 +7,7 @@ from pipelines.bench.peers.rankers import ItemVectors
 
 
 def gensim_defaults() -> Peer:
-    """CBOW, window 5, 100 dimensions, 5 epochs. Baskets as they are, or in random order."""
+    """CBOW, window 5, 100 dimensions, 5 epochs."""
     settings = [{"shuffled": False}, {"shuffled": True}]
     return Peer(
         "gensim defaults", _fit, for_both_tasks(settings), for_both_tasks([{"by": "cosine"}])
@@ -22,7 +22,7 @@ def _fit(data: TrainingData, setting: Setting) -> Model:
     if setting["shuffled"]:
         rng = np.random.default_rng(data.seed)
         baskets = [rng.permutation(basket).tolist() for basket in baskets]
-    # One thread instead of three, so that the result is the same every time.
+    # One thread instead of three makes the result reproducible.
     model = Word2Vec(baskets, seed=data.seed, workers=1)
     vectors = np.zeros((data.n_items, model.vector_size), np.float32)
     known = np.array(model.wv.index_to_key, np.int64)

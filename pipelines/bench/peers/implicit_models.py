@@ -1,4 +1,4 @@
-"""Peers of the library implicit: ItemKNN, ALS and BPR. A basket is a user there."""
+"""Peers from the library implicit: ItemKNN, ALS and BPR, with baskets as users."""
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -8,22 +8,30 @@ import numpy as np
 
 from components.model.arrays import Float32Array, Int32Array
 from pipelines.bench.peers.counting import baskets_matrix
-from pipelines.bench.peers.peer import Model, Peer, Setting, TrainingData, for_both_tasks
+from pipelines.bench.peers.peer import (
+    CART,
+    ITEM,
+    Model,
+    Peer,
+    Setting,
+    TrainingData,
+    for_both_tasks,
+)
 from pipelines.bench.peers.rankers import SUM_OR_MAX, ItemItemMatrix, ItemVectors
 
 THREADS = 1
-"""As for everybody in the bench: CPU seconds of threads that wait for each other count too."""
+"""As for all methods: waiting threads cost CPU seconds, too."""
 
 ALS_DEFAULTS: Setting = {"factors": 64}
-"""64 factors, all else as the library has it: the yardstick of training costs."""
+"""The reference of training costs."""
 
 ALS_ASKS: Mapping[str, Sequence[Setting]] = {
-    "a": [{"by": "fold"}, {"by": "cosine"}, {"by": "inner"}],
-    "b": [{"by": "fold"}, {"by": "cosine"}, {"by": "inner"}, {"by": "cosine", "fuse": "max"}],
+    ITEM: [{"by": "fold"}, {"by": "cosine"}, {"by": "inner"}],
+    CART: [{"by": "fold"}, {"by": "cosine"}, {"by": "inner"}, {"by": "cosine", "fuse": "max"}],
 }
 BPR_ASKS: Mapping[str, Sequence[Setting]] = {
-    "a": [{"by": "cosine"}, {"by": "inner"}, {"by": "biased"}, {"by": "fold"}],
-    "b": [
+    ITEM: [{"by": "cosine"}, {"by": "inner"}, {"by": "biased"}, {"by": "fold"}],
+    CART: [
         {"by": "cosine"}, {"by": "inner"}, {"by": "biased"}, {"by": "fold"},
         {"by": "cosine", "fuse": "max"},
     ],
@@ -31,21 +39,21 @@ BPR_ASKS: Mapping[str, Sequence[Setting]] = {
 
 
 def item_knn(kind: str) -> Peer:
-    """ItemKNN by `cosine` or `tf-idf`, with K neighbours per product."""
+    """`kind` is cosine or tf-idf; K neighbours per product."""
     sizes = (5, 10, 20, 30, 50, 100, 400, 1000)
     settings: list[Setting] = [{"kind": kind, "K": one} for one in sizes]
     return Peer(f"ItemKNN {kind}", _fit_knn, for_both_tasks(settings), SUM_OR_MAX)
 
 
 def item_knn_bm25() -> Peer:
-    """ItemKNN by BM25: K neighbours, saturation K1, and B of normalisation by popularity."""
+    """K neighbours, saturation K1, and B of normalisation by popularity."""
     pages = [(50, 1.2, 0.75), (200, 1.2, 0.75), (100, 1.2, 0.25), (200, 1.2, 0.25)]
     pages += [(200, 1.2, 0.0), (500, 1.2, 0.25), (1000, 1.2, 0.5), (200, 100.0, 0.5)]
     carts = [(10, 1.2, 0.75), (20, 1.2, 0.75), (50, 1.2, 0.75), (200, 1.2, 0.75)]
     carts += [(20, 1.2, 0.25), (50, 1.2, 0.25), (50, 1.2, 1.0), (50, 100.0, 0.8)]
     settings = {
         task: [{"kind": "BM25", "K": k, "K1": k1, "B": b} for k, k1, b in tried]
-        for task, tried in (("a", pages), ("b", carts))
+        for task, tried in ((ITEM, pages), (CART, carts))
     }
     return Peer("ItemKNN BM25", _fit_knn, settings, SUM_OR_MAX)
 
@@ -57,7 +65,6 @@ def _fit_knn(data: TrainingData, setting: Setting) -> Model:
 
 
 def fit_knn(data: TrainingData, setting: Setting) -> Any:
-    """The library's own model of that kind."""
     from implicit import nearest_neighbours
     from implicit.utils import ParameterWarning
 
@@ -69,19 +76,18 @@ def fit_knn(data: TrainingData, setting: Setting) -> Any:
     chosen = {key: value for key, value in setting.items() if key != "kind"}
     recommender = kinds[setting["kind"]](**chosen, num_threads=THREADS)
     with warnings.catch_warnings():
-        # The library converts a matrix of its own making, and complains to us.
+        # The library converts its own matrix and warns of it.
         warnings.simplefilter("ignore", ParameterWarning)
         recommender.fit(_basket_matrix(data), show_progress=False)
     return recommender
 
 
 def als_defaults() -> Peer:
-    """ALS with 64 factors and the library's defaults; only how it is asked is tuned."""
+    """Tuned at query time only."""
     return Peer("ALS, defaults", fit_als, for_both_tasks([ALS_DEFAULTS]), ALS_ASKS)
 
 
 def als() -> Peer:
-    """ALS, tuned: factors, regularisation, confidence, BM25-weighted baskets."""
     settings: list[Setting] = [
         {"factors": 128, "regularization": 10.0, "alpha": 10.0},
         {"factors": 128, "regularization": 30.0, "alpha": 40.0},
@@ -96,7 +102,7 @@ def als() -> Peer:
 
 
 def fit_als(data: TrainingData, setting: Setting) -> Model:
-    """implicit's ALS on one thread; answers by fold-in of the asked, or by its item vectors."""
+    """Ranks by fold-in of the query, or by item vectors."""
     from implicit.cpu.als import AlternatingLeastSquares
 
     chosen = {key: value for key, value in setting.items() if key != "weighting"}
@@ -105,7 +111,7 @@ def fit_als(data: TrainingData, setting: Setting) -> Model:
     if setting.get("weighting") == "BM25":
         users = _apply_bm25_weights(users)
     model.fit(users, show_progress=False)
-    # Solving for a new basket takes the Gram matrix of the items, not the other baskets.
+    # The fold-in needs the Gram matrix of the items, not the training baskets.
     gram_bytes = 4 * model.item_factors.shape[1] ** 2
     return ItemVectors(model.item_factors, _fold_in(model, data.n_items), None, gram_bytes)
 
@@ -125,7 +131,6 @@ def _fold_in(model: Any, n_items: int) -> Callable[[Sequence[Int32Array]], Float
 
 
 def bpr() -> Peer:
-    """BPR, tuned: factors, learning rate, regularisation, epochs."""
     tried = [
         (100, 0.01, 0.01, 100), (64, 0.05, 0.01, 50), (64, 0.05, 0.001, 50), (64, 0.1, 0.01, 30),
         (64, 0.1, 0.003, 50), (128, 0.05, 0.01, 50), (64, 0.2, 0.01, 30), (64, 0.05, 0.03, 50),
@@ -140,11 +145,10 @@ def _fit_bpr(data: TrainingData, setting: Setting) -> Model:
 
     model = BayesianPersonalizedRanking(**setting, num_threads=THREADS, random_state=data.seed)
     model.fit(_basket_matrix(data), show_progress=False)
-    # The last column of the library's factors is the bias of the item.
+    # The last column of the factors is the bias of the item.
     vectors, bias = model.item_factors[:, :-1], model.item_factors[:, -1]
 
     def fold(queries: Sequence[Int32Array]) -> Float32Array:
-        """A basket stands where its products do, on average."""
         return np.stack([vectors[query].mean(axis=0) for query in queries])
 
     return ItemVectors(np.ascontiguousarray(vectors), fold, np.ascontiguousarray(bias))
@@ -155,7 +159,7 @@ def _basket_matrix(data: TrainingData) -> Any:
 
 
 def _apply_bm25_weights(users: Any) -> Any:
-    """As the library's tutorial weights plays of artists, scaled to a mean of 1."""
+    """The weights of the library's tutorial, scaled to a mean of 1."""
     from implicit.nearest_neighbours import bm25_weight
 
     weighted = bm25_weight(users.T, K1=100, B=0.8).T.tocsr().astype(np.float32)

@@ -1,4 +1,4 @@
-"""What a peer is: a method with the settings its advocate would try."""
+"""A peer: another method, with the settings that an advocate of it would try."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -6,26 +6,28 @@ from typing import Any, Protocol
 
 from components.baskets.corpus import Corpus
 from components.evaluation.baselines import Ranker
+from components.evaluation.tasks import TASKS
 from components.model.arrays import Int64Array
 
+ITEM, CART = TASKS
+
 MAX_SETTINGS = 8
-"""Trainings a method may try per task, each with all its ways of asking. The same for everybody."""
+"""Trainings per method and task."""
 
 Setting = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class TrainingData:
-    """What everybody learns from: training baskets over the catalogue, most bought first."""
+    """Training baskets over the catalogue, which is sorted by popularity."""
 
     train: Corpus
     n_orders: Int64Array
-    """Training orders of every product, (n_items,)."""
+    """(n_items,)"""
     seed: int = 0
 
     @property
     def n_items(self) -> int:
-        """Products of the catalogue."""
         return len(self.n_orders)
 
 
@@ -34,25 +36,24 @@ class Model(Protocol):
 
     @property
     def n_bytes(self) -> int:
-        """What it takes to keep the model, in the arrays it answers from."""
+        """Size of the arrays that recommending needs."""
 
-    def ranker(self, ask: Setting) -> Ranker:
-        """The model, asked in this way."""
+    def ranker(self, mode: Setting) -> Ranker:
+        """The ranker of a model in this mode."""
 
 
 @dataclass(frozen=True)
 class Peer:
-    """A method. `settings` and `asks` are by task; `asks` cost no training."""
+    """`settings` of the training and `modes`, the settings of a query, are by task."""
 
     name: str
     fit: Callable[[TrainingData, Setting], Model]
     settings: Mapping[str, Sequence[Setting]]
-    asks: Mapping[str, Sequence[Setting]]
+    modes: Mapping[str, Sequence[Setting]]
     unavailable_reason: Callable[[TrainingData], str] = field(default=lambda data: "")
-    """Why it cannot take part in this data; empty when it can."""
+    """Why the method cannot be trained on this data; empty if it can."""
     max_train_cpu_s: float = float("inf")
-    """When a training took longer or failed, the settings after it, which are dearer, are not
-    tried. Infinite where settings do not get dearer."""
+    """After a training that took longer or failed, later, costlier settings are skipped."""
 
     def __post_init__(self) -> None:
         for task, settings in self.settings.items():
@@ -61,5 +62,4 @@ class Peer:
 
 
 def for_both_tasks(settings: Sequence[Setting]) -> dict[str, Sequence[Setting]]:
-    """The same for product pages and carts."""
-    return {"a": settings, "b": settings}
+    return {ITEM: settings, CART: settings}

@@ -1,4 +1,4 @@
-"""How models of one kind answer: by rows of an item-item matrix, or by vectors."""
+"""Ranking by an item-item matrix, or by item vectors."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -9,30 +9,28 @@ import numpy as np
 from components.evaluation.baselines import Ranker
 from components.model.arrays import Float32Array, Int32Array, Int64Array
 from components.model.recommender import BLOCK, rank_columns
-from pipelines.bench.peers.peer import Setting
+from pipelines.bench.peers.peer import CART, ITEM, Setting
 
 FUSIONS: dict[str, Any] = {"sum": np.add, "max": np.maximum}
-"""How the products of a cart are heard together."""
+"""Aggregations over the items of a cart."""
 
 DENSE = 0.1
-"""Share of entries from which whole rows are added faster than their entries."""
+"""Share of non-zero entries above which dense rows are faster."""
 
-SUM_OR_MAX = {"a": [{"fuse": "sum"}], "b": [{"fuse": "sum"}, {"fuse": "max"}]}
-"""One product is heard alone; for carts both are tried."""
+SUM_OR_MAX = {ITEM: [{"fuse": "sum"}], CART: [{"fuse": "sum"}, {"fuse": "max"}]}
+"""Query-time settings; the same for a single item."""
 
 
 @dataclass(frozen=True)
 class ScoreRanker:
-    """Ranks by scores (n_queries, n_items) of a block of queries; see `Recommender.rank`.
+    """Ranks by scores (n_queries, n_items) of blocks of queries.
 
-    Ties go to the product bought more often, so that where a method has nothing more to say the
-    bestsellers follow.
+    Ties go to the more popular product, so that bestsellers follow where scores end.
     """
 
     score: Callable[[Sequence[Int32Array]], Float32Array]
 
     def rank(self, queries: Sequence[Int32Array], k: int) -> tuple[Int64Array, Float32Array]:
-        """As `Recommender.rank`."""
         rows = np.full((len(queries), k), -1, np.int64)
         best = np.full((len(queries), k), -np.inf, np.float32)
         for start in range(0, len(queries), BLOCK):
@@ -45,11 +43,11 @@ class ScoreRanker:
 
 
 class ItemItemMatrix:
-    """A sparse matrix (n_items, n_items): what each product (row) says for others."""
+    """Sparse similarities (n_items, n_items), a row per query item."""
 
     def __init__(self, similar: Any) -> None:
         self._similar = similar
-        # Only small catalogues are so dense, so that the rows a block asks for are small too.
+        # Only small catalogues are dense, so that the dense rows of a block are small.
         self._is_dense = similar.nnz > DENSE * similar.shape[0] * similar.shape[1]
 
     @property
@@ -57,9 +55,8 @@ class ItemItemMatrix:
         """A float32 and an int32 per entry, and an offset per product."""
         return int(8 * self._similar.nnz + 8 * self._similar.shape[0])
 
-    def ranker(self, ask: Setting) -> Ranker:
-        """`fuse`: the sum or the max over a cart."""
-        return ScoreRanker(lambda queries: self._scores(queries, FUSIONS[ask["fuse"]]))
+    def ranker(self, mode: Setting) -> Ranker:
+        return ScoreRanker(lambda queries: self._scores(queries, FUSIONS[mode["fuse"]]))
 
     def _scores(self, queries: Sequence[Int32Array], fuse: Any) -> Float32Array:
         return (self._score_dense if self._is_dense else self._score_sparse)(queries, fuse)
@@ -75,7 +72,7 @@ class ItemItemMatrix:
         return scores
 
     def _score_dense(self, queries: Sequence[Int32Array], fuse: Any) -> Float32Array:
-        """The same by whole rows of what a block asks for, where few of their entries are 0."""
+        """As `_score_sparse`, by dense rows of the items of a block."""
         products, places = np.unique(np.concatenate(queries), return_inverse=True)
         rows = self._similar[products].toarray()
         ends = np.cumsum([len(query) for query in queries])
@@ -86,10 +83,10 @@ class ItemItemMatrix:
 
 
 class ItemVectors:
-    """Vectors (n_items, dims) that products are compared by.
+    """Item vectors (n_items, dims).
 
-    `fold(queries)` are the vectors (n_queries, dims) that the method itself has for carts, as if a
-    cart were one of its users; `bias` (n_items,) is added to those scores.
+    `fold(queries)` returns the user vectors (n_queries, dims) of carts as new users; `bias`
+    (n_items,) is added to their scores.
     """
 
     def __init__(
@@ -106,18 +103,17 @@ class ItemVectors:
 
     @property
     def n_bytes(self) -> int:
-        """Four bytes a number."""
         bias = self._bias.nbytes if self._bias is not None else 0
         return self._vectors.nbytes + bias + self._extra_bytes
 
-    def ranker(self, ask: Setting) -> Ranker:
-        """`by`: `fold`, or `cosine`, `inner` or `biased` of items; `fuse` as ever."""
-        if ask["by"] == "fold":
+    def ranker(self, mode: Setting) -> Ranker:
+        """`by`: fold, or the cosine, inner or biased product of items; `fuse`: sum or max."""
+        if mode["by"] == "fold":
             return ScoreRanker(self._fold_in_scores)
-        items = self._unit if ask["by"] == "cosine" else self._vectors
-        bias = self._bias if ask["by"] == "biased" else None
+        items = self._unit if mode["by"] == "cosine" else self._vectors
+        bias = self._bias if mode["by"] == "biased" else None
         return ScoreRanker(
-            lambda queries: _inner_products(items, queries, ask.get("fuse", "sum"), bias)
+            lambda queries: _inner_products(items, queries, mode.get("fuse", "sum"), bias)
         )
 
     def _fold_in_scores(self, queries: Sequence[Int32Array]) -> Float32Array:

@@ -1,4 +1,4 @@
-"""Association rules by Spark's FP-growth."""
+"""Association rules of Spark's FP-growth."""
 
 import tempfile
 from collections.abc import Sequence
@@ -13,27 +13,26 @@ import pyarrow.parquet as pq
 
 from components.evaluation.baselines import Ranker
 from components.model.arrays import Float32Array, Int32Array, Int64Array
-from pipelines.bench.measure import python_command, run_with_cpu_limit
 from pipelines.bench.peers.peer import Model, Peer, Setting, TrainingData, for_both_tasks
 from pipelines.bench.peers.rankers import ScoreRanker
+from pipelines.bench.processes import python_command, run_with_cpu_limit
 
 MAX_TRAIN_CPU_S = 60.0
-"""Little less support can mean many times the item sets: then lower ones are not tried."""
-
+"""Slightly less support can mean many times the item sets."""
 
 LIMIT_CPU_S = 180.0
-"""Such a setting is given up. About ten CPU seconds of each are Spark's start."""
+"""Per setting; Spark's start takes about ten."""
 
 DEEP_STACKS = {"JAVA_TOOL_OPTIONS": "-Xss64m"}
-"""FP-growth's trees are as deep as the largest basket, and are serialised level by level."""
+"""FP-growth's trees are as deep as the largest basket and serialised recursively."""
 
 
 def rules() -> Peer:
-    """Rules whose left side is in the cart, best confidence or lift first; then bestsellers."""
+    """Rules with the antecedent in the cart, by confidence or lift; then bestsellers."""
     settings = [
         {"min_support": one} for one in (0.05, 0.02, 0.01, 0.007, 0.005, 0.0035, 0.002, 0.001)
     ]
-    asks = [
+    modes = [
         {"order": order, "min_confidence": least}
         for order in ("confidence", "lift")
         for least in (0.0, 0.1, 0.2)
@@ -42,14 +41,14 @@ def rules() -> Peer:
         "association rules",
         _fit,
         for_both_tasks(settings),
-        for_both_tasks(asks),
+        for_both_tasks(modes),
         max_train_cpu_s=MAX_TRAIN_CPU_S,
     )
 
 
 @dataclass(frozen=True)
 class _Rules:
-    """Left sides as a sparse matrix (n_left, n_items) of ones, and what follows from each."""
+    """Antecedents as sparse ones (n_left, n_items), and the rules of each by `offsets`."""
 
     left: Any
     offsets: Int64Array
@@ -59,12 +58,11 @@ class _Rules:
 
     @property
     def n_bytes(self) -> int:
-        """An int32 per product of a left side; product, confidence and lift per rule."""
         return int(4 * self.left.nnz + 12 * len(self.rows) + 16 * len(self.offsets))
 
-    def ranker(self, ask: Setting) -> Ranker:
-        """`order`: confidence or lift; `min_confidence`: of the rules that count."""
-        values = np.where(self.confidence >= ask["min_confidence"], getattr(self, ask["order"]), 0)
+    def ranker(self, mode: Setting) -> Ranker:
+        valid = self.confidence >= mode["min_confidence"]
+        values = np.where(valid, getattr(self, mode["order"]), 0)
         by_product = self.left.T.tocsr()
         sizes = np.diff(self.left.indptr)
         return ScoreRanker(lambda queries: self._scores(queries, values, by_product, sizes))
@@ -85,7 +83,6 @@ class _Rules:
         return scores
 
     def _find_rules(self, left: Any) -> Int64Array:
-        """Places of the rules with these left sides."""
         starts = self.offsets[left]
         counts = self.offsets[left + 1] - starts
         shifts = np.repeat(starts - (np.cumsum(counts) - counts), counts)
@@ -94,7 +91,7 @@ class _Rules:
 
 
 def _fit(data: TrainingData, setting: Setting) -> Model:
-    """In a process of its own, which can be ended: Spark's tasks cannot."""
+    """In a separate process, which can be killed, unlike Spark's tasks."""
     corpus = data.train.with_at_least(2)
     with tempfile.TemporaryDirectory() as folder:
         lists = pa.ListArray.from_arrays(corpus.offsets.astype(np.int32), corpus.items)
@@ -106,7 +103,6 @@ def _fit(data: TrainingData, setting: Setting) -> Model:
 
 
 def mine(folder: str, setting: Setting) -> None:
-    """Write the rules of `folder`/baskets.parquet to `folder`/rules."""
     from pyspark.ml.fpm import FPGrowth
 
     from components.spark import spark_session
@@ -122,11 +118,11 @@ def mine(folder: str, setting: Setting) -> None:
 
 
 def _to_rules(found: pa.Table, n_items: int) -> _Rules:
-    """The rules by left side. One that follows from two item sets is mined once for each."""
+    """Group the rules by antecedent."""
     from scipy.sparse import csr_array
 
     lefts = found["antecedent"].combine_chunks()
-    # A text per left side, for lists cannot be compared.
+    # As text, since lists cannot be compared.
     key = pc.binary_join(pc.cast(lefts, pa.list_(pa.string())), ",").dictionary_encode()
     code = key.indices.to_numpy()
     order = np.argsort(code, kind="stable")

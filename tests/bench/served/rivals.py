@@ -10,16 +10,15 @@ from components.model.bundle import read_bundle
 from components.progress import log_progress
 from pipelines.bench.ablation import WHOLE, Inputs, build_ablation, train_rest, train_vectors
 from pipelines.bench.peers.implicit_models import fit_knn, item_knn, item_knn_bm25
+from pipelines.bench.peers.peer import ITEM
 from pipelines.bench.peers.tuning import K, Tuned, tune
-from pipelines.bench.quality import MIN_ORDERS, EvaluationData, ask
+from pipelines.bench.quality import MIN_ORDERS, EvaluationData, read_evaluation_data
 from tests.bench.served.diy import write_model
-
-TASK = "a"
 
 
 @dataclass(frozen=True)
 class Rivals:
-    """Our bundle and their model, and NDCG@10 on test baskets, one product asked."""
+    """Both models, and NDCG@10 on test baskets for single products."""
 
     bundle: Path
     model: Path
@@ -32,17 +31,17 @@ class Rivals:
 
 def train_rivals(inputs: Inputs) -> Rivals:
     """Train both on the training baskets, tune on the validation ones, judge on the test ones."""
-    asked = ask(inputs.baskets)
-    tuned = best_knn(asked)
+    data = read_evaluation_data(inputs.baskets)
+    tuned = best_knn(data)
     log_progress("fbt: training")
     vectors = train_vectors(inputs)["vectors"]
     ours = build_ablation(inputs, vectors, train_rest(inputs))
     product_ids, _ = build_catalogue(read_baskets(inputs.baskets), MIN_ORDERS)
     cards = order_product_table(product_ids, inputs.products).slice(0, len(product_ids))
     model = inputs.folder / "diy"
-    write_model(fit_knn(asked.data, tuned.setting), cards, model)
-    queries, n_items = asked.test[TASK], asked.data.n_items
-    rankers = ours.parts[WHOLE].ranker, tuned.model.ranker(tuned.ask)
+    write_model(fit_knn(data.train, tuned.setting), cards, model)
+    queries, n_items = data.test[ITEM], data.train.n_items
+    rankers = ours.parts[WHOLE].ranker, tuned.model.ranker(tuned.mode)
     ndcg = [
         float(score(one.rank(queries.asked, K)[0], queries.relevant, n_items)["ndcg"].mean())
         for one in rankers
@@ -52,9 +51,9 @@ def train_rivals(inputs: Inputs) -> Rivals:
     return Rivals(bundle, model, str(dict(tuned.setting)), ndcg[0], ndcg[1], known)
 
 
-def best_knn(asked: EvaluationData) -> Tuned:
-    """The best of implicit's item-item models on validation baskets, one product asked."""
-    queries = {TASK: asked.validation[TASK]}
+def best_knn(data: EvaluationData) -> Tuned:
+    """The best of implicit's item-item models on validation baskets, for single products."""
+    queries = {ITEM: data.validation[ITEM]}
     peers = (item_knn("cosine"), item_knn("tf-idf"), item_knn_bm25())
-    found = [tune(peer, asked.data, queries)[TASK] for peer in peers]
+    found = [tune(peer, data.train, queries)[ITEM] for peer in peers]
     return max(found, key=lambda one: one.ndcg)

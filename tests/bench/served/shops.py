@@ -6,7 +6,7 @@ from pathlib import Path
 from components.model.bundle import BundleError
 from components.model.verification import verify_bundle
 from components.progress import log_progress
-from pipelines.bench.measure import python_command
+from pipelines.bench.processes import python_command
 
 
 def ensure_bundle(work: Path, n_items: int) -> Path:
