@@ -20,7 +20,7 @@ from components.neighbours.model import train_neighbours
 from components.ranking.model import train_ranking
 from components.refit.refit import Model, refit
 from components.results import read_json, write_json
-from components.weighting.choose import choose_tricks
+from components.weighting.choose import choose_weighting
 from pipelines.bench.peers.rankers import ItemItemMatrix
 
 WHOLE = "fbt"
@@ -69,7 +69,7 @@ class Ablation:
 def train_vectors(inputs: Inputs) -> dict[str, float]:
     """Choose the tricks, and train item2vec with its betas; CPU seconds of both."""
     start = time.process_time()
-    tricks, _ = choose_tricks(inputs.baskets, inputs.min_product_orders, inputs.seed)
+    tricks, _ = choose_weighting(inputs.baskets, inputs.min_product_orders, inputs.seed)
     write_json(tricks.model_dump(), inputs.folder / "tricks.json")
     tried = time.process_time()
     settings = TrainSettings(seed=inputs.seed)
