@@ -50,10 +50,7 @@ def read_baskets(path: str | Path) -> pa.Table:
 
 
 def build_catalogue(baskets: pa.Table, min_orders: int) -> tuple[pa.Array, Int64Array]:
-    """Products with at least `min_orders` training orders and those counts, most bought first.
-
-    Ties are in order of product id. Raises ValueError if there is no such product.
-    """
+    """Product ids and training orders, most bought first, ties by id; raises ValueError."""
     train = baskets.filter(pc.equal(baskets["split"], "train"))
     counts = pc.value_counts(pc.list_flatten(train["items"]))
     table = pa.table({"product_id": counts.field("values"), "n_orders": counts.field("counts")})
@@ -71,7 +68,7 @@ def build_catalogue(baskets: pa.Table, min_orders: int) -> tuple[pa.Array, Int64
 def sort_catalogue(
     baskets: pa.Table, product_ids: pa.Array, *splits: str
 ) -> tuple[pa.Array, Int64Array]:
-    """The products by their orders in these splits, most bought first, and those counts; stable."""
+    """The products by orders in these splits, most bought first, and those orders; stable."""
     items = encode(baskets, product_ids, *splits).items
     n_orders = np.bincount(items, minlength=len(product_ids))
     order = np.argsort(-n_orders, kind="stable")
@@ -79,7 +76,7 @@ def sort_catalogue(
 
 
 def encode(baskets: pa.Table, product_ids: pa.Array, *splits: str) -> Corpus:
-    """Drops products outside the catalogue, so that baskets may end up empty."""
+    """Baskets may become empty: products outside the catalogue are dropped."""
     chosen = select_splits(baskets, *splits).select(["items", "weight"])
     items, sizes = [np.empty(0, np.int32)], [np.empty(0, np.int64)]
     for start in range(0, len(chosen), CHUNK):
@@ -92,7 +89,7 @@ def encode(baskets: pa.Table, product_ids: pa.Array, *splits: str) -> Corpus:
 
 
 def release_memory() -> None:
-    """Return the memory of deleted Arrow tables, gigabytes for a large shop, to the system."""
+    """Arrow keeps the memory of deleted tables: gigabytes for a large shop."""
     pa.default_memory_pool().release_unused()
 
 

@@ -1,7 +1,4 @@
-"""Weights of training baskets by size, age and item order, applied before any model sees them.
-
-Each is off unless it improves the ranking of validation baskets (`components.weighting`).
-"""
+"""Weights of training baskets by size, age and item order, as chosen by `components.weighting`."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -33,11 +30,9 @@ class BasketWeighting(BaseModel):
     join_hours: float = Field(default=0.0, ge=0, le=24 * 365)
     """Orders of one user at most this far apart are joined; 0 is off."""
     reach: int = Field(default=0, ge=0, le=1000)
-    """Pairs at most this many places apart weigh 1 / distance, others 0; 0 is off. Needs real item
-    order."""
+    """Pairs weigh 1 / distance up to this distance, 0 beyond; 0 is off. Needs real item order."""
     cart_recency: float = Field(default=1.0, gt=0, le=1)
-    """A cart's item weighs less by this factor for every item added after it; 1 is off. Needs real
-    item order."""
+    """Factor on a cart's item for every item added after it; 1 is off. Needs real item order."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +43,7 @@ class TrainingBaskets:
     ages: Float32Array | None
 
     def apply_size_exponent(self, exponent: float) -> Corpus:
-        """Scale weights so that pairs, counted as weight / (n - 1), count (n - 1)**-exponent."""
+        """Pairs, counted as weight / (n - 1), then count (n - 1)**-exponent."""
         factor = np.maximum(self.corpus.sizes - 1, 1).astype(np.float64) ** (1 - exponent)
         return replace(self.corpus, weights=(self.corpus.weights * factor).astype(np.float32))
 
@@ -121,10 +116,8 @@ def compute_ages(timestamps: pa.ChunkedArray) -> Float32Array | None:
 def join_sessions(
     corpus: Corpus, ages: Float32Array, users: pa.ChunkedArray, days: float
 ) -> tuple[Corpus, Float32Array]:
-    """Join baskets of one user that follow each other within `days`.
-
-    A joined basket has distinct products, the largest weight and the smallest age.
-    """
+    """Join baskets of a user within `days`; products are distinct, weights the largest, ages the
+    smallest."""
     session = _find_sessions(ages, users, days)
     n_sessions, n_items = int(session.max(initial=-1)) + 1, int(corpus.items.max(initial=0)) + 1
     keys = np.repeat(session, corpus.sizes) * n_items + corpus.items
@@ -141,7 +134,7 @@ def join_sessions(
 
 
 def _find_sessions(ages: Float32Array, users: pa.ChunkedArray, days: float) -> Int64Array:
-    """The session number of every basket, (n_baskets,); by user, then from old to new."""
+    """Session number of every basket, (n_baskets,)."""
     codes = users.combine_chunks().dictionary_encode().indices
     user = codes.to_numpy(zero_copy_only=False)
     # A basket without user is a session of its own.

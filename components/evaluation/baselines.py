@@ -1,7 +1,4 @@
-"""Baselines that a model must beat.
-
-For a cart, each sums the scores over the cart's products.
-"""
+"""Baselines that a model must beat."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
@@ -34,7 +31,7 @@ class Popularity:
 
 
 class BasketCounts:
-    """Number of baskets with two products, counted by code that the model does not share."""
+    """Counts of baskets by code that the model does not share."""
 
     def __init__(self, corpus: Corpus, n_items: int) -> None:
         from scipy.sparse import csr_array
@@ -72,11 +69,7 @@ class _SupportRanker:
 
 
 class Cooccurrence(_SupportRanker):
-    """P(other | row) = support / orders of row.
-
-    Plain counts are a stronger baseline on product pages than size-weighted ones (demo data, item
-    task: .101 against .093).
-    """
+    """P(other | row); stronger than size-weighted counts (demo data, item task: .101, .093)."""
 
     def _normaliser(self, rows: IntpArray, others: Int32Array) -> Float32Array:
         n_orders: Float32Array = self._counts.n_orders[rows]
@@ -100,10 +93,7 @@ def rank_sums(
     k: int,
     weights: Callable[[int], Float32Array] | None = None,
 ) -> tuple[Int64Array, Float32Array]:
-    """Rank by the sum of a query's rows in `similar`, sparse (n_products, n_items).
-
-    `weights(n)` are those of the n products of a query, 1 by default.
-    """
+    """Rank by the weighted sum of a query's rows in `similar`, sparse (n_products, n_items)."""
     from scipy.sparse import csr_array
 
     rows = np.full((len(queries), k), -1, np.int64)

@@ -13,8 +13,7 @@ from components.model.recommender import Recommender
 class Champion:
     """Translates rows of the new catalogue to those of an older bundle, and back.
 
-    As in production, a query of unknown products gets the fallback, and a recommended product that
-    left the catalogue is a miss (-1).
+    Unknown queries get the fallback; products that left the catalogue are misses (-1).
     """
 
     def __init__(self, bundle: Bundle, product_ids: Sequence[str]) -> None:

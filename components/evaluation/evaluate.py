@@ -31,21 +31,18 @@ def evaluate(
     seed: int = 0,
     n_baskets: int = 15_000,
 ) -> dict[str, Any]:
-    """Metrics on up to `n_baskets` test baskets, a third of that for carts, which take longer.
-
-    `champion_dir` may hold the champion's `bundle/`. A number that cannot be computed is None:
+    """Metrics on up to `n_baskets` test baskets, a third of that for carts, which take longer:
 
         {"k": 10, "split": "test", "n_queries": {"item": 9000, "cart": 5000}, "catalogue": 24581,
          "tasks": {"item": {RANKER: {METRIC: {"mean", "low", "high"}, "coverage": 0..1,
                                      "popularity_percentile": 0..100}}, "cart": ...},
          "paired": {"item": {OTHER: {"mean", "low", "high"}}, "cart": ...},
-         "ann_recall": 0..1, None where search is exact, "cold": see `evaluate_cold_start`,
+         "ann_recall": 0..1, None if exact, "cold": see `evaluate_cold_start`,
          "examples": [{"product_id", "label", "n_orders", "recommendations":
                        [{"product_id", "label", "score", "support", "lift"}]}]}
 
-    RANKER is model, popularity, cooccurrence, cosine or champion; METRIC is one of METRICS.
-    `paired` is the model's NDCG minus the OTHER's; low and high are 95 % bounds. Support and lift
-    are None where the bundle does not hold the pair.
+    RANKER is model, popularity, cooccurrence, cosine or champion; METRIC is one of METRICS;
+    `paired` is the model's NDCG minus the OTHER's. Numbers that cannot be computed are None.
     """
     bundle = read_bundle(bundle_dir)
     n_items = bundle.manifest.n_items
@@ -100,10 +97,7 @@ def evaluate_task(
 
 
 def pick_examples(recommender: Recommender, n: int = N_EXAMPLES) -> list[dict[str, Any]]:
-    """Up to `n` products at geometrically spaced popularity ranks, with recommendations.
-
-    People know the head, and models go wrong in the tail.
-    """
+    """Recommendations for products at geometrically spaced popularity ranks."""
     bundle = recommender.bundle
     n_items = bundle.manifest.n_items
     n = min(n, n_items)

@@ -24,11 +24,11 @@ class GateSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     popularity_gain: float = Field(default=0.0, ge=0, lt=1)
-    """Lower 95 % bound of the NDCG gain over popularity on product pages must exceed this."""
+    """Exceeded by the lower 95 % bound of the gain over popularity on product pages."""
     champion_margin: ChampionMargin = 0.02
-    """Share of the champion's NDCG that the lower bound of the paired difference may lose."""
+    """Share of the champion's NDCG that the lower bound may lose."""
     min_coverage: MinCoverage = 0.05
-    """Share of the catalogue (or of the recommendations made, if fewer) to be recommended."""
+    """Share of the catalogue, or of the places in all answers, to be recommended."""
     min_ann_recall: float = Field(default=0.98, ge=0, le=1)
     """Share of the exact ten best that search must find."""
 
@@ -50,8 +50,7 @@ def judge(
 ) -> dict[str, Any]:
     """The verdict {"passed", "rules": [Rule, ...]}.
 
-    `evaluation` is the result of `evaluate`; `serving` is {"started", "asked", "correct", "p50_ms",
-    "p99_ms", "errors"} of a service process that answered sampled requests.
+    `serving` is {"started", "asked", "correct", "p50_ms", "p99_ms", "errors"} of a real service.
     """
     rules = [
         _beats_popularity(evaluation, settings),

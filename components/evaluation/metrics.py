@@ -16,9 +16,9 @@ RESAMPLES = 1_000
 
 
 def score(found: Int64Array, relevant: Corpus, n_items: int) -> dict[str, Float64Array]:
-    """METRICS at k of the catalogue rows in `found` (n_queries, k), -1 being a miss.
+    """METRICS at k, (n_queries,) each; `found` (n_queries, k), -1 being a miss.
 
-    NDCG has binary gains and an ideal of min(k, relevant) hits; recall divides by all relevant.
+    The ideal of NDCG has min(k, relevant) hits; recall divides by all relevant.
     """
     hits = find_hits(found, relevant, n_items)
     discounts = 1 / np.log2(np.arange(found.shape[1]) + 2)
@@ -54,10 +54,7 @@ def coverage(found: Int64Array, n_items: int) -> float:
 
 
 def popularity_percentile(found: Int64Array, n_items: int) -> float:
-    """Mean popularity of the products found: 100 the bestseller, 0 the least bought, NaN if none.
-
-    Relies on catalogue rows being in order of popularity.
-    """
+    """Mean popularity, from 100 for row 0 to 0 for the last; NaN if nothing is found."""
     kept = found[found >= 0]
     return float(100 * (1 - kept.mean() / max(n_items - 1, 1))) if len(kept) else float("nan")
 
@@ -65,10 +62,9 @@ def popularity_percentile(found: Int64Array, n_items: int) -> float:
 def intervals(
     values: Mapping[Name, Float64Array], basket: Int64Array, seed: int, n: int = RESAMPLES
 ) -> dict[Name, dict[str, float]]:
-    """Mean and 95 % percentile-bootstrap bounds of each of `values`, (n_queries,).
+    """Mean and 95 % percentile-bootstrap bounds of `values`, (n_queries,) each.
 
-    Resamples `basket`, as queries of one basket are not independent. All values share resamples:
-    the interval of a difference is a paired one.
+    Resamples baskets, as their queries are not independent; resamples are shared by all values.
     """
     if not len(basket):
         return {name: dict.fromkeys(("mean", "low", "high"), float("nan")) for name in values}

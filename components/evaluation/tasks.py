@@ -1,7 +1,7 @@
 """The two prediction tasks that a model is evaluated by.
 
-item: a product page; one product is the query, the rest of its basket is relevant.
-cart: the basket without one product is the query, that product alone is relevant.
+item: one product is the query, the rest of its basket is relevant (a product page).
+cart: a basket without one product is the query, only that product is relevant.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from components.baskets.corpus import Corpus
 from components.model.arrays import Int32Array, Int64Array
 
 TASKS = {"item": 2, "cart": 3}
-"""Least products in a basket: a cart of one product would be the item task again."""
+"""Least basket sizes: a cart of one product would be the item task."""
 
 
 @dataclass(frozen=True)
@@ -22,17 +22,14 @@ class Queries:
     asked: list[Int32Array]
     relevant: Corpus
     basket: Int64Array
-    """Number of the basket that each query comes from, (n_queries,): the bootstrap's cluster."""
+    """Basket of each query, (n_queries,): the cluster of the bootstrap."""
 
     def __len__(self) -> int:
         return len(self.asked)
 
 
 def draw_queries(corpus: Corpus, task: str, n_baskets: int, seed: int, times: int = 1) -> Queries:
-    """Draw up to `n_baskets` large enough baskets without replacement, `times` queries from each.
-
-    The number of queries does not grow with the size of a basket. There may be none.
-    """
+    """Draw `times` queries from each of up to `n_baskets` baskets that are large enough."""
     rng = np.random.default_rng(seed)
     large = corpus.with_at_least(TASKS[task])
     baskets = rng.permutation(len(large))[:n_baskets]

@@ -1,7 +1,7 @@
-"""How strictly variants of a product are kept out of its recommendations, and the cost of that.
+"""How strictly variants of a product are kept out of its recommendations.
 
-Shops differ: colours of a teacup and flavours of yoghurt are bought together, other variants are
-not. So the strictest rule is chosen that costs validation queries hardly any NDCG.
+Colours of a teacup are bought together, other variants are not: the strictest rule is chosen that
+costs hardly any NDCG on validation queries.
 """
 
 from collections.abc import Iterable, Mapping
@@ -52,19 +52,19 @@ class Bounds(NamedTuple):
 
 @dataclass(frozen=True)
 class VariantPairs:
-    """Pairs of catalogue rows, (n,) each, that the names of any level make variants."""
+    """Pairs of catalogue rows that are variants by name; arrays are (n,)."""
 
     one: Int32Array
     other: Int32Array
     level: Int64Array
-    """First such level, by its place in LEVELS."""
+    """First of LEVELS that makes them variants."""
     lift: Float64Array
     """0 where unknown."""
     cosine: Float32Array
     is_excepted: BoolArray
 
     def select(self, bounds: Bounds) -> tuple[BoolArray, BoolArray]:
-        """Masks of the pairs that are left out, and of those kept only by an exception."""
+        """Masks of pairs left out, and of pairs kept only by an exception."""
         below: BoolArray = (self.level <= LEVELS.index(bounds.level)) & (self.lift < bounds.lift)
         below &= self.cosine >= bounds.cosine
         return below & ~self.is_excepted, below & self.is_excepted
@@ -76,18 +76,14 @@ def choose_variants(
     seed: int,
     exceptions: Iterable[tuple[str, str]] = (),
 ) -> tuple[Variants, list[dict[str, Any]]]:
-    """The largest table of variants that costs no task too much, and all candidates.
-
-    The bundle of `recommender` must have no variants yet; `exceptions` are pairs of product ids
-    that are kept. Candidates, the strictest first:
+    """The strictest tolerable table of variants, and all candidates from strict to lenient:
 
         [{"level": "but_colours", "lift": 2.0 or None, "cosine": 0.5 or None, "pairs": 1234,
           "excepted": 5, "chosen": false,
           "tasks": {"item": {"mean", "low", "high", "changed"}, "cart": …}}]
 
-    excepted counts pairs kept only by an exception; mean, low and high are the paired relative
-    change of NDCG@10; changed is the share of recommendations replaced. Tasks without queries are
-    not listed.
+    mean, low and high are the paired relative change of NDCG@10, changed is the share of
+    recommendations replaced. The bundle must have no variants yet.
     """
     pairs = find_pairs(recommender.bundle, exceptions)
     candidates = _list_bounds()
@@ -139,7 +135,7 @@ def find_pairs(bundle: Bundle, exceptions: Iterable[tuple[str, str]] = ()) -> Va
 
 
 def compute_lifts(bundle: Bundle, one: Int32Array, other: Int32Array) -> Float64Array:
-    """Lifts of pairs of rows, (n,); 0 where the bundle does not hold the pair."""
+    """0 where the bundle does not hold the pair."""
     support = np.maximum(_find_support(bundle, one, other), _find_support(bundle, other, one))
     expected = bundle.n_orders[one] * (bundle.n_orders[other] / bundle.manifest.n_orders)
     lifts: Float64Array = support / expected
@@ -147,7 +143,7 @@ def compute_lifts(bundle: Bundle, one: Int32Array, other: Int32Array) -> Float64
 
 
 def _find_support(bundle: Bundle, one: Int32Array, other: Int32Array) -> Float64Array:
-    """Baskets with both, (n,), if `other` is among the strongest companions of `one`; else 0."""
+    """0 where `other` is not among the strongest companions of `one`."""
     n_items, offsets = bundle.manifest.n_items, bundle.pair_offsets
     support = np.zeros(len(one))
     order = np.argsort(one, kind="stable")
@@ -167,7 +163,7 @@ def _find_support(bundle: Bundle, one: Int32Array, other: Int32Array) -> Float64
 
 
 class _TaskEvaluator:
-    """Ranks the queries of one task once, and leaves out variants by any mask of pairs."""
+    """Ranks the queries of a task once, for any mask of variant pairs."""
 
     def __init__(
         self, recommender: Recommender, queries: Queries, pairs: VariantPairs, seed: int
@@ -178,7 +174,6 @@ class _TaskEvaluator:
         self._hits = _find_hits(pairs, queries, self._found, self._n_items)
 
     def evaluate(self, masks: Mapping[Bounds, BoolArray]) -> dict[Bounds, dict[str, float]]:
-        """Paired relative change of NDCG@10, and the share of recommendations replaced."""
         before = self._ndcg(self._found[:, :K])
         n_shown = max((self._found[:, :K] >= 0).sum(), 1)
         changes, changed = {}, {}
@@ -211,7 +206,7 @@ class _TaskEvaluator:
 def _find_hits(
     pairs: VariantPairs, queries: Queries, found: Int64Array, n_items: int
 ) -> tuple[Int64Array, Int64Array, Int64Array]:
-    """Query, rank and pair of every found product that is a variant of a query product."""
+    """Query, rank and pair of each found variant of a query product."""
     keys = pairs.one.astype(np.int64) * n_items + pairs.other
     met: list[tuple[Int64Array, Int64Array, Int64Array]] = []
     for number, (asked, answer) in enumerate(zip(queries.asked, found, strict=True)):

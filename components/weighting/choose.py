@@ -28,7 +28,7 @@ from components.progress import log_progress
 
 K = 10
 N_QUERIES = {"item": 2_500, "cart": 800}
-"""Validation baskets drawn; fewer carts, as each is a query of about ten items."""
+"""Validation baskets drawn by task."""
 
 CANDIDATES: Mapping[str, tuple[float, ...]] = {
     "size_exponent": (0.0, 0.25, 0.5, 0.75),
@@ -52,8 +52,8 @@ def choose_weighting(
 
         [{"trick", "value", "used", "item": {"mean", "low", "high"}, "cart": ...}]
 
-    item and cart are paired changes of NDCG@10, relative to it. A value is used if the lower bound
-    of its change is positive in the item task: carts depend on neighbours more than on counts.
+    item and cart are paired relative changes of NDCG@10. The item task decides, since carts depend
+    more on neighbours than on counts.
     """
     product_ids, queries = _draw_validation_queries(baskets_path, min_product_orders, seed)
     raw = read_raw_baskets(baskets_path, product_ids)

@@ -179,7 +179,9 @@ def test_without_queries_nothing_is_left_out():
 
 def test_carts_are_judged_too():
     carts = Queries([np.array([0, 3], np.int32)] * 50, corpus(*[[1]] * 50), np.arange(50))
-    table, measured = choose_variants(cups(), {"item": pages(*[(0, 2)] * 50), "cart": carts}, seed=0)
+    table, measured = choose_variants(
+        cups(), {"item": pages(*[(0, 2)] * 50), "cart": carts}, seed=0
+    )
     assert measured[0]["tasks"]["item"]["low"] > 0
     assert measured[0]["tasks"]["cart"]["low"] < -0.5
     assert len(table.rows) == 0
