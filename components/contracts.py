@@ -1,7 +1,6 @@
-"""The tables that steps hand to each other, and the one way to read and write them.
+"""Schemas of the tables between steps, and the one way to read and write them.
 
-Every column of a contract is always present in a file; nullable columns may be null throughout.
-A table on disk is one Parquet file or a folder of Parquet parts (what Spark writes).
+A table is a Parquet file or a folder of parts, with all columns of its schema.
 """
 
 from pathlib import Path
@@ -29,14 +28,14 @@ ORDER_LINES = pa.schema(
     ],
     metadata={"name": "order_lines"},
 )
-"""One line of an order. `price` is per unit, in the shop's currency; `position` counts from 0."""
+"""`price` is per unit, in the shop's currency; `position` counts from 0."""
 
 QUARANTINE = pa.schema(
     [pa.field(field.name, pa.string()) for field in ORDER_LINES]
     + [pa.field("reason", pa.string(), nullable=False)],
     metadata={"name": "quarantine"},
 )
-"""Lines that broke the order-line contract, as they were found (text), each with its reason."""
+"""Rejected order lines as raw text, with the reason."""
 
 PRODUCTS = product_schema()
 
@@ -52,7 +51,7 @@ BASKETS = pa.schema(
     ],
     metadata={"name": "baskets"},
 )
-"""One order as the set of its products. `weight` is 1 for the newest; `split` is one of SPLITS."""
+"""Orders as sets of products. `weight` is 1 for the newest; `split` is one of SPLITS."""
 
 COMPANIONS = pa.schema(
     [
@@ -67,27 +66,22 @@ COMPANIONS = pa.schema(
     ],
     metadata={"name": "companions"},
 )
-"""What a product's page shows, as the service would answer, `rank` from 1. `score` is null for what
-a rule put in, the evidence where the two were never bought together."""
+"""Recommendations of the service, `rank` from 1; `score` is null for products from a rule."""
 
 SPLITS = ("train", "validation", "test")
 
 
 class ContractError(ValueError):
-    """A table breaks its contract; the message names table, found, expected and remedy."""
+    """A table does not have its schema."""
 
 
 def table_name(schema: pa.Schema) -> str:
-    """The table's name, as errors and reports print it."""
     return str(schema.metadata[b"name"].decode())
 
 
 def open_table(path: str | Path, schema: pa.Schema) -> "ds.Dataset":
-    """The table at `path` as a lazy dataset whose columns have been checked.
-
-    Raises ContractError when nothing is there, a column is missing or has another type.
-    """
-    import pyarrow.dataset as ds  # brings pandas along, which a service has no use for
+    """A lazy dataset with checked columns; raises ContractError."""
+    import pyarrow.dataset as ds  # imports pandas, which the service does not need
 
     path = Path(path)
     name = table_name(schema)
@@ -97,26 +91,28 @@ def open_table(path: str | Path, schema: pa.Schema) -> "ds.Dataset":
     if not parts:
         raise ContractError(f"{name}: {path} holds no Parquet file; the step that writes it failed")
     dataset = ds.dataset([str(part) for part in parts], format="parquet")
-    found = {field.name: field.type for field in dataset.schema}
+    _check_columns(dataset.schema, schema, path)
+    return dataset
+
+
+def _check_columns(found_schema: pa.Schema, schema: pa.Schema, path: Path) -> None:
+    name = table_name(schema)
+    found = {field.name: field.type for field in found_schema}
     for field in schema:
         if field.name not in found:
             raise ContractError(
                 f"{name}: column {field.name!r} is missing in {path}; found {sorted(found)}, "
-                f"expected {schema.names}"
+                f"expected {schema.names}; run the step that writes it again"
             )
         if not _is_readable_as(found[field.name], field.type):
             raise ContractError(
                 f"{name}: column {field.name!r} in {path} has type {found[field.name]}, "
                 f"expected {field.type}; map or cast it in the step that writes the table"
             )
-    return dataset
 
 
 def read_table(path: str | Path, schema: pa.Schema, columns: list[str] | None = None) -> pa.Table:
-    """The table at `path`, cast to `schema` (or to the named columns of it) and checked for nulls.
-
-    Raises ContractError as `open_table` does, and when a column that must not be null holds nulls.
-    """
+    """The table cast to `schema`, checked for columns, types and nulls; raises ContractError."""
     wanted = schema if columns is None else pa.schema([schema.field(c) for c in columns])
     table = open_table(path, schema).to_table(columns=wanted.names)
     _check_nulls(table, wanted, table_name(schema))
@@ -126,23 +122,16 @@ def read_table(path: str | Path, schema: pa.Schema, columns: list[str] | None = 
 
 
 def write_table(table: pa.Table, schema: pa.Schema, path: str | Path) -> None:
-    """Write `table` as one Parquet file, aside first and renamed when whole.
-
-    Raises ContractError when the columns are not those of `schema` or hold forbidden nulls.
-    """
+    """Write atomically; raises ContractError for other columns or forbidden nulls."""
     name = table_name(schema)
     if table.column_names != schema.names:
         raise ContractError(
-            f"{name}: cannot write columns {table.column_names}, expected {schema.names}"
+            f"{name}: cannot write columns {table.column_names}, expected {schema.names}; select "
+            "them in this order"
         )
     _check_nulls(table, schema, name)
     with atomic_write(path) as aside:
         pq.write_table(table.cast(pa.schema(list(schema))), aside)
-
-
-def empty(schema: pa.Schema) -> pa.Table:
-    """A table of that schema without rows."""
-    return pa.schema(list(schema)).empty_table()
 
 
 def _is_readable_as(found: pa.DataType, expected: pa.DataType) -> bool:

@@ -1,6 +1,6 @@
-"""What a step tells the person who waits for it."""
+"""Progress lines of a step."""
 
 
 def log_progress(text: str) -> None:
-    """One line, at once. `fbt run` shows lines with this mark; all others stay in the log."""
+    """`fbt run` shows only lines with this mark."""
     print(f"· {text}", flush=True)

@@ -1,4 +1,4 @@
-"""How a step hands small results on: a JSON file for steps and people, numbers for the KFP UI."""
+"""Small results of a step: a JSON file, and metrics for the KFP UI."""
 
 import json
 import re
@@ -10,27 +10,26 @@ from components.model.atomic import atomic_write
 
 
 def write_json(content: Any, path: str | Path) -> None:
-    """Write `content` aside and rename; NaN is refused, for no other language reads it."""
+    """Write atomically; raises ValueError for NaN, which is not JSON."""
     with atomic_write(path) as aside:
         aside.write_text(json.dumps(content, indent=2, allow_nan=False))
 
 
 def read_json(path: str | Path) -> Any:
-    """What `write_json` wrote."""
     return json.loads(Path(path).read_text())
 
 
 def log_metrics(metrics: Any, found: Mapping[str, Any]) -> None:
-    """Show the numbers of `found` (nested ones by dotted names) on the step in the KFP UI."""
+    """Log the numbers of `found`, with dotted names for nested ones."""
     numbers = flatten_numbers(found)
     for name, value in numbers.items():
         metrics.log_metric(name, value)
-    # kfp.local takes a step for not done when one of its artifacts has no file.
+    # kfp.local takes a step as unfinished if an artifact has no file.
     write_json(numbers, metrics.path)
 
 
 def flatten_numbers(found: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
-    """All finite numbers of a nested mapping, by names that KFP and MLflow both accept."""
+    """Finite numbers by dotted names that KFP and MLflow accept."""
     numbers: dict[str, float] = {}
     for key, value in found.items():
         name = f"{prefix}{re.sub(r'[^A-Za-z0-9_]+', '_', str(key)).strip('_')}"
@@ -42,5 +41,5 @@ def flatten_numbers(found: Mapping[str, Any], prefix: str = "") -> dict[str, flo
 
 
 def drop_nulls(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The rows without their empty fields: a KFP parameter cannot hold null."""
+    """A KFP parameter cannot hold null."""
     return [{key: value for key, value in row.items() if value is not None} for row in rows]

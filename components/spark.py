@@ -1,10 +1,7 @@
-"""The Spark session of a step: the whole local machine, or a cluster named by FBT_SPARK_MASTER.
+"""Spark sessions of steps: on the local machine, or on the cluster at FBT_SPARK_MASTER.
 
-On Kubernetes the step's own pod is the driver (client mode), and starts executors in pods that
-belong to it: they go when it goes. Both must see the step's files under the same paths.
-
-Work that is the same for every part of the catalogue is handed to a Mapper, which runs it here, one
-part after another, or on Spark's executors.
+On Kubernetes the step's pod is the driver (client mode) and owns the pods of its executors. Both
+must see the step's files under the same paths.
 """
 
 import json
@@ -20,23 +17,22 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 Mapper = Callable[[Callable[[Any, range], Any], Any, Sequence[range]], Iterable[Any]]
-"""Calls `work(shared, part)` for every part; the results come in the order of the parts."""
+"""Calls `work(shared, part)` for every part; returns the results in that order."""
 
 POSTGRES_JAR = "/usr/share/java/postgresql.jar"
-"""Where Debian's libpostgresql-jdbc-java puts the driver; used when it is there."""
+"""Used if present; from Debian's libpostgresql-jdbc-java."""
 
 
 @contextmanager
 def spark_session(name: str) -> "Iterator[SparkSession]":
-    """A session that is stopped, its JVM included, when the block ends.
+    """A session that is stopped when the block ends.
 
     Environment: FBT_SPARK_MASTER (default `local[*]`), FBT_SPARK_MEMORY of the driver (default
-    `3g`), FBT_SPARK_JARS (comma-separated, e.g. a JDBC driver), FBT_SPARK_PACKAGES (Maven
-    coordinates). Driver memory only counts before the JVM starts, so a step opens one session.
+    `3g`), FBT_SPARK_JARS (comma-separated), FBT_SPARK_PACKAGES (Maven coordinates).
     """
     from pyspark.sql import SparkSession
 
-    # Else workers run whatever `python3` is found first, which has none of our packages.
+    # Else workers run the first `python3` found, which may lack our packages.
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     builder = SparkSession.builder.appName(f"fbt {name}")
     builder = builder.master(os.environ.get("FBT_SPARK_MASTER", "local[*]"))
@@ -54,15 +50,12 @@ def spark_session(name: str) -> "Iterator[SparkSession]":
 def map_in_process(
     work: Callable[[Any, range], Any], shared: Any, parts: Sequence[range]
 ) -> Iterator[Any]:
-    """The Mapper of one process: a result at a time."""
+    """A lazy Mapper in this process."""
     return (work(shared, part) for part in parts)
 
 
 def spark_mapper(session: "SparkSession") -> Mapper:
-    """The Mapper of Spark's executors: `shared` is broadcast, every part is a task.
-
-    The executors must be able to import fbt; `work` is a function of a module.
-    """
+    """A Mapper on Spark's executors, which must be able to import the module of `work`."""
 
     def map_on_spark(
         work: Callable[[Any, range], Any], shared: Any, parts: Sequence[range]
@@ -79,7 +72,7 @@ def spark_mapper(session: "SparkSession") -> Mapper:
 
 @contextmanager
 def catalogue_mapper(name: str) -> Iterator[Mapper]:
-    """Spark's executors where FBT_SPARK_MASTER names a cluster, else this process alone."""
+    """On Spark's executors if FBT_SPARK_MASTER is a cluster, else in this process."""
     if os.environ.get("FBT_SPARK_MASTER", "local").startswith("local"):
         yield map_in_process
     else:
@@ -88,7 +81,6 @@ def catalogue_mapper(name: str) -> Iterator[Mapper]:
 
 
 def split_into_ranges(n_items: int, size: int) -> list[range]:
-    """The catalogue in parts of `size` products."""
     return [range(i, min(i + size, n_items)) for i in range(0, n_items, size)]
 
 
@@ -101,18 +93,19 @@ def _build_settings(scratch: Path) -> dict[str, str]:
         "spark.ui.showConsoleProgress": "false",
         "spark.sql.session.timeZone": "UTC",
         "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
-        # Else Spark refuses what pandas writes; components.orders.source makes timestamps of them.
+        # Else Spark refuses nanoseconds, which pandas writes; `orders.source` casts them.
         "spark.sql.legacy.parquet.nanosAsLong": "true",
         "spark.sql.shuffle.partitions": str(2 * (os.cpu_count() or 1)),
-        # Collecting baskets by hash holds millions of them as objects at once; sorted, one.
+        # Collecting by hash holds millions of baskets as objects at once, by sorting only one.
         "spark.sql.execution.useObjectHashAggregateExec": "false",
-        # JDBC drivers read times by the zone of Java, which skips an hour of them every spring.
+        # JDBC drivers read timestamps in Java's time zone, which skips an hour every spring.
         "spark.driver.extraJavaOptions": (
             "-XX:+UseParallelGC -Dlog4j2.level=error -Duser.timezone=UTC"
         ),
     }
-    jars = os.environ.get("FBT_SPARK_JARS", POSTGRES_JAR if os.path.exists(POSTGRES_JAR) else "")  # noqa: PTH110
-    if jars:
+    if jars := os.environ.get(
+        "FBT_SPARK_JARS", POSTGRES_JAR if Path(POSTGRES_JAR).exists() else ""
+    ):
         settings["spark.jars"] = jars
     if packages := os.environ.get("FBT_SPARK_PACKAGES"):
         settings["spark.jars.packages"] = packages
@@ -126,7 +119,7 @@ def _build_settings(scratch: Path) -> dict[str, str]:
 
 
 class SparkError(ValueError):
-    """The pod does not say what Spark's executors need to know."""
+    """The driver's pod lacks variables that its executors need."""
 
 
 EXECUTOR_POD: dict[str, Any] = {
@@ -153,28 +146,23 @@ EXECUTOR_POD: dict[str, Any] = {
         ],
     },
 }
-"""What Spark's own settings cannot say of an executor's pod: that it is restricted."""
+"""Template of an executor's pod: the restrictions that Spark has no settings for."""
 
 DRIVER_PORT, BLOCKS_PORT = 7078, 7079
-"""Where executors reach the driver; fixed, so that a network policy can name them."""
+"""Ports of the driver, fixed for the network policy."""
 
 
 def kubernetes_settings(environment: Mapping[str, str], template: Path) -> dict[str, str]:
-    """Spark's settings for executors in pods; `template` is the file with EXECUTOR_POD.
-
-    Variables: FBT_POD_NAME, FBT_POD_IP, FBT_POD_NAMESPACE (downward API), FBT_SPARK_IMAGE,
-    FBT_SPARK_EXECUTORS, FBT_SPARK_EXECUTOR_CORES, FBT_SPARK_EXECUTOR_MEMORY; FBT_SPARK_CLAIM and
-    FBT_SPARK_SHARED_PATH for the volume that driver and executors share. Raises SparkError.
-    """
-    wanted = ("FBT_POD_NAME", "FBT_POD_IP", "FBT_POD_NAMESPACE", "FBT_SPARK_IMAGE")
-    if missing := [name for name in wanted if not environment.get(name)]:
+    """Settings for executors in pods; `template` is the file of EXECUTOR_POD."""
+    required = ("FBT_POD_NAME", "FBT_POD_IP", "FBT_POD_NAMESPACE", "FBT_SPARK_IMAGE")
+    if missing := [name for name in required if not environment.get(name)]:
         raise SparkError(
-            f"spark: {', '.join(missing)} not set, which executors need; `fbt compile "
+            f"spark: {', '.join(missing)} not set, expected for executors in pods; `fbt compile "
             "--spark-executors N` sets them by the downward API"
         )
     executors = int(environment.get("FBT_SPARK_EXECUTORS", "2"))
     cores = int(environment.get("FBT_SPARK_EXECUTOR_CORES", "2"))
-    settings = {
+    return {
         "spark.driver.host": environment["FBT_POD_IP"],
         "spark.driver.bindAddress": "0.0.0.0",
         "spark.driver.port": str(DRIVER_PORT),
@@ -190,25 +178,30 @@ def kubernetes_settings(environment: Mapping[str, str], template: Path) -> dict[
         "spark.executor.instances": str(executors),
         "spark.executor.cores": str(cores),
         "spark.executor.memory": environment.get("FBT_SPARK_EXECUTOR_MEMORY", "6g"),
-        # Three tasks a core: a slow one does not hold up the rest for long.
+        # Three tasks a core: a slow one does not delay the rest for long.
         "spark.sql.shuffle.partitions": str(3 * executors * cores),
+        **_volume_settings(environment),
     }
-    if claim := environment.get("FBT_SPARK_CLAIM"):
-        volume = "spark.kubernetes.executor.volumes.persistentVolumeClaim.shared"
-        settings |= {
-            f"{volume}.options.claimName": claim,
-            f"{volume}.mount.path": environment["FBT_SPARK_SHARED_PATH"],
-            f"{volume}.mount.readOnly": "false",
-        }
-    return settings
+
+
+def _volume_settings(environment: Mapping[str, str]) -> dict[str, str]:
+    claim = environment.get("FBT_SPARK_CLAIM")
+    if not claim:
+        return {}
+    volume = "spark.kubernetes.executor.volumes.persistentVolumeClaim.shared"
+    return {
+        f"{volume}.options.claimName": claim,
+        f"{volume}.mount.path": environment["FBT_SPARK_SHARED_PATH"],
+        f"{volume}.mount.readOnly": "false",
+    }
 
 
 S3A = "spark.fbt.s3a"
-"""Set in a session whose executors read s3:// addresses themselves, as s3a://."""
+"""Set where executors read s3:// addresses themselves, as s3a://."""
 
 
 def s3a_settings(environment: Mapping[str, str]) -> dict[str, str]:
-    """Spark's settings for the store that the usual variables of AWS name; needs hadoop-aws."""
+    """Settings from the variables of AWS; needs hadoop-aws."""
     settings = {S3A: "true", "spark.hadoop.fs.s3a.path.style.access": "true"}
     given = {
         "endpoint": environment.get("AWS_ENDPOINT_URL_S3") or environment.get("AWS_ENDPOINT_URL"),

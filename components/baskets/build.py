@@ -1,4 +1,4 @@
-"""Order lines in; one row per order with its distinct products, its weight and its split, out."""
+"""Group order lines into baskets with a weight and a split."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,28 +20,23 @@ HalfLifeDays = Annotated[float, Field(ge=0, le=36_500)]
 
 
 class BasketSettings(BaseModel):
-    """How orders become baskets."""
-
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     half_life_days: HalfLifeDays = 0.0
-    """An order this many days older than the newest counts half; 0 = all count alike."""
+    """Age in days, from the newest order, at which an order weighs half; 0 is off."""
     cap_quantile: float = Field(default=0.999, gt=0.5, le=1)
-    """Orders with more products than this quantile of orders has are dropped (wholesale, tests)."""
+    """Orders with more products than this quantile are dropped as wholesale or tests."""
 
 
 class BasketsError(ValueError):
-    """The orders do not make baskets to learn from; the message says what was found."""
+    """Too few baskets to train and evaluate."""
 
 
 def build_baskets(order_lines: Path, baskets: Path, settings: BasketSettings) -> dict[str, Any]:
-    """Write BASKETS and return the counts of everything that was kept and removed.
+    """Write BASKETS; return counts.
 
-    Split by time: the oldest 80 % of orders train, the next 10 % validate, the newest 10 % test;
-    orders without a timestamp are split alike by a hash of their id. Products stand in the order
-    of their positions where the lines have any, else by id.
-
-    Raises BasketsError when a split stays empty.
+    Orders are split by time, those without a timestamp by a hash of their id. Products are in order
+    of position, else of id. Raises BasketsError.
     """
     from components.spark import spark_session
 
@@ -50,13 +45,14 @@ def build_baskets(order_lines: Path, baskets: Path, settings: BasketSettings) ->
     with spark_session("baskets") as spark:
         orders = _group_orders(spark.read.parquet(str(order_lines)), has_positions).persist()
         summary = _summarise(orders, settings)
-        kept = orders.filter(f"size(items) between 2 and {summary['size_cap']}")
-        written = kept.select(
-            "order_id", "user_id", "ts", "items", "positions",
-            _compute_weight(summary, settings).cast("float").alias("weight"), _split_orders(summary).alias("split"),
-        )  # fmt: skip
+        kept = orders.filter(f"size(items) between 2 and {summary['size_cap']}").withColumns(
+            {
+                "weight": _compute_weight(summary, settings).cast("float"),
+                "split": _split_orders(summary),
+            }
+        )
         with atomic_write(baskets) as aside:
-            written.write.parquet(str(aside))
+            kept.select(*BASKETS.names).write.parquet(str(aside))
     counts = _count_baskets(lines.count_rows(), summary, baskets)
     _check_splits(counts)
     log_progress(
@@ -66,13 +62,13 @@ def build_baskets(order_lines: Path, baskets: Path, settings: BasketSettings) ->
 
 
 def _group_orders(lines: "DataFrame", has_positions: bool) -> "DataFrame":
-    """One row per order, shuffled once: distinct products are found inside the collected list."""
+    """One row per order with distinct products, in a single shuffle."""
     from pyspark.sql import functions as F
 
     collected = F.struct("position", "product_id") if has_positions else F.col("product_id")
     orders = (
-        # By hand, because Spark would collect before the shuffle too, which only pays for lines
-        # that lie order by order, and costs twice the objects for all others.
+        # Else Spark also collects before the shuffle, which costs twice the objects unless the
+        # lines of an order are adjacent.
         lines.repartition("order_id")
         .groupBy("order_id")
         .agg(
@@ -92,10 +88,7 @@ def _sort_by_id() -> tuple["Column", "Column"]:
 
 
 def _sort_by_position() -> tuple["Column", "Column"]:
-    """Products in the order of their positions; one bought twice keeps its first place.
-
-    An order in which a line has no position is sorted by id, without positions.
-    """
+    """A repeated product keeps its first position; an order with a missing position has none."""
     from pyspark.sql import functions as F
 
     ordered = "forall(lines, line -> line.position is not null)"
@@ -110,7 +103,7 @@ def _sort_by_position() -> tuple["Column", "Column"]:
 
 
 def _summarise(orders: "DataFrame", settings: BasketSettings) -> dict[str, Any]:
-    """What the whole set of orders says: sizes, cap, and where time cuts the splits."""
+    """Counts, size cap, and the timestamps (microseconds) between the splits."""
     from pyspark.sql import functions as F
 
     size = F.size("items")
@@ -128,10 +121,10 @@ def _summarise(orders: "DataFrame", settings: BasketSettings) -> dict[str, Any]:
     ).first()
     assert row is not None
     summary = row.asDict()
-    # Interpolated between two sizes when few orders are large; two products are always a basket.
+    # The percentile is interpolated; two products are always a basket.
     summary["size_cap"] = max(int(summary["size_cap"] or 2), 2)
     if summary["cuts"] and summary["cuts"][1] == summary["newest"]:
-        summary["cuts"] = None  # all orders at (nearly) one moment: time cannot split them
+        summary["cuts"] = None  # all orders have nearly the same timestamp
     return summary
 
 
@@ -190,6 +183,6 @@ def _check_splits(counts: dict[str, Any]) -> None:
             f"baskets: no basket for {', '.join(empty)}: {counts['orders']} orders made "
             f"{counts['baskets']} baskets of two or more products ("
             f"{counts['removed: single-product orders']} orders have one product, "
-            f"{counts['removed: orders over the cap']} are over the cap of {counts['size_cap']}); "
-            "bring more orders: about a hundred are the least that can be judged"
+            f"{counts['removed: orders over the cap']} are over the cap of {counts['size_cap']}), "
+            "expected at least one for each split; bring about a hundred orders or more"
         )

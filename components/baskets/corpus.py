@@ -1,4 +1,4 @@
-"""Baskets as integers: what training, counting and judging work on."""
+"""Baskets as arrays of catalogue rows."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,19 +11,15 @@ from components.contracts import BASKETS, read_table
 from components.model.arrays import Float32Array, Int32Array, Int64Array, IntpArray
 
 REFIT_SPLITS = ("train", "validation")
-"""The splits that a model has learned from once all is tuned: by the first, then by the second."""
+"""The final model trains on the first and is refitted on the second."""
 
 CHUNK = 1_000_000
-"""Baskets encoded at once: a list of strings in one piece must not exceed 2 GB."""
+"""Baskets encoded at once: Arrow strings of one array must not exceed 2 GB."""
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """Baskets over a catalogue, as one flat array of product rows with offsets.
-
-    `items[offsets[b]:offsets[b + 1]]` are basket b's products as rows of the catalogue, in basket
-    order; `weights` (n_baskets,) is the age weight of each basket.
-    """
+    """`items[offsets[b]:offsets[b + 1]]` are basket b's catalogue rows; `weights` (n_baskets,)."""
 
     items: Int32Array
     offsets: Int64Array
@@ -37,33 +33,24 @@ class Corpus:
 
     @property
     def sizes(self) -> Int64Array:
-        """Products per basket, (n_baskets,)."""
         return np.diff(self.offsets)
 
     def take(self, baskets: IntpArray) -> "Corpus":
-        """Only these baskets, in the order given."""
         sizes = self.sizes[baskets]
         offsets = np.concatenate([[0], np.cumsum(sizes)])
         positions = np.arange(offsets[-1]) + np.repeat(self.offsets[baskets] - offsets[:-1], sizes)
         return Corpus(self.items[positions], offsets, self.weights[baskets])
 
     def with_at_least(self, n_items: int) -> "Corpus":
-        """Only the baskets of at least that many products."""
         return self.take(np.flatnonzero(self.sizes >= n_items))
 
 
 def read_baskets(path: str | Path) -> pa.Table:
-    """The columns of BASKETS that models need."""
     return read_table(path, BASKETS, ["items", "weight", "split"])
 
 
 def build_catalogue(baskets: pa.Table, min_orders: int) -> tuple[pa.Array, Int64Array]:
-    """Products with at least `min_orders` training orders, most bought first, and those counts.
-
-    Ties are broken by product id, so that the same baskets always give the same rows.
-
-    Raises ValueError when no product is bought that often.
-    """
+    """Product ids and training orders, most bought first, ties by id; raises ValueError."""
     train = baskets.filter(pc.equal(baskets["split"], "train"))
     counts = pc.value_counts(pc.list_flatten(train["items"]))
     table = pa.table({"product_id": counts.field("values"), "n_orders": counts.field("counts")})
@@ -81,10 +68,7 @@ def build_catalogue(baskets: pa.Table, min_orders: int) -> tuple[pa.Array, Int64
 def sort_catalogue(
     baskets: pa.Table, product_ids: pa.Array, *splits: str
 ) -> tuple[pa.Array, Int64Array]:
-    """The same products, those first that are bought most in these splits, and how often that is.
-
-    Equals stay in the order they are given in.
-    """
+    """The products by orders in these splits, most bought first, and those orders; stable."""
     items = encode(baskets, product_ids, *splits).items
     n_orders = np.bincount(items, minlength=len(product_ids))
     order = np.argsort(-n_orders, kind="stable")
@@ -92,10 +76,7 @@ def sort_catalogue(
 
 
 def encode(baskets: pa.Table, product_ids: pa.Array, *splits: str) -> Corpus:
-    """The baskets of these splits over the catalogue; products outside it are left out.
-
-    Baskets may thereby shrink, down to none; `with_at_least` leaves those that say something.
-    """
+    """Baskets may become empty: products outside the catalogue are dropped."""
     chosen = select_splits(baskets, *splits).select(["items", "weight"])
     items, sizes = [np.empty(0, np.int32)], [np.empty(0, np.int64)]
     for start in range(0, len(chosen), CHUNK):
@@ -108,17 +89,16 @@ def encode(baskets: pa.Table, product_ids: pa.Array, *splits: str) -> Corpus:
 
 
 def release_memory() -> None:
-    """Let the system have what Arrow keeps of tables that are gone: a large shop's gigabytes."""
+    """Arrow keeps the memory of deleted tables: gigabytes for a large shop."""
     pa.default_memory_pool().release_unused()
 
 
 def select_splits(baskets: pa.Table, *splits: str) -> pa.Table:
-    """The rows of these splits, in their order."""
     return baskets.filter(pc.is_in(baskets["split"], value_set=pa.array(splits, pa.string())))
 
 
 def _encode(lists: pa.ChunkedArray, product_ids: pa.Array) -> tuple[Int32Array, Int64Array]:
-    """Catalogue rows of the known products of all baskets, and how many each basket has."""
+    """Catalogue rows of all known products, and how many each basket has."""
     rows = pc.index_in(pc.list_flatten(lists), value_set=product_ids)
     known = pc.is_valid(rows).to_numpy()
     n_items = pc.list_value_length(lists).to_numpy()

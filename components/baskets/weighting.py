@@ -1,10 +1,7 @@
-"""Tricks of time and position: which training baskets count how much, before any model sees them.
-
-Each is off unless validation baskets say that it pays (`components.weighting`).
-"""
+"""Weights of training baskets by size, age and item order, as chosen by `components.weighting`."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,61 +10,54 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from components.baskets.corpus import Corpus, encode, release_memory, select_splits
 from components.contracts import BASKETS, read_table
-from components.model.arrays import Float32Array
+from components.model.arrays import Float32Array, Int64Array
 
 MAX_UNORDERED_SHARE = 0.1
-"""Share of baskets without positions from which on the order of the others is not used."""
+"""Item order is used if fewer baskets than this share lack positions."""
 
 
 class BasketWeighting(BaseModel):
-    """What counts how much. The defaults are all tricks off."""
+    """The defaults switch everything off."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     size_exponent: float = Field(default=1.0, ge=0, le=2)
-    """A pair in a basket of n counts (n - 1) to the minus this; 0 counts baskets, 1 spreads one
-    unit per product over its companions."""
+    """A pair in a basket of n weighs (n - 1)**-size_exponent."""
     half_life_days: float = Field(default=0.0, ge=0, le=36_500)
-    """Age in days at which a basket counts half; 0 is off."""
+    """Age in days at which a basket weighs half; 0 is off."""
     window_days: float = Field(default=0.0, ge=0, le=36_500)
-    """Age in days from which a basket does not count at all; 0 is off."""
+    """Baskets older than this many days weigh nothing; 0 is off."""
     join_hours: float = Field(default=0.0, ge=0, le=24 * 365)
-    """Orders of one user at most so far apart are one basket; 0 is off."""
+    """Orders of one user at most this far apart are joined; 0 is off."""
     reach: int = Field(default=0, ge=0, le=1000)
-    """Only pairs at most so many places apart in a basket count, each 1 / places; 0 is off. Only
-    where the order inside baskets is real."""
+    """Pairs weigh 1 / distance up to this distance, 0 beyond; 0 is off. Needs real item order."""
     cart_recency: float = Field(default=1.0, gt=0, le=1)
-    """What a product in a cart says counts less by this factor for every product put in after it;
-    1 is off. Only where the order inside carts is real."""
+    """Factor on a cart's item for every item added after it; 1 is off. Needs real item order."""
 
 
 @dataclass(frozen=True)
 class TrainingBaskets:
-    """Training baskets as tricks leave them, with their `ages` in days (n_baskets,) if known."""
+    """Weighted baskets; `ages` in days (n_baskets,), None without timestamps."""
 
     corpus: Corpus
     ages: Float32Array | None
 
     def apply_size_exponent(self, exponent: float) -> Corpus:
-        """The corpus whose pairs, counted as weight/(n - 1), count weight * (n - 1)**-exponent."""
+        """Pairs, counted as weight / (n - 1), then count (n - 1)**-exponent."""
         factor = np.maximum(self.corpus.sizes - 1, 1).astype(np.float64) ** (1 - exponent)
-        weights = (self.corpus.weights * factor).astype(np.float32)
-        return Corpus(self.corpus.items, self.corpus.offsets, weights)
+        return replace(self.corpus, weights=(self.corpus.weights * factor).astype(np.float32))
 
 
 @dataclass(frozen=True)
 class RawBaskets:
-    """Baskets before any trick: with `ages` as in Training, and `users` (n_baskets,) if known."""
+    """Baskets before weighting; `ages` as in TrainingBaskets, `users` (n_baskets,)."""
 
     corpus: Corpus
     ages: Float32Array | None
     users: pa.ChunkedArray | None
 
     def apply(self, weighting: BasketWeighting) -> TrainingBaskets:
-        """What the tricks make of them.
-
-        Without times (some or all), tricks of time do nothing; without users nothing is joined.
-        """
+        """Without ages only the size counts; without users no baskets are joined."""
         corpus, ages = self.corpus, self.ages
         if ages is None:
             return TrainingBaskets(corpus, None)
@@ -78,7 +68,7 @@ class RawBaskets:
             weights *= decay_weights(ages, weighting.half_life_days)
         if weighting.window_days:
             weights[ages > weighting.window_days] = 0
-        return TrainingBaskets(Corpus(corpus.items, corpus.offsets, weights), ages)
+        return TrainingBaskets(replace(corpus, weights=weights), ages)
 
 
 def read_training_baskets(
@@ -87,42 +77,38 @@ def read_training_baskets(
     weighting: BasketWeighting,
     splits: Sequence[str] = ("train",),
 ) -> TrainingBaskets:
-    """The baskets of these splits of the BASKETS at `path` over the catalogue, after the tricks."""
     return read_raw_baskets(path, product_ids, splits).apply(weighting)
 
 
 def read_raw_baskets(
     path: str | Path, product_ids: pa.Array, splits: Sequence[str] = ("train",)
 ) -> RawBaskets:
-    """The same before any trick: what several settings of them are tried on."""
     names = ["user_id", "ts", "items", "weight", "split"]
     table = select_splits(read_table(path, BASKETS, names), *splits)
-    users = table["user_id"]
-    known = users if users.null_count < len(users) else None
-    raw = RawBaskets(encode(table, product_ids, *splits), compute_ages(table["ts"]), known)
-    del table, users
+    users = table["user_id"] if table["user_id"].null_count < len(table) else None
+    raw = RawBaskets(encode(table, product_ids, *splits), compute_ages(table["ts"]), users)
+    del table
     release_memory()
     return raw
 
 
 def decay_weights(ages: Float32Array, half_life_days: float) -> Float32Array:
-    """Weights (n_baskets,) that halve with every `half_life_days` of age."""
     weights: Float32Array = np.power(0.5, ages / half_life_days).astype(np.float32)
     return weights
 
 
 def has_item_order(path: str | Path) -> bool:
-    """Whether nearly all training baskets of the BASKETS at `path` say in which order they grew."""
+    """Whether nearly all training baskets have positions."""
     table = read_table(path, BASKETS, ["positions", "split"])
     positions = select_splits(table, "train")["positions"]
     return len(positions) > 0 and positions.null_count < MAX_UNORDERED_SHARE * len(positions)
 
 
-def compute_ages(moments: pa.ChunkedArray) -> Float32Array | None:
-    """Days before the newest of the moments, (n,); None where one is missing or there is none."""
-    if not len(moments) or moments.null_count:
+def compute_ages(timestamps: pa.ChunkedArray) -> Float32Array | None:
+    """Days before the newest, (n,); None if any is missing or there are none."""
+    if not len(timestamps) or timestamps.null_count:
         return None
-    micros = moments.cast(pa.int64()).to_numpy()
+    micros = timestamps.cast(pa.int64()).to_numpy()
     ages: Float32Array = ((micros.max() - micros) / 86_400e6).astype(np.float32)
     return ages
 
@@ -130,28 +116,33 @@ def compute_ages(moments: pa.ChunkedArray) -> Float32Array | None:
 def join_sessions(
     corpus: Corpus, ages: Float32Array, users: pa.ChunkedArray, days: float
 ) -> tuple[Corpus, Float32Array]:
-    """Baskets of one user, each at most `days` after the one before, as one.
+    """Join baskets of a user within `days`; products are distinct, weights the largest, ages the
+    smallest."""
+    session = _find_sessions(ages, users, days)
+    n_sessions, n_items = int(session.max(initial=-1)) + 1, int(corpus.items.max(initial=0)) + 1
+    keys = np.repeat(session, corpus.sizes) * n_items + corpus.items
+    first = np.sort(np.unique(keys, return_index=True)[1])
+    basket, items = np.divmod(keys[first], n_items)
+    by_basket = np.argsort(basket, kind="stable")
+    sizes = np.bincount(basket, minlength=n_sessions)
+    offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+    weights = np.zeros(n_sessions, np.float32)
+    joined_ages = np.full(n_sessions, np.inf, np.float32)
+    np.maximum.at(weights, session, corpus.weights)
+    np.minimum.at(joined_ages, session, ages)
+    return Corpus(items[by_basket].astype(np.int32), offsets, weights), joined_ages
 
-    A joined basket has the largest weight and the age of its newest. Products count once.
-    """
+
+def _find_sessions(ages: Float32Array, users: pa.ChunkedArray, days: float) -> Int64Array:
+    """Session number of every basket, (n_baskets,)."""
     codes = users.combine_chunks().dictionary_encode().indices
     user = codes.to_numpy(zero_copy_only=False)
-    # Who is nobody is alone: each such basket is a user of its own.
-    nobody = codes.is_null().to_numpy(zero_copy_only=False)
-    user = np.where(nobody, len(user) + np.arange(len(user)), np.nan_to_num(user)).astype(np.int64)
+    # A basket without user is a session of its own.
+    unknown = codes.is_null().to_numpy(zero_copy_only=False)
+    user = np.where(unknown, len(user) + np.arange(len(user)), np.nan_to_num(user)).astype(np.int64)
     order = np.lexsort((-ages, user))
     gaps = np.diff(-ages[order], prepend=-np.inf)
     starts = (np.diff(user[order], prepend=-1) != 0) | (gaps > days)
-    group = np.empty(len(order), np.int64)
-    group[order] = np.cumsum(starts) - 1
-    n_groups, n_items = int(starts.sum()), int(corpus.items.max(initial=0)) + 1
-    keys = np.repeat(group, corpus.sizes) * n_items + corpus.items
-    once = np.sort(np.unique(keys, return_index=True)[1])
-    basket, items = np.divmod(keys[once], n_items)
-    by_basket = np.argsort(basket, kind="stable")
-    sizes = np.bincount(basket, minlength=n_groups)
-    weights, age = np.zeros(n_groups, np.float32), np.full(n_groups, np.inf, np.float32)
-    np.maximum.at(weights, group, corpus.weights)
-    np.minimum.at(age, group, ages)
-    offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
-    return Corpus(items[by_basket].astype(np.int32), offsets, weights), age
+    session = np.empty(len(order), np.int64)
+    session[order] = np.cumsum(starts) - 1
+    return session

@@ -1,8 +1,4 @@
-"""What a model must beat to be worth its trouble. Each ranks as `Recommender.rank` does.
-
-Carts are answered by the sum over their products. Products that no companion speaks for follow in
-order of popularity.
-"""
+"""Baselines that a model must beat."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
@@ -15,20 +11,18 @@ from components.model.recommender import BLOCK, rank_columns
 
 
 class Ranker(Protocol):
-    """Anything that ranks the catalogue for queries; see `Recommender.rank`."""
+    """Ranks the catalogue for queries, as `Recommender.rank` does."""
 
     def rank(self, queries: Sequence[Int32Array], k: int) -> tuple[Int64Array, Float32Array]: ...
 
 
 class Popularity:
-    """The most bought products, whatever is asked."""
-
     def __init__(self, n_orders: Int64Array) -> None:
         self._n_orders = n_orders.astype(np.float32)
 
     def rank(self, queries: Sequence[Int32Array], k: int) -> tuple[Int64Array, Float32Array]:
-        """As `Recommender.rank`; scores are orders."""
-        # The best k others are among the best k + asked: there is no need to rank all products.
+        """Scores are orders."""
+        # The best k others are among the best k + queried products.
         depth = min(k + max(map(len, queries), default=0), len(self._n_orders))
         scores = np.tile(self._n_orders[:depth], (len(queries), 1))
         for row, query in zip(scores, queries, strict=True):
@@ -37,13 +31,13 @@ class Popularity:
 
 
 class BasketCounts:
-    """Baskets with both of two products, counted by code that the judged model does not share."""
+    """Counts of baskets by code that the model does not share."""
 
     def __init__(self, corpus: Corpus, n_items: int) -> None:
         from scipy.sparse import csr_array
 
         corpus = corpus.with_at_least(2)
-        # scipy carries the index type of its inputs along: 32 bits halve the memory.
+        # scipy keeps the index type of its inputs: 32 bits halve the memory.
         narrow = np.int32 if len(corpus.items) < np.iinfo(np.int32).max else np.int64
         rows, offsets = corpus.items.astype(narrow), corpus.offsets.astype(narrow)
         ones = np.ones(len(rows), np.float32)
@@ -53,43 +47,39 @@ class BasketCounts:
         """Baskets of every product, (n_items,)."""
 
     def support(self, products: IntpArray) -> Any:
-        """Baskets with both, sparse (n_products, n_items); with itself: all of a product's."""
+        """Baskets with both, sparse (n_products, n_items)."""
         return self._by_product[products] @ self._baskets
 
 
-class Cooccurrence:
-    """P(product | asked) = baskets with both / baskets with the asked, summed over a cart.
-
-    Plain counts, not size-weighted ones: they are the stronger baseline on product pages (demo
-    data, task A: .101 against .093), and what everybody starts with.
-    """
+class _SupportRanker:
+    """Ranks by a similarity computed from support, summed over a cart."""
 
     def __init__(self, basket_counts: BasketCounts) -> None:
         self._counts = basket_counts
 
     def rank(self, queries: Sequence[Int32Array], k: int) -> tuple[Int64Array, Float32Array]:
-        """As `Recommender.rank`; scores are (summed) probabilities."""
-        asked = distinct_products(queries)
-        support = self._counts.support(asked)
-        n_orders = np.repeat(self._counts.n_orders[asked], np.diff(support.indptr))
-        support.data = support.data / n_orders
-        return rank_sums(support, asked, queries, k)
+        products = distinct_products(queries)
+        support = self._counts.support(products)
+        rows = np.repeat(products, np.diff(support.indptr))
+        support.data = support.data / self._normaliser(rows, support.indices)
+        return rank_sums(support, products, queries, k)
+
+    def _normaliser(self, rows: IntpArray, others: Int32Array) -> Float32Array:
+        raise NotImplementedError
 
 
-class Cosine:
-    """Cosine between the baskets of two products, summed over a cart."""
+class Cooccurrence(_SupportRanker):
+    """P(other | row); stronger than size-weighted counts (demo data, item task: .101, .093)."""
 
-    def __init__(self, basket_counts: BasketCounts) -> None:
-        self._counts = basket_counts
+    def _normaliser(self, rows: IntpArray, others: Int32Array) -> Float32Array:
+        n_orders: Float32Array = self._counts.n_orders[rows]
+        return n_orders
 
-    def rank(self, queries: Sequence[Int32Array], k: int) -> tuple[Int64Array, Float32Array]:
-        """As `Recommender.rank`; scores are (summed) cosines."""
-        asked = distinct_products(queries)
-        support = self._counts.support(asked)
-        n_orders = self._counts.n_orders
-        rows = np.repeat(asked, np.diff(support.indptr))
-        support.data = support.data / np.sqrt(n_orders[rows] * n_orders[support.indices])
-        return rank_sums(support, asked, queries, k)
+
+class Cosine(_SupportRanker):
+    def _normaliser(self, rows: IntpArray, others: Int32Array) -> Float32Array:
+        cosine: Float32Array = np.sqrt(self._counts.n_orders[rows] * self._counts.n_orders[others])
+        return cosine
 
 
 def distinct_products(queries: Sequence[Int32Array]) -> IntpArray:
@@ -103,10 +93,7 @@ def rank_sums(
     k: int,
     weights: Callable[[int], Float32Array] | None = None,
 ) -> tuple[Int64Array, Float32Array]:
-    """Rank by the sum of the asked products' rows in `similar` (n_products, n_items), sparse.
-
-    `weights(n)` are those of the n products of a cart; without, all count alike.
-    """
+    """Rank by the weighted sum of a query's rows in `similar`, sparse (n_products, n_items)."""
     from scipy.sparse import csr_array
 
     rows = np.full((len(queries), k), -1, np.int64)

@@ -1,4 +1,4 @@
-"""KFP steps: a bundle is measured, and let through or not."""
+"""KFP steps: evaluate a bundle, and stop the run if it fails the gate."""
 
 from kfp import dsl
 

@@ -1,7 +1,6 @@
-"""The gate: named rules that a model passes before it may be registered.
+"""The gate: rules that a model must pass before it is registered.
 
-Every rule compares a measured number with what is expected of it. A number that is missing or NaN
-fails its rule: what was not measured was not passed.
+A number that is missing or NaN fails its rule.
 """
 
 import math
@@ -12,28 +11,30 @@ from pydantic import BaseModel, ConfigDict, Field
 ChampionMargin = Annotated[float, Field(ge=0, lt=1)]
 MinCoverage = Annotated[float, Field(ge=0, le=1)]
 
+PLACES = {"item": "on product pages", "cart": "in carts"}
+
 
 class GateFailed(ValueError):
-    """A model did not pass; the message says which rules, by how much, and what to do."""
+    """A model did not pass the gate."""
 
 
 class GateSettings(BaseModel):
-    """What is expected of a model. NDCG@10 throughout."""
+    """Thresholds; NDCG is NDCG@10."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     popularity_gain: float = Field(default=0.0, ge=0, lt=1)
-    """The lower 95 % bound of the gain over popularity on product pages must lie above this."""
+    """Exceeded by the lower 95 % bound of the gain over popularity on product pages."""
     champion_margin: ChampionMargin = 0.02
-    """How much of the champion's NDCG may be lost: the lower bound of the paired difference."""
+    """Share of the champion's NDCG that the lower bound may lose."""
     min_coverage: MinCoverage = 0.05
-    """Share of the catalogue (or of the places handed out, if fewer) that must be recommended."""
+    """Share of the catalogue, or of the places in all answers, to be recommended."""
     min_ann_recall: float = Field(default=0.98, ge=0, le=1)
     """Share of the exact ten best that search must find."""
 
 
 class Rule(TypedDict):
-    """One rule's outcome. `by` is observed minus expected: negative is what was missing."""
+    """Outcome of a rule; `by` is observed minus expected."""
 
     name: str
     title: str
@@ -47,10 +48,9 @@ class Rule(TypedDict):
 def judge(
     evaluation: dict[str, Any], serving: dict[str, Any], settings: GateSettings
 ) -> dict[str, Any]:
-    """The verdict {"passed", "rules": [Rule, ...]} on an evaluation and an infrastructure check.
+    """The verdict {"passed", "rules": [Rule, ...]}.
 
-    `evaluation` is what `evaluate` returns; `serving` is {"started", "asked", "correct", "p50_ms",
-    "p99_ms", "errors"} of a real service process that answered sampled requests.
+    `serving` is {"started", "asked", "correct", "p50_ms", "p99_ms", "errors"} of a real service.
     """
     rules = [
         _beats_popularity(evaluation, settings),
@@ -63,7 +63,7 @@ def judge(
 
 
 def check_verdict(verdict: dict[str, Any]) -> None:
-    """Raise GateFailed with every failed rule of a verdict made by `judge`."""
+    """Raise GateFailed with every failed rule."""
     failed = [rule for rule in verdict["rules"] if not rule["passed"]]
     if not verdict["passed"] or failed:
         lines = [f"- {rule['name']}: {rule['why']}" for rule in failed]
@@ -74,135 +74,126 @@ def check_verdict(verdict: dict[str, Any]) -> None:
 
 
 def _beats_popularity(evaluation: dict[str, Any], settings: GateSettings) -> Rule:
-    gain = _number(evaluation, "paired", "a", "popularity", "low")
-    model = _number(evaluation, "tasks", "a", "model", "ndcg", "mean")
-    other = _number(evaluation, "tasks", "a", "popularity", "ndcg", "mean")
-    rule = _build_rule(
-        "beats_popularity", "Better than bestsellers", gain, settings.popularity_gain
-    )
-    rule["passed"] = gain > settings.popularity_gain
-    compared = f"on product pages the model has {model:.4f}, popularity {other:.4f}"
+    gain = _number(evaluation, "paired", "item", "popularity", "low")
+    model = _number(evaluation, "tasks", "item", "model", "ndcg", "mean")
+    popularity = _number(evaluation, "tasks", "item", "popularity", "ndcg", "mean")
+    least = settings.popularity_gain
+    why = f"on product pages the model has {model:.4f}, popularity {popularity:.4f}"
     if math.isnan(gain):
-        rule["why"] = (
-            f"{compared}: the gain could not be measured on {_n_queries(evaluation)} test baskets; "
+        why += (
+            f": the gain could not be measured on {evaluation['n_queries']['item']} test baskets; "
             "bring more orders, or check that test orders hold products of the catalogue"
         )
-    elif rule["passed"]:
-        rule["why"] = f"{compared}; the gain is at least {gain:+.4f} (95 % bound)"
+    elif gain > least:
+        why += f"; the gain is at least {gain:+.4f} (95 % bound)"
     else:
-        rule["why"] = (
-            f"{compared}; the lower 95 % bound of the gain is {gain:+.4f}, expected more than "
-            f"{settings.popularity_gain:+.4f}: the new model lost to the bestseller list. Bring "
-            "more orders or more sweep trials"
+        why += (
+            f"; the lower 95 % bound of the gain is {gain:+.4f}, expected more than {least:+.4f}: "
+            "the new model lost to the bestseller list. Bring more orders or more sweep trials"
         )
-    return rule
+    return _build_rule(
+        "beats_popularity", "Better than bestsellers", gain > least, gain, least, why
+    )
 
 
 def _not_worse_than_champion(evaluation: dict[str, Any], settings: GateSettings) -> Rule:
     name, title = "not_worse_than_champion", "Not worse than the model in production"
-    if not any("champion" in evaluation["tasks"][task] for task in ("a", "b")):
-        rule = _build_rule(name, title, math.nan, math.nan)
-        return rule | {"passed": True, "why": "there is no champion yet to compare with"}
-    by_task = [_against_champion(evaluation, task, settings) for task in ("a", "b")]
-    # The task that is worse off stands for the rule; NaN is the worst.
-    low, expected, _ = min(
-        by_task, key=lambda t: -math.inf if math.isnan(t[0] - t[1]) else t[0] - t[1]
-    )
-    rule = _build_rule(name, title, low, expected)
-    rule["passed"] = all(low >= expected for low, expected, _ in by_task)
-    rule["why"] = "; ".join(why for _, _, why in by_task)
-    if not rule["passed"]:
-        rule["why"] += (
-            ": the new model lost to the champion, which stays. Compare the two runs' reports: "
-            "data window, what was removed, sweep"
+    if not any("champion" in evaluation["tasks"][task] for task in PLACES):
+        return _build_rule(
+            name, title, True, math.nan, math.nan, "there is no champion to compare with"
         )
-    return rule
+    by_task = [_compare_with_champion(evaluation, task, settings) for task in PLACES]
+    # The worse task is the rule's number; NaN is the worst.
+    low, expected, _ = min(
+        by_task, key=lambda one: -math.inf if math.isnan(one[0] - one[1]) else one[0] - one[1]
+    )
+    passed = all(low >= expected for low, expected, _ in by_task)
+    remedy = (
+        "the new model lost to the champion, which stays. Compare data window, removed lines and "
+        "sweep in the reports of both runs"
+    )
+    why = "; ".join(why for _, _, why in by_task)
+    return _build_rule(name, title, passed, low, expected, why, remedy)
 
 
-def _against_champion(
+def _compare_with_champion(
     evaluation: dict[str, Any], task: str, settings: GateSettings
 ) -> tuple[float, float, str]:
     low = _number(evaluation, "paired", task, "champion", "low")
     model = _number(evaluation, "tasks", task, "model", "ndcg", "mean")
     champion = _number(evaluation, "tasks", task, "champion", "ndcg", "mean")
     expected = -settings.champion_margin * champion
-    where = {"a": "on product pages", "b": "in carts"}[task]
     why = (
-        f"{where} the model has {model:.4f}, the champion {champion:.4f}; the lower 95 % bound of "
-        f"the difference is {low:+.4f}, expected at least {expected:+.4f}"
+        f"{PLACES[task]} the model has {model:.4f}, the champion {champion:.4f}; the lower 95 % "
+        f"bound of the difference is {low:+.4f}, expected at least {expected:+.4f}"
     )
     return low, expected, why
 
 
 def _coverage_floor(evaluation: dict[str, Any], settings: GateSettings) -> Rule:
-    covered = _number(evaluation, "tasks", "a", "model", "coverage")
-    places = evaluation["k"] * evaluation["n_queries"]["a"]
-    expected = settings.min_coverage * min(1, places / max(evaluation["catalogue"], 1))
-    rule = _build_rule("coverage_floor", "Recommends enough of the catalogue", covered, expected)
-    rule["passed"] = covered >= expected
-    rule["why"] = f"{covered:.2%} of the catalogue is recommended, expected at least {expected:.2%}"
-    if not rule["passed"]:
-        rule["why"] += (
-            ": the model mostly repeats bestsellers. Lower beta or ns_exponent in the sweep, or "
-            "lower min_coverage if so few products are bought together"
-        )
-    return rule
+    covered = _number(evaluation, "tasks", "item", "model", "coverage")
+    n_places = evaluation["k"] * evaluation["n_queries"]["item"]
+    expected = settings.min_coverage * min(1, n_places / max(evaluation["catalogue"], 1))
+    title = "Recommends enough of the catalogue"
+    why = f"{covered:.2%} of the catalogue is recommended, expected at least {expected:.2%}"
+    remedy = (
+        "the model mostly repeats bestsellers. Lower beta or ns_exponent in the sweep, or lower "
+        "min_coverage if so few products are bought together"
+    )
+    return _build_rule("coverage_floor", title, covered >= expected, covered, expected, why, remedy)
 
 
 def _ann_recall(evaluation: dict[str, Any], settings: GateSettings) -> Rule:
     name, title = "ann_recall", "Search finds what exact search finds"
+    least = settings.min_ann_recall
     if evaluation["ann_recall"] is None:
-        rule = _build_rule(name, title, math.nan, settings.min_ann_recall)
-        return rule | {"passed": True, "why": "search is exact"}
+        return _build_rule(name, title, True, math.nan, least, "search is exact")
     recall = _number(evaluation, "ann_recall")
-    rule = _build_rule(name, title, recall, settings.min_ann_recall)
-    rule["passed"] = recall >= settings.min_ann_recall
-    rule["why"] = f"recall@10 is {recall:.3f}, expected at least {settings.min_ann_recall:.3f}"
-    if not rule["passed"]:
-        rule["why"] += ": search loses recommendations. An index finds more with a larger ef or M"
-    return rule
+    why = f"recall@10 is {recall:.3f}, expected at least {least:.3f}"
+    remedy = "search loses recommendations. A larger ef or M of the index finds more"
+    return _build_rule(name, title, recall >= least, recall, least, why, remedy)
 
 
 def _serving(serving: dict[str, Any]) -> Rule:
     asked, correct = _number(serving, "asked"), _number(serving, "correct")
-    rule = _build_rule("serving", "A real service answers correctly", correct, asked)
-    rule["passed"] = bool(serving.get("started")) and asked > 0 and correct >= asked
-    errors = [str(error) for error in serving.get("errors") or []]
-    if not serving.get("started"):
-        rule["why"] = "the service did not start with this bundle"
+    errors = serving.get("errors") or ["no error was recorded"]
+    if serving.get("started"):
+        p99_ms = _number(serving, "p99_ms")
+        why = f"{correct:.0f} of {asked:.0f} requests were answered correctly, p99 {p99_ms:.1f} ms"
     else:
-        rule["why"] = (
-            f"{correct:.0f} of {asked:.0f} requests were answered correctly, "
-            f"p99 {_number(serving, 'p99_ms'):.1f} ms"
-        )
-    if not rule["passed"]:
-        rule["why"] += f": {errors[0] if errors else 'no error was recorded'}. See the service log"
-    return rule
+        why = "the service did not start with this bundle"
+    passed = bool(serving.get("started")) and asked > 0 and correct >= asked
+    title, remedy = "A real service answers correctly", f"{errors[0]}. See the service log"
+    return _build_rule("serving", title, passed, correct, asked, why, remedy)
 
 
-def _build_rule(name: str, title: str, observed: float, expected: float) -> Rule:
-    """A rule that has not passed, with numbers as JSON can hold them."""
+def _build_rule(
+    name: str,
+    title: str,
+    passed: bool,
+    observed: float,
+    expected: float,
+    why: str,
+    remedy: str = "",
+) -> Rule:
+    """`why` gets the remedy if the rule failed."""
     return Rule(
         name=name,
         title=title,
-        passed=False,
-        observed=_finite_or_none(observed),
-        expected=_finite_or_none(expected),
-        by=_finite_or_none(observed - expected),
-        why="",
+        passed=passed,
+        observed=_none_if_nan(observed),
+        expected=_none_if_nan(expected),
+        by=_none_if_nan(observed - expected),
+        why=f"{why}: {remedy}" if remedy and not passed else why,
     )
 
 
-def _number(found: Any, *path: str) -> float:
-    """The number at `path`, NaN where it is missing or none: NaN passes no comparison."""
-    for key in path:
-        found = found.get(key) if isinstance(found, dict) else None
-    return float(found) if isinstance(found, int | float) else math.nan
-
-
-def _finite_or_none(value: float) -> float | None:
+def _none_if_nan(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _n_queries(evaluation: dict[str, Any]) -> int:
-    return int(evaluation["n_queries"]["a"])
+def _number(found: Any, *path: str) -> float:
+    """The number at `path`; NaN, which passes no comparison, where there is none."""
+    for key in path:
+        found = found.get(key) if isinstance(found, dict) else None
+    return float(found) if isinstance(found, int | float) else math.nan

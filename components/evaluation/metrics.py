@@ -1,4 +1,4 @@
-"""Ranking metrics per query, what a whole set of answers looks like, and how sure we are."""
+"""Ranking metrics with bootstrap intervals."""
 
 from collections.abc import Hashable, Mapping
 from typing import TypeVar
@@ -16,10 +16,9 @@ RESAMPLES = 1_000
 
 
 def score(found: Int64Array, relevant: Corpus, n_items: int) -> dict[str, Float64Array]:
-    """The METRICS of every query, (n_queries,) each, at k = the width of `found`.
+    """METRICS at k, (n_queries,) each; `found` (n_queries, k), -1 being a miss.
 
-    `found` (n_queries, k) are catalogue rows, best first; -1 is a miss. NDCG has binary gains and
-    is normalised by the best ranking of min(k, relevant) hits; recall divides by all relevant.
+    The ideal of NDCG has min(k, relevant) hits; recall divides by all relevant.
     """
     hits = find_hits(found, relevant, n_items)
     discounts = 1 / np.log2(np.arange(found.shape[1]) + 2)
@@ -35,14 +34,14 @@ def score(found: Int64Array, relevant: Corpus, n_items: int) -> dict[str, Float6
 
 
 def ideal_dcg(n_relevant: Int64Array, k: int) -> Float64Array:
-    """DCG@k of the best ranking, by how many products are relevant, (n_queries,)."""
+    """DCG@k of the best ranking, (n_queries,)."""
     ideal = np.concatenate([[0], np.cumsum(1 / np.log2(np.arange(k) + 2))])
     best: Float64Array = ideal[np.minimum(n_relevant, k)]
     return best
 
 
 def find_hits(found: Int64Array, relevant: Corpus, n_items: int) -> BoolArray:
-    """Which of the found products are relevant to their query, (n_queries, k)."""
+    """Whether a found product is relevant to its query, (n_queries, k)."""
     right = np.repeat(np.arange(len(relevant)), relevant.sizes) * n_items + relevant.items
     asked = np.arange(len(found))[:, None] * n_items + found
     right.sort()
@@ -55,10 +54,7 @@ def coverage(found: Int64Array, n_items: int) -> float:
 
 
 def popularity_percentile(found: Int64Array, n_items: int) -> float:
-    """Mean popularity of what is recommended: 100 the bestseller, 0 the least bought.
-
-    Rows are sorted most bought first. NaN when nothing is recommended.
-    """
+    """Mean popularity, from 100 for row 0 to 0 for the last; NaN if nothing is found."""
     kept = found[found >= 0]
     return float(100 * (1 - kept.mean() / max(n_items - 1, 1))) if len(kept) else float("nan")
 
@@ -66,10 +62,9 @@ def popularity_percentile(found: Int64Array, n_items: int) -> float:
 def intervals(
     values: Mapping[Name, Float64Array], basket: Int64Array, seed: int, n: int = RESAMPLES
 ) -> dict[Name, dict[str, float]]:
-    """Mean and 95 % percentile-bootstrap bounds of each of `values` (n_queries,), by its name.
+    """Mean and 95 % percentile-bootstrap bounds of `values`, (n_queries,) each.
 
-    Baskets are resampled, not queries, since queries of one basket are not independent. All values
-    see the same resamples: a difference of two rankers, passed as a value, is a paired one.
+    Resamples baskets, as their queries are not independent; resamples are shared by all values.
     """
     if not len(basket):
         return {name: dict.fromkeys(("mean", "low", "high"), float("nan")) for name in values}
@@ -88,7 +83,7 @@ def intervals(
 
 
 def _bootstrap_totals(sums: Float64Array, rng: np.random.Generator, n: int) -> Float64Array:
-    """Column totals of `sums` (n_clusters, m) over `n` draws of n_clusters clusters each."""
+    """Column totals (n, m) of `sums` (n_clusters, m), resampled `n` times."""
     size = len(sums)
     totals = np.empty((n, sums.shape[1]))
     for i in range(n):

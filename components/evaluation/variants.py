@@ -1,13 +1,13 @@
-"""How strictly variants can be kept out of "bought together", and what that costs.
+"""How strictly variants of a product are kept out of its recommendations.
 
-Shops differ: the five colours of one teacup are bought together, and so are flavours of yoghurt;
-other variants are never. So pairs that orders speak for stay, and of all ways to choose among the
-others the strictest is taken that validation baskets do not mind.
+Colours of a teacup are bought together, other variants are not: the strictest rule is chosen that
+costs hardly any NDCG on validation queries.
 """
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from itertools import product
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -27,45 +27,46 @@ from components.model.variants import (
 )
 from components.progress import log_progress
 
-Bounds = tuple[str, float, float]
-"""One of LEVELS, of LIFTS and of COSINES."""
-
 K = 10
 DEPTH = 60
-"""Places ranked, of which variants are left out; the rest moves up."""
+"""Products ranked before variants are left out."""
 
 BLOCK = 20_000
-"""Products whose pairs are sorted at once."""
+"""Products whose pairs are looked up at once."""
 
 LIFTS = (np.inf, 5.0, 2.0, 1.0)
-"""A pair bought together so many times as often as chance would have it is not left out."""
+"""Pairs with at least this lift are kept."""
 
 COSINES = (-1.0, 0.5, 0.7)
-"""Only pairs whose IN vectors are so much alike, that is substitutes, are left out."""
+"""Pairs whose IN vectors have a lower cosine, that is no substitutes, are kept."""
 
 MAX_NDCG_LOSS = 0.01
-"""Share of NDCG@10 that leaving out may cost, at the lower bound of the paired interval."""
+"""Largest relative loss of NDCG@10, at the lower bound of the paired interval."""
+
+
+class Bounds(NamedTuple):
+    level: str
+    lift: float
+    cosine: float
 
 
 @dataclass(frozen=True)
 class VariantPairs:
-    """Pairs of catalogue rows (n,) that any level takes for variants, and what is known of them."""
+    """Pairs of catalogue rows that are variants by name; arrays are (n,)."""
 
     one: Int32Array
     other: Int32Array
     level: Int64Array
-    """The first of LEVELS that does."""
+    """First of LEVELS that makes them variants."""
     lift: Float64Array
-    """How many times as often as by chance they were bought together; 0 where that is unknown."""
+    """0 where unknown."""
     cosine: Float32Array
-    """Of their IN vectors."""
     is_excepted: BoolArray
-    """Whether the shop wants to see them together."""
 
-    def select(self, level: str, lift: float, cosine: float) -> tuple[BoolArray, BoolArray]:
-        """Which pairs are left out by these bounds, and which would be but for being excepted."""
-        below: BoolArray = (self.level <= LEVELS.index(level)) & (self.lift < lift)
-        below &= self.cosine >= cosine
+    def select(self, bounds: Bounds) -> tuple[BoolArray, BoolArray]:
+        """Masks of pairs left out, and of pairs kept only by an exception."""
+        below: BoolArray = (self.level <= LEVELS.index(bounds.level)) & (self.lift < bounds.lift)
+        below &= self.cosine >= bounds.cosine
         return below & ~self.is_excepted, below & self.is_excepted
 
 
@@ -75,65 +76,56 @@ def choose_variants(
     seed: int,
     exceptions: Iterable[tuple[str, str]] = (),
 ) -> tuple[Variants, list[dict[str, Any]]]:
-    """The strictest table of variants that costs the queries of neither task too much.
-
-    Strictest is the one that leaves out most pairs; there is always the empty one. `recommender`
-    must not leave out any itself. `exceptions` are pairs of product ids that may be shown all the
-    same. With the table comes what was measured, the strictest first:
+    """The strictest tolerable table of variants, and all candidates from strict to lenient:
 
         [{"level": "but_colours", "lift": 2.0 or None, "cosine": 0.5 or None, "pairs": 1234,
           "excepted": 5, "chosen": false,
-          "tasks": {"a": {"mean", "low", "high", "changed"}, "b": …}}]
+          "tasks": {"item": {"mean", "low", "high", "changed"}, "cart": …}}]
 
-    excepted are pairs that would be left out, too, but for the exceptions; mean, low and high are
-    the paired change of NDCG@10, as a share of it; changed is the share of the ten best that are
-    others. A task without queries is not listed.
+    mean, low and high are the paired relative change of NDCG@10, changed is the share of
+    recommendations replaced. The bundle must have no variants yet.
     """
-    bundle = recommender.bundle
-    pairs = find_pairs(bundle, exceptions)
-    evaluators = [
-        _TaskEvaluator(task, recommender, asked, pairs, seed)
+    pairs = find_pairs(recommender.bundle, exceptions)
+    candidates = _list_bounds()
+    masks = {bounds: pairs.select(bounds) for bounds in candidates}
+    by_task = {
+        task: _TaskEvaluator(recommender, asked, pairs, seed).evaluate(
+            {bounds: mask for bounds, (mask, _) in masks.items()}
+        )
         for task, asked in queries.items()
         if len(asked)
-    ]
-    counts = {}
-    for bounds in _list_bounds():
-        mask, spared = pairs.select(*bounds)
-        counts[bounds] = int(mask.sum()), int(spared.sum())
-        for evaluator in evaluators:
-            evaluator.add(bounds, mask)
-    summarise = {evaluator.task: evaluator.summarise() for evaluator in evaluators}
-    tried = [
-        (bounds, counted, {task: one[bounds] for task, one in summarise.items()})
-        for bounds, counted in counts.items()
-    ]
+    }
+    tasks = {bounds: {task: by_task[task][bounds] for task in by_task} for bounds in candidates}
     # Stable: of bounds that leave out as many pairs the simpler come first.
-    tried.sort(key=lambda one: -sum(one[1]))
-    best = next(bounds for bounds, _, tasks in tried if _is_tolerable(bounds, tasks))
-    measured = [
+    candidates.sort(key=lambda bounds: -sum(int(mask.sum()) for mask in masks[bounds]))
+    best = next(bounds for bounds in candidates if _is_tolerable(bounds, tasks[bounds]))
+    rows = [
         {
-            "level": bounds[0],
-            "lift": bounds[1] if bounds[1] < np.inf else None,
-            "cosine": bounds[2] if bounds[2] > -1 else None,
-            "pairs": n_pairs,
-            "excepted": n_excepted,
+            "level": bounds.level,
+            "lift": bounds.lift if bounds.lift < np.inf else None,
+            "cosine": bounds.cosine if bounds.cosine > -1 else None,
+            "pairs": int(masks[bounds][0].sum()),
+            "excepted": int(masks[bounds][1].sum()),
             "chosen": bounds == best,
-            "tasks": tasks,
+            "tasks": tasks[bounds],
         }
-        for bounds, (n_pairs, n_excepted), tasks in tried
+        for bounds in candidates
     ]
-    mask, _ = pairs.select(*best)
-    log_progress(f"variants: {mask.sum()} pairs, {best}")
-    return build_variants(pairs.one[mask], pairs.other[mask], bundle.manifest.n_items), measured
+    mask, _ = masks[best]
+    log_progress(
+        f"variants: {mask.sum()} pairs left out: level {best.level}, lift below {best.lift:g}, "
+        f"cosine from {best.cosine:g}"
+    )
+    n_items = recommender.bundle.manifest.n_items
+    return build_variants(pairs.one[mask], pairs.other[mask], n_items), rows
 
 
 def find_pairs(bundle: Bundle, exceptions: Iterable[tuple[str, str]] = ()) -> VariantPairs:
-    """All pairs that the strictest level takes for variants."""
     n_items = bundle.manifest.n_items
     by_level = [find_name_pairs(bundle.products, n_items, level) for level in LEVELS]
     keys = np.concatenate([one.astype(np.int64) * n_items + other for one, other in by_level])
     levels = np.repeat(np.arange(len(LEVELS)), [len(one) for one, _ in by_level])
-    # Levels ascend, so that the first place of a pair tells the first level that takes it.
+    # Levels ascend, so that the first place of a pair gives its first level.
     keys, first = np.unique(keys, return_index=True)
     one, other = (part.astype(np.int32) for part in np.divmod(keys, max(n_items, 1)))
     is_excepted = match_exceptions(one, other, exceptions, bundle.product_ids[:n_items])
@@ -143,15 +135,15 @@ def find_pairs(bundle: Bundle, exceptions: Iterable[tuple[str, str]] = ()) -> Va
 
 
 def compute_lifts(bundle: Bundle, one: Int32Array, other: Int32Array) -> Float64Array:
-    """Lifts (n,) of pairs of rows; 0 for those not among the strongest of either."""
+    """0 where the bundle does not hold the pair."""
     support = np.maximum(_find_support(bundle, one, other), _find_support(bundle, other, one))
-    by_chance = bundle.n_orders[one] * (bundle.n_orders[other] / bundle.manifest.n_orders)
-    lifts: Float64Array = support / by_chance
+    expected = bundle.n_orders[one] * (bundle.n_orders[other] / bundle.manifest.n_orders)
+    lifts: Float64Array = support / expected
     return lifts
 
 
 def _find_support(bundle: Bundle, one: Int32Array, other: Int32Array) -> Float64Array:
-    """Baskets with both (n,), where `other` is among the strongest of `one`; else 0."""
+    """0 where `other` is not among the strongest companions of `one`."""
     n_items, offsets = bundle.manifest.n_items, bundle.pair_offsets
     support = np.zeros(len(one))
     order = np.argsort(one, kind="stable")
@@ -171,44 +163,41 @@ def _find_support(bundle: Bundle, one: Int32Array, other: Int32Array) -> Float64
 
 
 class _TaskEvaluator:
-    """What leaving out does to the answers of one task, which are ranked only once."""
+    """Ranks the queries of a task once, for any mask of variant pairs."""
 
     def __init__(
-        self, task: str, recommender: Recommender, queries: Queries, pairs: VariantPairs, seed: int
+        self, recommender: Recommender, queries: Queries, pairs: VariantPairs, seed: int
     ) -> None:
-        self.task = task
         self._queries, self._seed = queries, seed
         self._n_items = recommender.bundle.manifest.n_items
         self._found, _ = recommender.rank(queries.asked, min(DEPTH, self._n_items))
-        self._before = self._ndcg(self._found[:, :K])
-        self._n_shown = max((self._found[:, :K] >= 0).sum(), 1)
         self._hits = _find_hits(pairs, queries, self._found, self._n_items)
-        self._changes: dict[Bounds, Float64Array] = {}
-        self._changed: dict[Bounds, float] = {}
 
-    def add(self, bounds: Bounds, mask: BoolArray) -> None:
-        """Rank again without the pairs in `mask`."""
+    def evaluate(self, masks: Mapping[Bounds, BoolArray]) -> dict[Bounds, dict[str, float]]:
+        before = self._ndcg(self._found[:, :K])
+        n_shown = max((self._found[:, :K] >= 0).sum(), 1)
+        changes, changed = {}, {}
+        for bounds, mask in masks.items():
+            after, n_dropped = self._leave_out(mask)
+            changes[bounds] = self._ndcg(after) - before
+            changed[bounds] = float(n_dropped / n_shown)
+        base = max(float(before.mean()), 1e-12)
+        # All at once: resampling baskets takes longer than all else.
+        found = intervals(changes, self._queries.basket, self._seed)
+        return {
+            bounds: {name: value / base for name, value in change.items()}
+            | {"changed": changed[bounds]}
+            for bounds, change in found.items()
+        }
+
+    def _leave_out(self, mask: BoolArray) -> tuple[Int64Array, int]:
         query, place, pair = self._hits
         dropped = self._found < 0
         dropped[query[mask[pair]], place[mask[pair]]] = True
-        # What is kept moves to the front, in order.
+        # The rest moves to the front, in order.
         order = np.argsort(dropped, axis=1, kind="stable")[:, :K]
         after = np.take_along_axis(np.where(dropped, -1, self._found), order, axis=1)
-        self._changes[bounds] = self._ndcg(after) - self._before
-        self._changed[bounds] = float(dropped[:, :K].sum() / self._n_shown)
-
-    def summarise(self) -> dict[Bounds, dict[str, float]]:
-        """Relative change of NDCG@10, paired, and the share of the ten best that are others."""
-        base = max(float(self._before.mean()), 1e-12)
-        # All at once: drawing baskets takes longer than anything that is done with them.
-        found = intervals(self._changes, self._queries.basket, self._seed)
-        return {
-            bounds: {
-                **{name: value / base for name, value in change.items()},
-                "changed": self._changed[bounds],
-            }
-            for bounds, change in found.items()
-        }
+        return after, int(dropped[:, :K].sum())
 
     def _ndcg(self, rows: Int64Array) -> Float64Array:
         return score(rows, self._queries.relevant, self._n_items)["ndcg"]
@@ -217,7 +206,7 @@ class _TaskEvaluator:
 def _find_hits(
     pairs: VariantPairs, queries: Queries, found: Int64Array, n_items: int
 ) -> tuple[Int64Array, Int64Array, Int64Array]:
-    """Where an answer is paired with what was asked: query, place in its answer, and which pair."""
+    """Query, rank and pair of each found variant of a query product."""
     keys = pairs.one.astype(np.int64) * n_items + pairs.other
     met: list[tuple[Int64Array, Int64Array, Int64Array]] = []
     for number, (asked, answer) in enumerate(zip(queries.asked, found, strict=True)):
@@ -231,12 +220,12 @@ def _find_hits(
 
 
 def _list_bounds() -> list[Bounds]:
-    every = [(level, lift, cosine) for level in LEVELS[1:] for lift in LIFTS for cosine in COSINES]
-    return [(LEVELS[0], np.inf, -1.0), *every]
+    every = [Bounds(*one) for one in product(LEVELS[1:], LIFTS, COSINES)]
+    return [Bounds(LEVELS[0], np.inf, -1.0), *every]
 
 
 def _is_tolerable(bounds: Bounds, tasks: dict[str, dict[str, float]]) -> bool:
     if not tasks:
-        # Nobody says what it costs: then nothing is left out.
-        return bounds[0] == LEVELS[0]
+        # Without queries the cost is unknown: nothing is left out.
+        return bounds.level == LEVELS[0]
     return all(task["low"] >= -MAX_NDCG_LOSS for task in tasks.values())

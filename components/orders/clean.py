@@ -1,10 +1,11 @@
-"""Raw order lines in; order lines that keep the contract, and all others with the reason, out."""
+"""Clean order lines: good ones to ORDER_LINES, all others to QUARANTINE with the reason."""
 
 import functools
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,99 +26,99 @@ from components.orders.timestamps import parse_timestamp
 from components.progress import log_progress
 
 if TYPE_CHECKING:
-    from pyspark.sql import Column, DataFrame
+    from pyspark.sql import Column, DataFrame, SparkSession
 
 IDS = ("order_id", "user_id", "product_id")
 NON_PRODUCTS = (
     r"POST(AGE)?|DOT|M|D|S|B|C2|BANK CHARGES|AMAZONFEE|CRUK|ADJUST\d*|TEST\w*|GIFT_\w*"
     r"|SHIPPING|DISCOUNT|MANUAL|COUPON.*|FUEL|GASOLINE.*|MISC.* TRANS"
 )
-"""Codes and categories that shops book as products, matched as a whole and in any letter case."""
+"""Codes and categories that shops book as products."""
 
 
 class OrderSettings(BaseModel):
-    """How raw lines are read."""
+    """Regular expressions match a whole value, in any letter case."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     columns: str = ""
-    """`order_id=Invoice,product_id=StockCode`: our name = the shop's name; empty = same names."""
+    """`order_id=Invoice,product_id=StockCode`: our name = the shop's name."""
     ts_format: str = ""
-    """Spark pattern of text timestamps, e.g. `d/M/yyyy H:mm`; empty = found out."""
+    """Spark pattern of text timestamps, e.g. `d/M/yyyy H:mm`; empty: detected."""
     non_products: str = NON_PRODUCTS
-    """Regular expression; lines whose product id, name or category matches as a whole go out."""
+    """Regular expression of ids, names or categories to be quarantined."""
     cancellations: str = r"C\d+"
     """Regular expression of the order ids of cancellations."""
     max_loss: float = Field(default=0.5, gt=0, le=1)
-    """Largest share of lines that may be quarantined before the run stops."""
+    """Largest share of lines that may be quarantined."""
 
 
 class OrdersError(ValueError):
-    """The lines as a whole cannot be used; the message says why and what to do."""
+    """Too many lines were quarantined."""
+
+
+@dataclass(frozen=True)
+class _Table:
+    """`columns` is {our name: the shop's name}."""
+
+    frame: "DataFrame"
+    columns: dict[str, str]
+    source: str
+
+    def text(self, name: str) -> "Column":
+        """Null without such a column."""
+        from pyspark.sql import functions as F
+
+        if name not in self.columns:
+            return F.lit(None).cast("string")
+        return cast_to_text(self.frame, self.columns[name])
 
 
 def clean_orders(
     orders: str, products: str, settings: OrderSettings,
     order_lines: Path, quarantine: Path, product_table: Path,
 ) -> dict[str, int]:  # fmt: skip
-    """Write ORDER_LINES, QUARANTINE and PRODUCTS; return how many lines went where.
+    """Write ORDER_LINES, QUARANTINE and PRODUCTS; return counts.
 
-    Every line of `orders` ends in exactly one of the first two. Without a `products` source the
-    product table is made of what the lines say of their products.
-
-    Raises SourceError, ColumnsError, or OrdersError when (nearly) nothing could be kept.
+    Without a `products` source, PRODUCTS come from the order lines.
     """
     from components.spark import spark_session
 
-    with staging_folder(order_lines) as staging, spark_session("orders") as spark:
-        raw = read_source(spark, orders, staging / "orders")
-        columns = resolve_columns(
-            parse_columns(settings.columns), raw.columns, REQUIRED, hide_credentials(orders)
-        )
-        known, mapping = raw, columns
+    with _open_staging(order_lines.parent) as staging, spark_session("orders") as spark:
+        lines = _read_mapped(spark, orders, staging / "orders", settings, REQUIRED)
+        described = lines
         if products:
-            known = read_source(spark, products, staging / "products")
-            mapping = resolve_columns(
-                parse_columns(settings.columns),
-                known.columns,
-                ("product_id",),
-                hide_credentials(products),
+            described = _read_mapped(
+                spark, products, staging / "products", settings, ("product_id",)
             )
-        _check_all_used(settings.columns, columns, mapping)
-        others = sorted(set(known.columns) - set(mapping.values())) if products else []
-        table = _build_product_table(known, mapping, others)
-        if products and "price" in columns:
-            table = _fill_prices(table, raw, columns)
+        _check_all_used(settings.columns, lines.columns, described.columns)
+        table = _build_product_table(described, with_attributes=bool(products))
+        if products and "price" in lines.columns:
+            table = _fill_prices(table, lines)
         table = table.cache()
-        non_product = _matches(settings.non_products, "product_id", "name", "category")
-        _write_parquet(table.filter(~non_product), PRODUCTS.names, product_table)
-        classified = _classify_lines(
-            raw, columns, table.filter(non_product), settings, hide_credentials(orders)
-        )
-        good = classified.filter("reason = ''").selectExpr(
-            *[f"clean_{c} as {c}" for c in ORDER_LINES.names]
-        )
-        bad = classified.filter("reason <> ''").selectExpr(
-            *[f"raw_{c} as {c}" for c in ORDER_LINES.names], "reason"
-        )
-        _write_parquet(good, ORDER_LINES.names, order_lines)
-        _write_parquet(bad, QUARANTINE.names, quarantine)
+        is_excluded = _matches(settings.non_products, "product_id", "name", "category")
+        _write_parquet(table.filter(~is_excluded), PRODUCTS.names, product_table)
+        classified = _classify_lines(lines, table.filter(is_excluded), settings)
+        good = {f"clean_{name}": name for name in ORDER_LINES.names}
+        good_lines = classified.filter("reason = ''").withColumnsRenamed(good)
+        _write_parquet(good_lines, ORDER_LINES.names, order_lines)
+        bad = {f"raw_{name}": name for name in ORDER_LINES.names}
+        bad_lines = classified.filter("reason <> ''").withColumnsRenamed(bad)
+        _write_parquet(bad_lines, QUARANTINE.names, quarantine)
     counts = count_lines(order_lines, quarantine, product_table)
     log_progress("{lines_read} lines read, {lines_quarantined} quarantined".format_map(counts))
-    _check_loss(counts, settings, hide_credentials(orders))
+    _check_loss(counts, settings, lines.source)
     return counts
 
 
 @contextmanager
-def staging_folder(path: Path) -> Iterator[Path]:
-    """A folder for what has to be fetched first, gone afterwards."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="staging-", dir=path.parent) as folder:
+def _open_staging(parent: Path) -> Iterator[Path]:
+    parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="staging-", dir=parent) as folder:
         yield Path(folder)
 
 
 def count_lines(order_lines: Path, quarantine: Path, products: Path) -> dict[str, int]:
-    """Rows read, kept, quarantined (in all and by reason) and products."""
     kept = open_table(order_lines, ORDER_LINES).count_rows()
     reasons = open_table(quarantine, QUARANTINE).to_table(columns=["reason"])["reason"]
     by_reason = Counter(
@@ -132,28 +133,37 @@ def count_lines(order_lines: Path, quarantine: Path, products: Path) -> dict[str
     }
 
 
+def _read_mapped(
+    spark: "SparkSession", source: str, staging: Path, settings: OrderSettings,
+    required: tuple[str, ...],
+) -> _Table:  # fmt: skip
+    frame, name = read_source(spark, source, staging), hide_credentials(source)
+    columns = resolve_columns(parse_columns(settings.columns), frame.columns, required, name)
+    return _Table(frame, columns, name)
+
+
 def _classify_lines(
-    raw: "DataFrame", columns: dict[str, str], non_products: "DataFrame",
-    settings: OrderSettings, source: str,
-) -> "DataFrame":  # fmt: skip
-    """Each line as found (raw_*), as understood (clean_*), and why it cannot be kept (reason)."""
+    lines: _Table, non_products: "DataFrame", settings: OrderSettings
+) -> "DataFrame":
+    """Lines with raw_* text, clean_* values and `reason`, empty for good ones."""
     from pyspark.sql import functions as F
 
-    text = {name: _text_column(raw, columns.get(name)) for name in ORDER_LINES.names}
-    ts = parse_timestamp(raw, columns.get("ts"), settings.ts_format, source)
-    no_position, one = F.lit(None).cast("int"), F.lit(1.0)
-    position, quantity = _to_number(text["position"]).cast("int"), _to_number(text["quantity"])
-    frame = raw.select(
+    text = {name: lines.text(name) for name in ORDER_LINES.names}
+    numbers = {name: text[name].try_cast("double") for name in ("position", "quantity", "price")}
+    ts = parse_timestamp(lines.frame, lines.columns.get("ts"), settings.ts_format, lines.source)
+    frame = lines.frame.select(
         *[value.alias(f"raw_{name}") for name, value in text.items()],
         *[F.trim(text[name]).alias(f"clean_{name}") for name in IDS],
         ts.alias("clean_ts"),
-        (position if "position" in columns else no_position).alias("clean_position"),
-        (quantity if "quantity" in columns else one).alias("clean_quantity"),
-        _to_number(text["price"]).alias("clean_price"),
+        numbers["position"].cast("int").alias("clean_position"),
+        (numbers["quantity"] if "quantity" in lines.columns else F.lit(1.0)).alias(
+            "clean_quantity"
+        ),
+        numbers["price"].alias("clean_price"),
     )
-    known = non_products.select(F.col("product_id").alias("clean_product_id"))
-    known = F.broadcast(known.withColumn("is_non_product", F.lit(True)))
-    return frame.join(known, "clean_product_id", "left").withColumn(
+    excluded = non_products.select(F.col("product_id").alias("clean_product_id"))
+    excluded = F.broadcast(excluded.withColumn("is_non_product", F.lit(True)))
+    return frame.join(excluded, "clean_product_id", "left").withColumn(
         "reason", _build_reason(settings)
     )
 
@@ -185,64 +195,53 @@ def _build_reason(settings: OrderSettings) -> "Column":
 
 
 def _matches(pattern: str, *names: str) -> "Column":
-    """Whether one of the columns matches as a whole, in any letter case; null never does."""
+    """Whether any of the columns matches; false for null."""
     from pyspark.sql import functions as F
 
     matches = [F.coalesce(F.col(name).rlike(f"(?i)^({pattern})$"), F.lit(False)) for name in names]
     return functools.reduce(lambda one, other: one | other, matches)
 
 
-def _build_product_table(
-    frame: "DataFrame", columns: dict[str, str], others: Sequence[str] = ()
-) -> "DataFrame":
-    """PRODUCTS: per product the value most often given, so that a one-off typo never wins.
-
-    The columns `others` become its attributes.
-    """
+def _build_product_table(table: _Table, with_attributes: bool) -> "DataFrame":
+    """The most frequent value of each product; attributes are the unmapped columns."""
     from pyspark.sql import functions as F
 
-    text = {name: F.trim(_text_column(frame, columns.get(name))) for name in PRODUCTS.names}
-    if others:
-        # Without nulls, as to_json leaves those out; a product of which nothing is said has none.
-        said = [F.nullif(F.trim(_text_column(frame, one)), F.lit("")).alias(one) for one in others]
-        text["attributes"] = F.nullif(F.to_json(F.struct(*said)), F.lit("{}"))
-    table = frame.select(
+    text = {name: F.trim(table.text(name)) for name in PRODUCTS.names}
+    others = sorted(set(table.frame.columns) - set(table.columns.values()))
+    if with_attributes and others:
+        # to_json leaves out nulls; a product without any attribute gets null.
+        values = [
+            F.nullif(F.trim(cast_to_text(table.frame, one)), F.lit("")).alias(one) for one in others
+        ]
+        text["attributes"] = F.nullif(F.to_json(F.struct(*values)), F.lit("{}"))
+    frame = table.frame.select(
         *[F.when(value != "", value).alias(name) for name, value in text.items()]
     ).filter("product_id is not null")
-    values = {
-        "name": F.col("name"), "category": F.col("category"), "brand": F.col("brand"),
-        "price": _to_number(F.col("price")), "image_url": F.col("image_url"),
+    parsed = {
+        "price": F.col("price").try_cast("double"),
         "in_stock": F.lower("in_stock").isin("true", "t", "1", "yes", "y"),
-        "margin": _to_number(F.col("margin")), "added_at": F.col("added_at").try_cast("timestamp"),
-        "attributes": F.col("attributes"),
-    }  # fmt: skip
-    return table.groupBy("product_id").agg(
-        *[F.mode(value, deterministic=True).alias(name) for name, value in values.items()]
+        "margin": F.col("margin").try_cast("double"),
+        "added_at": F.col("added_at").try_cast("timestamp"),
+    }
+    return (
+        frame.withColumns(parsed)
+        .groupBy("product_id")
+        .agg(*[F.mode(name, deterministic=True).alias(name) for name in PRODUCTS.names[1:]])
     )
 
 
-def _fill_prices(table: "DataFrame", lines: "DataFrame", columns: dict[str, str]) -> "DataFrame":
-    """PRODUCTS with the price that lines give most often where the table has none."""
+def _fill_prices(products: "DataFrame", lines: _Table) -> "DataFrame":
+    """Fill missing prices with the most frequent one of the order lines."""
     from pyspark.sql import functions as F
 
-    paid = lines.select(
-        F.trim(_text_column(lines, columns["product_id"])).alias("product_id"),
-        _to_number(_text_column(lines, columns["price"])).alias("paid"),
+    paid = lines.frame.select(
+        F.trim(lines.text("product_id")).alias("product_id"),
+        lines.text("price").try_cast("double").alias("paid"),
     )
     by_product = paid.filter("paid > 0").groupBy("product_id")
     usual = by_product.agg(F.mode("paid", deterministic=True).alias("paid"))
-    joined = table.join(usual, "product_id", "left")
+    joined = products.join(usual, "product_id", "left")
     return joined.withColumn("price", F.coalesce("price", "paid")).drop("paid")
-
-
-def _text_column(frame: "DataFrame", column: str | None) -> "Column":
-    from pyspark.sql import functions as F
-
-    return F.lit(None).cast("string") if column is None else cast_to_text(frame, column)
-
-
-def _to_number(text: "Column") -> "Column":
-    return text.try_cast("double")
 
 
 def _write_parquet(frame: "DataFrame", names: list[str], path: Path) -> None:
@@ -254,18 +253,20 @@ def _check_all_used(text: str, *used: dict[str, str]) -> None:
     for ours, theirs in parse_columns(text).items():
         if not any(mapping.get(ours) == theirs for mapping in used):
             raise ColumnsError(
-                f"columns: {ours}={theirs} fits neither orders nor products; "
-                f"no column is called {theirs!r}"
+                f"columns: {ours}={theirs} fits neither orders nor products; no column is called "
+                f"{theirs!r}, expected the name of one; correct --columns"
             )
 
 
 def _check_loss(counts: dict[str, int], settings: OrderSettings, source: str) -> None:
     read, lost = counts["lines_read"], counts["lines_quarantined"]
     if not read:
-        raise SourceError(f"{source}: no lines, only a header; expected at least one order line")
+        raise SourceError(
+            f"{source}: no lines, only a header; expected at least one order line; check the export"
+        )
     if lost > settings.max_loss * read or lost == read:
         reasons = "; ".join(f"{name}: {n}" for name, n in counts.items() if name.startswith("quar"))
         raise OrdersError(
-            f"orders: {lost} of {read} lines of {source} cannot be used ({reasons}), at most "
-            f"{settings.max_loss:.0%} may be lost; check --columns and the file, or raise max_loss"
+            f"orders: {lost} of {read} lines of {source} are quarantined ({reasons}), expected at "
+            f"most {settings.max_loss:.0%}; check --columns and the file, or raise max_loss"
         )

@@ -1,4 +1,4 @@
-"""KFP step: raw order lines to clean tables."""
+"""KFP step: clean order lines."""
 
 from kfp import dsl
 

@@ -1,7 +1,7 @@
-"""Where order lines and products come from, and reading any of it as a Spark table of text.
+"""Read a source as a Spark DataFrame.
 
-A source is a Parquet or CSV file, a folder or a glob of them, an http(s) or s3:// address, or
-`jdbc:…` with the query behind a `|` (`jdbc:postgresql://host/shop?user=me|select * from lines`).
+A source is a Parquet or CSV file, a folder or a glob of them, an http(s) or s3:// address, or a
+JDBC address and a query: `jdbc:postgresql://host/shop?user=me|select * from lines`.
 """
 
 import bz2
@@ -29,24 +29,17 @@ if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame, SparkSession
 
 ROWS_PER_FETCH = 10_000
-"""Rows a query hands over at once; left to itself, the PostgreSQL driver holds the whole answer."""
+"""By default, the PostgreSQL driver holds the whole result in memory."""
 
 NANOSECONDS = "nanoseconds"
-"""Type of a Parquet column of such timestamps."""
 
 
 class SourceError(ValueError):
-    """A source cannot be read; the message names it, what was found and what to do."""
+    """A source cannot be read."""
 
 
 def fingerprint(source: str) -> str:
-    """A hash that changes when the content of `source` does.
-
-    Local files are hashed by content, addresses by what the server says of them. A query cannot be
-    hashed without running it, so it gets the current time: it is read again in every run.
-
-    Raises SourceError when nothing is there.
-    """
+    """A hash of local files or of a server's metadata; always new for a query."""
     digest = hashlib.sha256(source.encode())
     if source.startswith("jdbc:"):
         digest.update(datetime.now(UTC).isoformat().encode())
@@ -65,10 +58,7 @@ def fingerprint(source: str) -> str:
 
 
 def read_source(spark: "SparkSession", source: str, staging: Path) -> "DataFrame":
-    """The source as Spark reads it; CSV columns are text, so that leading zeros survive.
-
-    `staging` is a folder for what has to be fetched first. Raises SourceError.
-    """
+    """CSV columns stay text, so that ids keep leading zeros; downloads go to `staging`."""
     if source.startswith("jdbc:"):
         return _read_query(spark, source, staging)
     if source.startswith("s3://") and spark.conf.get(S3A, ""):
@@ -80,12 +70,14 @@ def read_source(spark: "SparkSession", source: str, staging: Path) -> "DataFrame
     if all(is_parquet(file) for file in files):
         return _read_parquet(spark, source, {str(file): str(file) for file in files})
     if any(is_parquet(file) for file in files):
-        raise SourceError(f"{source}: mixes Parquet and CSV files; name one kind by a glob")
+        raise SourceError(
+            f"{source}: mixes Parquet and CSV files, expected one kind; choose it by a glob"
+        )
     return _read_csv(spark, source, files)
 
 
 def _read_csv(spark: "SparkSession", source: str, files: Sequence[Path]) -> "DataFrame":
-    """All files in one table. Spark goes by place, so each order of columns is read by itself."""
+    """Spark reads columns by position: files are grouped by their header."""
     by_header: dict[tuple[str, tuple[str, ...]], list[Path]] = {}
     for file in files:
         separator = detect_separator(file)
@@ -102,29 +94,27 @@ def _read_csv(spark: "SparkSession", source: str, files: Sequence[Path]) -> "Dat
 
 
 def _check_same_columns(source: str, headers: Mapping[Path, Sequence[str]]) -> None:
-    """Raise SourceError unless all headers have the same names, in whatever order."""
     (first, names), *others = headers.items()
     for file, found in others:
         if len(set(found)) < len(found):
             raise SourceError(
                 f"{source}: {file.name} has a column name twice ({', '.join(found)}), and "
-                f"{first.name} has its columns in another order; give each column a name of its own"
+                f"{first.name} has its columns in another order; expected distinct names"
             )
         if sorted(found) != sorted(names):
             raise SourceError(
                 f"{source}: {first.name} has the columns {', '.join(names)}, but {file.name} has "
-                f"{', '.join(found)}; give all files the same columns, in any order, or name those "
-                "that belong together by a glob"
+                f"{', '.join(found)}; expected the same in all files, in any order; choose the "
+                "files that belong together by a glob"
             )
 
 
 def _read_parquet(
     spark: "SparkSession", source: str, paths: Mapping[str, str], system: "FileSystem | None" = None
 ) -> "DataFrame":
-    """All files in one table; `paths` maps Spark's names of files to those in `system`.
+    """Spark applies one schema to all files: they are grouped by theirs.
 
-    Spark takes the columns of one file for those of all, so each schema is read by itself. It
-    reads nanoseconds, which pandas writes by default, as whole numbers (components.spark).
+    `paths` maps Spark's names of files to those in `system`.
     """
     by_columns: dict[tuple[tuple[str, str], ...], list[str]] = {}
     for path, name in paths.items():
@@ -148,10 +138,7 @@ def _read_parquet(
 
 
 def _cast_mixed_to_text(frames: Sequence["DataFrame"]) -> list["DataFrame"]:
-    """The frames, with columns as text that are text in one of them and something else in another.
-
-    Spark would make numbers of both, and 7 of 0007.
-    """
+    """Cast columns of mixed types to text if one is: Spark would cast 0007 to 7."""
     kinds: dict[str, set[str]] = {}
     for frame in frames:
         for field in frame.schema:
@@ -168,10 +155,7 @@ def _cast_mixed_to_text(frames: Sequence["DataFrame"]) -> list["DataFrame"]:
 def _parquet_columns(
     source: str, name: str, system: "FileSystem | None"
 ) -> tuple[tuple[str, str], ...]:
-    """(name, type) of each column as the file has it, sorted; NANOSECONDS for such timestamps.
-
-    Arrow's own schema will not do: it shows Spark's INT96 timestamps as nanoseconds, too.
-    """
+    """Arrow's own schema would not tell nanoseconds from Spark's INT96 timestamps."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -198,7 +182,7 @@ def _nanos_to_timestamp(name: str) -> "Column":
 
 
 def fetch(source: str, staging: Path) -> Path | str:
-    """The source itself when it is local, else a local copy in `staging`."""
+    """The source if it is local, else a copy in `staging`."""
     if source.startswith(("http://", "https://")):
         staging.mkdir(parents=True, exist_ok=True)
         target = staging / (Path(urlsplit(source).path).name or "download")
@@ -207,7 +191,7 @@ def fetch(source: str, staging: Path) -> Path | str:
             expected, found = answer.headers.get("Content-Length"), file.tell()
         if expected and found != int(expected):
             raise SourceError(
-                f"{source}: {found} of {expected} bytes came through; try again, or fetch the file"
+                f"{source}: got {found} bytes, expected {expected}; try again, or fetch the file"
             )
         return target
     if source.startswith("s3://"):
@@ -216,7 +200,7 @@ def fetch(source: str, staging: Path) -> Path | str:
 
 
 def hide_credentials(source: str) -> str:
-    """The source for messages: of a query only the address, as what follows may hold a password."""
+    """For messages: of a query, the address without login."""
     if not source.startswith("jdbc:"):
         return source
     address = re.split(r"[?;|]", source, maxsplit=1)[0]
@@ -224,7 +208,7 @@ def hide_credentials(source: str) -> str:
 
 
 def local_files(source: str) -> list[Path]:
-    """The non-empty files behind a path, a folder or a glob, sorted. Raises SourceError."""
+    """Non-empty files, sorted."""
     path = Path(source).expanduser()
     if path.is_dir():
         inside = (file for file in path.rglob("*") if file.is_file())
@@ -238,22 +222,23 @@ def local_files(source: str) -> list[Path]:
         )
     if filled := sorted(file for file in found if file.stat().st_size):
         return filled
-    raise SourceError(f"{source}: empty (0 bytes); expected a header and at least one line")
+    raise SourceError(
+        f"{source}: empty (0 bytes), expected a header and at least one line; export it again"
+    )
 
 
 def _is_hidden(path: Path) -> bool:
-    """Whether Spark passes over it: unfinished writes, checksums, markers of success."""
+    """Spark ignores unfinished writes, checksums and success markers, too."""
     return any(part[0] in "._" for part in path.parts)
 
 
 def is_parquet(file: Path) -> bool:
-    """Whether the file begins as Parquet files do, whatever its name."""
+    """By its first bytes, not by its name."""
     with file.open("rb") as stream:
         return stream.read(4) == b"PAR1"
 
 
 def detect_separator(file: Path) -> str:
-    """What stands between the columns of a CSV file."""
     with _open_text(file) as stream:
         header = stream.readline()
     try:
@@ -263,20 +248,19 @@ def detect_separator(file: Path) -> str:
 
 
 def read_header(file: Path, separator: str) -> tuple[str, ...]:
-    """Names of the columns of a CSV file."""
     with _open_text(file) as stream:
         return tuple(next(csv.reader(stream, delimiter=separator), ()))
 
 
 def _open_text(file: Path) -> TextIO:
-    """The file's text; by its suffix unpacked, as Spark does."""
+    """Decompresses by suffix, as Spark does."""
     opener = {".gz": gzip.open, ".bz2": bz2.open}.get(file.suffix, open)
     stream: TextIO = opener(file, "rt", encoding="utf-8-sig", errors="replace", newline="")  # type: ignore[operator]
     return stream
 
 
 def _has_quoted_newlines(files: Sequence[Path]) -> bool:
-    # Spark splits a CSV file into tasks only when no value spans lines, so look before giving up.
+    # Spark reads a CSV file in parallel only if no value spans lines.
     for file in files:
         with _open_text(file) as stream:
             if any(line.count('"') % 2 for _, line in zip(range(10_000), stream, strict=False)):
@@ -298,7 +282,7 @@ def _s3_files(source: str) -> "tuple[S3FileSystem, list[FileInfo]]":
 
     bucket, _, key = source.removeprefix("s3://").partition("/")
     if not bucket:
-        raise SourceError(f"{source}: names no bucket; expected s3://bucket/object")
+        raise SourceError(f"{source}: names no bucket, expected s3://bucket/object; add it")
     try:
         system = _s3_system(bucket)
         infos = [system.get_file_info(f"{bucket}/{key}".rstrip("/"))]
@@ -311,16 +295,14 @@ def _s3_files(source: str) -> "tuple[S3FileSystem, list[FileInfo]]":
         ) from None
     files = [one for one in infos if one.type == fs.FileType.File and one.size]
     if not files:
-        raise SourceError(f"{source}: no such bucket or object, or only empty ones")
+        raise SourceError(
+            f"{source}: no such bucket or object, or only empty ones; check the address"
+        )
     return system, sorted(files, key=lambda one: one.path)
 
 
 def _s3_system(bucket: str) -> "S3FileSystem":
-    """Where the bucket is: at AWS_ENDPOINT_URL, else with AWS, in whatever region.
-
-    Built here because what pyarrow makes of an s3:// address tries a server that does not answer
-    thirty times.
-    """
+    """FileSystem.from_uri would retry thirty times where no server answers."""
     from pyarrow import fs
 
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
@@ -343,12 +325,14 @@ def _fetch_s3(source: str, staging: Path) -> Path:
         try:
             fs.copy_files(info.path, str(target), system, fs.LocalFileSystem())
         except OSError as error:
-            raise SourceError(f"{source}: {info.path} cannot be fetched ({error})") from None
+            raise SourceError(
+                f"{source}: {info.path} cannot be fetched ({error}); try again, or check rights"
+            ) from None
     return staging
 
 
 def _read_query(spark: "SparkSession", source: str, staging: Path) -> "DataFrame":
-    """The answer, fetched once: a table that changes between two reads would lose lines."""
+    """Run the query once: two reads of a changing table would differ."""
     url, bar, query = source.partition("|")
     if not bar or not query.strip():
         raise SourceError(
@@ -357,20 +341,21 @@ def _read_query(spark: "SparkSession", source: str, staging: Path) -> "DataFrame
     options: dict[str, str | int | bool] = {
         "url": url, "query": query.strip().rstrip(";"), "driver": _find_jdbc_driver(spark, url),
         "fetchsize": ROWS_PER_FETCH,
-        "preferTimestampNTZ": True,  # else they are moved by the time zone of this machine
+        "preferTimestampNTZ": True,  # else shifted by the time zone of this machine
     }  # fmt: skip
     try:
         answer = spark.read.format("jdbc").options(**options).load()
         _decimals_to_text(answer).write.mode("overwrite").parquet(str(staging))
     except Exception as error:
+        reason = _format_jdbc_error(error, url)
         raise SourceError(
-            f"{hide_credentials(url)}: query failed ({_format_jdbc_error(error, url)}); check address, login and query"
+            f"{hide_credentials(url)}: query failed ({reason}); check address, login and query"
         ) from None
     return spark.read.parquet(str(staging))
 
 
 def _find_jdbc_driver(spark: "SparkSession", url: str) -> str:
-    """The class that serves `url`; Java's own search does not look into the jars of a session."""
+    """Java's DriverManager does not search the jars of a session."""
     java = spark.sparkContext._jvm.java  # type: ignore[union-attr]
     service = java.lang.Class.forName("java.sql.Driver")
     loader = java.lang.Thread.currentThread().getContextClassLoader()
@@ -380,13 +365,13 @@ def _find_jdbc_driver(spark: "SparkSession", url: str) -> str:
         if driver.acceptsURL(url):
             return str(driver.getClass().getName())
     raise SourceError(
-        f"{hide_credentials(url)}: no driver for such an address; name its jar in FBT_SPARK_JARS or its Maven "
-        "coordinates in FBT_SPARK_PACKAGES"
+        f"{hide_credentials(url)}: no driver for this address; name its jar in FBT_SPARK_JARS or "
+        "its Maven coordinates in FBT_SPARK_PACKAGES"
     )
 
 
 def _decimals_to_text(frame: "DataFrame") -> "DataFrame":
-    """Decimals as text, 42 instead of 42.000: a numeric without a scale arrives with 18 digits."""
+    """As 42, not 42.000: a numeric without scale arrives with 18 digits."""
     from pyspark.sql import functions as F
 
     decimals = [field.name for field in frame.schema if field.dataType.typeName() == "decimal"]
@@ -399,7 +384,7 @@ def _decimals_to_text(frame: "DataFrame") -> "DataFrame":
 
 
 def _format_jdbc_error(error: Exception, url: str) -> str:
-    """What the database said, in one line and without the password in `url`."""
+    """First line of the database's message, without the password in `url`."""
     cause = getattr(error, "java_exception", None) or getattr(error, "_origin", None)
     while cause and cause.getCause() and cause.getClass().getName().startswith("org.apache.spark"):
         cause = cause.getCause()

@@ -1,4 +1,4 @@
-"""Timestamps as shops write them: typed, ISO text, day or month first, or seconds since 1970."""
+"""Timestamps of any common format: typed, ISO, day or month first, Unix time."""
 
 from typing import TYPE_CHECKING
 
@@ -15,22 +15,19 @@ FORMATS = (
     "d-M-yyyy[ H:m[:s]]",
 )
 EPOCH = "epoch"
-"""Seconds since 1970-01-01 UTC, or milliseconds, told apart by their size."""
+"""Unix time in seconds or milliseconds, by magnitude."""
 
 
 class TimestampError(ValueError):
-    """No known format reads the column; the message shows what was found."""
+    """No known format parses the column."""
 
 
 def parse_timestamp(
     frame: "DataFrame", column: str | None, ts_format: str, source: str
 ) -> "Column":
-    """The column as UTC timestamps; null where it cannot be read, and throughout without a column.
+    """UTC timestamps, null where unreadable, by the format that parses most of the column.
 
-    One format is chosen for the whole column, the one that reads most of it: choosing line by line
-    would read 3/4 as April and 13/4 as April too.
-
-    Raises TimestampError when no format reads a single value.
+    A format per line would put 3/4 and 13/4 both in April. Raises TimestampError.
     """
     from pyspark.sql import functions as F
 
@@ -52,8 +49,8 @@ def parse_timestamp(
     best = max((*FORMATS, EPOCH), key=lambda one: counts[one])
     if counts["n"] and not counts[best]:
         raise TimestampError(
-            f"{source}: column {column!r} (for ts) holds {counts['example']!r}, which no known "
-            f"format reads; give its Spark pattern with --ts-format, e.g. 'd/M/yyyy H:mm'"
+            f"{source}: column {column!r} (for ts) holds {counts['example']!r}, expected a known "
+            "timestamp format; give its Spark pattern with --ts-format, e.g. 'd/M/yyyy H:mm'"
         )
     return _parse_text(text, best)
 

@@ -53,7 +53,7 @@ class RunFiles:
     evaluation: Path
     verdict: Path
     tricks: Path
-    """What each trick of time and position did; see `choose_tricks`."""
+    """What each trick of time and position did; see `choose_weighting`."""
     best: dict[str, Any]
     """What was picked, and all trials."""
     parameters: dict[str, Any]

@@ -1,7 +1,6 @@
-"""Which tricks of time and position pay, measured on validation baskets by plain co-occurrence.
+"""Which basket weighting helps, measured on validation baskets by co-occurrence.
 
-What helps counting helps the models that learn from the same counts, and counting takes a second
-where training takes a minute. One trick after the other is tried on top of those found to pay.
+The models learn from the same counts, and counting takes a second where training takes a minute.
 """
 
 from collections.abc import Mapping
@@ -28,8 +27,8 @@ from components.model.features import compute_cart_recency
 from components.progress import log_progress
 
 K = 10
-N_QUERIES = {"a": 2_500, "b": 800}
-"""Validation baskets that ask; carts ask for ten products each."""
+N_QUERIES = {"item": 2_500, "cart": 800}
+"""Validation baskets drawn by task."""
 
 CANDIDATES: Mapping[str, tuple[float, ...]] = {
     "size_exponent": (0.0, 0.25, 0.5, 0.75),
@@ -37,58 +36,61 @@ CANDIDATES: Mapping[str, tuple[float, ...]] = {
     "window_days": (180.0, 90.0),
     "join_hours": (24.0,),
 }
-"""Values next to those of `BasketWeighting`, by trick."""
+"""Values tried beside the defaults of BasketWeighting."""
 
 ORDERED_CANDIDATES: Mapping[str, tuple[float, ...]] = {"reach": (10,), "cart_recency": (0.9, 0.7)}
-"""The same where the order inside baskets is real."""
+"""Tried only where the item order inside baskets is real."""
 
 CART_PARAMETERS = ("cart_recency",)
-"""Tricks that only carts can tell; pages tell of all others."""
+"""Decided by the cart task, all others by the item task."""
 
 
-def choose_tricks(
+def choose_weighting(
     baskets_path: str | Path, min_product_orders: int, seed: int
 ) -> tuple[BasketWeighting, list[dict[str, Any]]]:
-    """The tricks that pay, and what each tried one did:
+    """The best weighting by greedy forward selection, and the effect of each value tried:
 
-        [{"trick", "value", "used", "a": {"mean", "low", "high"}, "b": ...}]
+        [{"trick", "value", "used", "item": {"mean", "low", "high"}, "cart": ...}]
 
-    a and b are the paired changes of NDCG@10 in each task, as shares of it. Task A decides, by the
-    lower bound: it is pages that listen to counts, while carts listen to neighbours. Only what the
-    order of a cart tells is decided by task B.
+    item and cart are paired relative changes of NDCG@10. The item task decides, since carts depend
+    more on neighbours than on counts.
     """
-    baskets = read_baskets(baskets_path)
-    product_ids, _ = build_catalogue(baskets, min_product_orders)
-    validation = encode(baskets, product_ids, "validation")
-    queries = {task: draw_queries(validation, task, n, seed) for task, n in N_QUERIES.items()}
-    # A large shop's baskets as text take as much memory as counting does.
-    del baskets
-    release_memory()
-    evaluator = _Evaluator(
-        read_raw_baskets(baskets_path, product_ids), len(product_ids), queries, seed
-    )
+    product_ids, queries = _draw_validation_queries(baskets_path, min_product_orders, seed)
+    raw = read_raw_baskets(baskets_path, product_ids)
+    evaluator = _Evaluator(raw, len(product_ids), queries, seed)
     best, rows = BasketWeighting(), []
-    for parameter, values in list_candidates(baskets_path).items():
-        start, task = best, "b" if parameter in CART_PARAMETERS else "a"
+    ordered = ORDERED_CANDIDATES if has_item_order(baskets_path) else {}
+    for parameter, values in {**CANDIDATES, **ordered}.items():
+        start, task = best, "cart" if parameter in CART_PARAMETERS else "item"
         tried = [start.model_copy(update={parameter: value}) for value in values]
-        effects = [evaluator.effect(one, start) for one in tried]
-        gains = [_significant_gain(effect[task]) for effect in effects]
+        effects = [evaluator.compare(one, start) for one in tried]
+        gains = [effect[task]["mean"] if effect[task]["low"] > 0 else 0.0 for effect in effects]
         if max(gains) > 0:
             best = tried[int(np.argmax(gains))]
         for value, one, effect in zip(values, tried, effects, strict=True):
             rows.append({"trick": parameter, "value": value, "used": one == best, **effect})
-            log_progress(f"tricks: {parameter} {value:g}: {_format_effect(effect)}")
-    log_progress(f"tricks that pay: {best.model_dump(exclude_defaults=True) or 'none'}")
+            log_progress(f"weighting: {parameter} {value:g}: {_format_effect(effect)}")
+    log_progress(f"weighting chosen: {best.model_dump(exclude_defaults=True) or 'none'}")
     return best, rows
 
 
-def list_candidates(baskets_path: str | Path) -> Mapping[str, tuple[float, ...]]:
-    """Tricks and values that these baskets can tell of."""
-    return {**CANDIDATES, **ORDERED_CANDIDATES} if has_item_order(baskets_path) else CANDIDATES
+def _draw_validation_queries(
+    baskets_path: str | Path, min_product_orders: int, seed: int
+) -> tuple[Any, dict[str, Queries]]:
+    """Product ids of the catalogue, and queries by task."""
+    baskets = read_baskets(baskets_path)
+    product_ids, _ = build_catalogue(baskets, min_product_orders)
+    validation = encode(baskets, product_ids, "validation")
+    # A large shop's baskets as text take as much memory as counting does.
+    del baskets
+    release_memory()
+    return product_ids, {
+        task: draw_queries(validation, task, n, seed) for task, n in N_QUERIES.items()
+    }
 
 
 class _Evaluator:
-    """Ranks the queries by what was counted, each setting once."""
+    """Evaluates each weighting once."""
 
     def __init__(
         self, baskets: RawBaskets, n_items: int, queries: Mapping[str, Queries], seed: int
@@ -97,13 +99,13 @@ class _Evaluator:
         self._queries, self._seed = queries, seed
         self._cache: dict[BasketWeighting, dict[str, Float64Array]] = {}
 
-    def effect(
+    def compare(
         self, weighting: BasketWeighting, start: BasketWeighting
     ) -> dict[str, dict[str, float]]:
-        """Paired change of NDCG@10 from `start` to `weighting` by task, as a share of it."""
+        """Paired change of NDCG@10 from `start` by task, relative to it."""
         new, old = self._ndcg(weighting), self._ndcg(start)
         return {
-            task: _relative_change(new[task] - old[task], old[task], queries, self._seed)
+            task: _relative_change(new[task], old[task], queries, self._seed)
             for task, queries in self._queries.items()
         }
 
@@ -122,9 +124,8 @@ def _compute_ndcg(
 ) -> Float64Array:
     if not len(queries):
         return np.zeros(0)
-    counter = make_pair_counter(
-        training.apply_size_exponent(weighting.size_exponent), n_items, weighting.reach
-    )
+    corpus = training.apply_size_exponent(weighting.size_exponent)
+    counter = make_pair_counter(corpus, n_items, weighting.reach)
     asked = distinct_products(queries.asked)
     shares = counter.shares(asked)
     totals = np.maximum(counter.product_weights[asked], 1e-9)
@@ -135,21 +136,16 @@ def _compute_ndcg(
 
 
 def _relative_change(
-    change: Float64Array, before: Float64Array, queries: Queries, seed: int
+    new: Float64Array, old: Float64Array, queries: Queries, seed: int
 ) -> dict[str, float]:
-    if not len(queries) or not before.mean():
+    if not len(queries) or not old.mean():
         return {"mean": 0.0, "low": 0.0, "high": 0.0}
-    found = intervals({"change": change}, queries.basket, seed)["change"]
-    return {bound: value / float(before.mean()) for bound, value in found.items()}
-
-
-def _significant_gain(effect: dict[str, float]) -> float:
-    """What a trick gains in the task that decides; 0 where it does not surely pay."""
-    return effect["mean"] if effect["low"] > 0 else 0.0
+    change = intervals({"change": new - old}, queries.basket, seed)["change"]
+    return {bound: value / float(old.mean()) for bound, value in change.items()}
 
 
 def _format_effect(effect: dict[str, dict[str, float]]) -> str:
     return ", ".join(
-        f"task {task} {one['mean']:+.1%} ({one['low']:+.1%} to {one['high']:+.1%})"
+        f"{task} {one['mean']:+.1%} ({one['low']:+.1%} to {one['high']:+.1%})"
         for task, one in effect.items()
     )

@@ -1,4 +1,4 @@
-"""KFP step: which tricks of time and position pay."""
+"""KFP step: choose the basket weighting."""
 
 from kfp import dsl
 
@@ -12,10 +12,10 @@ def choose_tricks(
     seed: int,
     measured: dsl.Output[dsl.Artifact],
 ) -> dict:
-    """Try tricks of time and position on validation baskets, one after the other."""
+    """Weigh training baskets by size, age and item order as validation baskets rank best."""
     from components.results import write_json
     from components.weighting import choose
 
-    tricks, rows = choose.choose_tricks(baskets.path, min_product_orders, seed)
+    weighting, rows = choose.choose_weighting(baskets.path, min_product_orders, seed)
     write_json(rows, measured.path)
-    return tricks.model_dump()
+    return weighting.model_dump()

@@ -20,7 +20,7 @@ from components.neighbours.model import train_neighbours
 from components.ranking.model import train_ranking
 from components.refit.refit import Model, refit
 from components.results import read_json, write_json
-from components.weighting.choose import choose_tricks
+from components.weighting.choose import choose_weighting
 from pipelines.bench.peers.rankers import ItemItemMatrix
 
 WHOLE = "fbt"
@@ -65,7 +65,7 @@ class Ablation:
 def train_vectors(inputs: Inputs) -> dict[str, float]:
     """CPU seconds of the choice of basket weights, and of item2vec."""
     start = time.process_time()
-    tricks, _ = choose_tricks(inputs.baskets, inputs.min_product_orders, inputs.seed)
+    tricks, _ = choose_weighting(inputs.baskets, inputs.min_product_orders, inputs.seed)
     write_json(tricks.model_dump(), inputs.folder / "tricks.json")
     tried = time.process_time()
     settings = TrainSettings(seed=inputs.seed)

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from components.contracts import ORDER_LINES, PRODUCTS, QUARANTINE, empty, write_table
+from components.contracts import ORDER_LINES, PRODUCTS, QUARANTINE, write_table
 from pipelines.bench.processes import python_command
 from tests.bench.costs import Cost, measure
 
@@ -80,7 +80,7 @@ def generate(folder: Path, n_lines: int = N_LINES) -> None:
             schema=schema,
         )
         pq.write_table(table, folder / "lines" / f"part-{part:09d}.parquet")
-    write_table(empty(QUARANTINE), QUARANTINE, folder / "quarantine")
+    write_table(QUARANTINE.empty_table(), QUARANTINE, folder / "quarantine")
     ids = pa.array(np.arange(N_PRODUCTS)).cast(pa.string())
     cards = {
         f.name: ids if f.name == "product_id" else pa.nulls(len(ids), f.type) for f in PRODUCTS

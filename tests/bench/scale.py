@@ -79,9 +79,9 @@ def measure_part(shop: Shop, part: str, folder: Path) -> dict[str, Any]:
 def tricks(folder: Path) -> None:
     """Which training baskets count how much."""
     from components.results import write_json
-    from components.weighting.choose import choose_tricks
+    from components.weighting.choose import choose_weighting
 
-    chosen, _ = choose_tricks(folder / "baskets", MIN_ORDERS, SEED)
+    chosen, _ = choose_weighting(folder / "baskets", MIN_ORDERS, SEED)
     write_json(chosen.model_dump(), folder / "tricks.json")
 
 

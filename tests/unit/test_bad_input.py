@@ -18,7 +18,7 @@ from components.evaluation.evaluate import evaluate
 from components.evaluation.gate import GateSettings, check_verdict, judge
 from components.model.bundle import read_bundle
 from components.results import write_json
-from components.weighting.choose import choose_tricks
+from components.weighting.choose import choose_weighting
 from pipelines.serving_check import build_selection, sample_queries
 from tests.unit.test_ranking import CARDS, PAIRS, baskets_from, built
 
@@ -51,7 +51,7 @@ def model_of(folder, baskets, cards=(), tricks=None):
     """What serving answers with after everything that a run does; the gate may well say no."""
     recommender = built(folder, baskets, cards, tricks=tricks)
     path = folder / "baskets"
-    choose_tricks(path, 1, seed=1)
+    choose_weighting(path, 1, seed=1)
     settings = SweepSettings(min_product_orders=1)
     assert run_shard(plan_shards(1, 1, 1)[0], path, settings)[0]["state"] == "complete"
     evaluation = evaluate(folder / "bundle", path, seed=1)
@@ -175,7 +175,7 @@ def test_baskets_that_say_nothing_are_refused(tmp_path, lists, weight, min_order
 def test_tricks_of_baskets_that_weigh_nothing_do_not_pay(tmp_path):
     with pytest.raises(ValueError, match="item2vec"):
         built(tmp_path, baskets_of([PAIRS[i % 4] for i in range(80)], weight=0.0))
-    chosen, _ = choose_tricks(tmp_path / "baskets", 1, seed=1)
+    chosen, _ = choose_weighting(tmp_path / "baskets", 1, seed=1)
     assert chosen == type(chosen)()
 
 

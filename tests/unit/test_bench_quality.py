@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from components.contracts import BASKETS, PRODUCTS, empty, write_table
+from components.contracts import BASKETS, PRODUCTS, write_table
 from components.evaluation.tasks import draw_queries
 from components.results import write_json
 from pipelines.bench import quality, quality_chart, run_bench
@@ -307,7 +307,7 @@ def compared(tmp_path_factory):
         "test": list(drawn(60)),
     }
     baskets = write_baskets(folder / "baskets", by_split)
-    write_table(empty(PRODUCTS), PRODUCTS, folder / "products")
+    write_table(PRODUCTS.empty_table(), PRODUCTS, folder / "products")
     counts = {"baskets_train": 400, "first_order": "", "last_order": ""}
     write_json(counts, folder / "counts.json")
     (folder / "ours").mkdir()

@@ -127,30 +127,30 @@ def cups(**facts):
 
 
 def test_variants_that_nobody_buys_together_are_left_out():
-    queries = {"a": pages(*[(0, 2), (1, 3)] * 50)}
+    queries = {"item": pages(*[(0, 2), (1, 3)] * 50)}
     table, measured = choose_variants(cups(), queries, seed=0)
     assert table.find_variants([0]).tolist() == [1]
     assert table.find_variants([1]).tolist() == [0]
     (chosen,) = [one for one in measured if one["chosen"]]
     assert chosen["level"] in ("but_colours", "but_one_word")
-    assert chosen["tasks"]["a"]["low"] > 0
-    assert chosen["tasks"]["a"]["changed"] == pytest.approx(0.1)
+    assert chosen["tasks"]["item"]["low"] > 0
+    assert chosen["tasks"]["item"]["changed"] == pytest.approx(0.1)
     assert [one["pairs"] for one in measured] == sorted(
         (one["pairs"] for one in measured), reverse=True
     )
 
 
 def test_variants_that_are_bought_together_stay():
-    queries = {"a": pages(*[(0, 1), (1, 0)] * 50)}
+    queries = {"item": pages(*[(0, 1), (1, 0)] * 50)}
     table, measured = choose_variants(cups(), queries, seed=0)
     assert len(table.rows) == 0
     strictest = measured[0]
-    assert strictest["tasks"]["a"]["mean"] == -1
+    assert strictest["tasks"]["item"]["mean"] == -1
     assert not strictest["chosen"]
 
 
 def test_what_orders_speak_for_stays_even_where_it_costs_nothing():
-    queries = {"a": pages(*[(0, 2), (2, 3)] * 50)}
+    queries = {"item": pages(*[(0, 2), (2, 3)] * 50)}
     free, _ = choose_variants(cups(), queries, seed=0)
     assert len(free.rows) == 2
     _, measured = choose_variants(cups(together=[(0, 1, 60)]), queries, seed=0)
@@ -163,7 +163,7 @@ def test_exceptions_are_never_left_out():
     recommender = cups()
     assert find_pairs(recommender.bundle).is_excepted.tolist() == [False]
     assert find_pairs(recommender.bundle, [("p1", "p0")]).is_excepted.tolist() == [True]
-    queries = {"a": pages(*[(0, 2), (1, 3)] * 50)}
+    queries = {"item": pages(*[(0, 2), (1, 3)] * 50)}
     exceptions = [("p1", "p0"), ("x", "p0")]
     table, measured = choose_variants(recommender, queries, 0, exceptions)
     assert len(table.rows) == 0
@@ -171,7 +171,7 @@ def test_exceptions_are_never_left_out():
 
 
 def test_without_queries_nothing_is_left_out():
-    queries = {task: draw_queries(corpus([0]), task, 10, 0) for task in "ab"}
+    queries = {task: draw_queries(corpus([0]), task, 10, 0) for task in ("item", "cart")}
     table, measured = choose_variants(cups(), queries, seed=0)
     assert len(table.rows) == 0
     assert [one["level"] for one in measured if one["chosen"]] == [LEVELS[0]]
@@ -179,7 +179,9 @@ def test_without_queries_nothing_is_left_out():
 
 def test_carts_are_judged_too():
     carts = Queries([np.array([0, 3], np.int32)] * 50, corpus(*[[1]] * 50), np.arange(50))
-    table, measured = choose_variants(cups(), {"a": pages(*[(0, 2)] * 50), "b": carts}, seed=0)
-    assert measured[0]["tasks"]["a"]["low"] > 0
-    assert measured[0]["tasks"]["b"]["low"] < -0.5
+    table, measured = choose_variants(
+        cups(), {"item": pages(*[(0, 2)] * 50), "cart": carts}, seed=0
+    )
+    assert measured[0]["tasks"]["item"]["low"] > 0
+    assert measured[0]["tasks"]["cart"]["low"] < -0.5
     assert len(table.rows) == 0

@@ -4,7 +4,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from components.contracts import PRODUCTS, ContractError, empty, open_table, read_table, write_table
+from components.contracts import PRODUCTS, ContractError, open_table, read_table, write_table
 from components.model.atomic import atomic_write
 
 
@@ -21,7 +21,7 @@ def test_what_was_written_is_read(products, tmp_path):
 
 
 def test_an_empty_table_is_a_table(tmp_path):
-    write_table(empty(PRODUCTS), PRODUCTS, tmp_path / "p")
+    write_table(PRODUCTS.empty_table(), PRODUCTS, tmp_path / "p")
     assert read_table(tmp_path / "p", PRODUCTS).num_rows == 0
 
 

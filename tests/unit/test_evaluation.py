@@ -32,7 +32,7 @@ def corpus(*baskets: list[int]) -> Corpus:
 
 
 def test_a_product_page_asks_for_the_rest_of_the_basket() -> None:
-    queries = draw_queries(corpus([4, 2, 7], [1, 5]), "a", 10, seed=3)
+    queries = draw_queries(corpus([4, 2, 7], [1, 5]), "item", 10, seed=3)
     asked_and_relevant = {
         frozenset([*queries.asked[i].tolist(), *queries.relevant[i].tolist()]) for i in range(2)
     }
@@ -41,7 +41,7 @@ def test_a_product_page_asks_for_the_rest_of_the_basket() -> None:
 
 
 def test_a_cart_asks_for_the_one_product_that_was_taken_out() -> None:
-    queries = draw_queries(corpus([4, 2, 7], [1, 5], [3]), "b", 10, seed=3)
+    queries = draw_queries(corpus([4, 2, 7], [1, 5], [3]), "cart", 10, seed=3)
     assert len(queries) == 1  # two products make a product page, not a cart
     assert queries.relevant.sizes.tolist() == [1]
     assert {*queries.asked[0].tolist(), *queries.relevant[0].tolist()} == {4, 2, 7}
@@ -49,16 +49,16 @@ def test_a_cart_asks_for_the_one_product_that_was_taken_out() -> None:
 
 def test_every_position_is_asked_and_the_seed_decides() -> None:
     baskets = corpus(*[[0, 1, 2]] * 300)
-    asked = [int(query[0]) for query in draw_queries(baskets, "a", 300, seed=1).asked]
+    asked = [int(query[0]) for query in draw_queries(baskets, "item", 300, seed=1).asked]
     assert set(asked) == {0, 1, 2}
-    assert asked == [int(query[0]) for query in draw_queries(baskets, "a", 300, seed=1).asked]
-    assert asked != [int(query[0]) for query in draw_queries(baskets, "a", 300, seed=2).asked]
-    assert len(draw_queries(baskets, "a", 7, seed=1)) == 7
+    assert asked == [int(query[0]) for query in draw_queries(baskets, "item", 300, seed=1).asked]
+    assert asked != [int(query[0]) for query in draw_queries(baskets, "item", 300, seed=2).asked]
+    assert len(draw_queries(baskets, "item", 7, seed=1)) == 7
 
 
 @pytest.mark.parametrize("baskets", [corpus(), corpus([3]), corpus([], [1])])
 def test_without_baskets_of_two_there_are_no_queries(baskets: Corpus) -> None:
-    assert len(draw_queries(baskets, "a", 10, seed=0)) == 0
+    assert len(draw_queries(baskets, "item", 10, seed=0)) == 0
 
 
 # Metrics
@@ -210,16 +210,16 @@ def test_a_model_of_the_pairs_is_perfect_and_beats_popularity(tmp_path: Path) ->
     bundle = make_bundle(tmp_path / "bundle", IDS, PARTNERS, np.eye(6))
     baskets = write_baskets(tmp_path / "baskets.parquet", TRAIN, TRAIN * 5)
     found = evaluate(bundle, baskets)
-    model, popularity = found["tasks"]["a"]["model"], found["tasks"]["a"]["popularity"]
+    model, popularity = found["tasks"]["item"]["model"], found["tasks"]["item"]["popularity"]
     assert model["ndcg"] == {"mean": 1.0, "low": 1.0, "high": 1.0}
     assert model["coverage"] == 1
     assert popularity["ndcg"]["mean"] < 1
-    assert found["paired"]["a"]["popularity"]["low"] > 0
-    assert found["paired"]["a"]["cooccurrence"] == {"mean": 0.0, "low": 0.0, "high": 0.0}
-    assert found["n_queries"] == {"a": 45, "b": 0}
+    assert found["paired"]["item"]["popularity"]["low"] > 0
+    assert found["paired"]["item"]["cooccurrence"] == {"mean": 0.0, "low": 0.0, "high": 0.0}
+    assert found["n_queries"] == {"item": 45, "cart": 0}
     assert found["catalogue"] == 6
-    assert found["tasks"]["b"]["model"]["ndcg"]["mean"] is None
-    assert "champion" not in found["tasks"]["a"]
+    assert found["tasks"]["cart"]["model"]["ndcg"]["mean"] is None
+    assert "champion" not in found["tasks"]["item"]
     json.dumps(found, allow_nan=False)
 
 
@@ -240,8 +240,8 @@ def test_a_better_champion_is_seen_to_be_better(tmp_path: Path) -> None:
     make_bundle(tmp_path / "champion" / "bundle", IDS[::-1], PARTNERS, np.eye(6))
     baskets = write_baskets(tmp_path / "baskets.parquet", TRAIN, TRAIN * 5)
     found = evaluate(bundle, baskets, tmp_path / "champion")
-    assert found["tasks"]["a"]["champion"]["ndcg"]["mean"] == 1
-    assert found["paired"]["a"]["champion"]["high"] < 0
+    assert found["tasks"]["item"]["champion"]["ndcg"]["mean"] == 1
+    assert found["paired"]["item"]["champion"]["high"] < 0
     rules = {rule["name"]: rule for rule in judge(found, SERVING, GateSettings())["rules"]}
     assert not rules["not_worse_than_champion"]["passed"]
     assert "the new model lost to the champion" in rules["not_worse_than_champion"]["why"]
@@ -252,7 +252,7 @@ def test_a_champion_of_other_products_answers_with_its_bestsellers(tmp_path: Pat
     other = ["a", "A", "x", "X", "y", "Y"]
     make_bundle(tmp_path / "champion" / "bundle", other, PARTNERS, np.eye(6))
     baskets = write_baskets(tmp_path / "baskets.parquet", TRAIN, [["a", "A"]] * 9 + [["b", "B"]])
-    champion = evaluate(bundle, baskets, tmp_path / "champion")["tasks"]["a"]["champion"]
+    champion = evaluate(bundle, baskets, tmp_path / "champion")["tasks"]["item"]["champion"]
     assert champion["hr"]["mean"] == pytest.approx(0.9)  # it has never heard of b and B
     assert champion["coverage"] == pytest.approx(2 / 6)
 
@@ -261,7 +261,7 @@ def test_a_champion_folder_without_bundle_is_no_champion(tmp_path: Path) -> None
     bundle = make_bundle(tmp_path / "bundle", IDS, PARTNERS, np.eye(6))
     baskets = write_baskets(tmp_path / "baskets.parquet", TRAIN, TRAIN)
     (tmp_path / "champion").mkdir()
-    assert "champion" not in evaluate(bundle, baskets, tmp_path / "champion")["paired"]["a"]
+    assert "champion" not in evaluate(bundle, baskets, tmp_path / "champion")["paired"]["item"]
 
 
 def test_no_test_orders_fail_the_gate_in_words(tmp_path: Path) -> None:
@@ -292,14 +292,14 @@ def ranker(ndcg: float) -> dict[str, Any]:
 
 GOOD: dict[str, Any] = {
     "k": 10,
-    "n_queries": {"a": 1000, "b": 1000},
+    "n_queries": {"item": 1000, "cart": 1000},
     "catalogue": 5000,
     "tasks": {
         task: {"model": ranker(0.1), "popularity": ranker(0.07), "champion": ranker(0.1)}
-        for task in ("a", "b")
+        for task in ("item", "cart")
     },
     "paired": {
-        task: {"popularity": interval(0.03), "champion": interval(0.0)} for task in ("a", "b")
+        task: {"popularity": interval(0.03), "champion": interval(0.0)} for task in ("item", "cart")
     },
     "ann_recall": 0.99,
 }
@@ -332,10 +332,10 @@ def test_a_good_model_passes() -> None:
 @pytest.mark.parametrize(
     ("path", "name"),
     [
-        ("paired.a.popularity.low", "beats_popularity"),
-        ("paired.a.champion.low", "not_worse_than_champion"),
-        ("paired.b.champion.low", "not_worse_than_champion"),
-        ("tasks.a.model.coverage", "coverage_floor"),
+        ("paired.item.popularity.low", "beats_popularity"),
+        ("paired.item.champion.low", "not_worse_than_champion"),
+        ("paired.cart.champion.low", "not_worse_than_champion"),
+        ("tasks.item.model.coverage", "coverage_floor"),
     ],
 )
 def test_each_rule_fails_alone(path: str, name: str, broken: float | None) -> None:
@@ -375,7 +375,7 @@ def test_a_service_that_answers_wrongly_fails(change: dict[str, Any]) -> None:
 
 def test_no_champion_passes_with_a_word() -> None:
     evaluation = copy.deepcopy(GOOD)
-    for task in ("a", "b"):
+    for task in ("item", "cart"):
         del evaluation["tasks"][task]["champion"], evaluation["paired"][task]["champion"]
     verdict = judge(evaluation, SERVING, GateSettings())
     assert verdict["passed"]
@@ -384,8 +384,8 @@ def test_no_champion_passes_with_a_word() -> None:
 
 def test_a_small_loss_to_the_champion_is_within_the_margin() -> None:
     within, beyond = -0.02 * 0.1 + 1e-6, -0.02 * 0.1 - 1e-6
-    assert verdict_with({"paired.b.champion.low": within})["passed"]
-    rule = verdict_with({"paired.b.champion.low": beyond})["rules"][1]
+    assert verdict_with({"paired.cart.champion.low": within})["passed"]
+    rule = verdict_with({"paired.cart.champion.low": beyond})["rules"][1]
     assert not rule["passed"]
     assert rule["by"] == pytest.approx(-1e-6)
     assert "in carts" in rule["why"]
@@ -393,5 +393,5 @@ def test_a_small_loss_to_the_champion_is_within_the_margin() -> None:
 
 def test_few_queries_lower_the_coverage_that_can_be_expected() -> None:
     # Ten queries hand out 100 places: no model can cover 5 % of 5,000 products with them.
-    few = {"n_queries.a": 10, "tasks.a.model.coverage": 0.002}
+    few = {"n_queries.item": 10, "tasks.item.model.coverage": 0.002}
     assert verdict_with(few)["passed"]

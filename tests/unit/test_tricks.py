@@ -10,7 +10,7 @@ from components.baskets.corpus import Corpus
 from components.baskets.weighting import BasketWeighting, read_training_baskets
 from components.contracts import BASKETS, write_table
 from components.embeddings.cooccurrence import count_pairs, make_pair_counter
-from components.weighting.choose import choose_tricks
+from components.weighting.choose import choose_weighting
 
 NEWEST = datetime(2024, 6, 1, tzinfo=UTC)
 IDS = pa.array(list("abcdef"))
@@ -111,24 +111,24 @@ def test_what_pays_is_used(tmp_path):
     rows = [("ab", None, 24 * (300 + i / 10), "train") for i in range(300)]
     rows += [("ac", None, 24 * (1 + i / 10), "train") for i in range(200)]
     rows += [("ac", None, 0, "validation") for _ in range(400)]
-    best, measured = choose_tricks(write_baskets(tmp_path, rows), 5, seed=1)
+    best, measured = choose_weighting(write_baskets(tmp_path, rows), 5, seed=1)
     assert best.half_life_days or best.window_days
     assert best.size_exponent == 1.0
-    assert any(row["used"] and row["a"]["low"] > 0 for row in measured)
+    assert any(row["used"] and row["item"]["low"] > 0 for row in measured)
 
 
 def test_where_nothing_pays_nothing_is_used(tmp_path):
     """Always the same pairs, by nobody: no trick can rank them any better."""
     rows = [(["ab", "cd", "ef"][i % 3], None, i, "train") for i in range(600)]
     rows += [(["ab", "cd", "ef"][i % 3], None, 0, "validation") for i in range(300)]
-    best, measured = choose_tricks(write_baskets(tmp_path, rows), 5, seed=1)
+    best, measured = choose_weighting(write_baskets(tmp_path, rows), 5, seed=1)
     assert best == BasketWeighting()
     assert not any(row["used"] for row in measured)
 
 
 def test_without_validation_baskets_nothing_is_used(tmp_path):
     rows = [("ab", None, i, "train") for i in range(20)]
-    assert choose_tricks(write_baskets(tmp_path, rows), 5, seed=1)[0] == BasketWeighting()
+    assert choose_weighting(write_baskets(tmp_path, rows), 5, seed=1)[0] == BasketWeighting()
 
 
 def test_the_order_inside_baskets_is_found_where_it_is_real(tmp_path):
@@ -147,15 +147,15 @@ def test_the_order_inside_baskets_is_found_where_it_is_real(tmp_path):
              "split": split}
         )  # fmt: skip
     write_table(pa.Table.from_pylist(rows, pa.schema(list(BASKETS))), BASKETS, tmp_path / "baskets")
-    _, measured = choose_tricks(tmp_path / "baskets", 5, seed=1)
+    _, measured = choose_weighting(tmp_path / "baskets", 5, seed=1)
     by_trick = {row["trick"]: row for row in measured}
-    assert by_trick["reach"]["b"]["low"] > 0
+    assert by_trick["reach"]["cart"]["low"] > 0
     assert "cart_recency" in by_trick
     unordered = [{**row, "positions": None} for row in rows]
     write_table(
         pa.Table.from_pylist(unordered, pa.schema(list(BASKETS))), BASKETS, tmp_path / "sorted"
     )
-    _, measured = choose_tricks(tmp_path / "sorted", 5, seed=1)
+    _, measured = choose_weighting(tmp_path / "sorted", 5, seed=1)
     assert not {row["trick"] for row in measured} & {"reach", "cart_recency"}
 
 
