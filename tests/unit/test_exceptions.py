@@ -15,7 +15,7 @@ def test_a_few_pairs_are_given_as_text():
 
 @pytest.mark.parametrize("wrong", ["A1", "A1+A2+A3", "A1+", "+", "pairs.txt"])
 def test_what_is_no_pair_is_named(wrong):
-    with pytest.raises(ExceptionsError, match="is no pair; expected ID\\+ID, or a file"):
+    with pytest.raises(ExceptionsError, match="is not a pair; expected ID\\+ID, or a file"):
         read_exceptions(f"X1+X2,{wrong}")
 
 

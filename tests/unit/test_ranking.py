@@ -23,7 +23,7 @@ from components.ranking.gains import split_folds
 from components.ranking.model import train_ranking
 from components.ranking.queries import K, LabelledQueries, ndcg
 from components.ranking.reranker import fit_if_significant, predict
-from components.refit.refit import Model, refit
+from components.refit.refit import ModelPaths, refit
 
 NO_BASKETS = Corpus(np.empty(0, np.int32), np.zeros(1, np.int64), np.empty(0, np.float32))
 
@@ -155,7 +155,7 @@ def built(folder, baskets, cards=(), min_orders=1, exceptions=(), tricks=None):
         given, paths["vectors"], paths["pairs"], paths["near"], paths["cards"], paths["ranked"], 1,
         tricks, exceptions,
     )  # fmt: skip
-    newest = Model(*(folder / name for name in ("vectors 2", "pairs 2", "near 2", "ranked 2")))
+    newest = ModelPaths(*(folder / name for name in ("vectors 2", "pairs 2", "near 2", "ranked 2")))
     refit(given, paths["vectors"], paths["ranked"], paths["cards"], newest, 1, tricks)
     build_bundle(
         newest.vectors, newest.cooccurrence, newest.neighbours, newest.ranking, paths["cards"],
