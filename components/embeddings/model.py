@@ -21,7 +21,7 @@ from components.progress import log_progress
 from components.results import write_json
 
 N_QUERIES = 4_000
-"""Validation queries for a coarse beta; `components.ranking` tunes it again with the whole blend."""
+"""Validation queries for a coarse beta; `components.ranking` tunes it again in the blend."""
 
 
 def train_model(

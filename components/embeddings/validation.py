@@ -1,7 +1,6 @@
 """NDCG of vectors on validation queries, and the tuning of beta, the popularity weight."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -86,23 +85,14 @@ def to_bundle(vectors: Vectors, validation: ValidationSet, beta: float) -> Bundl
     """A bundle in memory, without attributes, pairs and index."""
     n_items = len(validation.n_orders)
     manifest = Manifest(
-        created_at="",
-        n_items=n_items,
-        n_products=n_items,
-        n_orders=validation.n_baskets,
-        dims=vectors.in_vectors.shape[1],
-        beta_single=beta,
-        beta_cart=beta,
-    )
+        created_at="", n_items=n_items, n_products=n_items, n_orders=validation.n_baskets,
+        dims=vectors.in_vectors.shape[1], beta_single=beta, beta_cart=beta,
+    )  # fmt: skip
     attributes = [pa.nulls(n_items, field.type) for field in list(PRODUCTS)[1:]]
-    arrays: dict[str, Any] = {
-        "in_vectors": vectors.in_vectors,
-        "out_vectors": vectors.out_vectors,
-        "n_orders": validation.n_orders,
-        "pair_offsets": np.zeros(n_items + 1, np.int64),
-        "pair_rows": np.zeros(0, np.int32),
-        "pair_support": np.zeros(0, np.int32),
-        "pair_probability": np.zeros(0, np.float32),
-    }
     products = pa.table([validation.product_ids, *attributes], names=PRODUCTS.names)
-    return Bundle(manifest, products, **arrays)
+    no_rows, no_values = np.zeros(0, np.int32), np.zeros(0, np.float32)
+    return Bundle(
+        manifest, products, **vars(vectors), n_orders=validation.n_orders,
+        pair_offsets=np.zeros(n_items + 1, np.int64), pair_rows=no_rows, pair_support=no_rows,
+        pair_probability=no_values,
+    )  # fmt: skip
