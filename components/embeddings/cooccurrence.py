@@ -1,7 +1,6 @@
 """Co-occurrence: pair counts, size-weighted probabilities, and the strongest companions.
 
-A pair counts 1/(n - 1) in a basket of n products: every basket spreads one unit per product, so
-that pairs of large baskets, mostly chance, weigh little.
+A pair in a basket of n products weighs 1/(n - 1): pairs of large baskets are mostly chance.
 """
 
 from dataclasses import dataclass, fields
@@ -16,14 +15,11 @@ from components.model.atomic import atomic_write
 from components.model.bundle import load_array
 from components.spark import Mapper, map_in_process, split_into_ranges
 
-MAX_COMPANIONS = 200
-"""2.4 kB a product."""
+MAX_COMPANIONS = 200  # 2.4 kB a product
 
-BLOCK = 2_000
-"""Products counted at once: bounds memory."""
+BLOCK = 2_000  # Products counted at once: bounds memory
 
-HEAD_SIZE = 8_000
-"""Most bought products with a dense matrix of all their pairs: 256 MB."""
+HEAD_SIZE = 8_000  # Most bought products with a dense matrix of all their pairs: 256 MB
 
 NO_COMPANION = np.iinfo(np.int64).max
 
@@ -32,8 +28,8 @@ NO_COMPANION = np.iinfo(np.int64).max
 class Pairs:
     """The strongest companions of every product, in the CSR layout of a bundle.
 
-    `rows[offsets[i]:offsets[i + 1]]` are product i's companions, most probable first; `support` is
-    the number of baskets with both, `probability` the size-weighted P(companion | product).
+    `rows[offsets[i]:offsets[i + 1]]` are product i's, most probable first; `support` is the number
+    of baskets with both, `probability` the size-weighted P(companion | product).
     """
 
     offsets: Int64Array
@@ -43,7 +39,7 @@ class Pairs:
 
 
 class PairCounter:
-    """Counts companions of some products at a time, over the baskets of at least two."""
+    """Over the baskets of at least two products."""
 
     def __init__(self, corpus: Corpus, n_items: int) -> None:
         from scipy.sparse import csr_array
@@ -76,10 +72,7 @@ class PairCounter:
 
 
 class OrderedPairCounter(PairCounter):
-    """Shares are weight/distance in the basket, up to a distance of `reach`.
-
-    The corpus' items must be in basket order.
-    """
+    """Shares are weight/distance, up to a distance of `reach`; items must be in basket order."""
 
     def __init__(self, corpus: Corpus, n_items: int, reach: int) -> None:
         from scipy.sparse import csr_array
@@ -102,7 +95,6 @@ class OrderedPairCounter(PairCounter):
 
 
 def make_pair_counter(corpus: Corpus, n_items: int, reach: int = 0) -> PairCounter:
-    """By baskets, or by distance inside them where `reach` is above 0."""
     return OrderedPairCounter(corpus, n_items, reach) if reach else PairCounter(corpus, n_items)
 
 
@@ -123,7 +115,7 @@ def count_pairs(
 
 
 def compute_shares(pairs: Pairs, corpus: Corpus, n_items: int) -> Float32Array:
-    """Sums of weight/(n - 1) (n_pairs,), from the probabilities of pairs of the same corpus."""
+    """Sums of weight/(n - 1) (n_pairs,), from probabilities of the same corpus."""
     corpus = corpus.with_at_least(2)
     product_weights = np.bincount(corpus.items, np.repeat(corpus.weights, corpus.sizes), n_items)
     shares = np.repeat(product_weights.astype(np.float64), np.diff(pairs.offsets))
@@ -183,7 +175,7 @@ def _find_strongest(
 
 
 def _build_sort_keys(counted: Any, products: range) -> Int64Array:
-    """Keys that sort by descending share, then by row; NO_COMPANION for itself and 0 shares."""
+    """Ascending by descending share, then row; NO_COMPANION for itself and 0 shares."""
     rows = np.arange(products.start, products.stop, dtype=counted.indices.dtype)
     own = np.repeat(rows, np.diff(counted.indptr))
     # Non-negative floats sort as their bits; integers sort several times faster.
@@ -196,7 +188,7 @@ def _build_sort_keys(counted: Any, products: range) -> Int64Array:
 
 
 def _find_smallest(keys: Int64Array, n: int) -> IntpArray:
-    """Positions of the `n` smallest keys in order, without NO_COMPANION."""
+    """Positions in order, without NO_COMPANION."""
     best: IntpArray = np.argpartition(keys, n)[:n] if len(keys) > n else np.arange(len(keys))
     best = best[np.argsort(keys[best])]
     return best[: np.searchsorted(keys[best], NO_COMPANION)]

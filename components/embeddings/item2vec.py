@@ -1,8 +1,8 @@
 """item2vec (Barkan and Koenigstein 2016): skip-gram with negative sampling over baskets.
 
-Two changes to gensim's usual training make it work for complements. Baskets have no order: they are
-shuffled every epoch, so that a small window pairs all products, with a weight of about 1/(n - 1).
-The OUT vectors are kept: in·out ranks complements, in·in only products with similar companions.
+Two changes to gensim's usual training make it work for complements. Baskets are shuffled every
+epoch, so that a small window pairs all products, with a weight of about 1/(n - 1). The OUT vectors
+are kept: in·out ranks complements, in·in only products with similar companions.
 """
 
 import gc
@@ -19,11 +19,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from components.baskets.corpus import Corpus
 from components.model.arrays import AnyArray, Float32Array
 
-HUGE_PAGE_BYTES = 2**21
-"""2 MB, a huge page of x86-64 Linux."""
+HUGE_PAGE_BYTES = 2**21  # 2 MB, a huge page of x86-64 Linux
 
-CHUNK_BASKETS = 100_000
-"""Baskets that are Python lists at once."""
+CHUNK_BASKETS = 100_000  # Baskets that are Python lists at once
 
 
 class TrainSettings(BaseModel):
@@ -32,11 +30,10 @@ class TrainSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     vector_size: int = Field(default=64, ge=2, le=512)
-    """Dimensions."""
     epochs: int = Field(default=24, ge=1, le=500)
     window: int = Field(default=2, ge=1, le=100)
-    """Most companions to each side; gensim draws 1 to `window`. Many epochs with a small window see
-    more pairs at the same cost than few with a large one."""
+    """To each side; gensim draws 1 to `window`. Many epochs with a small window see more pairs at
+    the same cost than few with a large one."""
     negative: int = Field(default=3, ge=1, le=50)
     """Negative samples per pair. Five are up to 2 % better, and a third dearer."""
     ns_exponent: float = Field(default=0.9, ge=-1, le=1)
@@ -44,13 +41,11 @@ class TrainSettings(BaseModel):
     learning_rate: float = Field(default=0.06, gt=0, le=1)
     """Initial; decays linearly to a thousandth."""
     sample: float = Field(default=0.0, ge=0, le=1)
-    """Subsampling threshold: share of order lines above which a product is skipped at random; 0
-    skips none."""
+    """Subsampling threshold, a share of order lines; 0 is off."""
     ordered: bool = False
-    """Keep the order inside baskets: pairs up to `window` apart, weighted linearly from 1 to
-    1/window. Only where that order is real."""
+    """Keep the order inside baskets; pair weights fall linearly from 1 to 1/window."""
     size_exponent: float = Field(default=1.0, ge=0, le=2)
-    """Weight of a pair in a basket of n products: (n - 1) to the minus this, at the same cost."""
+    """Weight of a pair in a basket of n products: (n - 1) to the minus this."""
     seed: int = Field(default=1, ge=0, lt=2**32)
     workers: int = Field(default=1, ge=1, le=64)
     """Threads. Reproducible only with one (Hogwild)."""
@@ -74,10 +69,8 @@ def train(
 ) -> Vectors:
     """Train on the baskets of at least two products.
 
-    A basket of weight w is drawn w times an epoch on average. `on_epoch(n_done, vectors)` may stop
-    the training by raising. `show` gets a line per epoch, beginning with `name`.
-
-    Raises ValueError when no such basket has a weight above 0.
+    A basket of weight w is drawn w times an epoch on average. `on_epoch(n_done, vectors)` may raise
+    to stop. Raises ValueError when no such basket has a weight above 0.
     """
     corpus = scale_by_size(_select_pairs(corpus, n_items), settings.size_exponent)
     rng = np.random.default_rng(settings.seed)
@@ -114,7 +107,7 @@ def _select_pairs(corpus: Corpus, n_items: int) -> Corpus:
 
 
 def shuffle(corpus: Corpus, rng: np.random.Generator) -> Corpus:
-    """Baskets in random order, and products in random order inside them."""
+    """Baskets, and products inside them, in random order."""
     corpus = shuffle_baskets(corpus, rng)
     items = np.empty_like(corpus.items)
     for start in range(0, len(corpus), CHUNK_BASKETS):
@@ -128,7 +121,6 @@ def shuffle(corpus: Corpus, rng: np.random.Generator) -> Corpus:
 
 
 def shuffle_baskets(corpus: Corpus, rng: np.random.Generator) -> Corpus:
-    """Baskets in random order, with the order inside them kept."""
     return corpus.take(rng.permutation(len(corpus)))
 
 
@@ -145,10 +137,7 @@ def scale_by_size(corpus: Corpus, exponent: float) -> Corpus:
 
 
 def draw_by_weight(corpus: Corpus, rng: np.random.Generator) -> Corpus:
-    """Baskets, each as often as its weight on average, and at least the heaviest one.
-
-    A weight of 2.25 draws twice, and a third time with probability 1/4.
-    """
+    """A weight of 2.25 draws twice, and a third time with probability 1/4. Never empty."""
     if (corpus.weights == 1).all():
         return corpus
     times = np.floor(corpus.weights).astype(np.int64)
@@ -158,7 +147,6 @@ def draw_by_weight(corpus: Corpus, rng: np.random.Generator) -> Corpus:
 
 
 def to_lists(corpus: Corpus) -> Iterator[list[int]]:
-    """Baskets as gensim takes them, in chunks to bound memory."""
     for start in range(0, len(corpus), CHUNK_BASKETS):
         offsets = corpus.offsets[start : start + CHUNK_BASKETS + 1]
         items = corpus.items[offsets[0] : offsets[-1]].tolist()
@@ -167,7 +155,7 @@ def to_lists(corpus: Corpus) -> Iterator[list[int]]:
 
 @contextmanager
 def _pause_gc() -> Iterator[None]:
-    """The garbage collector would scan millions of lists of numbers, which have no cycles."""
+    """The garbage collector would scan millions of lists without cycles."""
     was_on = gc.isenabled()
     gc.disable()
     try:
@@ -178,7 +166,6 @@ def _pause_gc() -> Iterator[None]:
 
 
 def _build_model(corpus: Corpus, n_items: int, settings: TrainSettings) -> Any:
-    """A gensim model over catalogue rows, in row order."""
     from gensim.models import Word2Vec
 
     model = Word2Vec(
@@ -203,10 +190,7 @@ def _build_model(corpus: Corpus, n_items: int, settings: TrainSettings) -> Any:
 
 
 def _align_to_page(array: AnyArray) -> AnyArray:
-    """A copy that begins at a huge page.
-
-    Vectors of 64 floats then lie in 4 cache lines instead of 5: 10 % faster at a million products.
-    """
+    """A copy at a huge page: vectors span fewer cache lines, 10 % faster at a million products."""
     whole = np.empty(array.nbytes + 2 * HUGE_PAGE_BYTES, np.uint8)
     start = -whole.ctypes.data % HUGE_PAGE_BYTES
     copy = whole[start : start + array.nbytes].view(array.dtype).reshape(array.shape)

@@ -1,4 +1,4 @@
-"""The final training: vectors and the co-occurrence table from all training baskets."""
+"""The final training of vectors and co-occurrence."""
 
 import os
 import time
@@ -20,8 +20,7 @@ from components.model.atomic import atomic_write
 from components.progress import log_progress
 from components.results import write_json
 
-N_QUERIES = 4_000
-"""Validation queries for a coarse beta; `components.ranking` tunes it again in the blend."""
+N_QUERIES = 4_000  # For a coarse beta; `components.ranking` tunes it again in the blend
 
 
 def train_model(
@@ -34,8 +33,8 @@ def train_model(
 ) -> dict[str, Any]:
     """Write both directories of arrays; returns sizes, seconds and the betas.
 
-    `settings` are TrainSettings; `workers` defaults to all usable cores. `weighting` applies to
-    co-occurrence only: vectors, which need many epochs, learn from all baskets.
+    `settings` are TrainSettings, `workers` by default all usable cores; `weighting` applies to
+    co-occurrence only.
     """
     chosen = TrainSettings(**{"workers": len(os.sched_getaffinity(0)), **settings})
     found = train_vectors(baskets_path, chosen, min_product_orders, vectors_path)

@@ -1,7 +1,7 @@
 """The sweep of hyper-parameters, on a sample of the training baskets, in shards.
 
-A shard is one independent Optuna study: a process on a laptop, a pod on a cluster. Trials compete
-by NDCG@10 of item queries on validation baskets; beta needs no training and is tuned after each.
+A shard is an independent Optuna study, in a process of its own. Trials compete by NDCG@10 of item
+queries; beta needs no training and is tuned after each.
 """
 
 import math
@@ -16,13 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict, Field
 
-from components.baskets.corpus import (
-    Corpus,
-    build_catalogue,
-    encode,
-    read_baskets,
-    select_splits,
-)
+from components.baskets.corpus import Corpus, build_catalogue, encode, read_baskets, select_splits
 from components.embeddings.item2vec import TrainSettings, Vectors, train
 from components.embeddings.tracking import start_tracking
 from components.embeddings.validation import (
@@ -42,14 +36,11 @@ INITIAL_CONFIG: dict[str, Any] = {
     "learning_rate": 0.06,
     "sample": 0.0,
     "size_exponent": 1.0,
-}
-"""The first trial."""
+}  # The first trial
 
-BETAS_AT_HALF = (0.5, 1.0)
-"""The better one is reported to the pruner, half-way."""
+BETAS_AT_HALF = (0.5, 1.0)  # The better one is reported to the pruner, half-way
 
-MIN_SHARE_OF_BEST = 0.99
-"""NDCG within 1 % of the best is a tie, which the cost decides."""
+MIN_SHARE_OF_BEST = 0.99  # NDCG within 1 % of the best is a tie, which the cost decides
 
 
 class SweepError(ValueError):
@@ -102,8 +93,7 @@ def run_shard(
     """One result per trial, failed ones included.
 
     A result is {"trial", "shard", "state": complete, pruned or failed, "ndcg_a", "ndcg_b",
-    "config", "beta_single", "beta_cart", "cpu_s", "error"}, with None for the unknown. Every trial
-    is an MLflow run where `tracking_uri` is given and reachable.
+    "config", "beta_single", "beta_cart", "cpu_s", "error"}, with None for the unknown.
 
     Raises SweepError when all trials failed, ValueError when the sample has no catalogue.
     """
@@ -150,10 +140,9 @@ def run_trial(study: Any, sample: Sample, seed: int, name: str) -> dict[str, Any
 
 
 def suggest(trial: Any) -> dict[str, Any]:
-    """The search space; trains in at most about twice the time of INITIAL_CONFIG.
+    """The search space, at most about twice the time of INITIAL_CONFIG.
 
-    Wide where a sample can tell settings from noise. Narrow, and never cheaper than INITIAL_CONFIG,
-    where a sample prefers fewer epochs, negatives and dimensions than the whole needs.
+    Never cheaper in epochs, negatives and dimensions, of which a sample needs fewer than the whole.
     """
     return {
         "vector_size": trial.suggest_categorical("vector_size", [64, 96]),
@@ -184,9 +173,9 @@ def pick(results: Sequence[Sequence[dict[str, Any]]]) -> dict[str, Any]:
 
 
 def draw_sample(baskets_path: str | Path, settings: SweepSettings) -> Sample:
-    """A random share of the training baskets with its own, smaller catalogue, and queries.
+    """A random share of the training baskets with its own catalogue, and queries.
 
-    The products of the sample need as many orders as those of the whole, so that settings transfer.
+    Its products need as many orders as those of the whole: settings transfer.
     """
     baskets = read_baskets(baskets_path)
     rng = np.random.default_rng(settings.seed)
@@ -205,7 +194,7 @@ def draw_sample(baskets_path: str | Path, settings: SweepSettings) -> Sample:
 
 
 def _train_with_pruning(trial: Any, settings: TrainSettings, sample: Sample, name: str) -> Vectors:
-    """Prunes half-way below the median of earlier trials, which differ in epochs."""
+    """Prunes half-way below the median of earlier trials."""
     from optuna import TrialPruned
 
     def compare(n_done: int, vectors: Vectors) -> None:

@@ -12,8 +12,7 @@ ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
-}
-"""No telemetry, and short time-outs for a server that is down."""
+}  # No telemetry, and short time-outs for a server that is down
 
 Track = Callable[[str, Mapping[str, Any]], None]
 
@@ -22,8 +21,7 @@ Track = Callable[[str, Mapping[str, Any]], None]
 def start_tracking(uri: str | None, name: str, params: Mapping[str, Any]) -> Iterator[Track]:
     """A function that logs a trial by its name, as a run nested in the run `name`.
 
-    A no-op without `uri`, without importing MLflow. The first MLflow error is logged and turns it
-    into a no-op.
+    A no-op without `uri`, and from the first MLflow error on.
     """
     if not uri:
         yield lambda name, result: None

@@ -1,4 +1,4 @@
-"""NDCG of vectors on validation queries, and the tuning of beta, the popularity weight."""
+"""NDCG of vectors on validation queries; tunes beta, the popularity weight."""
 
 from dataclasses import dataclass
 
@@ -18,13 +18,12 @@ K = 10
 
 BETAS_SINGLE = (0.5, 0.75, 1.0)
 BETAS_CART = (0.25, 0.75)
-DEFAULT_BETAS = {"a": 0.75, "b": 0.25}
-"""Beta without validation queries."""
+DEFAULT_BETAS = {"a": 0.75, "b": 0.25}  # Beta without validation queries
 
 
 @dataclass(frozen=True)
 class ValidationSet:
-    """A catalogue, its training orders in `n_baskets` baskets, and queries by task."""
+    """A catalogue, its training orders, and queries by task."""
 
     product_ids: pa.Array
     n_orders: Int64Array
@@ -40,17 +39,16 @@ def draw_validation(
     n_queries: int,
     seed: int,
 ) -> ValidationSet:
-    """Up to `n_queries` item queries, and an eighth of that for carts, which take longer."""
+    """An eighth of the queries for carts, which take longer."""
     sizes = {"a": n_queries, "b": -(-n_queries // 8)}
     queries = {task: draw_queries(validation, task, sizes[task], seed) for task in TASKS}
     return ValidationSet(product_ids, n_orders, n_baskets, queries)
 
 
 def tune_betas(vectors: Vectors, validation: ValidationSet) -> dict[str, float]:
-    """The best beta for single products and for carts, and the NDCG@10 of each.
+    """The best betas, and the NDCG@10 of each.
 
-    Beta does not transfer from a sample: with more data per product less popularity is needed
-    (demo data: 1.0 on a tenth, .75 on the whole).
+    Beta does not transfer from a sample (demo data: 1.0 on a tenth, .75 on the whole).
     """
     beta_single, ndcg_a = _find_best_beta(vectors, validation, "a", BETAS_SINGLE)
     beta_cart, ndcg_b = _find_best_beta(vectors, validation, "b", BETAS_CART)

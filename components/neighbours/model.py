@@ -1,4 +1,4 @@
-"""Neighbours fitted on all training baskets."""
+"""Fits neighbours on all training baskets."""
 
 import time
 from collections.abc import Sequence
@@ -45,7 +45,6 @@ def fit_on_baskets(
     settings: NeighbourSettings,
     mapper: Mapper = map_in_process,
 ) -> Neighbours:
-    """Regressions over baskets weighted by age and size."""
     baskets = training.apply_size_exponent(settings.size_exponent)
     # `count_pairs` divides by n - 1; single products must be weighted alike.
     weights = (baskets.weights / np.maximum(baskets.sizes - 1, 1)).astype(np.float32)

@@ -1,8 +1,7 @@
 """Neighbours: one small ridge regression per product over its strongest companions.
 
-This is EASE (Steck 2019, "Embarrassingly shallow autoencoders for sparse data"), solved per product
-over its neighbourhood, so that cost and memory grow linearly with the catalogue. A regression
-counts redundant companions once; summed over a cart, it is the best single model of carts.
+This is EASE (Steck 2019, "Embarrassingly shallow autoencoders for sparse data") per neighbourhood:
+cost and memory are linear in the catalogue. The best single model of carts, summed over the cart.
 """
 
 from dataclasses import dataclass
@@ -26,29 +25,25 @@ from components.model.bundle import Neighbours
 from components.progress import log_progress
 from components.spark import Mapper, map_in_process, split_into_ranges
 
-INT8_MAX = 127
-"""Weights are stored as int8; finer storage gained nothing."""
+INT8_MAX = 127  # Weights are stored as int8; finer storage gained nothing
 
-BLOCK = 1_000
-"""Products per task of the mapper."""
+BLOCK = 1_000  # Products per task of the mapper
 
 PROGRESS_EVERY = 5_000
-MIN_COMPANIONS = 20
-"""Companions of a rarely bought product."""
+MIN_COMPANIONS = 20  # Companions of a rarely bought product
 
 
 class NeighbourSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     candidates: int = Field(default=150, ge=1, le=400)
-    """Companions per product, at most as many as it has orders (but 20 anyway). Time is cubic."""
+    """Companions per product, at most max(20, its orders). Time is cubic."""
     kept: int = Field(default=150, ge=1, le=400)
     """Weights kept per product, the largest in absolute value."""
     ridge: float = Field(default=40.0, gt=0)
     """L2 penalty in orders: shrinks the weights of rare companions."""
     size_exponent: float = Field(default=0.25, ge=0, le=2)
-    """A basket of n weighs (n - 1) to the minus this. With the half-life, +4 % NDCG of carts on
-    Online Retail and on demo data (validation)."""
+    """A basket of n weighs (n - 1) to the minus this; with the half-life +4 % NDCG of carts."""
     half_life_days: float = Field(default=180.0, ge=0, le=36_500)
     """Age in days at which a basket weighs half; 0 is off."""
 
@@ -61,10 +56,9 @@ class _CooccurrenceCounts:
     rows: Int32Array
     support: Float32Array
     n_orders: Float32Array
-    head: Float32Array
-    """(n_head, n_head): support of all pairs of the most bought products."""
+    head: Float32Array  # (n_head, n_head): support of all pairs of the most bought products
     is_cut: BoolArray
-    """(n_items,): products whose companions reached the limit, so that some may be missing."""
+    """(n_items,): products with the most companions allowed, so that some may be missing."""
 
 
 def fit_neighbours(
@@ -74,10 +68,10 @@ def fit_neighbours(
     head: Float32Array | None = None,
     mapper: Mapper = map_in_process,
 ) -> Neighbours:
-    """Fit from the strongest pairs and the orders (n_items,); both may be sums of basket weights.
+    """`n_orders` (n_items,) and support may be sums of basket weights.
 
-    `head` (n_head, n_head) has the counts of all pairs of the most bought products. Pairs outside
-    both count 0. `pairs` may be None where the head is the whole catalogue.
+    `head` (n_head, n_head) counts all pairs of the most bought products; pairs outside both are 0.
+    `pairs` may be None where the head is the whole catalogue.
     """
     n_items = len(n_orders)
     if pairs is not None:
@@ -140,7 +134,7 @@ def _select_from_head(head: Float32Array, n_orders: Float32Array, n: int) -> _Co
 def _fit_range(
     shared: tuple[_CooccurrenceCounts, NeighbourSettings], products: range
 ) -> tuple[Int32Array, Int32Array, Float32Array]:
-    """Sources (companions), targets and weights, (n,) each, for the targets `products`."""
+    """Sources (companions), targets and weights, (n,) each."""
     counts, settings = shared
     scratch = np.full(len(counts.n_orders), -1, np.int32)
     # Systems this small are solved fastest by one thread.
@@ -201,10 +195,7 @@ def _solve_ridge(
 def _build_gram(
     companions: Int32Array, counts: _CooccurrenceCounts, scratch: Int32Array
 ) -> Float64Array:
-    """Support of the pairs of companions (n, n), lower half, with their orders on the diagonal.
-
-    In double precision: in single, counts of millions swallow the ridge.
-    """
+    """Support (n, n), lower half, with orders on the diagonal; single precision loses the ridge."""
     n, n_head = len(companions), int(np.searchsorted(companions, len(counts.head)))
     gram = np.zeros((n, n))
     in_head = companions[:n_head].astype(np.int64)

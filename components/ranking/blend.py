@@ -1,7 +1,4 @@
-"""Weights of the blend, tuned on validation queries; a part that does not help gets weight 0.
-
-Features of the candidates are computed once, so that one evaluation takes milliseconds.
-"""
+"""Tunes the weights of the blend on validation queries; a part that does not help gets 0."""
 
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -17,11 +14,9 @@ from components.ranking.queries import LabelledQueries, ndcg
 from components.ranking.reranker import BLEND_WEIGHT
 
 N_TUNING_QUERIES = 4_000
-N_PASSES = 2
-"""Passes of coordinate ascent over all weights."""
+N_PASSES = 2  # Passes of coordinate ascent over all weights
 
-MIN_RELATIVE_GAIN = 0.001
-"""Share of NDCG that a larger weight must gain over a smaller one."""
+MIN_RELATIVE_GAIN = 0.001  # Share of NDCG that a larger weight must gain over a smaller one
 
 ITEM_GRID: dict[str, Sequence[float]] = {
     "page_cooccurrence": (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0),
@@ -33,8 +28,7 @@ CART_GRID: dict[str, Sequence[float]] = {
     "cosine": (0.0, 0.05, 0.1, 0.25, 0.5),
     "vectors": (0.0, 0.25, 0.5, 1.0, 2.0),
     "trend": (0.0, 0.05, 0.1, 0.2, 0.3),
-}
-"""The weight of neighbours is fixed at 1."""
+}  # The weight of neighbours is fixed at 1
 
 INITIAL_BLEND = Blend(
     beta_single=0.75,
@@ -72,7 +66,7 @@ def tune_cart_blend(queries: LabelledQueries, blend: Blend) -> Blend:
 def measure_item_parts(
     queries: LabelledQueries, blend: Blend, beta_cart: float
 ) -> dict[str, float]:
-    """NDCG@10 of each part of the item blend alone on the same candidates, and of the blend."""
+    """NDCG@10 of each part alone on the same candidates, and of the blend."""
     features = queries.features
     vectors_only = blend.model_copy(update={"page_cooccurrence": 0.0, "page_trend": 0.0})
     scores = {
@@ -85,7 +79,6 @@ def measure_item_parts(
 
 
 def measure_cart_parts(queries: LabelledQueries, blend: Blend) -> dict[str, float]:
-    """NDCG@10 of each way to fuse a cart alone on the same candidates, and of the blend."""
     features = queries.features
     columns = {
         "vectors, mean": "vector_mean",
@@ -120,7 +113,7 @@ def _tune(
 def _coordinate_ascent(
     measure: Callable[..., float], grid: dict[str, Sequence[float]], start: dict[str, Any]
 ) -> dict[str, Any]:
-    """The best weights of `grid`; of nearly equal values the smallest wins."""
+    """Of nearly equal values the smallest wins."""
     best = dict(start)
     if not measure(**best):
         return best  # no queries, or no hits

@@ -13,14 +13,14 @@ from components.progress import log_progress
 M = 32
 EF_CONSTRUCTION = 400
 FAST_BUILD_MIN_ITEMS, FAST_EF_CONSTRUCTION = 200_000, 200
-"""Catalogue size from which half of EF_CONSTRUCTION is tried first, in half of the time."""
+# From this catalogue size half of EF_CONSTRUCTION is tried first, in half of the time.
 
 PROGRESS_EVERY = 100_000
 EF_CANDIDATES = (50, 100, 200, 400, 800)
 TARGET_RECALL = 0.985
 
-N_QUERIES, BLOCK = 1_000, 64
-"""Queries of the exact search, and how many at once: 256 MB of scores for a million items."""
+N_QUERIES = 1_000
+BLOCK = 64  # Exact queries at once: 256 MB of scores for a million items
 
 
 def index_catalogue(bundle: Bundle, seed: int) -> tuple[Any, IndexStats]:
@@ -35,7 +35,6 @@ def index_catalogue(bundle: Bundle, seed: int) -> tuple[Any, IndexStats]:
 def build_accurate_index(
     items: Float32Array, queries: Float32Array, seed: int
 ) -> tuple[Any, IndexStats]:
-    """Build fast where that reaches TARGET_RECALL, else with full care."""
     if len(items) >= FAST_BUILD_MIN_ITEMS:
         index = build_index(items, FAST_EF_CONSTRUCTION)
         stats = measure_index(index, items, queries, seed)
@@ -47,7 +46,7 @@ def build_accurate_index(
 
 
 def build_index(items: Float32Array, ef_construction: int = EF_CONSTRUCTION) -> Any:
-    """An hnswlib index over `items` (n, dims). Not reproducible to the bit: threads race."""
+    """An hnswlib index over `items` (n, dims). Not reproducible: threads race."""
     augmented = _augment_items(items)
     index = hnswlib.Index(space="l2", dim=augmented.shape[1])
     index.init_index(max_elements=len(items), M=M, ef_construction=ef_construction, random_seed=1)
@@ -75,7 +74,7 @@ def measure_index(index: Any, items: Float32Array, queries: Float32Array, seed: 
 
 
 def _search_exact(queries: Float32Array, items: Float32Array, k: int) -> Int64Array:
-    """Rows (n_queries, k) of the largest inner products, in any order."""
+    """Rows (n_queries, k), unsorted."""
     scores = queries @ items.T
     return np.argpartition(scores, len(items) - k, axis=1)[:, len(items) - k :]
 
@@ -88,6 +87,6 @@ def _augment_items(items: Float32Array) -> Float32Array:
 
 
 def compute_recall(found: Int64Array, exact: Int64Array) -> float:
-    """Share of the rows `exact` (n_queries, k) that are among the same query's `found`."""
+    """Of rows (n_queries, k)."""
     hits = sum(len(np.intersect1d(a, b)) for a, b in zip(found, exact, strict=True))
     return float(hits / exact.size)

@@ -1,4 +1,4 @@
-"""Features of products and pairs beside vectors and counts: recency and categories."""
+"""Features beside vectors and counts: recency and categories."""
 
 from dataclasses import replace
 from itertools import pairwise
@@ -16,13 +16,11 @@ from components.model.features import log_norms
 from components.spark import split_into_ranges
 
 SHORT_DAYS, LONG_DAYS, RECENT_DAYS = 14.0, 45.0, 60.0
-"""Half-lives of a product's two trends, and of recent pairs."""
+# Half-lives of a product's two trends, and of recent pairs.
 
-SMOOTHING = 0.1
-"""Orders added to every product's: trends stay finite without recent sales."""
+SMOOTHING = 0.1  # Orders added to every product's: trends stay finite without recent sales
 
-MAX_CATEGORIES = 2_000
-"""The most bought categories have lifts; the bundle stores the square of this."""
+MAX_CATEGORIES = 2_000  # The most bought ones have lifts: a matrix of its square
 
 CHUNK_ITEMS = 100_000
 
@@ -31,10 +29,7 @@ def build_item_features(
     corpus: Corpus, ages: Float32Array | None, pairs: Pairs, products: pa.Table, vectors: Vectors,
     n_orders: Int64Array, beta: float,
 ) -> ItemFeatures:  # fmt: skip
-    """`ages` are days (n_baskets,); without them all trends are 0.
-
-    `beta` is the popularity weight of carts.
-    """
+    """`ages` are days (n_baskets,); `beta` is the popularity weight of carts."""
     codes = encode_categories(products, n_orders)
     bias = beta * np.log(n_orders / len(corpus))
     return ItemFeatures(
@@ -72,8 +67,8 @@ def compute_recent_probability(
 def compute_sales_features(corpus: Corpus, ages: Float32Array | None, n_items: int) -> Float32Array:
     """SALES_COLUMNS (n_items, 4).
 
-    A trend is log(share of recent orders / share of all orders); basket size is the mean of
-    1/sqrt(n), robust to few large orders; days unsold are log(1 + d).
+    Trends are log(share of recent orders / share of all), 0 without ages; basket size is the mean
+    of 1/sqrt(n), robust to few large orders; days unsold are log(1 + d).
     """
     sizes = corpus.sizes
     n_orders = np.maximum(np.bincount(corpus.items, minlength=n_items), 1)

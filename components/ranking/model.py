@@ -34,12 +34,10 @@ from components.ranking.search_method import try_companion_search
 from components.ranking.variant_exceptions import unknown_ids
 from components.results import write_json
 
-NAMES = {"a": "pages", "b": "carts"}
-"""Of the tasks, in ranking.json."""
+NAMES = {"a": "pages", "b": "carts"}  # Of the tasks, in ranking.json
 
 N_VARIANT_QUERIES = {"a": 3_000, "b": 3_000}
-MAX_NAMED_IDS = 10
-"""Unknown products of exceptions in the log."""
+MAX_NAMED_IDS = 10  # Unknown products of exceptions in the log
 
 
 def train_ranking(
@@ -49,10 +47,9 @@ def train_ranking(
 ) -> dict[str, Any]:  # fmt: skip
     """Write the directory `target`: blend.json, variants, significant re-rankers, ranking.json.
 
-    Returns the latter: {"pages": RANKED, "carts": RANKED, "variants": [see `choose_variants`, which
-    takes `exceptions`], "exceptions": {"given": n, "unknown": n of ids}, "cpu_s": {STEP: seconds}};
-    RANKED is {"weights": {...}, "parts": {PART: NDCG@10}, "forest": see `fit_if_significant`,
-    "n_questions"}, of validation queries.
+    Returns the latter: {"pages": RANKED, "carts": RANKED, "variants": [see `choose_variants`],
+    "exceptions": {"given": n, "unknown": n of ids}, "cpu_s": {STEP: seconds}}; RANKED is
+    {"weights", "parts": {PART: NDCG@10}, "forest": see `fit_if_significant`, "n_questions"}.
     """
     timer, weighting = StepTimer(), weighting or BasketWeighting()
     start = INITIAL_BLEND.model_copy(update={"cart_recency": weighting.cart_recency})
@@ -101,7 +98,7 @@ def _draw_variant_queries(validation: Corpus, seed: int) -> dict[str, Queries]:
 def _train_rerankers(
     queries: dict[str, LabelledQueries], validation: Corpus, manifest: Manifest, seed: int
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Models by task, None where not significant; and RANKED by the names of the tasks."""
+    """Models by task, None where not significant; RANKED by name."""
     items, carts = queries["a"], queries["b"]
     beta = manifest.beta_cart
     scores = {
@@ -155,7 +152,7 @@ def _write_ranking(
 
 
 class StepTimer:
-    """CPU seconds of this process between one call and the next, by name."""
+    """CPU seconds since the last call, by name."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}

@@ -1,4 +1,4 @@
-"""Recommendations of every product, computed in advance: one product is then a table look-up."""
+"""Recommendations of every product, computed in advance: a request is then a look-up."""
 
 from pathlib import Path
 from typing import Any
@@ -12,18 +12,15 @@ from components.ranking.queries import BATCH, compute_offline_features
 from components.ranking.reranker import BLEND_WEIGHT, predict
 from components.ranking.text_features import TextSimilarity
 
-PRECOMPUTED_DEPTH = 100
-"""The most that one request may ask for; 800 bytes a product."""
+PRECOMPUTED_DEPTH = 100  # The most that one request may ask for; 800 bytes a product
 
-PROGRESS_EVERY = 100
-"""Batches."""
+PROGRESS_EVERY = 100  # Batches
 
-MODEL_FILE = "page_model.txt"
-"""LightGBM's text format; the service has no LightGBM and needs none."""
+MODEL_FILE = "page_model.txt"  # LightGBM's text format; the service has no LightGBM and needs none
 
 
 def precompute_items(recommender: Recommender, model: Any) -> PrecomputedItems:
-    """Ranked by the recommender's blend, re-ranked by the LightGBM `model` unless it is None."""
+    """By the recommender's blend, re-ranked by the LightGBM `model` unless it is None."""
     n_items = recommender.bundle.manifest.n_items
     depth = min(PRECOMPUTED_DEPTH, max(n_items - 1, 1))
     rows = np.full((n_items, depth), -1, np.int32)

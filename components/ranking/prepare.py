@@ -1,4 +1,4 @@
-"""A bundle in memory from the outputs of the training steps, for tuning and precomputing."""
+"""A bundle in memory from the outputs of the training steps."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -49,5 +49,5 @@ def prepare_bundle(
 
 
 def _round_out_vectors(vectors: Vectors) -> Vectors:
-    """As a bundle stores them: tuning and precomputing see the numbers that serve."""
+    """As a bundle stores them."""
     return Vectors(vectors.in_vectors, to_float32(to_float16(vectors.out_vectors)))

@@ -17,11 +17,10 @@ from components.ranking.text_features import TextSimilarity
 K = 10
 BATCH = 128
 N_QUERIES = {"a": 40_000, "b": 9_000}
-MAX_QUERIES_PER_BASKET = {"a": 8, "b": 1}
-"""Reached where there are few baskets."""
+MAX_QUERIES_PER_BASKET = {"a": 8, "b": 1}  # Reached where there are few baskets
 
+# Precomputed items have time for text similarity.
 OFFLINE_FEATURES = (*FEATURES, "described_alike")
-"""Features of item pages, which are precomputed and have time for text similarity."""
 
 NO_ROWS = np.full((0, N_CANDIDATES), -1)
 NO_FEATURES = np.zeros((0, N_CANDIDATES, len(FEATURES)), np.float32)
@@ -30,25 +29,19 @@ NO_OFFLINE_FEATURES = np.zeros((0, N_CANDIDATES, len(OFFLINE_FEATURES)), np.floa
 
 @dataclass(frozen=True)
 class LabelledQueries:
-    """Queries that share candidate lists: one per cart, one per product of item queries.
+    """Queries over candidate lists: one list per cart, or per product of item queries.
 
-    Candidates stand in order of rows, so that ties break as in `Recommender.rank`.
+    Candidates are in order of rows, so that ties break as in `Recommender.rank`.
     """
 
     features: Float32Array
     """(n_lists, N_CANDIDATES, n_features): FEATURES of carts, OFFLINE_FEATURES of items."""
-    rows: Int64Array
-    """(n_lists, N_CANDIDATES) of the catalogue; -1 is padding."""
-    list_index: Int64Array
-    """(n_queries,): the candidate list of each query."""
-    hits: BoolArray
-    """(n_queries, N_CANDIDATES): candidates that were in the basket."""
-    gain: Float32Array
-    """(n_queries,): NDCG@10 of one hit in first place."""
-    basket: Int64Array
-    """(n_queries,): see `draw_queries`."""
-    products: Int32Array | None = None
-    """(n_lists,): the query product; None for carts."""
+    rows: Int64Array  # (n_lists, N_CANDIDATES) of the catalogue; -1 is padding
+    list_index: Int64Array  # (n_queries,): the candidate list of each query
+    hits: BoolArray  # (n_queries, N_CANDIDATES): candidates that were in the basket
+    gain: Float32Array  # (n_queries,): NDCG@10 of one hit in first place
+    basket: Int64Array  # (n_queries,): see `draw_queries`
+    products: Int32Array | None = None  # (n_lists,): the query product; None for carts
 
     def __len__(self) -> int:
         return len(self.basket)

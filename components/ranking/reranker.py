@@ -1,12 +1,11 @@
 """The re-ranker: gradient boosted trees, fitted to the NDCG gains of validation queries.
 
-The target is the gain in NDCG@10 of a candidate in first place (pointwise): ordering by its
-expectation maximises the expected NDCG. On Online Retail and the demo data this ranks better than
-LambdaMART (item NDCG@10 .223 against .221, and .1104 against .1100) at about half of its cost.
+The pointwise target, NDCG@10 of a candidate in first place, maximises the expected NDCG. Against
+LambdaMART it reaches item NDCG .223 to .221 (Online Retail) and .1104 to .1100 (demo data) at about
+half of the cost.
 
-Features of one product alone (popularity, trends) identify it, and trees would memorise the
-products in fashion during validation; the refit counts those baskets anyway. Gaussian noise on
-these features prevents it: on refitted counts +2 % on demo data, no change on Online Retail.
+Features of one product alone (popularity, trends) identify it, and trees would memorise what sold
+during validation. Gaussian noise on them prevents it: +2 % on demo data after the refit.
 """
 
 from dataclasses import dataclass
@@ -38,39 +37,31 @@ PARAMETERS = {
 }
 N_TREES = 45
 
-MAX_NEGATIVES = 150_000
-"""Candidates without gain in the data set; more gained nothing."""
+MAX_NEGATIVES = 150_000  # Candidates without gain in the data set; more gained nothing
 
 NOISY_ITEM_FEATURES = (
     *("log_popularity", "trend_short", "trend_long", "basket_size", "days_unsold"),
     "category_share",
 )
 NOISY_QUERY_FEATURES = ("asked_popularity", "asked_trend", "asked_basket_size")
-NOISE_LEVEL = 0.3
-"""Standard deviation of the noise, in standard deviations of the feature."""
+NOISE_LEVEL = 0.3  # Standard deviation of the noise, in standard deviations of the feature
 
 BLEND_WEIGHT = {"a": 0.25, "b": 0.5}
-"""Weight of the blend beside the trees, both standardised per query: regularises where baskets are
-few. Carts of the demo data and item pages of Online Retail gain 1 %."""
+"""Of the blend beside the trees, both standardised per query; regularises where baskets are few."""
 
-MIN_HITS = 200
-"""Hits below which no model is fitted."""
+MIN_HITS = 200  # Hits below which no model is fitted
 
 
 @dataclass(frozen=True)
 class RankingDataset:
     """Candidates, binned once for all models."""
 
-    data: Any
-    """`lightgbm.Dataset` of n candidates."""
-    position: tuple[IntpArray, ...]
-    """Candidate list and place in it, (n,) each."""
+    data: Any  # `lightgbm.Dataset` of n candidates
+    position: tuple[IntpArray, ...]  # Candidate list and place in it, (n,) each
     is_sampled: BoolArray
-    """(n,): negatives to train on where the fold gives no gain; drawn at random, because gains of
-    the other fold would leak."""
+    """(n,): negatives of a fold; drawn at random, because gains of the other fold would leak."""
 
     def fit(self, gains: Gains, seed: int, n_trees: int = N_TREES) -> Any:
-        """A LightGBM booster."""
         import lightgbm
 
         weight, total = gains.weight[self.position[0]], gains.total[self.position]
@@ -85,7 +76,6 @@ class RankingDataset:
 
 
 def build_ranking_dataset(queries: LabelledQueries, gains: Gains, seed: int) -> RankingDataset:
-    """All candidates with a gain, and a sample of those without."""
     import lightgbm
 
     rng = np.random.default_rng(seed)
@@ -104,7 +94,7 @@ def build_ranking_dataset(queries: LabelledQueries, gains: Gains, seed: int) -> 
 def _add_noise(
     features: Float32Array, list_index: IntpArray, rng: np.random.Generator
 ) -> Float32Array:
-    """`features` (n, n_features), changed in place; one draw per list for query features."""
+    """In place; one draw per list for query features."""
     n_lists = int(list_index.max(initial=-1)) + 1
     for names, n in ((NOISY_ITEM_FEATURES, len(features)), (NOISY_QUERY_FEATURES, n_lists)):
         for name in names:
@@ -121,11 +111,10 @@ def fit_if_significant(
     mix: float,
     seed: int,
 ) -> tuple[Any, dict[str, Any]]:
-    """A model of all baskets, and {"pays", "gain", "why", "features"}, its measurements.
+    """A model of all baskets or None, and {"pays", "gain", "why", "features"}.
 
-    None instead of the model unless cross-validation over the `folds` (even and odd baskets) gains
-    NDCG@10 over `blend_scores`, with the lower 95 % bound above 0. `mix` weighs the blend beside
-    the model; see `mix_scores`.
+    It pays if the cross-validated gain in NDCG@10 over `blend_scores` has a lower 95 % bound above
+    0. `mix` weighs the blend beside the model; see `mix_scores`.
     """
     n_hits = int(queries.hits.sum())
     if n_hits < MIN_HITS:
@@ -174,7 +163,7 @@ def predict(model: Any, features: Float32Array) -> Float32Array:
 
 
 def compute_importance(model: Any, n: int = 12) -> list[list[Any]]:
-    """[feature name, share of the total gain] of the `n` most important, largest first."""
+    """[feature, share of the total gain], largest first."""
     if model is None:
         return []
     gains = model.feature_importance("gain")
@@ -198,10 +187,7 @@ def to_tree_ensemble(model: Any) -> TreeEnsemble:
 
 
 def _flatten_tree(root: dict[str, Any]) -> list[tuple[int, float, int, int, float]]:
-    """(feature, threshold, left, right, value) of every node, root first; leaves loop.
-
-    Raises ValueError on a split that `components.model.tree_ensemble` cannot follow.
-    """
+    """(feature, threshold, left, right, value) of every node, root first; leaves loop."""
     nodes: list[Any] = []
 
     def add(node: dict[str, Any]) -> int:

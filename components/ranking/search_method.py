@@ -1,11 +1,10 @@
 """Chooses how items are ranked in advance: exactly, among companions, or by an HNSW index.
 
-In a large catalogue nearly all recommendations are co-purchased products, their co-purchased
-products, or bestsellers ("companions"); ranking only those costs the same at any catalogue size.
-Its recall is measured; where it is too low, an index is tried. All are timed as items are ranked:
-vectors, popularity and counts together. On one core an item of 20,000 products takes .11 ms exactly
-and .09 ms among companions. An index takes 4 times as long as exact search at 24,607 products (demo
-data) and a third longer at 100,000 synthetic ones, built in 1.6 ms a product.
+Nearly all recommendations of a large catalogue are co-purchased products, their co-purchased
+products, or bestsellers ("companions"); ranking only those costs the same at any size. Where their
+recall is too low, an index is tried. On one core an item of 20,000 products takes .11 ms exactly,
+.09 ms among companions; an index takes 4 times as long as exact search at 24,607 products, and a
+third longer at 100,000, built in 1.6 ms a product.
 """
 
 import time
@@ -22,25 +21,17 @@ from components.progress import log_progress
 from components.ranking.build_index import N_QUERIES, TARGET_RECALL, compute_recall, index_catalogue
 from components.ranking.queries import BATCH
 
-MIN_ITEMS = 20_000
-"""Products below which exact search is always the fastest."""
+MIN_ITEMS = 20_000  # Products below which exact search is always the fastest
 
-MIN_ITEMS_COMPANIONS = 50_000
-"""Products from which companions are far faster, so that only their recall decides: runs of one
-shop agree."""
-
-INDEX_BUILD_MS = 2.0
-"""CPU milliseconds a product to build an index; an exact search below that needs none."""
-
-BATCHES, ROUNDS = 2, 3
-"""Timed batches of items, and rounds, of which the fastest counts."""
+MIN_ITEMS_COMPANIONS = 50_000  # Companions are far faster from here: only their recall decides
+INDEX_BUILD_MS = 2.0  # CPU to build an index, a product: pointless where exact search takes less
+BATCHES, ROUNDS = 2, 3  # Timed batches of items, and rounds, of which the fastest counts
 
 
 def choose_search_method(bundle: Bundle, depth: int, folder: Path, seed: int) -> Bundle:
-    """The bundle with the method of the least CPU for `depth` items, and its measurements.
+    """The bundle with the fastest method for `depth` items. An index goes to `folder`.
 
-    An index goes to `folder`. Where timings nearly tie, runs may differ; items then differ only by
-    the index's recall.
+    Where timings nearly tie, runs may differ, and items by the index's recall.
     """
     if bundle.manifest.n_items < MIN_ITEMS:
         return bundle
@@ -96,7 +87,7 @@ def _measure_recall(bundle: Bundle, exact: Bundle, seed: int) -> float:
 
 
 def _measure_ms(bundles: Sequence[Bundle], sample: Any, depth: int) -> list[float]:
-    """CPU milliseconds per item with each of the bundles."""
+    """CPU per item with each of the bundles."""
     rankers = [Recommender(one) for one in bundles]
     for ranker in rankers:
         # Warm-up: lazily built arrays do not count.

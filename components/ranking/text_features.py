@@ -8,8 +8,6 @@ from components.model.text_similarity import AttributeIndex
 
 
 class TextSimilarity:
-    """Token weights of a catalogue by product, transposed from the index by token."""
-
     def __init__(self, index: AttributeIndex) -> None:
         from scipy.sparse import csc_array
 

@@ -1,4 +1,4 @@
-"""Pairs of variants, by their names, that a shop wants recommended together all the same."""
+"""Pairs of variants that a shop wants recommended together all the same."""
 
 import tempfile
 from collections.abc import Iterable
@@ -7,8 +7,7 @@ from typing import Any
 
 from components.orders.source import detect_separator, fetch, is_parquet, local_files
 
-COLUMNS = ("product_id", "other_id")
-"""A file may have more columns, such as a reason."""
+COLUMNS = ("product_id", "other_id")  # A file may have more columns, such as a reason
 
 FILES = (".csv", ".parquet")
 
@@ -16,7 +15,7 @@ Pair = tuple[str, str]
 
 
 class ExceptionsError(ValueError):
-    """Names the exceptions, what was found and what was expected."""
+    """Names the found and the expected."""
 
 
 def read_exceptions(given: str) -> list[Pair]:
@@ -35,7 +34,7 @@ def read_exceptions(given: str) -> list[Pair]:
 
 
 def is_file(given: str) -> bool:
-    """Whether the text is a file or URL instead of pairs."""
+    """Or a URL, instead of pairs."""
     return "://" in given or given.strip().lower().endswith(FILES)
 
 

@@ -1,9 +1,7 @@
 """Refits all counts on training and validation baskets, once everything is tuned.
 
-A shop wants its latest month in the model. Choices made on validation baskets (blend, re-rankers,
-variants) stay; counts are made again over both splits. Item pages gain 5 % on Online Retail and 3 %
-on demo data, carts 5 %. Vectors stay: training them again adds 0.2 % for most of a run's time. Test
-baskets stay unseen.
+Blend, re-rankers and variants stay. Item pages gain 5 % on Online Retail, 3 % on demo data; carts
+5 %. Vectors stay: training them again adds 0.2 % for most of a run's time.
 """
 
 import shutil
@@ -51,8 +49,7 @@ def refit(
 ) -> dict[str, float]:  # fmt: skip
     """Write the directories of `target`; returns CPU seconds by part.
 
-    `vectors` and `ranking` are of `train_model` and `train_ranking`. The target's ranking adds item
-    features, the precomputed items, and an index where that is faster.
+    The target's ranking adds item features, precomputed items, and an index where that is faster.
     """
     timer, weighting = StepTimer(), weighting or BasketWeighting()
     new_rows = _sort_catalogue(baskets_path, vectors, target.vectors)
@@ -86,10 +83,7 @@ def _write_ranking(bundle: Bundle, folder: Path, seed: int, timer: StepTimer) ->
 
 
 def _sort_catalogue(baskets_path: str | Path, vectors: Path, target: Path) -> Int32Array:
-    """Write `vectors` sorted by the new order counts; returns the new row of each old one.
-
-    No product joins: vectors need training baskets.
-    """
+    """Write `vectors` sorted by the new order counts; returns the new row of each old one."""
     before = read_product_ids(vectors)
     ids, n_orders = sort_catalogue(read_baskets(baskets_path), before, *REFIT_SPLITS)
     old_rows = pc.index_in(ids, value_set=before).to_numpy()
