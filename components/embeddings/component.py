@@ -17,10 +17,7 @@ def plan_sweep(trials: int, shards: int, seed: int) -> List[dict]:  # noqa: UP00
 
 @step
 def sweep(
-    shard: dict,
-    baskets: dsl.Input[dsl.Dataset],
-    min_product_orders: int,
-    sample_share: float,
+    shard: dict, baskets: dsl.Input[dsl.Dataset], min_product_orders: int, sample_share: float
 ) -> List[dict]:  # noqa: UP006
     """Try hyper-parameters on a sample of the training baskets."""
     import os
@@ -52,7 +49,7 @@ def train(
     cooccurrence: dsl.Output[dsl.Model],
     metrics: dsl.Output[dsl.Metrics],
 ) -> None:
-    """Train the vectors on all training baskets, and count what was bought together."""
+    """Train vectors and count co-occurrence on all training baskets."""
     from components.baskets.weighting import BasketWeighting
     from components.embeddings.model import train_model
     from components.results import log_metrics

@@ -1,4 +1,4 @@
-"""The final training: all training baskets in, vectors and the co-occurrence table out."""
+"""The final training of vectors and co-occurrence."""
 
 import os
 import time
@@ -20,8 +20,7 @@ from components.model.atomic import atomic_write
 from components.progress import log_progress
 from components.results import write_json
 
-N_QUERIES = 4_000
-"""Validation baskets that tune beta, coarsely: what is mixed is tuned once more with all parts."""
+N_QUERIES = 4_000  # For a coarse beta; `components.ranking` tunes it again in the blend
 
 
 def train_model(
@@ -30,35 +29,36 @@ def train_model(
     min_product_orders: int,
     vectors_path: str | Path,
     cooccurrence_path: str | Path,
-    tricks: BasketWeighting | None = None,
+    weighting: BasketWeighting | None = None,
 ) -> dict[str, Any]:
-    """Write both models as directories of arrays, and return what the training took.
+    """Write both directories of arrays; returns sizes, seconds and the betas.
 
-    `settings` are those of TrainSettings; without `workers`, all cores we may use train. `tricks`
-    say which training baskets count how much; vectors, which need many epochs, learn from all.
+    `settings` are TrainSettings, `workers` by default all usable cores; `weighting` applies to
+    co-occurrence only.
     """
     chosen = TrainSettings(**{"workers": len(os.sched_getaffinity(0)), **settings})
     found = train_vectors(baskets_path, chosen, min_product_orders, vectors_path)
-    n_pairs = count_cooccurrence(baskets_path, vectors_path, cooccurrence_path, tricks)
+    n_pairs = count_cooccurrence(baskets_path, vectors_path, cooccurrence_path, weighting)
     return {**found, "pairs": n_pairs}
 
 
 def train_vectors(
     baskets_path: str | Path, settings: TrainSettings, min_product_orders: int, target: str | Path
 ) -> dict[str, Any]:
-    """Write the directory `target` of vectors with their betas, and return what it took."""
     baskets = read_baskets(baskets_path)
     product_ids, n_orders = build_catalogue(baskets, min_product_orders)
     corpus = encode(baskets, product_ids, "train")
-    judged = encode(baskets, product_ids, "validation")
-    # A large shop's baskets as text take as much memory as training does.
+    validation = encode(baskets, product_ids, "validation")
+    # Baskets as text take as much memory as the training.
     del baskets
     release_memory()
     start, cpu_start = time.monotonic(), time.process_time()
     vectors = train(corpus, len(product_ids), settings, show=log_progress)
     wall_s, cpu_s = time.monotonic() - start, time.process_time() - cpu_start
-    drawn = draw_validation(product_ids, n_orders, len(corpus), judged, N_QUERIES, settings.seed)
-    betas = tune_betas(vectors, drawn)
+    judged = draw_validation(
+        product_ids, n_orders, len(corpus), validation, N_QUERIES, settings.seed
+    )
+    betas = tune_betas(vectors, judged)
     log_progress(f"betas on validation baskets: {betas}")
     write_vectors(vectors, product_ids, n_orders, betas, target)
     return {
@@ -72,20 +72,20 @@ def train_vectors(
 
 def count_cooccurrence(
     baskets_path: str | Path, vectors: str | Path, target: str | Path,
-    tricks: BasketWeighting | None = None, splits: Sequence[str] = ("train",),
+    weighting: BasketWeighting | None = None, splits: Sequence[str] = ("train",),
 ) -> int:  # fmt: skip
-    """Write the directory `target` of the strongest pairs in baskets of `splits`; their number.
+    """Write the directory `target` of pairs in baskets of `splits`; returns their number.
 
     Of `vectors` only the catalogue is read.
     """
-    tricks = tricks or BasketWeighting()
-    ids = pq.read_table(Path(vectors) / "product_ids.parquet")["product_id"].combine_chunks()
+    weighting = weighting or BasketWeighting()
+    ids = read_product_ids(vectors)
     log_progress(
         f"co-occurrence: counting pairs of {len(ids)} products in {' and '.join(splits)} baskets"
     )
-    training = read_training_baskets(baskets_path, ids, tricks, splits)
-    weighed = training.apply_size_exponent(tricks.size_exponent)
-    pairs = count_pairs(weighed, len(ids), reach=tricks.reach)
+    training = read_training_baskets(baskets_path, ids, weighting, splits)
+    corpus = training.apply_size_exponent(weighting.size_exponent)
+    pairs = count_pairs(corpus, len(ids), reach=weighting.reach)
     write_pairs(pairs, target)
     return len(pairs.rows)
 
@@ -97,7 +97,6 @@ def write_vectors(
     betas: dict[str, float],
     path: str | Path,
 ) -> None:
-    """Write vectors and what belongs to their rows as the directory `path`, whole or not at all."""
     with atomic_write(path) as aside:
         aside.mkdir(parents=True)
         np.save(aside / "in_vectors.npy", vectors.in_vectors)
@@ -105,3 +104,12 @@ def write_vectors(
         np.save(aside / "n_orders.npy", n_orders)
         pq.write_table(pa.table({"product_id": product_ids}), aside / "product_ids.parquet")
         write_json(betas, aside / "betas.json")
+
+
+def read_vectors(path: str | Path) -> Vectors:
+    return Vectors(*(np.load(Path(path) / f"{name}.npy") for name in ("in_vectors", "out_vectors")))
+
+
+def read_product_ids(path: str | Path) -> pa.Array:
+    """The catalogue of a directory of vectors, in row order."""
+    return pq.read_table(Path(path) / "product_ids.parquet")["product_id"].combine_chunks()

@@ -1,8 +1,7 @@
-"""The sweep: hyper-parameters are tried on a sample of the training baskets, in shards.
+"""The sweep of hyper-parameters, on a sample of the training baskets, in shards.
 
-A shard is one Optuna study in one process, so that shards need nothing of each other: on a laptop
-they are processes, on a cluster pods. Trials are judged by task A on validation baskets; beta costs
-no training and is tuned for every trial afterwards, for carts on task B.
+A shard is an independent Optuna study, in a process of its own. Trials compete by NDCG@10 of item
+queries; beta needs no training and is tuned after each.
 """
 
 import math
@@ -17,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict, Field
 
-from components.baskets.corpus import Corpus, build_catalogue, encode, read_baskets
+from components.baskets.corpus import Corpus, build_catalogue, encode, read_baskets, select_splits
 from components.embeddings.item2vec import TrainSettings, Vectors, train
 from components.embeddings.tracking import start_tracking
 from components.embeddings.validation import (
@@ -37,18 +36,15 @@ INITIAL_CONFIG: dict[str, Any] = {
     "learning_rate": 0.06,
     "sample": 0.0,
     "size_exponent": 1.0,
-}
-"""Known to be good; what the first trial tries."""
+}  # The first trial
 
-BETAS_AT_HALF = (0.5, 1.0)
-"""The better of them stands for a half-trained trial when it is compared to the others."""
+BETAS_AT_HALF = (0.5, 1.0)  # The better one is reported to the pruner, half-way
 
-MIN_SHARE_OF_BEST = 0.99
-"""Trials within 1 % of the best are as good: their difference is noise, their cost is not."""
+MIN_SHARE_OF_BEST = 0.99  # NDCG within 1 % of the best is a tie, which the cost decides
 
 
 class SweepError(ValueError):
-    """No trial came through; the message names the first trial's error."""
+    """No trial was completed; names the first trial's error."""
 
 
 MinProductOrders = Annotated[int, Field(ge=1, le=10_000)]
@@ -56,34 +52,30 @@ SampleShare = Annotated[float, Field(gt=0, le=1)]
 
 
 class SweepSettings(BaseModel):
-    """What trials learn from and are judged by."""
-
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     min_product_orders: MinProductOrders = 5
-    """Orders a product needs to be in the catalogue, counted in what is learned from."""
+    """Orders in the sample that a product of the catalogue needs."""
     sample_share: SampleShare = 0.1
-    """Share of the training baskets that trials learn from."""
+    """Share of the training baskets."""
     min_baskets: int = Field(default=5_000, ge=1)
-    """Where the share would be fewer training baskets than this, this many are taken."""
+    """Smallest sample, in training baskets."""
     n_queries: int = Field(default=3_000, ge=1)
-    """Validation baskets that ask in task A; a sixth of that in task B."""
+    """Item queries; an eighth of that for carts."""
     start: dict[str, Any] = Field(default_factory=lambda: dict(INITIAL_CONFIG))
-    """Setting that the first trial of shard 0 tries; what it leaves out is chosen as ever."""
+    """First trial of shard 0; the sampler chooses missing values."""
     seed: int = Field(default=1, ge=0)
-    """Of the sample, which all shards share."""
+    """Of the sample, the same in all shards."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """What trials learn from, and what they are judged by."""
-
     train: Corpus
     validation: ValidationSet
 
 
 def plan_shards(n_trials: int, n_shards: int, seed: int) -> list[dict[str, int]]:
-    """The shards, never none: {"shard", "n_trials", "seed"} with the trials spread evenly."""
+    """At least one shard {"shard", "n_trials", "seed"}, with the trials spread evenly."""
     n_shards = max(1, min(n_shards, n_trials))
     each, more = divmod(max(1, n_trials), n_shards)
     return [
@@ -98,11 +90,10 @@ def run_shard(
     settings: SweepSettings,
     tracking_uri: str | None = None,
 ) -> list[dict[str, Any]]:
-    """One result per trial of the shard, finished or not; a trial that fails stops no other.
+    """One result per trial, failed ones included.
 
     A result is {"trial", "shard", "state": complete, pruned or failed, "ndcg_a", "ndcg_b",
-    "config", "beta_single", "beta_cart", "cpu_s", "error"}; what is not known is None. Every trial
-    is an MLflow run where `tracking_uri` is given and answers.
+    "config", "beta_single", "beta_cart", "cpu_s", "error"}, with None for the unknown.
 
     Raises SweepError when all trials failed, ValueError when the sample has no catalogue.
     """
@@ -125,8 +116,8 @@ def run_shard(
 
 
 def run_trial(study: Any, sample: Sample, seed: int, name: str) -> dict[str, Any]:
-    """Ask the study for a setting, train it, tune its betas, tell the study."""
     from optuna import TrialPruned
+    from optuna.trial import TrialState
 
     trial = study.ask()
     config: dict[str, Any] = {}
@@ -140,19 +131,18 @@ def run_trial(study: Any, sample: Sample, seed: int, name: str) -> dict[str, Any
         study.tell(trial, result["ndcg_a"])
     except TrialPruned as pruned:
         result |= {"state": "pruned", "error": str(pruned)}
-        study.tell(trial, state=_to_trial_state("PRUNED"))
+        study.tell(trial, state=TrialState.PRUNED)
     except Exception as error:
-        # Whatever it was: the other trials are worth having, and the result names it.
+        # The other trials go on; the result names the error.
         result |= {"error": f"{type(error).__name__}: {error}"}
-        study.tell(trial, state=_to_trial_state("FAIL"))
+        study.tell(trial, state=TrialState.FAIL)
     return result | {"cpu_s": round(time.process_time() - start, 2)}
 
 
 def suggest(trial: Any) -> dict[str, Any]:
-    """The search space. All of it trains in little more than twice the time of START.
+    """The search space, at most about twice the time of INITIAL_CONFIG.
 
-    What a sample can tell from noise is wide. The rest is narrow and nowhere cheaper than START: a
-    sample is content with fewer epochs, negatives and dimensions than the whole needs.
+    Never cheaper in epochs, negatives and dimensions, of which a sample needs fewer than the whole.
     """
     return {
         "vector_size": trial.suggest_categorical("vector_size", [64, 96]),
@@ -167,11 +157,10 @@ def suggest(trial: Any) -> dict[str, Any]:
 
 
 def pick(results: Sequence[Sequence[dict[str, Any]]]) -> dict[str, Any]:
-    """The cheapest of the trials within 1 % of the best on task A, of all shards' `results`.
+    """{"config", "beta_single", "beta_cart", "trials": [all results]}.
 
-    Returns {"config", "beta_single", "beta_cart", "trials": [all results]}.
-
-    Raises SweepError when no trial was completed.
+    The cheapest trial within 1 % of the best NDCG of item queries. Raises SweepError when no trial
+    was completed.
     """
     trials = [trial for shard in results for trial in shard]
     complete = [trial for trial in trials if _is_complete(trial)]
@@ -184,35 +173,33 @@ def pick(results: Sequence[Sequence[dict[str, Any]]]) -> dict[str, Any]:
 
 
 def draw_sample(baskets_path: str | Path, settings: SweepSettings) -> Sample:
-    """A random share of the training baskets, with a catalogue of its own, and queries.
+    """A random share of the training baskets with its own catalogue, and queries.
 
-    Its products have as many orders as those of the whole, only fewer products have them: what is
-    good for the sample is thereby good for the whole.
+    Its products need as many orders as those of the whole: settings transfer.
     """
     baskets = read_baskets(baskets_path)
     rng = np.random.default_rng(settings.seed)
-    of_train = np.flatnonzero(pc.equal(baskets["split"], "train").to_numpy())
-    n = max(round(settings.sample_share * len(of_train)), settings.min_baskets)
-    drawn = np.sort(rng.permutation(of_train)[:n])
-    others = baskets.filter(pc.equal(baskets["split"], "validation"))
-    baskets = pa.concat_tables([baskets.take(drawn), others])
+    train_rows = np.flatnonzero(pc.equal(baskets["split"], "train").to_numpy())
+    n = max(round(settings.sample_share * len(train_rows)), settings.min_baskets)
+    sampled = np.sort(rng.permutation(train_rows)[:n])
+    baskets = pa.concat_tables([baskets.take(sampled), select_splits(baskets, "validation")])
     product_ids, n_orders = build_catalogue(baskets, settings.min_product_orders)
-    corpus = encode(baskets, product_ids, "train")
-    judged = encode(baskets, product_ids, "validation")
-    validation = draw_validation(
-        product_ids, n_orders, len(corpus), judged, settings.n_queries, settings.seed
+    corpus, validation = (encode(baskets, product_ids, split) for split in ("train", "validation"))
+    return Sample(
+        corpus,
+        draw_validation(
+            product_ids, n_orders, len(corpus), validation, settings.n_queries, settings.seed
+        ),
     )
-    return Sample(corpus, validation)
 
 
 def _train_with_pruning(trial: Any, settings: TrainSettings, sample: Sample, name: str) -> Vectors:
-    """Train, and give up half-way when the trial is below the median of those before."""
+    """Prunes half-way below the median of earlier trials."""
     from optuna import TrialPruned
 
     def compare(n_done: int, vectors: Vectors) -> None:
         if n_done != math.ceil(settings.epochs / 2):
             return
-        # Trials differ in epochs: they are compared at half of theirs.
         ndcg = max(compute_ndcg(vectors, sample.validation, "a", beta) for beta in BETAS_AT_HALF)
         trial.report(ndcg, step=1)
         if trial.should_prune():
@@ -228,12 +215,6 @@ def _create_study(seed: int) -> Any:
     sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=3)
     pruner = optuna.pruners.MedianPruner(n_startup_trials=2)
     return optuna.create_study(direction="maximize", sampler=sampler, pruner=pruner)
-
-
-def _to_trial_state(name: str) -> Any:
-    from optuna.trial import TrialState
-
-    return TrialState[name]
 
 
 def _check_any_complete(results: Sequence[dict[str, Any]]) -> None:

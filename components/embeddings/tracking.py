@@ -1,4 +1,4 @@
-"""The sweep's record in MLflow. A record, not a dependency: without MLflow the sweep goes on."""
+"""Tracks the sweep in MLflow. Optional: when MLflow fails, the sweep goes on."""
 
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -12,18 +12,16 @@ ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
-}
-"""MLflow phones nobody, and a server that is down costs seconds."""
+}  # No telemetry, and short time-outs for a server that is down
 
 Track = Callable[[str, Mapping[str, Any]], None]
 
 
 @contextmanager
 def start_tracking(uri: str | None, name: str, params: Mapping[str, Any]) -> Iterator[Track]:
-    """A function that records a trial under its name, as a run nested in the run `name`.
+    """A function that logs a trial by its name, as a run nested in the run `name`.
 
-    Without `uri` it does nothing and MLflow is not imported. When MLflow cannot be reached, it says
-    so once and does nothing from then on.
+    A no-op without `uri`, and from the first MLflow error on.
     """
     if not uri:
         yield lambda name, result: None
@@ -35,14 +33,11 @@ def start_tracking(uri: str | None, name: str, params: Mapping[str, Any]) -> Ite
 
 
 class _MlflowRecorder:
-    """The parent run and its nested ones."""
-
     def __init__(self, uri: str) -> None:
         self.uri = uri
         self.reachable = True
 
     def attempt(self, action: Callable[..., None], *args: Any) -> None:
-        """Do it; on the first error of any kind warn, and do nothing any more."""
         if not self.reachable:
             return
         try:
@@ -50,7 +45,7 @@ class _MlflowRecorder:
         except Exception as error:
             self.reachable = False
             reason = f"{type(error).__name__}: {str(error)[:200]}"
-            log_progress(f"sweep: MLflow at {self.uri} takes no records, going on ({reason})")
+            log_progress(f"sweep: MLflow at {self.uri} failed, going on without it ({reason})")
 
     def start(self, name: str, params: Mapping[str, Any]) -> None:
         for key, value in ENVIRONMENT.items():

@@ -1,7 +1,6 @@
-"""How good vectors are on validation baskets, and which popularity dial suits them."""
+"""NDCG of vectors on validation queries; tunes beta, the popularity weight."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,13 +18,12 @@ K = 10
 
 BETAS_SINGLE = (0.5, 0.75, 1.0)
 BETAS_CART = (0.25, 0.75)
-DEFAULT_BETAS = {"a": 0.75, "b": 0.25}
-"""Beta where no validation basket asks."""
+DEFAULT_BETAS = {"a": 0.75, "b": 0.25}  # Beta without validation queries
 
 
 @dataclass(frozen=True)
 class ValidationSet:
-    """A catalogue with its orders (of `n_baskets` training baskets), and the queries that judge."""
+    """A catalogue, its training orders, and queries by task."""
 
     product_ids: pa.Array
     n_orders: Int64Array
@@ -41,17 +39,16 @@ def draw_validation(
     n_queries: int,
     seed: int,
 ) -> ValidationSet:
-    """Up to `n_queries` queries of task A, and an eighth of that for carts, which take longer."""
+    """An eighth of the queries for carts, which take longer."""
     sizes = {"a": n_queries, "b": -(-n_queries // 8)}
     queries = {task: draw_queries(validation, task, sizes[task], seed) for task in TASKS}
     return ValidationSet(product_ids, n_orders, n_baskets, queries)
 
 
 def tune_betas(vectors: Vectors, validation: ValidationSet) -> dict[str, float]:
-    """The best beta for single products and for carts, each with the NDCG@10 it reached.
+    """The best betas, and the NDCG@10 of each.
 
-    Beta needs no training, but does not transfer from a sample: the more is known of a product,
-    the less popularity it needs (demo data: 1.0 on a tenth, .75 on the whole).
+    Beta does not transfer from a sample (demo data: 1.0 on a tenth, .75 on the whole).
     """
     beta_single, ndcg_a = _find_best_beta(vectors, validation, "a", BETAS_SINGLE)
     beta_cart, ndcg_b = _find_best_beta(vectors, validation, "b", BETAS_CART)
@@ -63,13 +60,13 @@ def _find_best_beta(
 ) -> tuple[float, float]:
     if not len(validation.queries[task]):
         return DEFAULT_BETAS[task], 0.0
-    found = {beta: compute_ndcg(vectors, validation, task, beta) for beta in betas}
-    # Of equally good betas the smaller one shows more of the catalogue.
-    return max(found.items(), key=lambda one: (one[1], -one[0]))
+    ndcgs = {beta: compute_ndcg(vectors, validation, task, beta) for beta in betas}
+    # Of equal betas the smaller covers more of the catalogue.
+    return max(ndcgs.items(), key=lambda one: (one[1], -one[0]))
 
 
 def compute_ndcg(vectors: Vectors, validation: ValidationSet, task: str, beta: float) -> float:
-    """NDCG@10 of a task's queries, by the ranking code that serves; 0 without queries.
+    """NDCG@10 by `Recommender`; 0 without queries.
 
     Raises FloatingPointError when the training diverged.
     """
@@ -83,26 +80,17 @@ def compute_ndcg(vectors: Vectors, validation: ValidationSet, task: str, beta: f
 
 
 def to_bundle(vectors: Vectors, validation: ValidationSet, beta: float) -> Bundle:
-    """A bundle in memory: products without attributes, no pairs, no index."""
+    """A bundle in memory, without attributes, pairs and index."""
     n_items = len(validation.n_orders)
     manifest = Manifest(
-        created_at="",
-        n_items=n_items,
-        n_products=n_items,
-        n_orders=validation.n_baskets,
-        dims=vectors.in_vectors.shape[1],
-        beta_single=beta,
-        beta_cart=beta,
-    )
+        created_at="", n_items=n_items, n_products=n_items, n_orders=validation.n_baskets,
+        dims=vectors.in_vectors.shape[1], beta_single=beta, beta_cart=beta,
+    )  # fmt: skip
     attributes = [pa.nulls(n_items, field.type) for field in list(PRODUCTS)[1:]]
-    arrays: dict[str, Any] = {
-        "in_vectors": vectors.in_vectors,
-        "out_vectors": vectors.out_vectors,
-        "n_orders": validation.n_orders,
-        "pair_offsets": np.zeros(n_items + 1, np.int64),
-        "pair_rows": np.zeros(0, np.int32),
-        "pair_support": np.zeros(0, np.int32),
-        "pair_probability": np.zeros(0, np.float32),
-    }
     products = pa.table([validation.product_ids, *attributes], names=PRODUCTS.names)
-    return Bundle(manifest, products, **arrays)
+    no_rows, no_values = np.zeros(0, np.int32), np.zeros(0, np.float32)
+    return Bundle(
+        manifest, products, **vars(vectors), n_orders=validation.n_orders,
+        pair_offsets=np.zeros(n_items + 1, np.int64), pair_rows=no_rows, pair_support=no_rows,
+        pair_probability=no_values,
+    )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Neighbours fitted on all training baskets."""
+"""Fits neighbours on all training baskets."""
 
 import time
 from collections.abc import Sequence
@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 
 from components.baskets.weighting import BasketWeighting, TrainingBaskets, read_training_baskets
 from components.embeddings.cooccurrence import compute_shares, count_head, count_pairs
+from components.embeddings.model import read_product_ids
 from components.model.atomic import atomic_write
 from components.model.bundle import Neighbours, save_group
 from components.neighbours.ridge import NeighbourSettings, fit_neighbours
@@ -21,14 +21,14 @@ def train_neighbours(
     baskets_path: str | Path, vectors: Path, target: Path,
     settings: NeighbourSettings | None = None, splits: Sequence[str] = ("train",),
 ) -> dict[str, Any]:  # fmt: skip
-    """Write the directory `target` of neighbours, and return how many weights and what it took.
+    """Write the directory `target` of neighbours; returns the number of weights and CPU seconds.
 
     Of `vectors` only the catalogue is read.
     """
     settings = settings or NeighbourSettings()
-    product_ids = pq.read_table(vectors / "product_ids.parquet")["product_id"].combine_chunks()
-    tricks = BasketWeighting(half_life_days=settings.half_life_days)
-    training = read_training_baskets(baskets_path, product_ids, tricks, splits)
+    product_ids = read_product_ids(vectors)
+    weighting = BasketWeighting(half_life_days=settings.half_life_days)
+    training = read_training_baskets(baskets_path, product_ids, weighting, splits)
     start = time.process_time()
     with catalogue_mapper("neighbours") as mapper:
         neighbours = fit_on_baskets(training, len(product_ids), settings, mapper)
@@ -45,16 +45,15 @@ def fit_on_baskets(
     settings: NeighbourSettings,
     mapper: Mapper = map_in_process,
 ) -> Neighbours:
-    """The regressions of a catalogue over baskets that count the less, the larger they are."""
-    weighed = training.apply_size_exponent(settings.size_exponent)
-    # Of a basket, pairs and products count the same here; pairs are counted as weight / (n - 1).
-    each = (weighed.weights / np.maximum(weighed.sizes - 1, 1)).astype(np.float32)
-    # Weights are 1 in the mean of all that was bought, so that a ridge is worth as many baskets.
-    scale = np.float32(1 / max(np.repeat(each, weighed.sizes).mean(), 1e-30))
-    corpus = replace(weighed, weights=scale * each)
+    baskets = training.apply_size_exponent(settings.size_exponent)
+    # `count_pairs` divides by n - 1; single products must be weighted alike.
+    weights = (baskets.weights / np.maximum(baskets.sizes - 1, 1)).astype(np.float32)
+    # The mean weight of an order line is 1, so that the ridge is in orders.
+    scale = np.float32(1 / max(np.repeat(weights, baskets.sizes).mean(), 1e-30))
+    corpus = replace(baskets, weights=scale * weights)
     orders = np.bincount(corpus.items, np.repeat(corpus.weights, corpus.sizes), n_items)
     head, pairs = count_head(corpus, n_items), None
     if len(head) < n_items:
-        pairs = count_pairs(weighed, n_items, mapper=mapper)
-        pairs = replace(pairs, support=scale * compute_shares(pairs, weighed, n_items))
+        pairs = count_pairs(baskets, n_items, mapper=mapper)
+        pairs = replace(pairs, support=scale * compute_shares(pairs, baskets, n_items))
     return fit_neighbours(pairs, orders, settings, head, mapper)

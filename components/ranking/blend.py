@@ -1,16 +1,12 @@
-"""How much of each part is mixed, tuned on validation baskets; a part that does not help gets none.
-
-The parts are weighed on the candidates' features, which were computed once: trying a setting costs
-milliseconds.
-"""
+"""Tunes the weights of the blend on validation queries; a part that does not help gets 0."""
 
 from collections.abc import Callable, Sequence
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
-from components.model.arrays import Float32Array, Float64Array
+from components.model.arrays import Float32Array
 from components.model.bundle import Blend, CartWeights
 from components.model.features import COLUMN
 from components.model.recommender import COOCCURRENCE_SCALE, blend_cart_scores
@@ -18,13 +14,9 @@ from components.ranking.queries import LabelledQueries, ndcg
 from components.ranking.reranker import BLEND_WEIGHT
 
 N_TUNING_QUERIES = 4_000
-"""Questions that weights are tuned on."""
+N_PASSES = 2  # Passes of coordinate ascent over all weights
 
-N_PASSES = 2
-"""Times that every weight is tried again while the others stand."""
-
-MIN_RELATIVE_GAIN = 0.001
-"""Share of NDCG that a larger weight must gain over a smaller one."""
+MIN_RELATIVE_GAIN = 0.001  # Share of NDCG that a larger weight must gain over a smaller one
 
 ITEM_GRID: dict[str, Sequence[float]] = {
     "page_cooccurrence": (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0),
@@ -36,8 +28,7 @@ CART_GRID: dict[str, Sequence[float]] = {
     "cosine": (0.0, 0.05, 0.1, 0.25, 0.5),
     "vectors": (0.0, 0.25, 0.5, 1.0, 2.0),
     "trend": (0.0, 0.05, 0.1, 0.2, 0.3),
-}
-"""Beside 1 for the neighbours."""
+}  # The weight of neighbours is fixed at 1
 
 INITIAL_BLEND = Blend(
     beta_single=0.75,
@@ -46,103 +37,94 @@ INITIAL_BLEND = Blend(
     cart_weights=CartWeights(neighbours=1.0, cooccurrence=0.25, cosine=0.1, vectors=0.5, trend=0.1),
     cart_mix=BLEND_WEIGHT["b"],
 )
-"""What candidates are drawn by, and where tuning begins."""
+"""Draws the candidates, and starts the tuning."""
+
+Weights = TypeVar("Weights", Blend, CartWeights)
 
 
 def blend_item_scores(features: Float32Array, blend: Blend, beta_cart: float) -> Float32Array:
-    """Scores (n, depth) of pages' candidates as `Recommender.rank_items` has them, but for what is
-    the same for all candidates of a page."""
-    scores = (
+    """Scores (n, depth) as of `Recommender.rank_items`, up to a constant per query."""
+    scores: Float32Array = (
         features[..., COLUMN["vector_max"]]
         + blend.page_trend * features[..., COLUMN["trend_short"]]
+        + (blend.beta_single - beta_cart) * features[..., COLUMN["log_popularity"]]
     )
-    scores = scores + (blend.beta_single - beta_cart) * features[..., COLUMN["log_popularity"]]
-    paired: Float32Array = np.log1p(
-        features[..., COLUMN["probability_sum"]] / np.float32(COOCCURRENCE_SCALE)
-    )
-    total: Float32Array = scores + blend.page_cooccurrence * paired
-    return total
+    probability = features[..., COLUMN["probability_sum"]]
+    scores += blend.page_cooccurrence * np.log1p(probability / np.float32(COOCCURRENCE_SCALE))
+    return scores
 
 
 def tune_item_blend(queries: LabelledQueries, blend: Blend, beta_cart: float) -> Blend:
-    """The blend with the weights of pages that rank `queries` best."""
-    queries = _drop_without_hits(queries.take(slice(N_TUNING_QUERIES)))
-
-    def measure(**weights: float) -> float:
-        tried = blend.model_copy(update=weights)
-        return _mean(ndcg(blend_item_scores(queries.features, tried, beta_cart), queries))
-
-    found = _coordinate_ascent(
-        measure, ITEM_GRID, {name: getattr(blend, name) for name in ITEM_GRID}
-    )
-    return blend.model_copy(update=found)
+    return _tune(queries, ITEM_GRID, blend, lambda x, tried: blend_item_scores(x, tried, beta_cart))
 
 
 def tune_cart_blend(queries: LabelledQueries, blend: Blend) -> Blend:
-    """The blend with the weights of carts that rank `queries` best."""
-    queries = _drop_without_hits(queries.take(slice(N_TUNING_QUERIES)))
-    start = blend.cart_weights
-
-    def measure(**weights: float) -> float:
-        tried = start.model_copy(update=weights)
-        return _mean(ndcg(blend_cart_scores(queries.features, tried), queries))
-
-    found = _coordinate_ascent(
-        measure, CART_GRID, {name: getattr(start, name) for name in CART_GRID}
-    )
-    return blend.model_copy(update={"cart_weights": start.model_copy(update=found)})
+    weights = _tune(queries, CART_GRID, blend.cart_weights, blend_cart_scores)
+    return blend.model_copy(update={"cart_weights": weights})
 
 
 def measure_item_parts(
     queries: LabelledQueries, blend: Blend, beta_cart: float
 ) -> dict[str, float]:
-    """NDCG@10 of what pages mix, each part alone on the same candidates, and the blend."""
+    """NDCG@10 of each part alone on the same candidates, and of the blend."""
     features = queries.features
-    alone = blend.model_copy(update={"page_cooccurrence": 0.0, "page_trend": 0.0})
+    vectors_only = blend.model_copy(update={"page_cooccurrence": 0.0, "page_trend": 0.0})
     scores = {
-        "vectors": blend_item_scores(features, alone, beta_cart),
+        "vectors": blend_item_scores(features, vectors_only, beta_cart),
         "co-occurrence": features[..., COLUMN["probability_sum"]],
         "neighbours": features[..., COLUMN["neighbours_sum"]],
         "blend": blend_item_scores(features, blend, beta_cart),
     }
-    return {name: _mean(ndcg(one, queries)) for name, one in scores.items()}
+    return {name: _mean_ndcg(one, queries) for name, one in scores.items()}
 
 
 def measure_cart_parts(queries: LabelledQueries, blend: Blend) -> dict[str, float]:
-    """NDCG@10 of ways to fuse a cart, each alone on the same candidates, and of the blend."""
     features = queries.features
-    scores = {
-        "vectors, mean": features[..., COLUMN["vector_mean"]],
-        "vectors, sum of softmax": features[..., COLUMN["vector_sum"]],
-        "vectors, max of softmax": features[..., COLUMN["vector_max"]],
-        "co-occurrence, sum": features[..., COLUMN["probability_sum"]],
-        "co-occurrence, max": features[..., COLUMN["probability_max"]],
-        "neighbours, sum": features[..., COLUMN["neighbours_sum"]],
-        "blend": blend_cart_scores(features, blend.cart_weights),
+    columns = {
+        "vectors, mean": "vector_mean",
+        "vectors, sum of softmax": "vector_sum",
+        "vectors, max of softmax": "vector_max",
+        "co-occurrence, sum": "probability_sum",
+        "co-occurrence, max": "probability_max",
+        "neighbours, sum": "neighbours_sum",
     }
-    return {name: _mean(ndcg(one, queries)) for name, one in scores.items()}
+    scores = {name: features[..., COLUMN[column]] for name, column in columns.items()}
+    scores["blend"] = blend_cart_scores(features, blend.cart_weights)
+    return {name: _mean_ndcg(one, queries) for name, one in scores.items()}
 
 
-def _drop_without_hits(queries: LabelledQueries) -> LabelledQueries:
-    """Those with a hit among their candidates; all others score 0, whatever the weights."""
-    return queries.take(np.asarray(queries.hits.any(axis=1)))
+def _tune(
+    queries: LabelledQueries,
+    grid: dict[str, Sequence[float]],
+    start: Weights,
+    score: Callable[[Float32Array, Weights], Float32Array],
+) -> Weights:
+    queries = queries.take(slice(N_TUNING_QUERIES))
+    # Without a hit among the candidates, NDCG is 0 whatever the weights.
+    queries = queries.take(np.asarray(queries.hits.any(axis=1)))
+
+    def measure(**weights: float) -> float:
+        return _mean_ndcg(score(queries.features, start.model_copy(update=weights)), queries)
+
+    best = _coordinate_ascent(measure, grid, {name: getattr(start, name) for name in grid})
+    return start.model_copy(update=best)
 
 
 def _coordinate_ascent(
     measure: Callable[..., float], grid: dict[str, Sequence[float]], start: dict[str, Any]
 ) -> dict[str, Any]:
-    """The best of `grid`, one weight after the other; smaller weights win what noise decides."""
+    """Of nearly equal values the smallest wins."""
     best = dict(start)
     if not measure(**best):
-        return best  # nothing asks, or nothing is ever right: there is nothing to tune by
-    measure = cache(measure)  # the second round mostly asks what the first one did
+        return best  # no queries, or no hits
+    measure = cache(measure)
     for _ in range(N_PASSES):
         for name, values in grid.items():
-            found = [measure(**{**best, name: value}) for value in values]
-            enough = max(found) * (1 - MIN_RELATIVE_GAIN)
-            best[name] = next(v for v, one in zip(values, found, strict=True) if one >= enough)
+            ndcgs = [measure(**{**best, name: value}) for value in values]
+            enough = max(ndcgs) * (1 - MIN_RELATIVE_GAIN)
+            best[name] = next(v for v, one in zip(values, ndcgs, strict=True) if one >= enough)
     return best
 
 
-def _mean(values: Float64Array) -> float:
-    return float(values.mean()) if len(values) else 0.0
+def _mean_ndcg(scores: Float32Array, queries: LabelledQueries) -> float:
+    return float(ndcg(scores, queries).mean()) if len(queries) else 0.0

@@ -1,4 +1,4 @@
-"""Building an index that `components.model.vector_index` searches, and measuring what it finds."""
+"""Builds the HNSW index that `components.model.vector_index` searches, and measures its recall."""
 
 from typing import Any
 
@@ -13,22 +13,17 @@ from components.progress import log_progress
 M = 32
 EF_CONSTRUCTION = 400
 FAST_BUILD_MIN_ITEMS, FAST_EF_CONSTRUCTION = 200_000, 200
-"""Catalogue size from which half the care is tried first, which takes half the time: an insertion
-costs the more, the more there are. It is enough if recall is."""
+# From this catalogue size half of EF_CONSTRUCTION is tried first, in half of the time.
 
 PROGRESS_EVERY = 100_000
-"""Products inserted between two lines of progress."""
-
 EF_CANDIDATES = (50, 100, 200, 400, 800)
 TARGET_RECALL = 0.985
 
-N_QUERIES, BLOCK = 1_000, 64
-"""Queries that recall is measured by, and how many are searched for exactly at once: their scores
-take 256 MB for a million items."""
+N_QUERIES = 1_000
+BLOCK = 64  # Exact queries at once: 256 MB of scores for a million items
 
 
 def index_catalogue(bundle: Bundle, seed: int) -> tuple[Any, IndexStats]:
-    """An index of a catalogue with facts, as `Recommender` asks it, and what was measured of it."""
     manifest, item_features = bundle.manifest, bundle.item_features
     assert item_features is not None
     log_popularity = np.log(bundle.n_orders / manifest.n_orders).astype(np.float32)
@@ -40,31 +35,30 @@ def index_catalogue(bundle: Bundle, seed: int) -> tuple[Any, IndexStats]:
 def build_accurate_index(
     items: Float32Array, queries: Float32Array, seed: int
 ) -> tuple[Any, IndexStats]:
-    """An index with the facts measured of it, built quickly where that does."""
     if len(items) >= FAST_BUILD_MIN_ITEMS:
         index = build_index(items, FAST_EF_CONSTRUCTION)
-        measured = measure_index(index, items, queries, seed)
-        if measured.recall_at_10 >= TARGET_RECALL:
-            return index, measured
+        stats = measure_index(index, items, queries, seed)
+        if stats.recall_at_10 >= TARGET_RECALL:
+            return index, stats
         del index
     index = build_index(items)
     return index, measure_index(index, items, queries, seed)
 
 
 def build_index(items: Float32Array, ef_construction: int = EF_CONSTRUCTION) -> Any:
-    """An hnswlib index over `items` (n, dims). Not reproducible to the bit: threads race."""
+    """An hnswlib index over `items` (n, dims). Not reproducible: threads race."""
     augmented = _augment_items(items)
     index = hnswlib.Index(space="l2", dim=augmented.shape[1])
     index.init_index(max_elements=len(items), M=M, ef_construction=ef_construction, random_seed=1)
     for start in range(0, len(items), PROGRESS_EVERY):
-        some = augmented[start : start + PROGRESS_EVERY]
-        index.add_items(some, np.arange(start, start + len(some)))
-        log_progress(f"index: {start + len(some)} of {len(items)} products")
+        chunk = augmented[start : start + PROGRESS_EVERY]
+        index.add_items(chunk, np.arange(start, start + len(chunk)))
+        log_progress(f"index: {start + len(chunk)} of {len(items)} products")
     return index
 
 
 def measure_index(index: Any, items: Float32Array, queries: Float32Array, seed: int) -> IndexStats:
-    """Recall@10 against exact search over N_QUERIES of the queries, at the ef that suffices."""
+    """Recall@10 against exact search, at the smallest ef that reaches TARGET_RECALL."""
     rng = np.random.default_rng(seed)
     sample = queries[rng.permutation(len(queries))[:N_QUERIES]]
     k = min(10, len(items))
@@ -80,18 +74,19 @@ def measure_index(index: Any, items: Float32Array, queries: Float32Array, seed: 
 
 
 def _search_exact(queries: Float32Array, items: Float32Array, k: int) -> Int64Array:
-    """Rows (n_queries, k) of the items with the largest inner products, in any order."""
+    """Rows (n_queries, k), unsorted."""
     scores = queries @ items.T
     return np.argpartition(scores, len(items) - k, axis=1)[:, len(items) - k :]
 
 
 def _augment_items(items: Float32Array) -> Float32Array:
+    """One more dimension turns inner products into L2 distances (Bachrach et al. 2014)."""
     centred = items - items.mean(axis=0)
     squares = np.einsum("ij,ij->i", centred, centred)
     return np.column_stack([centred, np.sqrt(np.maximum(squares.max() - squares, 0))])
 
 
 def compute_recall(found: Int64Array, exact: Int64Array) -> float:
-    """Share of the rows (n_queries, k) of `exact` that are among the same query's of `found`."""
+    """Of rows (n_queries, k)."""
     hits = sum(len(np.intersect1d(a, b)) for a, b in zip(found, exact, strict=True))
     return float(hits / exact.size)

@@ -1,4 +1,4 @@
-"""KFP step: what pages and carts mix, and re-rankers where they pay."""
+"""KFP step: the blend and the re-rankers."""
 
 from kfp import dsl
 
@@ -19,9 +19,9 @@ def train_ranking(
     ranking: dsl.Output[dsl.Model],
     metrics: dsl.Output[dsl.Metrics],
 ):
-    """Tune the blend on validation baskets, and grow re-rankers.
+    """Tune the blend on validation baskets, and fit re-rankers.
 
-    `fingerprint` only makes the cache see changed exceptions.
+    `fingerprint` only invalidates the cache when exceptions change.
     """
     from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Facts of products and pairs that ranking looks at beside vectors and counts: time, categories."""
+"""Features beside vectors and counts: recency and categories."""
 
 from dataclasses import replace
 from itertools import pairwise
@@ -16,34 +16,27 @@ from components.model.features import log_norms
 from components.spark import split_into_ranges
 
 SHORT_DAYS, LONG_DAYS, RECENT_DAYS = 14.0, 45.0, 60.0
-"""Half-lives of what counts as recent: of a product's two trends, and of pairs."""
+# Half-lives of a product's two trends, and of recent pairs.
 
-SMOOTHING = 0.1
-"""Orders added to every product's, so that one not sold lately has a finite trend."""
+SMOOTHING = 0.1  # Orders added to every product's: trends stay finite without recent sales
 
-MAX_CATEGORIES = 2_000
-"""Categories of which lifts are kept, the most bought; the square of it is stored."""
+MAX_CATEGORIES = 2_000  # The most bought ones have lifts: a matrix of its square
 
 CHUNK_ITEMS = 100_000
-"""Products whose pairs are sorted into categories at once."""
 
 
 def build_item_features(
-    corpus: Corpus, ages: Float32Array | None, pairs: Pairs, cards: pa.Table, vectors: Vectors,
+    corpus: Corpus, ages: Float32Array | None, pairs: Pairs, products: pa.Table, vectors: Vectors,
     n_orders: Int64Array, beta: float,
 ) -> ItemFeatures:  # fmt: skip
-    """The facts of a catalogue, from its training baskets and their `ages` in days (n_baskets,).
-
-    Without ages nothing is recent, and all trends are 0. `beta` weighs log popularity in carts.
-    """
-    n_items = len(n_orders)
-    codes = encode_categories(cards, n_orders)
+    """`ages` are days (n_baskets,); `beta` is the popularity weight of carts."""
+    codes = encode_categories(products, n_orders)
     bias = beta * np.log(n_orders / len(corpus))
     return ItemFeatures(
         recent=compute_recent_probability(corpus, ages, pairs),
-        items=compute_sales_features(corpus, ages, n_items),
+        items=compute_sales_features(corpus, ages, len(n_orders)),
         category_of=codes,
-        category_lift=category_lift(pairs, codes, n_orders, len(corpus)),
+        category_lift=compute_category_lift(pairs, codes, n_orders),
         log_norms=log_norms(vectors.in_vectors, vectors.out_vectors, bias.astype(np.float32)),
     )
 
@@ -51,78 +44,76 @@ def build_item_features(
 def compute_recent_probability(
     corpus: Corpus, ages: Float32Array | None, pairs: Pairs
 ) -> Float32Array:
-    """P(companion | product) of all pairs, (n_pairs,), with baskets weighed by their age, too."""
+    """P(companion | product) (n_pairs,) over baskets weighted by recency."""
     if ages is None:
         return pairs.probability
     n_items = len(pairs.offsets) - 1
-    weighed = replace(corpus, weights=corpus.weights * decay_weights(ages, RECENT_DAYS))
-    counter = PairCounter(weighed, n_items)
-    found = np.zeros(len(pairs.rows), np.float32)
-    # A line of the matrix at a time: all pairs were counted, so that none is left from the last.
-    line = np.zeros(n_items, np.float32)
+    decayed = replace(corpus, weights=corpus.weights * decay_weights(ages, RECENT_DAYS))
+    counter = PairCounter(decayed, n_items)
+    result = np.zeros(len(pairs.rows), np.float32)
+    # One dense row is reused: the new counts overwrite every entry that `pairs` reads.
+    row = np.zeros(n_items, np.float32)
     for part in split_into_ranges(n_items, BLOCK):
         counted = counter.count(slice(part.start, part.stop))
         shares, bounds = counted.data.imag, pairwise(counted.indptr)
         for product, (start, end) in zip(part, bounds, strict=True):
-            line[counted.indices[start:end]] = shares[start:end]
-            mine = slice(pairs.offsets[product], pairs.offsets[product + 1])
-            found[mine] = line[pairs.rows[mine]]
-    found /= np.repeat(np.maximum(counter.product_weights, 1e-9), np.diff(pairs.offsets))
-    return found
+            row[counted.indices[start:end]] = shares[start:end]
+            own = slice(pairs.offsets[product], pairs.offsets[product + 1])
+            result[own] = row[pairs.rows[own]]
+    result /= np.repeat(np.maximum(counter.product_weights, 1e-9), np.diff(pairs.offsets))
+    return result
 
 
 def compute_sales_features(corpus: Corpus, ages: Float32Array | None, n_items: int) -> Float32Array:
-    """ITEM_FACTS of all products, (n_items, 4).
+    """SALES_COLUMNS (n_items, 4).
 
-    A trend is the logarithm of a product's share of recent orders over its share of all; the basket
-    size is the mean of 1/sqrt(n), which few large orders do not sway; days unsold are log(1 + d).
+    Trends are log(share of recent orders / share of all), 0 without ages; basket size is the mean
+    of 1/sqrt(n), robust to few large orders; days unsold are log(1 + d).
     """
     sizes = corpus.sizes
     n_orders = np.maximum(np.bincount(corpus.items, minlength=n_items), 1)
-    facts = np.zeros((n_items, 4), np.float32)
+    features = np.zeros((n_items, 4), np.float32)
     roots = 1 / np.sqrt(np.maximum(sizes, 1))
-    facts[:, 2] = np.bincount(corpus.items, np.repeat(roots, sizes), n_items) / n_orders
+    features[:, 2] = np.bincount(corpus.items, np.repeat(roots, sizes), n_items) / n_orders
     if ages is None:
-        return facts
-    plain = np.log((n_orders + SMOOTHING) / len(corpus))
+        return features
+    overall = np.log((n_orders + SMOOTHING) / len(corpus))
     for column, days in enumerate((SHORT_DAYS, LONG_DAYS)):
         weights = decay_weights(ages, days)
         orders = np.bincount(corpus.items, np.repeat(weights, sizes), n_items)
-        facts[:, column] = np.log((orders + SMOOTHING) / weights.sum()) - plain
+        features[:, column] = np.log((orders + SMOOTHING) / weights.sum()) - overall
     unsold = np.full(n_items, ages.max(initial=0), np.float32)
     np.minimum.at(unsold, corpus.items, np.repeat(ages, sizes).astype(np.float32))
-    facts[:, 3] = np.log1p(unsold)
-    return facts
+    features[:, 3] = np.log1p(unsold)
+    return features
 
 
-def encode_categories(cards: pa.Table, n_orders: Int64Array) -> Int32Array:
-    """Categories of the products (n_items,) as numbers, most bought first from 1; 0 for none."""
-    values = cards["category"].combine_chunks()[: len(n_orders)].dictionary_encode()
-    found = values.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
-    orders = np.bincount(found + 1, n_orders, len(values.dictionary) + 1)[1:]
-    code_of = np.zeros(len(orders) + 1, np.int32)
+def encode_categories(products: pa.Table, n_orders: Int64Array) -> Int32Array:
+    """Category codes (n_items,), from 1 by descending orders; 0 for none."""
+    values = products["category"].combine_chunks()[: len(n_orders)].dictionary_encode()
+    indices = values.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
+    orders = np.bincount(indices + 1, n_orders, len(values.dictionary) + 1)[1:]
+    code_by_index = np.zeros(len(orders) + 1, np.int32)
     best = np.argsort(-orders, kind="stable")[:MAX_CATEGORIES]
-    code_of[best + 1] = np.arange(1, len(best) + 1)
-    codes: Int32Array = code_of[found + 1]
+    code_by_index[best + 1] = np.arange(1, len(best) + 1)
+    codes: Int32Array = code_by_index[indices + 1]
     return codes
 
 
-def category_lift(
-    pairs: Pairs, codes: Int32Array, n_orders: Int64Array, n_baskets: int
-) -> Float32Array:
-    """log of how many times more than by chance categories are bought together, (n, n) codes."""
+def compute_category_lift(pairs: Pairs, codes: Int32Array, n_orders: Int64Array) -> Float32Array:
+    """log P(category | category) / P(category), (n_codes, n_codes)."""
     n_codes = int(codes.max(initial=0)) + 1
     counted = np.zeros(n_codes**2)
     for part in split_into_ranges(len(n_orders), CHUNK_ITEMS):
         offsets = pairs.offsets[part.start : part.stop + 1]
-        mine = slice(offsets[0], offsets[-1])
+        block = slice(offsets[0], offsets[-1])
         first = np.repeat(codes[part.start : part.stop].astype(np.int64), np.diff(offsets))
-        cells = first * n_codes + codes[pairs.rows[mine]]
-        counted += np.bincount(cells, pairs.support[mine], n_codes**2)
-    together = counted.reshape(n_codes, n_codes)
+        cells = first * n_codes + codes[pairs.rows[block]]
+        counted += np.bincount(cells, pairs.support[block], n_codes**2)
+    support = counted.reshape(n_codes, n_codes)
     orders = np.bincount(codes, n_orders, n_codes)
-    # Only a product's strongest pairs are counted, so that lifts compare within a row.
-    share = together / np.maximum(together.sum(axis=1, keepdims=True), 1)
+    # Pairs are cut to the strongest of each product: lifts are comparable only within a row.
+    share = support / np.maximum(support.sum(axis=1, keepdims=True), 1)
     chance = orders / max(orders.sum(), 1)
     lift: Float32Array = np.log((share + 1e-4) / (chance + 1e-4)).astype(np.float32)
     lift[0], lift[:, 0] = 0, 0

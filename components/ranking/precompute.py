@@ -1,4 +1,4 @@
-"""Every product's page, ranked in advance: one product is then a table look-up."""
+"""Recommendations of every product, computed in advance: a request is then a look-up."""
 
 from pathlib import Path
 from typing import Any
@@ -12,18 +12,15 @@ from components.ranking.queries import BATCH, compute_offline_features
 from components.ranking.reranker import BLEND_WEIGHT, predict
 from components.ranking.text_features import TextSimilarity
 
-PRECOMPUTED_DEPTH = 100
-"""Companions kept per product: the most that one request may ask for; 800 bytes a product."""
+PRECOMPUTED_DEPTH = 100  # The most that one request may ask for; 800 bytes a product
 
-PROGRESS_EVERY = 100
-"""Batches between two lines of progress."""
+PROGRESS_EVERY = 100  # Batches
 
-MODEL_FILE = "page_model.txt"
-"""LightGBM's own format: pages are ranked where it is installed, and nowhere else."""
+MODEL_FILE = "page_model.txt"  # LightGBM's text format; the service has no LightGBM and needs none
 
 
 def precompute_items(recommender: Recommender, model: Any) -> PrecomputedItems:
-    """The pages of the whole catalogue by the recommender's blend, re-ranked by `model` if any."""
+    """By the recommender's blend, re-ranked by the LightGBM `model` unless it is None."""
     n_items = recommender.bundle.manifest.n_items
     depth = min(PRECOMPUTED_DEPTH, max(n_items - 1, 1))
     rows = np.full((n_items, depth), -1, np.int32)
@@ -34,22 +31,20 @@ def precompute_items(recommender: Recommender, model: Any) -> PrecomputedItems:
         block = slice(start, start + len(products))
         rows[block], scores[block] = _rank_batch(recommender, products, depth, model, texts)
         if number % PROGRESS_EVERY == 0 or block.stop == n_items:
-            log_progress(f"pages: {block.stop} of {n_items} products")
+            log_progress(f"item pages: {block.stop} of {n_items} products")
     return PrecomputedItems(rows, scores)
 
 
 def save_item_reranker(model: Any, folder: Path) -> None:
-    """Keep the re-ranker of pages in `folder`, which is not yet in its place."""
     model.save_model(str(folder / MODEL_FILE))
 
 
 def load_item_reranker(folder: Path) -> Any:
-    """The model that `save_item_reranker` kept; None where there is none."""
+    """The booster of `save_item_reranker`, or None."""
     import lightgbm
 
-    return (
-        lightgbm.Booster(model_file=folder / MODEL_FILE) if (folder / MODEL_FILE).exists() else None
-    )
+    file = folder / MODEL_FILE
+    return lightgbm.Booster(model_file=file) if file.exists() else None
 
 
 def _rank_batch(
@@ -58,7 +53,5 @@ def _rank_batch(
     rows, scores = recommender.rank_items(list(products[:, None]), depth)
     if texts is None:
         return rows, scores
-    predicted = predict(
-        model, compute_offline_features(recommender, texts, products, rows[:, :N_CANDIDATES])
-    )
-    return rerank(rows, scores, predicted, BLEND_WEIGHT["a"])
+    features = compute_offline_features(recommender, texts, products, rows[:, :N_CANDIDATES])
+    return rerank(rows, scores, predict(model, features), BLEND_WEIGHT["a"])

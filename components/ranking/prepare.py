@@ -1,15 +1,15 @@
-"""What the training steps left, as a bundle in memory that can rank."""
+"""A bundle in memory from the outputs of the training steps."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
 
 from components.baskets.weighting import BasketWeighting, read_training_baskets
 from components.bundle.build import load_pairs, order_product_table
 from components.embeddings.cooccurrence import read_pairs
 from components.embeddings.item2vec import Vectors
+from components.embeddings.model import read_product_ids, read_vectors
 from components.model.bundle import Blend, Bundle, Manifest, load_group
 from components.model.float16 import to_float16, to_float32
 from components.progress import log_progress
@@ -19,42 +19,35 @@ from components.results import read_json
 
 def prepare_bundle(
     baskets_path: str | Path, vectors: Path, cooccurrence: Path, neighbours: Path, products: Path,
-    tricks: BasketWeighting, blend: Blend, splits: Sequence[str] = ("train",),
+    weighting: BasketWeighting, blend: Blend, splits: Sequence[str] = ("train",),
 ) -> Bundle:  # fmt: skip
-    """A bundle with facts that mixes by `blend`, without an index, pages and forest.
+    """A bundle without index, precomputed items and re-ranker.
 
-    `cooccurrence` and `neighbours` must come from the baskets of `splits`, which are counted.
+    `cooccurrence` and `neighbours` must come from the baskets of `splits`.
     """
-    ids = pq.read_table(vectors / "product_ids.parquet")["product_id"]
-    # As a bundle stores them: what is tuned and ranked in advance is what is served.
-    out_vectors = to_float32(to_float16(np.load(vectors / "out_vectors.npy")))
-    trained = Vectors(np.load(vectors / "in_vectors.npy"), out_vectors)
-    beta_cart = read_json(vectors / "betas.json")["beta_cart"]
-    training = read_training_baskets(baskets_path, ids.combine_chunks(), tricks, splits)
-    counted = training.apply_size_exponent(tricks.size_exponent)
+    ids = read_product_ids(vectors)
+    training = read_training_baskets(baskets_path, ids, weighting, splits)
+    counted = training.apply_size_exponent(weighting.size_exponent)
     n_orders = np.bincount(counted.items, minlength=len(ids))
-    cards = order_product_table(ids, products)
-    log_progress(f"ranking: time and category facts of {len(ids)} products")
-    pairs = read_pairs(cooccurrence)
+    product_table = order_product_table(ids, products)
+    trained = _round_out_vectors(read_vectors(vectors))
+    beta_cart = read_json(vectors / "betas.json")["beta_cart"]
+    log_progress(f"ranking: features of {len(ids)} products")
     item_features = build_item_features(
-        counted, training.ages, pairs, cards, trained, n_orders, beta_cart
-    )
+        counted, training.ages, read_pairs(cooccurrence), product_table, trained, n_orders,
+        beta_cart,
+    )  # fmt: skip
     manifest = Manifest(
-        **blend.model_dump(),
-        created_at="",
-        n_items=len(ids),
-        n_products=cards.num_rows,
-        n_orders=len(counted),
-        dims=trained.in_vectors.shape[1],
-        beta_cart=beta_cart,
-    )
+        **blend.model_dump(), created_at="", n_items=len(ids), n_products=product_table.num_rows,
+        n_orders=len(counted), dims=trained.in_vectors.shape[1], beta_cart=beta_cart,
+    )  # fmt: skip
     return Bundle(
-        manifest,
-        cards,
-        trained.in_vectors,
-        trained.out_vectors,
-        n_orders,
-        **load_pairs(cooccurrence),
-        neighbours=load_group("neighbours", neighbours),
+        manifest, product_table, trained.in_vectors, trained.out_vectors, n_orders,
+        **load_pairs(cooccurrence), neighbours=load_group("neighbours", neighbours),
         item_features=item_features,
-    )
+    )  # fmt: skip
+
+
+def _round_out_vectors(vectors: Vectors) -> Vectors:
+    """As a bundle stores them."""
+    return Vectors(vectors.in_vectors, to_float32(to_float16(vectors.out_vectors)))

@@ -1,4 +1,4 @@
-"""How alike candidates are described: what goes together is often said in the same words."""
+"""Text similarity of candidates to the query product: complements often share words."""
 
 import numpy as np
 import numpy.typing as npt
@@ -8,8 +8,6 @@ from components.model.text_similarity import AttributeIndex
 
 
 class TextSimilarity:
-    """The texts of a catalogue by product; the index has them by token."""
-
     def __init__(self, index: AttributeIndex) -> None:
         from scipy.sparse import csc_array
 
@@ -20,11 +18,11 @@ class TextSimilarity:
     def compute_cosines(
         self, products: npt.NDArray[np.integer], rows: npt.NDArray[np.integer]
     ) -> Float32Array:
-        """Cosines (n, depth) between what is written on `products` (n,) and on their `rows`.
+        """Cosines (n, depth) of the texts of `products` (n,) and of their candidate `rows`.
 
-        0 where nothing is written. Places without a candidate (-1) hold anything.
+        0 without a text; undefined where a row is -1.
         """
-        asked = np.repeat(products, rows.shape[1])
-        shared = self._texts[asked] * self._texts[rows.ravel()]
+        repeated = np.repeat(products, rows.shape[1])
+        shared = self._texts[repeated] * self._texts[rows.ravel()]
         cosines: Float32Array = shared.sum(axis=1).reshape(rows.shape).astype(np.float32)
         return cosines

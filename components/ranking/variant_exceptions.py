@@ -1,4 +1,4 @@
-"""Pairs of products that a shop wants to see together though their names say they are one thing."""
+"""Pairs of variants that a shop wants recommended together all the same."""
 
 import tempfile
 from collections.abc import Iterable
@@ -7,8 +7,7 @@ from typing import Any
 
 from components.orders.source import detect_separator, fetch, is_parquet, local_files
 
-COLUMNS = ("product_id", "other_id")
-"""Of a file of exceptions; it may have others, such as why."""
+COLUMNS = ("product_id", "other_id")  # A file may have more columns, such as a reason
 
 FILES = (".csv", ".parquet")
 
@@ -16,12 +15,13 @@ Pair = tuple[str, str]
 
 
 class ExceptionsError(ValueError):
-    """Exceptions cannot be read; the message names them, what was found and what was expected."""
+    """Names the found and the expected."""
 
 
 def read_exceptions(given: str) -> list[Pair]:
-    """Pairs of ids: `A1+A2, B7+B9`, or a file or address of two columns, where ids may hold
-    anything. Raises ExceptionsError, and SourceError for a file that is not there.
+    """Pairs from text, `A1+A2, B7+B9`, or from a file or URL with the COLUMNS.
+
+    Raises ExceptionsError, and SourceError for a missing file.
     """
     if not is_file(given):
         return parse_pairs(given)
@@ -34,18 +34,18 @@ def read_exceptions(given: str) -> list[Pair]:
 
 
 def is_file(given: str) -> bool:
-    """Whether the text names a file or an address rather than pairs."""
+    """Or a URL, instead of pairs."""
     return "://" in given or given.strip().lower().endswith(FILES)
 
 
 def parse_pairs(text: str) -> list[Pair]:
-    """`A1+A2, B7+B9` as pairs of ids. Raises ExceptionsError."""
+    """Raises ExceptionsError unless the text is like `A1+A2, B7+B9`."""
     pairs = []
     for part in filter(None, (part.strip() for part in text.split(","))):
         ids = tuple(one.strip() for one in part.split("+"))
         if len(ids) != 2 or not all(ids):
             raise ExceptionsError(
-                f"variant_exceptions: {part!r} is no pair; expected ID+ID, or a file whose name "
+                f"variant_exceptions: {part!r} is not a pair; expected ID+ID, or a file whose name "
                 f"ends in {' or '.join(FILES)}, with the columns {' and '.join(COLUMNS)}"
             )
         pairs.append((ids[0], ids[1]))
@@ -53,14 +53,12 @@ def parse_pairs(text: str) -> list[Pair]:
 
 
 def unknown_ids(pairs: Iterable[Pair], product_ids: Iterable[str]) -> list[str]:
-    """Ids in the pairs that are no product's."""
     known = set(product_ids)
     return [one for one in dict.fromkeys(id_ for pair in pairs for id_ in pair) if one not in known]
 
 
 def _read_pairs(file: Path, given: str) -> list[Pair]:
-    columns = []
-    table = _read_file(file, given)
+    table, columns = _read_file(file, given), []
     for name in COLUMNS:
         if name not in table.column_names:
             raise ExceptionsError(
@@ -82,7 +80,7 @@ def _read_file(file: Path, given: str) -> Any:
     try:
         if is_parquet(file):
             return parquet.read_table(file)
-        # As text, so that leading zeros survive.
+        # As text: leading zeros survive.
         texts = csv.ConvertOptions(column_types=dict.fromkeys(COLUMNS, pa.string()))
         parsing = csv.ParseOptions(delimiter=detect_separator(file), newlines_in_values=True)
         return csv.read_csv(file, parse_options=parsing, convert_options=texts)

@@ -1,4 +1,4 @@
-"""KFP step: all that is counted, counted again with the newest baskets."""
+"""KFP step: refit on training and validation baskets."""
 
 from kfp import dsl
 
@@ -19,7 +19,7 @@ def refit(
     pages: dsl.Output[dsl.Model],
     metrics: dsl.Output[dsl.Metrics],
 ):
-    """Learn from validation baskets too, now that all is tuned, and rank all pages in advance."""
+    """Count training and validation baskets, and precompute the recommendations of all products."""
     from pathlib import Path
 
     from components.baskets.weighting import BasketWeighting
@@ -29,6 +29,6 @@ def refit(
     outputs = (sorted_vectors, cooccurrence, neighbours, pages)
     found = refit.refit(
         baskets.path, Path(vectors.path), Path(ranking.path), Path(product_table.path),
-        refit.Model(*(Path(one.path) for one in outputs)), seed, BasketWeighting(**tricks),
+        refit.ModelPaths(*(Path(one.path) for one in outputs)), seed, BasketWeighting(**tricks),
     )  # fmt: skip
     log_metrics(metrics, {"cpu_s": found})

@@ -18,7 +18,7 @@ from components.model.bundle import Bundle, CartWeights, read_bundle
 from components.model.recommender import Recommender
 from components.neighbours.model import train_neighbours
 from components.ranking.model import train_ranking
-from components.refit.refit import Model, refit
+from components.refit.refit import ModelPaths, refit
 from components.results import read_json, write_json
 from components.weighting.choose import choose_weighting
 from pipelines.bench.peers.rankers import ItemItemMatrix
@@ -33,7 +33,7 @@ DERIVED_PARTS = ("search", "variants", "pages")
 """Steps after the training, without learning."""
 
 REFIT_FOLDERS = ("sorted_vectors", "pairs", "near", "pages")
-"""Of the directories of `Model`."""
+"""Where the directories of `ModelPaths` lie."""
 
 
 @dataclass(frozen=True)
@@ -141,8 +141,8 @@ def build_ablation(
     return Ablation(parts, 1.0 if recall is None else recall)
 
 
-def _refit_model(inputs: Inputs) -> Model:
-    return Model(*(inputs.folder / name for name in REFIT_FOLDERS))
+def _refit_model(inputs: Inputs) -> ModelPaths:
+    return ModelPaths(*(inputs.folder / name for name in REFIT_FOLDERS))
 
 
 def _read_weighting(inputs: Inputs) -> BasketWeighting:

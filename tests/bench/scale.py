@@ -150,7 +150,7 @@ def _read_weighting(folder: Path) -> Any:
 
 
 def _model(folder: Path) -> Any:
-    from components.refit.refit import Model
+    from components.refit.refit import ModelPaths
 
     names = ("vectors", "cooccurrence", "neighbours", "ranking")
-    return Model(*(folder / "newest" / name for name in names))
+    return ModelPaths(*(folder / "newest" / name for name in names))

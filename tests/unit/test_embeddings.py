@@ -28,7 +28,7 @@ from tests.factories import corpus_of
 QUICK = TrainSettings(vector_size=8, epochs=20, window=3, negative=5, learning_rate=0.1)
 
 
-def lists_of(corpus):
+def as_python(corpus):
     return list(to_lists(corpus))
 
 
@@ -70,7 +70,7 @@ def test_one_worker_and_one_seed_make_one_model() -> None:
     assert (one.in_vectors != other.in_vectors).any()
 
 
-def test_order_says_who_is_near_only_where_it_is_kept() -> None:
+def test_ordered_training_learns_who_is_near() -> None:
     # Always the same six in the same order: without the order, none is nearer than another.
     settings = QUICK.model_copy(update={"window": 1, "ordered": True})
     baskets = corpus(*[[0, 1, 2, 3, 4, 5]] * 200)
@@ -107,7 +107,7 @@ def test_the_smallest_catalogues_train(n_orders: int) -> None:
     assert np.isfinite(vectors.in_vectors @ vectors.out_vectors.T).all()
 
 
-def test_progress_is_seen_and_may_stop_the_training(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_callback_per_epoch_may_stop_the_training(capsys: pytest.CaptureFixture[str]) -> None:
     seen = []
 
     def stop(n_done: int, _: object) -> None:
@@ -133,7 +133,7 @@ def test_settings_are_bounded_and_closed(wrong: dict[str, float]) -> None:
 
 
 def as_sets(baskets: Corpus) -> list[frozenset[int]]:
-    return sorted(map(frozenset, lists_of(baskets)), key=sorted)
+    return sorted(map(frozenset, as_python(baskets)), key=sorted)
 
 
 def test_a_shuffle_keeps_baskets_and_changes_every_epoch() -> None:
@@ -141,20 +141,20 @@ def test_a_shuffle_keeps_baskets_and_changes_every_epoch() -> None:
     rng = np.random.default_rng(7)
     first, second = shuffle(baskets, rng), shuffle(baskets, rng)
     assert as_sets(first) == as_sets(second) == as_sets(baskets)
-    assert lists_of(first) != lists_of(second)
-    assert lists_of(first) == lists_of(shuffle(baskets, np.random.default_rng(7)))
+    assert as_python(first) != as_python(second)
+    assert as_python(first) == as_python(shuffle(baskets, np.random.default_rng(7)))
 
 
 def test_a_reordering_leaves_the_order_inside_baskets() -> None:
     baskets = corpus(*[list(range(i, i + 5)) for i in range(50)])
-    found = lists_of(shuffle_baskets(baskets, np.random.default_rng(0)))
-    assert found != lists_of(baskets)
-    assert sorted(found) == lists_of(baskets)
+    found = as_python(shuffle_baskets(baskets, np.random.default_rng(0)))
+    assert found != as_python(baskets)
+    assert sorted(found) == as_python(baskets)
 
 
 def test_every_order_of_a_basket_is_as_likely() -> None:
     many = shuffle(corpus(*[[0, 1, 2]] * 6_000), np.random.default_rng(0))
-    _, counts = np.unique(np.array(lists_of(many)), axis=0, return_counts=True)
+    _, counts = np.unique(np.array(as_python(many)), axis=0, return_counts=True)
     assert len(counts) == 6
     assert counts.min() > 850
     assert counts.max() < 1150
@@ -184,7 +184,7 @@ def test_the_size_exponent_weighs_pairs_and_keeps_the_cost(exponent: float) -> N
     assert found.weights @ found.sizes == pytest.approx(baskets.weights @ baskets.sizes)
 
 
-def test_a_low_size_exponent_hears_large_baskets() -> None:
+def test_a_low_size_exponent_favours_large_baskets() -> None:
     # Ten times as many small ones as large ones, which hold nine others for every product.
     baskets = corpus(*[[0, 1]] * 9_000, *[list(range(2, 12))] * 1_000)
     rng = np.random.default_rng(0)
@@ -198,7 +198,7 @@ def test_a_low_size_exponent_hears_large_baskets() -> None:
 def test_at_least_one_basket_takes_part() -> None:
     baskets = corpus([0, 1], [2, 3], weights=[1e-9, 1e-8])
     drawn = draw_by_weight(baskets, np.random.default_rng(0))
-    assert lists_of(drawn) == [[2, 3]]
+    assert as_python(drawn) == [[2, 3]]
 
 
 # Co-occurrence
@@ -213,7 +213,7 @@ def test_pairs_are_counted_and_weighted_by_size() -> None:
     assert pairs.probability == pytest.approx([1.5 / 3, 1.5 / 3, 0.75, 0.25, 0.75, 0.25])
 
 
-def test_a_light_basket_counts_less_but_is_evidence_all_the_same() -> None:
+def test_a_light_basket_has_a_small_share_and_full_support() -> None:
     pairs = count_pairs(corpus([0, 1], [0, 2], weights=[1.0, 0.25]), 3)
     assert pairs.rows[:2].tolist() == [1, 2]
     assert pairs.probability[:2] == pytest.approx([0.8, 0.2])

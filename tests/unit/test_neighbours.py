@@ -50,8 +50,8 @@ def test_with_all_products_as_candidates_it_is_ease():
     assert (np.abs(found - expected) <= 0.51 * step + 1e-6).all()
 
 
-def test_two_companions_that_say_the_same_count_once():
-    """Cup and saucer are always together: both with spoon says no more than one of them."""
+def test_redundant_companions_count_once():
+    """Cup and saucer are always together: with spoon they weigh as one product."""
     cup, saucer, spoon, tea = range(4)
     baskets = 50 * [(cup, saucer, spoon), (cup, saucer), (spoon, tea), (tea, spoon)]
     weights = dense(fit(corpus_of(*baskets), 4, ridge=1e-3), 4)
@@ -169,10 +169,7 @@ def test_odd_baskets_give_finite_weights(baskets, n_items):
 
 @pytest.fixture
 def trained(tmp_path):
-    """Two hundred carts of three: what goes with the first two is said by both, not by one.
-
-    The vectors know nothing: they are all alike.
-    """
+    """240 carts of three, and vectors that are all alike."""
     ids = ["a", "b", "x", "c", "d", "y"]
     rows = []
     for i in range(240):
@@ -188,7 +185,7 @@ def trained(tmp_path):
     return tmp_path
 
 
-def blend_of(folder, baskets="baskets"):
+def train_blend(folder, baskets="baskets"):
     products = pa.Table.from_pylist([{"product_id": "a"}], pa.schema(list(PRODUCTS)))
     write_table(products, PRODUCTS, folder / "products")
     steps = (folder / "vectors", folder / "pairs", folder / "made")
@@ -198,8 +195,8 @@ def blend_of(folder, baskets="baskets"):
     return found, Blend(**read_json(target / "blend.json"))
 
 
-def test_counts_are_mixed_in_where_they_know_more_than_the_vectors(trained):
-    found, blend = blend_of(trained)
+def test_counts_get_weight_where_they_rank_better_than_the_vectors(trained):
+    found, blend = train_blend(trained)
     for task in ("pages", "carts"):
         assert found[task]["parts"]["blend"] == pytest.approx(1.0)
     assert found["pages"]["parts"]["vectors"] < 0.9
@@ -208,18 +205,18 @@ def test_counts_are_mixed_in_where_they_know_more_than_the_vectors(trained):
     assert blend.cart_weights.neighbours == 1.0
 
 
-def test_without_baskets_to_judge_by_tuning_ends_where_it_began(trained):
+def test_without_validation_baskets_tuning_keeps_the_initial_blend(trained):
     rows = [{"order_id": i, "items": [i], "weight": 1.0, "split": "train"} for i in "abcdxy"]
     table = pa.Table.from_pylist(rows, pa.schema(list(BASKETS)))
     write_table(table, BASKETS, trained / "no carts")
-    found, blend = blend_of(trained, "no carts")
+    found, blend = train_blend(trained, "no carts")
     assert blend == INITIAL_BLEND
     assert not found["pages"]["forest"]["pays"]
     assert not found["carts"]["forest"]["pays"]
 
 
 def test_fitted_neighbours_are_written_whole(tmp_path):
-    """Always together: one product of the pair speaks for the other, and for no third."""
+    """Always together: each product of a pair predicts the other, and no third."""
     rows = [
         {"order_id": f"o{i}", "items": ["ab", "cd"][i % 2], "weight": 1.0, "split": "train"}
         for i in range(80)
@@ -245,9 +242,9 @@ def test_large_and_old_baskets_count_less():
     weighed = Corpus(corpus.items, corpus.offsets, decay_weights(ages, 180))
     plain = NeighbourSettings(size_exponent=0)
 
-    def says(settings, given):
+    def compute_ratio(settings, given):
         weights = dense(fit_on_baskets(TrainingBaskets(given, None), 10, settings), 10)
         return weights[1, 0] / weights[2, 0]
 
-    assert says(NeighbourSettings(size_exponent=1), corpus) > says(plain, corpus)
-    assert says(plain, weighed) > says(plain, corpus)
+    assert compute_ratio(NeighbourSettings(size_exponent=1), corpus) > compute_ratio(plain, corpus)
+    assert compute_ratio(plain, weighed) > compute_ratio(plain, corpus)

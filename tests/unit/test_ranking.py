@@ -1,4 +1,4 @@
-"""Blend and forest learn from validation baskets; odd baskets give a model or a clear refusal."""
+"""Blend and re-rankers are tuned on validation baskets; odd baskets train or fail clearly."""
 
 import json
 from dataclasses import replace
@@ -23,13 +23,13 @@ from components.ranking.gains import split_folds
 from components.ranking.model import train_ranking
 from components.ranking.queries import K, LabelledQueries, ndcg
 from components.ranking.reranker import fit_if_significant, predict
-from components.refit.refit import Model, refit
+from components.refit.refit import ModelPaths, refit
 
 NO_BASKETS = Corpus(np.empty(0, np.int32), np.zeros(1, np.int64), np.empty(0, np.float32))
 
 
-def questions_of(features, hits, is_candidate=None):
-    """Questions of which each one's hits are all that is relevant."""
+def make_queries(features, hits, is_candidate=None):
+    """Queries whose hits are all that is relevant."""
     is_candidate = np.ones(hits.shape, bool) if is_candidate is None else is_candidate
     rows = np.where(is_candidate, np.arange(hits.shape[1]), -1)
     gain = 1 / ideal_dcg(np.maximum(hits.sum(axis=1), 1), K)
@@ -39,20 +39,19 @@ def questions_of(features, hits, is_candidate=None):
     )
 
 
-def forest_for(queries, blend, mix=0.0):
-    """What `fit_if_significant` makes of carts."""
+def fit_carts(queries, blend, mix=0.0):
     return fit_if_significant(queries, split_folds(queries, NO_BASKETS), blend, mix, seed=1)
 
 
-def random_questions(n=400, seed=0):
-    """Five candidates of every thirty are right, whatever is known of them."""
+def random_queries(n=400, seed=0):
+    """Five of thirty candidates are relevant, independent of the features."""
     rng = np.random.default_rng(seed)
     features = rng.random((n, 30, len(FEATURES)), np.float32)
     hits = rng.permuted(np.tile(np.arange(30) < 5, (n, 1)), axis=1)
-    return questions_of(features, hits)
+    return make_queries(features, hits)
 
 
-def test_ndcg_of_questions_is_that_of_the_gate():
+def test_ndcg_of_labelled_queries_is_that_of_the_evaluation():
     rng = np.random.default_rng(1)
     n, n_items = 50, 200
     rows = np.stack([rng.permutation(n_items)[:N_CANDIDATES] for _ in range(n)])
@@ -72,15 +71,15 @@ def test_ndcg_of_questions_is_that_of_the_gate():
     np.testing.assert_allclose(ndcg(scores, queries), expected, rtol=1e-6)
 
 
-def test_useless_parts_weigh_nothing_in_carts():
-    queries = random_questions()
+def test_useless_parts_get_weight_zero_in_carts():
+    queries = random_queries()
     queries.features[..., COLUMN["neighbours_sum"]] = queries.hits
     tuned = blending.tune_cart_blend(queries, blending.INITIAL_BLEND).cart_weights
     assert (tuned.vectors, tuned.cooccurrence, tuned.cosine, tuned.trend) == (0, 0, 0, 0)
 
 
-def test_useful_parts_weigh_something():
-    queries = random_questions()
+def test_useful_parts_get_a_weight():
+    queries = random_queries()
     queries.features[..., COLUMN["neighbours_sum"]] = 0
     queries.features[..., COLUMN["cosine_sum"]] = 10 * queries.hits
     assert blending.tune_cart_blend(queries, blending.INITIAL_BLEND).cart_weights.cosine > 0
@@ -92,29 +91,29 @@ def test_useful_parts_weigh_something():
     assert (tuned.beta_single, tuned.page_trend) in [(0.25, 0.0), (0.0, 0.0)]
 
 
-def test_a_forest_that_knows_better_is_shipped():
-    """Right is what is of the same category, of which the blend knows nothing."""
-    queries = random_questions()
+def test_a_better_reranker_is_shipped():
+    """Relevance is the same category, which the blend ignores."""
+    queries = random_queries()
     queries.features[..., COLUMN["same_category"]] = queries.hits
     blend = queries.features[..., COLUMN["neighbours_sum"]]
-    model, found = forest_for(queries, blend)
+    model, found = fit_carts(queries, blend)
     assert found["pays"]
     assert found["features"][0][0] == "same_category"
     assert ndcg(predict(model, queries.features), queries).min() == pytest.approx(1)
 
 
-def test_a_forest_that_learns_noise_is_not_shipped():
-    queries = random_questions()
+def test_a_reranker_of_noise_is_not_shipped():
+    queries = random_queries()
     blend = queries.hits + 0.01 * queries.features[..., 0]
-    model, found = forest_for(queries, blend)
+    model, found = fit_carts(queries, blend)
     assert model is None
     assert not found["pays"]
     assert found["gain"]["low"] <= 0
 
 
-def test_with_few_hits_nothing_is_grown():
-    queries = random_questions(n=10)
-    model, found = forest_for(queries, queries.features[..., 0])
+def test_with_few_hits_no_reranker_is_fitted():
+    queries = random_queries(n=10)
+    model, found = fit_carts(queries, queries.features[..., 0])
     assert (model, found["pays"], found["gain"]) == (None, False, None)
 
 
@@ -137,7 +136,7 @@ def baskets_from(lists, weight=1.0, splits=(("train", 0.8), ("validation", 1.0))
 
 
 def built(folder, baskets, cards=(), min_orders=1, exceptions=(), tricks=None):
-    """Everything that training does, on few products; a recommender over what it built."""
+    """The whole training on few products, as a recommender."""
     paths = {name: folder / name for name in ("vectors", "pairs", "near", "ranked", "cards")}
     write_table(
         pa.Table.from_pylist(baskets, pa.schema(list(BASKETS))), BASKETS, folder / "baskets"
@@ -155,7 +154,7 @@ def built(folder, baskets, cards=(), min_orders=1, exceptions=(), tricks=None):
         given, paths["vectors"], paths["pairs"], paths["near"], paths["cards"], paths["ranked"], 1,
         tricks, exceptions,
     )  # fmt: skip
-    newest = Model(*(folder / name for name in ("vectors 2", "pairs 2", "near 2", "ranked 2")))
+    newest = ModelPaths(*(folder / name for name in ("vectors 2", "pairs 2", "near 2", "ranked 2")))
     refit(given, paths["vectors"], paths["ranked"], paths["cards"], newest, 1, tricks)
     build_bundle(
         newest.vectors, newest.cooccurrence, newest.neighbours, newest.ranking, paths["cards"],
@@ -165,7 +164,7 @@ def built(folder, baskets, cards=(), min_orders=1, exceptions=(), tricks=None):
 
 
 def assert_sane(recommender):
-    """Pages and carts hold finite scores, never what was asked, and as many as there are."""
+    """Answers have finite scores, no product of the query, and as many items as there are."""
     n_items = recommender.bundle.manifest.n_items
     ids = recommender.bundle.product_ids[:n_items]
     for asked in (ids[:1], ids[-1:], ids[:2], ids[1:3], ids[:3], ids[-3:]):
@@ -184,7 +183,7 @@ CARDS = [
 ]
 
 
-def test_partners_are_found_and_noise_ships_no_forest(tmp_path):
+def test_partners_are_found_and_noise_ships_no_reranker(tmp_path):
     recommender = built(tmp_path, baskets_from([PAIRS[i % 4] for i in range(400)]), CARDS)
     assert_sane(recommender)
     assert recommender.bundle.reranker is None
@@ -215,10 +214,10 @@ def test_variants_are_kept_apart_unless_they_are_excepted(tmp_path, capsys):
     ranking = together.bundle.manifest.ranking
     assert ranking["exceptions"] == {"given": 2, "unknown": 1}
     assert [one["excepted"] for one in ranking["variants"] if one["chosen"]] == [1]
-    assert "the model knows no product gone" in capsys.readouterr().out
+    assert "unknown products gone" in capsys.readouterr().out
 
 
-def test_pages_were_ranked_by_the_vectors_that_are_stored(tmp_path):
+def test_items_are_precomputed_with_the_stored_vectors(tmp_path):
     """Baskets of chance, so that rounded vectors would rank many products differently."""
     rng = np.random.default_rng(1)
     lists = [rng.choice(60, 3, replace=False) for _ in range(400)]
@@ -233,10 +232,10 @@ def test_pages_were_ranked_by_the_vectors_that_are_stored(tmp_path):
     np.testing.assert_allclose(bundle.precomputed.scores, scores, rtol=1e-5, atol=1e-6)
 
 
-# Learning from validation baskets, once all is tuned
+# Refit on validation baskets
 
 
-def test_what_is_sold_since_tuning_is_counted_and_sorted_first(tmp_path):
+def test_validation_baskets_are_counted_and_sort_the_catalogue(tmp_path):
     """Until lately people bought a with b; now they buy a with c, which was the least bought."""
     rows = baskets_from([*(75 * ["ab"] + 5 * ["ac"]), *(20 * ["ac"])])
     rows += [{**row, "order_id": f"t{i}", "split": "test"} for i, row in enumerate(rows[:50])]
@@ -248,8 +247,8 @@ def test_what_is_sold_since_tuning_is_counted_and_sorted_first(tmp_path):
     assert dict(zip(bundle.pair_rows[at], bundle.pair_support[at], strict=True)) == {1: 75, 2: 25}
 
 
-def test_a_product_that_rises_changes_its_place_and_keeps_what_is_known_of_it(tmp_path):
-    """c passes b by its validation baskets; vectors, cards and pages go where it goes."""
+def test_a_product_that_rises_moves_with_its_vectors_records_and_recommendations(tmp_path):
+    """c passes b by its validation baskets; vectors, records and precomputed items move with it."""
     rows = baskets_from([*(45 * ["ab"] + 35 * ["ac"]), *(20 * ["ac"])])
     bundle = built(tmp_path, rows, CARDS).bundle
     before = np.load(tmp_path / "vectors" / "in_vectors.npy")
@@ -259,11 +258,13 @@ def test_a_product_that_rises_changes_its_place_and_keeps_what_is_known_of_it(tm
     assert bundle.precomputed.rows[1][0] == 0
 
 
-def test_blend_and_trees_weigh_alike_whatever_their_scales():
-    grown, blended = np.array([[0.0, 1.0, 9.0]]), np.array([[300.0, 100.0, -np.inf]])
+def test_blend_and_trees_are_standardised_before_they_are_mixed():
+    predicted, blended = np.array([[0.0, 1.0, 9.0]]), np.array([[300.0, 100.0, -np.inf]])
     is_candidate = np.array([[True, True, False]])
-    assert mix_scores(grown, blended, is_candidate, 0.5)[0].tolist() == pytest.approx(
+    assert mix_scores(predicted, blended, is_candidate, 0.5)[0].tolist() == pytest.approx(
         [-0.5, 0.5, 0]
     )
-    assert mix_scores(grown, blended, is_candidate, 2.0)[0].tolist() == pytest.approx([1, -1, 0])
-    assert mix_scores(grown, blended, is_candidate, 0) is grown
+    assert mix_scores(predicted, blended, is_candidate, 2.0)[0].tolist() == pytest.approx(
+        [1, -1, 0]
+    )
+    assert mix_scores(predicted, blended, is_candidate, 0) is predicted

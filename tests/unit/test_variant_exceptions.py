@@ -1,4 +1,4 @@
-"""Pairs of variants that a shop wants to see together, as an operator gives them."""
+"""Exceptions to the variant rule: pairs as text, CSV or Parquet, and clear refusals."""
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -14,8 +14,8 @@ def test_a_few_pairs_are_given_as_text():
 
 
 @pytest.mark.parametrize("wrong", ["A1", "A1+A2+A3", "A1+", "+", "pairs.txt"])
-def test_what_is_no_pair_is_named(wrong):
-    with pytest.raises(ExceptionsError, match="is no pair; expected ID\\+ID, or a file"):
+def test_a_malformed_pair_is_named(wrong):
+    with pytest.raises(ExceptionsError, match="is not a pair; expected ID\\+ID, or a file"):
         read_exceptions(f"X1+X2,{wrong}")
 
 
@@ -33,7 +33,7 @@ def test_a_parquet_file_may_hold_numbers(tmp_path):
     assert read_exceptions(str(tmp_path / "pairs.parquet")) == [("1", "4"), ("2", "5")]
 
 
-def test_a_file_that_is_not_there_or_empty_is_named(tmp_path):
+def test_a_missing_or_empty_file_is_named(tmp_path):
     with pytest.raises(SourceError, match=r"absent\.csv: no such file"):
         read_exceptions(str(tmp_path / "absent.csv"))
     (tmp_path / "empty.csv").touch()
@@ -42,17 +42,17 @@ def test_a_file_that_is_not_there_or_empty_is_named(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "error"),
     [
         ("A1,A2\nB7,B9\n", "has the columns A1, A2; expected product_id and other_id"),
         ("product_id,other_id\nA1,A2\nB7,\n", "other_id is empty in row 2"),
         ("product_id,other_id\nA1,A2,A3\n", "is neither CSV nor Parquet"),
     ],
 )
-def test_a_file_of_something_else_is_refused(tmp_path, content, said):
+def test_a_file_of_another_shape_is_refused(tmp_path, content, error):
     file = tmp_path / "pairs.csv"
     file.write_text(content)
-    with pytest.raises(ExceptionsError, match=said):
+    with pytest.raises(ExceptionsError, match=error):
         read_exceptions(str(file))
 
 
@@ -67,5 +67,5 @@ def test_a_query_is_refused():
         read_exceptions("jdbc:postgresql://host/shop|select 1")
 
 
-def test_products_that_are_gone_are_found():
+def test_unknown_products_are_listed():
     assert unknown_ids([("a", "x"), ("x", "b"), ("y", "a")], ["a", "b"]) == ["x", "y"]

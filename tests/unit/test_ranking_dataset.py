@@ -1,4 +1,4 @@
-"""What re-rankers learn from: candidates' worth to all who ask, and how they are described."""
+"""The data of the re-rankers: gains over all baskets, and text similarity."""
 
 import numpy as np
 import pyarrow as pa
@@ -15,8 +15,8 @@ from components.ranking.text_features import TextSimilarity
 from tests.factories import corpus_of
 
 
-def pages_of(products, rows):
-    """Questions about pages that nobody asks yet."""
+def make_item_queries(products, rows):
+    """Candidate lists of `products` without a query."""
     none = np.empty(0, np.int64)
     return LabelledQueries(
         np.zeros((*np.shape(rows), len(OFFLINE_FEATURES)), np.float32), np.array(rows), none,
@@ -25,28 +25,28 @@ def pages_of(products, rows):
     )  # fmt: skip
 
 
-def test_a_page_is_worth_to_a_basket_what_its_draws_find_on_average():
-    """By hand: every basket of two or more draws one of its products, and wants the others."""
+def test_item_gains_are_the_expectation_over_drawn_query_products():
+    """By hand: every basket of two or more draws a query product; the others are relevant."""
     baskets = [(0, 1, 2), (3,), (0, 1), (2, 3), (1, 0, 2, 3), (3, 0)]
     products, rows = [0, 3], [[1, 2, 3], [0, 2, -1]]
-    found = split_folds(pages_of(products, rows), corpus_of(*baskets))
+    found = split_folds(make_item_queries(products, rows), corpus_of(*baskets))
     large = [basket for basket in baskets if len(basket) > 1]
-    for half, gains in enumerate(found):
+    for fold, gains in enumerate(found):
         for page, product in enumerate(products):
-            asking = [basket for basket in large[half::2] if product in basket]
+            asking = [basket for basket in large[fold::2] if product in basket]
             assert gains.weight[page] == pytest.approx(sum(1 / len(one) for one in asking))
             for place, row in enumerate(rows[page]):
-                gains = [
+                expected = [
                     1 / len(one) / ideal_dcg(np.array([len(one) - 1]), K)[0]
                     for one in asking
                     if row in one
                 ]
-                assert gains.total[page, place] == pytest.approx(sum(gains))
+                assert gains.total[page, place] == pytest.approx(sum(expected))
     both = found[0] + found[1]
     np.testing.assert_allclose(both.weight, found[0].weight + found[1].weight)
 
 
-def test_a_cart_is_learned_from_by_its_own_half_alone():
+def test_a_cart_has_gains_in_its_own_fold_alone():
     hits = np.array([[True, False], [False, True], [True, True]])
     every = np.arange(3)
     queries = LabelledQueries(
@@ -59,8 +59,8 @@ def test_a_cart_is_learned_from_by_its_own_half_alone():
     assert odd.total.tolist() == [[1, 0], [0, 0], [0, 0]]
 
 
-def test_pages_are_learned_from_by_all_baskets_and_asked_for_by_few():
-    """Products 2i and 2i + 1 are bought together; of the pairs only the last feature knows."""
+def test_item_rerankers_are_fitted_on_all_baskets():
+    """Products 2i and 2i + 1 are bought together; only the last feature tells."""
     rng = np.random.default_rng(1)
     n = 60
     baskets = corpus_of(*((int(i), int(i) ^ 1) for i in rng.integers(n, size=2_000)))
@@ -88,7 +88,7 @@ def test_pages_are_learned_from_by_all_baskets_and_asked_for_by_few():
     assert ndcg(predict(model, features), queries).min() == pytest.approx(1)
 
 
-def test_texts_are_alike_as_far_as_their_words_are():
+def test_text_similarity_follows_shared_words():
     names = ["red mug", "red mug", "blue plate", "red plate", None]
     cards = pa.Table.from_pylist(
         [{"product_id": str(i), "name": name} for i, name in enumerate(names)],
@@ -96,8 +96,8 @@ def test_texts_are_alike_as_far_as_their_words_are():
     )
     texts = TextSimilarity(build_attribute_index(cards, len(names)))
     rows = np.array([[1, 3, 2, 4], [0, 3, -1, 2]])
-    compute_cosines = texts.compute_cosines(np.array([0, 4], np.int32), rows)
-    assert compute_cosines[0, 0] == pytest.approx(1, abs=1e-3)
-    assert 0 < compute_cosines[0, 1] < 1
-    assert compute_cosines[0, 2:].tolist() == [0, 0]
-    assert compute_cosines[1, [0, 1, 3]].tolist() == [0, 0, 0]
+    cosines = texts.compute_cosines(np.array([0, 4], np.int32), rows)
+    assert cosines[0, 0] == pytest.approx(1, abs=1e-3)
+    assert 0 < cosines[0, 1] < 1
+    assert cosines[0, 2:].tolist() == [0, 0]
+    assert cosines[1, [0, 1, 3]].tolist() == [0, 0, 0]

@@ -1,4 +1,4 @@
-"""Pages are ranked exactly, among companions or by an index, as was measured to do."""
+"""Items are ranked exactly, among companions or by an index, whichever measured fastest."""
 
 import itertools
 from dataclasses import replace
@@ -22,8 +22,8 @@ def catalogue(tmp_path_factory):
     return replace(bundle, item_features=build_default_features(bundle))
 
 
-def clock_of(monkeypatch, exact_ms, index_ms):
-    """The CPU's clock, by which a page takes so long: once exactly, then by turns."""
+def fake_clock(monkeypatch, exact_ms, index_ms):
+    """A CPU clock with these milliseconds per item: exact alone first, then both in turn."""
     n_timed = min(400, search.BATCHES * search.BATCH)
     exact_s, index_s = (one * n_timed / 1000 for one in (exact_ms, index_ms))
     alone = itertools.repeat(exact_s, search.ROUNDS)
@@ -32,7 +32,7 @@ def clock_of(monkeypatch, exact_ms, index_ms):
     monkeypatch.setattr(search.time, "process_time", lambda: next(ticks))
 
 
-def test_a_small_catalogue_is_ranked_exactly_and_nothing_is_measured(catalogue, tmp_path):
+def test_a_small_catalogue_is_ranked_exactly_without_measurements(catalogue, tmp_path):
     found = choose_search_method(catalogue, 100, tmp_path, seed=1)
     assert found.manifest.index is None
     assert found.manifest.search is None
@@ -41,16 +41,16 @@ def test_a_small_catalogue_is_ranked_exactly_and_nothing_is_measured(catalogue, 
 
 def test_no_index_is_built_where_building_takes_longer(catalogue, tmp_path, monkeypatch):
     monkeypatch.setattr(search, "MIN_ITEMS", 400)
-    clock_of(monkeypatch, 0.9 * search.INDEX_BUILD_MS, 0.0)
+    fake_clock(monkeypatch, 0.9 * search.INDEX_BUILD_MS, 0.0)
     found = choose_search_method(catalogue, 100, tmp_path, seed=1).manifest
     assert (found.index, found.search.index_ms, found.search.tried) == (None, None, None)
     assert found.search.exact_ms == pytest.approx(0.9 * search.INDEX_BUILD_MS)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_index_that_is_slower_is_not_kept_but_told_of(catalogue, tmp_path, monkeypatch):
+def test_a_slower_index_is_reported_and_not_kept(catalogue, tmp_path, monkeypatch):
     monkeypatch.setattr(search, "MIN_ITEMS", 400)
-    clock_of(monkeypatch, 10, 11)
+    fake_clock(monkeypatch, 10, 11)
     found = choose_search_method(catalogue, 100, tmp_path, seed=1).manifest
     assert found.index is None
     assert (found.search.exact_ms, found.search.index_ms) == pytest.approx((10, 11))
@@ -58,9 +58,9 @@ def test_an_index_that_is_slower_is_not_kept_but_told_of(catalogue, tmp_path, mo
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_index_that_is_faster_is_kept_and_finds_the_same(catalogue, tmp_path, monkeypatch):
+def test_a_faster_index_is_kept_and_finds_the_same(catalogue, tmp_path, monkeypatch):
     monkeypatch.setattr(search, "MIN_ITEMS", 400)
-    clock_of(monkeypatch, 10, 7)
+    fake_clock(monkeypatch, 10, 7)
     found = choose_search_method(catalogue, 100, tmp_path, seed=1)
     assert found.manifest.index == found.manifest.search.tried
     write_bundle(found, tmp_path / "bundle")
@@ -75,13 +75,13 @@ def test_an_index_that_is_faster_is_kept_and_finds_the_same(catalogue, tmp_path,
 
 @pytest.fixture
 def clock_ticks_evenly(monkeypatch):
-    """All ways to search take as long."""
+    """All search methods take equally long."""
     monkeypatch.setattr(search, "MIN_ITEMS", 400)
     monkeypatch.setattr(search, "MIN_ITEMS_COMPANIONS", 400)
     monkeypatch.setattr(search.time, "process_time", itertools.count(0, 10).__next__)
 
 
-def test_companions_that_are_nearly_all_there_is_are_enough(
+def test_companions_suffice_where_they_are_nearly_the_catalogue(
     catalogue, tmp_path, clock_ticks_evenly, monkeypatch
 ):
     monkeypatch.setattr(ranking, "BESTSELLERS", 400)
@@ -97,7 +97,7 @@ def test_an_index_is_tried_where_companions_miss_much(
 ):
     monkeypatch.setattr(ranking, "BESTSELLERS", 5)
     found = choose_search_method(catalogue, 100, tmp_path, seed=1).manifest
-    assert found.search.companions_recall_at_10 < 0.9, "nothing but bestsellers is looked at"
+    assert found.search.companions_recall_at_10 < 0.9, "only bestsellers are ranked"
     assert found.search.tried is not None
     assert not found.among_companions
     assert "search among companions, which finds" in found.search.describe()

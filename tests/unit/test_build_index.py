@@ -1,4 +1,4 @@
-"""How much care an index is built with: what finds enough is good enough."""
+"""Index construction: the cheap one where its recall suffices."""
 
 import numpy as np
 import pytest
@@ -8,25 +8,25 @@ from components.ranking import build_index as index
 
 @pytest.fixture
 def large(monkeypatch):
-    """Items and queries of a catalogue that counts as large."""
+    """Items and queries of a catalogue that passes for large."""
     monkeypatch.setattr(index, "FAST_BUILD_MIN_ITEMS", 300)
     rng = np.random.default_rng(0)
     return rng.standard_normal((2, 300, 8)).astype(np.float32)
 
 
-def test_a_large_catalogue_is_indexed_quickly(large):
+def test_a_large_catalogue_is_indexed_with_less_effort(large):
     found, facts = index.build_accurate_index(*large, seed=0)
     assert facts.ef_construction == found.ef_construction == index.FAST_EF_CONSTRUCTION
     assert facts.recall_at_10 >= index.TARGET_RECALL
 
 
-def test_with_more_care_where_that_finds_too_little(large, monkeypatch):
+def test_full_construction_where_the_recall_is_too_low(large, monkeypatch):
     monkeypatch.setattr(index, "TARGET_RECALL", 1.1)
     found, facts = index.build_accurate_index(*large, seed=0)
     assert facts.ef_construction == found.ef_construction == index.EF_CONSTRUCTION
 
 
-def test_with_all_care_where_that_costs_little(large):
+def test_full_construction_of_a_small_catalogue(large):
     _, facts = index.build_accurate_index(*large[:, :-1], seed=0)
     assert facts.ef_construction == index.EF_CONSTRUCTION
 
