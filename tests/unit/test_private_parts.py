@@ -64,7 +64,10 @@ async def echo(scope, receive, send):
         start = "".join(["HTTP/1.1 200 OK\r\n", *lines, f"content-length: {len(body)}\r\n"])
         if connection.write_response(cycle, start.encode(), body):
             return
-    body = (await receive())["body"]
+    message, body = {"more_body": True}, b""
+    while message["more_body"]:
+        message = await receive()
+        body += message["body"]
     headers = [(name.encode(), value.encode()) for name, value in head.items()]
     headers.append((b"content-length", str(len(body)).encode()))
     await send({"type": "http.response.start", "status": 200, "headers": headers})
