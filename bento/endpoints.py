@@ -7,7 +7,6 @@ description.
 import asyncio
 import functools
 from collections.abc import Awaitable, Callable
-from http import HTTPStatus
 from typing import Any, TypeVar
 
 from starlette.responses import HTMLResponse, Response
@@ -117,16 +116,14 @@ async def search_products(service: Any, request: RequestContext) -> bytes:
     return await asyncio.to_thread(service.search, request.data)
 
 
-@route("GET", "/products/{product_id:path}", answer=Product, refusals=[HTTPStatus.NOT_FOUND])
+@route("GET", "/products/{product_id:path}", answer=Product, refusals=[404])
 def product(service: Any, request: RequestContext) -> bytes:
     """A product's record, and whether the model knows it."""
     product_id = request.path["product_id"]
     record: bytes | None = service.product(product_id)
     if record is None:
-        error = FieldError(
-            field="product_id", found=shorten(product_id), expected="a product of the catalogue"
-        )
-        raise HttpError(HTTPStatus.NOT_FOUND, [error])
+        found, expected = shorten(product_id), "a product of the catalogue"
+        raise HttpError(404, FieldError(field="product_id", found=found, expected=expected))
     return record
 
 
@@ -161,8 +158,8 @@ async def rule_history(service: Any, request: RequestContext) -> RuleHistory:
 
 
 @route(
-    "POST", "/rules", body=RuleRequest, answer=Rule, status=HTTPStatus.CREATED, protected=True,
-    names_user=True, refusals=[HTTPStatus.CONFLICT], examples=examples.RULE,
+    "POST", "/rules", body=RuleRequest, answer=Rule, status=201, protected=True,
+    names_user=True, refusals=[409], examples=examples.RULE,
 )  # fmt: skip
 async def add_rule(service: Any, request: RequestContext) -> Rule:
     """Add a rule: pin, block, boost or bury.
@@ -172,7 +169,7 @@ async def add_rule(service: Any, request: RequestContext) -> Rule:
     return await call_store(service.changes.add_rule(request.data, get_user(request.headers)))
 
 
-@route("GET", "/rules/{rule_id}", answer=Rule, protected=True, refusals=[HTTPStatus.NOT_FOUND])
+@route("GET", "/rules/{rule_id}", answer=Rule, protected=True, refusals=[404])
 async def rule(service: Any, request: RequestContext) -> Rule:
     """One rule."""
     return await call_store(service.changes.rule(request.path["rule_id"]))
@@ -180,7 +177,7 @@ async def rule(service: Any, request: RequestContext) -> Rule:
 
 @route(
     "PUT", "/rules/{rule_id}", body=RuleRequest, answer=Rule, protected=True, names_user=True,
-    refusals=[HTTPStatus.NOT_FOUND], examples=examples.RULE,
+    refusals=[404], examples=examples.RULE,
 )  # fmt: skip
 async def replace_rule(service: Any, request: RequestContext) -> Rule:
     """Replace a rule."""
@@ -189,14 +186,14 @@ async def replace_rule(service: Any, request: RequestContext) -> Rule:
 
 
 @route(
-    "DELETE", "/rules/{rule_id}", status=HTTPStatus.NO_CONTENT, protected=True, names_user=True,
-    refusals=[HTTPStatus.NOT_FOUND],
+    "DELETE", "/rules/{rule_id}", status=204, protected=True, names_user=True,
+    refusals=[404],
 )  # fmt: skip
 async def delete_rule(service: Any, request: RequestContext) -> Response:
     """Delete a rule."""
     user = get_user(request.headers)
     await call_store(service.changes.delete_rule(request.path["rule_id"], user))
-    return Response(status_code=HTTPStatus.NO_CONTENT)
+    return Response(status_code=204)
 
 
 async def call_store(change: Awaitable[Result]) -> Result:
@@ -206,7 +203,7 @@ async def call_store(change: Awaitable[Result]) -> Result:
     except ChangeRefused as refused:
         later = refused.retry_after_s
         headers = {} if later is None else {"retry-after": str(later)}
-        raise HttpError(refused.status, refused.errors, headers=headers) from None
+        raise HttpError(refused.status, *refused.errors, headers=headers) from None
 
 
 @route("GET", "/readyz", answer=Ready, always=True, tag=INFRASTRUCTURE)

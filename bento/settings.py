@@ -14,18 +14,16 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 class SettingsError(RuntimeError):
-    """An environment variable has a value that the service cannot use."""
+    """A variable has a value that the service cannot use."""
 
 
 class Rate(NamedTuple):
-    """A number of requests in a number of seconds."""
-
     requests: int
     seconds: int
 
 
 def parse_rate(text: Any) -> Any:
-    """A Rate from `100/s`, `100/m` or `100/h`. Raises ValueError."""
+    """Of `100/s`, `100/m` or `100/h`. Raises ValueError."""
     if not isinstance(text, str):
         return text
     if not (found := re.fullmatch(r"([1-9]\d{0,8})/([smh])", text)):
@@ -40,7 +38,7 @@ def split_commas(text: Any) -> Any:
 
 
 def parse_networks(text: Any) -> Any:
-    """Networks from addresses and networks between commas. Raises ValueError."""
+    """Raises ValueError."""
     try:
         return tuple(ipaddress.ip_network(one) for one in split_commas(text))
     except ValueError:
@@ -50,51 +48,51 @@ def parse_networks(text: Any) -> Any:
 
 
 class Settings(BaseSettings):
-    """All settings of the service. The variable of a field is FBT_ and its name in capitals."""
+    """A field's variable is FBT_ and its name in capitals."""
 
     model_config = SettingsConfigDict(
         frozen=True, extra="forbid", env_prefix=PREFIX, env_ignore_empty=True
     )
 
     bundle: Path | None = None
-    """Directory of the bundle to serve. Default: that of the packaged Bento."""
+    """Directory of the bundle. Default: that of the packaged Bento."""
 
     model_version: str = Field(default="", max_length=128)
-    """Name of the model in answers and metrics. Default: the version of the packaged Bento."""
+    """Name of the model in answers and metrics. Default: the packaged Bento's version."""
 
     variant: str = Field(default="default", pattern=r"^[A-Za-z0-9._-]{1,64}$")
     """Name of this deployment in answers and metrics, such as an experiment's arm."""
 
     database_url: SecretStr | None = None
-    """Database of rules and catalogue changes: postgresql://USER:PASSWORD@HOST/NAME, sqlite:///FILE
-    or `off`. Default: an SQLite file in BentoML's home, which replicas do not share."""
+    """postgresql://USER:PASSWORD@HOST/NAME, sqlite:///FILE or `off`. Default: an SQLite file in
+    BentoML's home, which replicas do not share."""
 
     max_connections: int = Field(default=4096, ge=1, le=1_000_000)
-    """Open connections per worker. More are answered 503 and closed."""
+    """Per worker. More are answered 503 and closed."""
 
     read_timeout_s: float = Field(default=10.0, ge=0.1, le=3600)
-    """Seconds for a request, head and body, to arrive, and for a client to read its answer."""
+    """For a request to arrive, and for a client to read its answer."""
 
     max_lag_ms: float = Field(default=250.0, ge=1, le=60_000)
-    """Milliseconds that the event loop may lag; beyond, requests are answered 503 at once."""
+    """Lag of the event loop beyond which requests are answered 503."""
 
     rate_limit: Annotated[Rate | None, NoDecode, BeforeValidator(parse_rate)] = None
-    """Requests of one client address, per worker, such as 100/s; more are answered 429."""
+    """Of one client address, per worker, such as 100/s; more is answered 429."""
 
     trusted_proxies: Annotated[tuple[Network, ...], NoDecode, BeforeValidator(parse_networks)] = ()
-    """Addresses or networks, between commas, whose X-Forwarded-For names the client."""
+    """Addresses or networks, between commas, whose X-Forwarded-For is believed."""
 
     admin_token: SecretStr | None = None
     """Bearer token for rules and catalogue, which are answered 403 without it."""
 
     admin_token_file: Path | None = None
-    """File with the token instead, read again when it changes, such as a mounted secret."""
+    """File with the token instead, read again when it changes."""
 
     cors_origins: Annotated[tuple[str, ...], NoDecode, BeforeValidator(split_commas)] = ()
-    """Origins, between commas, whose pages may call the service in a browser; * is all."""
+    """Origins, between commas, whose pages may call the service; * is all."""
 
     tracing: bool = False
-    """OpenTelemetry spans of requests, exported as BentoML's `tracing` configuration says."""
+    """OpenTelemetry spans, exported as BentoML's `tracing` configuration says."""
 
     access_log: bool = False
     """One line of log for every request."""
@@ -106,7 +104,7 @@ class Settings(BaseSettings):
         return self
 
     def dump_changed(self) -> dict[str, Any]:
-        """Settings that differ from the defaults, for a log; secrets are masked."""
+        """Settings that are not the default ones; secrets are masked."""
         return self.model_dump(mode="json", exclude_defaults=True)
 
 
@@ -115,10 +113,7 @@ def variable_name(field: str) -> str:
 
 
 def read_settings() -> Settings:
-    """Settings from the environment; an empty variable counts as unset.
-
-    Raises SettingsError, naming every wrong variable.
-    """
+    """Raises SettingsError, naming every wrong variable. An empty variable counts as unset."""
     try:
         return Settings()
     except ValidationError as error:

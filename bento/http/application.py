@@ -1,12 +1,8 @@
-"""The ASGI application in front of BentoML's.
-
-BentoML's request handling, with its metrics, tracing and timeout, costs several times as much as a
-recommendation, and has no problem JSON. The APIs are declared on the BentoML service, for its
-documentation, probes and clients; their paths are answered here, and BentoML's other paths by it.
+"""The ASGI application in front of BentoML's, whose request handling costs several times as much as
+a recommendation. It answers the paths of our routes and passes BentoML's other paths on.
 """
 
 import asyncio
-import functools
 import logging
 import os
 import resource
@@ -18,16 +14,7 @@ from typing import Any, NoReturn
 from starlette.responses import Response
 from starlette.routing import compile_path
 
-from bento.http.errors import (
-    HttpError,
-    Overloaded,
-    handler_timeout,
-    internal_error,
-    method_error,
-    overload_error,
-    path_error,
-    to_json,
-)
+from bento.http.errors import HttpError, Overloaded, to_json
 from bento.http.limits import AdminToken, ClientAddresses, EventLoopMonitor, RateLimit
 from bento.http.logs import ThrottledLog, configure_logging
 from bento.http.metrics import RouteMetrics
@@ -46,16 +33,14 @@ from bento.http.request_context import (
     Send,
 )
 from bento.http.routing import Route, group_by_pattern
+from bento.schemas import FieldError
 from bento.settings import Settings, read_settings
-
-UNKNOWN_PATH = "unknown"
-"""Endpoint in the metrics of all unknown paths, which would make a series each."""
 
 _log = logging.getLogger("fbt")
 
 
 def build_app(bentoml_app: Any) -> Any:
-    """BentoML's application behind our endpoints, and limits on this process's connections."""
+    """BentoML's application behind our endpoints, with limits on this process's connections."""
     from bento.endpoints import ROUTES
 
     settings = read_settings()
@@ -78,7 +63,6 @@ def build_app(bentoml_app: Any) -> Any:
 
 
 def add_middleware(app: Any, settings: Settings) -> Any:
-    """What is off by default: CORS, and OpenTelemetry outside of it."""
     if settings.cors_origins:
         from starlette.middleware.cors import CORSMiddleware
 
@@ -93,7 +77,7 @@ def add_middleware(app: Any, settings: Settings) -> Any:
 
 
 def raise_file_limit() -> None:
-    """Allow as many open files, which connections are, as the system grants."""
+    """Connections are files."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -102,13 +86,10 @@ def raise_file_limit() -> None:
 
 
 class Endpoints:
-    """Answers the paths of `routes` for the running service, and passes BentoML's on to `app`."""
-
     def __init__(self, app: Any, routes: Iterable[Route], settings: Settings) -> None:
         self.app = app
         self.settings = settings
         self.sweep: Callable[[float], None] = lambda _now: None
-        """Called every second with the event loop's time."""
         self._monitor = EventLoopMonitor(settings.max_lag_ms / 1000, self._flush, self._on_second)
         by_pattern = group_by_pattern(routes)
         self._exact = {
@@ -141,13 +122,13 @@ class Endpoints:
         await self._answer(route, RequestContext(scope, receive, send))
 
     async def overload_app(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a connection above the limit: only probes, metrics and documentation."""
+        """For connections above the limit: only probes, metrics and documentation."""
         if scope["type"] == "http" and scope["path"] not in self._inner:
             route = self._exact.get((scope["method"], scope["path"]))
             if route is None or not route.always:
-                error = self._count_overload("connections")
-                error.headers["connection"] = "close"
-                await RequestContext(scope, receive, send).answer(error.to_response())
+                response = self._count_overload("connections").to_response()
+                response.headers["connection"] = "close"
+                await RequestContext(scope, receive, send).answer(response)
                 return
         await self(scope, receive, send)
 
@@ -165,7 +146,8 @@ class Endpoints:
         except Exception:
             _log.exception("request_failed", extra=log_fields(request, endpoint))
             self.service.metrics.count_refusal(500)
-            content = internal_error(request.request_id).to_response()
+            detail = f"The service failed; its log has the reason under id {request.request_id}"
+            content = HttpError(500, detail=detail).to_response()
         finally:
             metrics.end_request(endpoint)
         status = await request.answer(content, route.status)
@@ -176,7 +158,6 @@ class Endpoints:
             _log.info("request", extra=fields)
 
     async def _respond(self, route: Route, request: RequestContext) -> bytes | Response:
-        """The handler's answer. Raises HttpError, ClientGone and what the handler raises."""
         headers = request.headers
         request.client = self._clients.find(request.peer, headers.get(b"x-forwarded-for"))
         if not route.always:
@@ -186,24 +167,23 @@ class Endpoints:
                 self._rate.check(request.client)
         if route.protected:
             self._token.check(headers)
-        await request.read(route)
+        await request.load(route)
         content = route.handler(self.service, request)
         if route.is_async:
             content = await run_with_timeout(content, route.timeout_s)
         return content if isinstance(content, bytes | Response) else to_json(content)
 
     def _find_route(self, scope: Scope) -> Route:
-        """A route whose path has parameters, or one that refuses."""
+        """The route of a path with parameters, or one that refuses."""
         method = scope["method"]
         path = scope["raw_path"].decode()  # still encoded: a product's id may contain a slash
         for pattern, by_method in self._patterns:
             if found := pattern.match(path):
                 if (route := by_method.get(method)) is None:
-                    refusal = functools.partial(method_error, method, by_method)
-                    return build_refusing_route(next(iter(by_method.values())).pattern, refusal)
+                    return build_method_error_route(method, by_method)
                 scope["path_params"] = found.groupdict()
                 return route
-        return build_refusing_route(UNKNOWN_PATH, path_error)
+        return UNKNOWN_ROUTE
 
     def _to_problem(self, error: HttpError, request: RequestContext, endpoint: str) -> Response:
         status = error.problem.status
@@ -213,10 +193,10 @@ class Endpoints:
             self._error_log.log(**log_fields(request, endpoint, status=status, detail=detail))
         return error.to_response()
 
-    def _count_overload(self, reason: str) -> HttpError:
+    def _count_overload(self, reason: str) -> Overloaded:
         self.service.metrics.count_overload(reason)
         self._overload_log.log(reason=reason)
-        return overload_error()
+        return Overloaded()
 
     async def _handle_lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
@@ -234,7 +214,7 @@ class Endpoints:
         await self.app(scope, receive, send_on)
 
     def _start(self) -> None:
-        """Take over what BentoML made while it started: the service and its metrics."""
+        """Take over the service and the metrics that BentoML made at its start."""
         import bentoml
 
         configure_logging()
@@ -266,9 +246,9 @@ class Endpoints:
 
 
 def find_inner_paths(app: Any) -> frozenset[str]:
-    """The paths that BentoML's application answers itself, with every file of its documentation.
+    """Paths that BentoML's application answers, with the files of its documentation.
 
-    Nothing else is passed on: BentoML makes a series of metrics for every path it is asked for.
+    Only these are passed on: BentoML makes a series of metrics for every path it is asked for.
     """
     paths = set()
     for route in app.routes:
@@ -279,22 +259,33 @@ def find_inner_paths(app: Any) -> frozenset[str]:
     return frozenset(paths)
 
 
-def build_refusing_route(pattern: str, refusal: Callable[[], HttpError]) -> Route:
-    def refuse(_service: Any, _request: RequestContext) -> NoReturn:
-        raise refusal()
+def refuse_path(_service: Any, _request: RequestContext) -> NoReturn:
+    raise HttpError(404, detail="No such path; GET /docs.json lists all paths")
 
-    return Route("", pattern, refuse)
+
+UNKNOWN_ROUTE = Route("", "unknown", refuse_path)
+"""One endpoint in the metrics for all unknown paths, which would make a series each."""
+
+
+def build_method_error_route(method: str, by_method: dict[str, Route]) -> Route:
+    allow = ", ".join(sorted(by_method))
+
+    def refuse_method(_service: Any, _request: RequestContext) -> NoReturn:
+        error = FieldError(field="method", found=method, expected=f"one of {allow}")
+        raise HttpError(405, error, headers={"allow": allow})
+
+    return Route("", next(iter(by_method.values())).pattern, refuse_method)
 
 
 async def run_with_timeout(answer: Awaitable[Any], seconds: float) -> Any:
-    """Raises HttpError (504) where an async handler takes too long."""
+    """Raises HttpError (504) on expiry."""
     try:
         async with asyncio.timeout(seconds) as limit:
             return await answer
     except TimeoutError:
         if not limit.expired():  # the handler's own
             raise
-        raise handler_timeout(seconds) from None
+        raise HttpError(504, detail=f"No answer within {seconds:g} s") from None
 
 
 def log_fields(request: RequestContext, endpoint: str, **more: Any) -> dict[str, Any]:

@@ -9,30 +9,22 @@ import logging
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from http import HTTPStatus
-from pathlib import Path
 
 from bento.http.errors import HttpError
 from bento.schemas import FieldError
 from bento.settings import Network, Rate, Settings, SettingsError
 
 TICK_S = 0.02
-"""Between two looks at the clock."""
-
 TICKS_PER_SECOND = 50
 
 _log = logging.getLogger("fbt")
 
 
 class AdminToken:
-    """Checks a request's token in constant time.
-
-    Raises SettingsError where the settings name a file without a token.
-    """
+    """Raises SettingsError where the settings name a file without a token."""
 
     def __init__(self, settings: Settings) -> None:
         self._file = settings.admin_token_file
-        self._stamp: tuple[int, ...] | None = None
         self._hash: bytes | None = None
         if settings.admin_token is not None:
             self._hash = hash_token(settings.admin_token.get_secret_value().encode())
@@ -44,30 +36,26 @@ class AdminToken:
             )
 
     def refresh(self) -> None:
-        """Read the file again if it has changed; keep the token if it is gone."""
-        if self._file is None or (stamp := read_stamp(self._file)) in (None, self._stamp):
-            return
+        """Read the file again; without a token in it, the last one stays."""
         try:
-            token = self._file.read_bytes().strip()
+            token = self._file.read_bytes().strip() if self._file else b""
         except OSError:
             return
-        if self._stamp is not None:
-            _log.info("settings_changed", extra={"setting": "FBT_ADMIN_TOKEN_FILE"})
-        self._stamp = stamp
-        if token:
-            self._hash = hash_token(token)
+        if token and (hashed := hash_token(token)) != self._hash:
+            if self._hash is not None:
+                _log.info("settings_changed", extra={"setting": "FBT_ADMIN_TOKEN_FILE"})
+            self._hash = hashed
 
     def check(self, headers: Mapping[bytes, bytes]) -> None:
-        """Raises HttpError: 403 where the service has no token, 401 where the request has not."""
+        """Raises HttpError: 403 if the service has no token, 401 if the request has not."""
         if self._hash is None:
             raise HttpError(
-                HTTPStatus.FORBIDDEN,
-                [],
-                "Changes are switched off: the service was started without an admin token; set "
-                "FBT_ADMIN_TOKEN or FBT_ADMIN_TOKEN_FILE",
+                403,
+                detail="Changes are switched off: the service was started without an admin token; "
+                "set FBT_ADMIN_TOKEN or FBT_ADMIN_TOKEN_FILE",
             )
         scheme, _, token = headers.get(b"authorization", b"").partition(b" ")
-        # Hashes have one length: the time of a comparison does not depend on the token's.
+        # Hashes have one length: the time of a comparison does not depend on it.
         is_right = hmac.compare_digest(hash_token(token.strip()), self._hash)
         if scheme.lower() != b"bearer" or not is_right:
             error = FieldError(
@@ -75,27 +63,17 @@ class AdminToken:
                 found="another token" if token else "no bearer token",
                 expected="Bearer and the admin token",
             )
-            challenge = {"www-authenticate": 'Bearer realm="fbt"'}
-            raise HttpError(HTTPStatus.UNAUTHORIZED, [error], headers=challenge)
+            raise HttpError(401, error, headers={"www-authenticate": 'Bearer realm="fbt"'})
 
 
 def hash_token(token: bytes) -> bytes:
     return hashlib.sha256(token).digest()
 
 
-def read_stamp(file: Path) -> tuple[int, ...] | None:
-    """Differs after any change of the file; None where there is no file."""
-    try:
-        status = file.stat()
-    except OSError:
-        return None
-    return status.st_mtime_ns, status.st_size, status.st_ino
-
-
 class RateLimit:
-    """A token bucket per client, of one period's requests, in bounded memory.
+    """A token bucket per client, of one period's requests.
 
-    A bucket is the time at which it will be full again (GCRA, from ATM networks).
+    A bucket is kept as the time at which it will be full again (GCRA, from ATM networks).
     """
 
     MAX_CLIENTS = 10_000
@@ -113,30 +91,24 @@ class RateLimit:
         wait_s = full_at - now - self._depth_s
         if wait_s > 1e-9:  # more than a rounding error
             self._full_at[key] = full_at - self._cost_s
-            raise rate_limit_error(wait_s)
+            seconds = math.ceil(wait_s)
+            expected = f"the next one in {seconds} s"
+            error = FieldError(field="requests", found="more than the limit", expected=expected)
+            raise HttpError(429, error, headers={"retry-after": str(seconds)})
         self._full_at[key] = full_at
         if len(self._full_at) > self.MAX_CLIENTS:
             self._forget(now)
 
     def _forget(self, now: float) -> None:
-        """Drop full buckets, then the least recently used."""
+        """Drop full buckets, then the least recently used, to bound the memory."""
         self._full_at = {key: at for key, at in self._full_at.items() if at > now}
         for key in list(self._full_at)[: len(self._full_at) - self.MAX_CLIENTS // 2]:
             del self._full_at[key]
 
 
-def rate_limit_error(wait_s: float) -> HttpError:
-    seconds = math.ceil(wait_s)
-    error = FieldError(
-        field="requests", found="more than the limit", expected=f"the next one in {seconds} s"
-    )
-    headers = {"retry-after": str(seconds)}
-    return HttpError(HTTPStatus.TOO_MANY_REQUESTS, [error], headers=headers)
-
-
 @functools.lru_cache(maxsize=4096)
 def bucket_key(client: str) -> str:
-    """Addresses of one IPv6 customer, who has at least 2^64, share a bucket."""
+    """An IPv6 customer has at least 2^64 addresses, which share a bucket."""
     if ":" not in client:
         return client
     try:
@@ -147,17 +119,12 @@ def bucket_key(client: str) -> str:
 
 
 class ClientAddresses:
-    """Finds the address of a client behind trusted proxies."""
-
     def __init__(self, trusted: Sequence[Network]) -> None:
         self._trusted = trusted
         self._is_trusted = functools.lru_cache(maxsize=4096)(self._is_in_trusted_network)
 
     def find(self, peer: str, forwarded_for: bytes | None) -> str:
-        """The last address in X-Forwarded-For that is no trusted proxy.
-
-        Anybody may have written the addresses to the left of it.
-        """
+        """The last address in X-Forwarded-For that is no trusted proxy; others may be forged."""
         if not self._trusted or forwarded_for is None or not self._is_trusted(peer):
             return peer
         nearest = peer
@@ -177,9 +144,9 @@ class ClientAddresses:
 
 
 class EventLoopMonitor:
-    """One timer that measures the event loop's lag and calls `on_tick` and `on_second`.
+    """One timer that calls `on_tick` and `on_second` and measures the event loop's lag.
 
-    The lag is the work ahead of a callback that is due: a new request would wait as long.
+    A new request would wait as long as a timer that is due.
     """
 
     def __init__(
@@ -193,7 +160,6 @@ class EventLoopMonitor:
         self._is_failing = False
 
     def start(self) -> None:
-        """In the running event loop."""
         self._loop = asyncio.get_running_loop()
         self._schedule()
 

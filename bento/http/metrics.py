@@ -1,13 +1,12 @@
 """Prometheus metrics of the service.
 
-Requests only append to lists and add to integers: a counter shared between workers costs a
-microsecond, a histogram several. These buffers are flushed every few milliseconds, and before this
-worker answers `/metrics`.
+Requests only add to integers and lists: a counter shared between workers costs a microsecond, a
+histogram several. Buffers are flushed every few milliseconds, and before `/metrics` is answered.
 """
 
-import itertools
+import functools
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -19,10 +18,6 @@ LENGTH_BUCKETS = [0, 1, 2, 3, 5, 8, 10, 15, 20, 30, 50, 100]
 
 ENDPOINTS = ("recommend", "similar")
 """Endpoints whose answers are counted by source."""
-
-RULE_ACTIONS = ("pin", "block", "boost", "bury")
-
-OVERLOAD_REASONS = ("lag", "connections")
 
 ERROR_STATUSES = (400, 401, 403, 404, 405, 408, 413, 429, 500, 503, 504)
 
@@ -40,7 +35,7 @@ class BufferedCounter:
 
 
 class BufferedHistogram:
-    """Values for some histograms, whose number goes to some counters."""
+    """Some histograms, and counters of their values."""
 
     def __init__(self, histograms: Sequence[Any], counters: Sequence[Any] = ()) -> None:
         self._values: list[float] = []
@@ -50,71 +45,55 @@ class BufferedHistogram:
 
     def flush(self) -> int:
         """The number of values since the last flush."""
-        if not (n := len(self._values)):
-            return 0
-        values = self._values.copy()
-        self._values.clear()
-        for histogram in self._histograms:
-            observe_many(histogram, values)
-        for counter in self._counters:
-            counter.inc(n)
+        if n := len(self._values):
+            values = self._values.copy()
+            self._values.clear()
+            for histogram in self._histograms:
+                observe_many(histogram, values)
+            for counter in self._counters:
+                counter.inc(n)
         return n
-
-
-class FactoryDict(dict[Any, Any]):
-    """A `defaultdict` whose factory gets the key."""
-
-    def __init__(self, create: Callable[[Any], Any]) -> None:
-        super().__init__()
-        self._create = create
-
-    def __missing__(self, key: Any) -> Any:
-        value = self[key] = self._create(key)
-        return value
 
 
 class ServiceMetrics:
     """The service's own metrics, labelled with model version and variant."""
 
     def __init__(self, model_version: str, variant: str) -> None:
-        # Imported in workers only: at its import, the library decides whether it counts across
-        # processes.
+        # Not imported in the process that starts workers: at its import, the library decides
+        # whether it counts across processes.
         import prometheus_client
 
         self._client = prometheus_client
         self._own = {"model_version": model_version, "variant": variant}
-        self._counters: list[BufferedCounter] = []
-        self._stale: Any = None
+        self._buffers: list[BufferedCounter] = []
         self._requests = self._counter("requests", "Requests.", "endpoint", "status")
         self._seconds = self._histogram(
             "request_duration_seconds", "Seconds to answer.", LATENCY_BUCKETS_S, "endpoint"
         )
         lengths = self._histogram("list_length", "Products in an answer.", LENGTH_BUCKETS)
         self._lengths = BufferedHistogram([lengths.labels(**self._own)])
-        self._refused = self._buffered("refused", "Answers that are problems.", "status")
-        self._overload = self._buffered("shed", "Requests refused under overload.", "reason")
-        self._rules = self._buffered("rules_applied", "Products that rules moved.", "action")
-        self._create_answer_counters()
-        create_series(self._refused, ERROR_STATUSES)
-        create_series(self._overload, OVERLOAD_REASONS)
-        create_series(self._rules, RULE_ACTIONS)
+        self._refused = self._create_buffers("refused", "Answers that are problems.", "status")
+        self._overload = self._create_buffers("shed", "Requests refused under overload.", "reason")
+        self._rules = self._create_buffers("rules_applied", "Products that rules moved.", "action")
+        self._answers, self._unknown = self._create_answer_counters()
+        self._create_series()
 
     def count_answer(self, endpoint: str, source: str, n_items: int, n_unknown: int = 0) -> None:
-        """Count an answer of `recommend` or `similar`; each answer of a batch is one."""
-        self._answers[endpoint, source].n += 1
+        """Of `recommend` or `similar`; each answer of a batch is one."""
+        self._answers(endpoint, source).n += 1
         self._lengths.observe(n_items)
         if n_unknown:
-            self._unknown[endpoint].n += n_unknown
+            self._unknown(endpoint).n += n_unknown
 
     def count_rules(self, action: str, n: int) -> None:
-        self._rules[action].n += n
+        self._rules(action).n += n
 
     def count_overload(self, reason: str) -> None:
         """`lag` of the event loop, or number of `connections`."""
-        self._overload[reason].n += 1
+        self._overload(reason).n += 1
 
     def count_refusal(self, status: int) -> None:
-        self._refused[status].n += 1
+        self._refused(status).n += 1
 
     def set_bundle_created(self, created_at: str) -> None:
         """`created_at` is ISO 8601."""
@@ -125,13 +104,15 @@ class ServiceMetrics:
 
     def set_staleness(self, seconds: float) -> None:
         """Seconds without contact to the database."""
-        if self._stale is None:
-            self._stale = self._gauge(
-                "database_stale_seconds",
-                "Seconds since rules and catalogue changes could last be read; 0 while they can.",
-                "livemax",
-            )
-        self._stale.set(seconds)
+        self._staleness.set(seconds)
+
+    @functools.cached_property
+    def _staleness(self) -> Any:
+        return self._gauge(
+            "database_stale_seconds",
+            "Seconds since rules and catalogue changes could last be read; 0 while they can.",
+            "livemax",
+        )
 
     def get_route_metrics(self, endpoint: str, status: int) -> tuple[Any, Any]:
         """Counter and histogram of an endpoint and a status."""
@@ -139,97 +120,93 @@ class ServiceMetrics:
         return counter, self._seconds.labels(endpoint=endpoint, **self._own)
 
     def flush(self) -> None:
-        for counter in self._counters:
+        for counter in self._buffers:
             counter.flush()
         self._lengths.flush()
 
-    def _create_answer_counters(self) -> None:
-        """Counters with a variant, beside the older ones without that canaries and alerts query."""
+    def _create_answer_counters(self) -> tuple[Callable[..., Any], Callable[..., Any]]:
+        """By endpoint and source, and by endpoint.
+
+        Each fills a counter without variant, too, which canaries and alerts query.
+        """
         answers = self._counter("answers", "Answers, by their source.", "endpoint", "source")
         unknown = self._counter("unknown_items", "Products that nobody knows.", "endpoint")
-        version = self._own["model_version"]
+        version, of_version = self._own["model_version"], ["source", "model_version"]
         by_source = {
-            "recommend": self._client.Counter(
-                "fbt_recommend_requests_total",
-                "Recommendations answered, by where they came from.",
-                ["source", "model_version"],
-            ),
-            "similar": self._client.Counter(
-                "fbt_similar_requests_total",
-                "Questions for substitutes answered, by where the answers came from.",
-                ["source", "model_version"],
-            ),
+            endpoint: self._client.Counter(f"fbt_{endpoint}_requests_total", text, of_version)
+            for endpoint, text in (
+                ("recommend", "Recommendations answered, by where they came from."),
+                ("similar", "Questions for substitutes answered, by where the answers came from."),
+            )
         }
         unknown_recommend = self._client.Counter(
             "fbt_recommend_unknown_items_total",
             "Products asked for that the model does not know.",
             ["model_version"],
-        ).labels(version)
+        )
 
-        def create_answers(key: tuple[str, str]) -> BufferedCounter:
-            endpoint, source = key
-            return self._buffer(
-                answers.labels(endpoint=endpoint, source=source, **self._own),
-                by_source[endpoint].labels(source, version),
-            )
+        @functools.cache
+        def get_answers(endpoint: str, source: str) -> BufferedCounter:
+            own = answers.labels(endpoint=endpoint, source=source, **self._own)
+            return self._buffer(own, by_source[endpoint].labels(source, version))
 
-        def create_unknown(endpoint: str) -> BufferedCounter:
-            others = [unknown_recommend] if endpoint == "recommend" else []
-            return self._buffer(unknown.labels(endpoint=endpoint, **self._own), *others)
+        @functools.cache
+        def get_unknown(endpoint: str) -> BufferedCounter:
+            older = [unknown_recommend.labels(version)] if endpoint == "recommend" else []
+            return self._buffer(unknown.labels(endpoint=endpoint, **self._own), *older)
 
-        self._answers = FactoryDict(create_answers)
-        self._unknown = FactoryDict(create_unknown)
-        create_series(self._answers, itertools.product(ENDPOINTS, SOURCES))
-        create_series(self._unknown, ENDPOINTS)
+        return get_answers, get_unknown
 
-    def _buffered(self, name: str, description: str, label: str) -> FactoryDict:
+    def _create_series(self) -> None:
+        """At zero: a rate needs a first value."""
+        for endpoint in ENDPOINTS:
+            self._unknown(endpoint)
+            for source in SOURCES:
+                self._answers(endpoint, source)
+        for status in ERROR_STATUSES:
+            self._refused(status)
+        for reason in ("lag", "connections"):
+            self._overload(reason)
+        for action in ("pin", "block", "boost", "bury"):
+            self._rules(action)
+
+    def _create_buffers(self, name: str, description: str, label: str) -> Callable[[Any], Any]:
         """Buffered counters by the value of one label."""
         counter = self._counter(name, description, label)
-        return FactoryDict(
+        return functools.cache(
             lambda value: self._buffer(counter.labels(**{label: str(value)}, **self._own))
         )
 
     def _buffer(self, *counters: Any) -> BufferedCounter:
-        self._counters.append(buffered := BufferedCounter(*counters))
-        return buffered
+        self._buffers.append(buffer := BufferedCounter(*counters))
+        return buffer
 
     def _counter(self, name: str, description: str, *labels: str) -> Any:
         return self._client.Counter(f"fbt_{name}_total", description, [*labels, *self._own])
 
-    def _gauge(self, name: str, description: str, multiprocess_mode: Any) -> Any:
+    def _gauge(self, name: str, description: str, mode: Any) -> Any:
         gauge = self._client.Gauge(
-            f"fbt_{name}", description, list(self._own), multiprocess_mode=multiprocess_mode
+            f"fbt_{name}", description, list(self._own), multiprocess_mode=mode
         )
         return gauge.labels(**self._own)
 
-    def _histogram(
-        self, name: str, description: str, buckets: Sequence[float], *labels: str
-    ) -> Any:
-        return self._client.Histogram(
-            f"fbt_{name}", description, [*labels, *self._own], buckets=buckets
-        )
-
-
-def create_series(counters: FactoryDict, keys: Iterable[Any]) -> None:
-    """Create series at zero: a rate needs a first value."""
-    for key in keys:
-        counters[key]
+    def _histogram(self, name: str, description: str, buckets: Any, *labels: str) -> Any:
+        names = [*labels, *self._own]
+        return self._client.Histogram(f"fbt_{name}", description, names, buckets=buckets)
 
 
 class RouteMetrics:
     """Requests by endpoint and status, in BentoML's metrics and in ours."""
 
     def __init__(
-        self, bentoml: BentomlMetrics, metrics: ServiceMetrics, labels: Mapping[str, str]
+        self, bentoml: BentomlMetrics, metrics: ServiceMetrics, labels: Mapping[str, Any]
     ) -> None:
-        """`labels` are those that all of BentoML's metrics have."""
+        """`labels` are those of all of BentoML's metrics."""
         self._bentoml, self._metrics, self._labels = bentoml, metrics, labels
-        self._histograms = FactoryDict(self._create_histogram)
+        self._buffers: list[BufferedHistogram] = []
+        self._buffer = functools.cache(self._create_buffer)
         self._running: dict[str, int] = {}
         self._shown: dict[str, int] = {}
-        self._gauges = FactoryDict(
-            lambda endpoint: bentoml.in_progress.labels(endpoint=endpoint, **labels)
-        )
         self._last_request = bentoml.last_request.labels(**labels)
 
     def start_request(self, endpoint: str) -> None:
@@ -239,22 +216,20 @@ class RouteMetrics:
         self._running[endpoint] -= 1
 
     def record_answer(self, endpoint: str, status: int, seconds: float) -> None:
-        self._histograms[endpoint, status].observe(seconds)
+        self._buffer(endpoint, status).observe(seconds)
 
     def flush(self) -> None:
-        flushed = [histogram.flush() for histogram in self._histograms.values()]
-        if any(flushed):
+        if sum(buffer.flush() for buffer in self._buffers):
             self._last_request.set(time.time())
         for endpoint, n in self._running.items():
             if self._shown.get(endpoint) != n:
                 self._shown[endpoint] = n
-                self._gauges[endpoint].set(n)
+                self._bentoml.in_progress.labels(endpoint=endpoint, **self._labels).set(n)
 
-    def _create_histogram(self, key: tuple[str, int]) -> BufferedHistogram:
-        endpoint, status = key
+    def _create_buffer(self, endpoint: str, status: int) -> BufferedHistogram:
         labels = {"endpoint": endpoint, "http_response_code": status, **self._labels}
         counter, seconds = self._metrics.get_route_metrics(endpoint, status)
-        return BufferedHistogram(
-            [self._bentoml.duration.labels(**labels), seconds],
-            [self._bentoml.total.labels(**labels), counter],
-        )
+        histograms = [self._bentoml.duration.labels(**labels), seconds]
+        buffer = BufferedHistogram(histograms, [self._bentoml.total.labels(**labels), counter])
+        self._buffers.append(buffer)
+        return buffer

@@ -1,7 +1,6 @@
 """The OpenAPI document, built from the routes and their models, and the page that shows it.
 
-BentoML builds both, too, but its document has errors that this service does not send and lacks
-null, and its page loads a tracker.
+BentoML's own document has errors that this service does not send; its page loads a tracker.
 """
 
 import base64
@@ -47,40 +46,7 @@ REFUSAL_HEADERS: Mapping[int, Mapping[str, str]] = {
     503: {"Retry-After": "Seconds; missing where a retry cannot help."},
 }
 
-REFUSAL_EXAMPLES = {
-    status: [{"field": field, "found": found, "expected": expected}]
-    for status, field, found, expected in (
-        (400, "k", "101", "less than or equal to 100"),
-        (401, "Authorization", "no bearer token", "Bearer and the admin token"),
-        (404, "rule_id", "7", "the id of one in GET /rules"),
-        (405, "method", "GET", "one of POST"),
-        (409, "rules", "10000", "fewer rules"),
-        (413, "body", "300000 bytes", "at most 262144 bytes"),
-        (429, "requests", "more than the limit", "the next one in 1 s"),
-    )
-}
-
-REQUEST_ID: JsonObject = {
-    "name": "X-Request-Id",
-    "in": "header",
-    "required": False,
-    "description": "Returned in the answer and written to the logs. Anything but 1 to 128 of "
-    "`A-Z a-z 0-9 . _ : -` is replaced by a new id.",
-    "schema": {"type": "string"},
-    "example": "shop-1.2:3_4",
-}
-
-USER: JsonObject = {
-    "name": "X-Fbt-User",
-    "in": "header",
-    "required": False,
-    "description": "The user who makes the change, for the audit trail: up to 128 printable "
-    "characters.",
-    "schema": {"type": "string"},
-    "example": "ann",
-}
-
-PATH_PARAMETERS: Mapping[str, tuple[str, str]] = {
+PATH_PARAMETERS = {
     "product_id": ("The product's id, percent-encoded.", "85123A"),
     "rule_id": ("An id from `GET /rules`.", "0f5c1e3a9b7d4f60a1c2d3e4f5a6b7c8"),
 }
@@ -103,7 +69,7 @@ PAGE = b"""<!doctype html>
 <script>%b</script>
 </html>
 """ % (SCRIPT,)
-"""Swagger UI as BentoML ships it; nothing is loaded from elsewhere."""
+"""Swagger UI as BentoML ships it."""
 
 PAGE_POLICY = (
     "default-src 'none'; connect-src 'self'; img-src 'self' data:; font-src 'self' data:; "
@@ -111,14 +77,10 @@ PAGE_POLICY = (
     f"'sha256-{base64.b64encode(hashlib.sha256(SCRIPT).digest()).decode()}'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-"""Content-Security-Policy of the page."""
 
 
 def build_document(service: Any, version: str, routes: Iterable[Route]) -> JsonObject:
-    """OpenAPI 3.1 of our routes and of the probes of BentoML's `service`.
-
-    `version` is the model's.
-    """
+    """OpenAPI 3.1 of our routes and of BentoML's probes; `version` is the model's."""
     routes = list(routes)
     bentoml_document = service.openapi_spec.asdict()
     paths = dict(bentoml_document["paths"])
@@ -187,22 +149,28 @@ def list_refusals(route: Route) -> list[int]:
 
 
 def list_parameters(route: Route) -> list[JsonObject]:
-    parameters: list[JsonObject] = []
-    for name in re.findall(r"\{(\w+)\}", route.path):
-        description, example = PATH_PARAMETERS.get(name, ("", ""))
-        parameters.append(
-            {
-                "name": name,
-                "in": "path",
-                "required": True,
-                "description": description,
-                "schema": {"type": "string", "minLength": 1},
-                "example": example,
-            }
-        )
+    names = re.findall(r"\{(\w+)\}", route.path)
+    parameters = [build_parameter("path", name, *PATH_PARAMETERS[name]) for name in names]
     if route.query is not None:
         parameters += list_query_parameters(route.query)
-    return [*parameters, *([USER] if route.names_user else []), REQUEST_ID]
+    if route.names_user:
+        description = "The user who makes the change, for the audit trail: up to 128 printable "
+        description += "characters."
+        parameters.append(build_parameter("header", "X-Fbt-User", description, "ann"))
+    description = "Returned in the answer and written to the logs. Anything but 1 to 128 of "
+    description += "`A-Z a-z 0-9 . _ : -` is replaced by a new id."
+    return [*parameters, build_parameter("header", "X-Request-Id", description, "shop-1.2:3_4")]
+
+
+def build_parameter(place: str, name: str, description: str, example: str) -> JsonObject:
+    return {
+        "name": name,
+        "in": place,
+        "required": place == "path",
+        "description": description,
+        "schema": {"type": "string", **({"minLength": 1} if place == "path" else {})},
+        "example": example,
+    }
 
 
 def list_query_parameters(model: type[BaseModel]) -> list[JsonObject]:
@@ -225,7 +193,7 @@ def build_refusal(status: int) -> JsonObject:
         "title": HTTPStatus(status).phrase,
         "status": status,
         "detail": REFUSALS[status],
-        "errors": REFUSAL_EXAMPLES.get(status, []),
+        "errors": [],
     }
     return {
         "description": REFUSALS[status],

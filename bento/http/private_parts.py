@@ -7,6 +7,7 @@ import asyncio
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
@@ -15,7 +16,7 @@ from bentoml._internal.configuration.containers import BentoMLContainer
 from uvicorn.config import HTTP_PROTOCOLS
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from bento.http.errors import HttpError, overload_error, request_timeout
+from bento.http.errors import HttpError, Overloaded
 
 Inner = TypeVar("Inner")
 
@@ -30,14 +31,13 @@ MAX_PIPELINED = 1000
 
 
 class ServiceFactory(Service[Inner], Generic[Inner]):  # type: ignore[misc]
-    """The `service_class` of a BentoML service whose endpoints lie outside BentoML's middleware.
+    """A `service_class` for endpoints outside BentoML's metrics, tracing and timeout.
 
-    BentoML's own hook, `add_asgi_middleware`, lies inside its metrics, tracing and timeout, which
-    cost half of the throughput.
+    They cost half of the throughput, and BentoML's hook `add_asgi_middleware` lies inside of them.
     """
 
     def to_asgi(self, is_main: bool = True) -> Any:
-        """BentoML's server calls this and serves the result."""
+        """BentoML's server serves the result."""
         # The process that only starts workers needs none of it.
         from bento.http.application import build_app
 
@@ -49,10 +49,7 @@ def find_bentoml_home() -> Path:
 
 
 def add_tracing(app: Any) -> Any:
-    """Wrap an application in spans, which BentoML's configuration exports.
-
-    BentoML's own spans are off: they would not cover the endpoints outside of it.
-    """
+    """Spans of our endpoints, exported as BentoML's configuration says."""
     from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware
 
     return OpenTelemetryMiddleware(
@@ -63,8 +60,6 @@ def add_tracing(app: Any) -> Any:
 
 
 class BentomlMetrics(NamedTuple):
-    """The metrics of requests that BentoML's middleware made."""
-
     duration: Any
     total: Any
     in_progress: Any
@@ -72,7 +67,7 @@ class BentomlMetrics(NamedTuple):
 
 
 def find_bentoml_metrics(app: Any) -> BentomlMetrics:
-    """Of BentoML's application, once it has started."""
+    """Metrics of BentoML's application, once it has started."""
     from bentoml._internal.server.http.instruments import RunnerTrafficMetricsMiddleware
 
     layer = app.middleware_stack
@@ -87,7 +82,7 @@ def find_bentoml_metrics(app: Any) -> BentomlMetrics:
 
 
 def observe_many(histogram: Any, values: Iterable[float]) -> None:
-    """As `histogram.observe` of each, with one write per bucket instead of two per value."""
+    """As `histogram.observe` of each, with fewer writes to shared memory."""
     values = list(values)
     histogram._sum.inc(sum(values))
     buckets = Counter(bisect_left(histogram._upper_bounds, value) for value in values)
@@ -95,59 +90,49 @@ def observe_many(histogram: Any, values: Iterable[float]) -> None:
         histogram._buckets[bucket].inc(n)
 
 
+@dataclass
 class ConnectionGuard:
-    """Limits on the number and slowness of a worker's connections, which BentoML does not set.
+    """Limits on the number and slowness of a worker's connections, which BentoML does not set."""
 
-    `app` answers; `overload_app` answers connections above the limit. `on_refusal` gets the status
-    of a refusal that was sent before there was a request. With `writes_directly`, `app` gets
-    the connection itself in its scope; middleware that must see every ASGI message forbids that.
-    """
+    app: Any
+    overload_app: Any
+    """Answers connections above the limit."""
+    max_connections: int
+    timeout_s: float
+    on_refusal: Callable[[int], None]
+    """Called with the status of a refusal before there was a request."""
+    writes_directly: bool = True
+    """Put the connection into the scope of `app`: not where middleware must see all messages."""
 
-    def __init__(
-        self,
-        app: Any,
-        overload_app: Any,
-        max_connections: int,
-        timeout_s: float,
-        on_refusal: Callable[[int], None],
-        writes_directly: bool = True,
-    ) -> None:
-        self.app = app
-        self.overload_app = overload_app
-        self.max_connections = max_connections
-        self.timeout_s = timeout_s
-        self.on_refusal = on_refusal
-        self.writes_directly = writes_directly
+    def __post_init__(self) -> None:
+        detail = f"The request was not complete within {self.timeout_s:g} s"
+        self.timeout_response = render_raw(HttpError(408, detail=detail))
+        self.overload_response = render_raw(Overloaded())
         self.connections: set[Any] = set()
-        self.timeout_response = render_raw(request_timeout(timeout_s))
-        self.overload_response = render_raw(overload_error())
         self._defaults: Any = None
         self._default_lines = b""
 
     def install(self) -> None:
-        """Make connections of this process guarded: BentoML leaves uvicorn's protocol at `auto`."""
+        """Guard this process's connections: BentoML leaves uvicorn's protocol at `auto`."""
         protocol = type("Connection", (Connection,), {"guard": self})
         HTTP_PROTOCOLS["auto"] = protocol  # type: ignore[assignment]
 
     def render_default_headers(self, connection: HttpToolsProtocol) -> bytes:
-        """The headers that uvicorn adds to every answer: the date, in a new list every second."""
+        """uvicorn's headers of every answer: the date, in a new list every second."""
         if (defaults := connection.server_state.default_headers) is not self._defaults:
             self._defaults = defaults
             self._default_lines = b"".join(b"%b: %b\r\n" % pair for pair in defaults)
         return self._default_lines
 
     def sweep(self, now: float) -> None:
-        """Close slow connections; `now` by the event loop's clock.
-
-        One look at all of them a second costs requests nothing; a timer each would.
-        """
+        """Close slow connections, all at once: a timer for each would cost every request."""
         for connection in list(self.connections):
             if isinstance(connection, Connection):
                 connection.check(now)
 
 
 class Connection(HttpToolsProtocol):
-    """uvicorn's connection with limits, and a short way for whole bodies and answers."""
+    """uvicorn's connection, with limits and a short way for whole bodies and answers."""
 
     guard: ClassVar[ConnectionGuard]
 
@@ -185,17 +170,14 @@ class Connection(HttpToolsProtocol):
             self.scope[TRANSPORT] = self, self.cycle  # type: ignore[literal-required]
 
     def _unsupported_upgrade_warning(self) -> None:
-        """Clients must not be able to fill the log."""
+        """Clients must not fill the log."""
 
     def read_buffered_body(self, cycle: Any) -> bytes | None:
-        """The request's body, if all of it has arrived: faster than ASGI's `receive`."""
+        """The request's body, if all of it has arrived."""
         return None if cycle.more_body or cycle.disconnected else bytes(cycle.body)
 
     def write_response(self, cycle: Any, head: bytes, content: bytes) -> bool:
-        """Write an answer at once; False where only ASGI's `send` can.
-
-        `head` is the status line and the headers, each with its end of line.
-        """
+        """Write status line and headers (`head`) and content at once; False if only `send` can."""
         if self.flow.write_paused or cycle.disconnected or cycle.scope["method"] == "HEAD":
             return False
         close = b"" if cycle.keep_alive else b"connection: close\r\n"
@@ -210,7 +192,6 @@ class Connection(HttpToolsProtocol):
         return True
 
     def check(self, now: float) -> None:
-        """Close the connection if its client is too slow."""
         if self._is_stuck(now):
             self.transport.abort()
         elif not self.transport.is_closing() and now - self._since > self.guard.timeout_s:
@@ -242,7 +223,7 @@ class Connection(HttpToolsProtocol):
 
 
 def render_raw(error: HttpError) -> bytes:
-    """A refusal as bytes on the wire, for a connection without a request."""
+    """A refusal for a connection without a request."""
     response = error.to_response()
     head = [f"HTTP/1.1 {response.status_code} {error.problem.title}".encode()]
     head += [b"%b: %b" % header for header in response.raw_headers]

@@ -1,7 +1,7 @@
 """One request and its answer.
 
-Where uvicorn's connection is at hand, a body that has arrived is taken from it and an answer is
-written in one piece, instead of through ASGI messages: a seventh of the throughput.
+Reading and writing directly at uvicorn's connection, past ASGI's messages, is worth a seventh of
+the throughput.
 """
 
 import functools
@@ -35,12 +35,10 @@ _SANE_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 
 
 class ClientGone(Exception):
-    """The client closed the connection before its request was complete."""
+    """Its request is not complete."""
 
 
 class RequestContext:
-    """A request whose head has arrived, answered once."""
-
     __slots__ = (
         "_receive", "_send", "_transport", "body", "client", "data", "headers", "request_id",
         "scope",
@@ -50,10 +48,10 @@ class RequestContext:
         self.scope = scope
         self._receive = receive
         self._send = send
-        # Removed from the scope, which the cycle holds: a reference cycle would cost the collector.
+        # Removed: the cycle holds the scope, and reference cycles are the collector's work.
         self._transport = scope.pop(TRANSPORT, None)
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
-        """Lower-case names; the last value of a repeated header."""
+        """By lower-case name; the last of a repeated one."""
         self.request_id = choose_request_id(self.headers)
         self.client = ""
         self.body = b""
@@ -61,13 +59,12 @@ class RequestContext:
 
     @property
     def peer(self) -> str:
-        """The address at the other end of the connection."""
         client = self.scope["client"]
         return client[0] if client else ""
 
     @property
     def path(self) -> dict[str, str]:
-        """Parameters of the path, decoded. Bytes that are not UTF-8 are replaced."""
+        """Parameters of the path, decoded."""
         values = self.scope.get("path_params", {})
         return {name: urllib.parse.unquote(value) for name, value in values.items()}
 
@@ -76,8 +73,8 @@ class RequestContext:
         text = self.scope["query_string"].decode("latin-1")
         return urllib.parse.parse_qs(text, keep_blank_values=True)
 
-    async def read(self, route: Route) -> None:
-        """Read and parse the body or query. Raises HttpError (400, 413) and ClientGone."""
+    async def load(self, route: Route) -> None:
+        """Raises HttpError (400, 413) and ClientGone."""
         self.body = await self._read_body(route.max_body)
         if route.body is not None:
             self.data = parse_body(self.body, route.body)
@@ -85,7 +82,7 @@ class RequestContext:
             self.data = parse_query(self.query, route.query)
 
     async def answer(self, content: bytes | Response, status: int = 200) -> int:
-        """Send JSON of this status, or a response of its own status, which is returned."""
+        """Send JSON, or a response of a status of its own; returns the status."""
         if isinstance(content, bytes):
             if self._write_directly(content, status):
                 return status
@@ -98,11 +95,9 @@ class RequestContext:
         if self._transport is None:
             return False
         connection, cycle = self._transport
-        length_and_id = b"content-length: %d\r\nx-request-id: %b\r\n"
-        length_and_id %= len(content), self.request_id.encode()
-        is_written: bool = connection.write_response(
-            cycle, render_json_head(status) + length_and_id, content
-        )
+        head = b"%bcontent-length: %d\r\nx-request-id: %b\r\n"
+        head %= render_json_head(status), len(content), self.request_id.encode()
+        is_written: bool = connection.write_response(cycle, head, content)
         return is_written
 
     async def _read_body(self, limit: int) -> bytes:
@@ -123,7 +118,7 @@ def choose_request_id(headers: Mapping[bytes, bytes]) -> str:
 
 
 async def read_body(headers: Mapping[bytes, bytes], receive: Receive, limit: int) -> bytes:
-    """The request's body. Raises HttpError (413) as soon as it is known to be too large."""
+    """Raises HttpError (413) as soon as the body is known to be too large."""
     length = headers.get(b"content-length")
     if length is not None:
         if length.isdigit() and int(length) > limit:
@@ -143,31 +138,31 @@ async def read_body(headers: Mapping[bytes, bytes], receive: Receive, limit: int
 
 
 def parse_body(body: bytes, model: type[BaseModel]) -> BaseModel:
-    """Raises HttpError (400), naming every wrong field."""
+    """Raises HttpError (400)."""
     try:
         return model.model_validate_json(body)
     except ValidationError as error:
-        raise HttpError(HTTPStatus.BAD_REQUEST, field_errors(error, model)) from None
+        raise HttpError(400, *field_errors(error, model)) from None
 
 
 def parse_query(query: Mapping[str, list[str]], model: type[BaseModel]) -> BaseModel:
-    """Raises HttpError (400), naming every wrong parameter."""
+    """Raises HttpError (400)."""
     repeated = [
         FieldError(field=shorten(name), found=f"{len(values)} of it", expected="one")
         for name, values in query.items()
         if len(values) > 1
     ]
     if repeated:
-        raise HttpError(HTTPStatus.BAD_REQUEST, repeated[:MAX_FIELD_ERRORS])
+        raise HttpError(400, *repeated[:MAX_FIELD_ERRORS])
     try:
         return model.model_validate({name: value for name, (value,) in query.items()})
     except ValidationError as error:
-        raise HttpError(HTTPStatus.BAD_REQUEST, field_errors(error, model)) from None
+        raise HttpError(400, *field_errors(error, model)) from None
 
 
 @functools.cache
 def render_json_head(status: int) -> bytes:
-    """Status line and the headers that every JSON answer of this status has."""
+    """Status line and constant headers."""
     lines = [b"HTTP/1.1 %d %b" % (status, HTTPStatus(status).phrase.encode())]
     lines += [b"content-type: application/json", *(b"%b: %b" % pair for pair in COMMON_HEADERS)]
     return b"".join(line + b"\r\n" for line in lines)

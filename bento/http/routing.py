@@ -13,34 +13,31 @@ API, INFRASTRUCTURE = "Service APIs", "Infrastructure"
 """OpenAPI tags, as BentoML names them."""
 
 MAX_BODY_BYTES = 256 * 1024
-"""A full cart of the longest ids, every character escaped, has 150 kB."""
+"""A full cart of the longest ids, escaped, has 150 kB."""
 
 Handler = Callable[[Any, Any], Any]
 
 
 @dataclass(frozen=True)
 class Route:
-    """One method of one path, its handler, its models and its limits."""
-
     method: str
     pattern: str
     """In Starlette's syntax, such as `/products/{product_id:path}`."""
     handler: Handler
     """From the service and a `RequestContext` to JSON bytes, a Starlette response, or anything that
-    becomes JSON. A plain function blocks the event loop and must return within milliseconds; others
-    are async. Its docstring is the operation's summary and description."""
+    becomes JSON. It is async unless it takes only milliseconds of the event loop's time. Its
+    docstring is summary and description of the operation."""
     body: type[BaseModel] | None = None
-    """Model of the JSON body; the handler gets it as `request.data`."""
+    """The handler gets an instance as `request.data`."""
     examples: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """Of bodies, by their purpose."""
+    """Bodies by their purpose."""
     query: type[BaseModel] | None = None
-    """Model of the query's parameters, in the same place."""
+    """Instead of a body."""
     answer: type[BaseModel] | None = None
     media_type: str = "application/json"
-    """Of the answer."""
     status: int = HTTPStatus.OK
     refusals: Sequence[int] = ()
-    """Statuses of errors that the other fields do not imply."""
+    """Error statuses that the other fields do not imply."""
     tag: str = API
     protected: bool = False
     """Requires the admin token."""
@@ -50,11 +47,11 @@ class Route:
     """Answered under overload, too, and exempt from the rate limit."""
     max_body: int = MAX_BODY_BYTES
     timeout_s: float = 10.0
-    """An async handler that takes longer is cancelled, and answered 504."""
+    """An async handler is then cancelled, and answered 504."""
 
     @cached_property
     def path(self) -> str:
-        """The path as documentation and metrics show it."""
+        """In documentation and metrics."""
         return self.pattern.replace(":path}", "}")
 
     @cached_property
@@ -67,7 +64,7 @@ class Route:
 
 
 def group_by_pattern(routes: Iterable[Route]) -> dict[str, dict[str, Route]]:
-    """Routes by pattern and method. Raises ValueError where two have both in common."""
+    """Raises ValueError where two routes have pattern and method in common."""
     grouped: dict[str, dict[str, Route]] = {}
     for route in routes:
         by_method = grouped.setdefault(route.pattern, {})
