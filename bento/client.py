@@ -27,6 +27,7 @@ import pydantic_core
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from bento.answering.catalogue_changes import CatalogueAnswer, CatalogueRequest, ProductChange
+from bento.answering.rule_history import RuleChange, RuleHistory
 from bento.answering.rules import Rule, RuleList, RuleRequest
 from bento.schemas import (
     AboutModel,
@@ -277,6 +278,11 @@ class Calls:
         return Call("GET", "/rules", RuleList, protected=True)
 
     @staticmethod
+    def rule_history(limit: int, before: int | None) -> Call[RuleHistory]:
+        query = {"limit": str(limit)} | ({} if before is None else {"before": str(before)})
+        return Call("GET", "/rules/history", RuleHistory, query=query, protected=True)
+
+    @staticmethod
     def rule(rule_id: str) -> Call[Rule]:
         return Call("GET", path_to("rules", rule_id), Rule, protected=True)
 
@@ -392,6 +398,10 @@ class Client(BaseClient):
         """All rules that this release can read, oldest first."""
         return self._answer(Calls.rules()).rules
 
+    def rule_history(self, limit: int = 100, before: int | None = None) -> list[RuleChange]:
+        """Changes of rules, newest first; only those before a revision, for the next page."""
+        return self._answer(Calls.rule_history(limit, before)).changes
+
     def rule(self, rule_id: str) -> Rule:
         """One rule."""
         return self._answer(Calls.rule(rule_id))
@@ -480,6 +490,10 @@ class AsyncClient(BaseClient):
     async def rules(self) -> list[Rule]:
         """All rules that this release can read, oldest first."""
         return (await self._answer(Calls.rules())).rules
+
+    async def rule_history(self, limit: int = 100, before: int | None = None) -> list[RuleChange]:
+        """Changes of rules, newest first; only those before a revision, for the next page."""
+        return (await self._answer(Calls.rule_history(limit, before))).changes
 
     async def rule(self, rule_id: str) -> Rule:
         """One rule."""

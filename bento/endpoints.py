@@ -1,221 +1,248 @@
-"""The API: which path is answered by what."""
+"""The API: every path with its handler, models and limits.
+
+The first paragraph of a handler's docstring is its summary in the OpenAPI document, the rest its
+description.
+"""
 
 import asyncio
 import functools
-from collections.abc import Awaitable, Mapping, Sequence
-from http import HTTPStatus
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from starlette.responses import HTMLResponse, Response
 
-from bento.answering.catalogue_changes import CatalogueRequest
-from bento.answering.rules import RuleRequest
-from bento.http.openapi import PAGE, PAGE_POLICY, document
-from bento.http.paths import BATCH, RECOMMEND, SIMILAR
-from bento.http.routing import HTML, HttpError, Request, Response, Route, to_json
+from bento.answering.catalogue_changes import CatalogueAnswer, CatalogueRequest
+from bento.answering.rule_history import RuleHistory, RuleHistoryRequest
+from bento.answering.rules import Rule, RuleList, RuleRequest
+from bento.http import examples
+from bento.http.constants import BATCH, RECOMMEND, SIMILAR
+from bento.http.errors import HttpError, to_json
+from bento.http.openapi import PAGE, PAGE_POLICY, build_document
+from bento.http.request_context import RequestContext
+from bento.http.routing import INFRASTRUCTURE, Handler, Route
 from bento.schemas import (
-    MAX_FIELD_ERRORS,
+    AboutModel,
     BatchRequest,
+    BatchResponse,
     FieldError,
+    Product,
+    Ready,
     RecommendRequest,
+    RecommendResponse,
     SearchRequest,
+    SearchResponse,
     SimilarRequest,
-    field_errors,
     shorten,
 )
 from bento.store.changes_api import ChangeRefused, get_user
 
-Model = TypeVar("Model", bound=BaseModel)
 Result = TypeVar("Result")
 
-PRODUCTS = "/products"
-PRODUCT = "/products/{product_id:rest}"
-RULES = "/rules"
-RULE = "/rules/{rule_id}"
-
 THREAD_FROM_PRODUCTS = 20_000
-"""Products from which comparing one with all takes more than a millisecond."""
+"""From this size on, a comparison of one product with all takes more than a millisecond."""
 
 BATCH_YIELD_EVERY = 10
-"""Questions of a batch that are answered before others have their turn: a millisecond or two."""
+"""Questions of a batch, a millisecond or two, after which other requests have their turn."""
 
 MAX_BATCH_BYTES = 16 * 1024 * 1024
 MAX_CATALOGUE_BYTES = 32 * 1024 * 1024
 
-
-def parse(body: bytes, model: type[Model]) -> Model:
-    """The request in a body. Raises Refused (400), naming every field that is wrong."""
-    try:
-        return model.model_validate_json(body)
-    except ValidationError as error:
-        raise HttpError(HTTPStatus.BAD_REQUEST, field_errors(error, model)) from None
+ROUTES: list[Route] = []
 
 
-def parse_query(query: Mapping[str, Sequence[str]], model: type[Model]) -> Model:
-    """The request in a URL's query. Raises Refused (400), naming every parameter that is wrong."""
-    many = [
-        FieldError(field=shorten(name), found=f"{len(values)} of it", expected="one")
-        for name, values in query.items()
-        if len(values) > 1
-    ]
-    if many:
-        raise HttpError(HTTPStatus.BAD_REQUEST, many[:MAX_FIELD_ERRORS])
-    try:
-        return model.model_validate({name: value for name, (value,) in query.items()})
-    except ValidationError as error:
-        raise HttpError(HTTPStatus.BAD_REQUEST, field_errors(error, model)) from None
+def route(method: str, pattern: str, **more: Any) -> Callable[[Handler], Handler]:
+    """Declare a handler's route; `more` are fields of `Route`."""
+
+    def register(handler: Handler) -> Handler:
+        ROUTES.append(Route(method, pattern, handler, **more))
+        return handler
+
+    return register
 
 
-def recommend(service: Any, request: Request) -> Response:
-    """POST /recommend."""
-    asked = parse(request.body, RecommendRequest)
-    return Response(service.answer(asked, request.request_id))
+@route(
+    "POST", RECOMMEND, body=RecommendRequest, answer=RecommendResponse, examples=examples.RECOMMEND
+)
+def recommend(service: Any, request: RequestContext) -> bytes:
+    """Products that are bought together with the given products, best first.
+
+    Products that the model does not know are listed in `unknown`. If it knows none of them, the
+    answer comes from products with a similar description, by the product table or by `attributes`,
+    or else from bestsellers; see `source`.
+    """
+    answer: bytes = service.answer(request.data, request.request_id)
+    return answer
 
 
-async def recommend_batch(service: Any, request: Request) -> Response:
-    """POST /recommend/batch: a few at a time, so that others are answered in between."""
-    asked, found = parse(request.body, BatchRequest).requests, []
-    for number, one in enumerate(asked):
+@route(
+    "POST", BATCH, body=BatchRequest, answer=BatchResponse, examples=examples.BATCH,
+    max_body=MAX_BATCH_BYTES, timeout_s=30,
+)  # fmt: skip
+async def recommend_batch(service: Any, request: RequestContext) -> bytes:
+    """Up to 1,000 questions for /recommend at once; answers come in the order of the questions.
+
+    One malformed question refuses the whole batch.
+    """
+    answers = []
+    for number, question in enumerate(request.data.requests):
         if number % BATCH_YIELD_EVERY == 0:
             await asyncio.sleep(0)
-        found.append(service.answer(one, f"{request.request_id}.{number}"))
-    return Response(b'{"responses":[' + b",".join(found) + b"]}")
+        answers.append(service.answer(question, f"{request.request_id}.{number}"))
+    return b'{"responses":[' + b",".join(answers) + b"]}"
 
 
-async def search(service: Any, request: Request) -> Response:
-    """GET /products."""
-    asked = parse_query(request.query, SearchRequest)
-    return Response(await asyncio.to_thread(service.search, asked))
+@route("POST", SIMILAR, body=SimilarRequest, answer=RecommendResponse, examples=examples.SIMILAR)
+async def similar(service: Any, request: RequestContext) -> bytes:
+    """Products that could replace the given product, best first.
+
+    They are bought together with the same products and have a similar description. For a product
+    that the model does not know, the description decides, or else sales; see `source`.
+    """
+    # All products are compared.
+    if service.manifest.n_items < THREAD_FROM_PRODUCTS:
+        ranking = service.selection.similar(request.data)
+    else:
+        ranking = await asyncio.to_thread(service.selection.similar, request.data)
+    answer: bytes = service.render_answer("similar", ranking, request.data, request.request_id)
+    return answer
 
 
-def product(service: Any, request: Request) -> Response:
-    """GET /products/{product_id}."""
+@route("GET", "/products", query=SearchRequest, answer=SearchResponse)
+async def search_products(service: Any, request: RequestContext) -> bytes:
+    """Search products by name, id, category or brand, tolerating typos.
+
+    The best match comes first, the best seller among equals; `match` is the kind of match.
+    """
+    return await asyncio.to_thread(service.search, request.data)
+
+
+@route("GET", "/products/{product_id:path}", answer=Product, refusals=[404])
+def product(service: Any, request: RequestContext) -> bytes:
+    """A product's record, and whether the model knows it."""
     product_id = request.path["product_id"]
-    if (card := service.product(product_id)) is None:
-        error = FieldError(
-            field="product_id", found=shorten(product_id), expected="a product of the catalogue"
-        )
-        raise HttpError(HTTPStatus.NOT_FOUND, [error])
-    return Response(card)
+    record: bytes | None = service.product(product_id)
+    if record is None:
+        found, expected = shorten(product_id), "a product of the catalogue"
+        raise HttpError(404, FieldError(field="product_id", found=found, expected=expected))
+    return record
 
 
-def model(service: Any, _request: Request) -> Response:
-    """GET /model: what serves."""
-    return Response(to_json(service.about()))
+@route("GET", "/model", answer=AboutModel)
+def model(service: Any, _request: RequestContext) -> Any:
+    """The model that answers: its version, data, measured quality and files."""
+    return service.describe_model()
 
 
-async def change_catalogue(service: Any, request: Request) -> Response:
-    """POST /catalogue."""
-    asked = parse(request.body, CatalogueRequest)
-    return Response(to_json(await call_store(service.changes.change_catalogue(asked))))
+@route(
+    "POST", "/catalogue", body=CatalogueRequest, answer=CatalogueAnswer, protected=True,
+    max_body=MAX_CATALOGUE_BYTES, examples=examples.CATALOGUE,
+)  # fmt: skip
+async def change_catalogue(service: Any, request: RequestContext) -> CatalogueAnswer:
+    """Change products' records and stock, or delete products.
+
+    Every serving process applies the change within five seconds; it outlasts the current model.
+    """
+    return await call_store(service.changes.change_catalogue(request.data))
 
 
-async def rules(service: Any, _request: Request) -> Response:
-    """GET /rules."""
-    return Response(to_json(await call_store(service.changes.rules())))
+@route("GET", "/rules", answer=RuleList, protected=True)
+async def rules(service: Any, _request: RequestContext) -> RuleList:
+    """All rules, oldest first, past and future ones included."""
+    return await call_store(service.changes.rules())
 
 
-async def rule(service: Any, request: Request) -> Response:
-    """GET /rules/{rule_id}."""
-    return Response(to_json(await call_store(service.changes.rule(request.path["rule_id"]))))
+@route("GET", "/rules/history", query=RuleHistoryRequest, answer=RuleHistory, protected=True)
+async def rule_history(service: Any, request: RequestContext) -> RuleHistory:
+    """All changes of rules, newest first: who changed which rule when, from what to what."""
+    return await call_store(service.changes.rule_history(request.data))
 
 
-async def add_rule(service: Any, request: Request) -> Response:
-    """POST /rules."""
-    asked = parse(request.body, RuleRequest)
-    added = await call_store(service.changes.add_rule(asked, get_user(request.headers)))
-    return Response(to_json(added), status=HTTPStatus.CREATED)
+@route(
+    "POST", "/rules", body=RuleRequest, answer=Rule, status=201, protected=True,
+    names_user=True, refusals=[409], examples=examples.RULE,
+)  # fmt: skip
+async def add_rule(service: Any, request: RequestContext) -> Rule:
+    """Add a rule: pin, block, boost or bury.
+
+    Every serving process applies it within five seconds.
+    """
+    return await call_store(service.changes.add_rule(request.data, get_user(request.headers)))
 
 
-async def replace_rule(service: Any, request: Request) -> Response:
-    """PUT /rules/{rule_id}."""
-    asked, by = parse(request.body, RuleRequest), get_user(request.headers)
-    found = await call_store(service.changes.replace_rule(request.path["rule_id"], asked, by))
-    return Response(to_json(found))
+@route("GET", "/rules/{rule_id}", answer=Rule, protected=True, refusals=[404])
+async def rule(service: Any, request: RequestContext) -> Rule:
+    """One rule."""
+    return await call_store(service.changes.rule(request.path["rule_id"]))
 
 
-async def delete_rule(service: Any, request: Request) -> Response:
-    """DELETE /rules/{rule_id}."""
-    by = get_user(request.headers)
-    await call_store(service.changes.delete_rule(request.path["rule_id"], by))
-    return Response(b"", status=HTTPStatus.NO_CONTENT)
+@route(
+    "PUT", "/rules/{rule_id}", body=RuleRequest, answer=Rule, protected=True, names_user=True,
+    refusals=[404], examples=examples.RULE,
+)  # fmt: skip
+async def replace_rule(service: Any, request: RequestContext) -> Rule:
+    """Replace a rule."""
+    rule_id, user = request.path["rule_id"], get_user(request.headers)
+    return await call_store(service.changes.replace_rule(rule_id, request.data, user))
+
+
+@route(
+    "DELETE", "/rules/{rule_id}", status=204, protected=True, names_user=True,
+    refusals=[404],
+)  # fmt: skip
+async def delete_rule(service: Any, request: RequestContext) -> Response:
+    """Delete a rule."""
+    user = get_user(request.headers)
+    await call_store(service.changes.delete_rule(request.path["rule_id"], user))
+    return Response(status_code=204)
 
 
 async def call_store(change: Awaitable[Result]) -> Result:
-    """What a read or write of the database gave. Raises Refused as it was refused."""
+    """Raises HttpError where the store refuses."""
     try:
         return await change
     except ChangeRefused as refused:
         later = refused.retry_after_s
-        headers = [] if later is None else [(b"retry-after", b"%d" % later)]
-        raise HttpError(refused.status, refused.errors, headers=headers) from None
+        headers = {} if later is None else {"retry-after": str(later)}
+        raise HttpError(refused.status, *refused.errors, headers=headers) from None
 
 
-async def similar(service: Any, request: Request) -> Response:
-    """POST /similar: all products are compared, which for many is left to another thread."""
-    asked = parse(request.body, SimilarRequest)
-    if service.manifest.n_items < THREAD_FROM_PRODUCTS:
-        return Response(service.answer_similar(asked, request.request_id))
-    found = await asyncio.to_thread(service.selection.similar, asked)
-    return Response(service.render_answer("similar", found, asked, request.request_id))
+@route("GET", "/readyz", answer=Ready, always=True, tag=INFRASTRUCTURE)
+async def ready(service: Any, _request: RequestContext) -> Any:
+    """Whether the service can answer, and the state of its parts.
+
+    It is ready without its database, too, whose state is in `details`.
+    """
+    details = {name: await check_part(provider) for name, provider in service.details.items()}
+    return {
+        "status": "ready",
+        "model_version": service.model_version,
+        "variant": service.variant,
+        "details": details,
+    }
 
 
-async def ready(service: Any, _request: Request) -> Response:
-    """GET /readyz: that the service is ready, and how its parts are."""
-    details = {name: await detail(provider) for name, provider in service.details.items()}
-    return Response(
-        to_json(
-            {
-                "status": "ready",
-                "model_version": service.model_version,
-                "variant": service.variant,
-                "details": details,
-            }
-        )
-    )
-
-
-async def detail(provider: Any) -> Any:
-    """What a part says of itself; one that fails or hangs does not make the service unready."""
+async def check_part(provider: Any) -> Any:
+    """The state of a part; one that fails or hangs does not make the service unready."""
     try:
         async with asyncio.timeout(1):
-            said = provider()
-            return await said if asyncio.iscoroutine(said) else said
+            state = provider()
+            return await state if asyncio.iscoroutine(state) else state
     except Exception as error:
         return {"error": type(error).__name__}
 
 
-def docs_json(service: Any, _request: Request) -> Response:
-    """GET /docs.json: the OpenAPI document."""
-    return Response(render_document(service))
+@route("GET", "/docs.json", always=True, tag=INFRASTRUCTURE)
+def document(service: Any, _request: RequestContext) -> bytes:
+    """This document."""
+    return render_document(service)
 
 
 @functools.cache
 def render_document(service: Any) -> bytes:
-    """The document as it is sent: made once, for it takes as long as many answers."""
-    return to_json(document(service.bento_service, service.model_version, ROUTES))
+    return to_json(build_document(service.bento_service, service.model_version, ROUTES))
 
 
-def docs_page(_service: Any, _request: Request) -> Response:
-    """GET /: the document as a page."""
-    return Response(PAGE, HTML, headers=[(b"content-security-policy", PAGE_POLICY)])
-
-
-ROUTES = [
-    Route("POST", RECOMMEND, recommend),
-    Route("POST", BATCH, recommend_batch, max_body=MAX_BATCH_BYTES, timeout_s=30),
-    Route("POST", SIMILAR, similar),
-    Route("GET", PRODUCTS, search),
-    Route("GET", PRODUCT, product),
-    Route("GET", "/model", model),
-    Route("POST", "/catalogue", change_catalogue, protected=True, max_body=MAX_CATALOGUE_BYTES),
-    Route("GET", RULES, rules, protected=True),
-    Route("POST", RULES, add_rule, protected=True),
-    Route("GET", RULE, rule, protected=True),
-    Route("PUT", RULE, replace_rule, protected=True),
-    Route("DELETE", RULE, delete_rule, protected=True),
-    Route("GET", "/readyz", ready, always=True),
-    Route("GET", "/docs.json", docs_json, always=True),
-    Route("GET", "/", docs_page, always=True),
-]
-"""What is answered here; `Route` says what can be said of one."""
+@route("GET", "/", always=True, tag=INFRASTRUCTURE, media_type="text/html")
+def page(_service: Any, _request: RequestContext) -> Response:
+    """This document as a page."""
+    return HTMLResponse(PAGE, headers={"content-security-policy": PAGE_POLICY})

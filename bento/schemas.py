@@ -458,7 +458,15 @@ class RecommendResponse(BaseModel):
 class BatchResponse(BaseModel):
     """Answers in the order of the questions."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        json_schema_extra={
+            "example": {
+                "responses": [RecommendResponse.model_config["json_schema_extra"]["example"]],  # type: ignore[index]
+            }
+        },
+    )
 
     responses: list[RecommendResponse]
 
@@ -492,7 +500,7 @@ class AboutModel(BaseModel):
                 "n_changed": 17,
                 "n_orders": 21873,
                 "dims": 64,
-                "format_version": 5,
+                "format_version": 1,
                 "git_revision": "3c666acbd3c5",
                 "code_version": "b1946ac92492",
                 "config": {"epochs": 15},

@@ -1,4 +1,4 @@
-"""The BentoML service: a thin skin over `Recommender`, one bundle a process, for its whole life."""
+"""The BentoML service around `Recommender`: a process serves one bundle."""
 
 import gc
 import uuid
@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import bentoml
 
-# BentoML forgets where a Bento's code lies once it has the service: what is loaded later is found
-# beside what was loaded then.
+# Once BentoML has the service it forgets where a Bento's code lies; later imports are found beside
+# earlier ones.
 import components.model  # noqa: F401
-from bento.http.latency_buckets import LATENCY_BUCKETS_S
-from bento.http.paths import BATCH, RECOMMEND, SIMILAR
-from bento.http.service_factory import ServiceFactory
+from bento.http.constants import BATCH, LATENCY_BUCKETS_S, RECOMMEND, SIMILAR
+from bento.http.private_parts import ServiceFactory, find_bentoml_home
 from bento.schemas import (
+    AboutModel,
     BaseRequest,
     BatchRequest,
     BatchResponse,
@@ -26,8 +26,7 @@ from bento.schemas import (
 from bento.settings import Settings, read_settings
 
 if TYPE_CHECKING:
-    # What workers need is loaded by them: the process that starts them would load it, too, and
-    # readiness waits for both.
+    # Workers load these themselves: readiness also waits for the process that starts workers.
     from bento.answering.catalogue_changes import ChangedProduct
     from bento.answering.rules import RuleSet
     from bento.answering.selection import Answer
@@ -37,38 +36,37 @@ BUNDLE_MODEL = "bundle"
 """Alias under which a packaged Bento carries its bundle."""
 
 FIRST_READ_S = 3.0
-"""How long readiness waits for the database; without it, there are no rules until it answers."""
+"""Readiness waits so long for the database; afterwards, rules apply once it answers."""
 
 
 @bentoml.service(
     name="fbt",
     service_class=ServiceFactory,
-    # BentoML never cancels the timer of a request: a long timeout keeps thousands alive, and
-    # Python's garbage collector busy.
+    # BentoML never cancels a request's timer: with a long timeout, thousands of them keep Python's
+    # garbage collector busy.
     traffic={"timeout": 1},
     logging={"access": {"enabled": False}},
     tracing={"excluded_urls": [".*"]},
     envs=[
         {"name": "BENTOML_DO_NOT_TRACK", "value": "True"},
-        # A worker is a process: BLAS threads of its own only stand in the way of the others. A cart
-        # costs a third of the CPU so.
+        # Workers are processes: with one BLAS thread each, a cart costs a third of the CPU.
         {"name": "OPENBLAS_NUM_THREADS", "value": "1"},
-        # For the image, where hnswlib is compiled: no machine code that only the builder's CPU has.
+        # For the image, which compiles hnswlib: no machine code that only the builder's CPU has.
         {"name": "HNSWLIB_NO_NATIVE", "value": "1"},
     ],
     metrics={"duration": {"buckets": LATENCY_BUCKETS_S}},
 )
 class Fbt:
-    """What do people buy together with this?
+    """Frequently-bought-together recommendations.
 
-    Ask `POST /recommend` with one product or with a cart. `POST /similar` finds what could replace
-    a product.
+    `POST /recommend` finds companions of a product or a cart, `POST /similar` substitutes of a
+    product.
     """
 
     @bentoml.on_deployment  # type: ignore[untyped-decorator]
     @staticmethod
     def verify_deployment() -> None:
-        """Check the settings and every hash of the bundle once, before any worker starts."""
+        """Check the settings and the bundle's hashes once, before workers start."""
         from bento.http.limits import AdminToken
         from components.model.verification import verify_bundle
 
@@ -90,7 +88,7 @@ class Fbt:
         self.model_version = settings.model_version or bentoml.server_context.bento_version
         self.variant = settings.variant
         self.details: dict[str, Callable[[], Any]] = {}
-        """What `GET /readyz` tells of the parts: register a function that says it, async or not."""
+        """For `GET /readyz`: functions, async or not, that return the state of a part."""
         self.metrics = ServiceMetrics(self.model_version, self.variant)
         bundle = read_bundle(find_bundle(settings), verify=False, products=False)
         self.manifest = bundle.manifest
@@ -105,18 +103,17 @@ class Fbt:
         self._warm_up()
         if self.poller is not None:
             self.poller.wait(FIRST_READ_S)
-        # What was loaded stays: the garbage collector need not look at it ever again.
+        # The bundle stays in memory: the garbage collector need not visit it again.
         gc.freeze()
 
     def _follow_changes(self, settings: Settings) -> "ChangePoller | None":
-        """Rules and catalogue changes, from the database and as long as this process lives."""
         from bento.store.poller import ChangePoller
 
-        if (url := database_url(settings)) is None:
+        if (url := find_database_url(settings)) is None:
             self.details["database"] = lambda: {"state": "off"}
             return None
         poller = ChangePoller(
-            url, self._apply_products, self._apply_rules, on_stale=self.metrics.stale
+            url, self._apply_products, self._apply_rules, on_stale=self.metrics.set_staleness
         )
         self.details["database"] = poller.status
         return poller.start()
@@ -128,7 +125,7 @@ class Fbt:
         self.selection.rules = rules
 
     def _warm_up(self) -> None:
-        """Answer a page and a cart before anybody asks."""
+        """Answer an item and a cart before the first request does."""
         catalogue, n_items = self.selection.catalogue, self.manifest.n_items
         ids = [catalogue.card(row)["product_id"] for row in range(min(n_items, 3))]
         for items in (ids[:1], ids):
@@ -137,51 +134,32 @@ class Fbt:
 
     @bentoml.api(route=RECOMMEND)  # type: ignore[untyped-decorator]
     def recommend(self, request: RecommendRequest, /) -> RecommendResponse:
-        """Products that are bought together with the products asked for, best first.
-
-        A product that the model does not know is no error: it is named in `unknown`. When none is
-        known, the answer comes from products that are described alike, by the product table or by
-        `attributes`; failing that, from bestsellers; `source` says which.
-        """
         return RecommendResponse.model_validate_json(self.answer(request, uuid.uuid4().hex))
 
     @bentoml.api(route=BATCH)  # type: ignore[untyped-decorator]
     def recommend_batch(self, request: BatchRequest, /) -> BatchResponse:
-        """As /recommend, for up to 1,000 questions; answers come in the order of the questions.
-
-        What is wrong with one question refuses them all.
-        """
-        every = (self.recommend(one) for one in request.requests)
-        return BatchResponse(responses=list(every))
+        return BatchResponse(responses=[self.recommend(one) for one in request.requests])
 
     @bentoml.api(route=SIMILAR)  # type: ignore[untyped-decorator]
     def similar(self, request: SimilarRequest, /) -> RecommendResponse:
-        """Products that could replace the product asked for, best first.
-
-        They are bought in the same company and described alike. For a product that the model does
-        not know, what is described alike must do; failing that, bestsellers; `source` says which.
-        """
-        return RecommendResponse.model_validate_json(self.answer_similar(request, uuid.uuid4().hex))
+        ranking, request_id = self.selection.similar(request), uuid.uuid4().hex
+        answer = self.render_answer("similar", ranking, request, request_id)
+        return RecommendResponse.model_validate_json(answer)
 
     def answer(self, request: RecommendRequest, request_id: str) -> bytes:
-        """The RecommendResponse, as it is sent."""
-        return self.render_answer(
-            "recommend", self.selection.recommend(request), request, request_id
-        )
-
-    def answer_similar(self, request: SimilarRequest, request_id: str) -> bytes:
-        """As `answer`, for substitutes."""
-        return self.render_answer("similar", self.selection.similar(request), request, request_id)
+        """A RecommendResponse as JSON."""
+        ranking = self.selection.recommend(request)
+        return self.render_answer("recommend", ranking, request, request_id)
 
     def search(self, request: SearchRequest) -> bytes:
-        """The SearchResponse, as it is sent."""
+        """A SearchResponse as JSON."""
         from bento.answering.rendering import found
 
         catalogue = self.selection.catalogue
         return found(self._search.find(catalogue, request.q, request.limit), catalogue)
 
     def product(self, product_id: str) -> bytes | None:
-        """The Product, as it is sent; None where there is none, or none any more."""
+        """A Product as JSON; None for an unknown or deleted one."""
         from bento.answering.rendering import render_product
 
         catalogue = self.selection.catalogue
@@ -192,40 +170,26 @@ class Fbt:
         orders = int(n_orders[row]) if row < self.manifest.n_items else None
         return render_product(row, orders, catalogue)
 
-    def about(self) -> dict[str, Any]:
-        """What `GET /model` tells; see `bento.schemas.AboutModel`."""
-        manifest = self.manifest
-        return {
+    def describe_model(self) -> dict[str, Any]:
+        """An AboutModel."""
+        own = {
             "model_version": self.model_version,
             "variant": self.variant,
-            "created_at": manifest.created_at,
-            "data_window": manifest.data_window,
-            "n_items": manifest.n_items,
-            "n_products": manifest.n_products,
             "n_changed": self.selection.catalogue.n_changes,
-            "n_orders": manifest.n_orders,
-            "dims": manifest.dims,
-            "format_version": manifest.format_version,
-            "git_revision": manifest.git_revision,
-            "code_version": manifest.code_version,
-            "config": manifest.config,
-            "ranking": manifest.ranking,
-            "index": None if manifest.index is None else manifest.index.model_dump(),
-            "files": manifest.files,
         }
+        return own | self.manifest.model_dump(include=AboutModel.model_fields.keys() - own)
 
     def render_answer(
         self, endpoint: str, found: "Answer", request: BaseRequest, request_id: str
     ) -> bytes:
-        """An answer as it is sent, after it was counted."""
-        self.metrics.record_answer(endpoint, found.source, len(found.shown), len(found.unknown))
+        """A RecommendResponse as JSON, after it was counted."""
+        self.metrics.count_answer(endpoint, found.source, len(found.shown), len(found.unknown))
         for action, n in found.rules.items():
             self.metrics.count_rules(action, n)
         return self.rendering.response(found, request_id, request.variant)
 
 
 def find_bundle(settings: Settings) -> Path:
-    """The bundle to serve: the one that is set, or the one that the packaged Bento carries."""
     if settings.bundle is not None:
         return settings.bundle
     try:
@@ -236,13 +200,11 @@ def find_bundle(settings: Settings) -> Path:
         ) from None
 
 
-def database_url(settings: Settings) -> str | None:
-    """Where rules and catalogue changes live; None where that is switched off."""
+def find_database_url(settings: Settings) -> str | None:
+    """None where the database is switched off."""
     if settings.database_url is not None:
         url = settings.database_url.get_secret_value()
         return None if url == "off" else url
-    from bentoml._internal.configuration.containers import BentoMLContainer
-
     from bento.store.poller import store_url
 
-    return store_url(Path(BentoMLContainer.bentoml_home.get()))
+    return store_url(find_bentoml_home())

@@ -191,7 +191,17 @@ class Rule(RuleRequest):
 class RuleList(BaseModel):
     """All rules, oldest first."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        json_schema_extra={
+            "example": {
+                "revision": 42,
+                "rules": [Rule.model_config["json_schema_extra"]["example"]],  # type: ignore[index]
+                "malformed": [],
+            }
+        },
+    )
 
     revision: int = Field(description="Of the database; every write increases it.")
     rules: list[Rule]

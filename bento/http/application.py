@@ -1,162 +1,202 @@
-"""The ASGI application in front of BentoML's: answers our paths, passes BentoML's own ones on.
-
-BentoML's way from bytes to a method and back, with its metrics, tracing and timeout around, costs
-several times what a recommendation does, and knows no problem JSON. The APIs are declared on the
-service, so that documentation, probes and clients stay BentoML's; only the paths of the routes are
-answered here.
+"""The ASGI application in front of BentoML's, whose request handling costs several times as much as
+a recommendation. It answers the paths of our routes and passes BentoML's other paths on.
 """
 
 import asyncio
-import functools
 import logging
 import os
+import resource
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
-from bento.http.connections import TRANSPORT
+from starlette.responses import Response
+from starlette.routing import compile_path
+
+from bento.http.errors import HttpError, Overloaded, to_json
 from bento.http.limits import AdminToken, ClientAddresses, EventLoopMonitor, RateLimit
-from bento.http.metrics import RouteMetrics, ThrottledLog, configure_logging
-from bento.http.request_context import ClientGone, Message, Receive, RequestContext, Scope, Send
-from bento.http.routing import (
-    HttpError,
-    Overloaded,
-    Request,
-    Response,
-    Route,
-    Router,
-    handler_timeout,
-    internal_error,
-    method_error,
-    overloaded,
-    path_error,
+from bento.http.logs import ThrottledLog, configure_logging
+from bento.http.metrics import RouteMetrics
+from bento.http.private_parts import (
+    TRANSPORT,
+    ConnectionGuard,
+    add_tracing,
+    find_bentoml_metrics,
 )
-from bento.settings import Settings
+from bento.http.request_context import (
+    ClientGone,
+    Message,
+    Receive,
+    RequestContext,
+    Scope,
+    Send,
+)
+from bento.http.routing import Route, group_by_pattern
+from bento.schemas import FieldError
+from bento.settings import Settings, read_settings
 
-UNKNOWN_PATH = "unknown"
-"""What metrics call paths that nobody knows: as they came they would be a series each."""
-
-_NOTHING: dict[str, str] = {}
 _log = logging.getLogger("fbt")
 
 
+def build_app(bentoml_app: Any) -> Any:
+    """BentoML's application behind our endpoints, with limits on this process's connections."""
+    from bento.endpoints import ROUTES
+
+    settings = read_settings()
+    raise_file_limit()
+    endpoints = Endpoints(bentoml_app, ROUTES, settings)
+    app, overload_app = (
+        add_middleware(one, settings) for one in (endpoints, endpoints.overload_app)
+    )
+    guard = ConnectionGuard(
+        app,
+        overload_app,
+        settings.max_connections,
+        settings.read_timeout_s,
+        lambda status: endpoints.service.metrics.count_refusal(status),
+        writes_directly=app is endpoints,
+    )
+    endpoints.sweep = guard.sweep
+    guard.install()
+    return app
+
+
+def add_middleware(app: Any, settings: Settings) -> Any:
+    if settings.cors_origins:
+        from starlette.middleware.cors import CORSMiddleware
+
+        app = CORSMiddleware(
+            app,
+            allow_origins=settings.cors_origins,
+            allow_methods=("GET", "POST", "PUT", "DELETE"),
+            allow_headers=("Authorization", "Content-Type", "X-Request-Id"),
+            expose_headers=("X-Request-Id", "Retry-After"),
+        )
+    return add_tracing(app) if settings.tracing else app
+
+
+def raise_file_limit() -> None:
+    """Connections are files."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    except (OSError, ValueError):
+        _log.warning("file_limit", extra={"files": soft})
+
+
 class Endpoints:
-    """Answers the paths of `routes` for the running service.
-
-    `app` is BentoML's application; what it knows is passed on, as said by `find_inner_paths`.
-    """
-
     def __init__(self, app: Any, routes: Iterable[Route], settings: Settings) -> None:
         self.app = app
         self.settings = settings
-        self.monitor = EventLoopMonitor(settings.max_lag_ms / 1000, self._on_tick, self._on_second)
-        self.sweep: Callable[[float], None] | None = None
-        """Called once a second with the event loop's time."""
-        self._router = Router(routes)
-        self._exact = self._router.exact
-        self._inner = find_inner_paths(app) - self._router.paths
+        self.sweep: Callable[[float], None] = lambda _now: None
+        self._monitor = EventLoopMonitor(settings.max_lag_ms / 1000, self._flush, self._on_second)
+        by_pattern = group_by_pattern(routes)
+        self._exact = {
+            (method, pattern): route
+            for pattern, by_method in by_pattern.items()
+            for method, route in by_method.items()
+            if "{" not in pattern
+        }
+        self._patterns = [
+            (compile_path(pattern)[0], by_method) for pattern, by_method in by_pattern.items()
+        ]
+        self._inner = find_inner_paths(app) - by_pattern.keys()
         self._token = AdminToken(settings)
         self._rate = RateLimit(settings.rate_limit) if settings.rate_limit else None
         self._clients = ClientAddresses(settings.trusted_proxies)
-        self._shed = ThrottledLog("shed", logging.WARNING)
-        self._unable = ThrottledLog("request_refused", logging.ERROR)
+        self._overload_log = ThrottledLog("shed", logging.WARNING)
+        self._error_log = ThrottledLog("request_refused", logging.ERROR)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer, whatever happens."""
         if scope["type"] != "http":
             return await self._handle_lifespan(scope, receive, send)
-        route, values = self._exact.get((scope["method"], scope["path"])), _NOTHING
+        route = self._exact.get((scope["method"], scope["path"]))
         if route is None:
             if scope["path"] in self._inner:
-                return await self._pass_on(scope, receive, send)
-            route, values = self._find_route(scope)
-        await self._answer(route, values, RequestContext(scope, receive, send))
-
-    async def _pass_on(self, scope: Scope, receive: Receive, send: Send) -> None:
-        scope.pop(TRANSPORT, None)
-        self._flush()  # It may be the metrics that are asked for.
-        await self.app(scope, receive, send)
+                scope.pop(TRANSPORT, None)
+                self._flush()  # the path may be /metrics
+                await self.app(scope, receive, send)
+                return
+            route = self._find_route(scope)
+        await self._answer(route, RequestContext(scope, receive, send))
 
     async def overload_app(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """As a call, for a connection too many: only what always must be answered is."""
+        """For connections above the limit: only probes, metrics and documentation."""
         if scope["type"] == "http" and scope["path"] not in self._inner:
             route = self._exact.get((scope["method"], scope["path"]))
             if route is None or not route.always:
-                self._count_overload("connections")
-                refused = overloaded().response
-                closing = refused._replace(headers=[*refused.headers, (b"connection", b"close")])
-                return await RequestContext(scope, receive, send).answer(closing)
+                response = self._count_overload("connections").to_response()
+                response.headers["connection"] = "close"
+                await RequestContext(scope, receive, send).answer(response)
+                return
         await self(scope, receive, send)
 
-    async def _answer(self, route: Route, values: dict[str, str], context: RequestContext) -> None:
+    async def _answer(self, route: Route, request: RequestContext) -> None:
         began = time.perf_counter()
-        metrics, endpoint = self.route_metrics, route.path
-        metrics.began(endpoint)
+        metrics, endpoint = self._route_metrics, route.path
+        metrics.start_request(endpoint)
+        content: bytes | Response
         try:
-            response = await self._respond(route, values, context)
+            content = await self._respond(route, request)
         except ClientGone:
             return
-        except HttpError as refused:
-            response = self._to_problem(refused, context, endpoint)
+        except HttpError as error:
+            content = self._to_problem(error, request, endpoint)
         except Exception:
-            _log.exception("request_failed", extra=log_fields(context.request_id, endpoint))
-            self.service.metrics.refused(500)
-            response = internal_error(context.request_id).response
+            _log.exception("request_failed", extra=log_fields(request, endpoint))
+            self.service.metrics.count_refusal(500)
+            detail = f"The service failed; its log has the reason under id {request.request_id}"
+            content = HttpError(500, detail=detail).to_response()
         finally:
-            metrics.ended(endpoint)
-        await context.answer(response)
+            metrics.end_request(endpoint)
+        status = await request.answer(content, route.status)
         seconds = time.perf_counter() - began
-        metrics.record_answer(endpoint, response.status, seconds)
+        metrics.record_answer(endpoint, status, seconds)
         if self.settings.access_log:
-            about: dict[str, Any] = {"status": response.status, "ms": round(seconds * 1000, 3)}
-            _log.info("request", extra={**log_fields(context.request_id, endpoint), **about})
+            fields = log_fields(request, endpoint, status=status, ms=round(seconds * 1000, 3))
+            _log.info("request", extra=fields)
 
-    async def _respond(
-        self, route: Route, values: dict[str, str], context: RequestContext
-    ) -> Response:
-        """The handler's answer. Raises Refused, ClientGone and what the handler raises."""
-        headers = context.headers
-        client = self._clients.address(context.peer, headers.get(b"x-forwarded-for"))
+    async def _respond(self, route: Route, request: RequestContext) -> bytes | Response:
+        headers = request.headers
+        request.client = self._clients.find(request.peer, headers.get(b"x-forwarded-for"))
         if not route.always:
-            if self.monitor.overloaded:
-                self._count_overload("lag")
-                raise overloaded()
+            if self._monitor.overloaded:
+                raise self._count_overload("lag")
             if self._rate is not None:
-                self._rate.check(client)
+                self._rate.check(request.client)
         if route.protected:
             self._token.check(headers)
-        body, query = await context.body(route.max_body), context.scope["query_string"]
-        request = Request(body, context.request_id, headers, values, query, client)
-        if route.waits:
-            return await run_with_timeout(route.handler(self.service, request), route.timeout_s)
-        response: Response = route.handler(self.service, request)
-        return response
+        await request.load(route)
+        content = route.handler(self.service, request)
+        if route.is_async:
+            content = await run_with_timeout(content, route.timeout_s)
+        return content if isinstance(content, bytes | Response) else to_json(content)
 
-    def _find_route(self, scope: Scope) -> tuple[Route, dict[str, str]]:
-        """The route of a path with names in it, or one that refuses."""
-        path, method = scope["path"], scope["method"]
-        found = self._router.find(path, scope.get("raw_path") or path.encode())
-        if found is None:
-            return build_refusing_route(method, UNKNOWN_PATH, path_error), {}
-        by_method, values = found
-        if (route := by_method.get(method)) is None:
-            some = next(iter(by_method.values()))
-            refusal = functools.partial(method_error, method, by_method)
-            return build_refusing_route("other", some.pattern, refusal), {}
-        return route, values
+    def _find_route(self, scope: Scope) -> Route:
+        """The route of a path with parameters, or one that refuses."""
+        method = scope["method"]
+        path = scope["raw_path"].decode()  # still encoded: a product's id may contain a slash
+        for pattern, by_method in self._patterns:
+            if found := pattern.match(path):
+                if (route := by_method.get(method)) is None:
+                    return build_method_error_route(method, by_method)
+                scope["path_params"] = found.groupdict()
+                return route
+        return UNKNOWN_ROUTE
 
-    def _to_problem(self, refused: HttpError, context: RequestContext, endpoint: str) -> Response:
-        response = refused.response
-        self.service.metrics.refused(response.status)
-        if response.status >= 500 and not isinstance(refused, Overloaded):
-            about = {"status": response.status, "detail": refused.problem.detail}
-            self._unable.log(**log_fields(context.request_id, endpoint), **about)
-        return response
+    def _to_problem(self, error: HttpError, request: RequestContext, endpoint: str) -> Response:
+        status = error.problem.status
+        self.service.metrics.count_refusal(status)
+        if status >= 500 and not isinstance(error, Overloaded):
+            detail = error.problem.detail
+            self._error_log.log(**log_fields(request, endpoint, status=status, detail=detail))
+        return error.to_response()
 
-    def _count_overload(self, reason: str) -> None:
-        self.service.metrics.shed(reason)
-        self._shed.log(reason=reason)
+    def _count_overload(self, reason: str) -> Overloaded:
+        self.service.metrics.count_overload(reason)
+        self._overload_log.log(reason=reason)
+        return Overloaded()
 
     async def _handle_lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
@@ -167,42 +207,48 @@ class Endpoints:
             if message["type"] == "lifespan.startup.complete":
                 self._start()
             elif message["type"] == "lifespan.shutdown.complete":
-                self.monitor.stop()
+                self._monitor.stop()
                 self._flush()
             await send(message)
 
         await self.app(scope, receive, send_on)
 
     def _start(self) -> None:
-        """Take what BentoML has made while it started: the service, and its metrics."""
+        """Take over the service and the metrics that BentoML made at its start."""
         import bentoml
 
         configure_logging()
+        context = bentoml.server_context
+        labels: dict[str, Any] = {
+            "service_name": context.bento_name,
+            "service_version": context.bento_version,
+            "runner_name": context.service_name,
+        }
         self.service = bentoml.get_current_service()
-        self.route_metrics = RouteMetrics(
-            find_metrics_middleware(self.app), self.service.metrics, bentoml.server_context
+        self._route_metrics = RouteMetrics(
+            find_bentoml_metrics(self.app), self.service.metrics, labels
         )
-        self.monitor.start()
-        about = {"model_version": self.service.model_version, "settings": self.settings.shown()}
-        _log.info("ready", extra={**about, "pid": os.getpid()})
-
-    def _on_tick(self) -> None:
-        self._flush()
+        self._monitor.start()
+        fields = {
+            "model_version": self.service.model_version,
+            "settings": self.settings.dump_changed(),
+            "pid": os.getpid(),
+        }
+        _log.info("ready", extra=fields)
 
     def _on_second(self) -> None:
         self._token.refresh()
-        if self.sweep is not None:
-            self.sweep(asyncio.get_running_loop().time())
+        self.sweep(asyncio.get_running_loop().time())
 
     def _flush(self) -> None:
-        self.route_metrics.flush()
+        self._route_metrics.flush()
         self.service.metrics.flush()
 
 
 def find_inner_paths(app: Any) -> frozenset[str]:
-    """The paths that BentoML's application answers itself, with every file of its documentation.
+    """Paths that BentoML's application answers, with the files of its documentation.
 
-    Nothing else is passed on: BentoML has a series of metrics for every path it is ever asked for.
+    Only these are passed on: BentoML makes a series of metrics for every path it is asked for.
     """
     paths = set()
     for route in app.routes:
@@ -213,36 +259,34 @@ def find_inner_paths(app: Any) -> frozenset[str]:
     return frozenset(paths)
 
 
-def find_metrics_middleware(app: Any) -> Any:
-    """BentoML's middleware that counts requests, of an application that has started."""
-    from bentoml._internal.server.http.instruments import RunnerTrafficMetricsMiddleware
-
-    layer = app.middleware_stack
-    while not isinstance(layer, RunnerTrafficMetricsMiddleware):
-        layer = layer.app
-    return layer
+def refuse_path(_service: Any, _request: RequestContext) -> NoReturn:
+    raise HttpError(404, detail="No such path; GET /docs.json lists all paths")
 
 
-def build_refusing_route(method: str, pattern: str, refusal: Callable[[], HttpError]) -> Route:
-    """A route of which every request is refused."""
-
-    def refuse(_service: Any, _request: Request) -> Response:
-        raise refusal()
-
-    return Route(method, pattern, refuse)
+UNKNOWN_ROUTE = Route("", "unknown", refuse_path)
+"""One endpoint in the metrics for all unknown paths, which would make a series each."""
 
 
-async def run_with_timeout(answer: Awaitable[Response], seconds: float) -> Response:
-    """What a handler answers that waits. Raises Refused (504) when it waits for too long."""
+def build_method_error_route(method: str, by_method: dict[str, Route]) -> Route:
+    allow = ", ".join(sorted(by_method))
+
+    def refuse_method(_service: Any, _request: RequestContext) -> NoReturn:
+        error = FieldError(field="method", found=method, expected=f"one of {allow}")
+        raise HttpError(405, error, headers={"allow": allow})
+
+    return Route("", next(iter(by_method.values())).pattern, refuse_method)
+
+
+async def run_with_timeout(answer: Awaitable[Any], seconds: float) -> Any:
+    """Raises HttpError (504) on expiry."""
     try:
         async with asyncio.timeout(seconds) as limit:
             return await answer
     except TimeoutError:
-        if not limit.expired():  # a timeout of its own
+        if not limit.expired():  # the handler's own
             raise
-        raise handler_timeout(seconds) from None
+        raise HttpError(504, detail=f"No answer within {seconds:g} s") from None
 
 
-def log_fields(request_id: str, endpoint: str) -> dict[str, str]:
-    """What a line of log says of a request."""
-    return {"request_id": request_id, "endpoint": endpoint}
+def log_fields(request: RequestContext, endpoint: str, **more: Any) -> dict[str, Any]:
+    return {"request_id": request.request_id, "endpoint": endpoint, **more}

@@ -1,4 +1,4 @@
-"""What keeps the service standing, and its changes to those who may: tokens, rates, overload."""
+"""Limits that protect the service: admin token, rate limit, overload."""
 
 import asyncio
 import functools
@@ -9,94 +9,71 @@ import logging
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from http import HTTPStatus
-from pathlib import Path
 
-from bento.http.routing import HttpError
+from bento.http.errors import HttpError
 from bento.schemas import FieldError
 from bento.settings import Network, Rate, Settings, SettingsError
 
 TICK_S = 0.02
-"""Between two looks at the clock."""
-
 TICKS_PER_SECOND = 50
 
 _log = logging.getLogger("fbt")
 
 
 class AdminToken:
-    """Compares what a request brings with the token of the settings, in constant time.
-
-    Raises SettingsError where the settings name a file without a token.
-    """
+    """Raises SettingsError where the settings name a file without a token."""
 
     def __init__(self, settings: Settings) -> None:
         self._file = settings.admin_token_file
-        self._stamp: tuple[int, ...] | None = None
-        self._digest: bytes | None = None
+        self._hash: bytes | None = None
         if settings.admin_token is not None:
-            self._digest = hash_token(settings.admin_token.get_secret_value().encode())
+            self._hash = hash_token(settings.admin_token.get_secret_value().encode())
         self.refresh()
-        if self._file is not None and self._digest is None:
+        if self._file is not None and self._hash is None:
             raise SettingsError(
-                f"FBT_ADMIN_TOKEN_FILE: found {self._file}, which is not there or empty, expected "
-                "a file that holds a token"
+                f"FBT_ADMIN_TOKEN_FILE: found {self._file}, which is missing or empty, expected "
+                "a file with a token"
             )
 
     def refresh(self) -> None:
-        """Read the file again if it is another one than before; keep the token if it is gone."""
-        if self._file is None or (stamp := read_stamp(self._file)) in (None, self._stamp):
-            return
+        """Read the file again; without a token in it, the last one stays."""
         try:
-            token = self._file.read_bytes().strip()
+            token = self._file.read_bytes().strip() if self._file else b""
         except OSError:
             return
-        if self._stamp is not None:
-            _log.info("settings_changed", extra={"setting": "FBT_ADMIN_TOKEN_FILE"})
-        self._stamp = stamp
-        if token:
-            self._digest = hash_token(token)
+        if token and (hashed := hash_token(token)) != self._hash:
+            if self._hash is not None:
+                _log.info("settings_changed", extra={"setting": "FBT_ADMIN_TOKEN_FILE"})
+            self._hash = hashed
 
     def check(self, headers: Mapping[bytes, bytes]) -> None:
-        """Let pass who brings the token. Raises Refused: 403 when there is none, else 401."""
-        if self._digest is None:
+        """Raises HttpError: 403 if the service has no token, 401 if the request has not."""
+        if self._hash is None:
             raise HttpError(
-                HTTPStatus.FORBIDDEN,
-                [],
-                "Changes are switched off: the service was started without an admin token; set "
-                "FBT_ADMIN_TOKEN or FBT_ADMIN_TOKEN_FILE",
+                403,
+                detail="Changes are switched off: the service was started without an admin token; "
+                "set FBT_ADMIN_TOKEN or FBT_ADMIN_TOKEN_FILE",
             )
         scheme, _, token = headers.get(b"authorization", b"").partition(b" ")
-        # Digests are of one length: the time of a comparison tells nothing of the token's.
-        right = hmac.compare_digest(hash_token(token.strip()), self._digest)
-        if scheme.lower() != b"bearer" or not right:
+        # Hashes have one length: the time of a comparison does not depend on it.
+        is_right = hmac.compare_digest(hash_token(token.strip()), self._hash)
+        if scheme.lower() != b"bearer" or not is_right:
             error = FieldError(
                 field="Authorization",
                 found="another token" if token else "no bearer token",
                 expected="Bearer and the admin token",
             )
-            challenge = (b"www-authenticate", b'Bearer realm="fbt"')
-            raise HttpError(HTTPStatus.UNAUTHORIZED, [error], headers=[challenge])
+            raise HttpError(401, error, headers={"www-authenticate": 'Bearer realm="fbt"'})
 
 
 def hash_token(token: bytes) -> bytes:
-    """What is compared instead of a token."""
     return hashlib.sha256(token).digest()
 
 
-def read_stamp(file: Path) -> tuple[int, ...] | None:
-    """What changes when a file does, by whatever means; None when it is not there."""
-    try:
-        status = file.stat()
-    except OSError:
-        return None
-    return status.st_mtime_ns, status.st_size, status.st_ino
-
-
 class RateLimit:
-    """A token bucket per client that holds one period's requests, of bounded memory.
+    """A token bucket per client, of one period's requests.
 
-    Kept as the time at which the bucket will be full again: GCRA, the algorithm of ATM networks.
+    A bucket is kept as the time at which it will be full again (GCRA, from ATM networks).
     """
 
     MAX_CLIENTS = 10_000
@@ -108,38 +85,30 @@ class RateLimit:
         self._full_at: dict[str, float] = {}
 
     def check(self, client: str) -> None:
-        """Count a request of a client. Raises Refused (429)."""
+        """Count a request of a client. Raises HttpError (429)."""
         now, key = self._clock(), bucket_key(client)
         full_at = max(self._full_at.pop(key, now), now) + self._cost_s
         wait_s = full_at - now - self._depth_s
-        # The remainder of a division is no reason to refuse.
-        if wait_s > 1e-9:
+        if wait_s > 1e-9:  # more than a rounding error
             self._full_at[key] = full_at - self._cost_s
-            raise rate_limit_error(wait_s)
+            seconds = math.ceil(wait_s)
+            expected = f"the next one in {seconds} s"
+            error = FieldError(field="requests", found="more than the limit", expected=expected)
+            raise HttpError(429, error, headers={"retry-after": str(seconds)})
         self._full_at[key] = full_at
         if len(self._full_at) > self.MAX_CLIENTS:
             self._forget(now)
 
     def _forget(self, now: float) -> None:
-        """Drop full buckets, and where that does not help, those that were not used longest."""
+        """Drop full buckets, then the least recently used, to bound the memory."""
         self._full_at = {key: at for key, at in self._full_at.items() if at > now}
         for key in list(self._full_at)[: len(self._full_at) - self.MAX_CLIENTS // 2]:
             del self._full_at[key]
 
 
-def rate_limit_error(wait_s: float) -> HttpError:
-    """The refusal of a client that asks faster than it may."""
-    seconds = math.ceil(wait_s)
-    error = FieldError(
-        field="requests", found="more than the limit", expected=f"the next one in {seconds} s"
-    )
-    retry = (b"retry-after", str(seconds).encode())
-    return HttpError(HTTPStatus.TOO_MANY_REQUESTS, [error], headers=[retry])
-
-
 @functools.lru_cache(maxsize=4096)
 def bucket_key(client: str) -> str:
-    """Who shares a bucket: an IPv6 customer owns at least 2^64 addresses."""
+    """An IPv6 customer has at least 2^64 addresses, which share a bucket."""
     if ":" not in client:
         return client
     try:
@@ -150,17 +119,12 @@ def bucket_key(client: str) -> str:
 
 
 class ClientAddresses:
-    """Says who asks: the peer, or whom the trusted proxies in front of us say."""
-
     def __init__(self, trusted: Sequence[Network]) -> None:
         self._trusted = trusted
         self._is_trusted = functools.lru_cache(maxsize=4096)(self._is_in_trusted_network)
 
-    def address(self, peer: str, forwarded_for: bytes | None) -> str:
-        """The address nearest to us that is no trusted proxy.
-
-        What stands further left in X-Forwarded-For was written by who knows whom.
-        """
+    def find(self, peer: str, forwarded_for: bytes | None) -> str:
+        """The last address in X-Forwarded-For that is no trusted proxy; others may be forged."""
         if not self._trusted or forwarded_for is None or not self._is_trusted(peer):
             return peer
         nearest = peer
@@ -180,10 +144,9 @@ class ClientAddresses:
 
 
 class EventLoopMonitor:
-    """One timer for everything: measures how late the event loop is, and does chores.
+    """One timer that calls `on_tick` and `on_second` and measures the event loop's lag.
 
-    The loop is late by as much as it has to do before it can look at the clock: a request that
-    comes now would wait as long.
+    A new request would wait as long as a timer that is due.
     """
 
     def __init__(
@@ -194,15 +157,13 @@ class EventLoopMonitor:
         self._on_tick = on_tick
         self._on_second = on_second
         self._n_ticks = 0
-        self._failing = False
+        self._is_failing = False
 
     def start(self) -> None:
-        """Begin to beat in the running event loop."""
         self._loop = asyncio.get_running_loop()
         self._schedule()
 
     def stop(self) -> None:
-        """Beat no more."""
         self._timer.cancel()
         self.overloaded = False
 
@@ -218,10 +179,10 @@ class EventLoopMonitor:
             if self._n_ticks % TICKS_PER_SECOND == 0:
                 self._on_second()
         except Exception:
-            if not self._failing:  # and not fifty times a second
+            if not self._is_failing:  # logged once, not fifty times a second
                 _log.exception("chore_failed")
-            self._failing = True
+            self._is_failing = True
         else:
-            self._failing = False
+            self._is_failing = False
         finally:
             self._schedule()

@@ -12,6 +12,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, TypeVar
 
 from bento.answering.catalogue_changes import CatalogueAnswer, CatalogueRequest
+from bento.answering.rule_history import RuleHistory, RuleHistoryRequest
 from bento.answering.rules import Rule, RuleList, RuleRequest
 from bento.schemas import FieldError
 from bento.store.errors import RuleUnknown, StoreUnavailable, TooManyRules
@@ -58,6 +59,10 @@ class ChangesApi:
     async def rules(self) -> RuleList:
         """GET /rules: 200. Raises ChangeRefused (503)."""
         return await self._call(lambda store: store.rules())
+
+    async def rule_history(self, request: RuleHistoryRequest) -> RuleHistory:
+        """GET /rules/history: 200. Raises ChangeRefused (503)."""
+        return await self._call(lambda store: store.rule_history(request))
 
     async def rule(self, rule_id: str) -> Rule:
         """GET /rules/{rule_id}: 200. Raises ChangeRefused (404, 503)."""

@@ -18,6 +18,7 @@ from sqlalchemy import Connection, Row, delete, func, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from bento.answering.catalogue_changes import CatalogueAnswer, CatalogueRequest, ChangedProduct
+from bento.answering.rule_history import RuleChange, RuleHistory, RuleHistoryRequest
 from bento.answering.rules import MAX_RULES, Rule, RuleList, RuleRequest
 from bento.store.database import Database
 from bento.store.errors import RuleUnknown, StoreUnavailable, TooManyRules
@@ -130,14 +131,16 @@ class Store:
             connection.execute(delete(RULES).where(RULES.c.rule_id == rule_id))
             _log_rule_change(connection, revision, by, "delete", rule_id, before.body, None)
 
-    def rule_changes(self, limit: int = 1000) -> list[dict[str, Any]]:
-        """The audit trail, newest first: who changed which rule when, from what to what."""
-        newest = select(RULE_CHANGES).order_by(RULE_CHANGES.c.revision.desc()).limit(limit)
+    def rule_history(self, request: RuleHistoryRequest) -> RuleHistory:
+        """The audit trail, newest first."""
+        newest = select(RULE_CHANGES).order_by(RULE_CHANGES.c.revision.desc())
+        if request.before is not None:
+            newest = newest.where(RULE_CHANGES.c.revision < request.before)
         with self.database.reading() as connection:
-            rows = [dict(row) for row in connection.execute(newest).mappings()]
+            rows = [dict(row) for row in connection.execute(newest.limit(request.limit)).mappings()]
         for row in rows:
-            row.update({side: _parse_json(row[side]) for side in ("before", "after")})
-        return rows
+            row.update({side: _parse_card(row[side]) or None for side in ("before", "after")})
+        return RuleHistory(changes=[RuleChange(**row) for row in rows])
 
     def change_products(self, request: CatalogueRequest) -> CatalogueAnswer:
         """Lay the patches over what is kept of each product."""
@@ -323,7 +326,7 @@ def _read_changes(connection: Connection, after: int, upto: int) -> list[Changed
     ]
 
 
-def _parse_card(text: str) -> dict[str, Any]:
+def _parse_card(text: str | None) -> dict[str, Any]:
     card = _parse_json(text)
     return card if isinstance(card, dict) else {}
 

@@ -9,7 +9,7 @@ import itertools
 import os
 
 from bento.endpoints import ROUTES
-from bento.http.paths import RECOMMEND
+from bento.http.constants import RECOMMEND
 from bento.service import Fbt as Fbt
 
 SLOW_S = 0.7

@@ -4,18 +4,16 @@ import asyncio
 import time
 
 from bento.endpoints import ROUTES
-from bento.http.routing import Response, Route, to_json
+from bento.http.routing import Route
 from bento.service import Fbt as Fbt
 
 
 def echo(_service, request):
-    return Response(
-        to_json({"path": request.path, "query": request.query, "client": request.client})
-    )
+    return {"path": request.path, "query": request.query, "client": request.client}
 
 
 def secret(_service, request):
-    return Response(to_json({"bytes": len(request.body)}))
+    return {"bytes": len(request.body)}
 
 
 def broken(_service, _request):
@@ -25,18 +23,18 @@ def broken(_service, _request):
 def busy(_service, request):
     """Hold the event loop."""
     time.sleep(float(request.query["s"][0]))
-    return Response(b"{}")
+    return {}
 
 
 async def waiting(_service, request):
     await asyncio.sleep(float(request.query["s"][0]))
-    return Response(b"{}")
+    return {}
 
 
 ROUTES += [
     Route("GET", "/things/{thing_id}", echo),
     Route("DELETE", "/things/{thing_id}", secret, protected=True),
-    Route("PUT", "/things/{thing_id}/parts/{rest:rest}", echo),
+    Route("PUT", "/things/{thing_id}/parts/{rest:path}", echo),
     Route("POST", "/secret", secret, protected=True, max_body=10),
     Route("GET", "/broken", broken),
     Route("GET", "/busy", busy),

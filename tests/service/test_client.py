@@ -109,6 +109,10 @@ def test_rules_are_added_read_replaced_and_ended(fbt):
     assert until(lambda: "butter" not in ids_of(fbt.recommend("bread")))
     fbt.delete_rule(rule.rule_id)
     assert fbt.rules() == []
+    deleted, *older = fbt.rule_history(limit=3)
+    assert (deleted.action, deleted.changed_by, deleted.rule_id) == ("delete", "Änn", rule.rule_id)
+    assert [change.action for change in older] == ["replace", "add"]
+    assert fbt.rule_history(limit=1, before=deleted.revision) == older[:1]
     assert until(lambda: ids_of(fbt.recommend("bread", k=1)) == ["butter"])
 
 
@@ -168,6 +172,7 @@ def test_the_async_client_does_the_same(server):
             replaced = await fbt.replace_rule(rule.rule_id, action="block", target={"brand": "no"})
             assert await fbt.rule(rule.rule_id) == replaced in await fbt.rules()
             await fbt.delete_rule(rule.rule_id)
+            assert (await fbt.rule_history(limit=1))[0].action == "delete"
             changed = await fbt.change_catalogue(upsert=[{"product_id": "new", "price": 1}])
             assert (await fbt.model()).model_version == "7"
             with pytest.raises(ProblemError):

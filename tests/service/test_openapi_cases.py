@@ -14,7 +14,6 @@ from schemathesis.specs.openapi import checks
 
 from bento.endpoints import ROUTES
 from bento.http import openapi
-from bento.http.operations import OPERATIONS
 from bento.service import Fbt
 from components.package.server import serve_bundle
 from tests.factories import make_bundle
@@ -49,9 +48,9 @@ def session():
         yield session
 
 
-document = schemathesis.openapi.from_dict(openapi.document(Fbt, "7", ROUTES))
+document = schemathesis.openapi.from_dict(openapi.build_document(Fbt, "7", ROUTES))
 document.config.generation.update(
-    max_examples=-(-CASES // len(OPERATIONS)), with_security_parameters=False
+    max_examples=-(-CASES // len(ROUTES)), with_security_parameters=False
 )
 
 

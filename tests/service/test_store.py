@@ -16,6 +16,7 @@ import pytest
 from sqlalchemy import text
 
 from bento.answering.catalogue_changes import CatalogueRequest, ChangedProduct, ProductChange
+from bento.answering.rule_history import RuleHistoryRequest
 from bento.answering.rules import QueryProduct, RuleRequest, Scope
 from bento.store.changes_api import ChangeRefused, ChangesApi, get_user
 from bento.store.database import Database
@@ -148,23 +149,32 @@ class TestRules:
                 call()
         assert store.rules().revision == revision
 
-    def test_the_audit_trail_tells_who_changed_what_when(self, store):
+    def test_the_audit_trail_lists_who_changed_what_when(self, store):
         rule_id = store.add_rule(PAIR, "ann").rule_id
         store.replace_rule(rule_id, BLOCK, "bob")
         store.delete_rule(rule_id, "eve")
-        trail = store.rule_changes()
-        assert [(row["changed_by"], row["action"]) for row in trail] == [
+        trail = store.rule_history(RuleHistoryRequest()).changes
+        assert [(change.changed_by, change.action) for change in trail] == [
             ("eve", "delete"),
             ("bob", "replace"),
             ("ann", "add"),
         ]
-        assert {row["rule_id"] for row in trail} == {rule_id}
+        assert {change.rule_id for change in trail} == {rule_id}
         block = {"action": "block", "target": {"brand": "B"}, "note": ""}
-        assert (trail[0]["before"], trail[0]["after"]) == (block, None)
-        assert trail[1]["before"] == trail[2]["after"]
-        assert trail[1]["after"] == block
-        assert trail[2]["before"] is None
-        assert all(row["changed_at"].utcoffset() is not None for row in trail)
+        assert (trail[0].before, trail[0].after) == (block, None)
+        assert trail[1].before == trail[2].after
+        assert trail[1].after == block
+        assert trail[2].before is None
+        assert all(change.changed_at.utcoffset() is not None for change in trail)
+
+    def test_the_audit_trail_comes_in_pages(self, store):
+        for user in "abcde":
+            store.add_rule(PAIR, user)
+        pages, before = [], None
+        while changes := store.rule_history(RuleHistoryRequest(limit=2, before=before)).changes:
+            pages.append("".join(change.changed_by for change in changes))
+            before = changes[-1].revision
+        assert pages == ["ed", "cb", "a"]
 
     def test_there_is_an_end_to_how_many(self, store, monkeypatch):
         monkeypatch.setattr("bento.store.store.MAX_RULES", 2)

@@ -1,0 +1,60 @@
+"""The audit trail of rules, as it is asked for and answered."""
+
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class RuleHistoryRequest(BaseModel):
+    """A page of the audit trail."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    limit: int = Field(default=100, ge=1, le=1000, description="The maximum number of changes.")
+    before: int | None = Field(
+        default=None,
+        ge=1,
+        description="Only changes before this revision. The `revision` of a page's last change "
+        "asks for the next page.",
+    )
+
+
+class RuleChange(BaseModel):
+    """One change of a rule."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    revision: int = Field(description="Number of the change; later changes have higher ones.")
+    changed_at: datetime
+    changed_by: str = Field(description="`X-Fbt-User` of the change, or `token` without one.")
+    action: Literal["add", "replace", "delete"]
+    rule_id: str
+    before: dict[str, Any] | None = Field(description="The rule before; null for an added one.")
+    after: dict[str, Any] | None = Field(description="The rule after; null for a deleted one.")
+
+
+class RuleHistory(BaseModel):
+    """Changes of rules, newest first."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        json_schema_extra={
+            "example": {
+                "changes": [
+                    {
+                        "revision": 42,
+                        "changed_at": "2026-01-01T09:00:00Z",
+                        "changed_by": "ann",
+                        "action": "delete",
+                        "rule_id": "0f5c1e3a9b7d4f60a1c2d3e4f5a6b7c8",
+                        "before": {"action": "block", "target": {"brand": "Recalled & Co"}},
+                        "after": None,
+                    }
+                ]
+            }
+        },
+    )
+
+    changes: list[RuleChange]

@@ -1,5 +1,0 @@
-"""The paths of the API that BentoML declares, too."""
-
-RECOMMEND = "/recommend"
-BATCH = "/recommend/batch"
-SIMILAR = "/similar"
