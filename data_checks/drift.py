@@ -1,4 +1,4 @@
-"""How far a table has moved since the previous run."""
+"""Drift of a table since the previous run."""
 
 from collections.abc import Mapping
 from math import log
@@ -18,8 +18,8 @@ NUMBERS = (
 )
 
 
-def drift(before: Profile | None, now: Profile) -> dict[str, float | None]:
-    """The numbers that compare two profiles; all None without a previous one."""
+def compare_profiles(before: Profile | None, now: Profile) -> dict[str, float | None]:
+    """The NUMBERS; all None without a previous profile."""
     if before is None:
         return dict.fromkeys(NUMBERS)
     old, new = before.numbers, now.numbers

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict
 from components.contracts import BASKETS, ORDER_LINES, PRODUCTS, SPLITS, read_table
 from components.model.arrays import AnyArray, BoolArray, Float64Array, Int64Array
 from data_checks.encoding import Codes, encode, load, open_as_codes, to_bool_array
-from data_checks.quarantine import UNREADABLE, n_lines, read_reasons
+from data_checks.quarantine import UNREADABLE, count_lines, read_reasons
 from data_checks.settings import CheckSettings
 
 Numbers = dict[str, float | None]
@@ -275,9 +275,9 @@ def _quarantine_shares(reasons: Codes, n_clean: int) -> Numbers:
         "quarantined_rows": len(reasons.codes),
         "usable_share": n_clean / n_all,
         "quarantined_share": len(reasons.codes) / n_all,
-        "cancelled_share": n_lines(reasons, "cancellation") / n_all,
-        "non_product_share": n_lines(reasons, "not a product") / n_all,
-        "unreadable_share": n_lines(reasons, *UNREADABLE) / n_all,
+        "cancelled_share": count_lines(reasons, "cancellation") / n_all,
+        "non_product_share": count_lines(reasons, "not a product") / n_all,
+        "unreadable_share": count_lines(reasons, *UNREADABLE) / n_all,
     }
 
 
