@@ -1,8 +1,9 @@
-"""Checks the tables of order lines and of baskets."""
+"""Checks of the order lines and of the baskets."""
 
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +26,11 @@ def check_order_lines(
     previous: dict[str, Any] | None,
     settings: CheckSettings,
 ) -> CheckReport:
-    """Check an ORDER_LINES table; `previous` is the profile that an earlier run wrote."""
-    lines, aside, catalogue = Path(order_lines), Path(quarantine), Path(products)
-
-    def compute_profile() -> Profile:
-        return profile_order_lines(lines, aside, catalogue, settings)
-
-    report = _check_table("order_lines", lines, ORDER_LINES, compute_profile, previous, settings)
-    return replace(report, quarantine=summarize_quarantine(aside))
+    """`previous` is the profile that an earlier run wrote."""
+    paths = [Path(order_lines), Path(quarantine), Path(products)]
+    profile = partial(profile_order_lines, *paths, settings)
+    report = _check_table("order_lines", paths[0], ORDER_LINES, profile, previous, settings)
+    return replace(report, quarantine=summarize_quarantine(paths[1]))
 
 
 def check_baskets(
@@ -41,17 +39,13 @@ def check_baskets(
     previous: dict[str, Any] | None,
     settings: CheckSettings,
 ) -> CheckReport:
-    """Check a BASKETS table; `previous` is the profile that an earlier run wrote."""
-    path, catalogue = Path(baskets), Path(products)
-
-    def compute_profile() -> Profile:
-        return profile_baskets(path, catalogue, settings)
-
-    return _check_table("baskets", path, BASKETS, compute_profile, previous, settings)
+    """`previous` is the profile that an earlier run wrote."""
+    profile = partial(profile_baskets, Path(baskets), Path(products), settings)
+    return _check_table("baskets", Path(baskets), BASKETS, profile, previous, settings)
 
 
 def read_previous_profile(folder: str | Path, table: Table) -> dict[str, Any] | None:
-    """The profile of `table` in an earlier run's folder, or None where there is none."""
+    """The profile in an earlier run's folder; None where there is none."""
     path = Path(folder) / "profile" / f"{table}.json"
     if not path.is_file():
         return None
@@ -80,7 +74,7 @@ def _check_table(
 
 
 def _parse_profile(found: dict[str, Any] | None, table: Table) -> Profile | None:
-    """None when there is no profile or it is of another version."""
+    """None when there is none, or one of another version."""
     if not found or found.get("version") != Profile.model_fields["version"].default:
         return None
     profile = Profile.model_validate(found)
@@ -105,7 +99,7 @@ def _check_schema(path: Path, schema: pa.Schema, settings: CheckSettings) -> lis
 
 
 def _describe_type(kind: pa.DataType) -> str:
-    """The type in words, equal for types that the readers of a table take as equal."""
+    """Equal for types that the readers of a table take as equal."""
     if pa.types.is_string(kind) or pa.types.is_large_string(kind):
         return "text"
     if pa.types.is_list(kind) or pa.types.is_large_list(kind):

@@ -17,10 +17,10 @@ def check_order_lines(
     profile: dsl.Output[dsl.Artifact],
     metrics: dsl.Output[dsl.Metrics],
 ) -> None:
-    """Check the order lines; a failed critical check stops the run after the page is written.
+    """Check the order lines; a failed critical check ends the run.
 
     Args:
-        champion: Folder of the model in use; drift is measured from its profile, if there is one.
+        champion: Folder of the model in use; drift is measured from its profile.
         settings: Thresholds that differ from the defaults, by name.
     """
     from components.report.report import write_checks_page
@@ -48,10 +48,10 @@ def check_baskets(
     profile: dsl.Output[dsl.Artifact],
     metrics: dsl.Output[dsl.Metrics],
 ) -> None:
-    """Check the baskets; a failed critical check stops the run after the page is written.
+    """Check the baskets; a failed critical check ends the run.
 
     Args:
-        champion: Folder of the model in use; drift is measured from its profile, if there is one.
+        champion: Folder of the model in use; drift is measured from its profile.
         settings: Thresholds that differ from the defaults, by name.
     """
     from components.report.report import write_checks_page

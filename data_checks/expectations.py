@@ -17,13 +17,12 @@ Unit = Literal["count", "share", "number", "times", "days"]
 SUITES = Path(__file__).with_name("suites")
 
 BACK_ENDS = ("boto3", "botocore", "google.cloud.storage", "pyspark", "sqlalchemy")
-"""Great Expectations imports these if they are installed, though small pandas tables never need
-them: a quarter of its start-up. Importing pyspark this way also ends a `python -c` on the spot,
-with exit code 0, where grpc is not installed."""
+"""Great Expectations imports these if installed, though pandas tables never need them: a quarter of
+its start-up. Importing pyspark also ends a `python -c` with exit code 0 where grpc is missing."""
 
 
 class Expectation(BaseModel):
-    """One check of a suite; suites/order_lines.yaml explains the fields."""
+    """A check; suites/order_lines.yaml explains the fields."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -40,11 +39,11 @@ class Expectation(BaseModel):
 
     @property
     def number(self) -> str:
-        """Name of the profile's number that is checked."""
+        """Name of the checked number of the profile."""
         return self.column or self.name
 
     def to_gx(self) -> dict[str, Any]:
-        """As Great Expectations loads it. Profiles are one row, so the maximum is the number."""
+        """A profile is one row, so the maximum of a column is the number."""
         bounds = {"min_value": self.min_value, "max_value": self.max_value}
         return {
             "type": "expect_column_max_to_be_between",
@@ -55,7 +54,7 @@ class Expectation(BaseModel):
 
 
 def load_suite(settings: CheckSettings, *names: str) -> list[Expectation]:
-    """The checks of the YAML files of these names, with the thresholds of `settings` filled in."""
+    """Checks of the YAML files of these names, with thresholds from the settings."""
     import yaml  # type: ignore[import-untyped]
 
     texts = [(SUITES / f"{name}.yaml").read_text(encoding="utf-8") for name in names]
@@ -71,9 +70,9 @@ def _fill_in(fields: dict[str, Any], settings: CheckSettings) -> Expectation:
 def validate(
     columns: Mapping[str, Sequence[Any]], suite: Sequence[Expectation]
 ) -> list[dict[str, Any]]:
-    """The suite's results on a small table, in the suite's order, as Great Expectations' JSON.
+    """Results in the suite's order, as Great Expectations' JSON.
 
-    Raises RuntimeError when an expectation could not be computed: that is no verdict on the data.
+    Raises RuntimeError when a check could not be computed.
     """
     import pandas as pd
 
@@ -106,7 +105,7 @@ def _sort_results(results: Any, suite: Sequence[Expectation]) -> list[dict[str, 
 
 @contextmanager
 def _hide_modules(*names: str) -> Iterator[None]:
-    """Let imports of the named modules fail within the block."""
+    """Imports of these modules fail within the block."""
     modules = cast(dict[str, Any], sys.modules)
     before = {name: modules[name] for name in names if name in modules}
     modules.update(dict.fromkeys(names))

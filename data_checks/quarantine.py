@@ -17,14 +17,14 @@ UNREADABLE = (
     "timestamp in the future",
     "timestamp before 1990",
 )
-"""Reasons that point to a broken feed rather than to the shop's way of doing business."""
+"""Reasons that point to a broken export."""
 
 EXAMPLE_COLUMNS = ("order_id", "product_id", "ts", "quantity", "price", "reason")
-"""Without the customer, who is nobody's business here."""
+"""Without the customer, for privacy."""
 
 
 class QuarantineSummary(TypedDict):
-    """Lines per reason, the most frequent first, and the first few lines of each."""
+    """Lines per reason, the most frequent first, and examples."""
 
     n_lines: int
     reasons: dict[str, int]
@@ -32,7 +32,7 @@ class QuarantineSummary(TypedDict):
 
 
 def summarize_quarantine(quarantine: Path) -> QuarantineSummary:
-    """Summary of a QUARANTINE table; a line with two reasons counts for both."""
+    """A line with two reasons counts for both."""
     reasons = read_reasons(quarantine)
     singles = {single for text in reasons.values.to_pylist() for single in text.split("; ")}
     counts = {single: count_lines(reasons, single) for single in singles}
@@ -49,7 +49,7 @@ def read_reasons(quarantine: Path) -> Codes:
 
 
 def count_lines(reasons: Codes, *wanted: str) -> int:
-    """Lines that have at least one of the wanted reasons."""
+    """Lines with any of the wanted reasons."""
     counts = zip(reasons.values.to_pylist(), reasons.counts.tolist(), strict=True)
     return sum(n for text, n in counts if set(wanted) & set(text.split("; ")))
 
@@ -57,7 +57,7 @@ def count_lines(reasons: Codes, *wanted: str) -> int:
 def _example_lines(
     quarantine: Path, reasons: Codes, n_each: int = 3, n_reasons: int = 8
 ) -> list[dict[str, Any]]:
-    """The first lines of each of the most frequent (joined) reasons."""
+    """The first lines of the most frequent (joined) reasons."""
     frequent = np.argsort(-reasons.counts, kind="stable")[:n_reasons]
     rows = [np.flatnonzero(reasons.codes == code)[:n_each] for code in frequent]
     if not rows:

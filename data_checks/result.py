@@ -1,4 +1,4 @@
-"""Results of the checks of one table, and the files that keep them."""
+"""Results of the checks of one table."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,11 +18,11 @@ SHOWN_HISTOGRAMS = ("basket_sizes", "months")
 
 
 class ChecksFailed(ValueError):
-    """Critical checks failed. The message names each with observed, expected and remedy."""
+    """The message names each failed critical check with observed, expected and remedy."""
 
 
 class CheckResult(TypedDict):
-    """Outcome of one check; `observed` and `expected` are texts with units."""
+    """`observed` and `expected` are texts with units."""
 
     name: str
     title: str
@@ -35,7 +35,7 @@ class CheckResult(TypedDict):
 
 
 class SkippedCheck(TypedDict):
-    """A check whose number could not be computed from this table."""
+    """A check without a number to check."""
 
     name: str
     title: str
@@ -44,7 +44,7 @@ class SkippedCheck(TypedDict):
 
 @dataclass(frozen=True)
 class CheckReport:
-    """Results of one table. `profile` is None when the table has the wrong columns."""
+    """`profile` is None when the table has the wrong columns."""
 
     table: Table
     results: list[CheckResult]
@@ -55,17 +55,16 @@ class CheckReport:
 
     @property
     def is_usable(self) -> bool:
-        """Whether no critical check failed."""
         return not self.failures("critical")
 
     def failures(self, severity: Severity) -> list[CheckResult]:
         return [r for r in self.results if r["severity"] == severity and not r["passed"]]
 
     def to_json(self) -> dict[str, Any]:
-        """Content of checks.json, from which the report is made.
+        """Content of checks.json.
 
-        {"table": "order_lines" | "baskets", "passed": bool (no critical check failed),
-        "first_run": bool (no earlier profile to compare with), "sampled_share": 0 < share <= 1,
+        {"table": "order_lines" | "baskets", "passed": bool,
+        "first_run": bool, "sampled_share": 0 < share <= 1,
         "checks": [CheckResult], "skipped": [SkippedCheck], "quarantine": QuarantineSummary | null,
         "numbers": {name: number}, "histograms": {name: {bin: share}}}.
         """
@@ -84,7 +83,6 @@ class CheckReport:
         }
 
     def metrics(self) -> dict[str, float]:
-        """Numbers for the run's overview in KFP."""
         rows = self.profile.numbers["rows"] if self.profile else None
         return {
             "rows": rows or 0,
@@ -94,7 +92,6 @@ class CheckReport:
         }
 
     def write(self, checks: str | Path, profile: str | Path) -> None:
-        """Write checks.json, and the profile for the next run to compare with."""
         write_json(self.to_json(), checks)
         write_json(self.profile.model_dump() if self.profile else {}, profile)
         n_warnings, n_critical = len(self.failures("warning")), len(self.failures("critical"))
@@ -103,7 +100,7 @@ class CheckReport:
         )
 
     def raise_if_critical(self) -> None:
-        """Raise ChecksFailed if a critical check failed; write first."""
+        """Raises ChecksFailed; write first."""
         if failed := self.failures("critical"):
             lines = "\n".join(f"- {_describe(result)}" for result in failed)
             noun = "check" if len(failed) == 1 else "checks"

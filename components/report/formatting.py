@@ -1,4 +1,4 @@
-"""Numbers and verdicts as text for readers who are no engineers."""
+"""Numbers and verdicts as text."""
 
 import json
 import math
@@ -17,7 +17,7 @@ NAMES = {
     "cosine": "Similar vectors (cosine)",
     "popularity": "Bestsellers",
 }
-"""Names of an evaluation's rankers, in the order of the tables."""
+"""In the order of the tables."""
 
 TASKS = {"item": "Product page", "cart": "Cart"}
 
@@ -33,12 +33,12 @@ REMEDIES = {
     "serv": "An engineer should look at the log of the service check. The numbers on this page "
     "do not count until the model can be served.",
 }
-"""What to do about a broken rule, by a word in the rule's name; the first that fits counts."""
+"""Remedies of broken rules, by a word in the rule's name; the first that fits counts."""
 ANY_REMEDY = "Look at the failed data checks and at the examples below, then train again."
 
 
 def is_number(value: Any) -> TypeGuard[float]:
-    """Whether it can be printed as a number: no bool, NaN or infinity."""
+    """No bool, NaN or infinity."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
@@ -55,7 +55,7 @@ def signed_decimal(value: Any, digits: int = 3) -> str:
 
 
 def percent(value: Any) -> str:
-    """A share as per cent, with a digit more where it is small or nearly all."""
+    """With a digit more for shares that are small or nearly 1."""
     if not is_number(value):
         return NOTHING
     if 0 < value < 0.0005:
@@ -67,7 +67,7 @@ def percent(value: Any) -> str:
 
 
 def percent_change(share: Any) -> str:
-    """A relative change with its sign; one too small to be seen has none."""
+    """With a sign, unless it rounds to 0."""
     if not is_number(share):
         return NOTHING
     text = f"{100 * share:+.1f}"
@@ -75,19 +75,17 @@ def percent_change(share: Any) -> str:
 
 
 def per_100(share: Any) -> str:
-    """A share as so many of 100."""
     if not is_number(share):
         return NOTHING
     return f"{100 * share:.{1 if 0 < share < 0.01 else 0}f}"
 
 
 def minus(text: str) -> str:
-    """With a minus sign for a hyphen, which is too short to see in a column of numbers."""
+    """With minus signs for hyphens, which are too short in a column of numbers."""
     return text.replace("-", "−")
 
 
 def as_text(value: Any) -> str:
-    """Any JSON value."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if is_number(value):
@@ -104,7 +102,7 @@ def _number(value: float) -> str:
 
 
 def date(moment: Any) -> str:
-    """A moment, in ISO 8601 or in seconds since 1970, as a date; other text as it is."""
+    """Of ISO 8601 or seconds since 1970; other text as it is."""
     try:
         if is_number(moment):
             found = datetime.fromtimestamp(moment, UTC)
@@ -138,7 +136,6 @@ def verdict_headline(verdict: Mapping[str, Any]) -> str:
 
 
 def margin(rule: Mapping[str, Any]) -> str:
-    """The distance between the found and the needed."""
     by = rule.get("by")
     if as_text(by) == NOTHING or by == 0:
         return ""
@@ -147,7 +144,7 @@ def margin(rule: Mapping[str, Any]) -> str:
 
 
 def sentence(text: Any) -> str:
-    """The text with a capital and a full stop."""
+    """With a capital and a full stop."""
     line = str(text or "").strip()
     if not line:
         return ""
@@ -160,7 +157,6 @@ def remedy(rule: Mapping[str, Any]) -> str:
 
 
 def classify_difference(difference: Mapping[str, Any]) -> str:
-    """Whether this model is better, by the interval of a paired difference."""
     low, high = difference.get("low"), difference.get("high")
     if not (is_number(low) and is_number(high)):
         return "not known"
@@ -203,7 +199,7 @@ def _coverage(task: Mapping[str, Any]) -> tuple[str, str] | None:
 
 
 def _improvement(evaluation: Mapping[str, Any]) -> tuple[str, str] | None:
-    """Change in NDCG from the champion, or from bestsellers when there is none."""
+    """Against the champion, or bestsellers when there is none."""
     task = (evaluation.get("tasks") or {}).get("item") or {}
     other = "champion" if task.get("champion") else "popularity"
     ours, theirs = mean(task, "model", "ndcg"), mean(task, other, "ndcg")
@@ -221,5 +217,4 @@ def _improvement(evaluation: Mapping[str, Any]) -> tuple[str, str] | None:
 
 
 def mean(task: Mapping[str, Any], ranker: str, metric: str) -> Any:
-    """The mean of a metric, or None where the evaluation has none."""
     return ((task.get(ranker) or {}).get(metric) or {}).get("mean")

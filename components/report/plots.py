@@ -1,4 +1,4 @@
-"""Plots of the report. Each is drawn once, for a PNG file and for the page as SVG."""
+"""Plots of the report, as PNG and as SVG inside the page."""
 
 import re
 import warnings
@@ -43,8 +43,7 @@ COLOURS = {
     "c5": "#7c6f00",
     "c6": "#6d43c0",
 }
-"""Light colours by their names in page.css. All differ: in the page they become variables, by
-which one plot serves light and dark."""
+"""By their names in page.css. All differ: in the page they become variables, for light and dark."""
 HUES = ("c1", "c2", "c3", "c4", "c5", "c6")
 
 SHOWN_PRODUCTS = 1_500
@@ -52,13 +51,13 @@ LABELLED_PRODUCTS = 24
 PERPLEXITY = 15
 MAP_WIDTH_IN, MAP_HEIGHT_IN = 14.3, 8.2
 WIDTH_IN = 6.5
-"""At 72 points an inch the width of half a page, so that a point is a pixel there."""
+"""Half a page at 72 points an inch, so that a point is a pixel."""
 OTHER = "all others"
 
 
 @contextmanager
 def style(salt: str) -> Iterator[None]:
-    """The look of all plots; `salt` keeps the ids of one plot apart from another's."""
+    """`salt` keeps the ids of plots apart."""
     import matplotlib
 
     own: Any = {
@@ -90,7 +89,7 @@ def save_png(figure: "Figure", path: Path) -> None:
 
 
 def to_svg(figure: "Figure", title: str) -> str:
-    """An <svg> element without namespaces, colours or fonts of its own."""
+    """Without namespaces, colours or fonts of its own."""
     import io
     from html import escape
 
@@ -114,7 +113,7 @@ def to_svg(figure: "Figure", title: str) -> str:
 def new_figure(
     height_in: float, width_in: float = WIDTH_IN, n_columns: int = 1
 ) -> "tuple[Figure, list[Axes]]":
-    """A figure with axes side by side. Not by pyplot, which keeps figures and a backend."""
+    """Axes side by side. Not by pyplot, which keeps figures and a backend."""
     from matplotlib.figure import Figure
 
     figure = Figure((width_in * n_columns, height_in), layout="constrained")
@@ -123,7 +122,7 @@ def new_figure(
 
 
 def draw_basket_sizes(stats: BasketStats) -> "Figure":
-    """Number of baskets by size; the largest hundredth share the last bar."""
+    """The largest hundredth share the last bar."""
     figure, [axes] = new_figure(3.4)
     sizes = stats.sizes
     last = max(int(np.quantile(sizes, 0.99)), 3) if len(sizes) else 3
@@ -143,7 +142,6 @@ def draw_basket_sizes(stats: BasketStats) -> "Figure":
 
 
 def draw_popularity(stats: BasketStats) -> "Figure":
-    """Baskets of each product by its rank, both on logarithmic axes."""
     figure, [axes] = new_figure(3.4)
     n = len(stats.popularity)
     ranks = np.unique(np.geomspace(1, n, 300).astype(int)) if n else np.zeros(0, int)
@@ -161,7 +159,6 @@ def draw_popularity(stats: BasketStats) -> "Figure":
 
 
 def draw_comparison(evaluation: Mapping[str, Any], tasks: Sequence[str]) -> "Figure":
-    """NDCG with its interval of every ranker, one panel a task."""
     found = [sort_rankers((evaluation.get("tasks") or {}).get(task) or {}) for task in tasks]
     height = 1.2 + 0.38 * max(map(len, found), default=1)
     figure, panels = new_figure(height, n_columns=len(tasks))
@@ -175,7 +172,6 @@ def draw_comparison(evaluation: Mapping[str, Any], tasks: Sequence[str]) -> "Fig
 
 
 def draw_cold_start(results: Mapping[str, Any]) -> "Figure":
-    """NDCG with its interval of every method for products that the model does not know."""
     ndcg = results.get("ndcg") or {}
     names = [name for name in COLD_START_METHODS if name in ndcg]
     figure, [axes] = new_figure(1.2 + 0.38 * len(names))
@@ -202,7 +198,7 @@ def _dots(
 
 
 def _dot(axes: "Axes", row: int, bounds: Mapping[str, Any], text: str, own: bool) -> None:
-    """A mean with its interval, and as text at the end of the row."""
+    """A mean with its interval, and `text` at the end of the row."""
     colour = COLOURS["accent" if own else "muted"]
     if is_number(bounds.get("low")) and is_number(bounds.get("high")):
         axes.plot([bounds["low"], bounds["high"]], [row, row], color=colour, linewidth=2)
@@ -218,7 +214,6 @@ def _label_end(axes: "Axes", row: int, text: str, own: bool) -> None:
 
 
 def _label_rows(axes: "Axes", labels: Sequence[str]) -> None:
-    """One row a label, the first on top."""
     axes.set_yticks(range(len(labels)), labels)
     axes.set_ylim(len(labels) - 0.5, -0.6)
     axes.locator_params(axis="x", nbins=5)
@@ -232,7 +227,7 @@ def _title(axes: "Axes", text: str) -> None:
 
 
 def draw_changes(columns: Mapping[str, Sequence[Change]]) -> "Figure":
-    """Relative changes with their intervals around zero, one panel a title."""
+    """One panel a title."""
     height = 1.2 + 0.34 * max(map(len, columns.values()), default=1)
     figure, panels = new_figure(height, n_columns=len(columns))
     for axes, (title, changes) in zip(panels, columns.items(), strict=True):
@@ -249,7 +244,6 @@ def draw_changes(columns: Mapping[str, Sequence[Change]]) -> "Figure":
 
 
 def draw_blend(parts: Mapping[str, Sequence[tuple[str, float]]]) -> "Figure":
-    """NDCG of the blend and of its parts, one panel a task."""
     height = 1.2 + 0.36 * max(map(len, parts.values()), default=1)
     figure, panels = new_figure(height, n_columns=len(parts))
     for axes, (task, found) in zip(panels, parts.items(), strict=True):
@@ -261,7 +255,6 @@ def draw_blend(parts: Mapping[str, Sequence[tuple[str, float]]]) -> "Figure":
 
 
 def draw_features(shares: Sequence[tuple[str, float]], title: str, used: bool) -> "Figure":
-    """Importance of the re-ranker's features."""
     figure, [axes] = new_figure(1.2 + 0.36 * len(shares))
     _bars(axes, [(name, share, percent(share)) for name, share in shares], [used] * len(shares))
     axes.xaxis.set_major_formatter(lambda share, _: f"{100 * share:.0f}\u202f%")
@@ -280,7 +273,6 @@ def _bars(axes: "Axes", bars: Sequence[tuple[str, float, str]], own: Sequence[bo
 
 
 def draw_sweep(trials: Sequence[Trial], tasks: Sequence[str], legend: bool = True) -> "Figure":
-    """Validation NDCG of every trial, one panel a task."""
     figure, panels = new_figure(3.0, n_columns=len(tasks))
     for axes, task in zip(panels, tasks, strict=True):
         for trial in trials:
@@ -331,7 +323,6 @@ def _add_trial_legend(figure: "Figure") -> None:
 
 
 def draw_product_map(bundle: Bundle) -> "Figure":
-    """The most bought products on a plane, coloured by category."""
     figure, [axes] = new_figure(MAP_HEIGHT_IN, MAP_WIDTH_IN)
     shown = min(len(bundle.in_vectors), SHOWN_PRODUCTS)
     points = project(bundle.in_vectors[:shown])
@@ -355,9 +346,9 @@ def draw_product_map(bundle: Bundle) -> "Figure":
 
 
 def project(vectors: Float32Array | Float64Array) -> Float64Array:
-    """t-SNE of the directions of vectors: positions (n, 2) within -1 and 1.
+    """t-SNE of the directions of vectors, (n, 2) within -1 and 1.
 
-    Only directions count: the length of a vector mostly tells how often its product is bought.
+    The length of a vector mostly tells how often its product is bought.
     """
     from sklearn.manifold import TSNE
 
@@ -375,13 +366,13 @@ def project(vectors: Float32Array | Float64Array) -> Float64Array:
 
 
 def _group_categories(categories: Sequence[str | None]) -> list[str]:
-    """Each product's category, where it is one of the most common ones."""
+    """OTHER for all but the most common categories."""
     largest = [name for name, _ in Counter(filter(None, categories)).most_common(len(HUES))]
     return [one if one is not None and one in largest else OTHER for one in categories]
 
 
 def _label_some(axes: "Axes", points: Float64Array, labels: Sequence[str]) -> None:
-    """Names of the most bought products, each where it hides no other."""
+    """The first labels that hide no other."""
     to_points = np.array([MAP_WIDTH_IN, MAP_HEIGHT_IN]) * 72 / 2
     taken: dict[str, tuple[float, float, float]] = {}
     for at, label in zip(points, labels, strict=True):
@@ -399,7 +390,7 @@ def _label_some(axes: "Axes", points: Float64Array, labels: Sequence[str]) -> No
 
 
 def shorten(text: str, width: int) -> str:
-    """The printable text in one line, cut to that many letters."""
+    """Printable text in one line, cut to that many letters."""
     line = " ".join("".join(one if one.isprintable() else " " for one in text).split())
     return line if len(line) <= width else line[: width - 1].rstrip() + "…"
 

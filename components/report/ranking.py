@@ -1,4 +1,4 @@
-"""Rows and sentences of the report about ranking, as measured on validation baskets."""
+"""Rows and sentences about the measurements on validation baskets."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -38,7 +38,7 @@ WEIGHTINGS: Mapping[str, tuple[str, str, str]] = {
         "times {:g}",
     ),
 }
-"""Title of a basket weighting, meaning of its value, and the value as short text."""
+"""Title, meaning of the value, and the value as short text."""
 
 WEIGHTS: Mapping[str, Mapping[str, str]] = {
     "item": {
@@ -70,7 +70,6 @@ PARTS = {
     "vectors, sum of softmax": "Vectors, summed",
     "vectors, mean": "Vectors, averaged",
 }
-"""The blend and its parts, each measured alone."""
 
 FEATURES = {
     "neighbours_sum": "neighbours, summed",
@@ -108,8 +107,7 @@ FEATURES = {
     "price_ratio": "price ratio to the query",
     "described_alike": "similarity of texts",
 }
-"""Features of the re-ranker. They describe the candidate, unless they name the query:
-the products on the page or in the cart."""
+"""Features of the candidate, unless they name the query: the page's or the cart's products."""
 
 LEVELS = {
     "none": "nothing is left out",
@@ -118,7 +116,7 @@ LEVELS = {
     "but_colours": "the same but for numbers, colours, sizes",
     "but_one_word": "the same but for numbers, colours, sizes, one word",
 }
-"""How alike the names of variants are, by the names of `variants.LEVELS`."""
+"""How alike the names of variants are."""
 
 COLD_START_METHODS = {
     "model": "If the model knew the product",
@@ -132,7 +130,7 @@ SHOWN_FEATURES = 8
 
 @dataclass(frozen=True)
 class Change:
-    """A row of a plot of changes; bounds are {"mean", "low", "high"}, as shares."""
+    """A row of a plot; bounds are {"mean", "low", "high"}, as shares."""
 
     label: str
     bounds: Measurements
@@ -140,7 +138,6 @@ class Change:
 
 
 def weighting_groups(tricks: Iterable[Measurements]) -> list[tuple[str, str, list[Measurements]]]:
-    """Title, explanation and rows of every weighting that was tried."""
     found = []
     for name, rows in groupby(tricks or [], key=lambda row: str(row["trick"])):
         title, meaning, _ = WEIGHTINGS.get(name, (name.replace("_", " ").capitalize(), "", ""))
@@ -154,7 +151,7 @@ def weighting_value(row: Measurements) -> str:
 
 
 def explain_no_change(row: Measurements, basket_counts: Measurements) -> str:
-    """Why a weighting changed nothing at all; empty where it changed something."""
+    """Empty where a weighting changed something."""
     tasks = [row.get(task) or {} for task in ("item", "cart")]
     if any(task.get(bound) for task in tasks for bound in ("mean", "low", "high")):
         return ""
@@ -170,7 +167,6 @@ def explain_no_change(row: Measurements, basket_counts: Measurements) -> str:
 def weighting_changes(
     tricks: Iterable[Measurements], task: str, basket_counts: Measurements
 ) -> list[Change]:
-    """Changes by every weighting that changed something."""
     return [
         Change(weighting_value(row), row.get(task) or {}, bool(row.get("used")))
         for row in tricks or []
@@ -179,13 +175,12 @@ def weighting_changes(
 
 
 def task_measurements(manifest_ranking: Measurements, task: str) -> Measurements:
-    """Measurements of a task; empty where there are none."""
     found: Measurements = manifest_ranking.get({"item": "pages", "cart": "carts"}[task]) or {}
     return found
 
 
 def list_weights(measured: Measurements, task: str) -> list[tuple[str, Any]]:
-    """Parts of the blend with their weights, the heaviest first."""
+    """The heaviest first."""
     weights = measured.get("weights") or {}
     if task == "item" and weights:
         weights = {"vectors": 1.0, **weights}  # the other weights of pages are relative to it
@@ -194,7 +189,7 @@ def list_weights(measured: Measurements, task: str) -> list[tuple[str, Any]]:
 
 
 def list_parts(measured: Measurements) -> list[tuple[str, float]]:
-    """Name and NDCG of the blend, then of every part alone, the best first."""
+    """NDCG of the blend, then of every part alone, the best first."""
     parts = {name: ndcg for name, ndcg in (measured.get("parts") or {}).items() if is_number(ndcg)}
     order = sorted(parts, key=lambda name: (name != BLEND, -parts[name]))
     return [(name, parts[name]) for name in order]
@@ -205,7 +200,6 @@ def part_name(name: str) -> str:
 
 
 def describe_blend(measured: Measurements, task: str) -> list[str]:
-    """Sentences on the weights and the parts."""
     parts = dict(list_parts(measured))
     blend, alone = parts.get(BLEND), [name for name in parts if name != BLEND]
     if blend is None or not alone:
@@ -255,13 +249,13 @@ def _compare(ours: float, theirs: float) -> str:
 
 
 def top_features(measured: Measurements) -> list[tuple[str, float]]:
-    """The most important features, with shares of the importance of all."""
+    """With shares of the importance of all features."""
     found = (measured.get("forest") or {}).get("features") or []
     return [(FEATURES.get(name, name), share) for name, share in found[:SHOWN_FEATURES]]
 
 
 def variant_rows(variants: Iterable[Measurements]) -> list[Measurements]:
-    """The chosen rule and the strictest rule of every level, the strictest first."""
+    """The chosen rule and the strictest of every level."""
     seen, rows = set(), []
     for row in variants or []:
         if row["chosen"] or row["level"] not in seen:
@@ -271,7 +265,6 @@ def variant_rows(variants: Iterable[Measurements]) -> list[Measurements]:
 
 
 def variant_condition(row: Measurements) -> str:
-    """The condition of a rule besides the names."""
     bounds = []
     if is_number(row.get("lift")):
         lift = as_text(row["lift"])
@@ -282,7 +275,6 @@ def variant_condition(row: Measurements) -> str:
 
 
 def describe_variant_rule(measured: Measurements) -> str:
-    """The chosen rule, and its exceptions if there are any, in sentences."""
     chosen = next((row for row in measured.get("variants") or [] if row["chosen"]), None)
     if chosen is None:
         rule = "No rule was chosen."
@@ -311,7 +303,7 @@ def _describe_exceptions(exceptions: Measurements, chosen: Measurements) -> str:
 
 
 def storage_changes(storage: Iterable[Measurements]) -> list[Change]:
-    """Changes by each other way to store vectors, from the one in use, which comes first."""
+    """Against the first, which is in use."""
     return [
         Change(f"{row['name']}: {count(row['bytes_per_product'])} bytes", row.get("change") or {})
         for row in list(storage or [])[1:]

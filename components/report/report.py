@@ -1,4 +1,4 @@
-"""Builds the HTML report of a training run, and its plots as PNG."""
+"""The HTML report of a training run."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ PNG_PLOTS = (
     *("basket_sizes", "popularity", "comparison", "sweep", "embedding"),
     *("tricks", "mix", "cold", "storage"),
 )
-"""Plots that are also kept as PNG, where there is something to draw."""
+"""Plots that are also kept as PNG."""
 ALT = {
     "basket": "Bars: baskets by their number of products",
     "popularity": "Line: baskets of each product by its rank",
@@ -35,16 +35,13 @@ ALT = {
     "cold": "Dots with intervals: quality of answers for products that the model does not know",
     "storage": "Dots with intervals: change by smaller vectors",
 }
-"""Text for readers who cannot see a plot, by the first word of the plot's name."""
+"""Alternative texts, by the first word of the plot's name."""
 
 Plotters = dict[str, Callable[[], "Figure"]]
-"""Functions that draw, by the name of the plot."""
 
 
 @dataclass(frozen=True)
 class RunFiles:
-    """Paths of a run's files, and the parameters that steps handed on."""
-
     bundle: Path
     baskets: Path
     order_counts: Path
@@ -54,17 +51,17 @@ class RunFiles:
     evaluation: Path
     verdict: Path
     tricks: Path
-    """Measurements of the basket weightings; see `choose_tricks`."""
+    """Measurements of the basket weightings."""
     best: dict[str, Any]
-    """The picked settings, and all trials of the sweep."""
+    """The picked settings, and all trials."""
     parameters: dict[str, Any]
 
 
 def write_report(files: RunFiles, page: Path, plots: Path) -> None:
-    """Write the self-contained HTML file `page`, and its plots as PNG into the folder `plots`.
+    """Write the self-contained HTML file `page`, and PNG files into the folder `plots`.
 
-    Raises BundleError or ContractError when the bundle or the baskets cannot be read. Everything
-    else may be missing in part and is then shown as missing.
+    Raises BundleError or ContractError when the bundle or the baskets cannot be read. Other parts
+    may be missing and are then shown as missing.
     """
     bundle = read_bundle(files.bundle)
     names = ("order_counts", "basket_counts", "line_checks", "basket_checks", "tricks")
@@ -85,9 +82,9 @@ def write_report(files: RunFiles, page: Path, plots: Path) -> None:
 
 
 def write_checks_page(checks: Mapping[str, Any], page: str | Path) -> None:
-    """Write the report's chapter on the data checks of one table as a page of its own.
+    """Write the report's chapter on one table, `CheckReport.to_json()`, as a page of its own.
 
-    A run that a failed check ends has no other report. `checks` is `CheckReport.to_json()`.
+    It is the only report of a run that a failed check ends.
     """
     _render("checks_page.html", page, found=checks)
 
@@ -123,7 +120,6 @@ def _plan_ranking_plots(
     measured: Mapping[str, Any], evaluation: dict[str, Any], tricks: list[dict[str, Any]],
     basket_counts: dict[str, Any],
 ) -> Plotters:  # fmt: skip
-    """Plots of whatever was measured."""
     from components.report import plots
 
     by_task = {task: ranking.task_measurements(measured, task) for task in TASKS}
@@ -165,7 +161,6 @@ def _draw(name: str, plotter: "Callable[[], Figure]", folder: Path) -> "Markup":
 
 
 def _environment() -> "Environment":
-    """Jinja with the functions that the templates call; all text is escaped."""
     from jinja2 import ChainableUndefined, Environment, FileSystemLoader
 
     from components.embeddings.sweep import MIN_SHARE_OF_BEST

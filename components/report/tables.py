@@ -1,4 +1,4 @@
-"""Rows of the report's tables, from the files of a run."""
+"""Rows of the report's tables."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -37,7 +37,6 @@ class BasketStats:
 
 
 def compute_basket_stats(baskets: Any) -> BasketStats:
-    """Sizes and popularity in the BASKETS table at that path."""
     items = read_table(baskets, BASKETS, ["items"])["items"]
     sizes = pc.list_value_length(items).to_numpy(zero_copy_only=False).astype(np.int64)
     bought = pc.list_flatten(items).value_counts().field("counts").to_numpy(zero_copy_only=False)
@@ -46,13 +45,12 @@ def compute_basket_stats(baskets: Any) -> BasketStats:
 
 @dataclass(frozen=True)
 class Step:
-    """A row between order lines and baskets: `kind` is `in`, `out` (removed) or `part`."""
+    """A count on the way from lines to baskets; `kind` is `in`, `out` (removed) or `part`."""
 
     label: str
     n: Any
     kind: str
     of: Any = None
-    """Count of which `n` is a share."""
 
     @property
     def share(self) -> float | None:
@@ -60,7 +58,6 @@ class Step:
 
 
 def line_steps(counts: Mapping[str, Any]) -> list[Step]:
-    """From lines read to lines kept, with each reason for quarantine."""
     n_read, reasons = counts.get("lines_read"), _counts_with_prefix(counts, "quarantined: ")
     return [
         Step("Lines read", n_read, "in"),
@@ -70,7 +67,6 @@ def line_steps(counts: Mapping[str, Any]) -> list[Step]:
 
 
 def basket_steps(counts: Mapping[str, Any]) -> list[Step]:
-    """From lines to baskets, with everything removed on the way."""
     lines, orders, baskets = (counts.get(name) for name in ("lines", "orders", "baskets"))
     train, validation, test = (
         counts.get(f"baskets_{split}") for split in ("train", "validation", "test")
@@ -99,13 +95,12 @@ def _removal(reason: str, n: Any, of: Any, cap: Any = None) -> Step:
 
 
 def _counts_with_prefix(counts: Mapping[str, Any], prefix: str) -> list[tuple[str, Any]]:
-    """Counts by the rest of their names, the largest first."""
+    """By the rest of their names, the largest first."""
     found = [(key.removeprefix(prefix), n) for key, n in counts.items() if key.startswith(prefix)]
     return sorted(found, key=lambda item: item[1] or 0, reverse=True)
 
 
 def describe_table(numbers: Mapping[str, Any]) -> list[str]:
-    """Size and period of a checked table, by the numbers of its profile."""
     names = {"rows": "rows", "orders": "orders", "products": "products", "users": "customers"}
     facts = [f"{count(numbers[name])} {noun}" for name, noun in names.items() if numbers.get(name)]
     if numbers.get("basket_mean"):
@@ -114,7 +109,6 @@ def describe_table(numbers: Mapping[str, Any]) -> list[str]:
 
 
 def sort_rankers(names: Iterable[str]) -> list[str]:
-    """In the order of NAMES; unknown ones last."""
     order = list(NAMES)
     return sorted(names, key=lambda name: order.index(name) if name in order else len(order))
 
@@ -134,7 +128,7 @@ STATES = {"complete": "finished", "pruned": "stopped early"}
 
 @dataclass(frozen=True)
 class Trial:
-    """A trial of the sweep; `number` counts over all shards, from 1."""
+    """`number` counts over all shards, from 1."""
 
     number: int
     found: Mapping[str, Any]
@@ -159,7 +153,7 @@ class Trial:
 
 
 def list_trials(best: Mapping[str, Any]) -> list[Trial]:
-    """The sweep's trials, shard by shard."""
+    """Shard by shard."""
     trials = best.get("trials") or []
     ordered = sorted(trials, key=lambda trial: (trial.get("shard") or 0, trial.get("trial") or 0))
     picked = _find_picked(best, ordered)
@@ -167,7 +161,7 @@ def list_trials(best: Mapping[str, Any]) -> list[Trial]:
 
 
 def _find_picked(best: Mapping[str, Any], trials: list[Mapping[str, Any]]) -> int | None:
-    """The finished trial with the settings that were picked; the betas may be tuned afterwards."""
+    """The finished trial with the picked settings; the betas may be tuned afterwards."""
     same = [
         i
         for i, trial in enumerate(trials)
@@ -179,7 +173,7 @@ def _find_picked(best: Mapping[str, Any], trials: list[Mapping[str, Any]]) -> in
 
 
 def split_settings(trials: list[Trial]) -> tuple[list[str], dict[str, Any]]:
-    """The names of settings that differ between trials, and the values of those that do not."""
+    """Names of the settings that differ between trials, and values of the others."""
     names = {name: None for trial in trials for name in (trial.found.get("config") or {})}
     every = [*names, "beta_single", "beta_cart"] if trials else []
     values = {name: [trial.setting(name) for trial in trials] for name in every}
@@ -188,7 +182,6 @@ def split_settings(trials: list[Trial]) -> tuple[list[str], dict[str, Any]]:
 
 
 def rank_trial(picked: Trial, trials: list[Trial], task: str) -> int:
-    """The picked trial's place among the finished ones, from 1."""
     done = [trial.ndcg(task) or 0.0 for trial in trials if trial.state == "complete"]
     return 1 + sum(score > (picked.ndcg(task) or 0.0) for score in done)
 
