@@ -27,10 +27,10 @@ def check_order_lines(
     settings: CheckSettings,
 ) -> CheckReport:
     """`previous` is the profile that an earlier run wrote."""
-    paths = [Path(order_lines), Path(quarantine), Path(products)]
-    profile = partial(profile_order_lines, *paths, settings)
-    report = _check_table("order_lines", paths[0], ORDER_LINES, profile, previous, settings)
-    return replace(report, quarantine=summarize_quarantine(paths[1]))
+    lines, aside = Path(order_lines), Path(quarantine)
+    profile = partial(profile_order_lines, lines, aside, Path(products), settings)
+    report = _check_table("order_lines", lines, ORDER_LINES, profile, previous, settings)
+    return replace(report, quarantine=summarize_quarantine(aside))
 
 
 def check_baskets(

@@ -110,7 +110,7 @@ def date(moment: Any) -> str:
             found = datetime.fromisoformat(str(moment))
     except (ValueError, OverflowError, OSError):
         return str(moment or NOTHING)
-    return f"{found.day} {found:%B %Y}"
+    return f"{found.day}\u00a0{found:%B}\u00a0{found:%Y}"
 
 
 def date_range(first: Any, last: Any) -> str:

@@ -136,6 +136,7 @@ def draw_basket_sizes(stats: BasketStats) -> "Figure":
     axes.set_xlabel(f"products in a basket (last bar: {last} or more)")
     axes.set_ylabel("baskets")
     axes.set_xlim(1.3, last + 0.7)
+    axes.margins(y=0.12)
     _whole_numbers(axes, "x", "y")
     axes.grid(axis="y")
     return figure

@@ -335,7 +335,7 @@ def test_failed_checks_come_first(page: str) -> None:
     assert text.index("Prices are sane") < text.index("Ids are there")
     assert "What to do: Look at the dearest lines." in text
     assert "This is the first run" in text
-    assert "Not checked: Gaps in time (no timestamps)." in text
+    assert "1 not checked Check Reason Gaps in time No timestamps." in text
     assert "Checked on a sample of 50 % of the orders" in text
 
 
