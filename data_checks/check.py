@@ -1,21 +1,22 @@
-"""The checks on order lines and on baskets: profile, verdicts, and what is kept of them."""
+"""Checks of the order lines and of the baskets."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
 from components.contracts import BASKETS, ORDER_LINES, open_table
-from data_checks.drift import drift
-from data_checks.expectations import Expectation, validate
+from data_checks.drift import compare_profiles
+from data_checks.expectations import Expectation, load_suite, validate
 from data_checks.formatting import format_bounds, format_number
 from data_checks.profile import Profile, profile_baskets, profile_order_lines
-from data_checks.quarantine import example_lines, read_reasons, reason_counts
-from data_checks.result import CheckReport, CheckResult, QuarantineSummary, SkippedCheck, Table
+from data_checks.quarantine import summarize_quarantine
+from data_checks.result import CheckReport, CheckResult, SkippedCheck, Table
 from data_checks.settings import CheckSettings
-from data_checks.suites import baskets_suite, order_lines_suite, schema_columns, schema_suite
 
 
 def check_order_lines(
@@ -25,22 +26,11 @@ def check_order_lines(
     previous: dict[str, Any] | None,
     settings: CheckSettings,
 ) -> CheckReport:
-    """Check an ORDER_LINES table; `previous` is the profile that an earlier run wrote."""
-    lines = Path(order_lines)
-    reasons = read_reasons(Path(quarantine))
-    checks = _check_schema(lines, ORDER_LINES)
-    skipped: list[SkippedCheck] = []
-    profile, before = None, parse_profile(previous, "order_lines")
-    if all(check["passed"] for check in checks):
-        profile = profile_order_lines(lines, Path(quarantine), Path(products), settings)
-        judged, skipped = _judge(profile, before, order_lines_suite(settings))
-        checks += judged
-    kept_out: QuarantineSummary = {
-        "n_lines": len(reasons.codes),
-        "reasons": reason_counts(reasons),
-        "examples": example_lines(Path(quarantine), reasons),
-    }
-    return CheckReport("order_lines", checks, skipped, profile, before is None, kept_out)
+    """`previous` is the profile that an earlier run wrote."""
+    lines, aside = Path(order_lines), Path(quarantine)
+    profile = partial(profile_order_lines, lines, aside, Path(products), settings)
+    report = _check_table("order_lines", lines, ORDER_LINES, profile, previous, settings)
+    return replace(report, quarantine=summarize_quarantine(aside))
 
 
 def check_baskets(
@@ -49,31 +39,42 @@ def check_baskets(
     previous: dict[str, Any] | None,
     settings: CheckSettings,
 ) -> CheckReport:
-    """Check a BASKETS table; `previous` is the profile that an earlier run wrote."""
-    checks = _check_schema(Path(baskets), BASKETS)
-    skipped: list[SkippedCheck] = []
-    profile, before = None, parse_profile(previous, "baskets")
-    if all(check["passed"] for check in checks):
-        profile = profile_baskets(Path(baskets), Path(products), settings)
-        judged, skipped = _judge(profile, before, baskets_suite(settings))
-        checks += judged
-    return CheckReport("baskets", checks, skipped, profile, before is None)
+    """`previous` is the profile that an earlier run wrote."""
+    profile = partial(profile_baskets, Path(baskets), Path(products), settings)
+    return _check_table("baskets", Path(baskets), BASKETS, profile, previous, settings)
 
 
-def previous_profile(folder: str | Path, table: Table) -> dict[str, Any] | None:
-    """The profile of `table` in an earlier run's folder, or None where there is none."""
+def read_previous_profile(folder: str | Path, table: Table) -> dict[str, Any] | None:
+    """The profile in an earlier run's folder; None where there is none."""
     path = Path(folder) / "profile" / f"{table}.json"
     if not path.is_file():
         return None
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        return dict(json.loads(path.read_text(encoding="utf-8")))
     except ValueError as error:
         raise ValueError(f"{path} is no JSON; remove it to go without drift checks") from error
-    return dict(found)
 
 
-def parse_profile(found: dict[str, Any] | None, table: Table) -> Profile | None:
-    """The profile, or None when there is none or it is of another version."""
+def _check_table(
+    table: Table,
+    path: Path,
+    schema: pa.Schema,
+    compute_profile: Callable[[], Profile],
+    previous: dict[str, Any] | None,
+    settings: CheckSettings,
+) -> CheckReport:
+    before, profile = _parse_profile(previous, table), None
+    results, skipped = _check_schema(path, schema, settings), list[SkippedCheck]()
+    if all(result["passed"] for result in results):
+        profile = compute_profile()
+        suite = load_suite(settings, table, "both_tables")
+        more, skipped = _check_profile(profile, before, suite)
+        results += more
+    return CheckReport(table, results, skipped, profile, first_run=before is None)
+
+
+def _parse_profile(found: dict[str, Any] | None, table: Table) -> Profile | None:
+    """None when there is none, or one of another version."""
     if not found or found.get("version") != Profile.model_fields["version"].default:
         return None
     profile = Profile.model_validate(found)
@@ -82,54 +83,64 @@ def parse_profile(found: dict[str, Any] | None, table: Table) -> Profile | None:
     return profile
 
 
-def _check_schema(path: Path, schema: pa.Schema) -> list[CheckResult]:
-    suite = schema_suite(schema)
+def _check_schema(path: Path, schema: pa.Schema, settings: CheckSettings) -> list[CheckResult]:
     found = open_table(path, pa.schema([], metadata=schema.metadata)).schema
-    columns = schema_columns(found, schema)
-    missing = [name for name in schema.names if name not in columns["column"]]
-    wrong = [type_ for type_ in columns["found"] if type_ not in columns["expected"]]
-    observed = [f"missing: {', '.join(missing)}" if missing else "all", ", ".join(wrong) or "all"]
-    expected = [", ".join(schema.names), ", ".join(schema_columns(schema, schema)["expected"])]
-    return list(map(_to_result, suite, validate(columns, suite), observed, expected))
+    types = {field.name: _describe_type(field.type) for field in schema}
+    missing = [name for name in types if name not in found.names]
+    there = {n: _describe_type(found.field(n).type) for n in types if n not in missing}
+    wrong = [f"{name}: {type_}" for name, type_ in there.items() if type_ != types[name]]
+    texts = {
+        "columns": (f"missing: {', '.join(missing)}" if missing else "all", ", ".join(types)),
+        "types": (", ".join(wrong) or "all", ", ".join(f"{n}: {t}" for n, t in types.items())),
+    }
+    suite = load_suite(settings, "schema")
+    results = validate({"columns": [len(missing)], "types": [len(wrong)]}, suite)
+    return [_to_result(c, r, *texts[c.name]) for c, r in zip(suite, results, strict=True)]
 
 
-def _judge(
-    profile: Profile, before: Profile | None, suite: Sequence[Expectation]
+def _describe_type(kind: pa.DataType) -> str:
+    """Equal for types that the readers of a table take as equal."""
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        return "text"
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        return f"list of {_describe_type(kind.value_type)}"
+    if pa.types.is_timestamp(kind):
+        return "time with zone" if kind.tz else "time without zone"
+    return str(kind)
+
+
+def _check_profile(
+    profile: Profile, before: Profile | None, suite: list[Expectation]
 ) -> tuple[list[CheckResult], list[SkippedCheck]]:
-    numbers = profile.numbers | drift(before, profile)
-    there = [item for item in suite if numbers.get(item["kwargs"]["column"]) is not None]
-    results = validate({name: [value] for name, value in numbers.items()}, there)
-    checks = [
-        _to_result(item, result, _format_observed(item, result), format_bounds(item))
-        for item, result in zip(there, results, strict=True)
-    ]
-    absent: list[SkippedCheck] = [
+    numbers = profile.numbers | compare_profiles(before, profile)
+    there = [check for check in suite if numbers.get(check.number) is not None]
+    found = validate({name: [value] for name, value in numbers.items()}, there)
+    results = []
+    for check, result in zip(there, found, strict=True):
+        observed = format_number(result["result"]["observed_value"], check.unit)
+        results.append(_to_result(check, result, observed, format_bounds(check)))
+    skipped: list[SkippedCheck] = [
         {
-            "name": item["meta"]["name"],
-            "title": item["meta"]["title"],
-            "reason": item["meta"]["absent"] if numbers["rows"] else "the table has no rows",
+            "name": check.name,
+            "title": check.title,
+            "reason": check.absent if numbers["rows"] else "the table has no rows",
         }
-        for item in suite
-        if item not in there
+        for check in suite
+        if check not in there
     ]
-    return checks, absent
-
-
-def _format_observed(item: Expectation, result: dict[str, Any]) -> str:
-    return format_number(result["result"]["observed_value"], item["meta"]["unit"])
+    return results, skipped
 
 
 def _to_result(
-    item: Expectation, result: dict[str, Any], observed: str, expected: str
+    check: Expectation, result: dict[str, Any], observed: str, expected: str
 ) -> CheckResult:
-    meta = item["meta"]
     return {
-        "name": meta["name"],
-        "title": meta["title"],
-        "severity": item["severity"],
+        "name": check.name,
+        "title": check.title,
+        "severity": check.severity,
         "passed": bool(result["success"]),
         "observed": observed,
         "expected": expected,
-        "why": meta["why"],
-        "remedy": meta["remedy"],
+        "why": check.why,
+        "remedy": check.remedy,
     }

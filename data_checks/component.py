@@ -1,4 +1,4 @@
-"""The checks as steps of a pipeline."""
+"""KFP steps: checks of the order lines and of the baskets."""
 
 from kfp import dsl
 
@@ -17,20 +17,22 @@ def check_order_lines(
     profile: dsl.Output[dsl.Artifact],
     metrics: dsl.Output[dsl.Metrics],
 ) -> None:
-    """Check the order lines; a failed critical check stops the run after the page is written.
+    """Check the order lines; a failed critical check ends the run.
 
     Args:
-        champion: Folder of the model in use; its profile, if any, is what drift is measured from.
+        champion: Folder of the model in use; drift is measured from its profile.
         settings: Thresholds that differ from the defaults, by name.
     """
+    from components.report.report import write_checks_page
     from components.results import log_metrics
-    from data_checks.check import check_order_lines, previous_profile
+    from data_checks.check import check_order_lines, read_previous_profile
     from data_checks.settings import CheckSettings
 
-    before = previous_profile(champion.path, "order_lines")
+    before = read_previous_profile(champion.path, "order_lines")
     paths = order_lines.path, quarantine.path, products.path
     found = check_order_lines(*paths, before, CheckSettings(**settings))
-    found.write(page.path, checks.path, profile.path)
+    found.write(checks.path, profile.path)
+    write_checks_page(found.to_json(), page.path)
     log_metrics(metrics, found.metrics())
     found.raise_if_critical()
 
@@ -46,18 +48,20 @@ def check_baskets(
     profile: dsl.Output[dsl.Artifact],
     metrics: dsl.Output[dsl.Metrics],
 ) -> None:
-    """Check the baskets; a failed critical check stops the run after the page is written.
+    """Check the baskets; a failed critical check ends the run.
 
     Args:
-        champion: Folder of the model in use; its profile, if any, is what drift is measured from.
+        champion: Folder of the model in use; drift is measured from its profile.
         settings: Thresholds that differ from the defaults, by name.
     """
+    from components.report.report import write_checks_page
     from components.results import log_metrics
-    from data_checks.check import check_baskets, previous_profile
+    from data_checks.check import check_baskets, read_previous_profile
     from data_checks.settings import CheckSettings
 
-    before = previous_profile(champion.path, "baskets")
+    before = read_previous_profile(champion.path, "baskets")
     found = check_baskets(baskets.path, products.path, before, CheckSettings(**settings))
-    found.write(page.path, checks.path, profile.path)
+    found.write(checks.path, profile.path)
+    write_checks_page(found.to_json(), page.path)
     log_metrics(metrics, found.metrics())
     found.raise_if_critical()

@@ -1,4 +1,4 @@
-"""How far a table has moved since the previous run."""
+"""Drift of a table since the previous run."""
 
 from collections.abc import Mapping
 from math import log
@@ -6,7 +6,7 @@ from math import log
 from data_checks.profile import Profile
 
 FLOOR = 1e-4
-"""Smallest share in the index: a bin that empties is then a large move, not an infinite one."""
+"""Smallest share in the index, so that an empty bin does not make it infinite."""
 
 NUMBERS = (
     "volume_ratio",
@@ -18,8 +18,7 @@ NUMBERS = (
 )
 
 
-def drift(before: Profile | None, now: Profile) -> dict[str, float | None]:
-    """The numbers that compare two profiles; all None without a previous one."""
+def compare_profiles(before: Profile | None, now: Profile) -> dict[str, float | None]:
     if before is None:
         return dict.fromkeys(NUMBERS)
     old, new = before.numbers, now.numbers
@@ -41,7 +40,7 @@ def stability_index(
 ) -> float:
     """Population stability index, sum of (q - p)·ln(q / p), over the largest bins of `before`.
 
-    What the bins leave of each side is one more bin.
+    All other bins are one more bin.
     """
     bins = sorted(before, key=lambda label: -before[label])[:n_bins]
     p = [before[label] for label in bins]

@@ -1,4 +1,4 @@
-"""Text columns as integer codes, which make uniqueness, basket sizes and look-ups integer work."""
+"""Text columns as integer codes, so that counts and look-ups are integer work."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ ID_COLUMNS = {"order_id", "user_id", "product_id", "split", "reason"}
 
 @dataclass(frozen=True)
 class Codes:
-    """A text column as positions in its distinct values; -1 where null or blank."""
+    """Positions in the distinct values; -1 where null or blank."""
 
     codes: Int32Array
     values: pa.Array
@@ -31,7 +31,7 @@ class Codes:
 
     @cached_property
     def counts(self) -> Int64Array:
-        """How often each value occurs. The values of a sample include some that do not."""
+        """Occurrences of each value; 0 for values outside of a sample."""
         return np.bincount(self.codes + 1, minlength=len(self.values) + 1)[1:]
 
     @cached_property
@@ -40,19 +40,16 @@ class Codes:
 
 
 def open_as_codes(path: Path, schema: pa.Schema) -> ds.Dataset:
-    """The table at `path`, its ids read as dictionary codes. Columns are not checked.
-
-    Reading Parquet's own dictionaries costs a fifth of encoding the texts afterwards.
-    """
+    """Ids become dictionary codes, at a fifth of the cost of encoding texts afterwards."""
     found = open_table(path, pa.schema([], metadata=schema.metadata))
     layout = ds.ParquetFileFormat(dictionary_columns=ID_COLUMNS & set(schema.names))
     return ds.dataset(found.files, format=layout)
 
 
 def load(dataset: ds.Dataset, columns: list[str], row_limit: int) -> tuple[pa.Table, float]:
-    """The named columns, and the share of orders they are of: 1.0 up to `row_limit` values.
+    """The named columns, and the share of orders in them: 1.0 up to `row_limit` values.
 
-    Above it, whole orders are picked by a hash of their id: the same ones in every run.
+    Above it, whole orders are sampled by a hash of their id: the same ones in every run.
     """
     share = min(1.0, row_limit / max(1, _n_values(dataset)))
     if share == 1.0:
@@ -62,14 +59,14 @@ def load(dataset: ds.Dataset, columns: list[str], row_limit: int) -> tuple[pa.Ta
 
 
 def encode(column: pa.ChunkedArray) -> Codes:
-    """The text column as codes; blank texts count as missing."""
     if not pa.types.is_dictionary(column.type):
         column = column.dictionary_encode()
     chunks = column.unify_dictionaries().chunks
     if not chunks:
         return Codes(np.zeros(0, np.int32), pa.array([], pa.string()))
     values = chunks[0].dictionary.cast(pa.string())
-    codes = np.concatenate([_indices(chunk) for chunk in chunks])
+    indices = [chunk.indices.cast(pa.int32()).fill_null(-1).to_numpy() for chunk in chunks]
+    codes = np.concatenate(indices)
     blank = to_bool_array(pc.equal(pc.utf8_trim_whitespace(values), ""))
     if blank.any():
         codes = np.where((codes >= 0) & blank[codes], -1, codes)
@@ -77,18 +74,13 @@ def encode(column: pa.ChunkedArray) -> Codes:
 
 
 def to_bool_array(column: Any) -> BoolArray:
-    """An Arrow column of booleans as numpy; null is false."""
+    """Null is false."""
     found: BoolArray = column.fill_null(False).to_numpy(zero_copy_only=False)
     return found
 
 
-def _indices(chunk: pa.DictionaryArray) -> Int32Array:
-    found: Int32Array = chunk.indices.cast(pa.int32()).fill_null(-1).to_numpy()
-    return found
-
-
 def _n_values(dataset: ds.Dataset) -> int:
-    """Values in the longest column, by the files' footers: a list column counts its elements."""
+    """Values in the longest column, by the files' footers; list columns count their elements."""
     total = 0
     for path in dataset.files:
         footer = pq.read_metadata(path)

@@ -1,79 +1,82 @@
-"""Expectations as plain dicts, and the one place that hands them to Great Expectations."""
+"""Suites of checks, read from YAML and run by Great Expectations."""
 
 import logging
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Literal, TypedDict, cast
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from pydantic import BaseModel, ConfigDict
+
+from data_checks.settings import CheckSettings
 
 Severity = Literal["critical", "warning"]
 Unit = Literal["count", "share", "number", "times", "days"]
 
+SUITES = Path(__file__).with_name("suites")
+
 BACK_ENDS = ("boto3", "botocore", "google.cloud.storage", "pyspark", "sqlalchemy")
-"""What Great Expectations imports if it is installed, and what small pandas tables never need:
-a quarter of its start-up. Importing pyspark this way also ends a `python -c` on the spot, with
-exit code 0, where grpc is not installed."""
+"""Great Expectations imports these if installed, though pandas tables never need them: a quarter of
+its start-up. Importing pyspark also ends a `python -c` with exit code 0 where grpc is missing."""
 
 
-class Words(TypedDict):
-    """What a person needs to know about a check beside its figures."""
+class Expectation(BaseModel):
+    """A check; suites/order_lines.yaml explains the fields."""
 
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
     title: str
+    severity: Severity
     why: str
     remedy: str
+    unit: Unit = "count"
+    column: str = ""
+    min_value: float | None = None
+    max_value: float | None = None
+    absent: str = "the table holds nothing to compute this from"
+
+    @property
+    def number(self) -> str:
+        """Name of the checked number of the profile."""
+        return self.column or self.name
+
+    def to_gx(self) -> dict[str, Any]:
+        """A profile is one row, so the maximum of a column is the number."""
+        bounds = {"min_value": self.min_value, "max_value": self.max_value}
+        return {
+            "type": "expect_column_max_to_be_between",
+            "kwargs": {"column": self.number, **bounds},
+            "severity": self.severity,
+            "meta": {"name": self.name},
+        }
 
 
-class Expectation(TypedDict):
-    """One expectation in the shape in which Great Expectations loads suites.
+def load_suite(settings: CheckSettings, *names: str) -> list[Expectation]:
+    """Checks of the YAML files of these names, with thresholds from the settings."""
+    import yaml  # type: ignore[import-untyped]
 
-    `meta` holds the check's `name`, its `Words`, the `unit` of its figures and `absent`, the
-    reason to print when there is nothing to check.
-    """
-
-    type: str
-    kwargs: dict[str, Any]
-    severity: Severity
-    meta: dict[str, Any]
+    texts = [(SUITES / f"{name}.yaml").read_text(encoding="utf-8") for name in names]
+    return [_fill_in(fields, settings) for text in texts for fields in yaml.safe_load(text)]
 
 
-def between(
-    name: str,
-    unit: Unit,
-    severity: Severity,
-    words: Words,
-    *,
-    least: float | None = None,
-    most: float | None = None,
-    column: str = "",
-    absent: str = "the table holds nothing to compute this from",
-) -> Expectation:
-    """Expect the profile's number `name` (or `column`) within [least, most].
-
-    A profile is one row, so its maximum is the number: the cheapest expectation with bounds.
-    """
-    return {
-        "type": "expect_column_max_to_be_between",
-        "kwargs": {"column": column or name, "min_value": least, "max_value": most},
-        "severity": severity,
-        "meta": {"name": name, "unit": unit, "absent": absent, **words},
-    }
-
-
-def expect_zero(name: str, words: Words) -> Expectation:
-    """Expect the profile's count `name` to be zero, or stop the run."""
-    return between(name, "count", "critical", words, most=0)
+def _fill_in(fields: dict[str, Any], settings: CheckSettings) -> Expectation:
+    bounds = {name: fields[name] for name in ("min_value", "max_value") if name in fields}
+    thresholds = {k: getattr(settings, v) for k, v in bounds.items() if isinstance(v, str)}
+    return Expectation(**fields | thresholds)
 
 
 def validate(
     columns: Mapping[str, Sequence[Any]], suite: Sequence[Expectation]
 ) -> list[dict[str, Any]]:
-    """The suite's results on a small table, in the suite's order, as Great Expectations' JSON.
+    """Results in the suite's order, as Great Expectations' JSON.
 
-    Raises RuntimeError when an expectation could not be computed: that is no verdict on the data.
+    Raises RuntimeError when a check could not be computed.
     """
     import pandas as pd
 
-    logging.getLogger("great_expectations").setLevel(logging.WARNING)  # it tells of every step
+    logging.getLogger("great_expectations").setLevel(logging.WARNING)  # it logs every step
     with _hide_modules(*BACK_ENDS):
         import great_expectations as gx
     from great_expectations.data_context.types.base import ProgressBarsConfig
@@ -86,8 +89,8 @@ def validate(
     batch = asset.add_batch_definition_whole_dataframe("whole").get_batch(
         {"dataframe": pd.DataFrame(dict(columns))}
     )
-    named = gx.ExpectationSuite(name="suite", expectations=[dict(item) for item in suite])
-    outcome: Any = batch.validate(named, result_format="SUMMARY")
+    gx_suite = gx.ExpectationSuite(name="suite", expectations=[check.to_gx() for check in suite])
+    outcome: Any = batch.validate(gx_suite, result_format="SUMMARY")
     return _sort_results(outcome.to_json_dict()["results"], suite)
 
 
@@ -95,15 +98,14 @@ def _sort_results(results: Any, suite: Sequence[Expectation]) -> list[dict[str, 
     by_name = {result["expectation_config"]["meta"]["name"]: result for result in results}
     for name, result in by_name.items():
         if result["exception_info"].get("raised_exception"):
-            raise RuntimeError(
-                f"check {name!r} broke: {result['exception_info']['exception_message']}"
-            )
-    return [by_name[item["meta"]["name"]] for item in suite]
+            reason = result["exception_info"]["exception_message"]
+            raise RuntimeError(f"check {name!r} could not be computed: {reason}")
+    return [by_name[check.name] for check in suite]
 
 
 @contextmanager
 def _hide_modules(*names: str) -> Iterator[None]:
-    """Let imports of the named modules fail within the block."""
+    """Imports of these modules fail within the block."""
     modules = cast(dict[str, Any], sys.modules)
     before = {name: modules[name] for name in names if name in modules}
     modules.update(dict.fromkeys(names))

@@ -1,24 +1,21 @@
-"""Figures as a reader wants to see them."""
+"""Numbers and bounds as texts for the report."""
 
 from data_checks.expectations import Expectation, Unit
 
 
-def format_bounds(item: Expectation) -> str:
-    """What the expectation allows, as it is shown."""
-    least, most = item["kwargs"]["min_value"], item["kwargs"]["max_value"]
-    unit = item["meta"]["unit"]
+def format_bounds(check: Expectation) -> str:
+    least, most, unit = check.min_value, check.max_value, check.unit
     if least is None:
-        return "none" if not most else f"at most {format_number(most, unit)}"
+        return f"at most {format_number(most, unit)}" if most else "none"
     if most is None:
         return f"at least {format_number(least, unit)}"
-    ending = f" to {format_number(most, unit)}"
-    return (f"{least:g}" if unit == "times" else format_number(least, unit)) + ending
+    start = f"{least:g}" if unit == "times" else format_number(least, unit)
+    return f"{start} to {format_number(most, unit)}"
 
 
 def format_number(value: float, unit: Unit) -> str:
-    """The number as it is shown, with its unit."""
     if unit == "share":
-        return _percent(value)
+        return _format_percent(value)
     if unit == "count":
         return f"{value:,.0f}" if value else "none"
     whole = abs(value) >= 100 or value == int(value)
@@ -27,7 +24,7 @@ def format_number(value: float, unit: Unit) -> str:
     return plain + ending.get(unit, "")
 
 
-def _percent(share: float) -> str:
+def _format_percent(share: float) -> str:
     if 0 < share < 0.0001:
         return "under 0.01 %"
     if 0.9999 < share < 1:

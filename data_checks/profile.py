@@ -1,7 +1,7 @@
-"""Numbers that describe a table, computed from its columns in one pass.
+"""Numbers that describe a table, for Great Expectations to check.
 
-Great Expectations judges these numbers, not the rows: row-level expectations would first copy the
-whole table into pandas, at several times the cost of building the baskets.
+Row-level expectations would first copy the whole table into pandas, at several times the cost of
+building the baskets.
 """
 
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict
 from components.contracts import BASKETS, ORDER_LINES, PRODUCTS, SPLITS, read_table
 from components.model.arrays import AnyArray, BoolArray, Float64Array, Int64Array
 from data_checks.encoding import Codes, encode, load, open_as_codes, to_bool_array
-from data_checks.quarantine import UNREADABLE, n_lines, read_reasons
+from data_checks.quarantine import UNREADABLE, count_lines, read_reasons
 from data_checks.settings import CheckSettings
 
 Numbers = dict[str, float | None]
@@ -29,14 +29,13 @@ SIZE_STEPS = (1, 2, 3, 4, 5, 6, 8, 11, 16, 21, 31, 51, 101)
 """Smallest basket of each bar in the histogram of basket sizes."""
 WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 N_SHARES = 1_000
-"""Products (and categories) whose shares a profile keeps."""
+"""Products, and categories, in a profile."""
 
 
 class Profile(BaseModel):
-    """A table in numbers, kept with the run and compared by the next one.
+    """A number is None, or not there, when the table holds nothing to compute it from.
 
-    A number is None, or not there, when the table holds nothing to compute it from. A histogram
-    maps bins to shares; what is missing to 1 belongs to bins too small to be listed.
+    A histogram maps bins to shares; shares of bins too small to be listed are missing to 1.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -51,57 +50,62 @@ class Profile(BaseModel):
 def profile_order_lines(
     order_lines: Path, quarantine: Path, products: Path, settings: CheckSettings
 ) -> Profile:
-    """The profile of an ORDER_LINES table whose columns are known to be right."""
     dataset = open_as_codes(order_lines, ORDER_LINES)
     wanted = [name for name in ORDER_LINES.names if name != "position"]
     lines, share = load(dataset, wanted, settings.row_limit)
     order, user, product = (encode(lines[c]) for c in ("order_id", "user_id", "product_id"))
-    catalogue = read_catalogue(products)
-    sizes = _basket_sizes(order, product)
+    catalogue = _read_catalogue(products)
+    sizes = _count_products(order, product)
     numbers: Numbers = {"rows": dataset.count_rows()}
     if lines.num_rows:
-        numbers |= _ids(order, user, product)
-        numbers |= _quantities(lines["quantity"]) | _prices(lines["price"])
-        numbers |= _times(lines["ts"]) | _mixed_orders(order, user, lines["ts"])
-        numbers |= _sizes(sizes) | {"duplicate_share": 1 - int(sizes.sum()) / lines.num_rows}
-        numbers |= _coverage(product, catalogue) | _suspects(product, settings.non_product_pattern)
+        numbers |= _profile_ids(order, user, product)
+        numbers |= _profile_quantities(lines["quantity"]) | _profile_prices(lines["price"])
+        numbers |= _profile_times(lines["ts"]) | _profile_mixed_orders(order, user, lines["ts"])
+        numbers |= _profile_sizes(sizes) | {
+            "duplicate_share": 1 - int(sizes.sum()) / lines.num_rows
+        }
+        numbers |= _profile_coverage(product, catalogue) | _profile_suspects(
+            product, settings.non_product_pattern
+        )
     return Profile(
         table="order_lines",
         sampled_share=share,
-        numbers=numbers | _quarantine_shares(read_reasons(quarantine), dataset.count_rows()),
-        histograms=_histograms(sizes, product, catalogue, lines["ts"]),
+        numbers=numbers | _profile_quarantine(read_reasons(quarantine), dataset.count_rows()),
+        histograms=_build_histograms(sizes, product, catalogue, lines["ts"]),
     )
 
 
 def profile_baskets(baskets: Path, products: Path, settings: CheckSettings) -> Profile:
-    """The profile of a BASKETS table whose columns are known to be right."""
     dataset = open_as_codes(baskets, BASKETS)
     table, share = load(dataset, BASKETS.names, settings.row_limit)
-    sizes = _lengths(table["items"])
+    sizes = _list_lengths(table["items"])
     basket_of = np.repeat(np.arange(len(sizes)), sizes)
     product = encode(pc.list_flatten(table["items"]))
     split = encode(table["split"])
-    catalogue = read_catalogue(products)
+    catalogue = _read_catalogue(products)
     numbers: Numbers = {"rows": dataset.count_rows()}
     if table.num_rows:
-        numbers |= _basket_ids(table, product) | _repeats(basket_of, product)
-        numbers |= _positions(table["positions"], sizes) | _weights(table["weight"])
-        numbers |= _times(table["ts"]) | _sizes(sizes) | _coverage(product, catalogue)
-        numbers |= _splits(split, table["ts"]) | _cold(split, basket_of, product)
+        numbers |= _profile_basket_ids(table, product) | _profile_repeats(basket_of, product)
+        numbers |= _profile_positions(table["positions"], sizes) | _profile_weights(table["weight"])
+        numbers |= (
+            _profile_times(table["ts"])
+            | _profile_sizes(sizes)
+            | _profile_coverage(product, catalogue)
+        )
+        numbers |= _profile_splits(split, table["ts"]) | _profile_cold(split, basket_of, product)
     return Profile(
         table="baskets",
         sampled_share=share,
         numbers=numbers,
-        histograms=_histograms(sizes, product, catalogue, table["ts"]),
+        histograms=_build_histograms(sizes, product, catalogue, table["ts"]),
     )
 
 
-def read_catalogue(products: Path) -> pa.Table:
-    """The columns of the product table that are looked at here."""
+def _read_catalogue(products: Path) -> pa.Table:
     return read_table(products, PRODUCTS, ["product_id", "name", "category"])
 
 
-def _ids(order: Codes, user: Codes, product: Codes) -> Numbers:
+def _profile_ids(order: Codes, user: Codes, product: Codes) -> Numbers:
     n_rows = len(order.codes)
     return {
         "orders": order.n_distinct,
@@ -122,25 +126,25 @@ def _twins_share(product: Codes) -> float | None:
     return 1 - int(pc.count_distinct(folded).as_py()) / len(bought)
 
 
-def _suspects(product: Codes, pattern: str) -> Numbers:
+def _profile_suspects(product: Codes, pattern: str) -> Numbers:
     matches = to_bool_array(pc.match_substring_regex(product.values, pattern))
     return {"suspect_share": int(product.counts[matches].sum()) / len(product.codes)}
 
 
-def _quantities(column: pa.ChunkedArray) -> Numbers:
-    values, n_missing = _finite(column)
+def _profile_quantities(column: pa.ChunkedArray) -> Numbers:
+    values, n_missing = _drop_missing(column)
     return {
         "quantity_missing": n_missing,
         "quantity_not_positive": int((values <= 0).sum()),
-        **_spread("quantity", values),
+        **_profile_spread("quantity", values),
     }
 
 
-def _prices(column: pa.ChunkedArray) -> Numbers:
-    values, _ = _finite(column)
+def _profile_prices(column: pa.ChunkedArray) -> Numbers:
+    values, _ = _drop_missing(column)
     if not len(values):
         return {"price_missing_share": None}
-    spread = _spread("price", values)
+    spread = _profile_spread("price", values)
     median = spread["price_p50"] or 0
     return {
         "price_missing_share": 1 - len(values) / len(column),
@@ -151,14 +155,14 @@ def _prices(column: pa.ChunkedArray) -> Numbers:
     }
 
 
-def _finite(column: pa.ChunkedArray) -> tuple[Float64Array, int]:
-    """The numbers in the column, and how many rows hold none."""
+def _drop_missing(column: pa.ChunkedArray) -> tuple[Float64Array, int]:
+    """The finite numbers, and how many rows hold none."""
     values = column.drop_null().to_numpy()
     values = values[np.isfinite(values)]
     return values, len(column) - len(values)
 
 
-def _spread(name: str, values: Float64Array) -> Numbers:
+def _profile_spread(name: str, values: Float64Array) -> Numbers:
     if not len(values):
         return {}
     points = np.quantile(values, [0, 0.5, 0.99, 1])
@@ -166,8 +170,8 @@ def _spread(name: str, values: Float64Array) -> Numbers:
     return {f"{name}_{label}": float(point) for label, point in zip(labels, points, strict=True)}
 
 
-def _times(column: pa.ChunkedArray) -> Numbers:
-    times = _micros(column)
+def _profile_times(column: pa.ChunkedArray) -> Numbers:
+    times = _to_micros(column)
     if not len(times):
         return {"ts_missing_share": None}
     days, counts = _count_days(times)
@@ -184,33 +188,37 @@ def _times(column: pa.ChunkedArray) -> Numbers:
 
 
 def _count_days(times: Int64Array) -> tuple[Int64Array, Int64Array]:
-    """The days there are, as days since 1970 in ascending order, and how often each."""
+    """Distinct days since 1970, ascending, and the count of each."""
     found = pc.value_counts(pa.array(times // DAY_US))
     days, counts = (found.field(name).to_numpy() for name in ("values", "counts"))
     order = np.argsort(days)
     return days[order], counts[order]
 
 
-def _micros(column: pa.ChunkedArray) -> Int64Array:
-    """The times there are, in microseconds since 1970, UTC."""
+def _to_micros(column: pa.ChunkedArray) -> Int64Array:
+    """Microseconds since 1970, UTC, without nulls."""
     micros = column.drop_null().cast(pa.timestamp("us", "UTC"), safe=False)
     times: Int64Array = micros.cast(pa.int64()).to_numpy()
     return times
 
 
-def _mixed_orders(order: Codes, user: Codes, ts: pa.ChunkedArray) -> Numbers:
-    """Share of orders that one id must have been given to twice."""
+def _profile_mixed_orders(order: Codes, user: Codes, ts: pa.ChunkedArray) -> Numbers:
+    """Share of orders with lines on different days or of several customers."""
     if not order.n_distinct:
         return {"mixed_order_share": None}
     timed = ~to_bool_array(ts.is_null()) & (order.codes >= 0)
     named = (user.codes >= 0) & (order.codes >= 0)
     n_orders = len(order.values)
-    mixed = _orders_apart(order.codes[timed], _micros(ts.filter(pa.array(timed))), DAY_US, n_orders)
-    mixed |= _orders_apart(order.codes[named], user.codes[named], 0, n_orders)
+    mixed = _find_spread_orders(
+        order.codes[timed], _to_micros(ts.filter(pa.array(timed))), DAY_US, n_orders
+    )
+    mixed |= _find_spread_orders(order.codes[named], user.codes[named], 0, n_orders)
     return {"mixed_order_share": float(mixed.sum() / order.n_distinct)}
 
 
-def _orders_apart(order: AnyArray, values: AnyArray, allowed: int, n_orders: int) -> BoolArray:
+def _find_spread_orders(
+    order: AnyArray, values: AnyArray, allowed: int, n_orders: int
+) -> BoolArray:
     """Orders with a value further than `allowed` from that of their last line."""
     last = np.zeros(n_orders, values.dtype)
     last[order] = values
@@ -219,8 +227,7 @@ def _orders_apart(order: AnyArray, values: AnyArray, allowed: int, n_orders: int
     return apart
 
 
-def _basket_sizes(order: Codes, product: Codes) -> Int64Array:
-    """Different products of each order."""
+def _count_products(order: Codes, product: Codes) -> Int64Array:
     complete = (order.codes >= 0) & (product.codes >= 0)
     pairs = _distinct_pairs(order.codes[complete], product.codes[complete], len(product.values))
     sizes = np.bincount(pairs // max(1, len(product.values)))
@@ -234,7 +241,7 @@ def _distinct_pairs(left: AnyArray, right: AnyArray, n_right: int) -> Int64Array
     return distinct
 
 
-def _sizes(sizes: AnyArray) -> Numbers:
+def _profile_sizes(sizes: AnyArray) -> Numbers:
     if not len(sizes):
         return {}
     p50, p99, p999 = np.quantile(sizes, [0.5, 0.99, 0.999])
@@ -250,7 +257,7 @@ def _sizes(sizes: AnyArray) -> Numbers:
     }
 
 
-def _coverage(product: Codes, catalogue: pa.Table) -> Numbers:
+def _profile_coverage(product: Codes, catalogue: pa.Table) -> Numbers:
     bought = product.values.filter(pa.array(product.counts > 0))
     if not len(bought):
         return {}
@@ -267,7 +274,7 @@ def _coverage(product: Codes, catalogue: pa.Table) -> Numbers:
     }
 
 
-def _quarantine_shares(reasons: Codes, n_clean: int) -> Numbers:
+def _profile_quarantine(reasons: Codes, n_clean: int) -> Numbers:
     n_all = n_clean + len(reasons.codes)
     if not n_all:
         return {"quarantined_rows": 0}
@@ -275,13 +282,13 @@ def _quarantine_shares(reasons: Codes, n_clean: int) -> Numbers:
         "quarantined_rows": len(reasons.codes),
         "usable_share": n_clean / n_all,
         "quarantined_share": len(reasons.codes) / n_all,
-        "cancelled_share": n_lines(reasons, "cancellation") / n_all,
-        "non_product_share": n_lines(reasons, "not a product") / n_all,
-        "unreadable_share": n_lines(reasons, *UNREADABLE) / n_all,
+        "cancelled_share": count_lines(reasons, "cancellation") / n_all,
+        "non_product_share": count_lines(reasons, "not a product") / n_all,
+        "unreadable_share": count_lines(reasons, *UNREADABLE) / n_all,
     }
 
 
-def _basket_ids(table: pa.Table, product: Codes) -> Numbers:
+def _profile_basket_ids(table: pa.Table, product: Codes) -> Numbers:
     order, user = encode(table["order_id"]), encode(table["user_id"])
     return {
         "items": len(product.codes),
@@ -293,33 +300,33 @@ def _basket_ids(table: pa.Table, product: Codes) -> Numbers:
     }
 
 
-def _repeats(basket_of: Int64Array, product: Codes) -> Numbers:
+def _profile_repeats(basket_of: Int64Array, product: Codes) -> Numbers:
     there = product.codes >= 0
     pairs = _distinct_pairs(basket_of[there], product.codes[there], len(product.values))
     return {"item_repeats": int(there.sum()) - len(pairs)}
 
 
-def _positions(column: pa.ChunkedArray, sizes: AnyArray) -> Numbers:
+def _profile_positions(column: pa.ChunkedArray, sizes: AnyArray) -> Numbers:
     there = ~to_bool_array(column.is_null())
     if not there.any():
         return {"position_mismatches": None}
-    return {"position_mismatches": int((_lengths(column) != sizes)[there].sum())}
+    return {"position_mismatches": int((_list_lengths(column) != sizes)[there].sum())}
 
 
-def _weights(column: pa.ChunkedArray) -> Numbers:
+def _profile_weights(column: pa.ChunkedArray) -> Numbers:
     values = column.to_numpy()  # null becomes NaN, which is within no bounds
     in_bounds = (values > 0) & (values <= 1)
     return {"weight_out_of_bounds": int((~in_bounds).sum())}
 
 
-def _splits(split: Codes, ts: pa.ChunkedArray) -> Numbers:
+def _profile_splits(split: Codes, ts: pa.ChunkedArray) -> Numbers:
     rows = [_in_split(split, name) for name in SPLITS]
     counts = [int(r.sum()) for r in rows]
     return {
         "split_unknown": len(split.codes) - sum(counts),
         "smallest_split": min(counts),
         **{f"{name}_share": n / len(split.codes) for name, n in zip(SPLITS, counts, strict=True)},
-        "split_leaks": _leaks([ts.filter(pa.array(r)) for r in rows]),
+        "split_leaks": _count_leaks([ts.filter(pa.array(r)) for r in rows]),
     }
 
 
@@ -329,35 +336,35 @@ def _in_split(split: Codes, name: str) -> BoolArray:
     return rows
 
 
-def _leaks(times: list[pa.ChunkedArray]) -> int | None:
-    """Baskets that are newer than the oldest one of a later split; None where times are missing."""
+def _count_leaks(times: list[pa.ChunkedArray]) -> int | None:
+    """Number of baskets newer than the oldest of a later split; None where times are missing."""
     if any(t.null_count or not len(t) for t in times):
         return None
-    train, validation, test = (_micros(t) for t in times)
+    train, validation, test = (_to_micros(t) for t in times)
     later = min(validation.min(), test.min())
     return int((train > later).sum() + (validation > test.min()).sum())
 
 
-def _cold(split: Codes, basket_of: Int64Array, product: Codes) -> Numbers:
+def _profile_cold(split: Codes, basket_of: Int64Array, product: Codes) -> Numbers:
     train, test = (product.codes[_in_split(split, s)[basket_of]] for s in ("train", "test"))
     if not len(train) or not len(test):
         return {"cold_share": None}
     return {"cold_share": float((~np.isin(test, np.unique(train))).mean())}
 
 
-def _lengths(column: pa.ChunkedArray) -> Int64Array:
+def _list_lengths(column: pa.ChunkedArray) -> Int64Array:
     lengths: Int64Array = pc.list_value_length(column).fill_null(0).cast(pa.int64()).to_numpy()
     return lengths
 
 
-def _histograms(
+def _build_histograms(
     sizes: AnyArray, product: Codes, catalogue: pa.Table, ts: pa.ChunkedArray
 ) -> dict[str, Histogram]:
     return {
         "basket_sizes": _size_shares(sizes),
         "products": _top_shares(product.values.to_pylist(), product.counts),
         "categories": _category_shares(product, catalogue),
-        **_calendar(_micros(ts)),
+        **_calendar(_to_micros(ts)),
     }
 
 
@@ -367,7 +374,7 @@ def _size_shares(sizes: AnyArray) -> Histogram:
     last = [str(step - 1) for step in SIZE_STEPS[1:]]
     labels = [a if a == b else f"{a}–{b}" for a, b in zip(map(str, SIZE_STEPS), last, strict=False)]
     bars = np.bincount(np.digitize(sizes, SIZE_STEPS[1:]), minlength=len(SIZE_STEPS))
-    return _shares([*labels, f"{SIZE_STEPS[-1]}+"], bars)
+    return _to_shares([*labels, f"{SIZE_STEPS[-1]}+"], bars)
 
 
 def _category_shares(product: Codes, catalogue: pa.Table) -> Histogram:
@@ -394,11 +401,13 @@ def _calendar(times: Int64Array) -> Mapping[str, Histogram]:
     weekday_of = (days + 3) % 7  # 1970-01-01 was a Thursday
     by_weekday = np.bincount(weekday_of, counts, len(WEEKDAYS))
     return {
-        "weekdays": _shares(list(WEEKDAYS), by_weekday) if len(times) else {},
-        "months": _shares(months.astype(str).tolist(), np.bincount(month_of, counts, len(months))),
+        "weekdays": _to_shares(list(WEEKDAYS), by_weekday) if len(times) else {},
+        "months": _to_shares(
+            months.astype(str).tolist(), np.bincount(month_of, counts, len(months))
+        ),
     }
 
 
-def _shares(labels: list[str], counts: AnyArray) -> Histogram:
+def _to_shares(labels: list[str], counts: AnyArray) -> Histogram:
     total = max(1, counts.sum())
     return {label: float(n / total) for label, n in zip(labels, counts, strict=True)}

@@ -1,7 +1,7 @@
-"""What was kept out of the order lines, and why."""
+"""Counts and examples of the order lines in quarantine."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 
@@ -17,10 +17,30 @@ UNREADABLE = (
     "timestamp in the future",
     "timestamp before 1990",
 )
-"""Reasons that tell of a broken feed rather than of how the shop does business."""
+"""Reasons that point to a broken export."""
 
 EXAMPLE_COLUMNS = ("order_id", "product_id", "ts", "quantity", "price", "reason")
-"""Columns of the example lines. Customers are nobody's business here."""
+"""Without the customer, for privacy."""
+
+
+class QuarantineSummary(TypedDict):
+    """Lines per reason, the most frequent first, and examples."""
+
+    n_lines: int
+    reasons: dict[str, int]
+    examples: list[dict[str, Any]]
+
+
+def summarize_quarantine(quarantine: Path) -> QuarantineSummary:
+    """A line with two reasons counts for both."""
+    reasons = read_reasons(quarantine)
+    singles = {single for text in reasons.values.to_pylist() for single in text.split("; ")}
+    counts = {single: count_lines(reasons, single) for single in singles}
+    return {
+        "n_lines": len(reasons.codes),
+        "reasons": dict(sorted(counts.items(), key=lambda item: (-item[1], item[0]))),
+        "examples": _example_lines(quarantine, reasons),
+    }
 
 
 def read_reasons(quarantine: Path) -> Codes:
@@ -28,27 +48,21 @@ def read_reasons(quarantine: Path) -> Codes:
     return encode(open_as_codes(quarantine, QUARANTINE).to_table(columns=["reason"])["reason"])
 
 
-def n_lines(reasons: Codes, *wanted: str) -> int:
-    """Lines that have at least one of the wanted reasons; all lines if none is named."""
+def count_lines(reasons: Codes, *wanted: str) -> int:
+    """Lines with any of the wanted reasons."""
     counts = zip(reasons.values.to_pylist(), reasons.counts.tolist(), strict=True)
-    return sum(n for text, n in counts if not wanted or set(wanted) & set(text.split("; ")))
+    return sum(n for text, n in counts if set(wanted) & set(text.split("; ")))
 
 
-def reason_counts(reasons: Codes) -> dict[str, int]:
-    """Lines per single reason, most frequent first; a line with two reasons counts for both."""
-    singles = {single for text in reasons.values.to_pylist() for single in text.split("; ")}
-    counts = {single: n_lines(reasons, single) for single in singles}
-    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
-
-
-def example_lines(
+def _example_lines(
     quarantine: Path, reasons: Codes, n_each: int = 3, n_reasons: int = 8
 ) -> list[dict[str, Any]]:
-    """The first lines of each of the most frequent (joined) reasons."""
+    """The first lines of the most frequent (joined) reasons."""
     frequent = np.argsort(-reasons.counts, kind="stable")[:n_reasons]
     rows = [np.flatnonzero(reasons.codes == code)[:n_each] for code in frequent]
     if not rows:
         return []
-    wanted = np.concatenate(rows)
-    table = open_table(quarantine, QUARANTINE).take(wanted, columns=list(EXAMPLE_COLUMNS))
+    table = open_table(quarantine, QUARANTINE).take(
+        np.concatenate(rows), columns=list(EXAMPLE_COLUMNS)
+    )
     return list(table.to_pylist())

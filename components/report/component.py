@@ -1,4 +1,4 @@
-"""KFP step: everything a run left, to one page for people."""
+"""KFP step: the report of a training run."""
 
 from kfp import dsl
 
@@ -21,7 +21,7 @@ def report(
     page: dsl.Output[dsl.HTML],
     plots: dsl.Output[dsl.Artifact],
 ):
-    """Write the report and its pictures."""
+    """Write the report and its plots."""
     from pathlib import Path
 
     from components.report.report import RunFiles, write_report

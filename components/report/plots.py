@@ -1,4 +1,4 @@
-"""The report's pictures, each drawn once and kept twice: as PNG, and as SVG inside the page."""
+"""Plots of the report, as PNG and as SVG inside the page."""
 
 import re
 import warnings
@@ -10,11 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from components.model.arrays import Float64Array
+from components.model.arrays import Float32Array, Float64Array
 from components.model.bundle import Bundle
-from components.report.formatting import NAMES, TASKS, is_number, percent, ranker_name
-from components.report.projection import project
-from components.report.ranking import BLEND, COLD_START_METHODS, Change, part_name, percent_change
+from components.report.formatting import (
+    NAMES,
+    TASKS,
+    count,
+    is_number,
+    percent,
+    percent_change,
+    ranker_name,
+)
+from components.report.ranking import BLEND, COLD_START_METHODS, Change, part_name
 from components.report.tables import BasketStats, Trial, sort_rankers
 
 if TYPE_CHECKING:
@@ -36,20 +43,21 @@ COLOURS = {
     "c5": "#7c6f00",
     "c6": "#6d43c0",
 }
-"""Light colours by their names in page.css. No two are alike: in the page they become variables,
-by which one picture serves light and dark."""
+"""By their names in page.css. All differ: in the page they become variables, for light and dark."""
 HUES = ("c1", "c2", "c3", "c4", "c5", "c6")
 
 SHOWN_PRODUCTS = 1_500
 LABELLED_PRODUCTS = 24
+PERPLEXITY = 15
 MAP_WIDTH_IN, MAP_HEIGHT_IN = 14.3, 8.2
 WIDTH_IN = 6.5
-"""At 72 points an inch the width of half a page, so that a point is a pixel there."""
+"""Half a page at 72 points an inch, so that a point is a pixel."""
+OTHER = "all others"
 
 
 @contextmanager
 def style(salt: str) -> Iterator[None]:
-    """The look of all pictures; `salt` keeps the ids of one picture apart from another's."""
+    """`salt` keeps the ids of plots apart."""
     import matplotlib
 
     own: Any = {
@@ -77,26 +85,24 @@ def style(salt: str) -> Iterator[None]:
 
 
 def save_png(figure: "Figure", path: Path) -> None:
-    """Write it as PNG."""
     figure.savefig(path, format="png", dpi=110)
 
 
-def as_svg(figure: "Figure", title: str) -> str:
-    """It as an <svg> element without namespaces, colours or fonts of its own."""
+def to_svg(figure: "Figure", title: str) -> str:
+    """Without namespaces, colours or fonts of its own."""
     import io
     from html import escape
 
     stream = io.StringIO()
-    nothing: dict[str, Any] = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-    figure.savefig(stream, format="svg", metadata=nothing)
+    no_metadata: dict[str, Any] = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    figure.savefig(stream, format="svg", metadata=no_metadata)
     text = stream.getvalue()
-    text = text[text.index("<svg") :]
-    head, body = text.split(">", 1)
+    head, body = text[text.index("<svg") :].split(">", 1)
     box = re.search(r'viewBox="[^"]*"', head)
     head = f'<svg {box[0] if box else ""} role="img" aria-label="{escape(title)}">'
     body = re.sub(r"<style.*?</style>", "", body, flags=re.DOTALL)
     used = set(re.findall(r"#([\w.-]+)", body))
-    # All others would be repeated by the next picture.
+    # Unused ids would repeat in the next plot.
     body = re.sub(r' id="([^"]*)"', lambda found: found[0] if found[1] in used else "", body)
     body = re.sub(r"font: ((?:\w+ )*[\d.]+px) [^;\"]+", r"font: \1 var(--sans)", body)
     for name, colour in COLOURS.items():
@@ -107,7 +113,7 @@ def as_svg(figure: "Figure", title: str) -> str:
 def new_figure(
     height_in: float, width_in: float = WIDTH_IN, n_columns: int = 1
 ) -> "tuple[Figure, list[Axes]]":
-    """A figure with axes side by side. Not by pyplot, which keeps figures and a backend."""
+    """Axes side by side. Not by pyplot, which keeps figures and a backend."""
     from matplotlib.figure import Figure
 
     figure = Figure((width_in * n_columns, height_in), layout="constrained")
@@ -115,37 +121,37 @@ def new_figure(
     return figure, list(grid.flat)
 
 
-def basket_sizes(facts: BasketStats) -> "Figure":
-    """How many baskets have how many products; the largest hundredth share the last bar."""
+def draw_basket_sizes(stats: BasketStats) -> "Figure":
+    """The largest hundredth share the last bar."""
     figure, [axes] = new_figure(3.4)
-    sizes = facts.sizes
+    sizes = stats.sizes
     last = max(int(np.quantile(sizes, 0.99)), 3) if len(sizes) else 3
     bars = np.bincount(np.minimum(sizes, last), minlength=last + 1)[2:]
     axes.bar(np.arange(2, last + 1), bars, width=0.8, color=COLOURS["accent"])
-    axes.axvline(facts.median_size, color=COLOURS["ink"], linewidth=1, linestyle=(0, (3, 3)))
+    axes.axvline(stats.median_size, color=COLOURS["ink"], linewidth=1, linestyle=(0, (3, 3)))
     axes.annotate(
-        f"half have {facts.median_size:g} or more", (facts.median_size, 1), (6, -2),
+        f"half have {stats.median_size:g} or more", (stats.median_size, 1), (6, -2),
         xycoords=("data", "axes fraction"), textcoords="offset points", va="top",
     )  # fmt: skip
     axes.set_xlabel(f"products in a basket (last bar: {last} or more)")
     axes.set_ylabel("baskets")
     axes.set_xlim(1.3, last + 0.7)
-    _whole_numbers(axes, "both")
+    axes.margins(y=0.12)
+    _whole_numbers(axes, "x", "y")
     axes.grid(axis="y")
     return figure
 
 
-def popularity(facts: BasketStats) -> "Figure":
-    """Baskets of each product by its rank, both on logarithmic axes."""
+def draw_popularity(stats: BasketStats) -> "Figure":
     figure, [axes] = new_figure(3.4)
-    n = len(facts.popularity)
+    n = len(stats.popularity)
     ranks = np.unique(np.geomspace(1, n, 300).astype(int)) if n else np.zeros(0, int)
-    counts = facts.popularity[ranks - 1]
+    counts = stats.popularity[ranks - 1]
     axes.plot(ranks, counts, color=COLOURS["accent"], linewidth=2.5, solid_capstyle="round")
     axes.set_xscale("log")
     axes.set_yscale("log")
     for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_formatter(lambda number, _: f"{number:,.0f}".replace(",", "\u202f"))
+        axis.set_major_formatter(lambda number, _: count(number))
     axes.minorticks_off()
     axes.set_xlabel("rank of the product, bestseller first")
     axes.set_ylabel("baskets with it")
@@ -153,32 +159,26 @@ def popularity(facts: BasketStats) -> "Figure":
     return figure
 
 
-def comparison(evaluation: Mapping[str, Any], tasks: Sequence[str]) -> "Figure":
-    """NDCG with its interval of every ranker, one panel a task."""
+def draw_comparison(evaluation: Mapping[str, Any], tasks: Sequence[str]) -> "Figure":
     found = [sort_rankers((evaluation.get("tasks") or {}).get(task) or {}) for task in tasks]
     height = 1.2 + 0.38 * max(map(len, found), default=1)
-    figure, every = new_figure(height, n_columns=len(tasks))
-    for axes, task, names in zip(every, tasks, found, strict=True):
-        judged = (evaluation.get("tasks") or {}).get(task) or {}
-        metrics = [(judged[name] or {}).get("ndcg") or {} for name in names]
+    figure, panels = new_figure(height, n_columns=len(tasks))
+    for axes, task, names in zip(panels, tasks, found, strict=True):
+        results = (evaluation.get("tasks") or {}).get(task) or {}
+        metrics = [(results[name] or {}).get("ndcg") or {} for name in names]
         _dots(axes, [ranker_name(name) for name in names], metrics, NAMES["model"])
         axes.set_xlabel(f"NDCG@{evaluation.get('k', 10)}, further right is better")
-        axes.set_title(TASKS.get(task, task), loc="left", fontsize=13, fontweight="bold")
+        _title(axes, TASKS.get(task, task))
     return figure
 
 
-def cold(judged: Mapping[str, Any]) -> "Figure":
-    """NDCG with its interval of every way to answer for a product that the model does not know."""
-    ndcg = judged.get("ndcg") or {}
+def draw_cold_start(results: Mapping[str, Any]) -> "Figure":
+    ndcg = results.get("ndcg") or {}
     names = [name for name in COLD_START_METHODS if name in ndcg]
     figure, [axes] = new_figure(1.2 + 0.38 * len(names))
+    labels = [COLD_START_METHODS[name] for name in names]
     own = COLD_START_METHODS["attribute_neighbours"]
-    _dots(
-        axes,
-        [COLD_START_METHODS[name] for name in names],
-        [ndcg[name] or {} for name in names],
-        own,
-    )
+    _dots(axes, labels, [ndcg[name] or {} for name in names], own)
     axes.set_xlabel("NDCG@10, further right is better")
     return figure
 
@@ -189,32 +189,32 @@ def _dots(
     for row, (label, ndcg) in enumerate(zip(labels, metrics, strict=True)):
         if not is_number(ndcg.get("mean")):
             continue
-        colour = COLOURS["accent" if label == own else "muted"]
         _dot(axes, row, ndcg, f"{ndcg['mean']:.3f}", label == own)
         if label == own:
-            axes.axvline(ndcg["mean"], color=colour, linewidth=1, linestyle=(0, (2, 3)), zorder=0)
+            axes.axvline(
+                ndcg["mean"], color=COLOURS["accent"], linewidth=1, linestyle=(0, (2, 3)), zorder=0
+            )
     axes.set_xlim(left=0)
-    _rows(axes, labels)
+    _label_rows(axes, labels)
 
 
 def _dot(axes: "Axes", row: int, bounds: Mapping[str, Any], text: str, own: bool) -> None:
-    """A mean with its interval, and in words at the end of the row."""
+    """A mean with its interval, and `text` at the end of the row."""
     colour = COLOURS["accent" if own else "muted"]
     if is_number(bounds.get("low")) and is_number(bounds.get("high")):
         axes.plot([bounds["low"], bounds["high"]], [row, row], color=colour, linewidth=2)
     axes.plot(bounds["mean"], row, "o", color=colour, markersize=9 if own else 7)
-    _at_the_end(axes, row, text, own)
+    _label_end(axes, row, text, own)
 
 
-def _at_the_end(axes: "Axes", row: int, text: str, own: bool) -> None:
+def _label_end(axes: "Axes", row: int, text: str, own: bool) -> None:
     axes.annotate(
         text, (1.02, row), xycoords=("axes fraction", "data"), va="center",
         color=COLOURS["accent" if own else "muted"], fontweight="bold" if own else "normal",
     )  # fmt: skip
 
 
-def _rows(axes: "Axes", labels: Sequence[str]) -> None:
-    """One row a label, the first on top."""
+def _label_rows(axes: "Axes", labels: Sequence[str]) -> None:
     axes.set_yticks(range(len(labels)), labels)
     axes.set_ylim(len(labels) - 0.5, -0.6)
     axes.locator_params(axis="x", nbins=5)
@@ -223,43 +223,44 @@ def _rows(axes: "Axes", labels: Sequence[str]) -> None:
     axes.grid(axis="x")
 
 
-def changes(columns: Mapping[str, Sequence[Change]], metric: str = "NDCG@10") -> "Figure":
-    """Relative changes with their intervals around no change at all, one panel a title."""
+def _title(axes: "Axes", text: str) -> None:
+    axes.set_title(text, loc="left", fontsize=13, fontweight="bold")
+
+
+def draw_changes(columns: Mapping[str, Sequence[Change]]) -> "Figure":
+    """One panel a title."""
     height = 1.2 + 0.34 * max(map(len, columns.values()), default=1)
-    figure, every = new_figure(height, n_columns=len(columns))
-    for axes, (title, rows) in zip(every, columns.items(), strict=True):
+    figure, panels = new_figure(height, n_columns=len(columns))
+    for axes, (title, changes) in zip(panels, columns.items(), strict=True):
         axes.axvline(0, color=COLOURS["ink"], linewidth=1)
-        for row, change in enumerate(rows):
+        for row, change in enumerate(changes):
             if is_number(change.bounds.get("mean")):
                 text = percent_change(change.bounds["mean"])
-                _dot(axes, row, change.bounds, text, change.own)
-        _rows(axes, [change.label for change in rows])
+                _dot(axes, row, change.bounds, text, change.used)
+        _label_rows(axes, [change.label for change in changes])
         axes.xaxis.set_major_formatter(lambda share, _: percent_change(share).replace(".0", ""))
-        axes.set_xlabel(f"change of {metric}, further right is better")
-        axes.set_title(title, loc="left", fontsize=13, fontweight="bold")
+        axes.set_xlabel("change of NDCG@10, further right is better")
+        _title(axes, title)
     return figure
 
 
-def mix(parts: Mapping[str, Sequence[tuple[str, float]]]) -> "Figure":
-    """NDCG of the blend and of what it mixes, one panel a task."""
+def draw_blend(parts: Mapping[str, Sequence[tuple[str, float]]]) -> "Figure":
     height = 1.2 + 0.36 * max(map(len, parts.values()), default=1)
-    figure, every = new_figure(height, n_columns=len(parts))
-    for axes, (task, found) in zip(every, parts.items(), strict=True):
-        own = [name == BLEND for name, _ in found]
+    figure, panels = new_figure(height, n_columns=len(parts))
+    for axes, (task, found) in zip(panels, parts.items(), strict=True):
         bars = [(part_name(name), ndcg, f"{ndcg:.3f}") for name, ndcg in found]
-        _bars(axes, bars, own)
+        _bars(axes, bars, [name == BLEND for name, _ in found])
         axes.set_xlabel("NDCG@10 on validation baskets")
-        axes.set_title(TASKS[task], loc="left", fontsize=13, fontweight="bold")
+        _title(axes, TASKS[task])
     return figure
 
 
-def features(shares: Sequence[tuple[str, float]], title: str, used: bool) -> "Figure":
-    """How much each feature tells the re-ranker, and whether that is used."""
+def draw_features(shares: Sequence[tuple[str, float]], title: str, used: bool) -> "Figure":
     figure, [axes] = new_figure(1.2 + 0.36 * len(shares))
     _bars(axes, [(name, share, percent(share)) for name, share in shares], [used] * len(shares))
     axes.xaxis.set_major_formatter(lambda share, _: f"{100 * share:.0f}\u202f%")
-    axes.set_xlabel("share of what all features tell")
-    axes.set_title(title, loc="left", fontsize=13, fontweight="bold")
+    axes.set_xlabel("share of the importance of all features")
+    _title(axes, title)
     return figure
 
 
@@ -267,18 +268,17 @@ def _bars(axes: "Axes", bars: Sequence[tuple[str, float, str]], own: Sequence[bo
     colours = [COLOURS["accent" if mine else "faint"] for mine in own]
     axes.barh(range(len(bars)), [size for _, size, _ in bars], height=0.62, color=colours)
     for row, ((_, _, text), mine) in enumerate(zip(bars, own, strict=True)):
-        _at_the_end(axes, row, text, mine)
+        _label_end(axes, row, text, mine)
     axes.set_xlim(left=0)
-    _rows(axes, [label for label, _, _ in bars])
+    _label_rows(axes, [label for label, _, _ in bars])
 
 
-def sweep(trials: Sequence[Trial], tasks: Sequence[str], legend: bool = True) -> "Figure":
-    """Validation NDCG of every trial, one panel a task."""
-    figure, every = new_figure(3.0, n_columns=len(tasks))
-    for axes, task in zip(every, tasks, strict=True):
+def draw_sweep(trials: Sequence[Trial], tasks: Sequence[str], legend: bool = True) -> "Figure":
+    figure, panels = new_figure(3.0, n_columns=len(tasks))
+    for axes, task in zip(panels, tasks, strict=True):
         for trial in trials:
-            _trial(axes, trial, trial.ndcg(task))
-        axes.set_title(TASKS[task], loc="left", fontsize=13, fontweight="bold")
+            _draw_trial(axes, trial, trial.ndcg(task))
+        _title(axes, TASKS[task])
         axes.set_xlabel("trial")
         axes.set_ylabel("NDCG")
         axes.set_xlim(0.4, max(len(trials), 1) + 0.6)
@@ -289,7 +289,7 @@ def sweep(trials: Sequence[Trial], tasks: Sequence[str], legend: bool = True) ->
             axes.set_yticks([])
             axes.text(0.5, 0.5, "no finished trial", ha="center", transform=axes.transAxes)
     if legend:
-        _trial_legend(figure)
+        _add_trial_legend(figure)
     return figure
 
 
@@ -302,24 +302,18 @@ MARKS: dict[str, dict[str, Any]] = {
     },
     "failed": {"marker": "x", "color": COLOURS["bad"], "markersize": 8, "markeredgewidth": 2},
 }  # fmt: skip
-STATES = {"complete": "finished", "pruned": "stopped early"}
 
 
-def trial_outcome(trial: Trial) -> str:
-    """How a trial ended, as the picture and the table call it."""
-    return "picked" if trial.picked else STATES.get(trial.state, "failed")
-
-
-def _trial(axes: "Axes", trial: Trial, ndcg: float | None) -> None:
-    mark = {**MARKS[trial_outcome(trial)], "zorder": 3}
+def _draw_trial(axes: "Axes", trial: Trial, ndcg: float | None) -> None:
+    mark = {**MARKS[trial.outcome], "linestyle": "none", "zorder": 3}
     if ndcg is not None:
-        axes.plot(trial.number, ndcg, linestyle="none", **mark)
+        axes.plot(trial.number, ndcg, **mark)
     else:
         foot = axes.get_xaxis_transform()
-        axes.plot(trial.number, 0.05, linestyle="none", transform=foot, clip_on=False, **mark)
+        axes.plot(trial.number, 0.05, transform=foot, clip_on=False, **mark)
 
 
-def _trial_legend(figure: "Figure") -> None:
+def _add_trial_legend(figure: "Figure") -> None:
     from matplotlib.lines import Line2D
 
     marks = [Line2D([], [], linestyle="none", label=name, **mark) for name, mark in MARKS.items()]
@@ -329,21 +323,20 @@ def _trial_legend(figure: "Figure") -> None:
     )  # fmt: skip
 
 
-def embedding(bundle: Bundle) -> "Figure":
-    """The most bought products on a plane, coloured by category."""
+def draw_product_map(bundle: Bundle) -> "Figure":
     figure, [axes] = new_figure(MAP_HEIGHT_IN, MAP_WIDTH_IN)
     shown = min(len(bundle.in_vectors), SHOWN_PRODUCTS)
     points = project(bundle.in_vectors[:shown])
     products = bundle.products.slice(0, shown)
-    group = _groups(products["category"].to_pylist())
+    groups = _group_categories(products["category"].to_pylist())
     hues = iter(HUES)
-    for name, n in Counter(group).most_common():
+    for name, n in Counter(groups).most_common():
         colour = "faint" if name == OTHER else next(hues)
-        mine = points[[one == name for one in group]]
+        mine = points[[group == name for group in groups]]
         label = f"{shorten(name, 20)} ({n})"
         axes.scatter(mine[:, 0], mine[:, 1], 20, COLOURS[colour], linewidths=0, label=label)
-    known = products.select(["name", "category", "product_id"]).to_pylist()
-    labels = [one["name"] or one["category"] or one["product_id"] for one in known]
+    rows = products.select(["name", "category", "product_id"]).to_pylist()
+    labels = [row["name"] or row["category"] or row["product_id"] for row in rows]
     _label_some(axes, points, [shorten(label, 26) for label in labels])
     axes.set_axis_off()
     axes.set(xlim=(-1.04, 1.04), ylim=(-1.04, 1.04))
@@ -353,17 +346,34 @@ def embedding(bundle: Bundle) -> "Figure":
     return figure
 
 
-OTHER = "all others"
+def project(vectors: Float32Array | Float64Array) -> Float64Array:
+    """t-SNE of the directions of vectors, (n, 2) within -1 and 1.
+
+    The length of a vector mostly tells how often its product is bought.
+    """
+    from sklearn.manifold import TSNE
+
+    wide = np.nan_to_num(np.asarray(vectors, np.float64))
+    lengths = np.linalg.norm(wide, axis=1, keepdims=True)
+    unit = np.divide(wide, lengths, out=np.zeros_like(wide), where=lengths > 0)
+    if len(unit) < 4:
+        return np.column_stack([np.linspace(-1, 1, len(unit)), np.zeros(len(unit))])
+    perplexity = min(PERPLEXITY, (len(unit) - 1) / 3)
+    init = "pca" if unit.std(axis=0).any() and unit.shape[1] > 1 else "random"
+    flat: Float64Array = TSNE(perplexity=perplexity, init=init, random_state=0).fit_transform(unit)
+    flat -= (flat.max(axis=0) + flat.min(axis=0)) / 2
+    flat /= np.maximum(np.abs(flat).max(axis=0), 1e-9)
+    return flat
 
 
-def _groups(categories: Sequence[str | None]) -> list[str]:
-    """Each product's category, where it is one of the most common ones."""
+def _group_categories(categories: Sequence[str | None]) -> list[str]:
+    """OTHER for all but the most common categories."""
     largest = [name for name, _ in Counter(filter(None, categories)).most_common(len(HUES))]
     return [one if one is not None and one in largest else OTHER for one in categories]
 
 
 def _label_some(axes: "Axes", points: Float64Array, labels: Sequence[str]) -> None:
-    """Names of the most bought products, each where it hides no other."""
+    """The first labels that hide no other."""
     to_points = np.array([MAP_WIDTH_IN, MAP_HEIGHT_IN]) * 72 / 2
     taken: dict[str, tuple[float, float, float]] = {}
     for at, label in zip(points, labels, strict=True):
@@ -381,15 +391,15 @@ def _label_some(axes: "Axes", points: Float64Array, labels: Sequence[str]) -> No
 
 
 def shorten(text: str, width: int) -> str:
-    """The text in one line, cut to that many letters; without what cannot be printed."""
+    """Printable text in one line, cut to that many letters."""
     line = " ".join("".join(one if one.isprintable() else " " for one in text).split())
     return line if len(line) <= width else line[: width - 1].rstrip() + "…"
 
 
-def _whole_numbers(axes: "Axes", which: str) -> None:
+def _whole_numbers(axes: "Axes", *names: str) -> None:
     from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-    for name in ("x", "y") if which == "both" else (which,):
+    for name in names:
         axis = getattr(axes, f"{name}axis")
         axis.set_major_locator(MaxNLocator(integer=True, nbins=8))
-        axis.set_major_formatter(FuncFormatter(lambda n, _: f"{n:,.0f}".replace(",", "\u202f")))
+        axis.set_major_formatter(FuncFormatter(lambda n, _: count(n)))

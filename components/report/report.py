@@ -1,6 +1,6 @@
-"""The files of a training run in; one page for people, and its pictures, out."""
+"""The HTML report of a training run."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from components.model.atomic import atomic_write
 from components.model.bundle import Bundle, read_bundle
-from components.report import formatting as words
-from components.report import ranking
-from components.report import tables as content
+from components.report import formatting, ranking, tables
+from components.report.formatting import TASKS
 from components.results import read_json
 
 if TYPE_CHECKING:
@@ -23,29 +22,28 @@ PNG_PLOTS = (
     *("basket_sizes", "popularity", "comparison", "sweep", "embedding"),
     *("tricks", "mix", "cold", "storage"),
 )
-"""Pictures that are also kept as PNG, where there is something to draw."""
+"""Plots that are also kept as PNG."""
 ALT = {
     "basket": "Bars: baskets by their number of products",
     "popularity": "Line: baskets of each product by its rank",
     "comparison": "Dots with intervals: ranking quality of this model and of the others",
     "sweep": "Dots: quality of each trial on validation baskets",
     "embedding": "Map of the most bought products",
-    "tricks": "Dots with intervals: what each trick of time and size changes",
+    "tricks": "Dots with intervals: change by each basket weighting",
     "mix": "Bars: ranking quality of the blend and of each of its parts alone",
-    "features": "Bars: what the re-ranker looks at most",
+    "features": "Bars: the most important features of the re-ranker",
     "cold": "Dots with intervals: quality of answers for products that the model does not know",
-    "storage": "Dots with intervals: what smaller vectors change",
+    "storage": "Dots with intervals: change by smaller vectors",
 }
-"""What a picture shows, for those who cannot see it, by the first word of its name."""
+"""Alternative texts, by the first word of the plot's name."""
+
+Plotters = dict[str, Callable[[], "Figure"]]
 
 
 @dataclass(frozen=True)
 class RunFiles:
-    """What a training run left: the paths of its files, and what the sweep and the caller said."""
-
     bundle: Path
     baskets: Path
-    """The BASKETS table."""
     order_counts: Path
     basket_counts: Path
     line_checks: Path
@@ -53,103 +51,100 @@ class RunFiles:
     evaluation: Path
     verdict: Path
     tricks: Path
-    """What each trick of time and position did; see `choose_weighting`."""
+    """Measurements of the basket weightings."""
     best: dict[str, Any]
-    """What was picked, and all trials."""
+    """The picked settings, and all trials."""
     parameters: dict[str, Any]
 
 
 def write_report(files: RunFiles, page: Path, plots: Path) -> None:
-    """Write the self-contained HTML file `page`, and its pictures as PNG into the folder `plots`.
+    """Write the self-contained HTML file `page`, and PNG files into the folder `plots`.
 
-    Raises BundleError or ContractError when the bundle or the baskets cannot be read; everything
-    else may be missing in part and is then shown as missing.
+    Raises BundleError or ContractError when the bundle or the baskets cannot be read. Other parts
+    may be missing and are then shown as missing.
     """
     bundle = read_bundle(files.bundle)
-    run = {
-        name: read_json(getattr(files, name))
-        for name in ("order_counts", "basket_counts", "line_checks", "basket_checks", "tricks")
-    }
-    evaluation, verdict = read_json(files.evaluation), read_json(files.verdict)
-    facts = content.compute_basket_stats(files.baskets)
-    trials = content.list_trials(files.best)
+    names = ("order_counts", "basket_counts", "line_checks", "basket_checks", "tricks")
+    run = {name: read_json(getattr(files, name)) for name in (*names, "evaluation", "verdict")}
+    stats = tables.compute_basket_stats(files.baskets)
+    trials = tables.list_trials(files.best)
+    plotters = _plan_run_plots(bundle, run["evaluation"], stats, trials)
+    plotters |= _plan_ranking_plots(
+        bundle.manifest.ranking, run["evaluation"], run["tricks"], run["basket_counts"]
+    )
     with atomic_write(plots) as folder:
         folder.mkdir()
-        plotters = plan_run_plots(bundle, evaluation, facts, trials)
-        plotters |= plan_ranking_plots(bundle, evaluation, run["tricks"], run["basket_counts"])
         pictures = {name: _draw(name, plotter, folder) for name, plotter in plotters.items()}
-    html = (
-        environment()
-        .get_template("page.html")
-        .render(
-            **run, bundle=bundle, manifest=bundle.manifest, evaluation=evaluation, verdict=verdict,
-            facts=facts, trials=trials, best=files.best, parameters=files.parameters,
-            pictures=pictures,
-        )
+    _render(
+        "page.html", page, **run, manifest=bundle.manifest, stats=stats, trials=trials,
+        parameters=files.parameters, pictures=pictures,
     )  # fmt: skip
+
+
+def write_checks_page(checks: Mapping[str, Any], page: str | Path) -> None:
+    """Write the report's chapter on one table, `CheckReport.to_json()`, as a page of its own.
+
+    It is the only report of a run that a failed check ends.
+    """
+    _render("checks_page.html", page, found=checks)
+
+
+def _render(template: str, page: str | Path, **values: Any) -> None:
+    html = _environment().get_template(template).render(**values)
     with atomic_write(page) as aside:
         # A lone surrogate, which JSON may hold, is no UTF-8.
         aside.write_text(html, encoding="utf-8", errors="replace")
 
 
-Plotters = dict[str, Callable[[], "Figure"]]
-"""How each picture is drawn, by its name."""
-
-
-def plan_run_plots(
-    bundle: Bundle, evaluation: dict[str, Any], facts: content.BasketStats,
-    trials: list[content.Trial],
+def _plan_run_plots(
+    bundle: Bundle, evaluation: dict[str, Any], stats: tables.BasketStats,
+    trials: list[tables.Trial],
 ) -> Plotters:  # fmt: skip
-    """Pictures of the data, the sweep and what came of it."""
     from components.report import plots
 
-    tasks = list(words.TASKS)
+    tasks = list(TASKS)
     plotters: Plotters = {
-        "basket_sizes": lambda: plots.basket_sizes(facts),
-        "popularity": lambda: plots.popularity(facts),
-        "comparison": lambda: plots.comparison(evaluation, tasks),
-        "sweep": lambda: plots.sweep(trials, tasks),
-        "embedding": lambda: plots.embedding(bundle),
+        "basket_sizes": partial(plots.draw_basket_sizes, stats),
+        "popularity": partial(plots.draw_popularity, stats),
+        "comparison": partial(plots.draw_comparison, evaluation, tasks),
+        "sweep": partial(plots.draw_sweep, trials, tasks),
+        "embedding": partial(plots.draw_product_map, bundle),
     }
     for task in tasks:  # side by side in the page or, on a phone, one below another
-        plotters[f"comparison_{task}"] = partial(plots.comparison, evaluation, [task])
-        plotters[f"sweep_{task}"] = partial(plots.sweep, trials, [task], legend=False)
+        plotters[f"comparison_{task}"] = partial(plots.draw_comparison, evaluation, [task])
+        plotters[f"sweep_{task}"] = partial(plots.draw_sweep, trials, [task], legend=False)
     return plotters
 
 
-def plan_ranking_plots(
-    bundle: Bundle, evaluation: dict[str, Any], tricks: list[dict[str, Any]],
+def _plan_ranking_plots(
+    measured: Mapping[str, Any], evaluation: dict[str, Any], tricks: list[dict[str, Any]],
     basket_counts: dict[str, Any],
 ) -> Plotters:  # fmt: skip
-    """Pictures of what ranking measured; none of what it did not."""
     from components.report import plots
 
-    measured = bundle.manifest.ranking
+    by_task = {task: ranking.task_measurements(measured, task) for task in TASKS}
+    parts = {task: ranking.list_parts(found) for task, found in by_task.items()}
     changes = {
         title: ranking.weighting_changes(tricks, task, basket_counts)
-        for task, title in words.TASKS.items()
-    }
-    parts = {
-        task: ranking.list_parts(ranking.task_measurements(measured, task)) for task in words.TASKS
+        for task, title in TASKS.items()
     }
     plotters: Plotters = {}
     if any(changes.values()):
-        plotters["tricks"] = partial(plots.changes, changes)
+        plotters["tricks"] = partial(plots.draw_changes, changes)
     if any(parts.values()):
-        plotters["mix"] = partial(plots.mix, parts)
-    for task, title in words.TASKS.items():
+        plotters["mix"] = partial(plots.draw_blend, parts)
+    for task, title in TASKS.items():
         if changes[title]:
-            plotters[f"tricks_{task}"] = partial(plots.changes, {title: changes[title]})
+            plotters[f"tricks_{task}"] = partial(plots.draw_changes, {title: changes[title]})
         if parts[task]:
-            plotters[f"mix_{task}"] = partial(plots.mix, {task: parts[task]})
-        found = ranking.task_measurements(measured, task)
-        if shares := ranking.top_features(found):
-            used = bool(found["forest"].get("pays"))
-            plotters[f"features_{task}"] = partial(plots.features, shares, title, used)
-    if judged := evaluation.get("cold"):
-        plotters["cold"] = partial(plots.cold, judged)
+            plotters[f"mix_{task}"] = partial(plots.draw_blend, {task: parts[task]})
+        if shares := ranking.top_features(by_task[task]):
+            used = bool(by_task[task]["forest"].get("pays"))
+            plotters[f"features_{task}"] = partial(plots.draw_features, shares, title, used)
+    if cold := evaluation.get("cold"):
+        plotters["cold"] = partial(plots.draw_cold_start, cold)
     if stored := ranking.storage_changes(measured.get("storage") or []):
-        plotters["storage"] = partial(plots.changes, {"Product page, vectors alone": stored})
+        plotters["storage"] = partial(plots.draw_changes, {"Product page, vectors alone": stored})
     return plotters
 
 
@@ -162,25 +157,24 @@ def _draw(name: str, plotter: "Callable[[], Figure]", folder: Path) -> "Markup":
         figure = plotter()
         if name in PNG_PLOTS:
             plots.save_png(figure, folder / f"{name}.png")
-        return Markup(plots.as_svg(figure, ALT[name.split("_")[0]]))
+        return Markup(plots.to_svg(figure, ALT[name.split("_")[0]]))
 
 
-def environment() -> "Environment":
-    """Jinja with everything that page.html speaks of; all text is escaped."""
+def _environment() -> "Environment":
     from jinja2 import ChainableUndefined, Environment, FileSystemLoader
 
     from components.embeddings.sweep import MIN_SHARE_OF_BEST
     from components.evaluation.variants import MAX_NDCG_LOSS
     from components.model.recommender import N_CANDIDATES
-    from components.report.plots import trial_outcome
 
-    made = Environment(
+    environment = Environment(
         loader=FileSystemLoader(HERE), autoescape=True, undefined=ChainableUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
-    for module in (words, content, ranking):
-        made.globals.update({k: v for k, v in vars(module).items() if not k.startswith("_")})
-    made.globals |= {
-        "mark_of": trial_outcome, "nearly": MIN_SHARE_OF_BEST, "tolerated": MAX_NDCG_LOSS, "depth": N_CANDIDATES,
-    }  # fmt: skip
-    return made
+    for module in (formatting, tables, ranking):
+        public = {name: one for name, one in vars(module).items() if not name.startswith("_")}
+        environment.globals.update(public)
+    environment.globals.update(
+        min_share_of_best=MIN_SHARE_OF_BEST, max_loss=MAX_NDCG_LOSS, n_candidates=N_CANDIDATES
+    )
+    return environment

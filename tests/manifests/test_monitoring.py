@@ -15,8 +15,8 @@ import yaml
 from components.package.server import serve_bundle
 from components.promoter.metrics import Metrics
 from data_checks.drift import NUMBERS
+from data_checks.expectations import load_suite
 from data_checks.settings import CheckSettings
-from data_checks.suites import baskets_suite, order_lines_suite
 from tests.factories import make_bundle
 from tests.manifests.conftest import K8S, of_kind, rendered
 
@@ -92,8 +92,8 @@ def test_every_alert_links_to_its_section_of_the_runbook_and_no_section_is_witho
 def test_drift_is_what_compares_two_profiles():
     (about,) = re.findall(r'check=~"([^"]*)"', alerts()["FbtDrift"]["expr"])
     assert f'check!~"{about}"' in alerts()["FbtDataChecks"]["expr"]
-    suites = order_lines_suite(CheckSettings()) + baskets_suite(CheckSettings())
-    names = {expectation["meta"]["name"] for expectation in suites}
+    suite = load_suite(CheckSettings(), "order_lines", "baskets", "both_tables")
+    names = {check.name for check in suite}
     assert {name for name in names if re.fullmatch(about, name)} == names & set(NUMBERS)
 
 

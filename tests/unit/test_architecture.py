@@ -24,7 +24,6 @@ LAYERS = (
     "components.orders",
     "components.baskets",
     "components.bundle",
-    "data_checks",
     "components.package",
     "components.evaluation",
     "components.embeddings",
@@ -35,6 +34,7 @@ LAYERS = (
     "components.registry",
     "components.promoter",
     "components.report",
+    "data_checks",
     "bento",
     "pipelines",
 )

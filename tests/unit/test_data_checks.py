@@ -16,7 +16,8 @@ import pytest
 
 from components.contracts import BASKETS, ORDER_LINES, PRODUCTS, QUARANTINE
 from components.registry.version import list_failed_checks
-from data_checks.check import check_baskets, check_order_lines, previous_profile
+from components.report.report import write_checks_page
+from data_checks.check import check_baskets, check_order_lines, read_previous_profile
 from data_checks.drift import stability_index
 from data_checks.result import CheckReport, ChecksFailed
 from data_checks.settings import CheckSettings
@@ -101,7 +102,7 @@ def check_shop(shop: Shop, folder: Path, **settings: Any) -> CheckReport:
 
 def failures(checked: CheckReport) -> dict[str, str]:
     """Names of failed checks with their severities."""
-    return {c["name"]: c["severity"] for c in checked.checks if not c["passed"]}
+    return {c["name"]: c["severity"] for c in checked.results if not c["passed"]}
 
 
 def profile_of(checked: CheckReport) -> dict[str, Any]:
@@ -210,8 +211,8 @@ def test_a_clean_shop_passes_everything(tmp_path: Path) -> None:
     write_shop(make_shop(), tmp_path)
     for checked in (check_lines_at(tmp_path), check_baskets_at(tmp_path)):
         assert failures(checked) == {}
-        assert checked.passed
-        assert len(checked.checks) >= 20
+        assert checked.is_usable
+        assert len(checked.results) >= 20
         checked.raise_if_critical()
 
 
@@ -370,7 +371,7 @@ def test_wrong_columns_are_caught(
     pq.write_table(lines, tmp_path / "order_lines.parquet")
     checked = check_lines_at(tmp_path)
     assert failures(checked) == {name: CRITICAL}
-    assert [c["observed"] for c in checked.failed("critical")] == [observed]
+    assert [c["observed"] for c in checked.failures("critical")] == [observed]
     write_all(checked, tmp_path)
 
 
@@ -407,8 +408,9 @@ def test_what_a_shop_does_not_have_is_skipped_and_not_failed(tmp_path: Path) -> 
 
 def write_all(checked: CheckReport, folder: Path) -> str:
     """Write what a step writes; the page's text."""
-    page, checks, profile = folder / "page", folder / "checks", folder / "profile"
-    checked.write(page, checks, profile)
+    page = folder / "page"
+    checked.write(folder / "checks", folder / "profile")
+    write_checks_page(checked.to_json(), page)
     return page.read_text(encoding="utf-8")
 
 
@@ -426,7 +428,7 @@ def test_a_first_run_skips_drift_and_says_so(tmp_path: Path) -> None:
     checked = check_shop(make_shop(), tmp_path)
     assert checked.first_run
     assert [skip["name"] for skip in checked.skipped] == list(DRIFTS)
-    assert "First run." in write_all(checked, tmp_path)
+    assert "This is the first run." in write_all(checked, tmp_path)
 
 
 def test_the_same_data_again_has_not_drifted(tmp_path: Path) -> None:
@@ -434,8 +436,8 @@ def test_the_same_data_again_has_not_drifted(tmp_path: Path) -> None:
     checked = check_lines_at(tmp_path, previous)
     assert not checked.first_run
     assert failures(checked) == {}
-    assert set(DRIFTS) <= {check["name"] for check in checked.checks}
-    assert "First run." not in write_all(checked, tmp_path)
+    assert set(DRIFTS) <= {check["name"] for check in checked.results}
+    assert "This is the first run." not in write_all(checked, tmp_path)
 
 
 def sell_three_products_most(shop: Shop) -> None:
@@ -489,12 +491,12 @@ def test_the_written_profile_is_the_next_run_s_previous_one(tmp_path: Path) -> N
     champion = tmp_path / "champion"
     for checked in (check_lines_at(tmp_path), check_baskets_at(tmp_path)):
         kept = champion / "profile" / f"{checked.table}.json"
-        checked.write(tmp_path / "page", tmp_path / "checks", kept)
+        checked.write(tmp_path / "checks", kept)
     for check, name in ((check_lines_at, "order_lines"), (check_baskets_at, "baskets")):
-        again = check(tmp_path, previous_profile(champion, name))
+        again = check(tmp_path, read_previous_profile(champion, name))
         assert not again.first_run
         assert failures(again) == {}
-    assert previous_profile(tmp_path, "baskets") is None
+    assert read_previous_profile(tmp_path, "baskets") is None
 
 
 def test_the_registry_is_told_which_checks_failed(tmp_path: Path) -> None:
@@ -505,7 +507,7 @@ def test_the_registry_is_told_which_checks_failed(tmp_path: Path) -> None:
     for checked in (check_lines_at(tmp_path), check_baskets_at(tmp_path)):
         name = f"checks/{checked.table}.json"
         written[name] = tmp_path / name
-        checked.write(tmp_path / "page", written[name], tmp_path / "profile")
+        checked.write(written[name], tmp_path / "profile")
     assert list_failed_checks(written) == ["order_lines.named_share", "baskets.named_share"]
 
 
@@ -523,7 +525,7 @@ def test_a_critical_failure_is_raised_after_everything_was_written(tmp_path: Pat
         checked.raise_if_critical()
     message = str(raised.value)
     assert "2 critical checks failed" in message
-    for check in checked.failed("critical"):
+    for check in checked.failures("critical"):
         for part in ("name", "title", "observed", "expected", "remedy"):
             assert check[part] in message
     assert "The run was stopped" in page
@@ -541,22 +543,22 @@ def test_the_page_opens_offline_and_escapes_what_it_shows(tmp_path: Path) -> Non
     quarantine(2, "cancellation")(shop)
     shop.quarantine[0] = {**shop.quarantine[0], "product_id": "<script>alert(1)</script>"}
     page = write_all(check_shop(shop, tmp_path), tmp_path)
-    assert "http" not in page
+    assert "://" not in page
     assert "<script" not in page
     assert "&lt;script&gt;alert(1)" in page
-    for check in check_lines_at(tmp_path).checks:
+    for check in check_lines_at(tmp_path).results:
         assert check["title"] in page
 
 
 def test_a_sampled_run_checks_whole_orders_and_says_so(tmp_path: Path) -> None:
     checked = check_shop(make_shop(n_orders=1200), tmp_path, row_limit=1_800)
     assert failures(checked) == {}
-    assert checked.as_json()["sampled_share"] == 0.5
+    assert checked.to_json()["sampled_share"] == 0.5
     numbers = profile_of(checked)["numbers"]
     assert numbers["rows"] == 3600
     assert 500 < numbers["orders"] < 700
     assert (numbers["basket_mean"], numbers["basket_max"]) == (3, 3)
-    assert "<b>Sample.</b> The table is large: 50 %" in write_all(checked, tmp_path)
+    assert "Checked on a sample of 50\u202f% of the orders" in write_all(checked, tmp_path)
     assert profile_of(check_lines_at(tmp_path, row_limit=1_800)) == profile_of(checked)
 
 

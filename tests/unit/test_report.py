@@ -20,10 +20,9 @@ from components.model.bundle import (
 )
 from components.model.variants import LEVELS
 from components.ranking.queries import OFFLINE_FEATURES
-from components.report import formatting as words
+from components.report import formatting, tables
 from components.report import ranking as report_ranking
-from components.report import tables as content
-from components.report.projection import project
+from components.report.plots import project
 from components.report.report import PNG_PLOTS, RunFiles, write_report
 from components.weighting.choose import CANDIDATES, ORDERED_CANDIDATES
 from tests.factories import make_bundle
@@ -50,9 +49,9 @@ def evaluation(champion: bool = True) -> dict[str, Any]:
     examples[7]["label"] = HOSTILE
     difference = {"mean": 0.09, "low": 0.05, "high": 0.13}
     return {
-        "k": 10, "split": "test", "n_queries": {"a": 100, "b": 0}, "catalogue": 8,
-        "tasks": {"a": task, "b": task},
-        "paired": {task: dict.fromkeys(names, difference) for task in "ab"},
+        "k": 10, "split": "test", "n_queries": {"item": 100, "cart": 0}, "catalogue": 8,
+        "tasks": {"item": task, "cart": task},
+        "paired": {task: dict.fromkeys(names, difference) for task in ("item", "cart")},
         "ann_recall": None, "examples": examples, "cold": cold_products(),
     }  # fmt: skip
 
@@ -76,11 +75,12 @@ NO_CHANGE = {"mean": 0.0, "low": 0.0, "high": 0.0}
 
 def tricks() -> list[dict[str, Any]]:
     return [
-        {"trick": "size_exponent", "value": 0.5, "used": False, "a": around(-0.03),
-         "b": around(-0.3)},
-        {"trick": "size_exponent", "value": 0.75, "used": True, "a": around(0.02),
-         "b": around(-0.05)},
-        {"trick": "window_days", "value": 90.0, "used": False, "a": NO_CHANGE, "b": NO_CHANGE},
+        {"trick": "size_exponent", "value": 0.5, "used": False, "item": around(-0.03),
+         "cart": around(-0.3)},
+        {"trick": "size_exponent", "value": 0.75, "used": True, "item": around(0.02),
+         "cart": around(-0.05)},
+        {"trick": "window_days", "value": 90.0, "used": False, "item": NO_CHANGE,
+         "cart": NO_CHANGE},
     ]  # fmt: skip
 
 
@@ -110,7 +110,7 @@ def ranking() -> dict[str, Any]:
         "forest": {"pays": False, "gain": None, "why": "3 hits are too few", "features": []},
         "n_questions": 600,
     }  # fmt: skip
-    tasks = {"a": {**around(-0.002), "changed": 0.03}, "b": {**around(0.0), "changed": 0.01}}
+    tasks = {"item": {**around(-0.002), "changed": 0.03}, "cart": {**around(0.0), "changed": 0.01}}
     rule = {"level": "but_one_word", "lift": None, "cosine": None, "pairs": 9000,
             "chosen": False, "tasks": tasks}  # fmt: skip
     variants = [
@@ -120,8 +120,8 @@ def ranking() -> dict[str, Any]:
         {**rule, "level": "none", "pairs": 0},
     ]  # fmt: skip
     storage = [
-        {"name": "float32", "bytes_per_product": 512, "ndcg_a": 0.2, "change": NO_CHANGE},
-        {"name": "int8", "bytes_per_product": 136, "ndcg_a": 0.199, "change": around(-0.005)},
+        {"name": "float32", "bytes_per_product": 512, "ndcg_item": 0.2, "change": NO_CHANGE},
+        {"name": "int8", "bytes_per_product": 136, "ndcg_item": 0.199, "change": around(-0.005)},
     ]
     exceptions = {"given": 3, "unknown": 1}
     return {
@@ -145,13 +145,13 @@ def checks(table: str) -> dict[str, Any]:
 def best() -> dict[str, Any]:
     one = {"shard": 0, "beta_single": 0.75, "beta_cart": 0.25, "cpu_s": 8.1, "error": ""}
     trials = [
-        {**one, "trial": 0, "state": "complete", "ndcg_a": 0.1, "ndcg_b": 0.05,
+        {**one, "trial": 0, "state": "complete", "ndcg_item": 0.1, "ndcg_cart": 0.05,
          "config": {"epochs": 5, "window": 10}},
-        {**one, "trial": 1, "state": "complete", "ndcg_a": 0.2, "ndcg_b": 0.06,
+        {**one, "trial": 1, "state": "complete", "ndcg_item": 0.2, "ndcg_cart": 0.06,
          "config": {"epochs": 9, "window": 10}},
-        {**one, "trial": 2, "state": "pruned", "ndcg_a": 0.01, "ndcg_b": None,
+        {**one, "trial": 2, "state": "pruned", "ndcg_item": 0.01, "ndcg_cart": None,
          "config": {"epochs": 2, "window": 10}},
-        {**one, "trial": 0, "shard": 1, "state": "failed", "ndcg_a": None, "ndcg_b": None,
+        {**one, "trial": 0, "shard": 1, "state": "failed", "ndcg_item": None, "ndcg_cart": None,
          "config": {"epochs": 7, "window": 10}, "error": "MemoryError: <all of it>"},
     ]  # fmt: skip
     return {"config": {"epochs": 9, "window": 10}, "beta_single": 0.75, "beta_cart": 0.25,
@@ -276,7 +276,7 @@ def test_a_failed_verdict_names_rule_amount_and_remedy(bare_text: str) -> None:
     assert "Not good enough: “Better than bestsellers” does not hold" in bare_text
     found = "Found −0.0041 , needed 0: short by 0.0041. The new model lost to bestsellers."
     assert found in bare_text
-    assert words.REMEDIES["popularity"] in bare_text
+    assert formatting.REMEDIES["popularity"] in bare_text
     assert "may be promoted" not in bare_text
 
 
@@ -323,7 +323,7 @@ def test_every_example_is_there_most_bought_first(page: str) -> None:
 
 def test_everything_removed_is_counted(page: str) -> None:
     text = Seen(page).text
-    for line in ("Set aside: cancellation −5", "Removed: single-product orders −4",
+    for line in ("Quarantined: cancellation −5", "Removed: single-product orders −4",
                  "Removed: orders over the cap of 9 products −1",
                  "Removed: repeated product in an order −3"):  # fmt: skip
         assert line in text
@@ -335,8 +335,8 @@ def test_failed_checks_come_first(page: str) -> None:
     assert text.index("Prices are sane") < text.index("Ids are there")
     assert "What to do: Look at the dearest lines." in text
     assert "This is the first run" in text
-    assert "Not checked: Gaps in time (no timestamps)." in text
-    assert "Checked on a sample of 50 % of the rows." in text
+    assert "1 not checked Check Reason Gaps in time No timestamps." in text
+    assert "Checked on a sample of 50 % of the orders" in text
 
 
 def test_the_picked_trial_is_explained(page: str) -> None:
@@ -380,14 +380,14 @@ def test_the_index_is_described(page: str) -> None:
     text = Seen(page).text
     assert "HNSW, M 32, ef_construction 400, ef 100; finds 98" in text
     assert "Exact search takes 2.50 ms of CPU a page, an index, which finds 98.0% " in text
-    assert "1.25 ms. What takes less and finds enough is used." in text
+    assert "1.25 ms. The fastest way that finds enough is used." in text
 
 
 def test_search_among_companions_is_described(tmp_path: Path) -> None:
     search = SearchStats(exact_ms=3.7, companions_ms=0.12, companions_recall_at_10=0.996)
     bundle = with_manifest(make_bundle(tmp_path / "bundle"), among_companions=True, search=search)
     text = Seen(render(tmp_path, bundle=bundle)).text
-    assert "approximate: among what was bought with a product" in text
+    assert "approximate: among companions, companions of companions" in text
     assert "bestsellers; finds 99.6 % of the exact ten best" in text
     assert "search among companions, which finds 99.6% of the exact ten best, 0.12 ms" in text
 
@@ -405,29 +405,29 @@ def test_a_trick_of_time_says_that_there_are_no_times(bare_text: str) -> None:
 
 def test_the_mix_is_explained(page: str) -> None:
     text = Seen(page).text
-    assert "Alone these reach 0.200; the blend is 10.0 % above that." in text
+    assert "Alone they reach 0.200; the blend is 10.0 % above that." in text
     assert "The blend reaches 0.220, 4.8 % above the best part alone: “Counts alone”" in text
     assert "“Neighbours, summed” is the best" in text
-    assert "The vectors' share came out as zero" in text
+    assert "The weight of the vectors is zero" in text
     assert "Alone they reach 0.140 at best (“Vectors, likeliest”)." in text
 
 
 def test_vectors_that_carts_listen_to_are_no_zero() -> None:
     carts = {**ranking()["carts"], "weights": {"neighbours": 1.0, "vectors": 0.5}}
-    said = " ".join(report_ranking.describe_blend(carts, "b"))
+    said = " ".join(report_ranking.describe_blend(carts, "cart"))
     assert "zero" not in said
     assert "add to the blend" in said
 
 
 def test_re_rankers_say_whether_they_ship_and_why(page: str) -> None:
     text = Seen(page).text
-    assert "Product pages: it ships Change in NDCG@10: +0.0200 +0.0100 to +0.0300" in text
-    assert "Carts: it does not ship 3 hits are too few." in text
+    assert "Product page: used Change in NDCG@10: +0.0200 +0.0100 to +0.0300" in text
+    assert "Cart: not used 3 hits are too few." in text
 
 
 def test_the_chosen_variants_stand_beside_the_strictest_of_each_kind(page: str) -> None:
     text = Seen(page).text
-    assert "1 234 pairs are kept apart, of names that are the same but for numbers, colours" in text
+    assert "1 234 pairs are kept apart. Their names are the same but for numbers, colours" in text
     assert "Of 4 rules tried" in text
     assert "Of 3 exceptions, 2 applied" in text
     assert "They name 1 products that the model does not know" in text
@@ -437,9 +437,9 @@ def test_the_chosen_variants_stand_beside_the_strictest_of_each_kind(page: str) 
 
 def test_cold_products_are_compared_with_bestsellers(page: str) -> None:
     text = Seen(page).text
-    assert "120 of the newest baskets asked for 30 of them" in text
+    assert "120 queries from the newest baskets were for 30 of them" in text
     assert "Bestsellers +0.0500 +0.0400 to +0.0600 better" in text
-    assert "If the model knew it +0.0000 −0.0100 to +0.0100 no clear difference" in text
+    assert "If the model knew the product +0.0000 −0.0100 to +0.0100 no clear difference" in text
 
 
 def test_storage_is_shown_with_bytes_and_change(page: str) -> None:
@@ -449,46 +449,47 @@ def test_storage_is_shown_with_bytes_and_change(page: str) -> None:
 
 
 def test_what_ranking_did_not_measure_is_said_to_be_missing(bare_text: str) -> None:
-    assert "it was made before the mix was measured" in bare_text
-    assert bare_text.count("Not measured for this bundle.") == 2
-    assert "Not measured in this run. New products are answered for by known ones" in bare_text
+    assert bare_text.count("Not measured for this bundle.") == 3
+    assert "Not measured in this run. New products get the recommendations of similar" in bare_text
 
 
 def test_whatever_ranking_may_say_has_words() -> None:
     assert list(report_ranking.FEATURES) == list(OFFLINE_FEATURES)
     assert list(report_ranking.LEVELS) == list(LEVELS)
     assert list(report_ranking.WEIGHTINGS) == [*CANDIDATES, *ORDERED_CANDIDATES]
-    assert set(report_ranking.WEIGHTS["b"]) == set(CartWeights.model_fields)
+    assert set(report_ranking.WEIGHTS["cart"]) == set(CartWeights.model_fields)
 
 
 def test_a_difference_is_judged_by_its_interval() -> None:
-    assert words.classify_difference({"mean": 0.1, "low": 0.05, "high": 0.2}) == "better"
-    assert words.classify_difference({"mean": -0.1, "low": -0.2, "high": -0.05}) == "worse"
+    assert formatting.classify_difference({"mean": 0.1, "low": 0.05, "high": 0.2}) == "better"
+    assert formatting.classify_difference({"mean": -0.1, "low": -0.2, "high": -0.05}) == "worse"
     assert (
-        words.classify_difference({"mean": 0.1, "low": -0.05, "high": 0.2}) == "no clear difference"
+        formatting.classify_difference({"mean": 0.1, "low": -0.05, "high": 0.2})
+        == "no clear difference"
     )
     assert (
-        words.classify_difference({"mean": 0.1, "low": None, "high": float("nan")}) == "not known"
+        formatting.classify_difference({"mean": 0.1, "low": None, "high": float("nan")})
+        == "not known"
     )
 
 
 def test_numbers_that_are_none_print_as_a_dash() -> None:
     printers = (
-        words.count,
-        words.figure,
-        words.signed_figure,
-        words.percent,
-        words.per_100,
-        words.value,
+        formatting.count,
+        formatting.decimal,
+        formatting.signed_decimal,
+        formatting.percent,
+        formatting.per_100,
+        formatting.as_text,
     )
     for printed in printers:
-        assert printed(None) == printed(float("nan")) == words.NOTHING
+        assert printed(None) == printed(float("nan")) == formatting.NOTHING
 
 
 def test_labels_of_several_products_are_told_apart() -> None:
     one = {"product_id": "1", "label": "Milk", "recommendations": [
         {"product_id": "2", "label": "Milk"}, {"product_id": "3", "label": "Tea"}]}  # fmt: skip
-    assert content.ambiguous_labels([one, one]) == {"Milk"}
+    assert tables.ambiguous_labels([one, one]) == {"Milk"}
 
 
 def test_the_map_puts_products_of_one_direction_together() -> None:
@@ -516,4 +517,4 @@ def test_the_map_of_very_few_products(shape: tuple[int, int]) -> None:
     ],
 )  # fmt: skip
 def test_shares_are_not_rounded_to_nothing_or_everything(share: float, said: str) -> None:
-    assert words.percent(share).replace("\u202f", " ") == f"{said} %"
+    assert formatting.percent(share).replace("\u202f", " ") == f"{said} %"
