@@ -52,25 +52,15 @@ def test_custom_resources(target):
         assert not errors, f"{name_of(one)}: {errors[0].json_path}: {errors[0].message}"
 
 
-class Loader(yaml.CSafeLoader):
-    """YAML as Kubernetes reads it: a plain `=` is text."""
-
-
-Loader.add_constructor("tag:yaml.org,2002:value", lambda loader, node: node.value)
-
-
 @functools.cache
 def schemas():
     """The strict schema by (apiVersion, kind) of every definition in the folder."""
     found = {}
     for file in sorted(CRDS.glob("*.yaml")):
-        for definition in yaml.load_all(file.read_text(), Loader=Loader):
-            if not definition or definition["kind"] != "CustomResourceDefinition":
-                continue
-            spec = definition["spec"]
-            for version in spec["versions"]:
-                key = (f"{spec['group']}/{version['name']}", spec["names"]["kind"])
-                found[key] = strict(version["schema"]["openAPIV3Schema"])
+        spec = yaml.load(file.read_text(), Loader=yaml.CSafeLoader)["spec"]
+        (version,) = spec["versions"]
+        key = (f"{spec['group']}/{version['name']}", spec["names"]["kind"])
+        found[key] = strict(version["schema"]["openAPIV3Schema"])
     return found
 
 
