@@ -3,7 +3,6 @@
 Collected by tests/service (a fake API server) and by tests/cluster (a real one).
 """
 
-import json
 import time
 
 import pytest
@@ -11,7 +10,6 @@ import pytest
 from components.promoter.cluster import Conflict
 from components.promoter.decide import EmitEvent, Pin
 from components.promoter.lease import Leadership, LeadershipLost
-from components.promoter.repair import APPLIED_ANNOTATION, OFF_ANNOTATION
 from components.promoter.workload import STABLE_ANNOTATION, VERSION_LABEL
 from components.registry.registry import CHECKS_TAG
 from tests.world import Argo, rollout
@@ -115,19 +113,19 @@ class TestGood:
 
     def test_every_step_is_counted(self, canary):
         promoted(canary)
-        page = canary.metrics.page()[2].decode()
+        page = canary.metrics.render()[2].decode()
         assert 'fbt_promoter_steps_total{reason="",step="Pin"} 2.0' in page
         assert 'fbt_promoter_version{role="champion"} 2.0' in page
         assert "fbt_promoter_in_sync 0.0" in page
         canary.calm()
-        page = canary.metrics.page()[2].decode()
+        page = canary.metrics.render()[2].decode()
         assert "fbt_promoter_in_sync 1.0" in page
         assert 'fbt_promoter_phase{phase="done"} 1.0' in page
 
     def test_what_the_newest_version_was_warned_by_is_shown_until_the_next(self, plain):
         plain.mlflow.add(**{CHECKS_TAG: "order_lines.drift_products baskets.volume_ratio"})
         plain.reconcile()
-        page = plain.metrics.page()[2].decode()
+        page = plain.metrics.render()[2].decode()
         drift = 'fbt_newest_version_check_failed{check="drift_products",table="order_lines"}'
         assert f"{drift} 1.0" in page
         assert 'check_failed{check="volume_ratio",table="baskets"} 1.0' in page
@@ -135,7 +133,7 @@ class TestGood:
         assert "fbt_newest_version_created_timestamp_seconds 0.0" not in page
         plain.mlflow.add()
         plain.reconcile()
-        page = plain.metrics.page()[2].decode()
+        page = plain.metrics.render()[2].decode()
         assert f"{drift} 0.0" in page
         assert 'fbt_promoter_version{role="newest"} 3.0' in page
 
@@ -310,7 +308,7 @@ class TestAliasDeleted:
 
 
 def said_all(world):
-    return [one["message"] for one in world.cluster.items("Event")]
+    return [one["message"] for one in world.cluster.list_objects("Event")]
 
 
 def edit(world, kind, patch):
@@ -319,13 +317,6 @@ def edit(world, kind, patch):
 
 def label(version):
     return {"spec": {"template": {"metadata": {"labels": {VERSION_LABEL: version}}}}}
-
-
-def as_applied(body):
-    """As `kubectl apply` leaves it."""
-    applied = {"apiVersion": "", "kind": "", **body}
-    body["metadata"]["annotations"] = {APPLIED_ANNOTATION: json.dumps(applied)}
-    return body
 
 
 class TestByHand:
@@ -342,25 +333,43 @@ class TestByHand:
         found = plain.cluster.get("Deployment", "fbt")
         assert found["metadata"]["annotations"][STABLE_ANNOTATION] == "1"
 
-    def test_the_deployment_deleted(self, either):
+    def test_a_deployment_deleted_is_waited_for(self, either):
         serving_one(either)
         delete(either, "Deployment")
+        for _ in range(3):
+            either.reconcile()
+        assert either.cluster.get("Deployment", "fbt") is None, "it is not the promoter's to create"
+        assert "there is no Deployment" in either.said()["WorkloadMissing"]
+        assert 'fbt_promoter_phase{phase="missing"} 1.0' in either.metrics.render()[2].decode()
+        either.restore("Deployment")
         either.calm()
-        assert either.pinned == "1"
-        assert either.said()["Repaired"].startswith("Deployment fbt was deleted")
+        assert (either.pinned, either.champion) == ("1", "1")
 
-    def test_the_deployment_deleted_during_a_bad_update(self, plain):
-        plain.never_ready = {"2"}
+    def test_a_deployment_deleted_during_an_update(self, plain):
         promoted(plain)
         delete(plain, "Deployment")
-        plain.until(lambda: plain.pinned is not None)
-        assert plain.pinned in "12"
+        plain.restore("Deployment")
+        plain.calm()
+        assert (plain.pinned, plain.champion) == ("2", "2")
 
-    def test_the_rollout_deleted_never_makes_a_canary_stable(self, canary):
+    def test_a_rollout_deleted_is_waited_for(self, canary):
+        delete(canary, "Rollout")
+        canary.promote(canary.mlflow.add())
+        for _ in range(3):
+            canary.reconcile()
+        assert canary.cluster.get("Rollout", "fbt") is None, "it is not the promoter's to create"
+        assert "no Rollout refers to it" in canary.said()["RolloutMissing"]
+        assert (canary.pinned, canary.champion) == ("1", "2")
+        canary.restore("Rollout")
+        canary.calm()
+        assert (canary.pinned, canary.tag("2")) == ("2", "live")
+
+    def test_a_rollout_deleted_never_makes_a_canary_stable(self, canary):
         promoted(canary)
         delete(canary, "Rollout")
         canary.reconcile()
-        assert canary.pinned == "1", "a new Rollout takes what it finds for judged"
+        assert canary.pinned == "1", "a new Rollout takes the template that it finds for judged"
+        canary.restore("Rollout")
         canary.turn()
         canary.reconcile()
         assert canary.pinned == "1", "version 1 has to be taken up first"
@@ -373,32 +382,13 @@ class TestByHand:
         canary.calm()
         assert (canary.pinned, canary.champion) == ("1", "1")
 
-    def test_the_rollout_edited(self, canary):
-        delete(canary, "Rollout")
-        canary.cluster.create("Rollout", as_applied(rollout()))
-        canary.calm()
+    def test_a_rollout_of_another_deployment_is_none(self, canary):
         edit(canary, "Rollout", {"spec": {"workloadRef": {"name": "other"}}})
-        edit(canary, "Rollout", {"spec": {"strategy": {"canary": {"steps": []}}}})
+        canary.reconcile()
+        assert "no Rollout refers to it" in canary.said()["RolloutMissing"]
+        edit(canary, "Rollout", {"spec": {"workloadRef": {"name": "fbt"}}})
         canary.calm()
-        spec = canary.cluster.get("Rollout", "fbt")["spec"]
-        assert spec["workloadRef"]["name"] == "fbt"
-        assert spec["strategy"]["canary"]["steps"] == [{"setWeight": 5}]
-        assert "Rollout fbt was edited" in canary.said()["Repaired"]
-
-    def test_what_is_applied_is_no_edit(self, canary):
-        body = as_applied(rollout(steps=[{"setWeight": 50}]))
-        edit(canary, "Rollout", body)
-        canary.calm()
-        spec = canary.cluster.get("Rollout", "fbt")["spec"]
-        assert spec["strategy"]["canary"]["steps"] == [{"setWeight": 50}]
-        assert "Repaired" not in canary.said()
-
-    def test_what_is_taken_apart_on_purpose_stays_apart(self, canary):
-        edit(canary, "Deployment", {"metadata": {"annotations": {OFF_ANNOTATION: "off"}}})
-        delete(canary, "Rollout")
-        for _ in range(3):
-            canary.reconcile()
-        assert canary.cluster.get("Rollout", "fbt") is None
+        assert (canary.pinned, canary.reconcile()) == ("1", [])
 
 
 def delete(world, kind):
@@ -409,10 +399,10 @@ class TestRaces:
     def test_somebody_else_writes_between_look_and_write(self, either):
         serving_one(either)
         either.promote(either.mlflow.add())
-        stale = either.promoter._read_live_objects()
+        stale = either.cluster.get("Deployment", "fbt")
         edit(either, "Deployment", {"metadata": {"annotations": {"somebody": "else"}}})
         with pytest.raises(Conflict):
-            either.promoter._execute(Pin("2"), stale["Deployment"])
+            either.promoter._execute(Pin("2"), stale)
         either.calm()
         assert either.pinned == "2"
 

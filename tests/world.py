@@ -18,7 +18,6 @@ from components.promoter.decide import EmitEvent
 from components.promoter.lease import Leadership, LeadershipLost
 from components.promoter.metrics import Metrics
 from components.promoter.reconcile import Promoter
-from components.promoter.repair import Repair
 from components.promoter.settings import Settings
 from components.promoter.workload import POD_HASH_LABEL, VERSION_LABEL, read_pinned_version
 from components.registry.registry import RegistryError
@@ -166,7 +165,6 @@ class World:
         """Versions that Argo's analysis aborts."""
         # The test's own requests are never the ones that fail.
         self.promoter_cluster = Cluster(connected(fake.url), cluster.namespace) if fake else cluster
-        self.grace_s = 0.0
         self.restart()
 
     def deploy(self, kind, deadline_s=600):
@@ -177,16 +175,17 @@ class World:
         self.cluster.create("Deployment", deployment(1, deadline_s))
         self.turn()
 
+    def restore(self, kind):
+        """Create a deleted object anew, as Argo CD or Flux does."""
+        self.cluster.create(kind, rollout() if kind == "Rollout" else deployment(1))
+
     def restart(self):
         """A new promoter, as after a crash: nothing is remembered."""
         self.metrics = Metrics()
         settings = Settings(namespace=self.cluster.namespace, identity="promoter-0")
         leadership = Leadership(self.promoter_cluster, "fbt-promoter", "promoter-0")
-        repair = Repair(self.promoter_cluster, settings.names, grace_s=self.grace_s)
         self.leadership = leadership
-        self.promoter = Promoter(
-            self.promoter_cluster, settings, leadership, self.metrics, repair=repair
-        )
+        self.promoter = Promoter(self.promoter_cluster, settings, leadership, self.metrics)
 
     def reconcile(self):
         """One look of the promoter, whose lease is fresh."""
@@ -217,7 +216,7 @@ class World:
             self.fake.settle()
 
     def kubelet(self):
-        for pod in self.cluster.items("Pod", VERSION_LABEL):
+        for pod in self.cluster.list_objects("Pod", VERSION_LABEL):
             version = pod["metadata"]["labels"][VERSION_LABEL]
             ready = version not in self.broken | self.never_ready
             conditions = [{"type": "Ready", "status": str(ready)}]
@@ -295,7 +294,7 @@ class World:
 
     def said(self):
         """Reasons and messages of all Events."""
-        events = self.cluster.items("Event")
+        events = self.cluster.list_objects("Event")
         own = [one for one in events if one.get("reportingComponent") == "fbt-promoter"]
         return {one["reason"]: one["message"] for one in own}
 
@@ -320,7 +319,6 @@ def fake_world(bundle):
         patch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
         patch.setenv("MLFLOW_TRACKING_URI", mlflow.url)
         cluster = Direct(kubernetes, "shop")
-        cluster.create("ServiceAccount", {"metadata": {"name": "default"}})
         yield World(cluster, mlflow, kubernetes)
 
 

@@ -1,7 +1,7 @@
-"""The cluster's API as plain dictionaries, over the official client's connection.
+"""The Kubernetes API as plain dictionaries, over the official client's connection.
 
-The typed models of the client refuse what newer servers send and do not know Rollouts; its
-transport, credentials and kubeconfig handling are what is wanted.
+Only the client's transport, credentials and kubeconfig handling are used: its typed models refuse
+fields of newer servers and do not know Rollouts.
 """
 
 import json
@@ -15,25 +15,22 @@ if TYPE_CHECKING:
 Object = dict[str, Any]
 
 KINDS: Mapping[str, tuple[str, str]] = {
-    "ConfigMap": ("api/v1", "configmaps"),
     "Deployment": ("apis/apps/v1", "deployments"),
     "Event": ("api/v1", "events"),
     "Lease": ("apis/coordination.k8s.io/v1", "leases"),
     "Pod": ("api/v1", "pods"),
     "ReplicaSet": ("apis/apps/v1", "replicasets"),
     "Rollout": ("apis/argoproj.io/v1alpha1", "rollouts"),
-    "ServiceAccount": ("api/v1", "serviceaccounts"),
 }
-"""Where each kind's objects lie, as API path and plural."""
+"""API path and plural by kind."""
 
 TIMEOUT_S = (3.0, 10.0)
 """To connect, and to read."""
-
-MERGE, STRATEGIC = "application/merge-patch+json", "application/strategic-merge-patch+json"
+MERGE_PATCH = "application/merge-patch+json"
 
 
 class ClusterError(RuntimeError):
-    """The API server cannot be reached or says no; the message says which request and why."""
+    """The API server cannot be reached or refuses; the message names the request and the reason."""
 
     def __init__(self, text: str, status: int = 0) -> None:
         super().__init__(text)
@@ -42,11 +39,11 @@ class ClusterError(RuntimeError):
 
 
 class Conflict(ClusterError):
-    """Somebody else wrote first: look again, then decide again."""
+    """Somebody else wrote first."""
 
 
 class Gone(ClusterError):
-    """A watch asks for a past that the server has forgotten."""
+    """The server has forgotten the version where a watch began."""
 
 
 @dataclass(frozen=True)
@@ -66,8 +63,8 @@ class Cluster:
                 return None
             raise
 
-    def items(self, kind: str, selector: str = "") -> list[Object]:
-        """All objects of a kind whose labels the selector matches."""
+    def list_objects(self, kind: str, selector: str = "") -> list[Object]:
+        """All objects of a kind whose labels match the selector."""
         query = [("labelSelector", selector)] if selector else []
         return list(self._request("GET", kind, query=query).get("items") or [])
 
@@ -84,15 +81,15 @@ class Cluster:
         written: Object = self._request("PUT", kind, body["metadata"]["name"], body)
         return written
 
-    def patch(self, kind: str, name: str, body: Object, how: str = MERGE) -> Object:
-        """Raises Conflict when `body` names a resourceVersion that is no longer there."""
-        written: Object = self._request("PATCH", kind, name, body, content_type=how)
+    def patch(self, kind: str, name: str, body: Object) -> Object:
+        """Merge `body`. Raises Conflict when it has a resourceVersion that is no longer there."""
+        written: Object = self._request("PATCH", kind, name, body, content_type=MERGE_PATCH)
         return written
 
     def watch(self, kind: str, name: str, timeout_s: int) -> Iterator[str]:
         """Types of the changes of one object from now on, until the server ends the watch.
 
-        Raises Gone where the server has forgotten where the watch began.
+        Raises Gone.
         """
         query = [
             ("watch", "true"),
@@ -148,7 +145,7 @@ class Cluster:
 
 
 def connect(namespace: str) -> Cluster:
-    """By the pod's service account, or outside of a cluster by KUBECONFIG's current context."""
+    """Connect by the pod's service account, or outside of a cluster by KUBECONFIG's context."""
     from kubernetes import client, config
 
     configuration = client.Configuration()

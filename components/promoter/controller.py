@@ -1,7 +1,7 @@
-"""The promoter: brings the cluster to the version that people made champion, and says how it went.
+"""The promoter: brings the cluster to the champion, and records how that went.
 
-Look, decide, act; every few seconds, and at once when MLflow or the cluster says that something
-changed. Several may run: the holder of the lease acts.
+It reconciles every few seconds, and at once after a change in MLflow or the cluster. Several may
+run: the holder of the lease acts.
 """
 
 import logging
@@ -9,7 +9,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from components.promoter.cluster import Cluster, ClusterError, Conflict, Gone, connect
@@ -19,7 +19,7 @@ from components.promoter.metrics import Metrics
 from components.promoter.reconcile import Promoter
 from components.promoter.settings import Settings, settings_from_environment
 from components.promoter.versions import subscribe
-from components.promoter.webhook import WebhookVerifier, build_server
+from components.promoter.webhook import WebhookServer, WebhookVerifier
 from components.registry.registry import RegistryError
 
 WATCH_S = 240
@@ -29,7 +29,7 @@ log = logging.getLogger("fbt.promoter")
 
 
 class Loop:
-    """Runs a promoter until it is told to stop: lease, watches, webhook and polls."""
+    """Runs a promoter until `stop`, with its lease, watches, webhook and polls."""
 
     def __init__(self, cluster: Cluster, settings: Settings) -> None:
         self.settings, self._cluster = settings, cluster
@@ -38,12 +38,12 @@ class Loop:
         self.promoter = Promoter(cluster, settings, self.leadership, self.metrics)
         self._wake, self._stop = threading.Event(), threading.Event()
         self._looped_at = time.monotonic()
-        # Unsigned messages would be refused: without a secret there is nothing to subscribe to.
+        # Without a secret every message would be rejected.
         secret = settings.webhook_secret.get_secret_value()
         self._subscribed = not (settings.webhook_url and secret)
 
     def run(self) -> None:
-        """Block until `stop`; the lease is given up then, so that another takes over at once."""
+        """Block until `stop`; then release the lease, so that another takes over at once."""
         with self._serve_http(), self._run_threads():
             while not self._stop.is_set():
                 self._wake.wait(self.settings.poll_s)
@@ -51,17 +51,17 @@ class Loop:
                 self._looped_at = time.monotonic()
                 if self.leadership.is_held and not self._stop.is_set():
                     self._reconcile()
-                    # Changes come in flocks: one look sees them all.
+                    # Changes come in bursts: one look sees them all.
                     self._stop.wait(MIN_GAP_S)
         self.leadership.release()
 
     def stop(self, *_: object) -> None:
-        """End `run` after what it is doing now."""
+        """End `run` after the present reconcile."""
         self._stop.set()
         self._wake.set()
 
     def notify(self) -> None:
-        """Something has changed: look now, or ask who may."""
+        """Reconcile now, or have the holder of the lease do so."""
         if self.leadership.is_held:
             self._wake.set()
             return
@@ -89,7 +89,7 @@ class Loop:
         except Exception:
             # A bug must not end the loop silently: the metric is alerted on.
             self.metrics.reconciles.labels("error").inc()
-            log.exception("this look failed")
+            log.exception("reconcile failed")
         else:
             self.metrics.reconciles.labels("ok").inc()
             if not all(isinstance(action, EmitEvent) for action in actions):
@@ -99,8 +99,8 @@ class Loop:
         while not self._stop.is_set():
             was_held = self.leadership.is_held
             try:
-                poked = self.leadership.renew()
-                if poked or (self.leadership.is_held and not was_held):
+                notified = self.leadership.renew()
+                if notified or (self.leadership.is_held and not was_held):
                     self._wake.set()
             except ClusterError as error:
                 log.warning("%s", error)
@@ -108,49 +108,41 @@ class Loop:
             self._stop.wait(self.settings.lease_s / 5)
 
     def _watch(self, kind: str) -> None:
-        name = self.settings.names[kind]
+        name = self.settings.watched[kind]
         while not self._stop.is_set():
+            pause_s = 0.5
             try:
                 for _ in self._cluster.watch(kind, name, WATCH_S):
                     if self._stop.is_set():
                         return
                     self._wake.set()
-                pause = 0.5
             except Gone:
-                pause = 0.5
+                pass
             except (ClusterError, ValueError):
-                # The polls go on; a kind that does not exist is looked for now and then.
-                pause = self.settings.poll_s
-            self._stop.wait(pause)
+                # The polls go on; a missing kind is looked for now and then.
+                pause_s = self.settings.poll_s
+            self._stop.wait(pause_s)
 
     @contextmanager
     def _run_threads(self) -> Iterator[None]:
-        calls: list[tuple[Callable[..., None], tuple[str, ...]]] = [(self._renew, ())]
-        calls += [(self._watch, (kind,)) for kind in self.settings.names]
-        threads = [
-            threading.Thread(target=call, args=arguments, daemon=True) for call, arguments in calls
-        ]
-        for thread in threads:
-            thread.start()
+        renewal = threading.Thread(target=self._renew, daemon=True)
+        renewal.start()
+        for kind in self.settings.watched:
+            threading.Thread(target=self._watch, args=(kind,), daemon=True).start()
         try:
             yield
         finally:
             self._stop.set()
             # Watches block in a read and die with the process.
-            threads[0].join(timeout=5)
+            renewal.join(timeout=5)
 
     @contextmanager
     def _serve_http(self) -> Iterator[None]:
-        inbox = WebhookVerifier(self.settings.webhook_secret.get_secret_value())
-        pages = {
-            "/metrics": self.metrics.page,
-            "/healthz": self._check_health,
-            "/readyz": self._check_health,
-        }
-        count = self._count_webhook
-        http = build_server(
-            (self.settings.host, self.settings.port), inbox, self.notify, count, pages
-        )
+        verifier = WebhookVerifier(self.settings.webhook_secret.get_secret_value())
+        health = self._check_health
+        pages = {"/metrics": self.metrics.render, "/healthz": health, "/readyz": health}
+        address, count = (self.settings.host, self.settings.port), self._count_webhook
+        http = WebhookServer(address, verifier, self.notify, count, pages)
         self.port = http.server_address[1]
         threading.Thread(target=http.serve_forever, daemon=True).start()
         try:
@@ -163,13 +155,12 @@ class Loop:
         self.metrics.webhooks.labels(outcome).inc()
 
     def _check_health(self) -> tuple[int, str, bytes]:
-        """Alive while the loop turns: an API server that is away is no reason to restart."""
+        """Healthy while the loop turns: an API server that is away is no reason to restart."""
         stuck = time.monotonic() - self._looped_at > 10 * self.settings.poll_s + 120
         return (500, "text/plain", b"stuck\n") if stuck else (200, "text/plain", b"ok\n")
 
 
 def main() -> None:
-    """The command: run until SIGTERM."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     # A poll is the retry: a registry that hangs must not hold up the lease.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")

@@ -1,8 +1,8 @@
-"""What to do next, from what is seen: the promoter's whole judgement, without any I/O.
+"""The promoter's decisions as a pure function of one look at registry and cluster.
 
-Nothing is remembered between two looks. Every action may be the last before the promoter is
-killed: what is seen afterwards leads to the actions that are left. Therefore a failed version is
-tagged before the alias leaves it, and the alias leaves it before the cluster does.
+Nothing is remembered between two looks, and the promoter may be killed after every action: the next
+look leads to the actions that are left. Therefore a failed version is tagged before the alias
+leaves it, and the alias leaves it before the cluster does.
 """
 
 from collections.abc import Iterator, Mapping
@@ -18,25 +18,23 @@ REFUSED = "refused: "
 
 
 class Phase(StrEnum):
-    """How far the cluster is with the version that is pinned to the pod template."""
+    """Progress of the version that is pinned to the pod template."""
 
     DONE = "done"
     """Every pod serves it."""
     MOVING = "moving"
     PAUSED = "paused"
-    """A canary that waits for a person: its analysis was inconclusive, or somebody paused it."""
+    """A canary waits for a person: its analysis was inconclusive, or somebody paused it."""
     FAILED = "failed"
     """Given up: aborted by its analysis or by hand, not ready in time, or its bundle is damaged."""
     IDLE = "idle"
-    """Scaled to nothing: nothing can be said."""
+    """The Deployment is scaled to 0 and has no Rollout."""
     UNKNOWN = "unknown"
-    """What is seen does not fit together yet: the cluster's parts are written one by one."""
+    """The cluster's objects contradict each other: they are written one by one."""
 
 
 @dataclass(frozen=True)
 class Workload:
-    """The service in the cluster."""
-
     kind: str
     """`Rollout` where Argo Rollouts moves the traffic, else `Deployment`."""
     pinned: str
@@ -45,34 +43,32 @@ class Workload:
     """Version that served last without fault, and serves; empty when there is none."""
     phase: Phase
     message: str = ""
-    """Why it failed or pauses, in the cluster's own words."""
+    """Reason of a failure or a pause, from the cluster."""
     is_first: bool = False
     """Whether Argo Rollouts compares it with a ReplicaSet that has no version and never served."""
     own_pods: int = 0
-    """Pods that the Deployment wants for itself, beside those of its Rollout."""
+    """Replicas of the Deployment itself, beside those of its Rollout."""
 
 
 @dataclass(frozen=True)
 class VersionInfo:
-    """What the registry says of one version."""
+    """The registry's record of one version."""
 
     verdict: str = "passed"
     forced_by: str = ""
     failed: str = ""
-    """Why its rollout failed before."""
+    """Reason of its failed rollout."""
     rollout: str = "registered"
     problem: str = ""
-    """Why its bundle cannot be fetched, where that was looked at."""
+    """Why its bundle cannot be fetched, where that was checked."""
     created_at: str = ""
-    """When it was registered, ISO 8601."""
+    """ISO 8601."""
     checks_failed: str = ""
-    """Data checks that its run was warned by, as the registry's CHECKS_TAG."""
+    """Failed data checks of its run, as the registry's CHECKS_TAG."""
 
 
 @dataclass(frozen=True)
 class State:
-    """One look at registry and cluster."""
-
     champion: str
     """Version the alias points to; empty when nobody set it or it was deleted."""
     versions: Mapping[str, VersionInfo] = field(default_factory=dict)
@@ -82,10 +78,9 @@ class State:
 
 @dataclass(frozen=True)
 class EmitEvent:
-    """Tell people, as a Kubernetes Event."""
+    """Create a Kubernetes Event."""
 
     reason: str
-    """CamelCase, as Events have it."""
     message: str
     warning: bool = False
 
@@ -118,7 +113,7 @@ class Pin:
 
 @dataclass(frozen=True)
 class MarkStable:
-    """Remember on the Deployment that this version serves; Argo Rollouts does it by itself."""
+    """Record on the Deployment that this version serves; a Rollout records it by itself."""
 
     version: str
 
@@ -132,7 +127,7 @@ class SkipSteps:
 
 @dataclass(frozen=True)
 class ScaleDown:
-    """Scale the Deployment to nothing: its Rollout has the pods, and weighs the traffic.
+    """Scale the Deployment to 0: its Rollout has the pods, and weighs the traffic.
 
     Argo Rollouts does so only when the first revision gets ready, which one without a version never
     does. A pod of the Deployment takes every new template at once, past all steps of a canary.
@@ -143,26 +138,33 @@ Action = EmitEvent | Tag | RevertChampion | Pin | MarkStable | SkipSteps | Scale
 
 
 def decide(state: State) -> list[Action]:
-    """What is to be done, in order; nothing but EmitEvent when cluster and registry agree."""
-    if state.workload is None:
-        return [EmitEvent("WorkloadMissing", "there is no Deployment to bring a version to", True)]
-    if state.workload.phase is Phase.UNKNOWN:
-        return [EmitEvent("WaitingForCluster", state.workload.message)]
-    happened = list(_record_progress(state, state.workload))
-    if _is_restoring_stable(state, state.workload):
-        text = f"version {state.workload.pinned}, which served, comes back before anything else"
-        return [*happened, EmitEvent("WaitingForStable", text)]
-    return [*happened, *_plan_rollout(state, state.workload)]
+    """The actions, in order; nothing but EmitEvent when cluster and registry agree."""
+    workload = state.workload
+    if workload is None:
+        text = "there is no Deployment to pin a version to; apply it again"
+        return [EmitEvent("WorkloadMissing", text, True)]
+    if workload.phase is Phase.UNKNOWN:
+        return [EmitEvent("WaitingForCluster", workload.message)]
+    if workload.phase is Phase.IDLE and workload.kind == "Deployment":
+        return [
+            *_return_to_live(state, workload),
+            EmitEvent("RolloutMissing", workload.message, True),
+        ]
+    progress = list(_record_progress(state, workload))
+    if _is_restoring_stable(state, workload):
+        text = f"version {workload.pinned}, which served, comes back before anything else"
+        return [*progress, EmitEvent("WaitingForStable", text)]
+    return [*progress, *_plan_rollout(state, workload)]
 
 
 def in_sync(state: State) -> bool:
-    """Whether all pods serve the version that people chose."""
+    """Whether all pods serve the champion."""
     workload = state.workload
     return bool(workload and workload.phase is Phase.DONE and workload.pinned == state.champion)
 
 
 def find_objection(info: VersionInfo | None) -> str:
-    """Why the version may not be rolled out, or nothing."""
+    """Why the version may not be rolled out, or an empty text."""
     if info is None:
         return "is not in the registry"
     if info.failed:
@@ -172,69 +174,69 @@ def find_objection(info: VersionInfo | None) -> str:
     return info.problem
 
 
+def _return_to_live(state: State, workload: Workload) -> Iterator[Action]:
+    """A new Rollout takes the template that it finds for judged: no canary may be left there."""
+    live = [version for version, info in state.versions.items() if info.rollout == LIVE]
+    if live and workload.pinned not in live:
+        yield Pin(live[0])
+
+
 def _record_progress(state: State, workload: Workload) -> Iterator[Action]:
-    """Write down where the pinned version is."""
-    info = state.versions.get(workload.pinned)
-    if workload.own_pods and (not workload.pinned or workload.phase is Phase.DONE):
+    pinned, phase = workload.pinned, workload.phase
+    info = state.versions.get(pinned)
+    if workload.own_pods and (not pinned or phase is Phase.DONE):
         yield ScaleDown()
-    if workload.is_first and workload.phase in (Phase.MOVING, Phase.PAUSED):
-        yield EmitEvent("FirstVersion", f"version {workload.pinned} is the first, and no canary")
-        yield SkipSteps(workload.pinned)
-    elif workload.phase is Phase.PAUSED:
-        yield EmitEvent(
-            "CanaryPaused", f"version {workload.pinned} waits: {workload.message}", True
-        )
-    if workload.phase is Phase.DONE and workload.pinned:
+    if workload.is_first and phase in (Phase.MOVING, Phase.PAUSED):
+        yield EmitEvent("FirstVersion", f"version {pinned} is the first, and no canary")
+        yield SkipSteps(pinned)
+    elif phase is Phase.PAUSED:
+        yield EmitEvent("CanaryPaused", f"version {pinned} waits: {workload.message}", True)
+    if phase is Phase.DONE and pinned:
         yield from _record_arrival(state, workload)
-    if workload.phase is Phase.FAILED and info and not info.failed:
-        yield Tag(workload.pinned, FAILED_TAG, workload.message)
-        yield Tag(workload.pinned, ROLLOUT_TAG, FAILED)
-        yield EmitEvent("RolloutFailed", f"version {workload.pinned}: {workload.message}", True)
+    if phase is Phase.FAILED and info and not info.failed:
+        yield Tag(pinned, FAILED_TAG, workload.message)
+        yield Tag(pinned, ROLLOUT_TAG, FAILED)
+        yield EmitEvent("RolloutFailed", f"version {pinned}: {workload.message}", True)
 
 
 def _is_restoring_stable(state: State, workload: Workload) -> bool:
-    """Whether a new Rollout has not yet taken up what served: a canary now would not be judged."""
+    """Whether a new Rollout still has to bring up the live version, the base of any canary."""
     info = state.versions.get(workload.pinned)
     is_new = workload.kind == "Rollout" and not workload.stable and workload.phase is Phase.MOVING
     return bool(is_new and info and info.rollout == LIVE)
 
 
 def _record_arrival(state: State, workload: Workload) -> Iterator[Action]:
-    if workload.stable != workload.pinned:
-        yield MarkStable(workload.pinned)
-    info = state.versions.get(workload.pinned)
+    pinned = workload.pinned
+    if workload.stable != pinned:
+        yield MarkStable(pinned)
+    info = state.versions.get(pinned)
     if info and info.failed:
         # Somebody made it go on by hand, and it arrived.
-        yield Tag(workload.pinned, FAILED_TAG, None)
+        yield Tag(pinned, FAILED_TAG, None)
     for version, other in state.versions.items():
-        if version != workload.pinned and other.rollout == LIVE:
+        if version != pinned and other.rollout == LIVE:
             yield Tag(version, ROLLOUT_TAG, REPLACED)
     if info and info.rollout != LIVE:
-        yield Tag(workload.pinned, ROLLOUT_TAG, LIVE)
-        yield EmitEvent("VersionLive", f"version {workload.pinned} serves all traffic")
+        yield Tag(pinned, ROLLOUT_TAG, LIVE)
+        yield EmitEvent("VersionLive", f"version {pinned} serves all traffic")
 
 
 def _plan_rollout(state: State, workload: Workload) -> Iterator[Action]:
-    target = state.champion
+    target, pinned, stable = state.champion, workload.pinned, workload.stable
     if not target:
-        yield EmitEvent(
-            "NoChampion", f"nobody is champion; version {workload.pinned or '(none)'} stays"
-        )
-        # Half a rollout is nobody's wish, even where no version is.
-        target = (
-            workload.stable
-            if workload.phase is Phase.FAILED and workload.stable
-            else workload.pinned
-        )
-    elif reason := _find_champion_objection(state, workload):
-        yield from _refuse_champion(state, workload, reason)
-        target = workload.stable or workload.pinned
-    if target != workload.pinned:
+        yield EmitEvent("NoChampion", f"nobody is champion; version {pinned or '(none)'} stays")
+        # Half a rollout is nobody's wish, even without a champion.
+        target = stable if workload.phase is Phase.FAILED and stable else pinned
+    elif objection := _find_champion_objection(state, workload):
+        yield from _refuse_champion(state, workload, objection)
+        target = stable or pinned
+    if target != pinned:
         yield from _start_rollout(state, workload, target)
 
 
 def _find_champion_objection(state: State, workload: Workload) -> str:
-    """Why the champion is not to be served; nothing for one that serves already."""
+    """Why the champion is not to be served; empty for one that serves already."""
     champion = state.champion
     if champion == workload.stable:
         return ""
@@ -244,38 +246,42 @@ def _find_champion_objection(state: State, workload: Workload) -> str:
 
 
 def _refuse_champion(state: State, workload: Workload, reason: str) -> Iterator[Action]:
-    champion, info = state.champion, state.versions.get(state.champion)
+    champion, stable = state.champion, workload.stable
+    info = state.versions.get(champion)
     failed = workload.phase is Phase.FAILED and workload.pinned == champion
     failed = failed or bool(info and info.failed)
     if info and not failed and info.rollout != REFUSED + reason:
         yield Tag(champion, ROLLOUT_TAG, REFUSED + reason)
     if not failed:
         yield EmitEvent("VersionRefused", f"version {champion} {reason}", True)
-    if workload.stable:
-        back = f"champion goes back from version {champion} to {workload.stable}, which serves"
+    if stable:
+        back = f"champion goes back from version {champion} to {stable}, which serves"
         yield EmitEvent("ChampionGivenBack", f"{back}: {reason}", True)
-        yield RevertChampion(champion, workload.stable, "rollout failed" if failed else "refused")
+        yield RevertChampion(champion, stable, "rollout failed" if failed else "refused")
     else:
-        yield EmitEvent(
-            "NothingToGoBackTo", f"version {champion} {reason}; none served before", True
-        )
+        text = f"version {champion} {reason}; none served before"
+        yield EmitEvent("NothingToGoBackTo", text, True)
 
 
 def _start_rollout(state: State, workload: Workload, target: str) -> Iterator[Action]:
+    stable = workload.stable
     failed = workload.pinned if workload.phase is Phase.FAILED else ""
     for version, other in state.versions.items():
         if version not in (target, failed) and other.rollout == ROLLING:
-            # The next promotion may come before anybody saw this one arrive.
-            yield Tag(version, ROLLOUT_TAG, LIVE if version == workload.stable else SUPERSEDED)
+            # The next promotion may come before a look saw this one arrive.
+            yield Tag(version, ROLLOUT_TAG, LIVE if version == stable else SUPERSEDED)
     info = state.versions.get(target)
-    forced = f", forced by {info.forced_by}" if info and info.forced_by else ""
-    if target == workload.stable:
-        yield EmitEvent("RollingBack", f"back to version {target}, which still serves")
-    elif workload.kind == "Rollout":
-        yield EmitEvent("RollingOut", f"version {target} begins as a canary{forced}")
-    else:
-        plain = "without Argo Rollouts: a plain rolling update, which no analysis judges"
-        yield EmitEvent("RollingOut", f"version {target}{forced}, {plain}", bool(forced))
-    if info and target != workload.stable and info.rollout != ROLLING:
+    yield _announce(info, workload, target)
+    if info and target != stable and info.rollout != ROLLING:
         yield Tag(target, ROLLOUT_TAG, ROLLING)
     yield Pin(target)
+
+
+def _announce(info: VersionInfo | None, workload: Workload, target: str) -> EmitEvent:
+    if target == workload.stable:
+        return EmitEvent("RollingBack", f"back to version {target}, which still serves")
+    forced = f", forced by {info.forced_by}" if info and info.forced_by else ""
+    if workload.kind == "Rollout":
+        return EmitEvent("RollingOut", f"version {target} begins as a canary{forced}")
+    plain = "without Argo Rollouts: a plain rolling update, which no analysis judges"
+    return EmitEvent("RollingOut", f"version {target}{forced}, {plain}", bool(forced))

@@ -1,7 +1,7 @@
-"""The init container of the service: the bundle of one registered version, whole or not at all.
+"""The init container of the service: it fetches the bundle of one registered version.
 
-Speaks MLflow's HTTP API directly, so that the serving image needs no MLflow. The server hands the
-files through, whatever store they lie in, and no pod needs that store's credentials.
+It uses MLflow's HTTP API directly, so that the serving image needs no MLflow. The server proxies
+the files, so that no pod needs credentials of the artefact store.
 """
 
 import base64
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from functools import partial
 from http.client import HTTPException
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from components.model.atomic import atomic_write
 from components.model.bundle import (
@@ -39,15 +39,27 @@ DAMAGED, UNAVAILABLE, MISCONFIGURED = 65, 69, 78
 
 TIMEOUT_S = 30.0
 RETRY_DELAYS_S = (1.0, 3.0, 9.0)
-"""Between tries while the registry is away; after them the kubelet goes on trying."""
+"""After them the kubelet retries."""
+
+
+T = TypeVar("T")
 
 
 class RegistryUnavailable(RuntimeError):
-    """MLflow cannot be reached or fails: the same request may succeed later."""
+    """MLflow cannot be reached or fails: a retry may succeed."""
 
 
 class ConfigurationError(ValueError):
-    """The pod does not say what to fetch, or from where."""
+    """A variable of the pod is missing or invalid."""
+
+
+@dataclass(frozen=True)
+class Registration:
+    """The registry's record of a version's bundle."""
+
+    sha256: str
+    """Of bundle.json; empty where none was recorded."""
+    files: set[str]
 
 
 @dataclass(frozen=True)
@@ -60,26 +72,32 @@ class Source:
     authorization: str = ""
     """The header, for a server that asks for a login."""
 
-    def described(self) -> dict[str, Any]:
-        """MLflow's record of the version. Raises BundleError when there is no such version."""
+    def read_registration(self) -> Registration:
+        """Raises BundleError when there is no such version, or none with a bundle."""
         query = {"name": self.model, "version": self.version}
-        answer = self._json("/api/2.0/mlflow/model-versions/get", query)
-        return dict(answer["model_version"])
+        record = self._get_json("/api/2.0/mlflow/model-versions/get", query)["model_version"]
+        tags = {tag["key"]: tag["value"] for tag in record.get("tags", [])}
+        files = self.list_files(record["run_id"]) if record.get("run_id") else set()
+        if "bundle.json" not in files:
+            raise BundleError(
+                f"fetch: version {self.version} of {self.model!r} has no bundle in the registry at "
+                f"{self.tracking_uri}; promote another version, or register this one again"
+            )
+        return Registration(tags.get(BUNDLE_HASH_TAG, ""), files)
 
-    def files(self, run_id: str) -> set[str]:
-        """Names below `bundle/` of the run that made the version."""
+    def list_files(self, run_id: str) -> set[str]:
+        """Names below `bundle/` of the run."""
         names: set[str] = set()
         token = ""
         while True:
             query = {"run_id": run_id, "path": "bundle"} | ({"page_token": token} if token else {})
-            answer = self._json("/api/2.0/mlflow/artifacts/list", query)
-            names |= {one["path"].removeprefix("bundle/") for one in answer.get("files", [])}
+            answer = self._get_json("/api/2.0/mlflow/artifacts/list", query)
+            names |= {file["path"].removeprefix("bundle/") for file in answer.get("files", [])}
             token = answer.get("next_page_token", "")
             if not token:
                 return names
 
     def download(self, name: str, target: Path) -> None:
-        """One file of the bundle to `target`."""
         query = {"name": self.model, "version": self.version, "path": name}
         with (
             self._open("/model-versions/get-artifact", query) as response,
@@ -87,11 +105,11 @@ class Source:
         ):
             shutil.copyfileobj(response, file, 2**20)
             found, expected = file.tell(), response.headers.get("Content-Length", "")
-        # Python takes a connection that broke for the end of the file.
+        # To Python, a broken connection is the end of the file.
         if expected.isdigit() and int(expected) != found:
             raise ConnectionError(f"{name} ended after {found} of {expected} bytes")
 
-    def _json(self, path: str, query: dict[str, str]) -> dict[str, Any]:
+    def _get_json(self, path: str, query: dict[str, str]) -> dict[str, Any]:
         with self._open(path, query) as response:
             answer = json.load(response)
         if not isinstance(answer, dict):
@@ -116,18 +134,18 @@ class Source:
 
 
 def fetch_bundle(source: Source, target: Path) -> Manifest:
-    """Bring the version's bundle to the directory `target` and check every hash.
+    """Download the version's bundle to the directory `target` and check every hash.
 
-    A whole bundle of this version that is there already stays. Raises BundleError when the
-    registry's bundle is missing or damaged, RegistryAway when it cannot be reached.
+    An intact bundle of this version that is there already stays. Raises BundleError when the
+    registry's bundle is missing or damaged, RegistryUnavailable when MLflow cannot be reached.
     """
-    described, names = _retry(source, lambda: _read_version(source))
-    if _is_complete(target, described):
+    registration = _retry(source, source.read_registration)
+    if _is_complete(target, registration):
         return read_manifest(target)
     with atomic_write(target) as aside:
         aside.mkdir(parents=True)
         _retry(source, lambda: source.download("bundle.json", aside / "bundle.json"))
-        manifest = read_registered_manifest(source, aside, described, names)
+        manifest = read_registered_manifest(source, aside, registration)
         for name in manifest.files:
             _retry(source, partial(source.download, name, aside / name))
         verify_bundle(aside)
@@ -136,14 +154,14 @@ def fetch_bundle(source: Source, target: Path) -> Manifest:
 
 
 def find_bundle_problem(source: Source, scratch: Path) -> str:
-    """Why the version's bundle cannot be served, as far as its list of files tells; or nothing.
+    """Why the version's bundle cannot be served, by its list of files alone, or an empty text.
 
-    `scratch` is an existing folder. Raises RegistryAway.
+    `scratch` is an existing folder. Raises RegistryUnavailable.
     """
     try:
-        described, names = _read_version(source)
+        registration = source.read_registration()
         source.download("bundle.json", scratch / "bundle.json")
-        read_registered_manifest(source, scratch, described, names)
+        read_registered_manifest(source, scratch, registration)
     except BundleError as error:
         return str(error)
     except (OSError, HTTPException, ValueError, KeyError) as error:
@@ -151,26 +169,23 @@ def find_bundle_problem(source: Source, scratch: Path) -> str:
     return ""
 
 
-def read_registered_manifest(
-    source: Source, folder: Path, described: dict[str, Any], names: set[str]
-) -> Manifest:
-    """bundle.json in `folder`, if it is the registered one and all its files are in the registry.
+def read_registered_manifest(source: Source, folder: Path, registration: Registration) -> Manifest:
+    """Read bundle.json in `folder`.
 
-    Raises BundleError.
+    Raises BundleError unless it is the registered one and all its files are in the registry.
     """
-    recorded = _recorded_hash(described)
-    found = compute_sha256(folder / "bundle.json")
+    recorded, found = registration.sha256, compute_sha256(folder / "bundle.json")
     if recorded and found != recorded:
         raise BundleError(
             f"fetch: bundle.json of version {source.version} has sha256 {found[:12]}…, its tag "
             f"{BUNDLE_HASH_TAG} says {recorded[:12]}…; register the version again"
         )
     manifest = read_manifest(folder)
-    missing = sorted(set(manifest.files) - names)
+    missing = sorted(set(manifest.files) - registration.files)
     if missing:
         raise BundleError(
             f"fetch: the registry has no {', '.join(missing)} of version {source.version}, found "
-            f"{sorted(names)}; promote another version, or register this one again"
+            f"{sorted(registration.files)}; promote another version, or register this one again"
         )
     if strange := [name for name in manifest.files if Path(name).name != name]:
         raise BundleError(f"fetch: bundle.json of version {source.version} names {strange}")
@@ -178,10 +193,7 @@ def read_registered_manifest(
 
 
 def source_from_environment() -> tuple[Source, Path]:
-    """What the pod's variables ask for: a version, and the directory it goes to.
-
-    Raises ConfigurationError.
-    """
+    """A version, and the directory it goes to. Raises ConfigurationError."""
     names = ("FBT_MODEL_VERSION", "MLFLOW_TRACKING_URI", "FBT_BUNDLE")
     version, uri, target = (os.environ.get(name, "") for name in names)
     if not version:
@@ -198,7 +210,7 @@ def source_from_environment() -> tuple[Source, Path]:
 
 
 def authorization_from_environment() -> str:
-    """The Authorization header by MLflow's own variables, or nothing."""
+    """The Authorization header from MLflow's own variables, or an empty text."""
     if token := os.environ.get("MLFLOW_TRACKING_TOKEN"):
         return f"Bearer {token}"
     user = os.environ.get("MLFLOW_TRACKING_USERNAME")
@@ -209,7 +221,7 @@ def authorization_from_environment() -> str:
 
 
 def main() -> int:
-    """The command: the exit code says whether trying again can help."""
+    """The command; its exit code is 0 or one of those above."""
     try:
         source, target = source_from_environment()
         manifest = fetch_bundle(source, target)
@@ -228,28 +240,10 @@ def _fail(error: Exception, code: int) -> int:
     return code
 
 
-def _read_version(source: Source) -> tuple[dict[str, Any], set[str]]:
-    described = source.described()
-    run_id = described.get("run_id", "")
-    names = source.files(run_id) if run_id else set()
-    if "bundle.json" not in names:
-        raise BundleError(
-            f"fetch: version {source.version} of {source.model!r} has no bundle in the registry at "
-            f"{source.tracking_uri}; promote another version, or register this one again"
-        )
-    return described, names
-
-
-def _recorded_hash(described: dict[str, Any]) -> str:
-    tags = {tag["key"]: tag["value"] for tag in described.get("tags", [])}
-    return str(tags.get(BUNDLE_HASH_TAG, ""))
-
-
-def _is_complete(target: Path, described: dict[str, Any]) -> bool:
+def _is_complete(target: Path, registration: Registration) -> bool:
     """Whether an earlier try of the same pod has done it all; only a recorded hash can tell."""
-    recorded = _recorded_hash(described)
     try:
-        if not recorded or compute_sha256(target / "bundle.json") != recorded:
+        if registration.sha256 != compute_sha256(target / "bundle.json"):
             return False
         verify_bundle(target)
         read_bundle(target, verify=False)
@@ -258,17 +252,17 @@ def _is_complete(target: Path, described: dict[str, Any]) -> bool:
     return True
 
 
-def _retry(source: Source, ask: Callable[[], Any]) -> Any:
-    """What `ask` returns, asked again while the registry is away. Raises RegistryAway."""
-    for pause in (*RETRY_DELAYS_S, None):
+def _retry(source: Source, ask: Callable[[], T]) -> T:
+    """Raises RegistryUnavailable after the last of RETRY_DELAYS_S."""
+    for delay_s in (*RETRY_DELAYS_S, None):
         try:
             return ask()
         except BundleError:
             raise
         except (OSError, HTTPException, ValueError, KeyError) as error:
-            if pause is None:
+            if delay_s is None:
                 raise _to_unavailable(source, error) from error
-        time.sleep(pause)
+        time.sleep(delay_s)
     raise AssertionError("unreachable")
 
 

@@ -1,7 +1,7 @@
-"""Which of several promoters acts: the holder of a Lease, as Kubernetes' own controllers do it.
+"""Leader election by a Lease, as in Kubernetes' own controllers.
 
-Clocks of different machines are never compared. A lease counts as left when its record has not
-changed for its whole duration by the clock of the one who looks.
+Clocks of different machines are never compared: a lease has expired when its record has not changed
+for its whole duration by the clock of the observer.
 """
 
 import time
@@ -13,16 +13,14 @@ from typing import Any
 from components.promoter.cluster import Cluster, ClusterError, Conflict
 
 POKE_ANNOTATION = "fbt/poked"
-"""A standby that was told something by a webhook tells the holder by it."""
+"""A standby that receives a webhook writes it, to notify the holder."""
 
 
 class LeadershipLost(RuntimeError):
-    """The lease ran out in the middle of a reconcile: another promoter may act by now."""
+    """The lease expired in the middle of a reconcile: another promoter may act by now."""
 
 
 class Leadership:
-    """One promoter's claim to the lease `name`."""
-
     def __init__(
         self,
         cluster: Cluster,
@@ -39,18 +37,18 @@ class Leadership:
 
     @property
     def is_held(self) -> bool:
-        """Whether nobody else can hold the lease now; ends well before others may take it."""
+        """Whether nobody else can hold the lease; ends well before others may acquire it."""
         return self._clock() < self._held_until
 
     def check(self) -> None:
-        """Raises LeadershipLost. To be called before every write."""
+        """Raises LeadershipLost. Call it before every write."""
         if not self.is_held:
             raise LeadershipLost(f"promoter {self.identity} no longer holds lease {self._name}")
 
     def renew(self) -> bool:
-        """Take or keep the lease if that is possible; whether somebody poked since the last time.
+        """Acquire or renew the lease if possible; whether a standby notified since the last time.
 
-        Raises ClusterError when the API server is away; what is held stays held until it runs out.
+        Raises ClusterError when the API server is away; a held lease stays held until it expires.
         """
         started = self._clock()
         lease = self._cluster.get("Lease", self._name)
@@ -60,20 +58,20 @@ class Leadership:
         try:
             self._write_lease(lease)
         except Conflict:
-            # Somebody took it or poked in between. The next round sees which.
+            # Another one acquired it or notified in between. The next round sees which.
             return False
         self._held_until = started + self._duration_s * 2 / 3
-        poke = ((lease or {}).get("metadata", {}).get("annotations") or {}).get(POKE_ANNOTATION, "")
-        poked, self._poke = poke != self._poke, poke
-        return bool(poked)
+        annotations = (lease or {}).get("metadata", {}).get("annotations") or {}
+        before, self._poke = self._poke, annotations.get(POKE_ANNOTATION, "")
+        return bool(self._poke != before)
 
     def notify_holder(self) -> None:
-        """Ask the holder, whoever that is, to look now."""
+        """Raises ClusterError."""
         poke = {"metadata": {"annotations": {POKE_ANNOTATION: uuid.uuid4().hex}}}
         self._cluster.patch("Lease", self._name, poke)
 
     def release(self) -> None:
-        """Let another take over at once. Never raises: a lease that stays runs out."""
+        """Let another take over at once. Never raises: a lease that stays expires."""
         was_held, self._held_until = self.is_held, -1.0
         if not was_held:
             return

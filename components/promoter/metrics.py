@@ -1,16 +1,14 @@
-"""What the promoter counts, for Prometheus."""
+"""Prometheus metrics of the promoter."""
 
 from datetime import datetime
 
 from components.promoter.decide import Phase, State, VersionInfo, in_sync
 
 MISSING = "missing"
-"""The phase of a Deployment that is not there."""
+"""Phase without a Deployment."""
 
 
 class Metrics:
-    """The promoter's own series, apart from those of any other library."""
-
     def __init__(self) -> None:
         from prometheus_client import CollectorRegistry, Counter, Gauge
 
@@ -55,16 +53,16 @@ class Metrics:
             self.reconciles.labels(outcome)
 
     def observe(self, state: State) -> None:
-        """Show a look at registry and cluster."""
-        seen = state.workload
-        present = str(seen.phase) if seen else MISSING
+        workload = state.workload
+        current = str(workload.phase) if workload else MISSING
         for phase in (*map(str, Phase), MISSING):
-            self.phase.labels(phase).set(phase == present)
+            self.phase.labels(phase).set(phase == current)
         newest = max(filter(str.isdigit, state.versions), key=int, default="")
         if newest:
             self._observe_newest(state.versions[newest])
         roles = {"champion": state.champion, "newest": newest}
-        roles |= {"pinned": seen.pinned, "stable": seen.stable} if seen else {}
+        if workload:
+            roles |= {"pinned": workload.pinned, "stable": workload.stable}
         for role, version in roles.items():
             self.version.labels(role).set(int(version) if version.isdigit() else 0)
         self.in_sync.set(in_sync(state))
@@ -72,17 +70,15 @@ class Metrics:
 
     def _observe_newest(self, newest: VersionInfo) -> None:
         self.created.set(datetime.fromisoformat(newest.created_at).timestamp())
-        failed = set()
-        for name in newest.checks_failed.split():
-            table, _, check = name.partition(".")
-            failed.add((table, check))
-        # Set to 0 rather than removed: a series that is gone for one scrape resets its alert.
+        names = (name.partition(".") for name in newest.checks_failed.split())
+        failed = {(table, check) for table, _, check in names}
+        # Set to 0 rather than removed: a series that misses one scrape resets its alert.
         self._failed_before |= failed
         for labels in self._failed_before:
             self.check_failed.labels(*labels).set(labels in failed)
 
-    def page(self) -> tuple[int, str, bytes]:
-        """GET /metrics."""
+    def render(self) -> tuple[int, str, bytes]:
+        """The answer to GET /metrics: status, content type, content."""
         from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
         return 200, CONTENT_TYPE_LATEST, generate_latest(self.registry)

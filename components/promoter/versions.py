@@ -1,9 +1,7 @@
-"""The registry as the promoter sees it, and what the promoter writes into it."""
+"""The promoter's access to the registry."""
 
 import os
 import tempfile
-from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,22 +32,19 @@ ALIAS_EVENTS = ("model_version_alias.created", "model_version_alias.deleted")
 
 
 def read_versions() -> tuple[str, dict[str, VersionInfo]]:
-    """The champion's version (or nothing), and all versions. Raises RegistryError."""
+    """The champion's version (empty without one), and all versions. Raises RegistryError."""
     versions = list_versions()
     champion = next((one.version for one in versions if CHAMPION in one.aliases), "")
     return champion, {one.version: _to_version_info(one) for one in versions}
 
 
-def check_bundle(
-    versions: Mapping[str, VersionInfo], version: str, intact: set[str]
-) -> dict[str, VersionInfo]:
-    """The candidates, with the problem of that version's bundle if it has one.
+def find_problem(version: str, intact: set[str]) -> str:
+    """Why the bundle of the version cannot be served, or an empty text.
 
-    `intact` remembers the versions whose bundle was found whole. Raises RegistryError.
+    `intact` caches the versions without a problem. Raises RegistryError.
     """
-    versions = dict(versions)
-    if version not in versions or version in intact:
-        return versions
+    if version in intact:
+        return ""
     source = Source(
         os.environ["MLFLOW_TRACKING_URI"], version, registry.MODEL, authorization_from_environment()
     )
@@ -60,12 +55,11 @@ def check_bundle(
         raise RegistryError(str(error)) from error
     if not problem:
         intact.add(version)
-    versions[version] = replace(versions[version], problem=problem)
-    return versions
+    return problem
 
 
 def write_tag(tag: Tag) -> None:
-    """Set or delete it. Raises RegistryError."""
+    """Raises RegistryError."""
     with registry_client() as client:
         if tag.value is None:
             client.delete_model_version_tag(registry.MODEL, tag.version, tag.key)
@@ -79,15 +73,15 @@ def revert_alias(move: RevertChampion) -> None:
 
 
 def subscribe(url: str, secret: str) -> None:
-    """Have MLflow tell `url` of every alias that moves, signed with `secret`.
+    """Have MLflow send `url` every move of an alias, signed with `secret`.
 
-    Raises RegistryError, also for a server that was not told to reach private addresses.
+    Raises RegistryError, also for a server that may not reach private addresses.
     """
     with registry_client() as client:
         events: Any = list(ALIAS_EVENTS)
-        present = [one for one in client.list_webhooks() if one.name == WEBHOOK]
+        present = [webhook for webhook in client.list_webhooks() if webhook.name == WEBHOOK]
         if present:
-            # MLflow shows no secrets: the one that is meant is written whatever it was.
+            # MLflow shows no secrets: the secret is written whatever it was.
             webhook = present[0].webhook_id
             client.update_webhook(webhook, url=url, events=events, secret=secret, status="ACTIVE")
         else:

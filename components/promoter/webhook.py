@@ -1,7 +1,7 @@
-"""The promoter's HTTP side: MLflow's webhook, probes and metrics.
+"""The promoter's HTTP server: MLflow's webhook, probes and metrics.
 
-A webhook only wakes the promoter: what is true is read from the registry. So a forged one could do
-no more than make it look, and a lost one costs the seconds until the next poll.
+A webhook only wakes the promoter, which then reads the registry. So a forged one could do no more
+than that, and a lost one costs the seconds until the next poll.
 """
 
 import base64
@@ -28,7 +28,7 @@ SIGNATURE_HEADER = "x-mlflow-signature"
 
 
 class WebhookRejected(Exception):
-    """A webhook is not taken; the status goes to the sender, the reason to the metrics."""
+    """The status goes to the sender, the reason to the metrics."""
 
     def __init__(self, status: HTTPStatus, reason: str) -> None:
         super().__init__(reason)
@@ -37,19 +37,19 @@ class WebhookRejected(Exception):
 
 @dataclass
 class WebhookVerifier:
-    """Judges messages that claim to come from MLflow. Safe to share between threads."""
+    """Verifies messages from MLflow: signature, age, no replay. Thread-safe."""
 
     secret: str
-    """What MLflow signs with; with none, every message is refused."""
+    """MLflow's signing secret; without one, every message is rejected."""
     clock: Callable[[], float] = time.time
     _seen: dict[str, float] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def accept(self, headers: Mapping[str, str], body: bytes) -> bool:
-        """Whether the message is about the alias of a model; raises Refused if it is not MLflow's.
+        """Whether the message is about the alias of a model. Raises WebhookRejected.
 
-        Names of `headers` are in lower case. The signature comes first: nobody without the secret
-        fills the memory of what was seen.
+        Names of `headers` are in lower case. The signature comes first, so that nobody without the
+        secret fills the memory of past deliveries.
         """
         delivery, sent_at = headers.get(ID_HEADER, ""), headers.get(TIMESTAMP_HEADER, "")
         signatures = headers.get(SIGNATURE_HEADER, "")
@@ -85,77 +85,81 @@ def signature(secret: str, delivery: str, sent_at: str, body: bytes) -> str:
     return "v1," + base64.b64encode(digest).decode()
 
 
-def build_server(
-    address: tuple[str, int],
-    inbox: WebhookVerifier,
-    wake: Callable[[], None],
-    count: Callable[[str], None],
-    pages: Mapping[str, Callable[[], tuple[int, str, bytes]]],
-) -> ThreadingHTTPServer:
-    """A server that is bound but does not serve yet.
+class WebhookServer(ThreadingHTTPServer):
+    """Bound when made; `serve_forever` serves.
 
     `wake` is called for messages about an alias, `count` with the outcome of every message;
-    `pages` are paths to be read, as status, content type and content.
+    `pages` return status, content type and content by path.
     """
 
-    class Handler(BaseHTTPRequestHandler):
-        timeout = CLIENT_TIMEOUT_S
-        protocol_version = "HTTP/1.1"
-        server_version, sys_version = "fbt", ""
+    daemon_threads = True
 
-        def do_GET(self) -> None:
-            page = pages.get(self.path)
-            self._send(*page()) if page else self._send_text(HTTPStatus.NOT_FOUND, "no such page")
+    def __init__(
+        self,
+        address: tuple[str, int],
+        verifier: WebhookVerifier,
+        wake: Callable[[], None],
+        count: Callable[[str], None],
+        pages: Mapping[str, Callable[[], tuple[int, str, bytes]]],
+    ) -> None:
+        super().__init__(address, Handler)
+        self.verifier, self.wake, self.count, self.pages = verifier, wake, count, pages
 
-        def do_POST(self) -> None:
-            self.close_connection = True
-            if self.path != "/webhook":
-                return self._send_text(HTTPStatus.NOT_FOUND, "no such page")
-            try:
-                body = self._body()
-                headers = {name.lower(): value for name, value in self.headers.items()}
-                outcome = "accepted" if inbox.accept(headers, body) else "ignored"
-                if outcome == "accepted":
-                    wake()
-                count(outcome)
-                self._send_text(HTTPStatus.ACCEPTED, outcome)
-            except WebhookRejected as refused:
-                count(refused.reason)
-                self._send_text(refused.status, refused.reason)
+    def handle_error(self, *_: object) -> None:
+        """A client that hung up or never finished is no error of this server."""
 
-        def _body(self) -> bytes:
-            length = self.headers.get("Content-Length", "")
-            if not length.isascii() or not length.isdigit():
-                raise WebhookRejected(HTTPStatus.LENGTH_REQUIRED, "no length")
-            if int(length) > MAX_BODY_BYTES:
-                raise WebhookRejected(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too large")
-            body = self.rfile.read(int(length))
-            if len(body) < int(length):
-                raise WebhookRejected(HTTPStatus.BAD_REQUEST, "cut off")
-            return body
 
-        def _send_text(self, status: HTTPStatus, text: str) -> None:
-            self._send(status, "text/plain; charset=utf-8", f"{text}\n".encode())
+class Handler(BaseHTTPRequestHandler):
+    server: WebhookServer
+    timeout = CLIENT_TIMEOUT_S
+    protocol_version = "HTTP/1.1"
+    server_version, sys_version = "fbt", ""
 
-        def _send(self, status: int, kind: str, content: bytes) -> None:
-            # The client may be gone: nobody to tell.
-            with suppress(OSError):
-                self.send_response(status)
-                self.send_header("Content-Type", kind)
-                self.send_header("Content-Length", str(len(content)))
-                self.end_headers()
-                self.wfile.write(content)
+    def do_GET(self) -> None:
+        page = self.server.pages.get(self.path)
+        self._send(*page()) if page else self._send_text(HTTPStatus.NOT_FOUND, "no such page")
 
-        def log_message(self, *_: object) -> None:
-            """Probes come every few seconds, and webhooks are counted."""
+    def do_POST(self) -> None:
+        self.close_connection = True
+        if self.path != "/webhook":
+            return self._send_text(HTTPStatus.NOT_FOUND, "no such page")
+        try:
+            body = self._read_body()
+            headers = {name.lower(): value for name, value in self.headers.items()}
+            outcome = "accepted" if self.server.verifier.accept(headers, body) else "ignored"
+            if outcome == "accepted":
+                self.server.wake()
+            self.server.count(outcome)
+            self._send_text(HTTPStatus.ACCEPTED, outcome)
+        except WebhookRejected as rejected:
+            self.server.count(rejected.reason)
+            self._send_text(rejected.status, rejected.reason)
 
-    class Server(ThreadingHTTPServer):
-        daemon_threads = True
+    def _read_body(self) -> bytes:
+        length = self.headers.get("Content-Length", "")
+        if not length.isascii() or not length.isdigit():
+            raise WebhookRejected(HTTPStatus.LENGTH_REQUIRED, "no length")
+        if int(length) > MAX_BODY_BYTES:
+            raise WebhookRejected(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too large")
+        body = self.rfile.read(int(length))
+        if len(body) < int(length):
+            raise WebhookRejected(HTTPStatus.BAD_REQUEST, "cut off")
+        return body
 
-        def handle_error(self, *_: object) -> None:
-            """A client that hung up or never finished is no error of ours."""
+    def _send_text(self, status: HTTPStatus, text: str) -> None:
+        self._send(status, "text/plain; charset=utf-8", f"{text}\n".encode())
 
-    return Server(address, Handler)
+    def _send(self, status: int, content_type: str, content: bytes) -> None:
+        # The client may be gone.
+        with suppress(OSError):
+            self.send_response(status)
+            self.send_header("Content-Type", content_type)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+    def log_message(self, *_: object) -> None:
+        """Probes come every few seconds, and webhooks are counted."""
 
 
 def _is_about_alias(body: bytes) -> bool:

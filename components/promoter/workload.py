@@ -1,7 +1,7 @@
-"""What the objects of the cluster say about the rollout of a model version. Pure functions.
+"""Reads the rollout of a model version off the objects of the cluster. Pure functions.
 
-Only one field is the promoter's: the label LABEL of the Deployment's pod template. It is in no
-manifest, so that `kubectl apply` never resets it, and the pods read it through the downward API.
+The promoter owns one field: the label VERSION_LABEL of the Deployment's pod template. It is in no
+manifest, so that `kubectl apply` never resets it, and pods read it through the downward API.
 """
 
 from collections.abc import Iterable, Mapping
@@ -22,18 +22,24 @@ POD_HASH_LABEL = "rollouts-pod-template-hash"
 MAX_MESSAGE = 500
 
 
+def refers_to(rollout: Object, deployment: Object) -> bool:
+    """Whether the Rollout takes its pod template from the Deployment."""
+    reference = rollout["spec"].get("workloadRef") or {}
+    return bool(reference.get("name") == deployment["metadata"]["name"])
+
+
 def workload_from_rollout(
     deployment: Object, rollout: Object, replica_sets: Iterable[Object], pods: Iterable[Object]
 ) -> Workload:
     """The Rollout's progress with the template of the Deployment that it refers to."""
-    seen = _read_rollout_progress(deployment, rollout, replica_sets, pods)
-    return replace(seen, own_pods=deployment["spec"].get("replicas", 1))
+    workload = _read_rollout_progress(deployment, rollout, replica_sets, pods)
+    return replace(workload, own_pods=deployment["spec"].get("replicas", 1))
 
 
 def _read_rollout_progress(
     deployment: Object, rollout: Object, replica_sets: Iterable[Object], pods: Iterable[Object]
 ) -> Workload:
-    versions = {_read_pod_hash(one): read_pinned_version(one) for one in replica_sets}
+    versions = {_read_pod_hash(owner): read_pinned_version(owner) for owner in replica_sets}
     status = rollout.get("status", {})
     pinned, stable_hash = read_pinned_version(deployment), status.get("stableRS", "")
     if stable_hash and stable_hash not in versions:
@@ -42,7 +48,8 @@ def _read_rollout_progress(
     current = versions.get(status.get("currentPodHash", ""))
     stable = versions.get(stable_hash, "")
     if current != pinned or _is_behind(deployment, rollout):
-        return Workload("Rollout", pinned, stable, Phase.MOVING, "Argo Rollouts has not seen it")
+        message = "Argo Rollouts has not observed the template yet"
+        return Workload("Rollout", pinned, stable, Phase.MOVING, message)
     phase, message = _find_rollout_phase(rollout, pinned, stable, pods)
     is_first = bool(pinned and stable_hash and not stable and not status.get("promoteFull"))
     return Workload("Rollout", pinned, stable, phase, message[:MAX_MESSAGE], is_first)
@@ -63,20 +70,15 @@ def read_pinned_version(owner: Object) -> str:
 
 
 def find_fetch_failure(pods: Iterable[Object], version: str) -> str:
-    """What the init container of a pod of the version said of a bundle that nobody can serve."""
+    """The message of an init container that found the version's bundle damaged, or nothing."""
     for pod in pods:
-        metadata, status = pod["metadata"], pod.get("status", {})
-        if (
-            metadata.get("labels", {}).get(VERSION_LABEL) != version
-            or "deletionTimestamp" in metadata
-        ):
+        labels = pod["metadata"].get("labels", {})
+        if labels.get(VERSION_LABEL) != version or "deletionTimestamp" in pod["metadata"]:
             continue
-        for container in status.get("initContainerStatuses") or []:
-            if container["name"] != FETCH:
-                continue
+        for container in pod.get("status", {}).get("initContainerStatuses") or []:
             for state in (container.get("state", {}), container.get("lastState", {})):
                 ended = state.get("terminated") or {}
-                if ended.get("exitCode") == DAMAGED:
+                if container["name"] == FETCH and ended.get("exitCode") == DAMAGED:
                     return str(ended.get("message") or "its bundle is missing or damaged").strip()
     return ""
 
@@ -102,12 +104,14 @@ def _find_rollout_phase(
 def _find_deployment_phase(
     deployment: Object, pinned: str, stable: str, pods: Iterable[Object]
 ) -> tuple[Phase, str]:
-    spec, status = deployment["spec"], deployment.get("status", {})
-    wanted = spec.get("replicas", 1)
+    status, wanted = deployment.get("status", {}), deployment["spec"].get("replicas", 1)
     if wanted == 0:
-        return Phase.IDLE, "the Deployment is scaled to nothing"
+        return Phase.IDLE, (
+            "the Deployment is scaled to 0 and no Rollout refers to it; apply the Rollout again, "
+            "or scale the Deployment up"
+        )
     if status.get("observedGeneration", 0) < deployment["metadata"].get("generation", 0):
-        return Phase.MOVING, "the Deployment controller has not seen it"
+        return Phase.MOVING, "the Deployment controller has not observed it yet"
     counts = [status.get(name, 0) for name in ("replicas", "updatedReplicas", "availableReplicas")]
     if counts == [wanted] * 3:
         return Phase.DONE, ""
@@ -121,21 +125,21 @@ def _find_deployment_phase(
 
 
 def _is_behind(deployment: Object, rollout: Object) -> bool:
-    """Whether Argo's status is older than the specs: an abort in it may be of another version."""
-    pairs = (
-        (rollout, "observedGeneration", rollout["metadata"].get("generation", 0)),
-        (rollout, "workloadObservedGeneration", deployment["metadata"].get("generation", 0)),
-    )
-    for owner, name, generation in pairs:
-        seen = str(owner.get("status", {}).get(name, ""))
-        if seen.isdigit() and int(seen) < generation:
+    """Whether Argo's status is older than the specs; then an abort may be of another version."""
+    status = rollout.get("status", {})
+    for name, owner in (
+        ("observedGeneration", rollout),
+        ("workloadObservedGeneration", deployment),
+    ):
+        observed = str(status.get(name, ""))
+        if observed.isdigit() and int(observed) < owner["metadata"].get("generation", 0):
             return True
     return False
 
 
 def _join_pause_reasons(status: Object) -> str:
-    reasons = [one.get("reason", "") for one in status.get("pauseConditions") or []]
-    return ", ".join(reason for reason in reasons if reason)
+    conditions = status.get("pauseConditions") or []
+    return ", ".join(one["reason"] for one in conditions if one.get("reason"))
 
 
 def _find_condition(owner: Object, kind: str) -> Object:

@@ -15,7 +15,6 @@ from mlflow.environment_variables import (
 from bento.endpoints import ROUTES
 from bento.store.store import Store
 from components.package.server import GRACE_S
-from components.promoter.repair import RECORD
 from components.promoter.settings import Settings as PromoterSettings
 from pipelines.cluster import BY_HAND
 from pipelines.cluster import list_secrets as secrets_made
@@ -336,8 +335,25 @@ def test_the_promoter_may_do_its_work_by_the_names_it_knows(objects):
         "rollouts": [known.rollout],
         "rollouts/status": [known.rollout],
         "leases": [known.lease],
-        "configmaps": [RECORD],
-        "serviceaccounts": ["fbt"],
+    }
+
+
+def test_the_promoter_creates_and_changes_no_more_than_it_has_to(objects):
+    role = find(objects, "Role", "fbt-promoter")
+    writes = {
+        (resource, verb)
+        for rule in (role["rules"] if role else [])
+        for resource in rule["resources"]
+        for verb in set(rule["verbs"]) - {"get", "list", "watch"}
+    }
+    assert not role or writes == {
+        ("deployments", "patch"),
+        ("rollouts/status", "patch"),
+        ("leases", "create"),
+        ("leases", "update"),
+        ("leases", "patch"),
+        ("events", "create"),
+        ("events", "patch"),
     }
 
 

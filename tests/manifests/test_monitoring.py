@@ -67,7 +67,7 @@ def exported(tmp_path_factory):
     with serve_bundle(make_bundle(folder / "bundle"), settings=database) as server:
         httpx.post(f"{server.url}/recommend", json={"items": ["tea"], "k": 1})
         text = httpx.get(f"{server.url}/metrics").text
-    text += Metrics().page()[2].decode()
+    text += Metrics().render()[2].decode()
     return set(re.findall(r"^([a-z][a-z0-9_]*)", text, flags=re.MULTILINE)) | set(
         re.findall(r"^# TYPE (\S+)", text, flags=re.MULTILINE)
     )

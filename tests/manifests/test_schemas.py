@@ -2,7 +2,6 @@
 
 import functools
 import json
-import os
 from pathlib import Path
 
 import jsonschema
@@ -10,13 +9,13 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from tests.manifests.conftest import ROOT, TARGETS, name_of, rendered
+from tests.manifests.conftest import TARGETS, name_of, rendered
 
 KUBERNETES = ("1.34", "1.36")
 """The oldest that is supported, and the one that all is tried on."""
 
 BUILT_IN = ("v1", "apps/v1", "autoscaling/v2", "batch/v1", "policy/v1", "networking.k8s.io/v1")
-CRDS = Path(os.environ.get("FBT_CRDS", ROOT.parent / "shared" / "crds"))
+CRDS = Path(__file__).parent / "crds"
 
 
 def is_built_in(one):
@@ -46,10 +45,6 @@ def complaint_of(text, version):
 @pytest.mark.parametrize("target", TARGETS)
 def test_custom_resources(target):
     custom = [one for one in rendered(target) if not is_built_in(one)]
-    if not custom:
-        return
-    if not CRDS.is_dir():
-        pytest.skip(f"no CustomResourceDefinitions in {CRDS}; FBT_CRDS names a folder of them")
     for one in custom:
         schema = schemas().get((one["apiVersion"], one["kind"]))
         assert schema, f"no definition of {one['apiVersion']} {one['kind']} in {CRDS}"
@@ -57,25 +52,15 @@ def test_custom_resources(target):
         assert not errors, f"{name_of(one)}: {errors[0].json_path}: {errors[0].message}"
 
 
-class Loader(yaml.CSafeLoader):
-    """YAML as Kubernetes reads it: a plain `=` is text."""
-
-
-Loader.add_constructor("tag:yaml.org,2002:value", lambda loader, node: node.value)
-
-
 @functools.cache
 def schemas():
     """The strict schema by (apiVersion, kind) of every definition in the folder."""
     found = {}
     for file in sorted(CRDS.glob("*.yaml")):
-        for definition in yaml.load_all(file.read_text(), Loader=Loader):
-            if not definition or definition["kind"] != "CustomResourceDefinition":
-                continue
-            spec = definition["spec"]
-            for version in spec["versions"]:
-                key = (f"{spec['group']}/{version['name']}", spec["names"]["kind"])
-                found[key] = strict(version["schema"]["openAPIV3Schema"])
+        spec = yaml.load(file.read_text(), Loader=yaml.CSafeLoader)["spec"]
+        (version,) = spec["versions"]
+        key = (f"{spec['group']}/{version['name']}", spec["names"]["kind"])
+        found[key] = strict(version["schema"]["openAPIV3Schema"])
     return found
 
 

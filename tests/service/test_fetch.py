@@ -26,8 +26,7 @@ from components.promoter.fetch import (
 )
 from components.registry import registry
 from tests.factories import make_bundle
-from tests.fakes import BROKEN, FakeMlflow
-from tests.fakes import UNAVAILABLE as NOT_HEARD
+from tests.fakes import AWAY, BROKEN, FakeMlflow
 
 
 @pytest.fixture
@@ -156,7 +155,7 @@ def test_nothing_of_mlflow_or_kubernetes_is_needed():
 
 
 def test_a_registry_that_comes_back_is_asked_again(fake, tmp_path, quick):
-    fake.faults.extend([NOT_HEARD, BROKEN])
+    fake.faults.extend([AWAY, BROKEN])
     fetch_bundle(Source(fake.url, "1"), tmp_path / "model")
 
 
@@ -191,7 +190,7 @@ def test_a_connection_that_breaks_is_no_damage(fake, tmp_path, quick, monkeypatc
 
 def test_a_manifest_that_names_another_folder(fake, tmp_path, quick, monkeypatch):
     monkeypatch.setattr(
-        Source, "files", lambda self, run_id: {"bundle.json", "../outside", "n_orders.npy"}
+        Source, "list_files", lambda self, run_id: {"bundle.json", "../outside", "n_orders.npy"}
     )
     manifest = (fake.bundle / "bundle.json").read_text()
     changed = re.sub(r'"files": {[^}]*}', '"files": {"../outside": "00"}', manifest)

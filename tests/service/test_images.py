@@ -20,18 +20,17 @@ from mlflow import MlflowClient
 from moto.server import ThreadedMotoServer
 
 from components.package.bento import import_bento
-from components.package.requirements import declared, locked_requirements
 from components.package.server import find_free_port, run_server
 from pipelines.cluster import _postgres
 from pipelines.home import Home
+from pipelines.images import TARGETS
 from pipelines.parameters import parse_parameters
 from tests.factories import make_bundle
 from tests.pipeline.test_training import small_shop
 
 ROOT = Path(__file__).parents[2]
-DOCKERFILE = (ROOT / "k8s" / "images" / "Dockerfile").read_text()
+IMAGES = ROOT / "k8s" / "images"
 PACKAGES = ("bento", "components", "data_checks", "pipelines")
-TARGETS = dict(re.findall(r"AS (\w+)-packages\nRUN \./install-locked (.*)", DOCKERFILE))
 SCRIPTS = re.compile(r"(\.\./)+bin/")
 
 
@@ -39,8 +38,8 @@ def environment(target, folder):
     """Make the environment of a target; return its Python."""
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
     (site,) = folder.glob("lib/python*/site-packages")
-    extras = TARGETS[target].replace("--extra", "").split()
-    names = re.findall(r"^([a-z0-9.-]+)==", locked_requirements(declared(extras)), re.MULTILINE)
+    lock = (IMAGES / "requirements" / f"{target}.lock").read_text()
+    names = re.findall(r"^([a-z0-9.-]+)==", lock, re.MULTILINE)
     for name in sorted({*names, "fbt"}):
         try:
             distribution = importlib.metadata.distribution(name)
@@ -98,8 +97,12 @@ def bare(python, **more):
     return {**kept, "PATH": path, "MLFLOW_DISABLE_TELEMETRY": "true", **more}
 
 
-def test_every_image_has_a_package_set_here():
-    assert set(TARGETS) == {"serve", "steps", "promoter", "mlflow"}
+@pytest.mark.parametrize("target", TARGETS)
+def test_every_image_installs_its_lock(target):
+    stages = (IMAGES / "Dockerfile").read_text().split("\nFROM ")
+    (stage,) = (text for text in stages if f" AS {target}-packages\n" in text)
+    assert f"COPY k8s/images/requirements/{target}.lock " in stage
+    assert f"RUN ./install-locked {target}.lock" in stage
 
 
 @pytest.fixture(scope="module")

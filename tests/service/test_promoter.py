@@ -67,7 +67,7 @@ def test_the_alias_set_in_mlflow_is_all_a_person_does(world, real_registry):
                 world.turn()
                 world.argo.finish()
             await_(lambda v=version, tag=goes: turned(world, v) == tag)
-        page = loop.metrics.page()[2].decode()
+        page = loop.metrics.render()[2].decode()
         assert 'fbt_promoter_webhooks_total{outcome="accepted"}' in page
         world.argo.abort()
         await_(lambda: world.pinned == "1", within_s=60)

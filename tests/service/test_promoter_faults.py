@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from components.promoter.cluster import ClusterError, Gone
+from components.promoter.decide import EmitEvent
 from components.promoter.settings import settings_from_environment
 from components.promoter.webhook import signature
 from components.registry.registry import RegistryError
@@ -154,7 +155,7 @@ class TestAway:
             world.promote(world.mlflow.add())
             world.calm()
             assert (world.pinned, world.tag("2")) == ("2", "live")
-            assert "Argo Rollouts is gone" in world.said()["NoRollouts"]
+            assert "without Argo Rollouts" in world.said()["RollingOut"]
 
     def test_no_right_to_make_events_is_no_reason_to_stand_still(self, world, monkeypatch):
         answer = world.fake.answer
@@ -193,9 +194,8 @@ DEEDS = st.one_of(
     st.tuples(st.just("force"), VERSIONS),
     st.tuples(st.just("look"), FAULTS, FAULTS),
     st.tuples(st.just("look"), st.just([]), st.just([])),
-    st.sampled_from(
-        [("turn",), ("finish",), ("abort",), ("pause",), ("restart",), ("delete alias",)]
-    ),
+    st.sampled_from([("turn",), ("finish",), ("abort",), ("pause",), ("restart",)]),
+    st.sampled_from([("delete alias",), ("delete rollout",), ("restore rollout",)]),
     st.tuples(st.just("edit"), VERSIONS),
 )
 
@@ -223,6 +223,7 @@ class TestAnySequence:
                 forced |= set(what) if name == "force" else set()
                 edited |= set(what) if name == "edit" else set()
                 assert world.pinned not in {"4", "5"} - forced - edited
+            self.do(world, "restore rollout", [])
             world.calm()
             self.check_end(world, forced)
 
@@ -245,6 +246,13 @@ class TestAnySequence:
             getattr(world, name)()
         elif name == "delete alias":
             world.mlflow.aliases.clear()
+        elif name in ("delete rollout", "restore rollout"):
+            is_there = world.cluster.get("Rollout", "fbt") is not None
+            if world.argo and is_there and name == "delete rollout":
+                world.cluster._request("DELETE", "Rollout", "fbt")
+                world.try_reconcile()
+            elif world.argo and not is_there and name == "restore rollout":
+                world.restore("Rollout")
         elif name == "edit":
             labels = {"labels": {"fbt/model-version": what[0]}}
             world.cluster.patch("Deployment", "fbt", {"spec": {"template": {"metadata": labels}}})
@@ -261,9 +269,7 @@ class TestAnySequence:
             assert live not in world.bad
         elif pinned:  # no version ever arrived: the first is bad, or nobody asked for it any more
             assert champion in (pinned, "") or world.tag(champion).startswith(("refused", "failed"))
-        assert not world.reconcile() or all(
-            type(one).__name__ == "Say" for one in world.reconcile()
-        )
+        assert not world.reconcile() or all(isinstance(one, EmitEvent) for one in world.reconcile())
 
 
 def alias_message(delivery="d1", at=None, secret="secret", body=None):

@@ -13,12 +13,6 @@ from pathlib import Path
 
 import pytest
 
-from components.package.requirements import (
-    LockError,
-    declared,
-    list_serving_requirements,
-    locked_requirements,
-)
 from pipelines.cluster import NEEDED, OVERLAYS, REQUIREMENTS, ClusterError, cluster_up
 from pipelines.doctor import doctor
 from pipelines.images import TARGETS, ImagesError, build_images
@@ -196,24 +190,3 @@ def test_every_final_image_is_labelled_and_runs_as_nobody():
         assert "org.opencontainers.image.revision" in stage, target
         assert "USER 10001:10001" in stage, target
         assert "apt-get" not in stage, target
-
-
-# ---------------------------------------------------------------- what images install
-
-
-def names(requirements):
-    return set(re.findall(r"^([a-z0-9.-]+)==", requirements, flags=re.MULTILINE))
-
-
-def test_the_serving_image_installs_what_a_bento_does_by_hash():
-    text = locked_requirements(declared(["serve"]))
-    assert names(list_serving_requirements()) <= names(text)
-    assert not {"pyspark", "mlflow", "kfp", "gensim", "pandas", "pytest"} & names(text)
-    assert all("--hash=sha256:" in block for block in re.split(r"^(?=[a-z])", text, flags=re.M)[1:])
-
-
-def test_an_extra_that_is_not_locked_is_said(tmp_path):
-    with pytest.raises(LockError, match="no extra"):
-        declared(["server"])
-    with pytest.raises(LockError, match=r"made-up.*make it anew as CONTRIBUTING"):
-        locked_requirements({"made-up"})

@@ -23,7 +23,6 @@ from components.promoter.decide import (
     decide,
     in_sync,
 )
-from components.promoter.repair import contains, declared
 from components.promoter.webhook import (
     MAX_AGE_S,
     MAX_REMEMBERED,
@@ -53,10 +52,10 @@ def serving(**changes):
     return replace(State("1", versions, workload), **changes)
 
 
-def rolling(phase, message="", champion="2", **candidate):
+def rolling(phase, message="", champion="2", **info):
     workload = Workload("Rollout", "2", "1", phase, message)
     versions = {"1": VersionInfo(rollout="live"), "2": VersionInfo(rollout="rolling out")}
-    versions["2"] = replace(versions["2"], **candidate)
+    versions["2"] = replace(versions["2"], **info)
     return State(champion, versions, workload)
 
 
@@ -130,6 +129,15 @@ class TestDecide:
     def test_no_deployment_is_said(self):
         assert [one.reason for one in decide(serving(workload=None))] == ["WorkloadMissing"]
 
+    @pytest.mark.parametrize("pinned", ["1", "2"])
+    def test_without_its_rollout_a_deployment_of_no_pods_keeps_the_live_version(self, pinned):
+        workload = Workload("Deployment", pinned, "", Phase.IDLE, "scaled to 0")
+        actions = decide(replace(rolling(Phase.IDLE), workload=workload))
+        assert actions == [
+            *([Pin("1")] if pinned == "2" else []),
+            EmitEvent("RolloutMissing", "scaled to 0", True),
+        ]
+
     def test_a_version_that_the_registry_does_not_have(self):
         assert acts(serving(champion="9")) == [RevertChampion("9", "1", "refused")]
 
@@ -198,11 +206,13 @@ class TestDecideInAnyState:
     def test_no_version_is_pinned_that_was_not_allowed(self, state):
         for action in decide(state):
             if isinstance(action, Pin) and action.version != state.workload.stable:
-                candidate = state.versions[action.version]
+                info = state.versions[action.version]
+                if state.workload.phase is Phase.IDLE and info.rollout == "live":
+                    continue
                 assert action.version == state.champion
-                assert not candidate.failed
-                assert not candidate.problem
-                assert candidate.verdict == "passed" or candidate.forced_by
+                assert not info.failed
+                assert not info.problem
+                assert info.verdict == "passed" or info.forced_by
 
     @settings(deadline=None)
     @given(state=STATES)
@@ -330,23 +340,6 @@ class TestWhatTheClusterSays:
         nothing = deployment("2")
         nothing["spec"]["replicas"] = 0
         assert workload_from_deployment(nothing, []).phase is Phase.IDLE
-
-
-class TestRepair:
-    def test_contains(self):
-        live = {"a": 1, "list": [{"name": "x", "default": True}], "more": None}
-        assert contains(live, {"a": 1, "list": [{"name": "x"}]})
-        assert not contains(live, {"a": 2})
-        assert not contains(live, {"list": []})
-        assert not contains(live, {"absent": None})
-
-    def test_what_is_kept_of_an_object_can_be_made_again(self):
-        found = deployment("2")
-        found["metadata"] |= {"name": "fbt", "uid": "u", "resourceVersion": "7"}
-        assert declared(found) == {
-            "metadata": {"name": "fbt", "annotations": {"fbt/stable-version": "1"}},
-            "spec": {"replicas": 2, "template": template("2")},
-        }
 
 
 def message(delivery="d", at=NOW, secret="secret", body=BODY):
