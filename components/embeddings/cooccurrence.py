@@ -99,12 +99,9 @@ def make_pair_counter(corpus: Corpus, n_items: int, reach: int = 0) -> PairCount
 
 
 def count_pairs(
-    corpus: Corpus,
-    n_items: int,
-    max_companions: int = MAX_COMPANIONS,
-    mapper: Mapper = map_in_process,
-    reach: int = 0,
-) -> Pairs:
+    corpus: Corpus, n_items: int, max_companions: int = MAX_COMPANIONS,
+    mapper: Mapper = map_in_process, reach: int = 0,
+) -> Pairs:  # fmt: skip
     shared = (make_pair_counter(corpus, n_items, reach), max_companions)
     results = mapper(_find_strongest, shared, split_into_ranges(n_items, BLOCK))
     columns = list(zip(*results, strict=True))

@@ -20,7 +20,6 @@ from components.baskets.corpus import Corpus
 from components.model.arrays import AnyArray, Float32Array
 
 HUGE_PAGE_BYTES = 2**21  # 2 MB, a huge page of x86-64 Linux
-
 CHUNK_BASKETS = 100_000  # Baskets that are Python lists at once
 
 
@@ -30,7 +29,9 @@ class TrainSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     vector_size: int = Field(default=64, ge=2, le=512)
+    """Dimensions."""
     epochs: int = Field(default=24, ge=1, le=500)
+    """Passes over the baskets."""
     window: int = Field(default=2, ge=1, le=100)
     """To each side; gensim draws 1 to `window`. Many epochs with a small window see more pairs at
     the same cost than few with a large one."""
@@ -43,10 +44,12 @@ class TrainSettings(BaseModel):
     sample: float = Field(default=0.0, ge=0, le=1)
     """Subsampling threshold, a share of order lines; 0 is off."""
     ordered: bool = False
-    """Keep the order inside baskets; pair weights fall linearly from 1 to 1/window."""
+    """Keep the order inside baskets, where it is real; pair weights fall linearly from 1 to
+    1/window."""
     size_exponent: float = Field(default=1.0, ge=0, le=2)
     """Weight of a pair in a basket of n products: (n - 1) to the minus this."""
     seed: int = Field(default=1, ge=0, lt=2**32)
+    """Of shuffles, negative samples and initial vectors."""
     workers: int = Field(default=1, ge=1, le=64)
     """Threads. Reproducible only with one (Hogwild)."""
 
@@ -60,13 +63,10 @@ class Vectors:
 
 
 def train(
-    corpus: Corpus,
-    n_items: int,
-    settings: TrainSettings,
-    on_epoch: Callable[[int, Vectors], None] | None = None,
-    name: str = "item2vec",
+    corpus: Corpus, n_items: int, settings: TrainSettings,
+    on_epoch: Callable[[int, Vectors], None] | None = None, name: str = "item2vec",
     show: Callable[[str], None] = print,
-) -> Vectors:
+) -> Vectors:  # fmt: skip
     """Train on the baskets of at least two products.
 
     A basket of weight w is drawn w times an epoch on average. `on_epoch(n_done, vectors)` may raise
@@ -83,12 +83,9 @@ def train(
         baskets = shuffle_epoch(draw_by_weight(corpus, rng), rng)
         with _pause_gc():
             model.train(
-                to_lists(baskets),
-                total_examples=len(baskets),
-                epochs=1,
-                start_alpha=rates[epoch],
-                end_alpha=rates[epoch + 1],
-            )
+                to_lists(baskets), total_examples=len(baskets), epochs=1,
+                start_alpha=rates[epoch], end_alpha=rates[epoch + 1],
+            )  # fmt: skip
         seconds = time.monotonic() - start
         show(f"{name}: epoch {epoch + 1} of {settings.epochs}, {seconds:.0f} s")
         if on_epoch:
@@ -137,7 +134,10 @@ def scale_by_size(corpus: Corpus, exponent: float) -> Corpus:
 
 
 def draw_by_weight(corpus: Corpus, rng: np.random.Generator) -> Corpus:
-    """A weight of 2.25 draws twice, and a third time with probability 1/4. Never empty."""
+    """Baskets as often as their weight: 2.25 is twice, and once more with probability 1/4.
+
+    Draws the heaviest if it would draw none.
+    """
     if (corpus.weights == 1).all():
         return corpus
     times = np.floor(corpus.weights).astype(np.int64)
@@ -168,23 +168,15 @@ def _pause_gc() -> Iterator[None]:
 def _build_model(corpus: Corpus, n_items: int, settings: TrainSettings) -> Any:
     from gensim.models import Word2Vec
 
-    model = Word2Vec(
-        sg=1,
-        hs=0,
-        min_count=0,
-        sorted_vocab=0,
-        alpha=settings.learning_rate,
-        **settings.model_dump(exclude={"epochs", "learning_rate", "ordered", "size_exponent"}),
-    )
+    own = settings.model_dump(exclude={"epochs", "learning_rate", "ordered", "size_exponent"})
+    model = Word2Vec(sg=1, hs=0, min_count=0, sorted_vocab=0, alpha=settings.learning_rate, **own)
     # A negative exponent would draw a product of count 0 infinitely often.
     counts = np.maximum(np.bincount(corpus.items, minlength=n_items), 1)
     model.build_vocab_from_freq(dict(enumerate(counts.tolist())))
     # Keys are their own indices; a dict of millions would miss the processor's cache.
     model.wv.key_to_index = range(n_items)
-    model.wv.vectors, model.syn1neg = (
-        _align_to_page(model.wv.vectors),
-        _align_to_page(model.syn1neg),
-    )
+    model.wv.vectors = _align_to_page(model.wv.vectors)
+    model.syn1neg = _align_to_page(model.syn1neg)
     model.cum_table = _align_to_page(model.cum_table)
     return model
 

@@ -24,13 +24,10 @@ N_QUERIES = 4_000  # For a coarse beta; `components.ranking` tunes it again in t
 
 
 def train_model(
-    baskets_path: str | Path,
-    settings: dict[str, Any],
-    min_product_orders: int,
-    vectors_path: str | Path,
-    cooccurrence_path: str | Path,
+    baskets_path: str | Path, settings: dict[str, Any], min_product_orders: int,
+    vectors_path: str | Path, cooccurrence_path: str | Path,
     weighting: BasketWeighting | None = None,
-) -> dict[str, Any]:
+) -> dict[str, Any]:  # fmt: skip
     """Write both directories of arrays; returns sizes, seconds and the betas.
 
     `settings` are TrainSettings, `workers` by default all usable cores; `weighting` applies to
@@ -91,12 +88,9 @@ def count_cooccurrence(
 
 
 def write_vectors(
-    vectors: Vectors,
-    product_ids: pa.Array,
-    n_orders: Int64Array,
-    betas: dict[str, float],
+    vectors: Vectors, product_ids: pa.Array, n_orders: Int64Array, betas: dict[str, float],
     path: str | Path,
-) -> None:
+) -> None:  # fmt: skip
     with atomic_write(path) as aside:
         aside.mkdir(parents=True)
         np.save(aside / "in_vectors.npy", vectors.in_vectors)

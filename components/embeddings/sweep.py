@@ -39,7 +39,6 @@ INITIAL_CONFIG: dict[str, Any] = {
 }  # The first trial
 
 BETAS_AT_HALF = (0.5, 1.0)  # The better one is reported to the pruner, half-way
-
 MIN_SHARE_OF_BEST = 0.99  # NDCG within 1 % of the best is a tie, which the cost decides
 
 
@@ -85,11 +84,9 @@ def plan_shards(n_trials: int, n_shards: int, seed: int) -> list[dict[str, int]]
 
 
 def run_shard(
-    shard: dict[str, Any],
-    baskets_path: str | Path,
-    settings: SweepSettings,
+    shard: dict[str, Any], baskets_path: str | Path, settings: SweepSettings,
     tracking_uri: str | None = None,
-) -> list[dict[str, Any]]:
+) -> list[dict[str, Any]]:  # fmt: skip
     """One result per trial, failed ones included.
 
     A result is {"trial", "shard", "state": complete, pruned or failed, "ndcg_a", "ndcg_b",
@@ -140,9 +137,9 @@ def run_trial(study: Any, sample: Sample, seed: int, name: str) -> dict[str, Any
 
 
 def suggest(trial: Any) -> dict[str, Any]:
-    """The search space, at most about twice the time of INITIAL_CONFIG.
+    """The search space; trains in at most about twice the time of INITIAL_CONFIG.
 
-    Never cheaper in epochs, negatives and dimensions, of which a sample needs fewer than the whole.
+    Epochs, negatives and dimensions are never fewer than there: a sample prefers too few.
     """
     return {
         "vector_size": trial.suggest_categorical("vector_size", [64, 96]),
@@ -185,12 +182,10 @@ def draw_sample(baskets_path: str | Path, settings: SweepSettings) -> Sample:
     baskets = pa.concat_tables([baskets.take(sampled), select_splits(baskets, "validation")])
     product_ids, n_orders = build_catalogue(baskets, settings.min_product_orders)
     corpus, validation = (encode(baskets, product_ids, split) for split in ("train", "validation"))
-    return Sample(
-        corpus,
-        draw_validation(
-            product_ids, n_orders, len(corpus), validation, settings.n_queries, settings.seed
-        ),
+    judged = draw_validation(
+        product_ids, n_orders, len(corpus), validation, settings.n_queries, settings.seed
     )
+    return Sample(corpus, judged)
 
 
 def _train_with_pruning(trial: Any, settings: TrainSettings, sample: Sample, name: str) -> Vectors:

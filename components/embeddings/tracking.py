@@ -54,12 +54,10 @@ class _MlflowRecorder:
 
         self.client = MlflowClient(tracking_uri=self.uri)
         self.experiment = find_or_create_experiment(self.client).experiment_id
-        self.parent = self._create_run(name, {})
-        self._log_params(self.parent, params)
+        self.parent = self._create_run(name, params, {})
 
     def add(self, name: str, result: Mapping[str, Any]) -> None:
-        run_id = self._create_run(name, {"mlflow.parentRunId": self.parent})
-        self._log_params(run_id, result["config"])
+        run_id = self._create_run(name, result["config"], {"mlflow.parentRunId": self.parent})
         for key in ("ndcg_a", "ndcg_b", "beta_single", "beta_cart", "cpu_s"):
             if result[key] is not None:
                 self.client.log_metric(run_id, key, result[key])
@@ -71,10 +69,9 @@ class _MlflowRecorder:
     def finish(self) -> None:
         self.client.set_terminated(self.parent)
 
-    def _create_run(self, name: str, tags: Mapping[str, str]) -> str:
+    def _create_run(self, name: str, params: Mapping[str, Any], tags: Mapping[str, str]) -> str:
         tags = {"mlflow.runName": name, **tags}
-        return str(self.client.create_run(self.experiment, tags=tags).info.run_id)
-
-    def _log_params(self, run_id: str, params: Mapping[str, Any]) -> None:
+        run_id = str(self.client.create_run(self.experiment, tags=tags).info.run_id)
         for key, value in params.items():
             self.client.log_param(run_id, key, value)
+        return run_id

@@ -32,13 +32,9 @@ class ValidationSet:
 
 
 def draw_validation(
-    product_ids: pa.Array,
-    n_orders: Int64Array,
-    n_baskets: int,
-    validation: Corpus,
-    n_queries: int,
+    product_ids: pa.Array, n_orders: Int64Array, n_baskets: int, validation: Corpus, n_queries: int,
     seed: int,
-) -> ValidationSet:
+) -> ValidationSet:  # fmt: skip
     """An eighth of the queries for carts, which take longer."""
     sizes = {"a": n_queries, "b": -(-n_queries // 8)}
     queries = {task: draw_queries(validation, task, sizes[task], seed) for task in TASKS}

@@ -62,12 +62,9 @@ class _CooccurrenceCounts:
 
 
 def fit_neighbours(
-    pairs: Pairs | None,
-    n_orders: npt.NDArray[np.number[Any]],
-    settings: NeighbourSettings,
-    head: Float32Array | None = None,
-    mapper: Mapper = map_in_process,
-) -> Neighbours:
+    pairs: Pairs | None, n_orders: npt.NDArray[np.number[Any]], settings: NeighbourSettings,
+    head: Float32Array | None = None, mapper: Mapper = map_in_process,
+) -> Neighbours:  # fmt: skip
     """`n_orders` (n_items,) and support may be sums of basket weights.
 
     `head` (n_head, n_head) counts all pairs of the most bought products; pairs outside both are 0.
@@ -163,12 +160,9 @@ def _fit_target(
 
 
 def _solve_ridge(
-    companions: Int32Array,
-    support: Float32Array,
-    counts: _CooccurrenceCounts,
-    ridge: float,
+    companions: Int32Array, support: Float32Array, counts: _CooccurrenceCounts, ridge: float,
     scratch: Int32Array,
-) -> Float32Array:
+) -> Float32Array:  # fmt: skip
     """Weights (n,) of the `companions`, ascending rows, from their `support` with the target."""
     from scipy.linalg.lapack import dposv
 

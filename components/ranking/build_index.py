@@ -87,6 +87,6 @@ def _augment_items(items: Float32Array) -> Float32Array:
 
 
 def compute_recall(found: Int64Array, exact: Int64Array) -> float:
-    """Of rows (n_queries, k)."""
+    """Share of the rows `exact` (n_queries, k) that are among those `found`."""
     hits = sum(len(np.intersect1d(a, b)) for a, b in zip(found, exact, strict=True))
     return float(hits / exact.size)

@@ -8,14 +8,13 @@ from typing import Any
 from components.orders.source import detect_separator, fetch, is_parquet, local_files
 
 COLUMNS = ("product_id", "other_id")  # A file may have more columns, such as a reason
-
 FILES = (".csv", ".parquet")
 
 Pair = tuple[str, str]
 
 
 class ExceptionsError(ValueError):
-    """Names the found and the expected."""
+    """The exceptions cannot be read; names what was found and expected."""
 
 
 def read_exceptions(given: str) -> list[Pair]:
@@ -34,7 +33,7 @@ def read_exceptions(given: str) -> list[Pair]:
 
 
 def is_file(given: str) -> bool:
-    """Or a URL, instead of pairs."""
+    """Whether `given` names a file or URL instead of pairs."""
     return "://" in given or given.strip().lower().endswith(FILES)
 
 
