@@ -89,7 +89,7 @@ def run_shard(
 ) -> list[dict[str, Any]]:  # fmt: skip
     """One result per trial, failed ones included.
 
-    A result is {"trial", "shard", "state": complete, pruned or failed, "ndcg_a", "ndcg_b",
+    A result is {"trial", "shard", "state": complete, pruned or failed, "ndcg_item", "ndcg_cart",
     "config", "beta_single", "beta_cart", "cpu_s", "error"}, with None for the unknown.
 
     Raises SweepError when all trials failed, ValueError when the sample has no catalogue.
@@ -118,14 +118,14 @@ def run_trial(study: Any, sample: Sample, seed: int, name: str) -> dict[str, Any
 
     trial = study.ask()
     config: dict[str, Any] = {}
-    result: dict[str, Any] = {"state": "failed", "ndcg_a": None, "ndcg_b": None, "config": config}
-    result |= {"beta_single": None, "beta_cart": None, "cpu_s": 0.0, "error": ""}
+    result: dict[str, Any] = {"state": "failed", "config": config, "cpu_s": 0.0, "error": ""}
+    result |= dict.fromkeys(("ndcg_item", "ndcg_cart", "beta_single", "beta_cart"))
     start = time.process_time()
     try:
         config |= suggest(trial)
         vectors = _train_with_pruning(trial, TrainSettings(**config, seed=seed), sample, name)
         result |= tune_betas(vectors, sample.validation) | {"state": "complete"}
-        study.tell(trial, result["ndcg_a"])
+        study.tell(trial, result["ndcg_item"])
     except TrialPruned as pruned:
         result |= {"state": "pruned", "error": str(pruned)}
         study.tell(trial, state=TrialState.PRUNED)
@@ -162,9 +162,9 @@ def pick(results: Sequence[Sequence[dict[str, Any]]]) -> dict[str, Any]:
     trials = [trial for shard in results for trial in shard]
     complete = [trial for trial in trials if _is_complete(trial)]
     _check_any_complete(trials)
-    best = max(trial["ndcg_a"] for trial in complete)
-    near = [trial for trial in complete if trial["ndcg_a"] >= MIN_SHARE_OF_BEST * best]
-    picked = min(near, key=lambda trial: (trial["cpu_s"], -trial["ndcg_a"]))
+    best = max(trial["ndcg_item"] for trial in complete)
+    near = [trial for trial in complete if trial["ndcg_item"] >= MIN_SHARE_OF_BEST * best]
+    picked = min(near, key=lambda trial: (trial["cpu_s"], -trial["ndcg_item"]))
     chosen = {key: picked[key] for key in ("config", "beta_single", "beta_cart")}
     return {**chosen, "trials": trials}
 
@@ -195,7 +195,7 @@ def _train_with_pruning(trial: Any, settings: TrainSettings, sample: Sample, nam
     def compare(n_done: int, vectors: Vectors) -> None:
         if n_done != math.ceil(settings.epochs / 2):
             return
-        ndcg = max(compute_ndcg(vectors, sample.validation, "a", beta) for beta in BETAS_AT_HALF)
+        ndcg = max(compute_ndcg(vectors, sample.validation, "item", beta) for beta in BETAS_AT_HALF)
         trial.report(ndcg, step=1)
         if trial.should_prune():
             raise TrialPruned(f"NDCG {ndcg:.4f} at half of its epochs is below the median")
@@ -223,7 +223,7 @@ def _check_any_complete(results: Sequence[dict[str, Any]]) -> None:
 
 
 def _is_complete(result: dict[str, Any]) -> bool:
-    return result["state"] == "complete" and math.isfinite(result["ndcg_a"])
+    return result["state"] == "complete" and math.isfinite(result["ndcg_item"])
 
 
 def _format_result(result: dict[str, Any]) -> str:
@@ -231,6 +231,6 @@ def _format_result(result: dict[str, Any]) -> str:
     if result["state"] != "complete":
         return f"{result['state']} after {cost}: {result['error']}"
     return (
-        f"NDCG@10 {result['ndcg_a']:.4f} (beta {result['beta_single']}), carts "
-        f"{result['ndcg_b']:.4f} (beta {result['beta_cart']}), {cost}"
+        f"NDCG@10 {result['ndcg_item']:.4f} (beta {result['beta_single']}), carts "
+        f"{result['ndcg_cart']:.4f} (beta {result['beta_cart']}), {cost}"
     )

@@ -58,7 +58,7 @@ class _MlflowRecorder:
 
     def add(self, name: str, result: Mapping[str, Any]) -> None:
         run_id = self._create_run(name, result["config"], {"mlflow.parentRunId": self.parent})
-        for key in ("ndcg_a", "ndcg_b", "beta_single", "beta_cart", "cpu_s"):
+        for key in ("ndcg_item", "ndcg_cart", "beta_single", "beta_cart", "cpu_s"):
             if result[key] is not None:
                 self.client.log_metric(run_id, key, result[key])
         self.client.set_tag(run_id, "state", result["state"])

@@ -18,7 +18,7 @@ K = 10
 
 BETAS_SINGLE = (0.5, 0.75, 1.0)
 BETAS_CART = (0.25, 0.75)
-DEFAULT_BETAS = {"a": 0.75, "b": 0.25}  # Beta without validation queries
+DEFAULT_BETAS = {"item": 0.75, "cart": 0.25}  # Beta without validation queries
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ def draw_validation(
     seed: int,
 ) -> ValidationSet:  # fmt: skip
     """An eighth of the queries for carts, which take longer."""
-    sizes = {"a": n_queries, "b": -(-n_queries // 8)}
+    sizes = {"item": n_queries, "cart": -(-n_queries // 8)}
     queries = {task: draw_queries(validation, task, sizes[task], seed) for task in TASKS}
     return ValidationSet(product_ids, n_orders, n_baskets, queries)
 
@@ -46,9 +46,10 @@ def tune_betas(vectors: Vectors, validation: ValidationSet) -> dict[str, float]:
 
     Beta does not transfer from a sample (demo data: 1.0 on a tenth, .75 on the whole).
     """
-    beta_single, ndcg_a = _find_best_beta(vectors, validation, "a", BETAS_SINGLE)
-    beta_cart, ndcg_b = _find_best_beta(vectors, validation, "b", BETAS_CART)
-    return {"beta_single": beta_single, "beta_cart": beta_cart, "ndcg_a": ndcg_a, "ndcg_b": ndcg_b}
+    beta_single, ndcg_item = _find_best_beta(vectors, validation, "item", BETAS_SINGLE)
+    beta_cart, ndcg_cart = _find_best_beta(vectors, validation, "cart", BETAS_CART)
+    betas = {"beta_single": beta_single, "beta_cart": beta_cart}
+    return {**betas, "ndcg_item": ndcg_item, "ndcg_cart": ndcg_cart}
 
 
 def _find_best_beta(

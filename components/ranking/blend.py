@@ -35,7 +35,7 @@ INITIAL_BLEND = Blend(
     page_cooccurrence=2.0,
     page_trend=0.2,
     cart_weights=CartWeights(neighbours=1.0, cooccurrence=0.25, cosine=0.1, vectors=0.5, trend=0.1),
-    cart_mix=BLEND_WEIGHT["b"],
+    cart_mix=BLEND_WEIGHT["cart"],
 )
 """Draws the candidates, and starts the tuning."""
 

@@ -31,7 +31,7 @@ def split_folds(queries: LabelledQueries, validation: Corpus) -> tuple[Gains, Ga
     """Of the even and of the odd baskets."""
     if queries.products is None:
         return _compute_cart_gains(queries, 0), _compute_cart_gains(queries, 1)
-    baskets = validation.with_at_least(TASKS["a"])
+    baskets = validation.with_at_least(TASKS["item"])
     even, odd = (baskets.take(np.arange(fold, len(baskets), 2)) for fold in (0, 1))
     return _compute_item_gains(queries, even), _compute_item_gains(queries, odd)
 

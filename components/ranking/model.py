@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from components.baskets.corpus import Corpus, encode, read_baskets, release_memory
 from components.baskets.weighting import BasketWeighting
-from components.evaluation.tasks import Queries, draw_queries
+from components.evaluation.tasks import TASKS, Queries, draw_queries
 from components.evaluation.variants import choose_variants
 from components.model.atomic import atomic_write
 from components.model.bundle import Blend, Bundle, Manifest, save_group
@@ -34,9 +34,9 @@ from components.ranking.search_method import try_companion_search
 from components.ranking.variant_exceptions import unknown_ids
 from components.results import write_json
 
-NAMES = {"a": "pages", "b": "carts"}  # Of the tasks, in ranking.json
+NAMES = {"item": "pages", "cart": "carts"}  # Of the tasks, in ranking.json
 
-N_VARIANT_QUERIES = {"a": 3_000, "b": 3_000}
+N_VARIANT_QUERIES = {"item": 3_000, "cart": 3_000}
 MAX_NAMED_IDS = 10  # Unknown products of exceptions in the log
 
 
@@ -63,11 +63,11 @@ def train_ranking(
     # Without an index: exact ranking of a few thousand queries is faster than building one.
     bundle = try_companion_search(bundle, N_CANDIDATES, seed)
     queries = {
-        task: draw_labelled_queries(Recommender(bundle), validation, task, seed) for task in "ab"
+        task: draw_labelled_queries(Recommender(bundle), validation, task, seed) for task in TASKS
     }
     timer("questions")
-    blend = tune_item_blend(queries["a"], start, bundle.manifest.beta_cart)
-    blend = tune_cart_blend(queries["b"], blend)
+    blend = tune_item_blend(queries["item"], start, bundle.manifest.beta_cart)
+    blend = tune_cart_blend(queries["cart"], blend)
     bundle = _with_blend(bundle, blend)
     timer("blend")
     variants, measurements = choose_variants(
@@ -99,19 +99,19 @@ def _train_rerankers(
     queries: dict[str, LabelledQueries], validation: Corpus, manifest: Manifest, seed: int
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Models by task, None where not significant; RANKED by name."""
-    items, carts = queries["a"], queries["b"]
+    items, carts = queries["item"], queries["cart"]
     beta = manifest.beta_cart
     scores = {
-        "a": blend_item_scores(items.features, manifest, beta),
-        "b": blend_cart_scores(carts.features, manifest.cart_weights),
+        "item": blend_item_scores(items.features, manifest, beta),
+        "cart": blend_cart_scores(carts.features, manifest.cart_weights),
     }
     weights = {
-        "a": manifest.model_dump(include={"beta_single", "page_cooccurrence", "page_trend"}),
-        "b": manifest.cart_weights.model_dump(),
+        "item": manifest.model_dump(include={"beta_single", "page_cooccurrence", "page_trend"}),
+        "cart": manifest.cart_weights.model_dump(),
     }
     parts = {
-        "a": measure_item_parts(items, manifest, beta),
-        "b": measure_cart_parts(carts, manifest),
+        "item": measure_item_parts(items, manifest, beta),
+        "cart": measure_cart_parts(carts, manifest),
     }
     models, ranked = {}, {}
     for task, name in NAMES.items():
@@ -143,10 +143,10 @@ def _write_ranking(
     with atomic_write(target) as aside:
         aside.mkdir(parents=True)
         save_group(variants, aside)
-        if models["a"] is not None:
-            save_item_reranker(models["a"], aside)
-        if models["b"] is not None:
-            save_group(to_tree_ensemble(models["b"]), aside)
+        if models["item"] is not None:
+            save_item_reranker(models["item"], aside)
+        if models["cart"] is not None:
+            save_group(to_tree_ensemble(models["cart"]), aside)
         write_json(blend.model_dump(), aside / "blend.json")
         write_json(ranking, aside / "ranking.json")
 

@@ -54,4 +54,4 @@ def _rank_batch(
     if texts is None:
         return rows, scores
     features = compute_offline_features(recommender, texts, products, rows[:, :N_CANDIDATES])
-    return rerank(rows, scores, predict(model, features), BLEND_WEIGHT["a"])
+    return rerank(rows, scores, predict(model, features), BLEND_WEIGHT["item"])

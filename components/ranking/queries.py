@@ -16,8 +16,8 @@ from components.ranking.text_features import TextSimilarity
 
 K = 10
 BATCH = 128
-N_QUERIES = {"a": 40_000, "b": 9_000}
-MAX_QUERIES_PER_BASKET = {"a": 8, "b": 1}  # Reached where there are few baskets
+N_QUERIES = {"item": 40_000, "cart": 9_000}
+MAX_QUERIES_PER_BASKET = {"item": 8, "cart": 1}  # Reached where there are few baskets
 
 # Precomputed items have time for text similarity.
 OFFLINE_FEATURES = (*FEATURES, "described_alike")
@@ -67,7 +67,7 @@ def draw_labelled_queries(
     n_baskets = len(validation.with_at_least(TASKS[task]))
     times = min(MAX_QUERIES_PER_BASKET[task], max(1, -(-N_QUERIES[task] // max(n_baskets, 1))))
     queries = draw_queries(validation, task, N_QUERIES[task], seed, times)
-    if task == "a":
+    if task == "item":
         asked = concat_arrays(queries.asked, np.int32)
         products, list_index = np.unique(asked, return_inverse=True)
         rows, features = _collect_item_candidates(recommender, products)

@@ -46,7 +46,7 @@ NOISY_QUERY_FEATURES = ("asked_popularity", "asked_trend", "asked_basket_size")
 NOISE_LEVEL = 0.3  # Standard deviation of the noise, in standard deviations of the feature
 MIN_HITS = 200  # Hits below which no model is fitted
 
-BLEND_WEIGHT = {"a": 0.25, "b": 0.5}
+BLEND_WEIGHT = {"item": 0.25, "cart": 0.5}
 """Of the blend beside the trees, both standardised per query; regularises where baskets are few:
 +1 % on carts of the demo data and on items of Online Retail."""
 

@@ -82,7 +82,7 @@ def test_item_rerankers_are_fitted_on_all_baskets():
         products.astype(np.int32),
     )  # fmt: skip
     folds, blend = split_folds(queries, baskets), features[..., 0]
-    model, found = fit_if_significant(queries, folds, blend, BLEND_WEIGHT["a"], seed=1)
+    model, found = fit_if_significant(queries, folds, blend, BLEND_WEIGHT["item"], seed=1)
     assert found["pays"]
     assert found["features"][0][0] == "described_alike"
     assert ndcg(predict(model, features), queries).min() == pytest.approx(1)

@@ -79,9 +79,9 @@ def test_a_trial_finds_the_pairs(baskets: Path) -> None:
     assert len(results) == 1
     (result,) = results
     assert result["state"] == "complete"
-    assert result["ndcg_a"] == pytest.approx(1, abs=0.05)
+    assert result["ndcg_item"] == pytest.approx(1, abs=0.05)
     assert result["cpu_s"] > 0
-    assert {"trial", "shard", "ndcg_b", "beta_single", "beta_cart", "error"} <= set(result)
+    assert {"trial", "shard", "ndcg_cart", "beta_single", "beta_cart", "error"} <= set(result)
     TrainSettings(**result["config"])
 
 
@@ -107,7 +107,7 @@ def test_a_failing_trial_is_recorded_and_the_shard_goes_on(
     results = run_shard(shard(2), baskets, settings)
     assert [result["state"] for result in results] == ["failed", "complete"]
     assert "learning_rate" in results[0]["error"]
-    assert results[0]["ndcg_a"] is None
+    assert results[0]["ndcg_item"] is None
     assert "trial 1 of 2: failed" in capsys.readouterr().out
 
 
@@ -127,7 +127,7 @@ def test_a_trial_below_the_median_is_pruned(tmp_path: Path) -> None:
     results = run_shard(shard(8), noisy, SweepSettings(start={**SMALL, "learning_rate": 0.08}))
     pruned = [result for result in results if result["state"] == "pruned"]
     assert pruned
-    assert all(result["ndcg_a"] is None for result in pruned)
+    assert all(result["ndcg_item"] is None for result in pruned)
     assert "below the median" in pruned[0]["error"]
 
 
@@ -146,7 +146,7 @@ def test_one_order_only_has_no_catalogue(tmp_path: Path) -> None:
 def test_a_catalogue_of_three_can_be_swept(tmp_path: Path) -> None:
     three = write_baskets(tmp_path / "baskets.parquet", [["a", "b", "c"]] * 50)
     (result,) = run_shard(shard(1), three, SweepSettings(start=SMALL))
-    assert result["ndcg_a"] == pytest.approx(1)
+    assert result["ndcg_item"] == pytest.approx(1)
 
 
 # The sample
@@ -193,7 +193,7 @@ def test_every_trial_is_a_run_below_one_parent(baskets: Path, tmp_path: Path) ->
     parent, failed, complete = (by_name[name] for name in names)
     assert failed.data.tags["mlflow.parentRunId"] == parent.info.run_id
     assert (failed.info.status, complete.info.status) == ("FAILED", "FINISHED")
-    assert complete.data.metrics["ndcg_a"] == results[1]["ndcg_a"]
+    assert complete.data.metrics["ndcg_item"] == results[1]["ndcg_item"]
     assert complete.data.params["window"] == str(results[1]["config"]["window"])
 
 
@@ -202,8 +202,9 @@ def test_every_trial_is_a_run_below_one_parent(baskets: Path, tmp_path: Path) ->
 
 def trial(ndcg: float | None, cpu_s: float, state: str = "complete") -> dict[str, Any]:
     return {
-        "trial": 0, "shard": 0, "state": state, "ndcg_a": ndcg, "ndcg_b": ndcg, "cpu_s": cpu_s,
-        "config": {"vector_size": cpu_s}, "beta_single": 0.75, "beta_cart": 0.25, "error": "boom",
+        "trial": 0, "shard": 0, "state": state, "ndcg_item": ndcg, "ndcg_cart": ndcg,
+        "cpu_s": cpu_s, "config": {"vector_size": cpu_s}, "beta_single": 0.75, "beta_cart": 0.25,
+        "error": "boom",
     }  # fmt: skip
 
 
