@@ -99,7 +99,8 @@ def _check_same_columns(source: str, headers: Mapping[Path, Sequence[str]]) -> N
         if len(set(found)) < len(found):
             raise SourceError(
                 f"{source}: {file.name} has a column name twice ({', '.join(found)}), and "
-                f"{first.name} has its columns in another order; expected distinct names"
+                f"{first.name} has its columns in another order; expected distinct names, rename "
+                "one of them"
             )
         if sorted(found) != sorted(names):
             raise SourceError(
