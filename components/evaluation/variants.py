@@ -92,23 +92,25 @@ def choose_variants(
     }
     # Stable: of bounds that leave out as many pairs the simpler come first.
     order = sorted(masks, key=lambda bounds: -sum(int(mask.sum()) for mask in masks[bounds]))
-    rows: dict[Bounds, dict[str, Any]] = {
-        bounds: {
-            "level": bounds.level,
-            "lift": bounds.lift if bounds.lift < np.inf else None,
-            "cosine": bounds.cosine if bounds.cosine > -1 else None,
-            "pairs": int(masks[bounds][0].sum()),
-            "excepted": int(masks[bounds][1].sum()),
-            "chosen": False,
-            "tasks": {task: effects[bounds] for task, effects in by_task.items()},
-        }
+    tasks = {bounds: {task: by_task[task][bounds] for task in by_task} for bounds in order}
+    best = next(bounds for bounds in order if _is_tolerable(bounds, tasks[bounds]))
+    rows = [
+        _describe(bounds, *masks[bounds]) | {"chosen": bounds == best, "tasks": tasks[bounds]}
         for bounds in order
-    }
-    best = next(bounds for bounds in order if _is_tolerable(rows[bounds]))
-    rows[best]["chosen"] = True
-    log_progress("variants: {pairs} pairs left out, level {level}".format_map(rows[best]))
+    ]
     mask, n_items = left_out[best], recommender.bundle.manifest.n_items
-    return build_variants(pairs.one[mask], pairs.other[mask], n_items), list(rows.values())
+    log_progress(f"variants: {mask.sum()} pairs left out, level {best.level}")
+    return build_variants(pairs.one[mask], pairs.other[mask], n_items), rows
+
+
+def _describe(bounds: Bounds, left_out: BoolArray, excepted: BoolArray) -> dict[str, Any]:
+    return {
+        "level": bounds.level,
+        "lift": bounds.lift if bounds.lift < np.inf else None,
+        "cosine": bounds.cosine if bounds.cosine > -1 else None,
+        "pairs": int(left_out.sum()),
+        "excepted": int(excepted.sum()),
+    }
 
 
 def find_pairs(bundle: Bundle, exceptions: Iterable[tuple[str, str]] = ()) -> VariantPairs:
@@ -200,8 +202,8 @@ def _list_bounds() -> list[Bounds]:
     return [Bounds(LEVELS[0], np.inf, -1.0), *every]
 
 
-def _is_tolerable(row: dict[str, Any]) -> bool:
-    if not row["tasks"]:
+def _is_tolerable(bounds: Bounds, tasks: dict[str, dict[str, float]]) -> bool:
+    if not tasks:
         # Without queries the cost is unknown: nothing is left out.
-        return bool(row["level"] == LEVELS[0])
-    return all(task["low"] >= -MAX_NDCG_LOSS for task in row["tasks"].values())
+        return bounds.level == LEVELS[0]
+    return all(task["low"] >= -MAX_NDCG_LOSS for task in tasks.values())
