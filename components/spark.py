@@ -1,7 +1,7 @@
 """Spark sessions of steps: on the local machine, or on the cluster at FBT_SPARK_MASTER.
 
-On Kubernetes the step's pod is the driver (client mode) and owns the pods of its executors. Both
-must see the step's files under the same paths.
+On Kubernetes the step's pod is the driver (client mode) and owns its executors. Both must see the
+step's files under the same paths.
 """
 
 import json

@@ -11,7 +11,7 @@ from components.contracts import BASKETS, read_table
 from components.model.arrays import Float32Array, Int32Array, Int64Array, IntpArray
 
 REFIT_SPLITS = ("train", "validation")
-"""The final model trains on the first and is refitted on the second."""
+"""The final model is trained on both, once it is tuned on the second."""
 
 CHUNK = 1_000_000
 """Baskets encoded at once: Arrow strings of one array must not exceed 2 GB."""

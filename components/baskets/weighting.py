@@ -13,7 +13,7 @@ from components.contracts import BASKETS, read_table
 from components.model.arrays import Float32Array, Int64Array
 
 MAX_UNORDERED_SHARE = 0.1
-"""Item order is used if fewer baskets than this share lack positions."""
+"""Largest share of baskets without positions for item order to be used."""
 
 
 class BasketWeighting(BaseModel):
@@ -37,27 +37,19 @@ class BasketWeighting(BaseModel):
 
 @dataclass(frozen=True)
 class TrainingBaskets:
-    """Weighted baskets; `ages` in days (n_baskets,), None without timestamps."""
+    """Baskets with their ages in days and users, (n_baskets,); None where unknown."""
 
     corpus: Corpus
     ages: Float32Array | None
+    users: pa.ChunkedArray | None = None
 
     def apply_size_exponent(self, exponent: float) -> Corpus:
         """Pairs, counted as weight / (n - 1), then count (n - 1)**-exponent."""
         factor = np.maximum(self.corpus.sizes - 1, 1).astype(np.float64) ** (1 - exponent)
         return replace(self.corpus, weights=(self.corpus.weights * factor).astype(np.float32))
 
-
-@dataclass(frozen=True)
-class RawBaskets:
-    """Baskets before weighting; `ages` as in TrainingBaskets, `users` (n_baskets,)."""
-
-    corpus: Corpus
-    ages: Float32Array | None
-    users: pa.ChunkedArray | None
-
-    def apply(self, weighting: BasketWeighting) -> TrainingBaskets:
-        """Without ages only the size counts; without users no baskets are joined."""
+    def apply(self, weighting: BasketWeighting) -> "TrainingBaskets":
+        """Does nothing without ages; joins no baskets without users."""
         corpus, ages = self.corpus, self.ages
         if ages is None:
             return TrainingBaskets(corpus, None)
@@ -82,11 +74,11 @@ def read_training_baskets(
 
 def read_raw_baskets(
     path: str | Path, product_ids: pa.Array, splits: Sequence[str] = ("train",)
-) -> RawBaskets:
+) -> TrainingBaskets:
     names = ["user_id", "ts", "items", "weight", "split"]
     table = select_splits(read_table(path, BASKETS, names), *splits)
     users = table["user_id"] if table["user_id"].null_count < len(table) else None
-    raw = RawBaskets(encode(table, product_ids, *splits), compute_ages(table["ts"]), users)
+    raw = TrainingBaskets(encode(table, product_ids, *splits), compute_ages(table["ts"]), users)
     del table
     release_memory()
     return raw
@@ -116,8 +108,7 @@ def compute_ages(timestamps: pa.ChunkedArray) -> Float32Array | None:
 def join_sessions(
     corpus: Corpus, ages: Float32Array, users: pa.ChunkedArray, days: float
 ) -> tuple[Corpus, Float32Array]:
-    """Join baskets of a user within `days`; products are distinct, weights the largest, ages the
-    smallest."""
+    """Join baskets of a user within `days`, with the largest weight and the smallest age."""
     session = _find_sessions(ages, users, days)
     n_sessions, n_items = int(session.max(initial=-1)) + 1, int(corpus.items.max(initial=0)) + 1
     keys = np.repeat(session, corpus.sizes) * n_items + corpus.items

@@ -31,7 +31,7 @@ def evaluate(
     seed: int = 0,
     n_baskets: int = 15_000,
 ) -> dict[str, Any]:
-    """Metrics on up to `n_baskets` test baskets, a third of that for carts, which take longer:
+    """Metrics on up to `n_baskets` test baskets, a third of them for carts, which take longer:
 
         {"k": 10, "split": "test", "n_queries": {"item": 9000, "cart": 5000}, "catalogue": 24581,
          "tasks": {"item": {RANKER: {METRIC: {"mean", "low", "high"}, "coverage": 0..1,
@@ -46,29 +46,29 @@ def evaluate(
     """
     bundle = read_bundle(bundle_dir)
     n_items = bundle.manifest.n_items
-    product_ids = pa.array(bundle.product_ids[:n_items], pa.string())
+    product_ids = bundle.product_ids[:n_items]
+    catalogue = pa.array(product_ids, pa.string())
     baskets = read_baskets(baskets_path)
+    train, test = encode(baskets, catalogue, *REFIT_SPLITS), encode(baskets, catalogue, "test")
     recommender = Recommender(bundle)
-    train = encode(baskets, product_ids, *REFIT_SPLITS)
     rankers = {"model": recommender, **_build_baselines(train, bundle.n_orders)}
-    if champion := read_champion(champion_dir, bundle.product_ids[:n_items]):
+    if champion := read_champion(champion_dir, product_ids):
         rankers["champion"] = champion
-    test = encode(baskets, product_ids, "test")
     sizes = {"item": n_baskets, "cart": -(-n_baskets // 3)}
     queries = {task: draw_queries(test, task, sizes[task], seed) for task in TASKS}
     results = {task: evaluate_task(task, rankers, queries[task], n_items, seed) for task in TASKS}
-    evaluation: dict[str, Any] = {
+    cold = evaluate_cold_start(recommender, test, seed)
+    return {
         "k": K,
         "split": "test",
         "n_queries": {task: len(queries[task]) for task in TASKS},
         "catalogue": n_items,
-        "tasks": {task: metrics for task, (metrics, _) in results.items()},
-        "paired": {task: paired for task, (_, paired) in results.items()},
+        "tasks": {task: _replace_nonfinite(metrics) for task, (metrics, _) in results.items()},
+        "paired": {task: _replace_nonfinite(paired) for task, (_, paired) in results.items()},
         "ann_recall": bundle.manifest.search_recall,
-        "cold": evaluate_cold_start(recommender, test, seed),
+        "cold": _replace_nonfinite(cold),
         "examples": pick_examples(recommender),
     }
-    return {key: _replace_nonfinite(value) for key, value in evaluation.items()}
 
 
 def evaluate_task(

@@ -31,9 +31,6 @@ K = 10
 DEPTH = 60
 """Products ranked before variants are left out."""
 
-BLOCK = 20_000
-"""Products whose pairs are looked up at once."""
-
 LIFTS = (np.inf, 5.0, 2.0, 1.0)
 """Pairs with at least this lift are kept."""
 
@@ -86,38 +83,34 @@ def choose_variants(
     recommendations replaced. The bundle must have no variants yet.
     """
     pairs = find_pairs(recommender.bundle, exceptions)
-    candidates = _list_bounds()
-    masks = {bounds: pairs.select(bounds) for bounds in candidates}
+    masks = {bounds: pairs.select(bounds) for bounds in _list_bounds()}
+    left_out = {bounds: mask for bounds, (mask, _) in masks.items()}
     by_task = {
-        task: _TaskEvaluator(recommender, asked, pairs, seed).evaluate(
-            {bounds: mask for bounds, (mask, _) in masks.items()}
-        )
+        task: _TaskEvaluator(recommender, asked, pairs, seed).evaluate(left_out)
         for task, asked in queries.items()
         if len(asked)
     }
-    tasks = {bounds: {task: by_task[task][bounds] for task in by_task} for bounds in candidates}
     # Stable: of bounds that leave out as many pairs the simpler come first.
-    candidates.sort(key=lambda bounds: -sum(int(mask.sum()) for mask in masks[bounds]))
-    best = next(bounds for bounds in candidates if _is_tolerable(bounds, tasks[bounds]))
+    order = sorted(masks, key=lambda bounds: -sum(int(mask.sum()) for mask in masks[bounds]))
+    tasks = {bounds: {task: by_task[task][bounds] for task in by_task} for bounds in order}
+    best = next(bounds for bounds in order if _is_tolerable(bounds, tasks[bounds]))
     rows = [
-        {
-            "level": bounds.level,
-            "lift": bounds.lift if bounds.lift < np.inf else None,
-            "cosine": bounds.cosine if bounds.cosine > -1 else None,
-            "pairs": int(masks[bounds][0].sum()),
-            "excepted": int(masks[bounds][1].sum()),
-            "chosen": bounds == best,
-            "tasks": tasks[bounds],
-        }
-        for bounds in candidates
+        _describe(bounds, *masks[bounds]) | {"chosen": bounds == best, "tasks": tasks[bounds]}
+        for bounds in order
     ]
-    mask, _ = masks[best]
-    log_progress(
-        f"variants: {mask.sum()} pairs left out: level {best.level}, lift below {best.lift:g}, "
-        f"cosine from {best.cosine:g}"
-    )
-    n_items = recommender.bundle.manifest.n_items
+    mask, n_items = left_out[best], recommender.bundle.manifest.n_items
+    log_progress(f"variants: {mask.sum()} pairs left out, level {best.level}")
     return build_variants(pairs.one[mask], pairs.other[mask], n_items), rows
+
+
+def _describe(bounds: Bounds, left_out: BoolArray, excepted: BoolArray) -> dict[str, Any]:
+    return {
+        "level": bounds.level,
+        "lift": bounds.lift if bounds.lift < np.inf else None,
+        "cosine": bounds.cosine if bounds.cosine > -1 else None,
+        "pairs": int(left_out.sum()),
+        "excepted": int(excepted.sum()),
+    }
 
 
 def find_pairs(bundle: Bundle, exceptions: Iterable[tuple[str, str]] = ()) -> VariantPairs:
@@ -135,31 +128,16 @@ def find_pairs(bundle: Bundle, exceptions: Iterable[tuple[str, str]] = ()) -> Va
 
 
 def compute_lifts(bundle: Bundle, one: Int32Array, other: Int32Array) -> Float64Array:
-    """0 where the bundle does not hold the pair."""
-    support = np.maximum(_find_support(bundle, one, other), _find_support(bundle, other, one))
+    """Lifts of pairs of rows, (n,); 0 where the bundle does not hold the pair."""
+    from scipy.sparse import csr_array
+
+    if not len(one):
+        return np.zeros(0)
+    pairs = (bundle.pair_support, bundle.pair_rows, bundle.pair_offsets)
+    support = csr_array(pairs, shape=(bundle.manifest.n_items, bundle.manifest.n_items))
     expected = bundle.n_orders[one] * (bundle.n_orders[other] / bundle.manifest.n_orders)
-    lifts: Float64Array = support / expected
+    lifts: Float64Array = np.maximum(support[one, other], support[other, one]) / expected
     return lifts
-
-
-def _find_support(bundle: Bundle, one: Int32Array, other: Int32Array) -> Float64Array:
-    """0 where `other` is not among the strongest companions of `one`."""
-    n_items, offsets = bundle.manifest.n_items, bundle.pair_offsets
-    support = np.zeros(len(one))
-    order = np.argsort(one, kind="stable")
-    for start in range(0, n_items, BLOCK):
-        end = min(start + BLOCK, n_items)
-        mine = order[slice(*np.searchsorted(one[order], [start, end]))]
-        if not len(mine):
-            continue
-        counted = slice(offsets[start], offsets[end])
-        rows = np.repeat(np.arange(start, end), np.diff(offsets[start : end + 1]))
-        keys = rows * n_items + bundle.pair_rows[counted]
-        by_key = np.argsort(keys)
-        wanted = one[mine].astype(np.int64) * n_items + other[mine]
-        place, met = find_keys(keys[by_key], wanted)
-        support[mine[met]] = bundle.pair_support[counted][by_key[place[met]]]
-    return support
 
 
 class _TaskEvaluator:

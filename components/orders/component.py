@@ -19,7 +19,7 @@ def read_orders(
     counts: dsl.Output[dsl.Artifact],
     metrics: dsl.Output[dsl.Metrics],
 ):
-    """Read, map, clean; `fingerprint` only makes the cache see a changed source."""
+    """Clean order lines; `fingerprint` only makes the cache see a changed source."""
     from pathlib import Path
 
     from components.orders.clean import OrderSettings, clean_orders

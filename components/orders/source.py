@@ -26,7 +26,7 @@ from components.spark import S3A
 
 if TYPE_CHECKING:
     from pyarrow.fs import FileInfo, FileSystem, S3FileSystem
-    from pyspark.sql import Column, DataFrame, SparkSession
+    from pyspark.sql import DataFrame, SparkSession
 
 ROWS_PER_FETCH = 10_000
 """By default, the PostgreSQL driver holds the whole result in memory."""
@@ -99,7 +99,8 @@ def _check_same_columns(source: str, headers: Mapping[Path, Sequence[str]]) -> N
         if len(set(found)) < len(found):
             raise SourceError(
                 f"{source}: {file.name} has a column name twice ({', '.join(found)}), and "
-                f"{first.name} has its columns in another order; expected distinct names"
+                f"{first.name} has its columns in another order; expected distinct names, rename "
+                "one of them"
             )
         if sorted(found) != sorted(names):
             raise SourceError(
@@ -116,6 +117,8 @@ def _read_parquet(
 
     `paths` maps Spark's names of files to those in `system`.
     """
+    from pyspark.sql import functions as F
+
     by_columns: dict[tuple[tuple[str, str], ...], list[str]] = {}
     for path, name in paths.items():
         by_columns.setdefault(_parquet_columns(source, name, system), []).append(path)
@@ -129,8 +132,10 @@ def _read_parquet(
                 f"{source}: Spark cannot read such Parquet ({reason}); write the column as text, "
                 "a number or a timestamp in microseconds"
             ) from None
-        micros = {name: _nanos_to_timestamp(name) for name, kind in columns if kind == NANOSECONDS}
-        frames.append(frame.withColumns(micros))
+        nanos = [name for name, kind in columns if kind == NANOSECONDS]
+        frames.append(
+            frame.withColumns({one: F.expr(f"timestamp_micros(`{one}` div 1000)") for one in nanos})
+        )
     return functools.reduce(
         lambda one, other: one.unionByName(other, allowMissingColumns=True),
         _cast_mixed_to_text(frames),
@@ -175,12 +180,6 @@ def _parquet_type(column: Any) -> str:
     return NANOSECONDS if is_nanos else f"{column.physical_type} {logical}"
 
 
-def _nanos_to_timestamp(name: str) -> "Column":
-    from pyspark.sql import functions as F
-
-    return F.expr(f"timestamp_micros(`{name}` div 1000)")
-
-
 def fetch(source: str, staging: Path) -> Path | str:
     """The source if it is local, else a copy in `staging`."""
     if source.startswith(("http://", "https://")):
@@ -211,8 +210,12 @@ def local_files(source: str) -> list[Path]:
     """Non-empty files, sorted."""
     path = Path(source).expanduser()
     if path.is_dir():
-        inside = (file for file in path.rglob("*") if file.is_file())
-        found = [file for file in inside if not _is_hidden(file.relative_to(path))]
+        # Spark ignores hidden files, too: unfinished writes, checksums, success markers.
+        found = [
+            file
+            for file in path.rglob("*")
+            if file.is_file() and not any(part[0] in "._" for part in file.relative_to(path).parts)
+        ]
     else:
         found = [Path(name) for name in glob.glob(str(path), recursive=True)]  # noqa: PTH207
     if not found:
@@ -225,11 +228,6 @@ def local_files(source: str) -> list[Path]:
     raise SourceError(
         f"{source}: empty (0 bytes), expected a header and at least one line; export it again"
     )
-
-
-def _is_hidden(path: Path) -> bool:
-    """Spark ignores unfinished writes, checksums and success markers, too."""
-    return any(part[0] in "._" for part in path.parts)
 
 
 def is_parquet(file: Path) -> bool:

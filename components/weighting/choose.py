@@ -3,8 +3,8 @@
 The models learn from the same counts, and counting takes a second where training takes a minute.
 """
 
+import functools
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,6 @@ import numpy as np
 from components.baskets.corpus import build_catalogue, encode, read_baskets, release_memory
 from components.baskets.weighting import (
     BasketWeighting,
-    RawBaskets,
     TrainingBaskets,
     has_item_order,
     read_raw_baskets,
@@ -57,13 +56,21 @@ def choose_weighting(
     """
     product_ids, queries = _draw_validation_queries(baskets_path, min_product_orders, seed)
     raw = read_raw_baskets(baskets_path, product_ids)
-    evaluator = _Evaluator(raw, len(product_ids), queries, seed)
+
+    @functools.cache
+    def compute_ndcg(weighting: BasketWeighting) -> dict[str, Float64Array]:
+        training, n_items = raw.apply(weighting), len(product_ids)
+        return {
+            task: _compute_ndcg(training, weighting, asked, n_items)
+            for task, asked in queries.items()
+        }
+
     best, rows = BasketWeighting(), []
     ordered = ORDERED_CANDIDATES if has_item_order(baskets_path) else {}
     for parameter, values in {**CANDIDATES, **ordered}.items():
         start, task = best, "cart" if parameter in CART_PARAMETERS else "item"
         tried = [start.model_copy(update={parameter: value}) for value in values]
-        effects = [evaluator.compare(one, start) for one in tried]
+        effects = [_compare(compute_ndcg(one), compute_ndcg(start), queries, seed) for one in tried]
         gains = [effect[task]["mean"] if effect[task]["low"] > 0 else 0.0 for effect in effects]
         if max(gains) > 0:
             best = tried[int(np.argmax(gains))]
@@ -89,36 +96,6 @@ def _draw_validation_queries(
     }
 
 
-class _Evaluator:
-    """Evaluates each weighting once."""
-
-    def __init__(
-        self, baskets: RawBaskets, n_items: int, queries: Mapping[str, Queries], seed: int
-    ) -> None:
-        self._baskets, self._n_items = baskets, n_items
-        self._queries, self._seed = queries, seed
-        self._cache: dict[BasketWeighting, dict[str, Float64Array]] = {}
-
-    def compare(
-        self, weighting: BasketWeighting, start: BasketWeighting
-    ) -> dict[str, dict[str, float]]:
-        """Paired change of NDCG@10 from `start` by task, relative to it."""
-        new, old = self._ndcg(weighting), self._ndcg(start)
-        return {
-            task: _relative_change(new[task], old[task], queries, self._seed)
-            for task, queries in self._queries.items()
-        }
-
-    def _ndcg(self, weighting: BasketWeighting) -> dict[str, Float64Array]:
-        if weighting not in self._cache:
-            training = self._baskets.apply(weighting)
-            self._cache[weighting] = {
-                task: _compute_ndcg(training, weighting, queries, self._n_items)
-                for task, queries in self._queries.items()
-            }
-        return self._cache[weighting]
-
-
 def _compute_ndcg(
     training: TrainingBaskets, weighting: BasketWeighting, queries: Queries, n_items: int
 ) -> Float64Array:
@@ -130,18 +107,22 @@ def _compute_ndcg(
     shares = counter.shares(asked)
     totals = np.maximum(counter.product_weights[asked], 1e-9)
     shares.data = (shares.data / np.repeat(totals, np.diff(shares.indptr))).astype(np.float32)
-    weights = partial(compute_cart_recency, weighting.cart_recency)
+    weights = functools.partial(compute_cart_recency, weighting.cart_recency)
     rows, _ = rank_sums(shares, asked, queries.asked, K, weights)
     return score(rows, queries.relevant, n_items)["ndcg"]
 
 
-def _relative_change(
-    new: Float64Array, old: Float64Array, queries: Queries, seed: int
-) -> dict[str, float]:
-    if not len(queries) or not old.mean():
-        return {"mean": 0.0, "low": 0.0, "high": 0.0}
-    change = intervals({"change": new - old}, queries.basket, seed)["change"]
-    return {bound: value / float(old.mean()) for bound, value in change.items()}
+def _compare(
+    new: Mapping[str, Float64Array], old: Mapping[str, Float64Array],
+    queries: Mapping[str, Queries], seed: int,
+) -> dict[str, dict[str, float]]:  # fmt: skip
+    """Paired relative change of NDCG by task."""
+    effects = {}
+    for task, asked in queries.items():
+        base = float(old[task].mean()) if len(asked) else 0.0
+        change = intervals({"change": new[task] - old[task]}, asked.basket, seed)["change"]
+        effects[task] = {bound: value / base if base else 0.0 for bound, value in change.items()}
+    return effects
 
 
 def _format_effect(effect: dict[str, dict[str, float]]) -> str:
