@@ -320,7 +320,7 @@ def _profile_weights(column: pa.ChunkedArray) -> Numbers:
 
 
 def _profile_splits(split: Codes, ts: pa.ChunkedArray) -> Numbers:
-    rows = [_in_split(split, name) for name in SPLITS]
+    rows = [_find_split_rows(split, name) for name in SPLITS]
     counts = [int(r.sum()) for r in rows]
     return {
         "split_unknown": len(split.codes) - sum(counts),
@@ -330,7 +330,7 @@ def _profile_splits(split: Codes, ts: pa.ChunkedArray) -> Numbers:
     }
 
 
-def _in_split(split: Codes, name: str) -> BoolArray:
+def _find_split_rows(split: Codes, name: str) -> BoolArray:
     code = pc.index(split.values, pa.scalar(name)).as_py()
     rows: BoolArray = split.codes == (code if code >= 0 else -2)  # -1 stands for null
     return rows
@@ -346,7 +346,7 @@ def _count_leaks(times: list[pa.ChunkedArray]) -> int | None:
 
 
 def _profile_cold(split: Codes, basket_of: Int64Array, product: Codes) -> Numbers:
-    train, test = (product.codes[_in_split(split, s)[basket_of]] for s in ("train", "test"))
+    train, test = (product.codes[_find_split_rows(split, s)[basket_of]] for s in ("train", "test"))
     if not len(train) or not len(test):
         return {"cold_share": None}
     return {"cold_share": float((~np.isin(test, np.unique(train))).mean())}

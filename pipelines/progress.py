@@ -18,6 +18,8 @@ EXCEPTION = re.compile(
     r"^\s*(?:[a-z_][\w.]*\.)?(?P<kind>[A-Z]\w*(?:Error|Failed|Interrupt)): (?P<text>.*)"
 )
 
+CHECKS = ("check-order-lines", "check-baskets")
+
 
 @dataclass
 class Progress:
@@ -79,11 +81,12 @@ def read_version(runs: Path) -> str:
 
 
 def find_report(runs: Path, cache: Path, progress: Progress) -> Path | None:
-    """The report of the followed run, or None if the run ended before it."""
+    """The report of the followed run, or of the data checks that ended it."""
     if key := progress.cache_keys.get("report"):
         entry = json.loads(next(cache.glob(f"{key}*.json")).read_text())
         return Path(entry["page"]["uri"])
-    if "report" not in progress.seconds:
+    step = progress.failed if progress.failed in CHECKS else "report"
+    if step not in progress.seconds:
         return None
-    pages = sorted(runs.glob("*/report/page"), key=lambda page: page.stat().st_mtime)
+    pages = sorted(runs.glob(f"*/{step}/page"), key=lambda page: page.stat().st_mtime)
     return pages[-1] if pages else None

@@ -300,11 +300,3 @@ def _describe_exceptions(exceptions: Measurements, chosen: Measurements) -> str:
     if unknown:
         text += f" They name {count(unknown)} products that the model does not know."
     return text
-
-
-def storage_changes(storage: Iterable[Measurements]) -> list[Change]:
-    """Against the first, which is in use."""
-    return [
-        Change(f"{row['name']}: {count(row['bytes_per_product'])} bytes", row.get("change") or {})
-        for row in list(storage or [])[1:]
-    ]

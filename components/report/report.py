@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parent
 PNG_PLOTS = (
     *("basket_sizes", "popularity", "comparison", "sweep", "embedding"),
-    *("tricks", "mix", "cold", "storage"),
+    *("tricks", "mix", "cold"),
 )
 """Plots that are also kept as PNG."""
 ALT = {
@@ -33,7 +33,6 @@ ALT = {
     "mix": "Bars: ranking quality of the blend and of each of its parts alone",
     "features": "Bars: the most important features of the re-ranker",
     "cold": "Dots with intervals: quality of answers for products that the model does not know",
-    "storage": "Dots with intervals: change by smaller vectors",
 }
 """Alternative texts, by the first word of the plot's name."""
 
@@ -143,8 +142,6 @@ def _plan_ranking_plots(
             plotters[f"features_{task}"] = partial(plots.draw_features, shares, title, used)
     if cold := evaluation.get("cold"):
         plotters["cold"] = partial(plots.draw_cold_start, cold)
-    if stored := ranking.storage_changes(measured.get("storage") or []):
-        plotters["storage"] = partial(plots.draw_changes, {"Product page, vectors alone": stored})
     return plotters
 
 

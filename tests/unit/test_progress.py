@@ -2,7 +2,7 @@
 
 import textwrap
 
-from pipelines.progress import Progress
+from pipelines.progress import Progress, find_report
 
 OUTPUT = textwrap.dedent(
     """\
@@ -35,3 +35,13 @@ def test_steps_are_shown_and_the_steps_own_reason_is_kept():
     assert progress.reason == "the model lost\n- by 0.01 to popularity"
     assert progress.cache_keys == {"build-baskets": "abc123def456"}
     assert set(progress.seconds) == {"read-orders", "build-baskets", "gate"}
+
+
+def test_a_run_that_data_checks_ended_has_their_page_as_its_report(tmp_path):
+    page = tmp_path / "runs" / "one" / "check-baskets" / "page"
+    page.parent.mkdir(parents=True)
+    page.touch()
+    ended = Progress(print, seconds={"check-baskets": 1.0}, failed="check-baskets")
+    assert find_report(tmp_path / "runs", tmp_path, ended) == page
+    earlier = Progress(print, seconds={"read-orders": 1.0}, failed="read-orders")
+    assert find_report(tmp_path / "runs", tmp_path, earlier) is None

@@ -119,14 +119,9 @@ def ranking() -> dict[str, Any]:
          "excepted": 2},
         {**rule, "level": "none", "pairs": 0},
     ]  # fmt: skip
-    storage = [
-        {"name": "float32", "bytes_per_product": 512, "ndcg_item": 0.2, "change": NO_CHANGE},
-        {"name": "int8", "bytes_per_product": 136, "ndcg_item": 0.199, "change": around(-0.005)},
-    ]
     exceptions = {"given": 3, "unknown": 1}
     return {
         "pages": pages, "carts": carts, "variants": variants, "exceptions": exceptions,
-        "storage": storage,
     }  # fmt: skip
 
 
@@ -442,14 +437,8 @@ def test_cold_products_are_compared_with_bestsellers(page: str) -> None:
     assert "If the model knew the product +0.0000 −0.0100 to +0.0100 no clear difference" in text
 
 
-def test_storage_is_shown_with_bytes_and_change(page: str) -> None:
-    text = Seen(page).text
-    assert "float32 (now) 512 0.2000 –" in text
-    assert "int8 136 0.1990 −0.5 %" in text
-
-
 def test_what_ranking_did_not_measure_is_said_to_be_missing(bare_text: str) -> None:
-    assert bare_text.count("Not measured for this bundle.") == 3
+    assert bare_text.count("Not measured for this bundle.") == 2
     assert "Not measured in this run. New products get the recommendations of similar" in bare_text
 
 
