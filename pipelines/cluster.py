@@ -1,4 +1,4 @@
-"""`fbt cluster up`: installs on an existing cluster whatever is missing, and waits for it."""
+"""`fbt cluster up`: installs what a cluster lacks, and waits for it."""
 
 import base64
 import json
@@ -15,7 +15,7 @@ APP, PLATFORM, KFP = "fbt", "fbt-platform", "kubeflow"
 
 
 class ClusterError(RuntimeError):
-    """kubectl is missing, cannot reach a cluster or fails; the message says what to do."""
+    """The message contains the remedy."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Kubectl:
 
 @dataclass(frozen=True)
 class Requirement:
-    """Third-party software that an overlay needs in the cluster."""
+    """Third-party software."""
 
     name: str
     version: str
@@ -118,20 +118,16 @@ NEEDED = {
 }
 
 IN_CLUSTER_STORES = ("local", "staging")
-"""Overlays whose database and object store run in the cluster, with passwords generated here."""
+"""Their database and object store run in the cluster, with generated passwords."""
 
 BY_HAND = ((PLATFORM, "fbt-mlflow-database"), (PLATFORM, "fbt-object-store"), (APP, "fbt-database"))
-"""Secrets with the addresses of the stores of the other overlays."""
+"""Secrets with the addresses of external stores."""
 
 
 def cluster_up(
     overlay: str, context: str = "", wait_s: float = 900, show: Callable[[str], None] = print
 ) -> None:
-    """Install the missing requirements and the overlay, and wait until it is usable.
-
-    Existing objects are changed by `kubectl apply` only, existing Secrets never. Raises
-    ClusterError.
-    """
+    """Change existing objects by `kubectl apply` only, existing Secrets never."""
     needed, kubectl = list_requirements(overlay), Kubectl(context)
     kubectl.run("version")
     for one in find_missing(kubectl, needed):
@@ -148,7 +144,6 @@ def cluster_up(
 
 
 def list_requirements(overlay: str) -> list[Requirement]:
-    """Raises ClusterError for an unknown overlay."""
     if overlay not in NEEDED:
         raise ClusterError(f"cluster: no overlay {overlay!r}; expected one of {', '.join(NEEDED)}")
     return [REQUIREMENTS[name] for name in NEEDED[overlay]]
@@ -162,7 +157,7 @@ SecretMaker = Callable[[Kubectl], Mapping[str, str]]
 
 
 def list_secrets(overlay: str) -> dict[tuple[str, str], SecretMaker]:
-    """The Secrets of an overlay that are generated, by namespace and name."""
+    """The generated Secrets, by namespace and name."""
     makers: dict[tuple[str, str], SecretMaker] = {
         (PLATFORM, "fbt-webhook"): lambda _: {"encryption-key": _fernet_key()},
         (APP, "fbt-webhook"): lambda _: {"secret": secrets.token_urlsafe(32)},
@@ -216,7 +211,7 @@ def _mlflow_database() -> Mapping[str, str]:
 
 
 def _service_database(kubectl: Kubectl) -> Mapping[str, str]:
-    """The password is that of the database's own Secret, which may be older."""
+    """The password is that of the database's own Secret."""
     where = ("secret", "fbt-database", "--namespace", PLATFORM, "-o", "jsonpath={.data.password}")
     password = base64.b64decode(kubectl.run("get", *where)).decode()
     return {"url": _postgres("fbt", password)}

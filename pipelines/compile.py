@@ -11,7 +11,7 @@ PLAIN, OBJECTS = "training.yaml", "training-kubernetes.yaml"
 
 
 def compile_pipeline(folder: Path, version: str, placement: Placement) -> list[Path]:
-    """Write the pipeline as YAML, and as Kubernetes Pipeline and PipelineVersion objects."""
+    """Plain YAML, and Kubernetes Pipeline and PipelineVersion objects."""
     from kfp import compiler
 
     from pipelines.images import VERSION

@@ -1,4 +1,4 @@
-"""The KFP steps that need the whole project: the start of a run, and the verdict."""
+"""The KFP steps that need the whole project."""
 
 from typing import NamedTuple
 
@@ -53,7 +53,7 @@ def judge(
     seed: int,
     verdict: dsl.Output[dsl.Artifact],
 ) -> None:
-    """Test the bundle in a real service process, and apply the rules of the gate."""
+    """Test the bundle in a real service process, and apply the gate's rules."""
     from pathlib import Path
 
     from components.evaluation import gate

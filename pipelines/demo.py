@@ -1,4 +1,4 @@
-"""`fbt demo`: trains on a year of baskets, promotes and serves the model, and asks it."""
+"""`fbt demo`: trains on a year of baskets, and serves the model."""
 
 import getpass
 import json
@@ -21,7 +21,7 @@ from pipelines.serve import serve_champion
 
 MLFLOW_PORT, SERVICE_PORT = 5000, 3000
 MIN_CATEGORIES = 4
-"""Of the five recommendations of the first answer."""
+"""Of the first answer's five products."""
 
 
 class DemoFailed(RuntimeError):
@@ -29,7 +29,6 @@ class DemoFailed(RuntimeError):
 
 
 def demo(home: Home, check: bool) -> None:
-    """With `check`, end after the first answer was verified; else serve until Ctrl-C."""
     started = time.monotonic()
     print("fbt demo: a year of groceries, from order lines to recommendations", flush=True)
     lines, products = write_demo_data(home.root / "demo")
@@ -65,7 +64,6 @@ def request_companions(url: str, product_id: str, k: int = 5) -> dict[str, Any]:
 
 
 def verify(answer: dict[str, Any], product_id: str, version: str) -> None:
-    """Raises DemoFailed unless the answer is full, sorted and without the product itself."""
     items = answer["items"]
     ids, scores = ([item[name] for item in items] for name in ("product_id", "score"))
     found = answer["model_version"]
@@ -93,7 +91,7 @@ def fetch_examples(home: Home, version: str) -> list[dict[str, Any]]:
 def choose_example(
     examples: Sequence[dict[str, Any]], answers: Sequence[dict[str, Any]]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The varied answer with the highest median lift; if none is varied, that with most names."""
+    """The varied answer with the highest median lift, else that with most names."""
 
     def median_lift(example: dict[str, Any]) -> float:
         return statistics.median(one["lift"] or 0.0 for one in example["recommendations"][:5])
@@ -106,7 +104,7 @@ def choose_example(
 
 
 def is_varied(answer: dict[str, Any], label: str) -> bool:
-    """Whether all names differ, the query's included, in at least MIN_CATEGORIES categories."""
+    """Whether all names differ, the query's included, in enough categories."""
     names = {label, *(item["name"] for item in answer["items"])}
     categories = {item["category"] for item in answer["items"]}
     return len(names) == 1 + len(answer["items"]) and len(categories) >= MIN_CATEGORIES
@@ -134,7 +132,6 @@ def format_summary(
 
 
 def find_port_near(wanted: int) -> int:
-    """The wanted port, or the next free one above."""
     for port in range(wanted, wanted + 100):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -14,7 +14,6 @@ from components.model.atomic import atomic_write
 
 
 def write_demo_data(folder: Path) -> tuple[Path, Path]:
-    """Write order_lines.parquet and products.parquet unless they exist."""
     lines, products = folder / "order_lines.parquet", folder / "products.parquet"
     source = _package_data()
     for target, table in ((lines, _lines), (products, _products)):

@@ -1,4 +1,4 @@
-"""`fbt doctor`: lists what is missing on this machine and in the cluster, with the remedies."""
+"""`fbt doctor`: lists what is missing, with remedies."""
 
 import shutil
 from collections.abc import Callable, Iterator
@@ -17,7 +17,6 @@ class Finding:
 
 
 def doctor(overlay: str, context: str = "", show: Callable[[str], None] = print) -> None:
-    """Raises ClusterError if anything is missing."""
     findings = []
     for finding in run_checks(overlay, context):
         findings.append(finding)

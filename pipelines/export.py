@@ -38,20 +38,18 @@ from pipelines.home import Home
 from pipelines.serving_check import MAX_K, build_selection
 
 PART_SIZE = 2_000
-"""Products per row group: 20 MB of rows with k = 20."""
+"""Products per row group, 20 MB with k = 20."""
 
 
 @dataclass(frozen=True)
 class Export:
-    """Sent to every process that takes part."""
-
     bundle: Path
     """A directory that all processes see."""
     k: int = 20
     changes: Sequence[ChangedProduct] = field(default=(), compare=False, repr=False)
     rules: Sequence[Rule] = field(default=(), compare=False, repr=False)
     name: str = field(default_factory=lambda: uuid.uuid4().hex)
-    """Distinguishes exports in the cache of `load_selection`."""
+    """Distinguishes exports in a cache."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.k <= MAX_K:
@@ -60,7 +58,7 @@ class Export:
 
 @contextmanager
 def fetch_bundle(home: Home, version: str) -> Iterator[Path]:
-    """A local copy of the bundle of a version or alias, for the duration of the block."""
+    """A local copy for the duration of the block."""
     found = get_version(version).version
     folder = home.root / "downloads"
     folder.mkdir(parents=True, exist_ok=True)
@@ -73,7 +71,7 @@ def fetch_bundle(home: Home, version: str) -> Iterator[Path]:
 
 
 def export_bundle(bundle: Path, target: Path, k: int, rules: str | None, spark: bool) -> int:
-    """`rules` is the URL of a database, `off`, or None for that of the environment."""
+    """`rules` is a database's URL, `off`, or None for that of the environment."""
     url = os.environ.get("FBT_DATABASE_URL") if rules is None else rules
     job = prepare_export(bundle.resolve(), k, None if url == "off" else url)
     if not spark:
@@ -104,22 +102,22 @@ def prepare_export(bundle: Path, k: int, database_url: str | None = None) -> Exp
 
 
 def export(job: Export, target: Path, part: int = PART_SIZE) -> int:
-    """Write the table COMPANIONS to the file `target`, atomically; the number of rows."""
-    return _write_table(map_in_process(_recommend, job, _split(job, part)), job, target, part)
+    """Write COMPANIONS atomically; the number of rows."""
+    return _write_table(map_in_process(_recommend, job, _list_parts(job, part)), job, target, part)
 
 
 def export_in_parallel(mapper: Mapper, job: Export, target: Path, part: int = PART_SIZE) -> int:
-    """As `export`, by other processes, which write their parts to the folder of `target`."""
+    """By processes that write to the folder of `target`."""
     folder = target.parent.resolve() / f".{target.name}.{uuid.uuid4().hex[:8]}.parts"
     folder.mkdir(parents=True)
     try:
-        files = mapper(_write_part, (job, folder), _split(job, part))
+        files = mapper(_write_part, (job, folder), _list_parts(job, part))
         return _write_table(map(pq.read_table, files), job, target, part)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _split(job: Export, part: int) -> list[range]:
+def _list_parts(job: Export, part: int) -> list[range]:
     return split_into_ranges(len(load_selection(job).catalogue), part)
 
 
@@ -132,7 +130,7 @@ def _write_part(shared: tuple[Export, Path], part: range) -> Path:
 
 
 def _recommend(job: Export, part: range) -> pa.Table:
-    """The table COMPANIONS of some catalogue rows, without deleted products."""
+    """COMPANIONS of some catalogue rows."""
     selection = load_selection(job)
     deleted = selection.catalogue.deleted
     rows = [
@@ -159,7 +157,7 @@ def _rank(selection: Selection, product_id: str, k: int) -> Iterator[tuple[Any, 
 
 @functools.lru_cache(maxsize=1)
 def load_selection(job: Export) -> Selection:
-    """One per process; the bundle's arrays are memory-mapped."""
+    """One per process."""
     selection = build_selection(read_bundle(job.bundle, verify=False))
     if job.changes:
         selection.catalogue = selection.catalogue.with_changes(job.changes)
@@ -168,7 +166,7 @@ def load_selection(job: Export) -> Selection:
 
 
 def _write_table(tables: Iterable[pa.Table], job: Export, target: Path, part: int) -> int:
-    """Write a row group per part, so that at most one part is in memory."""
+    """A row group per part, so that at most one part is in memory."""
     n_products, n_rows = len(load_selection(job).catalogue), 0
     schema = pa.schema(list(COMPANIONS))
     with atomic_write(target) as aside, pq.ParquetWriter(aside, schema) as writer:

@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-from dataclasses import dataclass
 from pathlib import Path
 
 PACKAGES = ("bento", "components", "data_checks", "pipelines")
@@ -19,42 +18,21 @@ OFFLINE = {
 }
 
 
-@dataclass(frozen=True)
 class Home:
-    root: Path
-
-    @property
-    def runs(self) -> Path:
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.runs = root / "runs"
         """RUN/STEP/"""
-        return self.root / "runs"
-
-    @property
-    def cache(self) -> Path:
+        self.cache = root / "cache"
         """Results of finished steps, by the hash of their inputs."""
-        return self.root / "cache"
-
-    @property
-    def logs(self) -> Path:
-        return self.root / "logs"
-
-    @property
-    def mlflow(self) -> Path:
-        return self.root / "mlflow"
-
-    @property
-    def bentos(self) -> Path:
-        return self.root / "bentoml"
-
-    @property
-    def database_uri(self) -> str:
-        return f"sqlite:///{self.mlflow / 'mlflow.db'}"
-
-    @property
-    def artifact_root(self) -> str:
-        return str(self.mlflow / "artifacts")
+        self.logs = root / "logs"
+        self.mlflow = root / "mlflow"
+        self.bentos = root / "bentoml"
+        self.database_uri = f"sqlite:///{self.mlflow / 'mlflow.db'}"
+        self.artifact_root = str(self.mlflow / "artifacts")
 
     def environment(self) -> dict[str, str]:
-        """Variables for MLflow and child processes; a MLFLOW_TRACKING_URI that is set wins."""
+        """A MLFLOW_TRACKING_URI that is set wins."""
         tracking_uri = os.environ.get("MLFLOW_TRACKING_URI", self.database_uri)
         variables = {
             **OFFLINE,
@@ -68,7 +46,7 @@ class Home:
 
 
 def open_home() -> Home:
-    """The folder that FBT_HOME names (default `.fbt`), with its subfolders."""
+    """Creates the folder FBT_HOME (default `.fbt`) and its subfolders."""
     home = Home(Path(os.environ.get("FBT_HOME", ".fbt")).absolute())
     for folder in (home.runs, home.cache, home.logs, home.mlflow, home.bentos):
         folder.mkdir(parents=True, exist_ok=True)
@@ -76,7 +54,7 @@ def open_home() -> Home:
 
 
 def code_version() -> str:
-    """A hash of the code: part of every cache key, as KFP's own keys ignore imported code."""
+    """Part of every cache key, as KFP's own keys ignore imported code."""
     root = Path(__file__).parent.parent
     digest = hashlib.sha256()
     for package in PACKAGES:

@@ -20,7 +20,7 @@ BUILDERS = {
     "podman": ("podman", "info"),
     "buildah": ("buildah", "info"),
 }
-"""Builders in the order of preference, each with a command that succeeds if it works."""
+"""By preference, each with a command that succeeds if it works."""
 
 
 class ImagesError(RuntimeError):
@@ -31,7 +31,7 @@ class ImagesError(RuntimeError):
 class Build:
     target: str
     registry: str = ""
-    """Prefix of the name, without a slash at the end; empty = local name."""
+    """Prefix of the name; empty = local name."""
 
     @property
     def tags(self) -> list[str]:
@@ -54,10 +54,7 @@ def build_images(
     extra: Sequence[str] = (),
     show: Callable[[str], None] = print,
 ) -> list[str]:
-    """Build the targets, all if none are given; the tags of the images.
-
-    `extra` are options of the builder, e.g. mounts, proxies, another BASE. Raises ImagesError.
-    """
+    """Build the targets, all if none are given; the tags. `extra` are options of the builder."""
     if unknown := sorted(set(targets) - set(TARGETS)):
         raise ImagesError(
             f"images: found unknown targets {unknown}, expected some of {', '.join(TARGETS)}"
@@ -80,7 +77,6 @@ def build_images(
 
 
 def find_builder() -> str:
-    """Raises ImagesError if none of BUILDERS works."""
     for name, probe in BUILDERS.items():
         if shutil.which(name) and subprocess.run(probe, capture_output=True).returncode == 0:
             return name

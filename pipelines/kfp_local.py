@@ -28,7 +28,7 @@ def main() -> None:
 
 
 def run_pipeline(parameters: dict[str, Any], home: Home, again: bool = False) -> None:
-    """Raises RuntimeError if a step fails; the step has printed the reason."""
+    """Raises RuntimeError if a step fails, which has printed the reason."""
     from kfp import local
 
     from pipelines.training import training

@@ -1,4 +1,4 @@
-"""A client of a Kubeflow Pipelines server, with errors in plain words."""
+"""A client of a Kubeflow Pipelines server."""
 
 import contextlib
 import io
@@ -12,21 +12,18 @@ if TYPE_CHECKING:
     from kfp import Client
 
 ENDPOINT = "KF_PIPELINES_ENDPOINT"
-"""kfp's own variable, e.g. http://localhost:8080 of a port-forward."""
+"""kfp's own variable."""
 
 PORT_FORWARD = "kubectl -n kubeflow port-forward svc/ml-pipeline-ui 8080:80"
 
 
 class KfpError(RuntimeError):
-    """The server cannot be reached or refuses; the message contains the remedy."""
+    """The message contains the remedy."""
 
 
 @contextmanager
 def kfp_client(endpoint: str, namespace: str) -> "Iterator[Client]":
-    """`namespace` is empty unless KFP has several users.
-
-    Turns all errors of kfp inside the block into KfpError.
-    """
+    """`namespace` is empty unless KFP has several users. All errors become KfpError."""
     endpoint = endpoint or os.environ.get(ENDPOINT, "")
     if not endpoint:
         raise KfpError(
@@ -52,7 +49,7 @@ def kfp_client(endpoint: str, namespace: str) -> "Iterator[Client]":
 
 
 def ensure_version(client: "Client", package: str, name: str, version: str) -> tuple[str, str]:
-    """Upload the package unless the version exists; ids of pipeline and version."""
+    """Ids of pipeline and version, uploaded unless the version exists."""
     with contextlib.redirect_stdout(io.StringIO()):
         pipeline = client.get_pipeline_id(name)
         if pipeline is None:

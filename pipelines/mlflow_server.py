@@ -1,4 +1,4 @@
-"""An MLflow server on the database of FBT_HOME, for the duration of a `with` block."""
+"""An MLflow server on the database of FBT_HOME."""
 
 import os
 import sys
@@ -11,7 +11,7 @@ from pipelines.home import Home
 
 @contextmanager
 def mlflow_server(home: Home, port: int = 0) -> Iterator[Server]:
-    """Port 0 picks a free port. Raises ServerError if the server does not get ready."""
+    """Port 0 picks a free port."""
     port = find_free_port(port=port)
     command = [
         sys.executable, "-m", "mlflow", "server",

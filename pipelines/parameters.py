@@ -1,4 +1,4 @@
-"""The parameters of a training run, with bounds; checked before anything is computed."""
+"""The parameters of a training run."""
 
 import inspect
 import re
@@ -16,11 +16,11 @@ from components.ranking.variant_exceptions import is_file, parse_pairs
 
 
 class ParameterError(ValueError):
-    """The message names each wrong parameter, its value and the expected one."""
+    """The message names parameters, values and expectations."""
 
 
 class TrainingParameters(BaseModel):
-    """The descriptions appear in `fbt run --help` and in the form of the KFP UI."""
+    """The descriptions appear in the CLI's help and in the form of the KFP UI."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -91,7 +91,6 @@ class TrainingParameters(BaseModel):
 
 
 def parse_parameters(values: dict[str, Any]) -> TrainingParameters:
-    """Raises ParameterError, with a line for each wrong value."""
     try:
         return TrainingParameters(**values)
     except ValidationError as error:

@@ -1,7 +1,4 @@
-"""Resources, retries, rights and addresses of the steps in a cluster.
-
-`pipelines/training.py` defines the pipeline without them; they are added when it is compiled.
-"""
+"""Resources, retries, rights and addresses of the pipeline's steps in a cluster."""
 
 import functools
 import inspect
@@ -16,10 +13,10 @@ if TYPE_CHECKING:
 
 NAME = "fbt-training"
 USER = 10001
-"""User of the images, see k8s/images/Dockerfile."""
+"""See k8s/images/Dockerfile."""
 
 SPARK_STEPS = ("read-orders", "build-baskets")
-"""Steps that open a Spark session and may drive executors in other pods."""
+"""Steps with a Spark session."""
 
 NODE_SELECTOR = "node_selector"
 
@@ -103,17 +100,13 @@ class Placement(BaseModel):
 
 
 def add_tag(image: str, version: str, code_version: str) -> str:
-    """Add the tag of `fbt images` to an image without a tag.
-
-    KFP's cache keys contain the image and the inputs of a step, not its code: the tag changes with
-    the code, so that every step runs again after a change.
-    """
+    """KFP's cache keys contain the image, not the code: the tag changes with the code."""
     name = image.rpartition("/")[2]
     return image if ":" in name or "@" in name else f"{image}:{version}-{code_version}"
 
 
 def place_pipeline(pipeline: Any, placement: Placement, code_version: str) -> Any:
-    """The pipeline with resources for every task and one more parameter, `node_selector`."""
+    """With resources for every task, and one more parameter, `node_selector`."""
     from kfp import dsl
     from kfp.dsl.pipeline_context import Pipeline
 
@@ -189,7 +182,6 @@ def _secrets(placement: Placement) -> dict[str, tuple[str, ...]]:
 
 
 def _add_selector(on_cluster: Any, drawing: Any) -> None:
-    """Add the parameter to the signature, annotations and docstring, which kfp reads."""
     extra = inspect.Parameter(
         NODE_SELECTOR, inspect.Parameter.POSITIONAL_OR_KEYWORD, default={}, annotation=dict
     )

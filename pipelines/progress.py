@@ -1,4 +1,4 @@
-"""The terminal's view of a local run: each step, its duration, and the reason of a failure."""
+"""The view of a local run in the terminal."""
 
 import json
 import re
@@ -61,7 +61,7 @@ class Progress:
             self.failed = self.failed or step
 
     def _read_reason(self, line: str, in_reason: bool) -> bool:
-        """Collect the message of the last exception, which may have several lines."""
+        """The message may have several lines."""
         if self.failed:
             return False
         if found := EXCEPTION.match(line):
@@ -74,7 +74,7 @@ class Progress:
 
 
 def read_version(runs: Path) -> str:
-    """The version that the newest run registered; that step is never cached."""
+    """Of the newest run; its step is never cached."""
     outputs = runs.glob("*/register/executor_output.json")
     newest = max(outputs, key=lambda file: file.stat().st_mtime)
     return str(json.loads(newest.read_text())["parameterValues"]["Output"])

@@ -23,7 +23,7 @@ from pipelines.start import inspect_inputs
 
 
 class RunFailed(RuntimeError):
-    """The message contains the reason of the failed step, and the log."""
+    """The message contains the step's reason, and the log."""
 
 
 @dataclass(frozen=True)
@@ -40,11 +40,7 @@ def run(
     again: bool = False,
     show: Callable[[str], None] = print,
 ) -> RunResult:
-    """Run the pipeline unless a version of the same code, data and parameters exists.
-
-    Finished steps are not repeated, unless `again`. Raises RunFailed and the errors of
-    `inspect_inputs`.
-    """
+    """Raises RunFailed and the errors of `inspect_inputs`."""
     report = home.root / "report.html"
     inputs = inspect_inputs(parameters)
     if not again and (version := _find_finished_version(inputs.run_key)):
@@ -93,10 +89,7 @@ def _run_child(parameters: TrainingParameters, again: bool, progress: Progress, 
 
 
 def end_group(child: "subprocess.Popen[str]", grace_s: float = 10.0) -> None:
-    """Interrupt the process and its group, then kill them after `grace_s`.
-
-    SIGINT lets a step stop a server that it has started.
-    """
+    """SIGINT first, for steps that have started a server."""
     with suppress(ProcessLookupError):
         os.killpg(child.pid, signal.SIGINT)
         with suppress(subprocess.TimeoutExpired):

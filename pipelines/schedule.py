@@ -11,7 +11,7 @@ from pipelines.parameters import TrainingParameters
 from pipelines.submit import EXPERIMENT, Target, arguments, upload_version, version_name
 
 FINGERPRINT_PREFIX = "fbt "
-"""The description of a recurring run: this prefix and a hash of all that it runs."""
+"""The description of a recurring run: this prefix and a hash of its content."""
 
 
 def schedule(
@@ -21,11 +21,7 @@ def schedule(
     target: Target,
     show: Callable[[str], None] = print,
 ) -> str:
-    """Run the pipeline at `cron`, five fields in UTC; the id of the recurring run.
-
-    An equal recurring run of that name is kept, a different one is replaced. Runs do not overlap,
-    and missed ones are not caught up. Raises KfpError.
-    """
+    """An equal recurring run of that name is kept, a different one is replaced."""
     six_fields = _to_kfp_cron(cron)
     with kfp_client(target.endpoint, target.namespace) as client:
         pipeline, version = upload_version(client, target)
@@ -50,7 +46,6 @@ def schedule(
 
 
 def unschedule(name: str, target: Target, show: Callable[[str], None] = print) -> None:
-    """Without such a recurring run, nothing happens."""
     with kfp_client(target.endpoint, target.namespace) as client:
         experiment = ensure_experiment(client, EXPERIMENT, target.namespace)
         same, other = _find_scheduled(recurring_runs(client, experiment), name, "")

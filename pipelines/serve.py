@@ -18,7 +18,7 @@ POLL_S = 5.0
 
 @contextmanager
 def serve_champion(home: Home, port: int) -> Iterator[tuple[Server, str]]:
-    """Yields the server and the version. Raises RegistryError without a champion with a Bento."""
+    """Yields the server and the version. Raises RegistryError without a champion."""
     version = _find_champion()
     if not version:
         raise RegistryError(
@@ -29,11 +29,7 @@ def serve_champion(home: Home, port: int) -> Iterator[tuple[Server, str]]:
 
 
 def follow_champion(home: Home, port: int, show: Callable[[str], None] = print) -> None:
-    """Serve the champion until Ctrl-C, and the next one when the alias moves.
-
-    The Bento of the next champion is fetched before the server stops. Raises RuntimeError if the
-    server ends by itself.
-    """
+    """The next champion's Bento is fetched before the server stops."""
     with serve_champion(home, port) as (server, version):
         show(f"version {version} answers on {server.url}")
         following = _wait_for_change(server, version, home, show)
@@ -56,7 +52,7 @@ def _serve(version: str, home: Home, port: int) -> AbstractContextManager[Server
 
 
 def _wait_for_change(server: Server, version: str, home: Home, show: Callable[[str], None]) -> str:
-    """Block until another version is champion and its Bento is fetched; that version."""
+    """Block until another version is champion and its Bento is fetched."""
     refused = ""
     while True:
         if (code := server.process.poll()) is not None:
@@ -79,7 +75,7 @@ def _find_champion() -> str:
 
 
 def fetch_bento(version: str, home: Home) -> str:
-    """Import the Bento of the version into the store of `home`; its tag."""
+    """Import the Bento into the store of `home`; its tag."""
     found = get_version(version)
     tag = found.tags.get(BENTO_TAG)
     if not tag:

@@ -1,4 +1,4 @@
-"""Compares the answers of a real service process with those of the model in this process."""
+"""Compares the answers of a real service process with the model's."""
 
 import http.client
 import json
@@ -29,11 +29,7 @@ SHOWN_ERRORS = 5
 
 
 def check_serving(bundle_dir: Path, n_requests: int, seed: int) -> dict[str, Any]:
-    """Serve the bundle, send sampled requests, and compare the answers with the model's.
-
-    Returns started, asked, correct, p50_ms, p99_ms (of sequential requests; NaN without any), and
-    the first few errors. A failing service is reported, not raised.
-    """
+    """Times are of sequential requests, NaN without any. Failures are reported, not raised."""
     report = {"started": False, "asked": 0, "correct": 0, "p50_ms": np.nan, "p99_ms": np.nan}
     try:
         selection = build_selection(read_bundle(bundle_dir))
@@ -46,14 +42,14 @@ def check_serving(bundle_dir: Path, n_requests: int, seed: int) -> dict[str, Any
 
 
 def build_selection(bundle: Bundle) -> Selection:
-    """As a service has it without rules and catalogue changes."""
+    """Without rules and catalogue changes."""
     assert bundle.records is not None
     assert bundle.facets is not None
     return Selection(Recommender(bundle), Catalogue(bundle.records, bundle.facets))
 
 
 def sample_queries(selection: Selection, n: int, seed: int) -> list[Query]:
-    """60 % single products, 40 % carts; every tenth query contains an unknown product."""
+    """Every tenth query contains an unknown product."""
     rng = np.random.default_rng(seed)
     ids = selection.recommender.bundle.product_ids
     queries: list[Query] = []
@@ -91,7 +87,7 @@ def _send_queries(server: Server, selection: Selection, queries: list[Query]) ->
 
 
 def _post(connection: http.client.HTTPConnection, query: Query) -> tuple[int, Any]:
-    """Status and decoded answer; status 0 and the error if the connection fails."""
+    """Status 0 and the error if the connection fails."""
     body = json.dumps(query).encode()
     try:
         connection.request("POST", "/recommend", body, {"Content-Type": "application/json"})
@@ -103,7 +99,7 @@ def _post(connection: http.client.HTTPConnection, query: Query) -> tuple[int, An
 
 
 def find_difference(query: Query, status: int, answer: Any, selection: Selection) -> str:
-    """A description of the error in an answer, or an empty text."""
+    """Empty if the answer is correct."""
     if status != 200:
         return f"status {status}, expected 200: {str(answer)[:200]}"
     expected = _recommend(query, selection)
@@ -139,7 +135,7 @@ def _is_expected_or_tied(
     due: Any,
     selection: Selection,
 ) -> Any:
-    """Per place, whether the product is the expected one or has the same score."""
+    """By place; products of equal score may swap."""
     same = np.array(found) == np.array(wanted)
     if same.all():
         return same
@@ -151,7 +147,7 @@ def _is_expected_or_tied(
 
 
 def _score_all(query: Query, selection: Selection) -> Any:
-    """Scores by catalogue row; NaN beyond the first MAX_K."""
+    """By catalogue row; NaN beyond MAX_K."""
     every = _recommend(query, selection, MAX_K)
     scores = np.full(selection.recommender.n_items, np.nan, np.float32)
     scores[[one.row for one in every.shown]] = [one.score for one in every.shown]

@@ -1,4 +1,4 @@
-"""The first step of a run: it reads fingerprints of the inputs and finds the champion."""
+"""The first step of a run."""
 
 import hashlib
 import json
@@ -16,9 +16,9 @@ from pipelines.parameters import TrainingParameters
 @dataclass(frozen=True)
 class RunInputs:
     fingerprint: str
-    """Hash of the sources' content, for cache keys."""
+    """Hash of the sources' content."""
     exceptions: str
-    """Hash of the excepted pairs of variants."""
+    """Hash of the pairs."""
     champion: str
     """MLflow run of the version to beat, or empty."""
     run_key: str
@@ -26,7 +26,7 @@ class RunInputs:
 
 
 def inspect_inputs(parameters: TrainingParameters) -> RunInputs:
-    """Raises SourceError, ExceptionsError and, without a usable MLflow server, RegistryError."""
+    """Raises SourceError, ExceptionsError, RegistryError."""
     sources = [one for one in (parameters.orders, parameters.products) if one]
     content = " ".join(fingerprint(one) for one in sources)
     exceptions = _hash(read_exceptions(parameters.variant_exceptions))

@@ -1,4 +1,4 @@
-"""`fbt submit`: uploads this code as a pipeline version to a cluster, and runs it."""
+"""`fbt submit`: uploads this code to a cluster, and runs it."""
 
 import contextlib
 import io
@@ -22,8 +22,6 @@ POLL_S = 10.0
 
 
 class Target(Placement):
-    """A KFP server, and the placement in its cluster."""
-
     endpoint: str = Field(default="", description="KFP server; empty = KF_PIPELINES_ENDPOINT")
     namespace: str = Field(default="", description="Your namespace, if KFP has several users")
     node_selector: tuple[Annotated[str, Field(pattern="^[^=]+=")], ...] = Field(
@@ -38,10 +36,7 @@ def submit(
     show: Callable[[str], None] = print,
     poll_s: float = POLL_S,
 ) -> str:
-    """Upload this code unless it is there, run it, and return the run's id.
-
-    Raises KfpError if the server refuses, or if the run fails or does not end in `wait_s`.
-    """
+    """The run's id. Raises KfpError if it fails or does not end in `wait_s`."""
     with kfp_client(target.endpoint, target.namespace) as client:
         pipeline, version = upload_version(client, target)
         experiment = ensure_experiment(client, EXPERIMENT, target.namespace)
@@ -61,7 +56,7 @@ def submit(
 
 
 def upload_version(client: Any, target: Target) -> tuple[str, str]:
-    """Compile and upload this code unless it is there; ids of pipeline and version."""
+    """Ids of pipeline and version, uploaded unless they exist."""
     name = version_name(target)
     with tempfile.TemporaryDirectory() as folder:
         compile_pipeline(Path(folder), name, target)
@@ -69,7 +64,6 @@ def upload_version(client: Any, target: Target) -> tuple[str, str]:
 
 
 def version_name(target: Target) -> str:
-    """A hash of code, image and placement."""
     import hashlib
 
     place = target.model_dump_json(include=set(Placement.model_fields))

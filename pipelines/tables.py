@@ -1,4 +1,4 @@
-"""Versions and promotions as text for a terminal."""
+"""Tables for a terminal."""
 
 from collections.abc import Sequence
 

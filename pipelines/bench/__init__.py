@@ -21,14 +21,11 @@ MODULES = {
     "serving": "tests.bench.serving",
     "soak": "tests.bench.soak",
 }
-"""Those below tests/ are for developers and run in a checkout only."""
+"""Those below tests/ need a checkout."""
 
 
 def run_bench(name: str, to: Path | None, options: Mapping[str, Any]) -> None:
-    """Raises ValueError for an unknown benchmark, and for missing or unknown options.
-
-    Errors of the benchmark's own `check` are raised after printing and writing.
-    """
+    """Raises ValueError for wrong names and options, and the errors of the benchmark's `check`."""
     module = _load(name)
     for path in (to, options.get("chart")):
         # Writing would replace the folder.

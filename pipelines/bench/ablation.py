@@ -1,4 +1,4 @@
-"""fbt's own model in `fbt bench quality`: trained as in a run, judged as a whole and by part."""
+"""fbt's own model in `fbt bench quality`, as a whole and by part."""
 
 import time
 from collections.abc import Mapping
@@ -24,21 +24,20 @@ from components.weighting.choose import choose_weighting
 from pipelines.bench.peers.rankers import ItemItemMatrix
 
 WHOLE = "fbt"
-"""The model as it is served; its parts are `fbt: PART`."""
+"""As served; its parts are `fbt: PART`."""
 
 LEARNED_PARTS = ("co-occurrence", "neighbours", "blend", "re-ranker")
 """All but item2vec."""
 
 DERIVED_PARTS = ("search", "variants", "pages")
-"""Steps after the training, without learning."""
+"""Without learning."""
 
 REFIT_FOLDERS = ("sorted_vectors", "pairs", "near", "pages")
-"""Where the directories of `ModelPaths` lie."""
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """Results of the first steps of a run, and the folder to train in."""
+    """Results of the first steps of a run, and a folder."""
 
     baskets: Path
     products: Path
@@ -63,7 +62,7 @@ class Ablation:
 
 
 def train_vectors(inputs: Inputs) -> dict[str, float]:
-    """CPU seconds of the choice of basket weights, and of item2vec."""
+    """CPU seconds of the basket weighting, and of item2vec."""
     start = time.process_time()
     tricks, _ = choose_weighting(inputs.baskets, inputs.min_product_orders, inputs.seed)
     write_json(tricks.model_dump(), inputs.folder / "tricks.json")
@@ -74,10 +73,7 @@ def train_vectors(inputs: Inputs) -> dict[str, float]:
 
 
 def train_rest(inputs: Inputs) -> dict[str, float]:
-    """Train all but the vectors, which must be there; CPU seconds of each part.
-
-    Counts and neighbours are fitted twice: for tuning on validation baskets, and with them.
-    """
+    """CPU seconds of all but the vectors; counts and neighbours are fitted twice, as in a run."""
     start = time.process_time()
     folder, tricks = inputs.folder, _read_weighting(inputs)
     count_cooccurrence(inputs.baskets, folder / "vectors", folder / "cooccurrence", tricks)

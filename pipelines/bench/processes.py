@@ -12,7 +12,6 @@ SAMPLE_S = 0.25
 
 
 def python_command(call: str) -> list[str]:
-    """The command that runs Python code in a new process."""
     return [sys.executable, "-c", call]
 
 
@@ -23,7 +22,7 @@ def children_cpu_s() -> float:
 
 
 def cpu_seconds() -> float:
-    """Of this process and its children, running ones included (e.g. Spark's JVM)."""
+    """Of this process and its children, running ones included."""
     import psutil
 
     total = time.process_time() + children_cpu_s()
@@ -35,10 +34,7 @@ def cpu_seconds() -> float:
 
 
 def run_with_cpu_limit(command: Sequence[str], cpu_s: float, env: Mapping[str, str]) -> None:
-    """Raises TimeoutError after killing a command that exceeds `cpu_s`, RuntimeError on failure.
-
-    The output is discarded.
-    """
+    """Raises TimeoutError after `cpu_s`, RuntimeError if the command fails."""
     quiet = subprocess.DEVNULL
     child = subprocess.Popen(command, env={**os.environ, **env}, stdout=quiet, stderr=quiet)
     before = cpu_seconds()

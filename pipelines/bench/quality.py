@@ -51,9 +51,9 @@ from pipelines.tables import table
 
 MIN_ORDERS = 5
 MAX_BASKETS = {"validation": 6_000, "test": 15_000}
-"""For carts a third, as in a run."""
+"""For carts a third."""
 ROUNDS = 3
-"""Interleaved trainings of ALS and fbt whose CPU seconds are compared."""
+"""Of interleaved trainings, to compare CPU seconds."""
 SEED = 0
 
 FIGURE_NAMES = {ITEM: "task_a", CART: "task_b"}
@@ -61,7 +61,7 @@ COVERAGE_OF = {
     "coverage_vs_cooccurrence": "co-occurrence",
     "coverage_vs_tuned_cooccurrence": "co-occurrence, tuned",
 }
-"""Figures of fbt's coverage, relative to these peers."""
+"""fbt's coverage relative to these peers."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,6 @@ class MethodResult:
     train_cpu_s: float
     n_bytes: int
     details: Mapping[str, Any]
-    """More columns of the row: the chosen settings."""
 
 
 Figures = dict[str, float]
@@ -108,7 +107,6 @@ def bench(
 
 
 def prepare(orders: str, products: str, columns: str, folder: Path) -> Inputs:
-    """The first steps of a run."""
     lines, product_table = folder / "order_lines", folder / "products"
     settings = OrderSettings(columns=columns)
     clean_orders(orders, products, settings, lines, folder / "quarantine", product_table)
@@ -170,7 +168,7 @@ def _draw(corpus: Corpus, split: str, n_items: int) -> dict[str, Queries]:
 
 
 def run_peer(peer: Peer, data: EvaluationData) -> dict[str, MethodResult]:
-    """Tune the peer, fit it again, and rank the test queries; empty if it cannot be trained."""
+    """Tune the peer, fit it again, and rank the test queries."""
     if reason := peer.unavailable_reason(data.train):
         print_note(f"{peer.name} is left out: {reason}")
         return {}
@@ -203,7 +201,7 @@ def run_peer(peer: Peer, data: EvaluationData) -> dict[str, MethodResult]:
 def run_own_model(
     inputs: Inputs, data: EvaluationData
 ) -> tuple[Figures, dict[str, list[MethodResult]]]:
-    """Train fbt and ALS by turns; figures of cost and recall, and the results by task."""
+    """Train fbt and ALS by turns; figures, and results by task."""
     log_progress("fbt: training")
     first = train_vectors(inputs)
     rounds, als = [], []
@@ -240,10 +238,7 @@ def _rank(parts: Mapping[str, Part], queries: Sequence[Any]) -> list[MethodResul
 def compute_rows(
     task: str, results: list[MethodResult], queries: Queries, n_items: int, seed: int = SEED
 ) -> Rows:
-    """A row per method, best NDCG first, with 95 % intervals over baskets.
-
-    `diff` is fbt minus the method, paired; None for fbt itself.
-    """
+    """Best NDCG first, 95 % intervals over baskets; `diff` is fbt minus the method, paired."""
     scores = {one.method: score(one.found, queries.relevant, n_items) for one in results}
     values = {f"{name} {metric}": scores[name][metric] for name in scores for metric in METRICS}
     for name in scores.keys() - {WHOLE}:
@@ -269,7 +264,7 @@ def _row(
 
 
 def compute_figures(task: str, rows: Rows) -> Figures:
-    """fbt relative to the peer that is best on the test split."""
+    """Relative to the best peer on the test split."""
     by_name = {row["method"]: row for row in rows}
     own, best = by_name[WHOLE], next(row for row in rows if not row["ours"])
     name = FIGURE_NAMES[task]

@@ -1,4 +1,4 @@
-"""The chart of `fbt bench quality`: NDCG with its interval, a line per method."""
+"""The chart of `fbt bench quality`."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -24,7 +24,6 @@ Row = Mapping[str, Any]
 
 
 def check_format(path: Path) -> None:
-    """Raises ValueError unless the name ends in one of FORMATS."""
     if path.suffix not in FORMATS:
         raise ValueError(
             f"bench quality: chart {path.name!r} ends in {path.suffix or 'nothing'}, "
@@ -33,7 +32,6 @@ def check_format(path: Path) -> None:
 
 
 def draw(rows: Sequence[Row], path: Path) -> None:
-    """Tasks side by side, the best method on top."""
     check_format(path)
     tasks = list(dict.fromkeys(row["task"] for row in rows))
     by_task = {task: [row for row in rows if row["task"] == task] for task in tasks}

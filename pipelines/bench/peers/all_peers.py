@@ -7,7 +7,6 @@ from pipelines.bench.peers.peer import Peer
 
 
 def list_peers() -> Sequence[Peer]:
-    """Cheap ones first."""
     return (
         counting.popularity(),
         counting.cooccurrence(),

@@ -1,6 +1,5 @@
-"""Peers that count pairs: popularity, co-occurrence, cosine, Jaccard, PMI."""
+"""Peers that count pairs of products."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,10 +31,7 @@ def baskets_matrix(corpus: Corpus, n_items: int, dtype: Any = np.float32) -> Any
 
 
 def count_together(data: TrainingData, exponent: float = 0.0) -> tuple[Any, Float32Array]:
-    """Sums of 1/(n - 1)**exponent over common baskets of size n, and orders of every product.
-
-    Sparse (n_items, n_items) without diagonal, and (n_items,).
-    """
+    """Sums of 1/(n - 1)**exponent over common baskets of size n, sparse; orders of products."""
     corpus = data.train.with_at_least(2)
     baskets = baskets_matrix(corpus, data.n_items)
     weighted = baskets
@@ -72,7 +68,7 @@ def popularity() -> Peer:
 
 
 def cooccurrence() -> Peer:
-    """P(product | query item), summed over a cart: the baseline of the gate, untuned."""
+    """P(product | query item), summed over a cart."""
     modes = for_both_tasks([{"fuse": "sum"}])
     return Peer(
         "co-occurrence", _fit_cooccurrence, for_both_tasks([{"exponent": 0, "shrink": 0}]), modes
@@ -80,7 +76,6 @@ def cooccurrence() -> Peer:
 
 
 def tuned_cooccurrence() -> Peer:
-    """With lower weights for large baskets; for carts also shrinkage, and the maximum."""
     pages = [{"exponent": one, "shrink": 0.0} for one in (0, 0.125, 0.25, 0.375, 0.5, 0.75, 1, 1.5)]
     tried = [(0, 0), (0.25, 0), (0.5, 0), (0.25, 20), (0.5, 20), (0.5, 60), (0.5, 200), (1, 20)]
     carts = [{"exponent": exponent, "shrink": shrink} for exponent, shrink in tried]
@@ -98,51 +93,38 @@ def cosine() -> Peer:
     """Shrunk cosine; a `lean` above 0.5 makes it asymmetric (Aiolli 2013)."""
     settings = [{"lean": 0.5, "shrink": one} for one in (0, 5, 20, 50, 100)]
     settings += [{"lean": lean, "shrink": 5} for lean in (0.6, 0.7, 0.8)]
-    return Peer("cosine", _make_fit(_cosine), for_both_tasks(settings), SUM_OR_MAX)
+    return Peer("cosine", _fit_cosine, for_both_tasks(settings), SUM_OR_MAX)
 
 
 def jaccard() -> Peer:
     settings = [{"shrink": one} for one in (0, 5, 10, 20, 50, 100, 200, 500)]
-    return Peer("Jaccard", _make_fit(_jaccard), for_both_tasks(settings), SUM_OR_MAX)
+    return Peer("Jaccard", _fit_jaccard, for_both_tasks(settings), SUM_OR_MAX)
 
 
 def pmi() -> Peer:
-    """Positive pointwise mutual information, times support / (support + shrink).
-
-    `smooth` is the exponent of the context's popularity (Levy et al. 2015).
-    """
+    """`smooth` is the exponent of the context's popularity (Levy et al. 2015)."""
     tried = [(1, 10), (1, 50), (1, 200), (0.75, 10), (0.75, 50), (0.5, 10), (0.5, 50), (0.25, 10)]
     settings = [{"smooth": smooth, "shrink": shrink} for smooth, shrink in tried]
     return Peer("PMI", _fit_pmi, for_both_tasks(settings), SUM_OR_MAX)
 
 
-Similarity = Callable[[Float32Array, Float32Array, Float32Array, Setting], Float32Array]
-
-
-def _make_fit(compare: Similarity) -> Callable[[TrainingData, Setting], Model]:
-    """`compare(support, orders of the query item, orders of the candidate, setting)`."""
-
-    def fit(data: TrainingData, setting: Setting) -> Model:
-        together, n_orders = count_together(data)
-        asked = np.repeat(n_orders, np.diff(together.indptr))
-        together.data = compare(together.data, asked, n_orders[together.indices], setting)
-        return ItemItemMatrix(together)
-
-    return fit
-
-
-def _cosine(
-    support: Float32Array, asked: Float32Array, other: Float32Array, setting: Setting
-) -> Float32Array:
+def _fit_cosine(data: TrainingData, setting: Setting) -> Model:
+    together, query, candidate = _count_with_orders(data)
     lean = np.float32(setting["lean"])
-    mean: Float32Array = asked**lean * other ** (1 - lean)
-    return support / (mean + np.float32(setting["shrink"]))
+    together.data /= query**lean * candidate ** (1 - lean) + np.float32(setting["shrink"])
+    return ItemItemMatrix(together)
 
 
-def _jaccard(
-    support: Float32Array, asked: Float32Array, other: Float32Array, setting: Setting
-) -> Float32Array:
-    return support / (asked + other - support + np.float32(setting["shrink"]))
+def _fit_jaccard(data: TrainingData, setting: Setting) -> Model:
+    together, query, candidate = _count_with_orders(data)
+    together.data /= query + candidate - together.data + np.float32(setting["shrink"])
+    return ItemItemMatrix(together)
+
+
+def _count_with_orders(data: TrainingData) -> tuple[Any, Float32Array, Float32Array]:
+    """Common baskets, sparse; for each entry, the orders of the query item and the candidate."""
+    together, n_orders = count_together(data)
+    return together, np.repeat(n_orders, np.diff(together.indptr)), n_orders[together.indices]
 
 
 def _fit_pmi(data: TrainingData, setting: Setting) -> Model:

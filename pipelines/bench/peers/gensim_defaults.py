@@ -1,4 +1,4 @@
-"""The usual item2vec: gensim's Word2Vec with its defaults, cosine of input vectors."""
+"""item2vec by gensim's defaults, with the cosine of input vectors."""
 
 import numpy as np
 

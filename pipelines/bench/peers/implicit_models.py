@@ -1,4 +1,4 @@
-"""Peers from the library implicit: ItemKNN, ALS and BPR, with baskets as users."""
+"""Peers from the library implicit, with baskets as users."""
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +20,7 @@ from pipelines.bench.peers.peer import (
 from pipelines.bench.peers.rankers import SUM_OR_MAX, ItemItemMatrix, ItemVectors
 
 THREADS = 1
-"""As for all methods: waiting threads cost CPU seconds, too."""
+"""Waiting threads cost CPU seconds, too."""
 
 ALS_DEFAULTS: Setting = {"factors": 64}
 """The reference of training costs."""
@@ -39,14 +39,13 @@ BPR_ASKS: Mapping[str, Sequence[Setting]] = {
 
 
 def item_knn(kind: str) -> Peer:
-    """`kind` is cosine or tf-idf; K neighbours per product."""
     sizes = (5, 10, 20, 30, 50, 100, 400, 1000)
     settings: list[Setting] = [{"kind": kind, "K": one} for one in sizes]
     return Peer(f"ItemKNN {kind}", _fit_knn, for_both_tasks(settings), SUM_OR_MAX)
 
 
 def item_knn_bm25() -> Peer:
-    """K neighbours, saturation K1, and B of normalisation by popularity."""
+    """Saturation K1, normalisation B by popularity."""
     pages = [(50, 1.2, 0.75), (200, 1.2, 0.75), (100, 1.2, 0.25), (200, 1.2, 0.25)]
     pages += [(200, 1.2, 0.0), (500, 1.2, 0.25), (1000, 1.2, 0.5), (200, 100.0, 0.5)]
     carts = [(10, 1.2, 0.75), (20, 1.2, 0.75), (50, 1.2, 0.75), (200, 1.2, 0.75)]
@@ -83,7 +82,6 @@ def fit_knn(data: TrainingData, setting: Setting) -> Any:
 
 
 def als_defaults() -> Peer:
-    """Tuned at query time only."""
     return Peer("ALS, defaults", fit_als, for_both_tasks([ALS_DEFAULTS]), ALS_ASKS)
 
 
@@ -102,7 +100,6 @@ def als() -> Peer:
 
 
 def fit_als(data: TrainingData, setting: Setting) -> Model:
-    """Ranks by fold-in of the query, or by item vectors."""
     from implicit.cpu.als import AlternatingLeastSquares
 
     chosen = {key: value for key, value in setting.items() if key != "weighting"}
@@ -159,7 +156,7 @@ def _basket_matrix(data: TrainingData) -> Any:
 
 
 def _apply_bm25_weights(users: Any) -> Any:
-    """The weights of the library's tutorial, scaled to a mean of 1."""
+    """As in the library's tutorial, scaled to a mean of 1."""
     from implicit.nearest_neighbours import bm25_weight
 
     weighted = bm25_weight(users.T, K1=100, B=0.8).T.tocsr().astype(np.float32)

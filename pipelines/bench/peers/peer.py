@@ -1,4 +1,4 @@
-"""A peer: another method, with the settings that an advocate of it would try."""
+"""A peer: another method, with the settings to try."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,7 +19,7 @@ Setting = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Training baskets over the catalogue, which is sorted by popularity."""
+    """The catalogue is sorted by popularity."""
 
     train: Corpus
     n_orders: Int64Array
@@ -44,16 +44,16 @@ class Model(Protocol):
 
 @dataclass(frozen=True)
 class Peer:
-    """`settings` of the training and `modes`, the settings of a query, are by task."""
+    """`settings` of the training and `modes` of a query are by task."""
 
     name: str
     fit: Callable[[TrainingData, Setting], Model]
     settings: Mapping[str, Sequence[Setting]]
     modes: Mapping[str, Sequence[Setting]]
     unavailable_reason: Callable[[TrainingData], str] = field(default=lambda data: "")
-    """Why the method cannot be trained on this data; empty if it can."""
+    """Empty if the method can be trained."""
     max_train_cpu_s: float = float("inf")
-    """After a training that took longer or failed, later, costlier settings are skipped."""
+    """Later, costlier settings are skipped after a longer or failed training."""
 
     def __post_init__(self) -> None:
         for task, settings in self.settings.items():

@@ -12,21 +12,16 @@ from components.model.recommender import BLOCK, rank_columns
 from pipelines.bench.peers.peer import CART, ITEM, Setting
 
 FUSIONS: dict[str, Any] = {"sum": np.add, "max": np.maximum}
-"""Aggregations over the items of a cart."""
 
 DENSE = 0.1
 """Share of non-zero entries above which dense rows are faster."""
 
 SUM_OR_MAX = {ITEM: [{"fuse": "sum"}], CART: [{"fuse": "sum"}, {"fuse": "max"}]}
-"""Query-time settings; the same for a single item."""
 
 
 @dataclass(frozen=True)
 class ScoreRanker:
-    """Ranks by scores (n_queries, n_items) of blocks of queries.
-
-    Ties go to the more popular product, so that bestsellers follow where scores end.
-    """
+    """By scores (n_queries, n_items) of blocks of queries; ties go to the more popular product."""
 
     score: Callable[[Sequence[Int32Array]], Float32Array]
 
@@ -72,7 +67,7 @@ class ItemItemMatrix:
         return scores
 
     def _score_dense(self, queries: Sequence[Int32Array], fuse: Any) -> Float32Array:
-        """As `_score_sparse`, by dense rows of the items of a block."""
+        """By dense rows of the items of a block."""
         products, places = np.unique(np.concatenate(queries), return_inverse=True)
         rows = self._similar[products].toarray()
         ends = np.cumsum([len(query) for query in queries])

@@ -1,4 +1,4 @@
-"""Tuning of a peer on validation baskets, separately for each task."""
+"""Tuning of a peer on validation baskets."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -15,23 +15,18 @@ K = 10
 
 @dataclass(frozen=True)
 class Tuned:
-    """The best setting for one task."""
-
     model: Model
     setting: Setting
     mode: Setting
     ndcg: float
-    """NDCG@10 on validation baskets; 0 without queries."""
+    """NDCG@10; 0 without queries."""
     tuning_cpu_s: float = 0.0
-    """Of all trainings and validations, for both tasks together."""
+    """Of all settings, for both tasks together."""
     n_tried: int = 0
 
 
 def tune(peer: Peer, data: TrainingData, queries: Mapping[str, Queries]) -> dict[str, Tuned]:
-    """The best model and settings for each task; the first of equals wins.
-
-    A failing training is logged and skipped; without any result the task is missing.
-    """
+    """The best by task. A failing training is skipped."""
     started = cpu_seconds()
     best: dict[str, Tuned] = {}
     tried = dict.fromkeys(queries, 0)
