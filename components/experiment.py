@@ -1,4 +1,4 @@
-"""The one MLflow experiment of all runs, and where its artefacts lie."""
+"""The MLflow experiment of all runs."""
 
 import os
 from typing import TYPE_CHECKING
@@ -11,13 +11,12 @@ EXPERIMENT = "fbt"
 
 
 def find_or_create_experiment(client: "MlflowClient") -> "Experiment":
-    """The experiment, whatever its state; MLflow returns one that was deleted, too."""
     from mlflow.exceptions import MlflowException
 
     found = client.get_experiment_by_name(EXPERIMENT)
     if found is not None:
         return found
-    # MLflow's pages are about language models unless an experiment says that it trains one.
+    # Without this tag MLflow's pages are about language models.
     tags = {"mlflow.experimentKind": "custom_model_development"}
     try:
         client.create_experiment(EXPERIMENT, artifact_root(client.tracking_uri), tags)
@@ -29,13 +28,9 @@ def find_or_create_experiment(client: "MlflowClient") -> "Experiment":
 
 
 def artifact_root(tracking_uri: str) -> str | None:
-    """Where a new experiment keeps its artefacts; None leaves that to MLflow.
-
-    A server has a root of its own, which everybody can read. Without a server the client decides.
-    """
+    """None leaves the location to the server."""
     return None if is_server(tracking_uri) else os.environ.get("MLFLOW_ARTIFACT_ROOT")
 
 
 def is_server(tracking_uri: str) -> bool:
-    """Whether a server answers at the address; otherwise it is a database's."""
     return tracking_uri.startswith(("http://", "https://"))

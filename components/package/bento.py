@@ -1,8 +1,4 @@
-"""A model version as one BentoML archive: the service's code, its bundle, and how to install both.
-
-The archive serves on a machine without this repository: `bentoml import fbt-3.bento`, then
-`bentoml serve fbt:3`, or `bentoml containerize fbt:3` for an image.
-"""
+"""Packages a model version as one BentoML archive: code, bundle and requirements."""
 
 import shutil
 import subprocess
@@ -18,24 +14,17 @@ from components.package.requirements import list_serving_requirements
 from components.package.server import SERVICE, build_store_env
 
 SOURCE = Path(__file__).parents[2]
-"""Where the packages lie, side by side, in a source tree or installed."""
-
 BUNDLE_ALIAS = "bundle"
-"""What the service asks BentoML for; the Bento says which stored model that is."""
-
+"""The service's name for its model; the Bento maps it to a stored one."""
 SERVED = ("bento/**/*.py", "components/__init__.py", "components/model/*.py")
-"""What a Bento carries of our source: the service and the model library."""
 
 
 class PackagingError(RuntimeError):
-    """BentoML could not build or import; the message ends with its own words."""
+    """BentoML failed; the message ends with its output."""
 
 
 def build_bento(bundle_dir: Path, version: str, archive: Path) -> str:
-    """Build the Bento of a model version, write it to the file `archive`, and return its tag.
-
-    The archive is a tar.xz, whatever its name. Raises BundleError for a damaged bundle.
-    """
+    """Write the Bento as a tar.xz and return its tag. Raises BundleError for a damaged bundle."""
     manifest = read_bundle(bundle_dir).manifest
     labels = [
         f"model_version={version}",
@@ -52,15 +41,11 @@ def build_bento(bundle_dir: Path, version: str, archive: Path) -> str:
 
 
 def import_bento(archive: Path, bentoml_home: Path) -> str:
-    """Import an archive of `build_bento` into the store in `bentoml_home`, and return its tag.
-
-    A Bento of that tag that is there already stays if its bundle is the same, else is replaced.
-    """
+    """Import into the store in `bentoml_home`, and return the tag."""
     return _run_in_store(bentoml_home, import_into_store, archive)
 
 
 def stage_source(target: Path) -> None:
-    """Copy what serving needs of this source tree, and the requirements, to a fresh directory."""
     for file in sorted(file for pattern in SERVED for file in SOURCE.glob(pattern)):
         copy = target / file.relative_to(SOURCE)
         copy.parent.mkdir(parents=True, exist_ok=True)
@@ -69,10 +54,10 @@ def stage_source(target: Path) -> None:
 
 
 def build_in_store(source: str, bundle: str, version: str, folder: str, *labels: str) -> str:
-    """Build in the store of this process, and export to `folder`. Runs in a child process."""
+    """For a child process: build in this process's store, and export to `folder`."""
     import bentoml
 
-    # Named by content: the same bundle is stored once, and no other ever passes for it.
+    # Named by content: the same bundle is stored once, under a name that no other gets.
     stored = f"fbt-bundle:{compute_sha256(Path(bundle) / 'bundle.json')[:16]}"
     with bentoml.models.create(stored) as model:
         shutil.copytree(bundle, model.path, dirs_exist_ok=True)
@@ -90,7 +75,7 @@ def build_in_store(source: str, bundle: str, version: str, folder: str, *labels:
 
 
 def import_into_store(archive: str) -> str:
-    """Import into the store of this process. Runs in a child process."""
+    """For a child process: import into this process's store."""
     import bentoml
 
     described = _read_bento_yaml(Path(archive))
@@ -116,8 +101,8 @@ def _read_bento_yaml(archive: Path) -> dict[str, Any]:
 
 
 def _write_archive(folder: Path, archive: Path) -> None:
-    # BentoML packs with xz's default preset, which costs four times the CPU for two per cent:
-    # vectors hardly shrink.
+    # BentoML's own export takes xz's default preset: four times the CPU for 2 % less, as vectors
+    # hardly shrink.
     with tarfile.open(archive, "w:xz", preset=0) as tar:
         tar.add(folder / "bento.yaml", "bento.yaml")
         for path in sorted(set(folder.iterdir()) - {folder / "bento.yaml"}):
@@ -125,10 +110,7 @@ def _write_archive(folder: Path, archive: Path) -> None:
 
 
 def _run_in_store(home: Path, function: Any, *arguments: str | Path) -> str:
-    """The function's return value, from a child process whose BentoML store lies in `home`.
-
-    BentoML reads its home when it is imported, and building changes the working directory.
-    """
+    """Call in a child process: BentoML reads its home on import, and a build changes folders."""
     home.mkdir(parents=True, exist_ok=True)
     code = (
         f"import sys; from {__name__} import {function.__name__} as function\n"

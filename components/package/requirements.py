@@ -6,7 +6,7 @@ DISTRIBUTION = "fbt[serve]"
 
 
 def list_serving_requirements() -> str:
-    """A requirements file of the serving extra and all its dependencies, as installed here.
+    """The serving extra and its dependencies, as installed here.
 
     Without hashes: BentoML copies every line into the manifest that it parses at each start.
     """
@@ -15,7 +15,6 @@ def list_serving_requirements() -> str:
 
 
 def _find_dependencies(root: str) -> set[str]:
-    """Names of all distributions that `root` needs on this interpreter, without itself."""
     from packaging.requirements import Requirement
     from packaging.utils import canonicalize_name
 

@@ -1,4 +1,4 @@
-"""A real `bentoml serve` as a child process, for as long as a `with` block lasts."""
+"""`bentoml serve` as a child process, for as long as a `with` block lasts."""
 
 import http.client
 import os
@@ -12,86 +12,72 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
+from typing import TypedDict, Unpack
 
 HOST = "127.0.0.1"
 SERVICE = "bento.service:Fbt"
 SETTING_PREFIX = "FBT_"
 SET_BY_CALLER = ("FBT_BUNDLE", "FBT_MODEL_VERSION")
-NO_SETTINGS: Mapping[str, str] = {}
 GRACE_S = 10.0
 
 
+class Options(TypedDict, total=False):
+    """Of `bentoml serve`, with their defaults as in `_run_service`."""
+
+    port: int
+    """0 takes any free one."""
+    host: str
+    log: Path | None
+    timeout_s: float
+    settings: Mapping[str, str]
+    """Environment variables of the service."""
+
+
 class ServerError(RuntimeError):
-    """The server did not get ready; the message ends with the end of its log."""
+    """The server did not get ready; the message ends with the tail of its log."""
 
 
 @dataclass(frozen=True)
 class Server:
-    """A server that answers."""
-
     url: str
-    """Without a slash at the end."""
     log: Path
     process: subprocess.Popen[bytes]
 
     def wait(self) -> int:
-        """Block until the server ends by itself, and return its exit code."""
         return self.process.wait()
 
 
 @contextmanager
 def serve_bundle(
-    bundle: Path,
-    model_version: str = "candidate",
-    *,
-    port: int = 0,
-    host: str = HOST,
-    log: Path | None = None,
-    timeout_s: float = 60.0,
-    settings: Mapping[str, str] = NO_SETTINGS,
+    bundle: Path, model_version: str = "candidate", **options: Unpack[Options]
 ) -> Iterator[Server]:
-    """Serve a bundle directory by the service of this source tree, without a database.
-
-    Port 0 takes a free one. `log` is kept when given. `settings` are environment variables of the
-    service; none are inherited. Raises ServerError.
-    """
-    own = {"FBT_BUNDLE": str(bundle.resolve()), "FBT_MODEL_VERSION": model_version}
-    # A machine that is busy with training is no fault of the service.
-    env = {"FBT_DATABASE_URL": "off", "FBT_MAX_LAG_MS": "60000", **own, **settings}
-    with (
-        _private_home() as home,
-        _run_service(SERVICE, Path(home), env, port, host, log, timeout_s) as server,
-    ):
+    """Serve a bundle by the service of this source tree, without a database. Raises ServerError."""
+    env = {"FBT_BUNDLE": str(bundle.resolve()), "FBT_MODEL_VERSION": model_version}
+    # Training on the same machine may delay the event loop.
+    env |= {"FBT_DATABASE_URL": "off", "FBT_MAX_LAG_MS": "60000"}
+    with _create_home() as home, _run_service(SERVICE, home, env, **options) as server:
         yield server
 
 
 @contextmanager
-def serve_bento(
-    tag: str,
-    bentoml_home: Path,
-    *,
-    port: int = 0,
-    host: str = HOST,
-    log: Path | None = None,
-    timeout_s: float = 60.0,
-    settings: Mapping[str, str] = NO_SETTINGS,
-) -> Iterator[Server]:
-    """Serve a Bento from the store in `bentoml_home`, by the code that the Bento carries.
+def serve_bento(tag: str, bentoml_home: Path, **options: Unpack[Options]) -> Iterator[Server]:
+    """Serve a Bento of the store in `bentoml_home`, with the service's settings of this process.
 
-    The server gets a home of its own that links to the store: servers that share a home erase each
-    other's metrics. The service's settings are those of this process, and `settings`. Otherwise as
-    `serve_bundle`.
+    The server gets a home of its own that links to the store: servers with one home erase each
+    other's metrics. Raises ServerError.
     """
-    with _private_home() as home:
+    with _create_home() as home:
         for part in ("bentos", "models"):
-            (Path(home) / part).symlink_to((bentoml_home / part).resolve())
-        env = {**read_service_settings(), **settings}
-        with _run_service(tag, Path(home), env, port, host, log, timeout_s) as server:
+            (home / part).symlink_to((bentoml_home / part).resolve())
+        with _run_service(tag, home, read_service_settings(), **options) as server:
             yield server
 
 
-def _private_home() -> tempfile.TemporaryDirectory[str]:
-    return tempfile.TemporaryDirectory(prefix="fbt-serve-", ignore_cleanup_errors=True)
+@contextmanager
+def _create_home() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="fbt-serve-", ignore_cleanup_errors=True) as home:
+        yield Path(home)
 
 
 @contextmanager
@@ -99,17 +85,19 @@ def _run_service(
     target: str,
     home: Path,
     env: Mapping[str, str],
-    port: int,
-    host: str,
-    log: Path | None,
-    timeout_s: float,
+    *,
+    port: int = 0,
+    host: str = HOST,
+    log: Path | None = None,
+    timeout_s: float = 60.0,
+    settings: Mapping[str, str] = MappingProxyType({}),
 ) -> Iterator[Server]:
     port = find_free_port(host, port)
     command = [sys.executable, "-m", "bentoml", "serve", target, "--host", host]
     with run_server(
         [*command, "--port", str(port)],
-        f"http://{_to_reachable_host(host)}:{port}",
-        env={**build_store_env(home), **env},
+        f"http://{HOST if host == '0.0.0.0' else host}:{port}",
+        env={**build_store_env(home), **env, **settings},
         log=log or home / "server.log",
         cwd=home,
         timeout_s=timeout_s,
@@ -128,7 +116,7 @@ def run_server(
     ready: str = "/readyz",
     timeout_s: float = 60.0,
 ) -> Iterator[Server]:
-    """Any server that says at `url` + `ready` when it is ready. Raises ServerError."""
+    """Wait until `url` + `ready` answers 200. Raises ServerError."""
     with ExitStack() as stack:
         process = subprocess.Popen(
             command,
@@ -137,7 +125,7 @@ def run_server(
             stdin=subprocess.DEVNULL,
             stdout=stack.enter_context(log.open("wb")),
             stderr=subprocess.STDOUT,
-            # Ctrl-C in a terminal reaches a whole group: this one is ended by us, in order.
+            # Ctrl-C in a terminal reaches a whole group; `stop_server` ends this one in order.
             start_new_session=True,
         )
         stack.callback(stop_server, process)
@@ -150,14 +138,13 @@ def _await_ready(server: Server, ready: str, timeout_s: float) -> None:
     deadline = time.monotonic() + timeout_s
     while not _is_ready(server, ready):
         if (code := server.process.poll()) is not None:
-            raise ServerError(
-                f"the server ended (code {code}) before it was ready{_read_log_tail(server)}"
-            )
-        if time.monotonic() > deadline:
-            raise ServerError(
-                f"the server was not ready after {timeout_s:g} s{_read_log_tail(server)}"
-            )
-        time.sleep(0.05)
+            problem = f"ended (code {code}) before it was ready"
+        elif time.monotonic() > deadline:
+            problem = f"was not ready after {timeout_s:g} s"
+        else:
+            time.sleep(0.05)
+            continue
+        raise ServerError(f"the server {problem}; its log ends with:\n{_read_log_tail(server)}")
 
 
 def _is_ready(server: Server, ready: str) -> bool:
@@ -169,15 +156,13 @@ def _is_ready(server: Server, ready: str) -> bool:
 
 
 def _read_log_tail(server: Server, n_lines: int = 15) -> str:
-    lines = server.log.read_text(errors="replace").splitlines()[-n_lines:]
-    return "; its log ends with:\n" + "\n".join(lines)
+    return "\n".join(server.log.read_text(errors="replace").splitlines()[-n_lines:])
 
 
 def stop_server(process: subprocess.Popen[bytes]) -> None:
-    """End a server and every process it started: politely, and after GRACE_S or Ctrl-C by force.
+    """Terminate a server and all its descendants; kill them after GRACE_S or Ctrl-C.
 
-    BentoML starts its workers in sessions of their own, where no signal to the server's process
-    group would reach them: they are found as its descendants.
+    BentoML's workers have sessions of their own, which no signal to a process group reaches.
     """
     import psutil
 
@@ -193,15 +178,11 @@ def stop_server(process: subprocess.Popen[bytes]) -> None:
             with suppress(psutil.NoSuchProcess):
                 survivor.kill()
         process.wait()
-        # A killed process is gone only when the system has got round to it.
         psutil.wait_procs(family, timeout=GRACE_S)
 
 
 def build_store_env(home: Path) -> dict[str, str]:
-    """This environment for a child whose BentoML store lies in `home` and which phones nobody.
-
-    Without settings of the service: what to serve, and how, is said by the caller.
-    """
+    """This environment, without telemetry and settings of the service."""
     left_out = (SETTING_PREFIX, "PROMETHEUS_MULTIPROC_DIR")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(left_out)}
     ours = {"BENTOML_HOME": str(home), "TMPDIR": str(home), "BENTOML_DO_NOT_TRACK": "True"}
@@ -209,7 +190,6 @@ def build_store_env(home: Path) -> dict[str, str]:
 
 
 def read_service_settings() -> dict[str, str]:
-    """The service's settings in this environment, but for what to serve."""
     return {
         name: value
         for name, value in os.environ.items()
@@ -218,9 +198,9 @@ def read_service_settings() -> dict[str, str]:
 
 
 def find_free_port(host: str = HOST, port: int = 0) -> int:
-    """That port, or for 0 any, that nobody listens on. Raises ServerError when it is taken."""
+    """Port 0 means any. Raises ServerError when the port is taken."""
     with socket.socket() as probe:
-        # What a server that just ended leaves behind does not count as taken.
+        # Connections of a server that just ended do not count.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
@@ -228,7 +208,3 @@ def find_free_port(host: str = HOST, port: int = 0) -> int:
             raise ServerError(f"cannot listen on {host}:{port}: {error.strerror}") from None
         free: int = probe.getsockname()[1]
     return free
-
-
-def _to_reachable_host(host: str) -> str:
-    return HOST if host == "0.0.0.0" else host

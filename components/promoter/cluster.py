@@ -1,7 +1,6 @@
-"""The Kubernetes API as plain dictionaries, over the official client's connection.
+"""The Kubernetes API as plain dictionaries, by the official client's connection.
 
-Only the client's transport, credentials and kubeconfig handling are used: its typed models refuse
-fields of newer servers and do not know Rollouts.
+Its typed models refuse fields of newer servers and do not know Rollouts.
 """
 
 import json
@@ -22,7 +21,6 @@ KINDS: Mapping[str, tuple[str, str]] = {
     "ReplicaSet": ("apis/apps/v1", "replicasets"),
     "Rollout": ("apis/argoproj.io/v1alpha1", "rollouts"),
 }
-"""API path and plural by kind."""
 
 TIMEOUT_S = (3.0, 10.0)
 """To connect, and to read."""
@@ -30,12 +28,12 @@ MERGE_PATCH = "application/merge-patch+json"
 
 
 class ClusterError(RuntimeError):
-    """The API server cannot be reached or refuses; the message names the request and the reason."""
+    """The message names the request and the reason."""
 
     def __init__(self, text: str, status: int = 0) -> None:
         super().__init__(text)
         self.status = status
-        """HTTP status; 0 when there was no answer."""
+        """0 without an answer."""
 
 
 class Conflict(ClusterError):
@@ -43,18 +41,16 @@ class Conflict(ClusterError):
 
 
 class Gone(ClusterError):
-    """The server has forgotten the version where a watch began."""
+    """The server has forgotten where a watch began."""
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """The objects of one namespace."""
-
     api: "ApiClient"
     namespace: str
 
     def get(self, kind: str, name: str) -> Object | None:
-        """The object, or None when it, or its kind, does not exist."""
+        """None when the object, or its kind, does not exist."""
         try:
             found: Object = self._request("GET", kind, name)
             return found
@@ -64,12 +60,11 @@ class Cluster:
             raise
 
     def list_objects(self, kind: str, selector: str = "") -> list[Object]:
-        """All objects of a kind whose labels match the selector."""
         query = [("labelSelector", selector)] if selector else []
         return list(self._request("GET", kind, query=query).get("items") or [])
 
     def create(self, kind: str, body: Object) -> Object:
-        """Raises Conflict when it is there already."""
+        """Raises Conflict when it exists."""
         version = KINDS[kind][0].removeprefix("apis/").removeprefix("api/")
         made: Object = self._request(
             "POST", kind, body={"apiVersion": version, "kind": kind, **body}
@@ -77,20 +72,17 @@ class Cluster:
         return made
 
     def replace(self, kind: str, body: Object) -> Object:
-        """Raises Conflict unless `body` has the resourceVersion that is there."""
+        """Raises Conflict for an old resourceVersion."""
         written: Object = self._request("PUT", kind, body["metadata"]["name"], body)
         return written
 
     def patch(self, kind: str, name: str, body: Object) -> Object:
-        """Merge `body`. Raises Conflict when it has a resourceVersion that is no longer there."""
+        """Merge patch. Raises Conflict for an old resourceVersion."""
         written: Object = self._request("PATCH", kind, name, body, content_type=MERGE_PATCH)
         return written
 
     def watch(self, kind: str, name: str, timeout_s: int) -> Iterator[str]:
-        """Types of the changes of one object from now on, until the server ends the watch.
-
-        Raises Gone.
-        """
+        """Types of changes from now on, until the server ends the watch. Raises Gone."""
         query = [
             ("watch", "true"),
             ("fieldSelector", f"metadata.name={name}"),
@@ -145,7 +137,7 @@ class Cluster:
 
 
 def connect(namespace: str) -> Cluster:
-    """Connect by the pod's service account, or outside of a cluster by KUBECONFIG's context."""
+    """By the pod's service account, else by KUBECONFIG."""
     from kubernetes import client, config
 
     configuration = client.Configuration()

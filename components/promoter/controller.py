@@ -1,4 +1,4 @@
-"""The promoter: brings the cluster to the champion, and records how that went.
+"""The promoter: brings the cluster to the champion.
 
 It reconciles every few seconds, and at once after a change in MLflow or the cluster. Several may
 run: the holder of the lease acts.
@@ -29,8 +29,6 @@ log = logging.getLogger("fbt.promoter")
 
 
 class Loop:
-    """Runs a promoter until `stop`, with its lease, watches, webhook and polls."""
-
     def __init__(self, cluster: Cluster, settings: Settings) -> None:
         self.settings, self._cluster = settings, cluster
         self.metrics = Metrics()
@@ -43,7 +41,7 @@ class Loop:
         self._subscribed = not (settings.webhook_url and secret)
 
     def run(self) -> None:
-        """Block until `stop`; then release the lease, so that another takes over at once."""
+        """Block until `stop`."""
         with self._serve_http(), self._run_threads():
             while not self._stop.is_set():
                 self._wake.wait(self.settings.poll_s)
@@ -56,12 +54,10 @@ class Loop:
         self.leadership.release()
 
     def stop(self, *_: object) -> None:
-        """End `run` after the present reconcile."""
         self._stop.set()
         self._wake.set()
 
     def notify(self) -> None:
-        """Reconcile now, or have the holder of the lease do so."""
         if self.leadership.is_held:
             self._wake.set()
             return
@@ -108,7 +104,7 @@ class Loop:
             self._stop.wait(self.settings.lease_s / 5)
 
     def _watch(self, kind: str) -> None:
-        name = self.settings.watched[kind]
+        name = self.settings.names_by_kind[kind]
         while not self._stop.is_set():
             pause_s = 0.5
             try:
@@ -127,7 +123,7 @@ class Loop:
     def _run_threads(self) -> Iterator[None]:
         renewal = threading.Thread(target=self._renew, daemon=True)
         renewal.start()
-        for kind in self.settings.watched:
+        for kind in self.settings.names_by_kind:
             threading.Thread(target=self._watch, args=(kind,), daemon=True).start()
         try:
             yield

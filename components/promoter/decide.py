@@ -1,8 +1,8 @@
-"""The promoter's decisions as a pure function of one look at registry and cluster.
+"""The promoter's decisions: a pure function of one look at registry and cluster.
 
-Nothing is remembered between two looks, and the promoter may be killed after every action: the next
-look leads to the actions that are left. Therefore a failed version is tagged before the alias
-leaves it, and the alias leaves it before the cluster does.
+The promoter may be killed after every action: the next look leads to those that are left.
+Therefore a failed version is tagged before the alias leaves it, and the alias leaves it before
+the cluster does.
 """
 
 from collections.abc import Iterator, Mapping
@@ -18,19 +18,18 @@ REFUSED = "refused: "
 
 
 class Phase(StrEnum):
-    """Progress of the version that is pinned to the pod template."""
+    """Progress of the version in the pod template."""
 
     DONE = "done"
-    """Every pod serves it."""
     MOVING = "moving"
     PAUSED = "paused"
-    """A canary waits for a person: its analysis was inconclusive, or somebody paused it."""
+    """A canary waits for a person, after an inconclusive analysis or a pause by hand."""
     FAILED = "failed"
-    """Given up: aborted by its analysis or by hand, not ready in time, or its bundle is damaged."""
+    """Aborted, not ready in time, or its bundle is damaged."""
     IDLE = "idle"
     """The Deployment is scaled to 0 and has no Rollout."""
     UNKNOWN = "unknown"
-    """The cluster's objects contradict each other: they are written one by one."""
+    """The cluster's objects contradict each other for a moment."""
 
 
 @dataclass(frozen=True)
@@ -40,37 +39,34 @@ class Workload:
     pinned: str
     """Version in the pod template; empty before the first."""
     stable: str
-    """Version that served last without fault, and serves; empty when there is none."""
+    """Version that served last without fault, and serves; may be empty."""
     phase: Phase
     message: str = ""
-    """Reason of a failure or a pause, from the cluster."""
     is_first: bool = False
-    """Whether Argo Rollouts compares it with a ReplicaSet that has no version and never served."""
+    """Argo Rollouts compares it with a ReplicaSet without a version, which never served."""
     own_pods: int = 0
-    """Replicas of the Deployment itself, beside those of its Rollout."""
+    """The Deployment's own replicas, beside its Rollout's."""
 
 
 @dataclass(frozen=True)
 class VersionInfo:
-    """The registry's record of one version."""
-
     verdict: str = "passed"
     forced_by: str = ""
     failed: str = ""
     """Reason of its failed rollout."""
     rollout: str = "registered"
     problem: str = ""
-    """Why its bundle cannot be fetched, where that was checked."""
+    """Why its bundle cannot be fetched, if checked."""
     created_at: str = ""
     """ISO 8601."""
     checks_failed: str = ""
-    """Failed data checks of its run, as the registry's CHECKS_TAG."""
+    """As the registry's CHECKS_TAG."""
 
 
 @dataclass(frozen=True)
 class State:
     champion: str
-    """Version the alias points to; empty when nobody set it or it was deleted."""
+    """Empty when nobody set the alias."""
     versions: Mapping[str, VersionInfo] = field(default_factory=dict)
     workload: Workload | None = None
     """None when the Deployment is missing."""
@@ -78,7 +74,7 @@ class State:
 
 @dataclass(frozen=True)
 class EmitEvent:
-    """Create a Kubernetes Event."""
+    """Publish a Kubernetes Event."""
 
     reason: str
     message: str
@@ -96,41 +92,39 @@ class Tag:
 
 @dataclass(frozen=True)
 class RevertChampion:
-    """Move `champion` from a version that will not be served to the one that is."""
-
     rejected: str
     to: str
     why: str
-    """`refused` or `rollout failed`, as in components.registry.promotion."""
+    """`refused` or `rollout failed`."""
 
 
 @dataclass(frozen=True)
 class Pin:
-    """Write the version into the pod template: the cluster does the rest."""
+    """Write the version into the pod template."""
 
     version: str
 
 
 @dataclass(frozen=True)
 class MarkStable:
-    """Record on the Deployment that this version serves; a Rollout records it by itself."""
+    """Record the stable version on a Deployment; a Rollout does so by itself."""
 
     version: str
 
 
 @dataclass(frozen=True)
 class SkipSteps:
-    """Have Argo Rollouts bring this version at once: there is nothing to compare it with."""
+    """Skip the canary steps of the first version."""
 
     version: str
 
 
 @dataclass(frozen=True)
 class ScaleDown:
-    """Scale the Deployment to 0: its Rollout has the pods, and weighs the traffic.
+    """Scale the Deployment to 0, because its Rollout has the pods.
 
     Argo Rollouts does so only when the first revision gets ready, which one without a version never
-    does. A pod of the Deployment takes every new template at once, past all steps of a canary.
+    does. A pod of the Deployment would take every new template at once, past all canary steps.
     """
 
 
@@ -138,7 +132,7 @@ Action = EmitEvent | Tag | RevertChampion | Pin | MarkStable | SkipSteps | Scale
 
 
 def decide(state: State) -> list[Action]:
-    """The actions, in order; nothing but EmitEvent when cluster and registry agree."""
+    """In order; nothing but EmitEvent when cluster and registry agree."""
     workload = state.workload
     if workload is None:
         text = "there is no Deployment to pin a version to; apply it again"
@@ -158,13 +152,12 @@ def decide(state: State) -> list[Action]:
 
 
 def in_sync(state: State) -> bool:
-    """Whether all pods serve the champion."""
     workload = state.workload
     return bool(workload and workload.phase is Phase.DONE and workload.pinned == state.champion)
 
 
 def find_objection(info: VersionInfo | None) -> str:
-    """Why the version may not be rolled out, or an empty text."""
+    """An empty text allows the rollout."""
     if info is None:
         return "is not in the registry"
     if info.failed:
@@ -175,7 +168,7 @@ def find_objection(info: VersionInfo | None) -> str:
 
 
 def _return_to_live(state: State, workload: Workload) -> Iterator[Action]:
-    """A new Rollout takes the template that it finds for judged: no canary may be left there."""
+    """A new Rollout takes any template for judged: no canary may be left there."""
     live = [version for version, info in state.versions.items() if info.rollout == LIVE]
     if live and workload.pinned not in live:
         yield Pin(live[0])
@@ -200,7 +193,7 @@ def _record_progress(state: State, workload: Workload) -> Iterator[Action]:
 
 
 def _is_restoring_stable(state: State, workload: Workload) -> bool:
-    """Whether a new Rollout still has to bring up the live version, the base of any canary."""
+    """A new Rollout has to bring up the live version before a canary can be compared with it."""
     info = state.versions.get(workload.pinned)
     is_new = workload.kind == "Rollout" and not workload.stable and workload.phase is Phase.MOVING
     return bool(is_new and info and info.rollout == LIVE)
@@ -236,7 +229,7 @@ def _plan_rollout(state: State, workload: Workload) -> Iterator[Action]:
 
 
 def _find_champion_objection(state: State, workload: Workload) -> str:
-    """Why the champion is not to be served; empty for one that serves already."""
+    """Empty for one that serves already."""
     champion = state.champion
     if champion == workload.stable:
         return ""

@@ -1,7 +1,7 @@
-"""The init container of the service: it fetches the bundle of one registered version.
+"""The init container of the service: fetches the bundle of one registered version.
 
-It uses MLflow's HTTP API directly, so that the serving image needs no MLflow. The server proxies
-the files, so that no pod needs credentials of the artefact store.
+By MLflow's HTTP API, so that the serving image needs no MLflow, and through its server, so that no
+pod needs credentials of the artefact store.
 """
 
 import base64
@@ -35,7 +35,7 @@ BUNDLE_HASH_TAG = "fbt.bundle_sha256"
 """Both as in components.registry.registry, which the serving image does not carry."""
 
 DAMAGED, UNAVAILABLE, MISCONFIGURED = 65, 69, 78
-"""Exit codes, as sysexits.h has them: bad data, service unavailable, bad configuration."""
+"""Exit codes, as in sysexits.h."""
 
 TIMEOUT_S = 30.0
 RETRY_DELAYS_S = (1.0, 3.0, 9.0)
@@ -46,7 +46,7 @@ T = TypeVar("T")
 
 
 class RegistryUnavailable(RuntimeError):
-    """MLflow cannot be reached or fails: a retry may succeed."""
+    """A retry may succeed."""
 
 
 class ConfigurationError(ValueError):
@@ -55,25 +55,21 @@ class ConfigurationError(ValueError):
 
 @dataclass(frozen=True)
 class Registration:
-    """The registry's record of a version's bundle."""
-
     sha256: str
-    """Of bundle.json; empty where none was recorded."""
+    """Of bundle.json; may be empty."""
     files: set[str]
 
 
 @dataclass(frozen=True)
 class Source:
-    """One registered version of an MLflow server, over HTTP."""
-
     tracking_uri: str
     version: str
     model: str = MODEL
     authorization: str = ""
-    """The header, for a server that asks for a login."""
+    """The header."""
 
     def read_registration(self) -> Registration:
-        """Raises BundleError when there is no such version, or none with a bundle."""
+        """Raises BundleError when there is no such version, or no bundle."""
         query = {"name": self.model, "version": self.version}
         record = self._get_json("/api/2.0/mlflow/model-versions/get", query)["model_version"]
         tags = {tag["key"]: tag["value"] for tag in record.get("tags", [])}
@@ -86,7 +82,6 @@ class Source:
         return Registration(tags.get(BUNDLE_HASH_TAG, ""), files)
 
     def list_files(self, run_id: str) -> set[str]:
-        """Names below `bundle/` of the run."""
         names: set[str] = set()
         token = ""
         while True:
@@ -134,10 +129,9 @@ class Source:
 
 
 def fetch_bundle(source: Source, target: Path) -> Manifest:
-    """Download the version's bundle to the directory `target` and check every hash.
+    """Download the bundle to the directory `target`, unless it is there, and check every hash.
 
-    An intact bundle of this version that is there already stays. Raises BundleError when the
-    registry's bundle is missing or damaged, RegistryUnavailable when MLflow cannot be reached.
+    Raises BundleError for a missing or damaged bundle, and RegistryUnavailable.
     """
     registration = _retry(source, source.read_registration)
     if _is_complete(target, registration):
@@ -154,7 +148,7 @@ def fetch_bundle(source: Source, target: Path) -> Manifest:
 
 
 def find_bundle_problem(source: Source, scratch: Path) -> str:
-    """Why the version's bundle cannot be served, by its list of files alone, or an empty text.
+    """Check the bundle by its list of files alone; an empty text is good.
 
     `scratch` is an existing folder. Raises RegistryUnavailable.
     """
@@ -170,10 +164,7 @@ def find_bundle_problem(source: Source, scratch: Path) -> str:
 
 
 def read_registered_manifest(source: Source, folder: Path, registration: Registration) -> Manifest:
-    """Read bundle.json in `folder`.
-
-    Raises BundleError unless it is the registered one and all its files are in the registry.
-    """
+    """Raises BundleError unless it is the registered one and all its files are in the registry."""
     recorded, found = registration.sha256, compute_sha256(folder / "bundle.json")
     if recorded and found != recorded:
         raise BundleError(
@@ -193,7 +184,7 @@ def read_registered_manifest(source: Source, folder: Path, registration: Registr
 
 
 def source_from_environment() -> tuple[Source, Path]:
-    """A version, and the directory it goes to. Raises ConfigurationError."""
+    """Raises ConfigurationError."""
     names = ("FBT_MODEL_VERSION", "MLFLOW_TRACKING_URI", "FBT_BUNDLE")
     version, uri, target = (os.environ.get(name, "") for name in names)
     if not version:
@@ -210,7 +201,7 @@ def source_from_environment() -> tuple[Source, Path]:
 
 
 def authorization_from_environment() -> str:
-    """The Authorization header from MLflow's own variables, or an empty text."""
+    """From MLflow's own variables."""
     if token := os.environ.get("MLFLOW_TRACKING_TOKEN"):
         return f"Bearer {token}"
     user = os.environ.get("MLFLOW_TRACKING_USERNAME")
@@ -221,27 +212,20 @@ def authorization_from_environment() -> str:
 
 
 def main() -> int:
-    """The command; its exit code is 0 or one of those above."""
     try:
         source, target = source_from_environment()
         manifest = fetch_bundle(source, target)
-    except ConfigurationError as error:
-        return _fail(error, MISCONFIGURED)
-    except BundleError as error:
-        return _fail(error, DAMAGED)
-    except (RegistryUnavailable, OSError) as error:
-        return _fail(error, UNAVAILABLE)
+    except (ConfigurationError, BundleError, RegistryUnavailable, OSError) as error:
+        print(error, file=sys.stderr)
+        if isinstance(error, ConfigurationError):
+            return MISCONFIGURED
+        return DAMAGED if isinstance(error, BundleError) else UNAVAILABLE
     print(f"fetch: version {source.version}, {len(manifest.files)} files, every hash as recorded")
     return 0
 
 
-def _fail(error: Exception, code: int) -> int:
-    print(error, file=sys.stderr)
-    return code
-
-
 def _is_complete(target: Path, registration: Registration) -> bool:
-    """Whether an earlier try of the same pod has done it all; only a recorded hash can tell."""
+    """Only a recorded hash can tell that an earlier try of the same pod has done it all."""
     try:
         if registration.sha256 != compute_sha256(target / "bundle.json"):
             return False

@@ -1,7 +1,7 @@
 """Leader election by a Lease, as in Kubernetes' own controllers.
 
-Clocks of different machines are never compared: a lease has expired when its record has not changed
-for its whole duration by the clock of the observer.
+Clocks of different machines are never compared: a lease has expired when its record has not
+changed for its whole duration by the observer's clock.
 """
 
 import time
@@ -13,11 +13,11 @@ from typing import Any
 from components.promoter.cluster import Cluster, ClusterError, Conflict
 
 POKE_ANNOTATION = "fbt/poked"
-"""A standby that receives a webhook writes it, to notify the holder."""
+"""Written by a standby that receives a webhook."""
 
 
 class LeadershipLost(RuntimeError):
-    """The lease expired in the middle of a reconcile: another promoter may act by now."""
+    """Another promoter may act by now."""
 
 
 class Leadership:
@@ -37,19 +37,16 @@ class Leadership:
 
     @property
     def is_held(self) -> bool:
-        """Whether nobody else can hold the lease; ends well before others may acquire it."""
+        """Ends well before others may acquire the lease."""
         return self._clock() < self._held_until
 
     def check(self) -> None:
-        """Raises LeadershipLost. Call it before every write."""
+        """Call it before every write. Raises LeadershipLost."""
         if not self.is_held:
             raise LeadershipLost(f"promoter {self.identity} no longer holds lease {self._name}")
 
     def renew(self) -> bool:
-        """Acquire or renew the lease if possible; whether a standby notified since the last time.
-
-        Raises ClusterError when the API server is away; a held lease stays held until it expires.
-        """
+        """Acquire or renew if possible; whether a standby notified since. Raises ClusterError."""
         started = self._clock()
         lease = self._cluster.get("Lease", self._name)
         if lease is not None and not self._can_acquire(lease):
@@ -71,7 +68,7 @@ class Leadership:
         self._cluster.patch("Lease", self._name, poke)
 
     def release(self) -> None:
-        """Let another take over at once. Never raises: a lease that stays expires."""
+        """Never raises: a lease that stays expires."""
         was_held, self._held_until = self.is_held, -1.0
         if not was_held:
             return

@@ -78,7 +78,7 @@ class Metrics:
             self.check_failed.labels(*labels).set(labels in failed)
 
     def render(self) -> tuple[int, str, bytes]:
-        """The answer to GET /metrics: status, content type, content."""
+        """Status, content type, content."""
         from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
         return 200, CONTENT_TYPE_LATEST, generate_latest(self.registry)

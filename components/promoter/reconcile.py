@@ -37,16 +37,14 @@ from components.promoter.workload import (
 
 COMPONENT = "fbt-promoter"
 REPEAT_EVENT_S = 1800.0
-"""Kubernetes forgets Events after an hour: a state that lasts is reported again."""
+"""Kubernetes forgets Events after an hour."""
 REFUSED_EVENT = (403, 404, 422)
-"""Statuses by which the API server refuses an Event; no reason not to act."""
+"""A refused Event is no reason not to act."""
 
 log = logging.getLogger("fbt.promoter")
 
 
 class Promoter:
-    """Looks, decides and acts. It keeps nothing but caches: a new one goes on where it ended."""
-
     def __init__(
         self, cluster: Cluster, settings: Settings, leadership: Leadership, metrics: Metrics
     ) -> None:
@@ -56,10 +54,10 @@ class Promoter:
         self._published_at: dict[EmitEvent, float] = {}
 
     def reconcile(self) -> list[Action]:
-        """Do all that follows from one look, and return it.
+        """Do and return all that follows from one look.
 
         Raises ClusterError (Conflict: somebody else wrote in between), RegistryError or
-        LeadershipLost. Actions done until then stay done, and the next look goes on from there.
+        LeadershipLost; the next look goes on from there.
         """
         # The registry first: the next look sees an alias that moves in between.
         champion, versions = read_versions()
@@ -118,7 +116,7 @@ class Promoter:
         self.metrics.steps.labels(type(action).__name__, reason).inc()
 
     def _write(self, deployment: Object | None, change: dict[str, Any]) -> None:
-        """Change the Deployment of this look; raises Conflict when somebody changed it since."""
+        """Raises Conflict when somebody changed the Deployment since this look."""
         if deployment is None:
             return
         observed = {"resourceVersion": deployment["metadata"]["resourceVersion"]}
@@ -128,7 +126,7 @@ class Promoter:
         deployment["metadata"] = after["metadata"]
 
     def _publish_event(self, event: EmitEvent) -> bool:
-        """Whether the Event was published now, not less than REPEAT_EVENT_S ago."""
+        """False for an Event published less than REPEAT_EVENT_S ago."""
         now = time.monotonic()
         if now - self._published_at.get(event, -REPEAT_EVENT_S) < REPEAT_EVENT_S:
             return False
@@ -151,7 +149,7 @@ class Promoter:
 
 
 def build_event(namespace: str, settings: Settings, event: EmitEvent) -> Object:
-    """An Event about the Deployment; the same reason and message make the same name."""
+    """The same reason and message make the same name."""
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     digest = sha256(f"{event.reason} {event.message}".encode()).hexdigest()[:16]
     return {

@@ -32,17 +32,14 @@ ALIAS_EVENTS = ("model_version_alias.created", "model_version_alias.deleted")
 
 
 def read_versions() -> tuple[str, dict[str, VersionInfo]]:
-    """The champion's version (empty without one), and all versions. Raises RegistryError."""
+    """The champion (may be empty) and all versions. Raises RegistryError."""
     versions = list_versions()
     champion = next((one.version for one in versions if CHAMPION in one.aliases), "")
     return champion, {one.version: _to_version_info(one) for one in versions}
 
 
 def find_problem(version: str, intact: set[str]) -> str:
-    """Why the bundle of the version cannot be served, or an empty text.
-
-    `intact` caches the versions without a problem. Raises RegistryError.
-    """
+    """Check the bundle; an empty text is good. `intact` caches. Raises RegistryError."""
     if version in intact:
         return ""
     source = Source(
@@ -68,12 +65,12 @@ def write_tag(tag: Tag) -> None:
 
 
 def revert_alias(move: RevertChampion) -> None:
-    """Move the alias, unless a person moved it in the meantime. Raises RegistryError."""
+    """Does nothing when a person moved the alias in between. Raises RegistryError."""
     revert_champion(move.rejected, move.to, BY, move.why)
 
 
 def subscribe(url: str, secret: str) -> None:
-    """Have MLflow send `url` every move of an alias, signed with `secret`.
+    """Have MLflow send every move of an alias to `url`.
 
     Raises RegistryError, also for a server that may not reach private addresses.
     """

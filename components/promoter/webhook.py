@@ -1,7 +1,7 @@
 """The promoter's HTTP server: MLflow's webhook, probes and metrics.
 
-A webhook only wakes the promoter, which then reads the registry. So a forged one could do no more
-than that, and a lost one costs the seconds until the next poll.
+A webhook only wakes the promoter, which then reads the registry: a forged one does no harm, and a
+lost one costs the seconds until the next poll.
 """
 
 import base64
@@ -28,7 +28,7 @@ SIGNATURE_HEADER = "x-mlflow-signature"
 
 
 class WebhookRejected(Exception):
-    """The status goes to the sender, the reason to the metrics."""
+    """The reason goes to the metrics."""
 
     def __init__(self, status: HTTPStatus, reason: str) -> None:
         super().__init__(reason)
@@ -37,16 +37,16 @@ class WebhookRejected(Exception):
 
 @dataclass
 class WebhookVerifier:
-    """Verifies messages from MLflow: signature, age, no replay. Thread-safe."""
+    """Thread-safe."""
 
     secret: str
-    """MLflow's signing secret; without one, every message is rejected."""
+    """Without one, every message is rejected."""
     clock: Callable[[], float] = time.time
     _seen: dict[str, float] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def accept(self, headers: Mapping[str, str], body: bytes) -> bool:
-        """Whether the message is about the alias of a model. Raises WebhookRejected.
+        """Whether the message is about an alias. Raises WebhookRejected.
 
         Names of `headers` are in lower case. The signature comes first, so that nobody without the
         secret fills the memory of past deliveries.
@@ -79,16 +79,15 @@ class WebhookVerifier:
 
 
 def signature(secret: str, delivery: str, sent_at: str, body: bytes) -> str:
-    """`v1,` and the base64 of HMAC-SHA256 over `id.timestamp.body`, as MLflow signs."""
+    """`v1,` and base64 of HMAC-SHA256 over `id.timestamp.body`."""
     signed = f"{delivery}.{sent_at}.".encode() + body
     digest = hmac.new(secret.encode(), signed, hashlib.sha256).digest()
     return "v1," + base64.b64encode(digest).decode()
 
 
 class WebhookServer(ThreadingHTTPServer):
-    """Bound when made; `serve_forever` serves.
+    """`wake` is called for messages about an alias, `count` with every outcome.
 
-    `wake` is called for messages about an alias, `count` with the outcome of every message;
     `pages` return status, content type and content by path.
     """
 
@@ -106,7 +105,7 @@ class WebhookServer(ThreadingHTTPServer):
         self.verifier, self.wake, self.count, self.pages = verifier, wake, count, pages
 
     def handle_error(self, *_: object) -> None:
-        """A client that hung up or never finished is no error of this server."""
+        """A client hung up or never finished."""
 
 
 class Handler(BaseHTTPRequestHandler):

@@ -1,7 +1,7 @@
-"""Reads the rollout of a model version off the objects of the cluster. Pure functions.
+"""Reads the state of a rollout off the objects of the cluster.
 
-The promoter owns one field: the label VERSION_LABEL of the Deployment's pod template. It is in no
-manifest, so that `kubectl apply` never resets it, and pods read it through the downward API.
+The promoter owns the label VERSION_LABEL of the Deployment's pod template. It is in no manifest, so
+that `kubectl apply` never resets it; pods read it through the downward API.
 """
 
 from collections.abc import Iterable, Mapping
@@ -16,14 +16,13 @@ Object = Mapping[str, Any]
 VERSION_LABEL = "fbt/model-version"
 STABLE_ANNOTATION = "fbt/stable-version"
 FETCH = "fetch"
-"""Name of the init container."""
+"""Init container."""
 POD_HASH_LABEL = "rollouts-pod-template-hash"
 """Argo's label of ReplicaSets and pods."""
 MAX_MESSAGE = 500
 
 
 def refers_to(rollout: Object, deployment: Object) -> bool:
-    """Whether the Rollout takes its pod template from the Deployment."""
     reference = rollout["spec"].get("workloadRef") or {}
     return bool(reference.get("name") == deployment["metadata"]["name"])
 
@@ -31,7 +30,6 @@ def refers_to(rollout: Object, deployment: Object) -> bool:
 def workload_from_rollout(
     deployment: Object, rollout: Object, replica_sets: Iterable[Object], pods: Iterable[Object]
 ) -> Workload:
-    """The Rollout's progress with the template of the Deployment that it refers to."""
     workload = _read_rollout_progress(deployment, rollout, replica_sets, pods)
     return replace(workload, own_pods=deployment["spec"].get("replicas", 1))
 
@@ -56,7 +54,7 @@ def _read_rollout_progress(
 
 
 def workload_from_deployment(deployment: Object, pods: Iterable[Object]) -> Workload:
-    """The progress of a plain rolling update."""
+    """A plain rolling update."""
     pinned = read_pinned_version(deployment)
     stable = deployment["metadata"].get("annotations", {}).get(STABLE_ANNOTATION, "")
     phase, message = _find_deployment_phase(deployment, pinned, stable, pods)
@@ -64,13 +62,13 @@ def workload_from_deployment(deployment: Object, pods: Iterable[Object]) -> Work
 
 
 def read_pinned_version(owner: Object) -> str:
-    """The version in the pod template of a Deployment or ReplicaSet."""
+    """Of a Deployment or ReplicaSet; may be empty."""
     labels = owner["spec"].get("template", {}).get("metadata", {}).get("labels") or {}
     return str(labels.get(VERSION_LABEL, ""))
 
 
 def find_fetch_failure(pods: Iterable[Object], version: str) -> str:
-    """The message of an init container that found the version's bundle damaged, or nothing."""
+    """Message of an init container that found the bundle damaged; may be empty."""
     for pod in pods:
         labels = pod["metadata"].get("labels", {})
         if labels.get(VERSION_LABEL) != version or "deletionTimestamp" in pod["metadata"]:
@@ -125,7 +123,7 @@ def _find_deployment_phase(
 
 
 def _is_behind(deployment: Object, rollout: Object) -> bool:
-    """Whether Argo's status is older than the specs; then an abort may be of another version."""
+    """An abort in a status older than the specs may be of another version."""
     status = rollout.get("status", {})
     for name, owner in (
         ("observedGeneration", rollout),

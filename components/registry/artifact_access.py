@@ -1,7 +1,7 @@
-"""Checks that the MLflow server can read what runs of the experiment write.
+"""Checks that the MLflow server can read the artefacts of the experiment's runs.
 
-An experiment's location never changes. One on a local path, made by a client that chose the path
-itself, hides every bundle from the server and from all other machines.
+A local path that a client chose as location hides every bundle from the server and from other
+machines, and a location never changes.
 """
 
 from typing import TYPE_CHECKING
@@ -16,11 +16,7 @@ if TYPE_CHECKING:
 
 
 def check_experiment() -> None:
-    """Make the experiment if it is missing, and check that versions can be registered in it.
-
-    Raises RegistryError for an experiment that was deleted, or whose location the server does not
-    share with this machine.
-    """
+    """Raises RegistryError for a deleted experiment or an unreadable location."""
     with registry_client() as client:
         experiment = find_or_create_experiment(client)
         if experiment.lifecycle_stage != "active":
@@ -34,26 +30,25 @@ def check_experiment() -> None:
 
 
 def _is_suspect(client: "MlflowClient", experiment: "Experiment") -> bool:
-    """A local path is right only where server and client share a file system."""
     local = urlsplit(experiment.artifact_location).scheme in ("", "file")
     return local and is_server(client.tracking_uri)
 
 
 def _server_reads(client: "MlflowClient", experiment: "Experiment") -> bool:
-    """Whether the server lists a file that this machine writes; the run made for it is deleted."""
+    """Write a file to a run, which is deleted then, and have the server list it."""
     run = client.create_run(experiment.experiment_id, tags={"mlflow.runName": "artefact check"})
     try:
         client.log_text(run.info.run_id, "read by the server?\n", "check.txt")
         return "check.txt" in _list_artifacts(client, run.info.run_id)
     except OSError:
-        # Another machine's path can often not even be made here.
+        # Often another machine's path cannot be created here.
         return False
     finally:
         client.delete_run(run.info.run_id)
 
 
 def _list_artifacts(client: "MlflowClient", run_id: str) -> set[str]:
-    """Paths of a run's artefacts as the server sees them; MlflowClient reads local paths itself."""
+    """By the server; MlflowClient would read local paths itself."""
     from mlflow.utils.credentials import get_default_host_creds
     from mlflow.utils.rest_utils import http_request_safe
 
@@ -63,7 +58,7 @@ def _list_artifacts(client: "MlflowClient", run_id: str) -> set[str]:
         "GET",
         params={"run_id": run_id},
     )
-    return {one["path"] for one in answer.json().get("files", [])}
+    return {file["path"] for file in answer.json().get("files", [])}
 
 
 def _describe_unreadable(client: "MlflowClient", experiment: "Experiment") -> str:

@@ -1,7 +1,6 @@
-"""Moving the alias `champion`, and remembering who moved it: MLflow keeps no history of aliases.
+"""Moves of the alias `champion`, and their history, which MLflow does not keep.
 
-The history is kept in tags of the registered model, one a move, so that it lives where the alias
-lives. A move made in the MLflow UI leaves no name; it is recorded as found.
+Each move is a tag of the registered model. A move in the MLflow UI leaves no name.
 """
 
 import json
@@ -16,6 +15,7 @@ from components.registry.registry import (
     MODEL,
     RegistryError,
     Version,
+    find_model,
     get_version,
     read_aliases,
     registry_client,
@@ -26,18 +26,16 @@ if TYPE_CHECKING:
 
 TAG_PREFIX = "fbt.promotion."
 REVERTED = ("refused", "rollout failed")
-"""How a champion is taken back without a person: the line then ends where it went back to."""
+"""Moves of the promoter."""
 OUTSIDE = "unknown (alias set outside of fbt, e.g. in the MLflow UI)"
 
 
 @dataclass(frozen=True)
 class Move:
-    """One change of the champion."""
-
     at: str
     """ISO 8601, UTC."""
     to: str
-    """The version that became champion; empty when the alias was deleted."""
+    """Empty when the alias was deleted."""
     came_from: str
     by: str
     why: str
@@ -45,31 +43,29 @@ class Move:
 
 
 class PromotionError(ValueError):
-    """The version may not, or cannot, become champion; the message says why."""
+    """The message says why."""
 
 
 def promote(version: str, by: str, force: bool = False) -> Move:
-    """Make `version` (a number or an alias) the champion.
+    """Make `version` (a number or an alias) champion.
 
-    Raises PromotionError for a version that did not pass its gate or whose rollout failed before,
-    unless `force`; the force is then written into the version's tags too.
+    Raises PromotionError for a version that failed its gate or a rollout, unless `force`, which the
+    version's tags then record.
     """
     found = get_version(version)
-    doubts = _find_objection(found)
-    if doubts and not force:
+    objection = _find_objection(found)
+    if objection and not force:
         raise PromotionError(
-            f"promote: version {found.version} {doubts}; read its report, and use --force to "
+            f"promote: version {found.version} {objection}; read its report, and use --force to "
             "promote it all the same"
         )
-    return _move_champion(found, by, "promoted by force" if doubts else "promoted")
+    return _move_champion(found, by, "promoted by force" if objection else "promoted")
 
 
 def revert_champion(rejected: str, to: str, by: str, why: str) -> Move | None:
-    """Make `to` champion again if `rejected` still is; None when somebody was faster.
+    """None when somebody was faster.
 
-    For versions that people chose and the cluster did not take, see `components.deployment`.
-    MLflow cannot compare and set, so a promotion between the look and the move, some
-    milliseconds, is lost; its record is not.
+    MLflow cannot compare and set: a promotion in the milliseconds between is lost, but recorded.
     """
     with registry_client() as client:
         if read_aliases(client).get(CHAMPION, "") != rejected:
@@ -78,10 +74,7 @@ def revert_champion(rejected: str, to: str, by: str, why: str) -> Move | None:
 
 
 def rollback(by: str) -> Move:
-    """Make the champion before the present one champion again.
-
-    Raises PromotionError when there was none.
-    """
+    """Raises PromotionError without a previous champion."""
     *before, present = ["", *_compute_lineage(history())]
     if len(before) < 2:
         raise PromotionError(
@@ -92,7 +85,7 @@ def rollback(by: str) -> Move:
 
 
 def history() -> list[Move]:
-    """All moves of the champion, newest first, those made outside of fbt included."""
+    """Newest first. Records a move that was made outside of fbt."""
     with registry_client() as client:
         champion = read_aliases(client).get(CHAMPION, "")
         moves = _read_history(client)
@@ -104,13 +97,13 @@ def history() -> list[Move]:
 
 
 def _compute_lineage(moves: list[Move]) -> list[str]:
-    """The champions that led to the present one, oldest first; what was rolled back is no more."""
+    """Oldest first, without those rolled back."""
     line: list[str] = []
     for move in reversed(moves):
         if move.why == "rolled back":
             line = line[:-1]
         elif move.why in REVERTED:
-            # What was given up is no champion to go back to, seen before or not.
+            # A rejected version is no champion to go back to.
             while move.to in line[:-1]:
                 line.pop()
             line[-1:] = [move.to]
@@ -136,19 +129,15 @@ def _move_champion(version: Version, by: str, why: str) -> Move:
             client.set_model_version_tag(MODEL, version.version, FORCED_TAG, by)
             if FAILED_TAG in version.tags:
                 client.delete_model_version_tag(MODEL, version.version, FAILED_TAG)
-        # The record first: an alias without its record would be put down to somebody else.
+        # The record first: an alias without a record would count as moved outside of fbt.
         _write_record(client, move)
         client.set_registered_model_alias(MODEL, CHAMPION, version.version)
     return move
 
 
 def _read_history(client: "MlflowClient") -> list[Move]:
-    try:
-        tags = client.get_registered_model(MODEL).tags
-    except Exception as error:
-        if getattr(error, "error_code", "") == "RESOURCE_DOES_NOT_EXIST":
-            return []
-        raise
+    model = find_model(client)
+    tags = model.tags if model else {}
     records = sorted((k, v) for k, v in tags.items() if k.startswith(TAG_PREFIX))
     try:
         return [Move(**json.loads(record)) for _, record in reversed(records)]

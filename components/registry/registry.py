@@ -1,15 +1,16 @@
-"""The MLflow registry, as the place where model versions live and where people decide.
+"""Model versions in the MLflow registry.
 
-One registered model, `fbt`. A version that passed the gate gets the alias `challenger`; people move
-the alias `champion`. Everything a version needs lies with the run that made it, below:
-`bundle/`, `bento/`, `report.html`, `checks/`, `profile/`, `evaluation.json`, `verdict.json`.
+A version's run has the artefacts `bundle/`, `bento/`, `report.html`, `checks/`, `profile/`,
+`evaluation.json`, `verdict.json`.
 """
 
 import json
 import os
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,22 +19,22 @@ from components.model.atomic import atomic_write
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities.model_registry import ModelVersion
+    from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 
 MODEL = "fbt"
 CHAMPION, CHALLENGER = "champion", "challenger"
 VERDICT_TAG = "fbt.verdict"
 BENTO_TAG = "fbt.bento"
 BUNDLE_HASH_TAG = "fbt.bundle_sha256"
-"""Of bundle.json, which holds the hashes of everything else."""
+"""Of bundle.json, which has all other hashes."""
 CHECKS_TAG = "fbt.checks_failed"
-"""Data checks of its run that failed as warnings: `TABLE.CHECK`, with blanks between."""
+"""Failed warnings: `TABLE.CHECK`, separated by blanks."""
 ROLLOUT_TAG = "fbt.rollout"
 """`registered`, `rolling out`, `live`, `replaced`, `superseded`, `refused: …` or `failed`."""
 FAILED_TAG = "fbt.rollout_failed"
-"""Why the version's rollout was given up; it is not tried again while the tag is there."""
+"""The reason; it prevents another rollout."""
 FORCED_TAG = "fbt.forced_by"
-"""Who promoted the version although its gate said no."""
+"""Name of the person."""
 
 MLFLOW_DEFAULTS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -42,21 +43,19 @@ MLFLOW_DEFAULTS = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "60",
     "GIT_PYTHON_REFRESH": "quiet",
 }
-"""MLflow phones nobody and gives up in seconds rather than minutes."""
+"""No telemetry, and errors after seconds."""
 
 
 class RegistryError(RuntimeError):
-    """The registry cannot be reached or says no; the message says what to do."""
+    """The message says what to do."""
 
 
 @dataclass(frozen=True)
 class Version:
-    """One registered version, as `fbt models` shows it."""
-
     version: str
     created_at: str
     verdict: str
-    """`passed`, or `failed` for a version that was registered by force."""
+    """`passed`, or `failed` if registered by force."""
     aliases: list[str]
     tags: dict[str, str] = field(repr=False)
     run_id: str = field(repr=False, default="")
@@ -64,10 +63,7 @@ class Version:
 
 @contextmanager
 def registry_client() -> "Iterator[MlflowClient]":
-    """A client of the MLflow server that MLFLOW_TRACKING_URI names.
-
-    Raises RegistryError instead of whatever MLflow raises inside of the block.
-    """
+    """Raises RegistryError instead of MLflow's exceptions inside of the block."""
     for name, value in MLFLOW_DEFAULTS.items():
         os.environ.setdefault(name, value)
     uri = os.environ.get("MLFLOW_TRACKING_URI", "")
@@ -90,17 +86,14 @@ def registry_client() -> "Iterator[MlflowClient]":
 
 
 def get_champion_run_id() -> str:
-    """The id of the run that made the champion, or an empty text.
-
-    Unlike a version's number, it is the same model's in every registry.
-    """
+    """May be empty. Unlike a version's number, it is unique among registries."""
     with registry_client() as client:
         version = read_aliases(client).get(CHAMPION, "")
         return _get_run_id(client, version) if version else ""
 
 
 def list_versions() -> list[Version]:
-    """All versions, newest first."""
+    """Newest first."""
     with registry_client() as client:
         aliases = read_aliases(client)
         found = client.search_model_versions(f"name = '{MODEL}'")
@@ -109,12 +102,12 @@ def list_versions() -> list[Version]:
 
 
 def get_version(version: str) -> Version:
-    """One version by number or alias. Raises RegistryError when there is none."""
+    """By number or alias. Raises RegistryError."""
     versions = list_versions()
-    for one in versions:
-        if version == one.version or version in one.aliases:
-            return one
-    known = ", ".join(one.version for one in versions) or "none"
+    for found in versions:
+        if version == found.version or version in found.aliases:
+            return found
+    known = ", ".join(found.version for found in versions) or "none"
     raise RegistryError(
         f"registry: model {MODEL!r} has no version or alias {version!r} (versions: {known}); "
         "train one with `fbt run`, or name one that `fbt models` lists"
@@ -122,16 +115,13 @@ def get_version(version: str) -> Version:
 
 
 def fetch_artifact(version: str, artefact: str, target: Path) -> bool:
-    """Download a file or folder of the version to `target`; False when it has none of that name."""
+    """False when the version has no such file or folder."""
     with registry_client() as client:
         return _download(client, _get_run_id(client, version), artefact, target)
 
 
 def fetch_champion(run_id: str, target: Path) -> None:
-    """The `bundle/` and `profile/` of the champion's run in the folder `target`.
-
-    The folder stays empty without a run id: there is no champion.
-    """
+    """Download `bundle/` and `profile/`; without an id, nothing."""
     target.mkdir(parents=True, exist_ok=True)
     if run_id:
         with registry_client() as client:
@@ -145,10 +135,10 @@ def register(
     metrics: Mapping[str, float],
     tags: Mapping[str, str],
 ) -> str:
-    """Log one run with all its artefacts, make a version of it, call it challenger.
+    """Log a run, make a version of it and the version challenger.
 
-    `artefacts` maps names below the run to files or folders. The version comes last, so that a
-    version always has everything. Returns its number.
+    `artefacts` are files or folders by name below the run. The version comes last, so that every
+    version is complete.
     """
     with registry_client() as client:
         experiment = find_or_create_experiment(client).experiment_id
@@ -165,13 +155,11 @@ def register(
 
 
 def set_challenger(version: str) -> None:
-    """Move the alias `challenger` to the version."""
     with registry_client() as client:
         client.set_registered_model_alias(MODEL, CHALLENGER, version)
 
 
 def attach_archive(version: str, archive: Path, bento_tag: str) -> None:
-    """Keep the Bento archive with the version, and name the Bento in the version's tags."""
     with registry_client() as client:
         run_id = _get_run_id(client, version)
         with _symlink_as(archive, f"{bento_tag.replace(':', '-')}.bento") as file:
@@ -179,17 +167,22 @@ def attach_archive(version: str, archive: Path, bento_tag: str) -> None:
         client.set_model_version_tag(MODEL, version, BENTO_TAG, bento_tag)
 
 
-def read_aliases(client: "MlflowClient") -> dict[str, str]:
-    """{alias: version}; empty when nothing has been registered yet."""
+def find_model(client: "MlflowClient") -> "RegisteredModel | None":
+    """None when nothing has been registered yet."""
     from mlflow.exceptions import MlflowException
 
     try:
-        model = client.get_registered_model(MODEL)
+        return client.get_registered_model(MODEL)
     except MlflowException as error:
         if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-            return {}
+            return None
         raise
-    return {alias: str(version) for alias, version in model.aliases.items()}
+
+
+def read_aliases(client: "MlflowClient") -> dict[str, str]:
+    """Version by alias."""
+    model = find_model(client)
+    return {alias: str(version) for alias, version in model.aliases.items()} if model else {}
 
 
 def _download(client: "MlflowClient", run_id: str, artefact: str, target: Path) -> bool:
@@ -199,7 +192,7 @@ def _download(client: "MlflowClient", run_id: str, artefact: str, target: Path) 
         aside.mkdir(parents=True)
         found = Path(client.download_artifacts(run_id, artefact, str(aside)))
         if found.is_dir() and found != aside:
-            # MLflow nests the folder in the one it is given; the caller asked for the thing.
+            # MLflow nests the folder in the one it is given.
             nested = aside.with_suffix(".nested")
             found.rename(nested)
             aside.rmdir()
@@ -218,8 +211,6 @@ def _get_run_id(client: "MlflowClient", version: str) -> str:
 
 
 def _to_version(found: "ModelVersion", aliases: dict[str, str]) -> Version:
-    from datetime import UTC, datetime
-
     created = datetime.fromtimestamp(found.creation_timestamp / 1000, UTC)
     version = str(found.version)
     return Version(
@@ -251,9 +242,7 @@ def _log_run(
 
 @contextmanager
 def _symlink_as(path: Path, name: str) -> Iterator[Path]:
-    """The file under its proper name: MLflow keeps names, and KFP's are `page` and `checks`."""
-    import tempfile
-
+    """MLflow keeps file names, and KFP's differ."""
     with tempfile.TemporaryDirectory() as folder:
         link = Path(folder) / name
         link.symlink_to(path.resolve())

@@ -1,4 +1,4 @@
-"""What a version says of itself: parameters, metrics, tags, drawn from the run's own files."""
+"""Registration of a run: parameters, metrics and tags of its version."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,10 +25,7 @@ RUN_KEY_TAG = "fbt.run_key"
 
 
 def register_run(artefacts: Mapping[str, Path], parameters: Mapping[str, Any], run_key: str) -> str:
-    """Register a run's artefacts (by the names the registry gives them); return the version.
-
-    A version of the same run key and bundle is not made twice: a step may be tried again.
-    """
+    """Return the version. A retried step finds the version of the same key and bundle."""
     check_experiment()
     bundle_hash = compute_sha256(artefacts["bundle"] / "bundle.json")
     for made in find_versions(run_key):
@@ -47,9 +44,9 @@ def register_run(artefacts: Mapping[str, Path], parameters: Mapping[str, Any], r
         VERDICT_TAG: "passed" if verdict["passed"] else "failed",
         RUN_KEY_TAG: run_key,
         BUNDLE_HASH_TAG: bundle_hash,
-        "fbt.ndcg_a": f"{model['a']['model']['ndcg']['mean']:.4f}",
-        "fbt.ndcg_b": f"{model['b']['model']['ndcg']['mean']:.4f}",
-        "fbt.coverage_a": f"{model['a']['model']['coverage']:.3f}",
+        "fbt.ndcg_a": f"{model['item']['model']['ndcg']['mean']:.4f}",
+        "fbt.ndcg_b": f"{model['cart']['model']['ndcg']['mean']:.4f}",
+        "fbt.coverage_a": f"{model['item']['model']['coverage']:.3f}",
         "fbt.data_window": " to ".join(manifest.data_window or ("no timestamps",)),
         "fbt.git_revision": manifest.git_revision,
         "fbt.code_version": manifest.code_version,
@@ -65,10 +62,7 @@ def register_run(artefacts: Mapping[str, Path], parameters: Mapping[str, Any], r
 
 
 def find_versions(run_key: str) -> list[Version]:
-    """Versions that runs of this key made in the experiment, newest first.
-
-    A version whose run was deleted, or left behind in a renamed experiment, has no files to serve.
-    """
+    """Newest first. Without versions whose run was deleted or left in a renamed experiment."""
     found = [one for one in list_versions() if one.tags.get(RUN_KEY_TAG) == run_key]
     with registry_client() as client:
         experiment = find_or_create_experiment(client).experiment_id
@@ -80,7 +74,7 @@ def find_versions(run_key: str) -> list[Version]:
 
 
 def list_failed_checks(artefacts: Mapping[str, Path]) -> list[str]:
-    """`TABLE.CHECK` of every data check that failed: warnings, for a critical one ends its run."""
+    """`TABLE.CHECK` of failed warnings; a critical check ends its run."""
     reports = [read_json(artefacts[f"checks/{table}.json"]) for table in ("order_lines", "baskets")]
     return [
         f"{report['table']}.{check['name']}"

@@ -59,7 +59,7 @@ def finished_run(tmp_path):
     """Everything that a run hands to `register_run`."""
     task = {"model": {"ndcg": {"mean": 0.1}, "coverage": 0.5}}
     files = {
-        "evaluation.json": {"tasks": {"a": task, "b": task}, "paired": {}},
+        "evaluation.json": {"tasks": {"item": task, "cart": task}, "paired": {}},
         "verdict.json": {"passed": True},
         "checks/order_lines.json": {"table": "order_lines", "checks": []},
         "checks/baskets.json": {"table": "baskets", "checks": []},
