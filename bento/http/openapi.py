@@ -150,7 +150,9 @@ def list_refusals(route: Route) -> list[int]:
 
 def list_parameters(route: Route) -> list[JsonObject]:
     names = re.findall(r"\{(\w+)\}", route.path)
-    parameters = [build_parameter("path", name, *PATH_PARAMETERS[name]) for name in names]
+    parameters = [
+        build_parameter("path", name, *PATH_PARAMETERS.get(name, ("", ""))) for name in names
+    ]
     if route.query is not None:
         parameters += list_query_parameters(route.query)
     if route.names_user:
