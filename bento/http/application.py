@@ -247,7 +247,7 @@ class Endpoints:
 
 
 def find_inner_paths(app: Any) -> frozenset[str]:
-    """BentoML's own paths; it would make a series of metrics for every other one it is asked for."""
+    """BentoML's own paths; of every other one it would make a series of metrics."""
     paths = set()
     for route in app.routes:
         if directory := getattr(getattr(route, "app", None), "directory", None):
