@@ -14,7 +14,7 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 class SettingsError(RuntimeError):
-    """A variable has a value that the service cannot use."""
+    """A variable has an unusable value."""
 
 
 class Rate(NamedTuple):

@@ -1,5 +1,6 @@
-"""The ASGI application in front of BentoML's, whose request handling costs several times as much as
-a recommendation. It answers the paths of our routes and passes BentoML's other paths on.
+"""The ASGI application in front of BentoML's: answers our routes, passes BentoML's own paths on.
+
+BentoML's request handling costs several times as much as a recommendation.
 """
 
 import asyncio
@@ -40,7 +41,7 @@ _log = logging.getLogger("fbt")
 
 
 def build_app(bentoml_app: Any) -> Any:
-    """BentoML's application behind our endpoints, with limits on this process's connections."""
+    """BentoML's application behind our endpoints, and limits on connections."""
     from bento.endpoints import ROUTES
 
     settings = read_settings()
@@ -171,7 +172,7 @@ class Endpoints:
         content = route.handler(self.service, request)
         if route.is_async:
             content = await run_with_timeout(content, route.timeout_s)
-        return content if isinstance(content, bytes | Response) else to_json(content)
+        return content if isinstance(content, (bytes, Response)) else to_json(content)
 
     def _find_route(self, scope: Scope) -> Route:
         """The route of a path with parameters, or one that refuses."""
@@ -246,10 +247,7 @@ class Endpoints:
 
 
 def find_inner_paths(app: Any) -> frozenset[str]:
-    """Paths that BentoML's application answers, with the files of its documentation.
-
-    Only these are passed on: BentoML makes a series of metrics for every path it is asked for.
-    """
+    """BentoML's own paths; of every other one it would make a series of metrics."""
     paths = set()
     for route in app.routes:
         if directory := getattr(getattr(route, "app", None), "directory", None):

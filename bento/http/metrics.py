@@ -35,8 +35,6 @@ class BufferedCounter:
 
 
 class BufferedHistogram:
-    """Some histograms, and counters of their values."""
-
     def __init__(self, histograms: Sequence[Any], counters: Sequence[Any] = ()) -> None:
         self._values: list[float] = []
         self.observe = self._values.append
@@ -103,7 +101,6 @@ class ServiceMetrics:
         gauge.set(datetime.fromisoformat(created_at).timestamp())
 
     def set_staleness(self, seconds: float) -> None:
-        """Seconds without contact to the database."""
         self._staleness.set(seconds)
 
     @functools.cached_property
@@ -115,7 +112,6 @@ class ServiceMetrics:
         )
 
     def get_route_metrics(self, endpoint: str, status: int) -> tuple[Any, Any]:
-        """Counter and histogram of an endpoint and a status."""
         counter = self._requests.labels(endpoint=endpoint, status=str(status), **self._own)
         return counter, self._seconds.labels(endpoint=endpoint, **self._own)
 
@@ -125,10 +121,7 @@ class ServiceMetrics:
         self._lengths.flush()
 
     def _create_answer_counters(self) -> tuple[Callable[..., Any], Callable[..., Any]]:
-        """By endpoint and source, and by endpoint.
-
-        Each fills a counter without variant, too, which canaries and alerts query.
-        """
+        """Each fills a counter without variant, too, which canaries and alerts query."""
         answers = self._counter("answers", "Answers, by their source.", "endpoint", "source")
         unknown = self._counter("unknown_items", "Products that nobody knows.", "endpoint")
         version, of_version = self._own["model_version"], ["source", "model_version"]
@@ -171,7 +164,6 @@ class ServiceMetrics:
             self._rules(action)
 
     def _create_buffers(self, name: str, description: str, label: str) -> Callable[[Any], Any]:
-        """Buffered counters by the value of one label."""
         counter = self._counter(name, description, label)
         return functools.cache(
             lambda value: self._buffer(counter.labels(**{label: str(value)}, **self._own))

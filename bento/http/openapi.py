@@ -1,6 +1,6 @@
 """The OpenAPI document, built from the routes and their models, and the page that shows it.
 
-BentoML's own document has errors that this service does not send; its page loads a tracker.
+BentoML's own document has wrong errors, and its page loads a tracker.
 """
 
 import base64
@@ -135,7 +135,6 @@ def build_operation(route: Route) -> JsonObject:
 
 
 def list_refusals(route: Route) -> list[int]:
-    """Statuses of all errors that the route can answer with."""
     statuses = {408, 413, 500, *route.refusals}
     if route.body is not None or route.query is not None:
         statuses.add(400)
@@ -150,7 +149,9 @@ def list_refusals(route: Route) -> list[int]:
 
 def list_parameters(route: Route) -> list[JsonObject]:
     names = re.findall(r"\{(\w+)\}", route.path)
-    parameters = [build_parameter("path", name, *PATH_PARAMETERS[name]) for name in names]
+    parameters = [
+        build_parameter("path", name, *PATH_PARAMETERS.get(name, ("", ""))) for name in names
+    ]
     if route.query is not None:
         parameters += list_query_parameters(route.query)
     if route.names_user:

@@ -173,7 +173,7 @@ class Connection(HttpToolsProtocol):
         """Clients must not fill the log."""
 
     def read_buffered_body(self, cycle: Any) -> bytes | None:
-        """The request's body, if all of it has arrived."""
+        """The body, if all of it has arrived."""
         return None if cycle.more_body or cycle.disconnected else bytes(cycle.body)
 
     def write_response(self, cycle: Any, head: bytes, content: bytes) -> bool:

@@ -162,7 +162,6 @@ def parse_query(query: Mapping[str, list[str]], model: type[BaseModel]) -> BaseM
 
 @functools.cache
 def render_json_head(status: int) -> bytes:
-    """Status line and constant headers."""
     lines = [b"HTTP/1.1 %d %b" % (status, HTTPStatus(status).phrase.encode())]
     lines += [b"content-type: application/json", *(b"%b: %b" % pair for pair in COMMON_HEADERS)]
     return b"".join(line + b"\r\n" for line in lines)
