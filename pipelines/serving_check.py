@@ -47,8 +47,6 @@ def check_serving(bundle_dir: Path, n_requests: int, seed: int) -> dict[str, Any
 
 def build_selection(bundle: Bundle) -> Selection:
     """As a service has it without rules and catalogue changes."""
-    assert bundle.records is not None
-    assert bundle.facets is not None
     return Selection(Recommender(bundle), Catalogue(bundle.records, bundle.facets))
 
 

@@ -17,7 +17,7 @@ from components.model.arrays import BoolArray, Float32Array, Float64Array, Int32
 from components.model.bundle import Bundle
 from components.model.recommender import Recommender
 from components.model.sorted_keys import find_keys
-from components.model.substitutes import Cosines
+from components.model.substitutes import compute_pair_cosines
 from components.model.variants import (
     LEVELS,
     Variants,
@@ -129,7 +129,7 @@ def find_pairs(bundle: Bundle, exceptions: Iterable[tuple[str, str]] = ()) -> Va
     keys, first = np.unique(keys, return_index=True)
     one, other = (part.astype(np.int32) for part in np.divmod(keys, max(n_items, 1)))
     is_excepted = match_exceptions(one, other, exceptions, bundle.product_ids[:n_items])
-    cosine = Cosines(bundle.in_vectors).compute_for_pairs(one, other)
+    cosine = compute_pair_cosines(bundle.in_vectors, one, other)
     lifts = compute_lifts(bundle, one, other)
     return VariantPairs(one, other, levels[first], lifts, cosine, is_excepted)
 
@@ -144,7 +144,7 @@ def compute_lifts(bundle: Bundle, one: Int32Array, other: Int32Array) -> Float64
 
 def _find_support(bundle: Bundle, one: Int32Array, other: Int32Array) -> Float64Array:
     """0 where `other` is not among the strongest companions of `one`."""
-    n_items, offsets = bundle.manifest.n_items, bundle.pair_offsets
+    n_items, offsets = bundle.manifest.n_items, bundle.pairs.offsets
     support = np.zeros(len(one))
     order = np.argsort(one, kind="stable")
     for start in range(0, n_items, BLOCK):
@@ -154,11 +154,11 @@ def _find_support(bundle: Bundle, one: Int32Array, other: Int32Array) -> Float64
             continue
         counted = slice(offsets[start], offsets[end])
         rows = np.repeat(np.arange(start, end), np.diff(offsets[start : end + 1]))
-        keys = rows * n_items + bundle.pair_rows[counted]
+        keys = rows * n_items + bundle.pairs.rows[counted]
         by_key = np.argsort(keys)
         wanted = one[mine].astype(np.int64) * n_items + other[mine]
         place, met = find_keys(keys[by_key], wanted)
-        support[mine[met]] = bundle.pair_support[counted][by_key[place[met]]]
+        support[mine[met]] = bundle.pairs.support[counted][by_key[place[met]]]
     return support
 
 
