@@ -92,8 +92,6 @@ class Fbt:
         self.metrics = ServiceMetrics(self.model_version, self.variant)
         bundle = read_bundle(find_bundle(settings), verify=False, products=False)
         self.manifest = bundle.manifest
-        assert bundle.records is not None
-        assert bundle.facets is not None
         self.selection = Selection(Recommender(bundle), Catalogue(bundle.records, bundle.facets))
         self._search = ProductSearch(bundle)
         self.rendering = ResponseRenderer(self.model_version, self.variant)

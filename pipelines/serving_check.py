@@ -43,8 +43,6 @@ def check_serving(bundle_dir: Path, n_requests: int, seed: int) -> dict[str, Any
 
 def build_selection(bundle: Bundle) -> Selection:
     """Without rules and catalogue changes."""
-    assert bundle.records is not None
-    assert bundle.facets is not None
     return Selection(Recommender(bundle), Catalogue(bundle.records, bundle.facets))
 
 

@@ -9,7 +9,8 @@ import pyarrow as pa
 
 from components.baskets.corpus import Corpus
 from components.contracts import PRODUCTS
-from components.model.bundle import Bundle, Manifest, Neighbours, read_bundle, write_bundle
+from components.model.bundle import Neighbours, assemble_bundle, read_bundle, write_bundle
+from components.model.manifest import Manifest
 from components.model.vector_index import build_item_matrix, build_query_matrix
 from components.ranking.build_index import build_index, measure_index
 
@@ -123,9 +124,10 @@ def write(
     n_baskets = int(n_orders.sum())
     index, measured = None, None
     if with_index:
-        items = build_item_matrix(out_vectors, np.log(n_orders / n_baskets))
+        trend = np.zeros(n_items, np.float32)
+        items = build_item_matrix(out_vectors, np.log(n_orders / n_baskets), trend)
         index = build_index(items)
-        measured = measure_index(index, items, build_query_matrix(in_vectors, 0.75), seed=0)
+        measured = measure_index(index, items, build_query_matrix(in_vectors, 0.75, 0.0), seed=0)
     manifest = Manifest(
         created_at="2024-01-01T00:00:00+00:00",
         n_items=n_items,
@@ -135,17 +137,8 @@ def write(
         index=measured,
         **facts,
     )
-    bundle = Bundle(
-        manifest=manifest,
-        products=products,
-        in_vectors=in_vectors,
-        out_vectors=out_vectors,
-        n_orders=n_orders,
-        pair_offsets=np.zeros(n_items + 1, np.int64),
-        pair_rows=np.zeros(0, np.int32),
-        pair_support=np.zeros(0, np.int32),
-        pair_probability=np.zeros(0, np.float32),
-        neighbours=neighbours,
+    bundle = assemble_bundle(
+        manifest, products, in_vectors, out_vectors, n_orders, neighbours=neighbours
     )
     write_bundle(bundle, directory, index)
     read_bundle(directory)

@@ -31,7 +31,7 @@ from components.model.product_records import (
     list_facets,
 )
 from components.model.sorted_keys import find_keys
-from components.model.text_similarity import Attributes, described
+from components.model.text_similarity import Attributes, merge_attributes
 from components.model.token_index import SearchableText, TokenIndex
 
 BLOCK = 50_000
@@ -106,7 +106,7 @@ class Catalogue:
         """The card as JSON without its closing brace."""
         if row in self._changed:
             return encode_card(self.card(row))
-        return self._records.shown(row)
+        return self._records.get_json(row)
 
     def card(self, row: int) -> dict[str, Any]:
         """The card as it is now."""
@@ -126,7 +126,7 @@ class Catalogue:
 
     def described(self, row: int | None, given: Attributes | None = None) -> Attributes:
         """What the asking one says of a product, else what its card says."""
-        return described(given, {} if row is None else self.card(row))
+        return merge_attributes(given, {} if row is None else self.card(row))
 
     def is_any_dearer(self, rows: Sequence[int], limit: float) -> bool:
         """Whether any of a few rows costs more; number by number, which is quickest for a few."""

@@ -8,7 +8,6 @@ Words of unspaced scripts are pairs of characters: two or more together are foun
 written, a single one where another follows.
 """
 
-import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,18 +20,17 @@ from rapidfuzz.distance import OSA
 from bento.answering.catalogue import Catalogue
 from bento.answering.search_segments import SegmentReader
 from bento.schemas import Match
-from components.model.arrays import BoolArray, Float32Array, Int32Array
+from components.model.arrays import BoolArray, Float32Array, Int32Array, concat_arrays
 from components.model.bundle import Bundle
 from components.model.sorted_keys import find_keys
-from components.model.text_similarity import concat_arrays, find_top_k
 from components.model.token_index import (
     MIN_FUZZY_LENGTH,
     TokenIndex,
-    build_token_index,
     hash_name,
     normalize_id,
     spelling,
 )
+from components.model.top_k import find_top_k
 
 MAX_TOKENS = 16
 """Words of a question that count."""
@@ -176,16 +174,7 @@ class ProductSearch:
     """Finds products of a bundle, as a catalogue says they are now."""
 
     def __init__(self, bundle: Bundle) -> None:
-        self._bundle, self._words = bundle, bundle.words
-        self._making = threading.Lock()
-
-    @property
-    def words(self) -> TokenIndex:
-        """The bundle's; of an older bundle made at the first use, a second for 100,000 products."""
-        with self._making:
-            if self._words is None:
-                self._words = build_token_index(self._bundle.products)
-            return self._words
+        self.words = bundle.token_index
 
     def find(self, catalogue: Catalogue, text: str, limit: int) -> list[SearchHit]:
         """Up to `limit` products, best first; never one that is deleted."""

@@ -24,11 +24,19 @@ from bento.schemas import (
     RecommendRequest,
     SimilarRequest,
 )
-from components.model.arrays import AnyArray, BoolArray, Float32Array, Int32Array, Int64Array
+from components.model.arrays import (
+    AnyArray,
+    BoolArray,
+    Float32Array,
+    Int32Array,
+    Int64Array,
+    concat_arrays,
+)
 from components.model.features import normalize_vectors
 from components.model.product_records import hash_facet
 from components.model.recommender import Recommender
-from components.model.text_similarity import Attributes, concat_arrays, find_top_k
+from components.model.text_similarity import Attributes
+from components.model.top_k import find_top_k
 
 N_CANDIDATES = 100
 """Places ranked at first, however few are asked for: filters and rules leave some out."""
@@ -137,7 +145,7 @@ class Selection:
         row = catalogue.row(request.items[0])
         if row is None or row >= recommender.n_items:
             return None
-        found, scores = recommender.page(row, k)
+        found, scores = recommender.items.rank_one(row, k)
         rows, limit = found.tolist(), PRICE_RATIO * float(catalogue.price[row])
         if len(rows) < k or catalogue.is_any_dearer(rows, limit):
             return None
@@ -219,7 +227,7 @@ class _Query:
         row = self._found[0] if self._found else None
         described = self.catalogue.described(row, self._given)
         known = self.known[0] if self.known else None
-        found = self.recommender.substitutes(known, described, max(N_CANDIDATES, 2 * self.k))
+        found = self.recommender.rank_substitutes(known, described, max(N_CANDIDATES, 2 * self.k))
         ranked = Ranking(found.rows, found.scores, found.source)
         reason = self._describe_fallback() if not self.known else ""
         hidden = [*self.rows, *self._find_excluded()]
@@ -235,17 +243,17 @@ class _Query:
         recommender, known = self.recommender, np.array(self.known, np.int32)
         depth = max(N_CANDIDATES, self.k)
         if page:
-            rows, scores = recommender.page(self.known[-1], depth)
+            rows, scores = recommender.items.rank_one(self.known[-1], depth)
         else:
-            block, values = recommender.rank_carts([known], depth)
+            block, values = recommender.carts.rank([known], depth)
             kept = block[0] >= 0
             rows, scores = block[0][kept], values[0][kept]
         return Ranking(rows, scores, "model")
 
     def _rank_by_attributes(self) -> Ranking:
         described = [self.catalogue.described(row, self._given) for row in self._found]
-        source, rows, scores = self.recommender.recommend_cold(
-            described, self._given, max(N_CANDIDATES, 2 * self.k)
+        source, rows, scores = self.recommender.cold_start.rank_companions(
+            described or [self._given or Attributes()], max(N_CANDIDATES, 2 * self.k)
         )
         return Ranking(rows, scores, source)
 
@@ -254,7 +262,7 @@ class _Query:
         known = self.known[-1:] if page else self.known
 
         def score(rows: Int64Array) -> Float32Array:
-            return self.recommender.score_rows(known, rows)
+            return self.recommender.items.score_rows(known, rows)
 
         return self._append(ranked, score, self._hidden(), request)
 
@@ -262,9 +270,9 @@ class _Query:
         self, known: int | None, described: Attributes
     ) -> Callable[[Int64Array], Float32Array]:
         if known is not None:
-            every = self.recommender.score_substitutes(known, described)
+            every = self.recommender.substitutes.score(known, described)
             return lambda rows: every[rows]
-        return lambda rows: self.recommender.score_rows([], rows)
+        return lambda rows: self.recommender.items.score_rows([], rows)
 
     def _append(
         self,
@@ -324,7 +332,7 @@ class _Query:
     def _hidden(self) -> list[int]:
         """What is asked for, its variants, and what is excluded."""
         variants = self.recommender.bundle.variants
-        own = [] if variants is None else variants.find_variants(self.known).tolist()
+        own = [] if variants is None else variants.concat(self.known).tolist()
         return [*self.rows, *own, *self._find_excluded()]
 
     def _is_blocked(self, applied: RuleEffects, rows: Int64Array) -> BoolArray:
@@ -434,9 +442,8 @@ class _Query:
         bundle = self.recommender.bundle
         unit = normalize_vectors(bundle.in_vectors[rows])
         alike: Float32Array = np.maximum(unit @ unit.T, 0)
-        if bundle.item_features is not None:
-            codes = bundle.item_features.category_of[rows]
-            alike += np.float32(SAME_CATEGORY) * ((codes[:, None] == codes) & (codes > 0))
+        codes = bundle.item_features.category_codes[rows]
+        alike += np.float32(SAME_CATEGORY) * ((codes[:, None] == codes) & (codes > 0))
         return alike
 
     def _sort(self, rows: Int64Array) -> Int64Array:
@@ -486,12 +493,8 @@ class _Query:
     def _neighbours(self) -> set[int]:
         """Rows that the ridge regressions of the products asked for speak for."""
         neighbours = self.recommender.bundle.neighbours
-        if neighbours is None:
-            return set()
-        ends = [neighbours.offsets[asked : asked + 2].tolist() for asked in self.known]
-        rows = [
-            neighbours.rows[start:end][neighbours.weights[start:end] > 0] for start, end in ends
-        ]
+        lists = [neighbours.entries(asked) for asked in self.known]
+        rows = [neighbours.rows[one][neighbours.weights[one] > 0] for one in lists]
         return set(concat_arrays(rows, np.int64).tolist())
 
     def _why(self, row: int) -> Explanation | None:
@@ -509,9 +512,9 @@ class _Query:
         bundle = self.recommender.bundle
         surest: dict[int, tuple[float, int, int]] = {}
         for asked in self.known:
-            pairs = slice(*bundle.pair_offsets[asked : asked + 2].tolist())
+            pairs = bundle.pairs.entries(asked)
             n = max(int(bundle.n_orders[asked]), 1)
-            companions, together = bundle.pair_rows[pairs], bundle.pair_support[pairs]
+            companions, together = bundle.pairs.rows[pairs], bundle.pairs.support[pairs]
             for row, both in zip(companions.tolist(), together.tolist(), strict=True):
                 if row not in surest or surest[row][0] < both / n:
                     surest[row] = (both / n, both, asked)

@@ -1,4 +1,4 @@
-"""Vectors, co-occurrence and product cards in; a bundle with a measured index out."""
+"""The last training step: arrays of all others in, a bundle out."""
 
 import json
 import os
@@ -14,14 +14,17 @@ import pyarrow.parquet as pq
 
 from components.contracts import PRODUCTS, read_table
 from components.model.bundle import (
-    ARRAYS,
-    Bundle,
-    Manifest,
-    load_array,
-    load_group,
+    INDEX_FILE,
+    Neighbours,
+    Pairs,
+    PrecomputedItems,
+    assemble_bundle,
     write_bundle,
 )
-from components.model.text_similarity import build_attribute_index
+from components.model.item_features import ItemFeatures
+from components.model.manifest import Manifest
+from components.model.tree_ensemble import TreeEnsemble
+from components.model.variants import Variants
 from components.results import read_json
 
 
@@ -32,24 +35,22 @@ def build_bundle(
     """Write the bundle directory `target` from what the training steps left.
 
     `vectors` holds in_vectors.npy, out_vectors.npy, n_orders.npy, product_ids.parquet and
-    betas.json; `cooccurrence` and `neighbours` their arrays; `ranking` facts, pages, where it paid
-    a forest, where there is one an index, what is mixed, and how many baskets were counted.
-    Products without vectors keep their cards, for fallbacks.
+    betas.json; `cooccurrence` and `neighbours` their arrays; `ranking` the refit ranking. Products
+    without vectors are in the bundle, too, for the cold start.
     """
     counts = json.loads(basket_counts.read_text())
     n_orders = np.load(vectors / "n_orders.npy")
-    cards = order_product_table(
-        pq.read_table(vectors / "product_ids.parquet")["product_id"], products
-    )
-    trained = {name: np.load(vectors / f"{name}.npy") for name in ("in_vectors", "out_vectors")}
+    product_ids = pq.read_table(vectors / "product_ids.parquet")["product_id"]
+    table = order_product_table(product_ids, products)
+    in_vectors = np.load(vectors / "in_vectors.npy")
     manifest = Manifest(
         **read_json(ranking / "blend.json"),
         **read_json(ranking / "search.json"),
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
         n_items=len(n_orders),
-        n_products=cards.num_rows,
+        n_products=table.num_rows,
         n_orders=read_json(ranking / "counted.json")["n_orders"],
-        dims=trained["in_vectors"].shape[1],
+        dims=in_vectors.shape[1],
         beta_cart=read_json(vectors / "betas.json")["beta_cart"],
         ranking=read_json(ranking / "ranking.json"),
         data_window=_window(counts),
@@ -58,50 +59,41 @@ def build_bundle(
         seed=seed,
         config=best["config"],
     )
-    groups = {
-        "item_features": ranking,
-        "precomputed": ranking,
-        "reranker": ranking,
-        "variants": ranking,
-        "neighbours": neighbours,
-    }
-    bundle = Bundle(
+    bundle = assemble_bundle(
         manifest,
-        cards,
-        n_orders=n_orders,
-        **trained,
-        **load_pairs(cooccurrence),
-        **{name: load_group(name, folder) for name, folder in groups.items()},
-        attributes=build_attribute_index(cards, len(n_orders)),
-        index_path=ranking / "index.hnsw" if manifest.index else None,
+        table,
+        in_vectors,
+        np.load(vectors / "out_vectors.npy"),
+        n_orders,
+        Pairs.load(cooccurrence),
+        Neighbours.load(neighbours),
+        ItemFeatures.load(ranking),
+        precomputed=PrecomputedItems.load(ranking),
+        reranker=TreeEnsemble.load_if_saved(ranking),
+        variants=Variants.load(ranking),
+        index_path=ranking / INDEX_FILE if manifest.index else None,
     )
     return write_bundle(bundle, target)
 
 
-def load_pairs(cooccurrence: Path) -> dict[str, Any]:
-    """The pair arrays in a directory, by their names in Bundle, memory-mapped."""
-    names = [name for name in ARRAYS if name.startswith("pair_")]
-    return {name: load_array(cooccurrence / f"{name}.npy") for name in names}
-
-
 def order_product_table(product_ids: pa.ChunkedArray, products: Path) -> pa.Table:
-    """PRODUCTS with the catalogue's rows first, in catalogue order, then all other products.
+    """PRODUCTS with the catalogue first, in its order, then all other products.
 
-    A catalogue product that the product table does not know gets an empty card.
+    Columns are empty for catalogue products that are not in PRODUCTS.
     """
     known = read_table(products, PRODUCTS)
-    at = pc.index_in(product_ids, value_set=known["product_id"])
-    mine = known.take(at).set_column(0, "product_id", product_ids)
+    place = pc.index_in(product_ids, value_set=known["product_id"])
+    catalogue = known.take(place).set_column(0, "product_id", product_ids)
     others = known.filter(pc.invert(pc.is_in(known["product_id"], value_set=product_ids)))
-    return pa.concat_tables([mine, others.sort_by("product_id")]).combine_chunks()
+    return pa.concat_tables([catalogue, others.sort_by("product_id")]).combine_chunks()
 
 
 def git_revision() -> str:
-    """The commit this code is at, or what FBT_GIT_REVISION says (in an image), or an empty text."""
+    """The commit of this code, or FBT_GIT_REVISION (in an image), or an empty text."""
     if revision := os.environ.get("FBT_GIT_REVISION"):
         return revision
     root = Path(__file__).parents[2]
-    # Installed into somebody's environment, we must not take their repository for ours.
+    # Installed into an environment, another repository may lie around it.
     if not (root / ".git").exists():
         return ""
     command = ["git", "-C", str(root), "rev-parse", "HEAD"]
@@ -113,6 +105,4 @@ def git_revision() -> str:
 
 
 def _window(counts: dict[str, Any]) -> tuple[str, str] | None:
-    if not counts["first_order"]:
-        return None
-    return counts["first_order"], counts["last_order"]
+    return (counts["first_order"], counts["last_order"]) if counts["first_order"] else None

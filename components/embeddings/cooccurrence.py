@@ -3,7 +3,6 @@
 A pair in a basket of n products weighs 1/(n - 1): pairs of large baskets are mostly chance.
 """
 
-from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import numpy as np
 from components.baskets.corpus import Corpus
 from components.model.arrays import Float32Array, Int32Array, Int64Array, IntpArray
 from components.model.atomic import atomic_write
-from components.model.bundle import load_array
+from components.model.bundle import Pairs
 from components.spark import Mapper, map_in_process, split_into_ranges
 
 MAX_COMPANIONS = 200  # 2.4 kB a product
@@ -22,20 +21,6 @@ BLOCK = 2_000  # Products counted at once: bounds memory
 HEAD_SIZE = 8_000  # Most bought products with a dense matrix of all their pairs: 256 MB
 
 NO_COMPANION = np.iinfo(np.int64).max
-
-
-@dataclass(frozen=True)
-class Pairs:
-    """The strongest companions of every product, in the CSR layout of a bundle.
-
-    `rows[offsets[i]:offsets[i + 1]]` are product i's, most probable first; `support` is the number
-    of baskets with both, `probability` the size-weighted P(companion | product).
-    """
-
-    offsets: Int64Array
-    rows: Int32Array
-    support: Int32Array | Float32Array
-    probability: Float32Array
 
 
 class PairCounter:
@@ -141,14 +126,7 @@ def count_head(corpus: Corpus, n_items: int, largest: int = HEAD_SIZE) -> Float3
 def write_pairs(pairs: Pairs, path: str | Path) -> None:
     with atomic_write(path) as aside:
         aside.mkdir(parents=True)
-        for name, array in vars(pairs).items():
-            np.save(aside / f"pair_{name}.npy", array)
-
-
-def read_pairs(path: str | Path) -> Pairs:
-    """Memory-mapped."""
-    names = (field.name for field in fields(Pairs))
-    return Pairs(**{name: load_array(Path(path) / f"pair_{name}.npy") for name in names})
+        pairs.save(aside)
 
 
 def _find_strongest(

@@ -11,7 +11,8 @@ from components.embeddings.item2vec import Vectors
 from components.evaluation.metrics import score
 from components.evaluation.tasks import TASKS, Queries, draw_queries
 from components.model.arrays import Int64Array
-from components.model.bundle import Bundle, Manifest
+from components.model.bundle import Bundle, assemble_bundle
+from components.model.manifest import Manifest
 from components.model.recommender import Recommender
 
 K = 10
@@ -85,9 +86,4 @@ def to_bundle(vectors: Vectors, validation: ValidationSet, beta: float) -> Bundl
     )  # fmt: skip
     attributes = [pa.nulls(n_items, field.type) for field in list(PRODUCTS)[1:]]
     products = pa.table([validation.product_ids, *attributes], names=PRODUCTS.names)
-    no_rows, no_values = np.zeros(0, np.int32), np.zeros(0, np.float32)
-    return Bundle(
-        manifest, products, **vars(vectors), n_orders=validation.n_orders,
-        pair_offsets=np.zeros(n_items + 1, np.int64), pair_rows=no_rows, pair_support=no_rows,
-        pair_probability=no_values,
-    )  # fmt: skip
+    return assemble_bundle(manifest, products, **vars(vectors), n_orders=validation.n_orders)

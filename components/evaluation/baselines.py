@@ -7,7 +7,8 @@ import numpy as np
 
 from components.baskets.corpus import Corpus
 from components.model.arrays import Float32Array, Int32Array, Int64Array, IntpArray
-from components.model.recommender import BLOCK, rank_columns
+from components.model.item_ranking import BLOCK
+from components.model.top_k import rank_columns
 
 
 class Ranker(Protocol):

@@ -12,9 +12,10 @@ from components.baskets.corpus import Corpus
 from components.evaluation.metrics import intervals, score
 from components.evaluation.tasks import Queries
 from components.model.arrays import BoolArray, Int32Array, Int64Array
-from components.model.cold_neighbours import find_cold_neighbours
-from components.model.recommender import Recommender, rank_columns
+from components.model.cold_start import find_cold_neighbours
+from components.model.recommender import Recommender
 from components.model.text_similarity import build_attribute_index
+from components.model.top_k import rank_columns
 
 STEPS = ("attribute_neighbours", "category_bestsellers", "bestsellers", "model")
 K = 10
@@ -91,15 +92,15 @@ def rank_cold_items(
     bestsellers = bundle.n_orders.astype(np.float32) / bundle.manifest.n_orders
     found = {step: np.full((len(products), K), -1, np.int64) for step in STEPS}
     for i, product in enumerate(products):
-        mine = slice(near.offsets[i], near.offsets[i + 1])
+        mine = near.entries(i)
         same = (category == category[product]) & (category[product] >= 0)
         by_category = np.where(same & ~hidden, bestsellers, -np.inf) if same.any() else bestsellers
         rows, weights = visible[near.rows[mine]], near.weights[mine]
         by_step = (
-            recommender.score_by_neighbours(rows, weights) if len(rows) else by_category,
+            recommender.cold_start.score_by_neighbours(rows, weights) if len(rows) else by_category,
             by_category,
             bestsellers,
-            recommender.score_by_neighbours(np.array([product]), np.ones(1, np.float32)),
+            recommender.cold_start.score_by_neighbours(np.array([product]), np.ones(1, np.float32)),
         )
         for step, scores in zip(STEPS, by_step, strict=True):
             found[step][i] = rank_columns(np.where(hidden, -np.inf, scores)[None], K)[0][0]

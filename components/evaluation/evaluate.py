@@ -136,11 +136,11 @@ def _list_labels(bundle: Bundle) -> list[str]:
 
 
 def _find_pair(bundle: Bundle, row: int, other: int) -> dict[str, int | float | None]:
-    start, end = bundle.pair_offsets[row : row + 2]
-    place = np.flatnonzero(bundle.pair_rows[start:end] == other)
+    pairs = bundle.pairs.entries(row)
+    place = np.flatnonzero(bundle.pairs.rows[pairs] == other)
     if not len(place):
         return {"support": None, "lift": None}
-    support = int(bundle.pair_support[start + place[0]])
+    support = int(bundle.pairs.support[pairs][place[0]])
     expected = bundle.n_orders[row] * bundle.n_orders[other] / bundle.manifest.n_orders
     return {"support": support, "lift": float(support / expected)}
 

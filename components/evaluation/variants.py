@@ -17,7 +17,7 @@ from components.model.arrays import BoolArray, Float32Array, Float64Array, Int32
 from components.model.bundle import Bundle
 from components.model.recommender import Recommender
 from components.model.sorted_keys import find_keys
-from components.model.substitutes import Cosines
+from components.model.substitutes import compute_pair_cosines
 from components.model.variants import (
     LEVELS,
     Variants,
@@ -122,7 +122,7 @@ def find_pairs(bundle: Bundle, exceptions: Iterable[tuple[str, str]] = ()) -> Va
     keys, first = np.unique(keys, return_index=True)
     one, other = (part.astype(np.int32) for part in np.divmod(keys, max(n_items, 1)))
     is_excepted = match_exceptions(one, other, exceptions, bundle.product_ids[:n_items])
-    cosine = Cosines(bundle.in_vectors).compute_for_pairs(one, other)
+    cosine = compute_pair_cosines(bundle.in_vectors, one, other)
     lifts = compute_lifts(bundle, one, other)
     return VariantPairs(one, other, levels[first], lifts, cosine, is_excepted)
 
@@ -133,7 +133,7 @@ def compute_lifts(bundle: Bundle, one: Int32Array, other: Int32Array) -> Float64
 
     if not len(one):
         return np.zeros(0)
-    pairs = (bundle.pair_support, bundle.pair_rows, bundle.pair_offsets)
+    pairs = (bundle.pairs.support, bundle.pairs.rows, bundle.pairs.offsets)
     support = csr_array(pairs, shape=(bundle.manifest.n_items, bundle.manifest.n_items))
     expected = bundle.n_orders[one] * (bundle.n_orders[other] / bundle.manifest.n_orders)
     lifts: Float64Array = np.maximum(support[one, other], support[other, one]) / expected

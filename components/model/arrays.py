@@ -1,5 +1,7 @@
-"""Types of numpy arrays."""
+"""Types of numpy arrays, and how they are loaded and joined."""
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,3 +19,18 @@ UInt8Array = npt.NDArray[np.uint8]
 Int8Array = npt.NDArray[np.int8]
 Int16Array = npt.NDArray[np.int16]
 AnyArray = npt.NDArray[Any]
+
+
+def load_array(file: Path) -> Any:
+    """Memory-mapped read-only, as a plain array: slicing numpy's memmap costs ten times as much."""
+    return np.load(file, mmap_mode="r").view(np.ndarray)
+
+
+def concat_arrays(parts: Sequence[AnyArray], dtype: type[np.generic]) -> AnyArray:
+    """All parts in one array of that type; there may be none."""
+    return np.concatenate([np.empty(0, dtype), *parts], dtype=dtype, casting="same_kind")
+
+
+def to_offsets(sizes: Sequence[int] | AnyArray) -> Int64Array:
+    """Offsets (n + 1,) of lists of these sizes (n,) that lie one after another."""
+    return np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)

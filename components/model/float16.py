@@ -1,7 +1,7 @@
-"""Vectors stored as float16, which loses nothing, and widened where they are multiplied.
+"""Vectors stored as float16, which loses nothing, and converted where they are multiplied.
 
-numpy multiplies float16 a hundred times as slowly as float32, and widens it four times as slowly as
-the same is done here by shifting bits.
+numpy multiplies float16 a hundred times as slowly as float32, and converts it four times as slowly
+as shifting bits does.
 """
 
 import numpy as np
@@ -9,17 +9,17 @@ import numpy as np
 from components.model.arrays import AnyArray, Float16Array, Float32Array
 
 BLOCK = 2_048
-"""Vectors widened at once, so that they stay in the processor's cache."""
+"""Vectors converted at once, so that they stay in the processor's cache."""
 
 SIGN_AND_REST = np.int32(-0x70000001)
 """All bits but the three that a sign leaves behind when it is moved."""
 
 BIAS = np.float32(2.0**112)
-"""What the exponents of the two kinds of floats differ by."""
+"""Difference of the exponents of the two kinds of floats."""
 
 
 def to_float16(vectors: AnyArray) -> Float16Array:
-    """Vectors as they are stored. Raises ValueError for what float16 cannot hold."""
+    """Raises ValueError for values that float16 cannot hold."""
     with np.errstate(over="ignore"):
         halves = vectors.astype(np.float16)
     if not np.isfinite(halves).all():
@@ -31,7 +31,7 @@ def to_float16(vectors: AnyArray) -> Float16Array:
 
 
 def to_float32(vectors: AnyArray) -> Float32Array:
-    """Vectors of finite numbers as float32, the very same numbers."""
+    """Finite numbers only, unchanged; float32 is passed through."""
     if vectors.dtype != np.float16:
         return vectors
     bits = np.ascontiguousarray(vectors).view(np.int16).astype(np.int32)
@@ -43,7 +43,7 @@ def to_float32(vectors: AnyArray) -> Float32Array:
 
 
 def inner_products(queries: Float32Array, vectors: AnyArray) -> Float32Array:
-    """Of every query (n_queries, dims) with every vector (n, dims), as (n_queries, n)."""
+    """Of queries (n_queries, dims) with vectors (n, dims): (n_queries, n)."""
     if vectors.dtype != np.float16:
         found: Float32Array = queries @ vectors.T
         return found

@@ -1,4 +1,4 @@
-"""Looking up keys among sorted ones: the way all tables here are joined."""
+"""Lookups in sorted keys: the way tables are joined here."""
 
 import numpy as np
 
@@ -6,9 +6,9 @@ from components.model.arrays import AnyArray, BoolArray, IntpArray
 
 
 def find_keys(keys: AnyArray, wanted: AnyArray) -> tuple[IntpArray, BoolArray]:
-    """Places of the wanted ones among ascending keys, and which are there, in their shape.
+    """Places of `wanted` (of any shape) among ascending keys, and whether they are there.
 
-    What is not there has the place of something else; without keys, 0.
+    The place of an absent one is that of another key; without keys, 0.
     """
     if not len(keys):
         return np.zeros(wanted.shape, np.intp), np.zeros(wanted.shape, np.bool_)
@@ -18,13 +18,13 @@ def find_keys(keys: AnyArray, wanted: AnyArray) -> tuple[IntpArray, BoolArray]:
 
 def find_present(keys: AnyArray, wanted: AnyArray) -> IntpArray:
     """Places among ascending keys (n,) of those of `wanted` that are there."""
-    place, there = find_keys(keys, wanted)
-    return place[there]
+    place, is_present = find_keys(keys, wanted)
+    return place[is_present]
 
 
 def lookup_values(keys: AnyArray, values: AnyArray, wanted: AnyArray) -> AnyArray:
-    """The values of the wanted ones among ascending keys; 0 where there is none."""
-    place, there = find_keys(keys, wanted)
+    """Values of `wanted` among ascending keys; 0 for the absent ones."""
+    place, is_present = find_keys(keys, wanted)
     if not len(keys):
         return np.zeros(wanted.shape)
-    return np.where(there, values[place], 0)
+    return np.where(is_present, values[place], 0)

@@ -1,13 +1,12 @@
-"""Which products are the same thing over again: in another size, colour or number.
+"""Variants: the same product in another size, colour or number.
 
-A page that shows the five other colours of what is asked for shows nothing. Names tell such
-products: they are the same once some kinds of words are left out, in the same category and from the
-same brand.
+A page that shows five other colours of its product shows nothing. Variants are told by their names,
+which are the same once some kinds of words are left out, within a category and a brand.
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -19,30 +18,21 @@ from components.model.arrays import (
     Int64Array,
     UInt64Array,
 )
-from components.model.text_similarity import (
-    Attributes,
-    concat_arrays,
-    hash_token,
-    read_attributes,
-    tokenize,
-)
+from components.model.ragged import RaggedRows
+from components.model.text_similarity import Attributes, hash_token, read_attributes, tokenize
 
 if TYPE_CHECKING:
     # A service has no use for Arrow, which takes 9 MB of every worker.
     import pyarrow as pa
 
-
-ARRAYS = ("offsets", "rows")
-"""The arrays of Variants; each lies in variant_NAME.npy."""
-
 LEVELS = ("none", "same_name", "but_numbers", "but_colours", "but_one_word")
-"""What may differ between two names of the same product, each level with all before it."""
+"""Differences between two names of the same product, each level with all before it."""
 
 MAX_GROUP_SIZE = 100
-"""Products of one name above which it is no product's name but a kind of products."""
+"""Of products with one name; a larger group is a kind of products."""
 
 MIN_TOKENS = 3
-"""Words a name needs for one of them not to matter."""
+"""Words of a name of which one may differ."""
 
 _AMOUNTS = """
     g gr gram grams kg mg oz ounce ounces lb lbs pound pounds ml cl dl l lt ltr liter liters litre
@@ -50,7 +40,7 @@ _AMOUNTS = """
     pieces set of doz dozen size
 """
 UNITS = frozenset(_AMOUNTS.split())
-"""Words that say how much there is, beside those with a digit in them."""
+"""Words of amounts, beside those with a digit in them."""
 
 _LOOKS = """
     black white red blue green yellow orange purple pink brown grey gray silver gold golden cream
@@ -65,37 +55,29 @@ COLOURS = frozenset(_LOOKS.split())
 
 
 @dataclass(frozen=True)
-class Variants:
-    """`rows[offsets[i]:offsets[i + 1]]` are the variants of product i, ascending; if i is a variant
-    of j, j is one of i, and no product is one of itself.
-    """
+class Variants(RaggedRows):
+    """List i holds the variants of product i, ascending; the relation is symmetric."""
 
-    offsets: Int64Array
-    rows: Int32Array
-
-    def find_variants(self, products: Sequence[int] | Int32Array) -> Int32Array:
-        """The variants of any of these catalogue rows; there may be duplicates."""
-        slices = (slice(self.offsets[row], self.offsets[row + 1]) for row in products)
-        return concat_arrays([self.rows[one] for one in slices], np.int32)
+    prefix: ClassVar[str] = "variants"
 
 
 def find_name_pairs(
     products: "pa.Table", n_items: int, level: str
 ) -> tuple[Int32Array, Int32Array]:
-    """Pairs (one < other) of the first `n_items` rows of `products` that are one thing by their names.
+    """Pairs (one < other) of the first `n_items` products that are variants by their names.
 
-    Linear in products. A product without a name is like no other.
+    Linear in products. A product without a name has no variants.
     """
     rows, keys = [], []
     for row, attributes in enumerate(read_attributes(products.slice(0, n_items))):
-        for key in _keys(attributes, level):
+        for key in _list_keys(attributes, level):
             rows.append(row)
             keys.append(key)
-    return _pairs_of_groups(np.array(rows, np.int32), np.array(keys, np.uint64))
+    return _pair_groups(np.array(rows, np.int32), np.array(keys, np.uint64))
 
 
 def build_variants(one: Int32Array, other: Int32Array, n_items: int) -> Variants:
-    """The table of these pairs, whichever way round they are given."""
+    """Variants from pairs, whichever way round they are given."""
     keys = np.concatenate([_key(one, other, n_items), _key(other, one, n_items)])
     keys = np.unique(keys)
     offsets = np.searchsorted(keys, np.arange(n_items + 1) * n_items)
@@ -108,9 +90,9 @@ def match_exceptions(
     exceptions: Iterable[tuple[str, str]],
     product_ids: Sequence[str],
 ) -> BoolArray:
-    """Which of the pairs are among `exceptions`, pairs of product ids in any order.
+    """Whether each pair is among `exceptions`, pairs of product ids in any order.
 
-    Ids that the catalogue does not have are passed over: lists outlive products.
+    Unknown ids are passed over: lists outlive products.
     """
     row_of = {id_: row for row, id_ in enumerate(product_ids)}
     known = [sorted((row_of[a], row_of[b])) for a, b in exceptions if a in row_of and b in row_of]
@@ -121,30 +103,26 @@ def match_exceptions(
 
 
 def drop_variants(
-    found: Int64Array,
-    scores: Float32Array,
-    queries: Sequence[Int32Array],
-    variants: Variants,
-    k: int,
+    rows: Int64Array, scores: Float32Array, products: Iterable[int], variants: Variants, k: int
 ) -> tuple[Int64Array, Float32Array]:
-    """The first `k` of `found` (n_queries, more than k) that are no variants of what was asked.
+    """The first `k` of the rows ranked for each product, without its variants.
 
-    As `Recommender.rank` answers: -1 and -inf where too few are left.
+    Filled up with -1 and -inf where too few are left.
     """
-    rows = np.full((len(found), k), -1, np.int64)
-    kept_scores = np.full((len(found), k), -np.inf, np.float32)
-    for i, query in enumerate(queries):
-        is_kept = found[i] >= 0
-        if len(own := variants.find_variants(query)):
-            is_kept &= ~np.isin(found[i], own)
+    kept_rows = np.full((len(rows), k), -1, np.int64)
+    kept_scores = np.full((len(rows), k), -np.inf, np.float32)
+    for i, product in enumerate(products):
+        is_kept = rows[i] >= 0
+        if len(own := variants.rows[variants.entries(product)]):
+            is_kept &= ~np.isin(rows[i], own)
         kept = np.flatnonzero(is_kept)[:k]
-        rows[i, : len(kept)] = found[i, kept]
+        kept_rows[i, : len(kept)] = rows[i, kept]
         kept_scores[i, : len(kept)] = scores[i, kept]
-    return rows, kept_scores
+    return kept_rows, kept_scores
 
 
-def _keys(attributes: Attributes, level: str) -> list[int]:
-    """Hashes of which two products share one when they are variants of each other."""
+def _list_keys(attributes: Attributes, level: str) -> list[int]:
+    """Hashes; two products are variants of each other when they share one."""
     words = tokenize(attributes.name)
     if level == "none" or not words:
         return []
@@ -169,8 +147,8 @@ def _is_amount(word: str) -> bool:
     return word in UNITS or any(character.isdigit() for character in word)
 
 
-def _pairs_of_groups(rows: Int32Array, keys: UInt64Array) -> tuple[Int32Array, Int32Array]:
-    """All pairs of rows with the same key, each once, but for groups of more than MOST_ALIKE."""
+def _pair_groups(rows: Int32Array, keys: UInt64Array) -> tuple[Int32Array, Int32Array]:
+    """All pairs of rows with the same key, each once, but for groups above MAX_GROUP_SIZE."""
     order = np.lexsort((rows, keys))
     rows = rows[order]
     _, starts, sizes = np.unique(keys[order], return_index=True, return_counts=True)

@@ -12,7 +12,7 @@ from components.baskets.weighting import BasketWeighting, TrainingBaskets, read_
 from components.embeddings.cooccurrence import compute_shares, count_head, count_pairs
 from components.embeddings.model import read_product_ids
 from components.model.atomic import atomic_write
-from components.model.bundle import Neighbours, save_group
+from components.model.bundle import Neighbours
 from components.neighbours.ridge import NeighbourSettings, fit_neighbours
 from components.spark import Mapper, catalogue_mapper, map_in_process
 
@@ -35,7 +35,7 @@ def train_neighbours(
     cpu_s = round(time.process_time() - start, 1)
     with atomic_write(target) as aside:
         aside.mkdir(parents=True)
-        save_group(neighbours, aside)
+        neighbours.save(aside)
     return {"weights": len(neighbours.rows), "cpu_s": cpu_s}
 
 

@@ -12,7 +12,6 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 from threadpoolctl import threadpool_limits
 
-from components.embeddings.cooccurrence import Pairs
 from components.model.arrays import (
     BoolArray,
     Float32Array,
@@ -21,7 +20,7 @@ from components.model.arrays import (
     Int64Array,
     IntpArray,
 )
-from components.model.bundle import Neighbours
+from components.model.bundle import Neighbours, Pairs
 from components.progress import log_progress
 from components.spark import Mapper, map_in_process, split_into_ranges
 

@@ -21,13 +21,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from components.model.atomic import atomic_write
-from components.model.bundle import (
-    BundleError,
-    Manifest,
-    compute_sha256,
-    read_bundle,
-    read_manifest,
-)
+from components.model.bundle import BundleError, compute_sha256, read_bundle, read_manifest
+from components.model.manifest import Manifest
 from components.model.verification import verify_bundle
 
 MODEL = "fbt"

@@ -7,9 +7,10 @@ from typing import Any, TypeVar
 import numpy as np
 
 from components.model.arrays import Float32Array
-from components.model.bundle import Blend, CartWeights
+from components.model.cart_ranking import blend_cart_scores
 from components.model.features import COLUMN
-from components.model.recommender import COOCCURRENCE_SCALE, blend_cart_scores
+from components.model.item_ranking import COOCCURRENCE_SCALE
+from components.model.manifest import Blend, CartWeights
 from components.ranking.queries import LabelledQueries, ndcg
 from components.ranking.reranker import BLEND_WEIGHT
 
@@ -43,7 +44,7 @@ Weights = TypeVar("Weights", Blend, CartWeights)
 
 
 def blend_item_scores(features: Float32Array, blend: Blend, beta_cart: float) -> Float32Array:
-    """Scores (n, depth) as of `Recommender.rank_items`, up to a constant per query."""
+    """Scores (n, depth) as of `ItemRanker.rank_by_blend`, up to a constant per query."""
     scores: Float32Array = (
         features[..., COLUMN["vector_max"]]
         + blend.page_trend * features[..., COLUMN["trend_short"]]

@@ -6,7 +6,8 @@ import hnswlib
 import numpy as np
 
 from components.model.arrays import Float32Array, Int64Array
-from components.model.bundle import Bundle, IndexStats
+from components.model.bundle import Bundle
+from components.model.manifest import IndexStats
 from components.model.vector_index import build_item_matrix, build_query_matrix, search
 from components.progress import log_progress
 
@@ -24,10 +25,9 @@ BLOCK = 64  # Exact queries at once: 256 MB of scores for a million items
 
 
 def index_catalogue(bundle: Bundle, seed: int) -> tuple[Any, IndexStats]:
-    manifest, item_features = bundle.manifest, bundle.item_features
-    assert item_features is not None
+    manifest, sales = bundle.manifest, bundle.item_features.sales
     log_popularity = np.log(bundle.n_orders / manifest.n_orders).astype(np.float32)
-    items = build_item_matrix(bundle.out_vectors, log_popularity, item_features.items[:, 0])
+    items = build_item_matrix(bundle.out_vectors, log_popularity, sales[:, 0])
     queries = build_query_matrix(bundle.in_vectors, manifest.beta_single, manifest.page_trend)
     return build_accurate_index(items, queries, seed)
 

@@ -8,11 +8,11 @@ import pyarrow as pa
 
 from components.baskets.corpus import Corpus
 from components.baskets.weighting import decay_weights
-from components.embeddings.cooccurrence import BLOCK, PairCounter, Pairs
+from components.embeddings.cooccurrence import BLOCK, PairCounter
 from components.embeddings.item2vec import Vectors
 from components.model.arrays import Float32Array, Int32Array, Int64Array
-from components.model.bundle import ItemFeatures
-from components.model.features import log_norms
+from components.model.bundle import Pairs
+from components.model.item_features import ItemFeatures, compute_log_norms
 from components.spark import split_into_ranges
 
 SHORT_DAYS, LONG_DAYS, RECENT_DAYS = 14.0, 45.0, 60.0
@@ -34,10 +34,10 @@ def build_item_features(
     bias = beta * np.log(n_orders / len(corpus))
     return ItemFeatures(
         recent=compute_recent_probability(corpus, ages, pairs),
-        items=compute_sales_features(corpus, ages, len(n_orders)),
-        category_of=codes,
+        sales=compute_sales_features(corpus, ages, len(n_orders)),
+        category_codes=codes,
         category_lift=compute_category_lift(pairs, codes, n_orders),
-        log_norms=log_norms(vectors.in_vectors, vectors.out_vectors, bias.astype(np.float32)),
+        log_norms=compute_log_norms(**vars(vectors), bias=bias.astype(np.float32)),
     )
 
 

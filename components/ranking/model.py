@@ -13,8 +13,10 @@ from components.baskets.weighting import BasketWeighting
 from components.evaluation.tasks import TASKS, Queries, draw_queries
 from components.evaluation.variants import choose_variants
 from components.model.atomic import atomic_write
-from components.model.bundle import Blend, Bundle, Manifest, save_group
-from components.model.recommender import N_CANDIDATES, Recommender, blend_cart_scores
+from components.model.bundle import Bundle
+from components.model.cart_ranking import N_CANDIDATES, blend_cart_scores
+from components.model.manifest import Blend, Manifest
+from components.model.recommender import Recommender
 from components.model.variants import Variants
 from components.progress import log_progress
 from components.ranking.blend import (
@@ -142,11 +144,11 @@ def _write_ranking(
 ) -> None:
     with atomic_write(target) as aside:
         aside.mkdir(parents=True)
-        save_group(variants, aside)
+        variants.save(aside)
         if models["item"] is not None:
             save_item_reranker(models["item"], aside)
         if models["cart"] is not None:
-            save_group(to_tree_ensemble(models["cart"]), aside)
+            to_tree_ensemble(models["cart"]).save(aside)
         write_json(blend.model_dump(), aside / "blend.json")
         write_json(ranking, aside / "ranking.json")
 

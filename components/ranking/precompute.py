@@ -6,7 +6,9 @@ from typing import Any
 import numpy as np
 
 from components.model.bundle import PrecomputedItems
-from components.model.recommender import N_CANDIDATES, Recommender, rerank
+from components.model.cart_ranking import N_CANDIDATES
+from components.model.recommender import Recommender
+from components.model.reranking import rerank
 from components.progress import log_progress
 from components.ranking.queries import BATCH, compute_offline_features
 from components.ranking.reranker import BLEND_WEIGHT, predict
@@ -25,7 +27,7 @@ def precompute_items(recommender: Recommender, model: Any) -> PrecomputedItems:
     depth = min(PRECOMPUTED_DEPTH, max(n_items - 1, 1))
     rows = np.full((n_items, depth), -1, np.int32)
     scores = np.full((n_items, depth), -np.inf, np.float32)
-    texts = None if model is None else TextSimilarity(recommender.attributes)
+    texts = None if model is None else TextSimilarity(recommender.bundle.attributes)
     for number, start in enumerate(range(0, n_items, BATCH)):
         products = np.arange(start, min(start + BATCH, n_items), dtype=np.int32)
         block = slice(start, start + len(products))
@@ -50,7 +52,7 @@ def load_item_reranker(folder: Path) -> Any:
 def _rank_batch(
     recommender: Recommender, products: Any, depth: int, model: Any, texts: TextSimilarity | None
 ) -> tuple[Any, Any]:
-    rows, scores = recommender.rank_items(list(products[:, None]), depth)
+    rows, scores = recommender.items.rank_by_blend(products, depth)
     if texts is None:
         return rows, scores
     features = compute_offline_features(recommender, texts, products, rows[:, :N_CANDIDATES])

@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 
 from components.baskets.weighting import BasketWeighting, read_training_baskets
-from components.bundle.build import load_pairs, order_product_table
-from components.embeddings.cooccurrence import read_pairs
+from components.bundle.build import order_product_table
 from components.embeddings.item2vec import Vectors
 from components.embeddings.model import read_product_ids, read_vectors
-from components.model.bundle import Blend, Bundle, Manifest, load_group
+from components.model.bundle import Bundle, Neighbours, Pairs, assemble_bundle
 from components.model.float16 import to_float16, to_float32
+from components.model.manifest import Blend, Manifest
 from components.progress import log_progress
 from components.ranking.item_features import build_item_features
 from components.results import read_json
@@ -33,18 +33,17 @@ def prepare_bundle(
     trained = _round_out_vectors(read_vectors(vectors))
     beta_cart = read_json(vectors / "betas.json")["beta_cart"]
     log_progress(f"ranking: features of {len(ids)} products")
+    pairs = Pairs.load(cooccurrence)
     item_features = build_item_features(
-        counted, training.ages, read_pairs(cooccurrence), product_table, trained, n_orders,
-        beta_cart,
-    )  # fmt: skip
+        counted, training.ages, pairs, product_table, trained, n_orders, beta_cart
+    )
     manifest = Manifest(
         **blend.model_dump(), created_at="", n_items=len(ids), n_products=product_table.num_rows,
         n_orders=len(counted), dims=trained.in_vectors.shape[1], beta_cart=beta_cart,
     )  # fmt: skip
-    return Bundle(
-        manifest, product_table, trained.in_vectors, trained.out_vectors, n_orders,
-        **load_pairs(cooccurrence), neighbours=load_group("neighbours", neighbours),
-        item_features=item_features,
+    return assemble_bundle(
+        manifest, product_table, trained.in_vectors, trained.out_vectors, n_orders, pairs,
+        Neighbours.load(neighbours), item_features,
     )  # fmt: skip
 
 

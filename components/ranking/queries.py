@@ -8,10 +8,18 @@ import numpy as np
 from components.baskets.corpus import Corpus
 from components.evaluation.metrics import find_hits, ideal_dcg
 from components.evaluation.tasks import TASKS, draw_queries
-from components.model.arrays import BoolArray, Float32Array, Float64Array, Int32Array, Int64Array
+from components.model.arrays import (
+    BoolArray,
+    Float32Array,
+    Float64Array,
+    Int32Array,
+    Int64Array,
+    concat_arrays,
+)
+from components.model.candidate_pairs import find_candidate_pairs
+from components.model.cart_ranking import N_CANDIDATES
 from components.model.features import FEATURES
-from components.model.recommender import N_CANDIDATES, Recommender
-from components.model.text_similarity import concat_arrays
+from components.model.recommender import Recommender
 from components.ranking.text_features import TextSimilarity
 
 K = 10
@@ -83,8 +91,8 @@ def compute_offline_features(
     recommender: Recommender, texts: TextSimilarity, products: Int32Array, rows: Int64Array
 ) -> Float32Array:
     """OFFLINE_FEATURES of the candidate `rows` (n, depth) of `products` (n,)."""
-    queries, feature_builder = list(products[:, None]), recommender.feature_builder
-    features = feature_builder.features(queries, feature_builder.find_pairs(queries), rows)
+    pairs = find_candidate_pairs(recommender.bundle, list(products[:, None]))
+    features = recommender.carts.features.compute(pairs, rows)
     return np.concatenate([features, texts.compute_cosines(products, rows)[..., None]], axis=2)
 
 
@@ -92,7 +100,7 @@ def _collect_item_candidates(
     recommender: Recommender, products: Int32Array
 ) -> tuple[Int64Array, Float32Array]:
     rows = np.sort(recommender.rank(list(products[:, None]), N_CANDIDATES)[0], axis=1)
-    texts = TextSimilarity(recommender.attributes)
+    texts = TextSimilarity(recommender.bundle.attributes)
     blocks = [
         compute_offline_features(recommender, texts, products[batch], rows[batch])
         for batch in _split_batches(len(products))
@@ -104,7 +112,7 @@ def _collect_cart_candidates(
     recommender: Recommender, carts: Sequence[Int32Array]
 ) -> tuple[Int64Array, Float32Array]:
     blocks = [
-        recommender.find_cart_candidates(recommender.normalize_carts(carts[batch]), N_CANDIDATES)
+        recommender.carts.find_candidates(recommender.carts.normalize(carts[batch]), N_CANDIDATES)
         for batch in _split_batches(len(carts))
     ]
     rows, features = zip((NO_ROWS, NO_FEATURES), *blocks, strict=True)

@@ -16,9 +16,9 @@ import numpy as np
 
 from components.evaluation.metrics import intervals
 from components.model.arrays import BoolArray, Float32Array, Float64Array, IntpArray
-from components.model.bundle import TreeEnsemble
 from components.model.features import COLUMN
-from components.model.tree_ensemble import mix_scores
+from components.model.reranking import mix_scores
+from components.model.tree_ensemble import TreeEnsemble
 from components.ranking.gains import Gains
 from components.ranking.queries import OFFLINE_FEATURES, LabelledQueries, ndcg
 

@@ -15,7 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from components.model.bundle import Bundle, SearchStats
+from components.model.bundle import Bundle
+from components.model.item_ranking import ItemRanker
+from components.model.manifest import SearchStats
 from components.model.recommender import Recommender
 from components.progress import log_progress
 from components.ranking.build_index import N_QUERIES, TARGET_RECALL, compute_recall, index_catalogue
@@ -88,18 +90,18 @@ def _measure_recall(bundle: Bundle, exact: Bundle, seed: int) -> float:
 
 def _measure_ms(bundles: Sequence[Bundle], sample: Any, depth: int) -> list[float]:
     """CPU per item with each of the bundles."""
-    rankers = [Recommender(one) for one in bundles]
+    rankers = [ItemRanker(one) for one in bundles]
     for ranker in rankers:
         # Warm-up: lazily built arrays do not count.
-        ranker.rank_items(list(sample[:2, None]), depth)
+        ranker.rank_by_blend(sample[:2], depth)
     rounds = [[_measure_cpu_s(ranker, sample, depth) for ranker in rankers] for _ in range(ROUNDS)]
     return [1000 * min(times) / len(sample) for times in zip(*rounds, strict=True)]
 
 
-def _measure_cpu_s(ranker: Recommender, sample: Any, depth: int) -> float:
+def _measure_cpu_s(ranker: ItemRanker, sample: Any, depth: int) -> float:
     start = time.process_time()
     for first in range(0, len(sample), BATCH):
-        ranker.rank_items(list(sample[first : first + BATCH, None]), depth)
+        ranker.rank_by_blend(sample[first : first + BATCH], depth)
     return time.process_time() - start
 
 

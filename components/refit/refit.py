@@ -22,7 +22,8 @@ from components.embeddings.model import (
 )
 from components.model.arrays import Int32Array
 from components.model.atomic import atomic_write
-from components.model.bundle import Blend, Bundle, load_group, save_group
+from components.model.bundle import Bundle
+from components.model.manifest import Blend
 from components.model.recommender import Recommender
 from components.model.variants import Variants, build_variants
 from components.neighbours.model import train_neighbours
@@ -61,11 +62,12 @@ def refit(
         baskets_path, target.vectors, target.cooccurrence, target.neighbours, products, weighting,
         Blend(**read_json(ranking / "blend.json")), REFIT_SPLITS,
     )  # fmt: skip
-    variants = _reindex_variants(load_group("variants", ranking), new_rows)
+    variants = _reindex_variants(Variants.load(ranking), new_rows)
     bundle = replace(bundle, variants=variants)
     timer("facts")
     with atomic_write(target.ranking) as aside:
         shutil.copytree(ranking, aside)
+        variants.save(aside)
         _write_ranking(bundle, aside, seed, timer)
     return timer.seconds
 
@@ -74,8 +76,8 @@ def _write_ranking(bundle: Bundle, folder: Path, seed: int, timer: StepTimer) ->
     bundle = choose_search_method(bundle, PRECOMPUTED_DEPTH, folder, seed)
     timer("search")
     precomputed = precompute_items(Recommender(bundle), load_item_reranker(folder))
-    for group in (bundle.item_features, bundle.variants, precomputed):
-        save_group(group, folder)
+    bundle.item_features.save(folder)
+    precomputed.save(folder)
     search = bundle.manifest.model_dump(include={"among_companions", "index", "search"})
     write_json(search, folder / "search.json")
     write_json({"n_orders": bundle.manifest.n_orders}, folder / "counted.json")

@@ -162,7 +162,7 @@ def _environment() -> "Environment":
 
     from components.embeddings.sweep import MIN_SHARE_OF_BEST
     from components.evaluation.variants import MAX_NDCG_LOSS
-    from components.model.recommender import N_CANDIDATES
+    from components.model.cart_ranking import N_CANDIDATES
 
     environment = Environment(
         loader=FileSystemLoader(HERE), autoescape=True, undefined=ChainableUndefined,

@@ -22,7 +22,7 @@ from components.evaluation.baselines import distinct_products, rank_sums
 from components.evaluation.metrics import intervals, score
 from components.evaluation.tasks import Queries, draw_queries
 from components.model.arrays import Float64Array
-from components.model.features import compute_cart_recency
+from components.model.candidate_pairs import compute_cart_recency
 from components.progress import log_progress
 
 K = 10

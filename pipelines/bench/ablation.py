@@ -14,7 +14,8 @@ from components.embeddings.item2vec import TrainSettings
 from components.embeddings.model import count_cooccurrence
 from components.embeddings.model import train_vectors as train_item2vec
 from components.evaluation.baselines import Ranker
-from components.model.bundle import Bundle, CartWeights, read_bundle
+from components.model.bundle import Bundle, read_bundle
+from components.model.manifest import CartWeights
 from components.model.recommender import Recommender
 from components.neighbours.model import train_neighbours
 from components.ranking.model import train_ranking
@@ -121,16 +122,18 @@ def build_ablation(
         WHOLE: whole,
         f"{WHOLE}: re-ranked": whole,
         f"{WHOLE}: blend": Part(
-            Recommender(unranked), blend_cpu_s, sum(sizes.values()) - size("page_", "forest_")
+            Recommender(unranked),
+            blend_cpu_s,
+            sum(sizes.values()) - size("precomputed_", "reranker_"),
         ),
         f"{WHOLE}: vectors": Part(
             _vectors_ranker(unranked, betas), vectors_cpu_s, size("in_vectors", "out_vectors")
         ),
         f"{WHOLE}: co-occurrence": Part(
-            _cooccurrence_ranker(bundle), of_rest["co-occurrence"], size("pair_")
+            _cooccurrence_ranker(bundle), of_rest["co-occurrence"], size("pairs_")
         ),
         f"{WHOLE}: neighbours": Part(
-            _neighbours_ranker(bundle), of_rest["neighbours"], size("neighbour_")
+            _neighbours_ranker(bundle), of_rest["neighbours"], size("neighbours_")
         ),
     }
     recall = bundle.manifest.search_recall
@@ -156,13 +159,12 @@ def _vectors_ranker(bundle: Bundle, betas: Mapping[str, float]) -> Ranker:
 
 
 def _cooccurrence_ranker(bundle: Bundle) -> Ranker:
-    said = _matrix(bundle, bundle.pair_probability, bundle.pair_rows, bundle.pair_offsets)
+    said = _matrix(bundle, bundle.pairs.probability, bundle.pairs.rows, bundle.pairs.offsets)
     return ItemItemMatrix(said).ranker({"fuse": "sum"})
 
 
 def _neighbours_ranker(bundle: Bundle) -> Ranker:
     ours = bundle.neighbours
-    assert ours is not None
     scales = np.repeat(ours.scales, np.diff(ours.offsets))
     said = _matrix(bundle, ours.weights * scales, ours.rows, ours.offsets)
     return ItemItemMatrix(said).ranker({"fuse": "sum"})

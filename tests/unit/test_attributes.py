@@ -4,20 +4,18 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from components.model.bundle import load_group, save_group
-from components.model.cold_neighbours import find_cold_neighbours, to_weights
+from components.model.cold_start import find_cold_neighbours, to_weights
 from components.model.text_similarity import (
-    ARRAYS,
+    AttributeIndex,
     Attributes,
     build_attribute_index,
-    load_attributes,
     read_attributes,
-    save_attributes,
     tokenize,
 )
 from components.model.variants import (
     LEVELS,
     MAX_GROUP_SIZE,
+    Variants,
     build_variants,
     drop_variants,
     find_name_pairs,
@@ -156,11 +154,8 @@ def test_one_in_a_large_catalogue_is_found_as_in_a_small_one():
 
 
 def test_an_index_is_read_as_it_was_written(tmp_path):
-    save_attributes(INDEX, tmp_path)
-    assert sorted(file.name for file in tmp_path.iterdir()) == sorted(
-        f"attribute_{name}.npy" for name in ARRAYS
-    )
-    read = load_attributes(tmp_path, 5)
+    INDEX.save(tmp_path)
+    read = AttributeIndex.load(tmp_path)
     for attributes in read_attributes(SHOP):
         np.testing.assert_array_equal(read.nearest(attributes)[1], INDEX.nearest(attributes)[1])
 
@@ -226,8 +221,8 @@ def test_the_table_goes_both_ways():
     table = build_variants(np.array([0, 2]), np.array([2, 3]), 5)
     assert table.offsets.tolist() == [0, 1, 1, 3, 4, 4]
     assert table.rows.tolist() == [2, 0, 3, 2]
-    assert sorted(table.find_variants([0, 3])) == [2, 2]
-    assert table.find_variants([]).tolist() == []
+    assert sorted(table.concat([0, 3])) == [2, 2]
+    assert table.concat([]).tolist() == []
 
 
 @pytest.mark.parametrize("n_items", [0, 3])
@@ -248,12 +243,12 @@ def test_an_answer_without_variants_moves_up():
     table = build_variants(np.array([0]), np.array([2]), 5)
     found = np.array([[2, 3, 4, -1], [2, 3, 4, 1]])
     scores = np.array([[4, 3, 2, -np.inf], [4, 3, 2, 1]], np.float32)
-    rows, kept = drop_variants(found, scores, [np.array([0]), np.array([1])], table, 3)
+    rows, kept = drop_variants(found, scores, [0, 1], table, 3)
     assert rows.tolist() == [[3, 4, -1], [2, 3, 4]]
     assert kept.tolist() == [[3, 2, -np.inf], [4, 3, 2]]
 
 
 def test_variants_are_read_as_they_were_written(tmp_path):
     table = build_variants(np.array([0, 2]), np.array([2, 3]), 5)
-    save_group(table, tmp_path)
-    assert load_group("variants", tmp_path).find_variants([2]).tolist() == [0, 3]
+    table.save(tmp_path)
+    assert Variants.load(tmp_path).concat([2]).tolist() == [0, 3]

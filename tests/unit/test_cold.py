@@ -9,7 +9,8 @@ from components.baskets.corpus import Corpus
 from components.evaluation.cold import draw_cold_queries, evaluate_cold_start
 from components.evaluation.tasks import Queries, draw_queries
 from components.evaluation.variants import choose_variants, compute_lifts, find_pairs
-from components.model.bundle import Bundle, Manifest
+from components.model.bundle import Pairs, assemble_bundle
+from components.model.manifest import Manifest
 from components.model.recommender import Recommender
 from components.model.variants import LEVELS
 from tests.factories import products_table
@@ -36,16 +37,18 @@ def shop(names, companion, together=(), scores=10.0):
     manifest = Manifest(
         created_at="", n_items=n_items, n_products=n_items, n_orders=10_000, dims=n_items
     )
-    return Bundle(
+    return assemble_bundle(
         manifest,
         table,
         in_vectors=scores * out[companion],
         out_vectors=out,
         n_orders=n_orders,
-        pair_offsets=np.concatenate([[0], np.cumsum(counts)]),
-        pair_rows=np.array([pair[1] for pair in pairs], np.int32),
-        pair_support=np.array([pair[2] for pair in pairs], np.int32),
-        pair_probability=np.array([0.1 for _ in pairs], np.float32),
+        pairs=Pairs(
+            np.concatenate([[0], np.cumsum(counts)]),
+            np.array([pair[1] for pair in pairs], np.int32),
+            np.array([pair[2] for pair in pairs], np.int32),
+            np.array([0.1 for _ in pairs], np.float32),
+        ),
     )
 
 
@@ -129,8 +132,8 @@ def cups(**facts):
 def test_variants_that_nobody_buys_together_are_left_out():
     queries = {"item": pages(*[(0, 2), (1, 3)] * 50)}
     table, measured = choose_variants(cups(), queries, seed=0)
-    assert table.find_variants([0]).tolist() == [1]
-    assert table.find_variants([1]).tolist() == [0]
+    assert table.concat([0]).tolist() == [1]
+    assert table.concat([1]).tolist() == [0]
     (chosen,) = [one for one in measured if one["chosen"]]
     assert chosen["level"] in ("but_colours", "but_one_word")
     assert chosen["tasks"]["item"]["low"] > 0

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from components.baskets.corpus import Corpus
 from components.contracts import BASKETS, write_table
-from components.embeddings.cooccurrence import count_head, count_pairs, read_pairs, write_pairs
+from components.embeddings.cooccurrence import count_head, count_pairs, write_pairs
 from components.embeddings.item2vec import (
     TrainSettings,
     draw_by_weight,
@@ -23,6 +23,7 @@ from components.embeddings.item2vec import (
     train,
 )
 from components.embeddings.model import train_model
+from components.model.bundle import Pairs
 from tests.factories import corpus_of
 
 QUICK = TrainSettings(vector_size=8, epochs=20, window=3, negative=5, learning_rate=0.1)
@@ -263,7 +264,7 @@ def test_no_pairs_are_an_empty_table(baskets: Corpus) -> None:
 def test_pairs_survive_a_round_trip(tmp_path: Path) -> None:
     pairs = count_pairs(corpus([0, 1], [0, 2]), 3)
     write_pairs(pairs, tmp_path / "pairs")
-    found = read_pairs(tmp_path / "pairs")
+    found = Pairs.load(tmp_path / "pairs")
     assert all((vars(found)[name] == array).all() for name, array in vars(pairs).items())
 
 
@@ -294,7 +295,7 @@ def test_the_model_of_a_baskets_file(tmp_path: Path) -> None:
     # No validation baskets: the betas are the usual ones.
     betas = json.loads((paths[0] / "betas.json").read_text())
     assert (betas["beta_single"], betas["beta_cart"]) == (0.75, 0.25)
-    pairs = read_pairs(paths[1])
+    pairs = Pairs.load(paths[1])
     assert ids[pairs.rows[pairs.offsets[0]]] == "milk"
 
 

@@ -18,8 +18,9 @@ from components.evaluation.evaluate import evaluate
 from components.evaluation.gate import GateFailed, GateSettings, check_verdict, judge
 from components.evaluation.metrics import coverage, intervals, popularity_percentile, score
 from components.evaluation.tasks import draw_queries
-from components.model.bundle import Bundle, Manifest, write_bundle
-from components.model.recommender import rank_columns
+from components.model.bundle import assemble_bundle, write_bundle
+from components.model.manifest import Manifest
+from components.model.top_k import rank_columns
 
 
 def corpus(*baskets: list[int]) -> Corpus:
@@ -189,13 +190,13 @@ def make_bundle(path: Path, product_ids: list[str], in_vectors: Any, out_vectors
     pairs = count_pairs(corpus(*CLIQUES * 3), n_items)
     dims = np.shape(in_vectors)[1]
     counts = {"n_items": n_items, "n_products": n_items, "n_orders": 9, "dims": dims}
-    bundle = Bundle(
+    bundle = assemble_bundle(
         Manifest(created_at="2026-01-01T00:00:00Z", beta_single=0.1, beta_cart=0.1, **counts),
         pa.table(columns, names=PRODUCTS.names),
         np.asarray(in_vectors, np.float32),
         np.asarray(out_vectors, np.float32),
         np.full(n_items, 3),
-        *vars(pairs).values(),
+        pairs,
     )
     write_bundle(bundle, path)
     return path

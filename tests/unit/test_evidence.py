@@ -1,4 +1,4 @@
-"""What is said of carts and candidates, against the same numbers counted one by one."""
+"""Features and ranking of carts, against the same numbers counted one by one."""
 
 from dataclasses import replace
 
@@ -7,44 +7,38 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from components.model import tree_ensemble as reranker
-from components.model.bundle import (
-    Bundle,
-    CartWeights,
-    ItemFeatures,
-    Manifest,
-    Neighbours,
-    PrecomputedItems,
-    TreeEnsemble,
-)
-from components.model.features import COLUMN, FEATURES, SHRINK, FeatureBuilder, distinct
+from components.model.bundle import Neighbours, Pairs, PrecomputedItems, assemble_bundle
+from components.model.candidate_pairs import find_candidate_pairs, find_unique
+from components.model.features import COLUMN, FEATURES, LIFT_SMOOTHING, FeatureBuilder
+from components.model.item_features import ItemFeatures
 from components.model.item_scores import build_item_scores
+from components.model.manifest import CartWeights, Manifest
 from components.model.recommender import Recommender
-from components.model.text_similarity import find_top_k
+from components.model.top_k import find_top_k
+from components.model.tree_ensemble import TreeEnsemble, TreeScorer
 from components.model.variants import build_variants
 from components.ranking.precompute import precompute_items
-from components.ranking.reranker import predict as predicted
-from components.ranking.reranker import to_tree_ensemble
+from components.ranking.reranker import predict, to_tree_ensemble
 from tests.factories import products_table
 
 WEIGHTS = CartWeights(vectors=0.5, cooccurrence=0.3, neighbours=1.0, cosine=0.1, trend=0.2)
 
 
 def random_bundle(seed, n_items=12, silent=2):
-    """Random tables over a small catalogue; nobody speaks for the last `silent` products."""
+    """Random tables over a small catalogue; no list has the last `silent` products."""
     rng = np.random.default_rng(seed)
-    heard = n_items - silent
+    n_listed = n_items - silent
 
     def companions(most):
         lists = [
-            rng.permutation([j for j in range(heard) if j != i])[: rng.integers(most)]
+            rng.permutation([j for j in range(n_listed) if j != i])[: rng.integers(most)]
             for i in range(n_items)
         ]
         offsets = np.concatenate([[0], np.cumsum([len(one) for one in lists])]).astype(np.int64)
         return offsets, np.concatenate(lists).astype(np.int32)
 
     offsets, rows = companions(6)
-    said_offsets, said_rows = companions(5)
+    neighbour_offsets, neighbour_rows = companions(5)
     n_orders = np.sort(rng.integers(5, 90, n_items))[::-1].astype(np.int64)
     table = products_table(
         [f"p{row}" for row in range(n_items)],
@@ -66,20 +60,20 @@ def random_bundle(seed, n_items=12, silent=2):
         rng.normal(size=n_items).astype(np.float32),
     )
     neighbours = Neighbours(
-        said_offsets,
-        said_rows,
-        rng.integers(-127, 128, len(said_rows)).astype(np.int8),
+        neighbour_offsets,
+        neighbour_rows,
+        rng.integers(-127, 128, len(neighbour_rows)).astype(np.int8),
         rng.random(n_items, np.float32) / 127,
     )
     manifest = Manifest(
         created_at="", n_items=n_items, n_products=n_items, n_orders=200, dims=4,
         cart_weights=WEIGHTS, page_cooccurrence=1.0, page_trend=0.1,
     )  # fmt: skip
-    return Bundle(
-        manifest, table, in_vectors, out_vectors, n_orders, offsets, rows,
-        rng.integers(1, 6, len(rows)).astype(np.int32), rng.random(len(rows), np.float32) / 5,
-        neighbours=neighbours, item_features=item_features,
-    )  # fmt: skip
+    support = rng.integers(1, 6, len(rows)).astype(np.int32)
+    pairs = Pairs(offsets, rows, support, rng.random(len(rows), np.float32) / 5)
+    return assemble_bundle(
+        manifest, table, in_vectors, out_vectors, n_orders, pairs, neighbours, item_features
+    )
 
 
 def random_carts(bundle, seed):
@@ -92,18 +86,18 @@ def counted_by_hand(bundle, cart, candidate):
     """All features of one candidate, product by product."""
     item_features, neighbours, n_orders = bundle.item_features, bundle.neighbours, bundle.n_orders
     found = dict.fromkeys(FEATURES, 0.0)
-    n_baskets = bundle.manifest.n_orders
+    n_baskets, pairs = bundle.manifest.n_orders, bundle.pairs
     for one in cart:
-        for at in range(bundle.pair_offsets[one], bundle.pair_offsets[one + 1]):
-            if bundle.pair_rows[at] != candidate:
+        for at in range(pairs.offsets[one], pairs.offsets[one + 1]):
+            if pairs.rows[at] != candidate:
                 continue
-            support = float(bundle.pair_support[at])
+            support = float(pairs.support[at])
             chance = n_orders[one] * n_orders[candidate] / n_baskets
             values = {
-                "probability": bundle.pair_probability[at],
+                "probability": pairs.probability[at],
                 "recent": item_features.recent[at],
                 "cosine": support / np.sqrt(n_orders[one] * n_orders[candidate]),
-                "lift": np.log((support + SHRINK) / (chance + SHRINK)),
+                "lift": np.log((support + LIFT_SMOOTHING) / (chance + LIFT_SMOOTHING)),
             }
             for name, value in values.items():
                 found[f"{name}_sum"] += value
@@ -130,12 +124,12 @@ def counted_by_hand(bundle, cart, candidate):
     found["alike_max"] = max(alike)
     found["log_popularity"] = popularity[candidate]
     for column, name in enumerate(("trend_short", "trend_long", "basket_size", "days_unsold")):
-        found[name] = item_features.items[candidate, column]
+        found[name] = item_features.sales[candidate, column]
     found["n_asked"] = len(cart)
     found["asked_popularity"] = np.mean(popularity[cart])
-    found["asked_trend"] = np.mean(item_features.items[cart, 0])
-    found["asked_basket_size"] = np.mean(item_features.items[cart, 2])
-    codes, brands = item_features.category_of, bundle.products["brand"].to_pylist()
+    found["asked_trend"] = np.mean(item_features.sales[cart, 0])
+    found["asked_basket_size"] = np.mean(item_features.sales[cart, 2])
+    codes, brands = item_features.category_codes, bundle.products["brand"].to_pylist()
     same = n_orders[codes == codes[candidate]].sum()
     found["category_share"] = np.log(n_orders[candidate] / same)
     found["category_lift"] = np.mean(
@@ -153,9 +147,9 @@ def counted_by_hand(bundle, cart, candidate):
 @pytest.mark.parametrize("seed", range(6))
 def test_every_feature_is_what_counting_one_by_one_gives(seed):
     bundle = random_bundle(seed)
-    feature_builder, carts = FeatureBuilder(bundle), random_carts(bundle, seed)
+    carts = random_carts(bundle, seed)
     rows = np.tile(np.arange(-1, bundle.manifest.n_items), (len(carts), 1))
-    found = feature_builder.features(carts, feature_builder.find_pairs(carts), rows)
+    found = FeatureBuilder(bundle).compute(find_candidate_pairs(bundle, carts), rows)
     for cart, mine, candidates in zip(carts, found, rows, strict=True):
         for one, candidate in zip(mine[1:], candidates[1:], strict=True):
             # A cart's own products are never candidates.
@@ -165,24 +159,21 @@ def test_every_feature_is_what_counting_one_by_one_gives(seed):
                     assert value == pytest.approx(right, rel=1e-4, abs=1e-5), name
 
 
-def test_nobody_speaks_for_some_and_that_is_zero():
+def test_features_of_a_product_in_no_list_are_zero():
     bundle = random_bundle(1)
-    carts = [np.array([0, 1], np.int32)]
-    feature_builder = FeatureBuilder(bundle)
-    found = feature_builder.features(
-        carts, feature_builder.find_pairs(carts), np.array([[-1, 10, 11]])
-    )[0, 1:]
+    pairs = find_candidate_pairs(bundle, [np.array([0, 1], np.int32)])
+    found = FeatureBuilder(bundle).compute(pairs, np.array([[-1, 10, 11]]))[0, 1:]
     for name in ("probability_sum", "lift_max", "neighbours_min", "support_max", "share_paired"):
         assert not found[:, COLUMN[name]].any()
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_candidates_are_the_best_by_what_is_said_and_not_of_the_cart(seed):
+def test_candidates_are_the_best_by_their_sums_and_not_of_the_cart(seed):
     bundle = random_bundle(seed)
-    feature_builder, carts = FeatureBuilder(bundle), random_carts(bundle, seed)
-    find_pairs = feature_builder.find_pairs(carts)
-    sums = feature_builder.sums(find_pairs)
-    rows, _ = feature_builder.candidates(carts, find_pairs, sums, 20)
+    carts = random_carts(bundle, seed)
+    pairs = find_candidate_pairs(bundle, carts)
+    sums = pairs.sum_scores()
+    rows, _ = pairs.select_best(sums, 20)
     for cart, mine in zip(carts, rows, strict=True):
         mine = mine[mine >= 0]
         scores = []
@@ -194,17 +185,17 @@ def test_candidates_are_the_best_by_what_is_said_and_not_of_the_cart(seed):
         scores[cart] = 0
         assert set(mine) == set(np.flatnonzero(scores > 1e-9))
         assert (np.diff(scores[mine]) <= 1e-6).all()
-    assert np.array_equal(feature_builder.candidates(carts, find_pairs, sums, 3)[0], rows[:, :3])
+    assert np.array_equal(pairs.select_best(sums, 3)[0], rows[:, :3])
 
 
 @pytest.mark.parametrize("size", [30, 100_000])
 def test_marking_and_sorting_find_the_same(size):
     keys = np.random.default_rng(0).integers(0, 30, 200)
-    found, where = distinct(keys, size)
+    found, where = find_unique(keys, size)
     expected, places = np.unique(keys, return_inverse=True)
     assert np.array_equal(found, expected)
     assert np.array_equal(where, places)
-    assert [len(one) for one in distinct(np.empty(0, np.int64), size)] == [0, 0]
+    assert [len(one) for one in find_unique(np.empty(0, np.int64), size)] == [0, 0]
 
 
 def test_best_few_falls_and_ties_stay_in_order():
@@ -277,34 +268,33 @@ def test_variants_come_back_neither_on_pages_nor_in_carts():
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 50), st.integers(1, 15), st.sampled_from([1.0, 0.7]), st.data())
-def test_what_was_added_up_in_advance_ranks_alike(seed, k, recency, data):
+def test_precomputed_sums_rank_as_pairs_and_neighbours_do(seed, k, recency, data):
     bundle = random_bundle(seed, n_items=16)
     manifest = bundle.manifest.model_copy(update={"cart_recency": recency})
     bundle = replace(bundle, manifest=manifest)
     items = st.lists(st.integers(0, 15), min_size=1, max_size=6)
     cart = np.array(data.draw(items), np.int32)
-    parts = Recommender(bundle)
-    sum_item_scores = Recommender(replace(bundle, item_scores=build_item_scores(bundle)))
-    assert sum_item_scores.feature_builder.has_item_scores
-    rows, scores = parts.rank_carts([cart], k)
-    found, values = sum_item_scores.rank_carts([cart], k)
+    summed = Recommender(replace(bundle, item_scores=build_item_scores(bundle)))
+    assert summed.carts.has_item_scores
+    rows, scores = Recommender(bundle).carts.rank([cart], k)
+    found, values = summed.carts.rank([cart], k)
     np.testing.assert_allclose(values, scores, rtol=1e-4, atol=1e-6)
     assert found.tolist() == rows.tolist()
 
 
-def test_voices_of_other_weights_are_not_heard():
+def test_item_scores_of_other_weights_are_not_used():
     bundle = random_bundle(1)
     made = replace(bundle, item_scores=build_item_scores(bundle))
     other = made.manifest.model_copy(update={"cart_weights": CartWeights(neighbours=2.0)})
-    assert Recommender(made).feature_builder.has_item_scores
-    assert not Recommender(replace(made, manifest=other)).feature_builder.has_item_scores
+    assert Recommender(made).carts.has_item_scores
+    assert not Recommender(replace(made, manifest=other)).carts.has_item_scores
 
 
-# The forest
+# The re-ranker
 
 
 @pytest.fixture(scope="module")
-def grown():
+def fitted():
     import lightgbm
 
     rng = np.random.default_rng(2)
@@ -315,26 +305,26 @@ def grown():
     return lightgbm.train({**parameters, "num_threads": 1}, data, 30)
 
 
-def test_a_forest_predicts_what_its_library_does(grown):
+def test_trees_predict_what_their_library_does(fitted):
     features = np.random.default_rng(3).normal(size=(2_000, 6)).astype(np.float32)
-    own = reranker.predict(to_tree_ensemble(grown), features)
-    np.testing.assert_allclose(own, predicted(grown, features), rtol=1e-4, atol=1e-5)
+    own = TreeScorer(to_tree_ensemble(fitted)).predict(features)
+    np.testing.assert_allclose(own, predict(fitted, features), rtol=1e-4, atol=1e-5)
 
 
-def test_a_value_on_a_threshold_goes_the_same_way(grown):
-    trees = to_tree_ensemble(grown)
+def test_a_value_on_a_threshold_goes_the_same_way(fitted):
+    trees = to_tree_ensemble(fitted)
     splits = np.argwhere(np.isfinite(trees.threshold))
     features = np.zeros((len(splits), 6), np.float32)
     for row, (tree, node) in zip(features, splits, strict=True):
         row[trees.feature[tree, node]] = trees.threshold[tree, node]
     up, down = np.float32(np.inf), np.float32(-np.inf)
     for shifted in (features, np.nextafter(features, up), np.nextafter(features, down)):
-        own = reranker.predict(trees, shifted)
-        library = grown.predict(shifted, raw_score=True)
+        own = TreeScorer(trees).predict(shifted)
+        library = fitted.predict(shifted, raw_score=True)
         np.testing.assert_allclose(own, library, rtol=1e-4, atol=1e-5)
 
 
-def test_a_cart_is_ranked_by_the_forest_where_there_is_one():
+def test_a_cart_is_ranked_by_the_re_ranker_where_there_is_one():
     """One tree, which wants what is bought less often than most."""
     bundle = random_bundle(0)
     cart = np.array([0, 3], np.int32)

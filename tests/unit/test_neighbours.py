@@ -10,7 +10,8 @@ from components.contracts import BASKETS, PRODUCTS, write_table
 from components.embeddings.cooccurrence import count_head, count_pairs, write_pairs
 from components.embeddings.item2vec import Vectors
 from components.embeddings.model import write_vectors
-from components.model.bundle import Blend, load_group
+from components.model.bundle import Neighbours
+from components.model.manifest import Blend
 from components.neighbours.model import fit_on_baskets, train_neighbours
 from components.neighbours.ridge import NeighbourSettings, fit_neighbours
 from components.ranking.blend import INITIAL_BLEND
@@ -229,7 +230,7 @@ def test_fitted_neighbours_are_written_whole(tmp_path):
         Vectors(alike, alike), pa.array(list("abcd")), n_orders, betas, tmp_path / "vectors"
     )
     found = train_neighbours(tmp_path / "baskets", tmp_path / "vectors", tmp_path / "made")
-    weights = dense(load_group("neighbours", tmp_path / "made"), 4)
+    weights = dense(Neighbours.load(tmp_path / "made"), 4)
     assert found["weights"] == 4
     assert np.argwhere(weights > 0).tolist() == [[0, 1], [1, 0], [2, 3], [3, 2]]
 

@@ -1,7 +1,6 @@
 """Blend and re-rankers are tuned on validation baskets; odd baskets train or fail clearly."""
 
 import json
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -14,9 +13,10 @@ from components.contracts import BASKETS, PRODUCTS, write_table
 from components.embeddings.model import train_model
 from components.evaluation.metrics import ideal_dcg, score
 from components.model.bundle import read_bundle
+from components.model.cart_ranking import N_CANDIDATES
 from components.model.features import COLUMN, FEATURES
-from components.model.recommender import N_CANDIDATES, Recommender
-from components.model.tree_ensemble import mix_scores
+from components.model.recommender import Recommender
+from components.model.reranking import mix_scores
 from components.neighbours.model import train_neighbours
 from components.ranking import blend as blending
 from components.ranking.gains import split_folds
@@ -204,13 +204,13 @@ def test_variants_are_kept_apart_unless_they_are_excepted(tmp_path, capsys):
     for folder in ("apart", "together"):
         (tmp_path / folder).mkdir()
     apart = built(tmp_path / "apart", baskets, CUPS)
-    row = {id_: apart.row(id_) for id_ in "ab"}
-    assert apart.bundle.variants.find_variants([row["a"]]).tolist() == [row["b"]]
+    row = {id_: apart.bundle.records.row(id_) for id_ in "ab"}
+    assert apart.bundle.variants.concat([row["a"]]).tolist() == [row["b"]]
     assert row["b"] not in apart.recommend(["a"], 7).rows
     together = built(tmp_path / "together", baskets, CUPS, exceptions=[("b", "a"), ("a", "gone")])
     assert len(together.bundle.variants.rows) == 0
-    assert together.row("b") in together.recommend(["a"], 7).rows
-    assert together.row("b") in together.recommend(["a", "h"], 6).rows
+    assert together.bundle.records.row("b") in together.recommend(["a"], 7).rows
+    assert together.bundle.records.row("b") in together.recommend(["a", "h"], 6).rows
     ranking = together.bundle.manifest.ranking
     assert ranking["exceptions"] == {"given": 2, "unknown": 1}
     assert [one["excepted"] for one in ranking["variants"] if one["chosen"]] == [1]
@@ -225,8 +225,8 @@ def test_items_are_precomputed_with_the_stored_vectors(tmp_path):
     trained = np.load(tmp_path / "vectors 2" / "out_vectors.npy")
     assert bundle.out_vectors.dtype == np.float16
     assert (bundle.out_vectors != trained).any()
-    asked = [np.array([row], np.int32) for row in range(bundle.manifest.n_items)]
-    rows, scores = Recommender(replace(bundle, precomputed=None)).rank_items(asked, 59)
+    products = np.arange(bundle.manifest.n_items, dtype=np.int32)
+    rows, scores = Recommender(bundle).items.rank_by_blend(products, 59)
     assert not bundle.manifest.ranking["pages"]["forest"]["pays"]
     np.testing.assert_array_equal(bundle.precomputed.rows, rows)
     np.testing.assert_allclose(bundle.precomputed.scores, scores, rtol=1e-5, atol=1e-6)
@@ -243,8 +243,8 @@ def test_validation_baskets_are_counted_and_sort_the_catalogue(tmp_path):
     assert bundle.product_ids == ["a", "b", "c"]
     assert bundle.n_orders.tolist() == [100, 75, 25]
     assert bundle.manifest.n_orders == 100
-    at = slice(*bundle.pair_offsets[:2])
-    assert dict(zip(bundle.pair_rows[at], bundle.pair_support[at], strict=True)) == {1: 75, 2: 25}
+    at, pairs = bundle.pairs.entries(0), bundle.pairs
+    assert dict(zip(pairs.rows[at], pairs.support[at], strict=True)) == {1: 75, 2: 25}
 
 
 def test_a_product_that_rises_moves_with_its_vectors_records_and_recommendations(tmp_path):

@@ -7,11 +7,15 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from components.model import recommender as ranking
-from components.model.bundle import CartWeights, Neighbours, read_bundle
-from components.model.recommender import COOCCURRENCE_SCALE, Recommender, rank_columns, stack_below
+from components.model import item_ranking
+from components.model.bundle import Neighbours, Pairs, read_bundle
+from components.model.item_ranking import COOCCURRENCE_SCALE
+from components.model.manifest import CartWeights
+from components.model.recommender import Recommender
+from components.model.reranking import stack_below
 from components.model.substitutes import ATTRIBUTE_WEIGHT
 from components.model.text_similarity import Attributes
+from components.model.top_k import rank_columns
 from components.ranking.precompute import precompute_items
 from tests.factories import PAIRS, make_bundle, make_large_bundle, products_table, write
 from tests.unit.test_evidence import random_bundle
@@ -249,7 +253,7 @@ def test_index_and_exact_search_agree(tmp_path):
     bundle = read_bundle(make_large_bundle(tmp_path / "bundle", n_items=2000, dims=16))
     assert bundle.manifest.index is not None
     by_index, exactly = Recommender(bundle), Recommender(bundle)
-    exactly._index = None
+    exactly.items._index = None
     queries = [np.array([row], np.int32) for row in range(200)]
     found, scores = by_index.rank(queries, 10)
     wanted, wanted_scores = exactly.rank(queries, 10)
@@ -288,15 +292,15 @@ def test_a_cart_listens_to_neighbours_as_far_as_it_is_told(tmp_path):
 
 def test_a_cart_counts_what_was_bought_with_all_of_it(tmp_path):
     bundle = read_bundle(make_bundle(tmp_path / "bundle"))
-    pairs = {
-        "pair_offsets": np.array([0, 2, 2, 3, 3, 3, 3, 3, 3]),
-        "pair_rows": np.array([5, 7, 7], np.int32),
-        "pair_support": np.array([3, 2, 2], np.int32),
-        "pair_probability": np.array([0.3, 0.2, 0.2], np.float32),
-    }
+    pairs = Pairs(
+        np.array([0, 2, 2, 3, 3, 3, 3, 3, 3]),
+        np.array([5, 7, 7], np.int32),
+        np.array([3, 2, 2], np.int32),
+        np.array([0.3, 0.2, 0.2], np.float32),
+    )
     weights = CartWeights(vectors=0, cooccurrence=0.5)
     manifest = bundle.manifest.model_copy(update={"cart_weights": weights})
-    recommender = Recommender(replace(bundle, manifest=manifest, **pairs))
+    recommender = Recommender(replace(bundle, manifest=manifest, pairs=pairs))
     found = recommender.recommend(["tea", "coffee"], 3)
     assert found.rows.tolist() == [7, 5, 1], "pesto, butter, then by popularity"
     np.testing.assert_allclose(found.scores, [0.2, 0.15, 0], rtol=1e-6)
@@ -305,16 +309,16 @@ def test_a_cart_counts_what_was_bought_with_all_of_it(tmp_path):
 @pytest.mark.parametrize("with_index", [False, True])
 def test_a_page_counts_what_was_bought_with_the_product(tmp_path, with_index):
     bundle = read_bundle(make_bundle(tmp_path / "bundle", with_index=with_index))
-    pairs = {
-        "pair_offsets": np.array([0, 2, 2, 2, 2, 2, 2, 2, 2]),
-        "pair_rows": np.array([7, 4], np.int32),
-        "pair_support": np.array([3, 2], np.int32),
-        "pair_probability": np.array([0.3, 0.2], np.float32),
-    }
+    pairs = Pairs(
+        np.array([0, 2, 2, 2, 2, 2, 2, 2, 2]),
+        np.array([7, 4], np.int32),
+        np.array([3, 2], np.int32),
+        np.array([0.3, 0.2], np.float32),
+    )
 
     def answer(weight):
         manifest = bundle.manifest.model_copy(update={"page_cooccurrence": weight})
-        return Recommender(replace(bundle, manifest=manifest, **pairs)).recommend(["tea"], 4)
+        return Recommender(replace(bundle, manifest=manifest, pairs=pairs)).recommend(["tea"], 4)
 
     plain, counted, loud = answer(0), answer(1), answer(9)
     assert plain.rows.tolist() == [1, 2, 3, 4]
@@ -329,17 +333,17 @@ def test_a_page_counts_what_was_bought_with_the_product(tmp_path, with_index):
 def test_by_index_and_exactly_pages_are_the_same(tmp_path):
     bundle = read_bundle(make_large_bundle(tmp_path / "bundle", n_items=500, dims=8))
     rng = np.random.default_rng(5)
-    pairs = {
-        "pair_offsets": np.arange(0, 501 * 20, 20),
-        "pair_rows": np.concatenate([rng.permutation(500)[:20] for _ in range(500)]),
-        "pair_support": np.ones(10_000, np.int32),
-        "pair_probability": rng.random(10_000).astype(np.float32) / 20,
-    }
+    pairs = Pairs(
+        np.arange(0, 501 * 20, 20),
+        np.concatenate([rng.permutation(500)[:20] for _ in range(500)]),
+        np.ones(10_000, np.int32),
+        rng.random(10_000).astype(np.float32) / 20,
+    )
     manifest = bundle.manifest.model_copy(update={"page_cooccurrence": 1.0})
-    bundle = replace(bundle, manifest=manifest, **pairs)
+    bundle = replace(bundle, manifest=manifest, pairs=pairs)
     by_index, exactly = Recommender(bundle), Recommender(replace(bundle, index_path=None))
-    assert by_index._index is not None
-    assert exactly._index is None
+    assert by_index.items._index is not None
+    assert exactly.items._index is None
     queries = [np.array([row], np.int32) for row in range(500)]
     found, scores = by_index.rank(queries, 10)
     wanted, wanted_scores = exactly.rank(queries, 10)
@@ -348,19 +352,19 @@ def test_by_index_and_exactly_pages_are_the_same(tmp_path):
 
 
 def test_among_companions_pages_have_the_best_of_them_and_of_theirs(tmp_path, monkeypatch):
-    for name, value in {"SPEAKERS": 3, "HEARD": 4, "BESTSELLERS": 5}.items():
-        monkeypatch.setattr(ranking, name, value)
+    for name, value in {"N_COMPANIONS": 3, "N_SECOND_COMPANIONS": 4, "MIN_BESTSELLERS": 5}.items():
+        monkeypatch.setattr(item_ranking, name, value)
     bundle = read_bundle(make_large_bundle(tmp_path / "bundle", 300, dims=8, with_index=False))
     companions = np.random.default_rng(5).integers(300, size=(300, 6), dtype=np.int32)
-    pairs = {
-        "pair_offsets": np.arange(0, 301 * 6, 6),
-        "pair_rows": companions.ravel(),
-        "pair_support": np.ones(1_800, np.int32),
-        "pair_probability": np.full(1_800, 0.01, np.float32),
-    }
+    pairs = Pairs(
+        np.arange(0, 301 * 6, 6),
+        companions.ravel(),
+        np.ones(1_800, np.int32),
+        np.full(1_800, 0.01, np.float32),
+    )
     facts = {"page_cooccurrence": 1.0, "among_companions": True}
     manifest = bundle.manifest.model_copy(update=facts)
-    among = replace(bundle, manifest=manifest, **pairs)
+    among = replace(bundle, manifest=manifest, pairs=pairs)
     exactly = replace(among, manifest=manifest.model_copy(update={"among_companions": False}))
     queries = [np.array([row], np.int32) for row in range(300)]
     found, scores = Recommender(among).rank(queries, 4)
@@ -417,10 +421,10 @@ def test_scores_among_some_are_those_of_all(tmp_path):
     bundle = random_bundle(4, n_items=30)
     recommender = Recommender(bundle)
     rows, weights = np.array([3, 8, 11], np.int32), np.array([0.5, 0.3, 0.2], np.float32)
-    every = recommender.score_by_neighbours(rows, weights)
+    every = recommender.cold_start.score_by_neighbours(rows, weights)
     some = np.array([0, 2, 7, 19, 28])
     np.testing.assert_allclose(
-        recommender.score_by_neighbours(rows, weights, some), every[some], rtol=1e-5
+        recommender.cold_start.score_by_neighbours(rows, weights, some), every[some], rtol=1e-5
     )
 
 
@@ -428,9 +432,9 @@ def test_in_a_large_catalogue_cold_products_look_at_their_neighbours_pages(monke
     bundle = random_bundle(4, n_items=30)
     paged = Recommender(replace(bundle, precomputed=precompute_items(Recommender(bundle), None)))
     looks = Attributes(category="a")
-    whole = paged.recommend_cold([looks], None, 5)
-    monkeypatch.setattr("components.model.recommender.NEARBY_MIN_ITEMS", 0)
-    source, rows, scores = paged.recommend_cold([looks], None, 5)
+    whole = paged.cold_start.rank_companions([looks], 5)
+    monkeypatch.setattr("components.model.cold_start.NEARBY_MIN_ITEMS", 0)
+    source, rows, scores = paged.cold_start.rank_companions([looks], 5)
     assert source == whole[0] == "attribute_neighbours"
     assert rows.tolist() == whole[1].tolist()
     np.testing.assert_allclose(scores, whole[2], rtol=1e-5)

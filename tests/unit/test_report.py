@@ -11,13 +11,8 @@ import pyarrow as pa
 import pytest
 
 from components.contracts import BASKETS, write_table
-from components.model.bundle import (
-    CartWeights,
-    IndexStats,
-    Manifest,
-    SearchStats,
-    read_manifest,
-)
+from components.model.bundle import read_manifest
+from components.model.manifest import CartWeights, IndexStats, Manifest, SearchStats
 from components.model.variants import LEVELS
 from components.ranking.queries import OFFLINE_FEATURES
 from components.report import formatting, tables

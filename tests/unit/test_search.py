@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from bento.answering.catalogue import Catalogue
 from bento.answering.catalogue_changes import ChangedProduct
-from bento.answering.product_search import ProductSearch, SearchHit
+from bento.answering.product_search import ProductSearch
 from bento.schemas import SearchRequest
 from components.contracts import PRODUCTS
 from components.model.bundle import BundleError, read_bundle, write_bundle
@@ -49,8 +49,8 @@ class Shop:
 
     def __init__(self, products):
         n = len(products)
-        bundle = replace(EMPTY, products=table(products), words=build_token_index(table(products)))
-        self.catalogue = Catalogue(*build_records(bundle.products))
+        bundle = replace(EMPTY, token_index=build_token_index(table(products)))
+        self.catalogue = Catalogue(*build_records(table(products)))
         self.search = ProductSearch(bundle)
         assert len(self.catalogue) == n
 
@@ -289,22 +289,15 @@ def test_an_empty_shop_has_nothing_until_something_comes():
 def test_a_bundle_keeps_its_words(tmp_path):
     bundle = read_bundle(make_bundle(tmp_path / "bundle"))
     made = build_token_index(bundle.products)
-    assert bundle.words is not None
     for name, array in vars(made).items():
-        np.testing.assert_array_equal(getattr(bundle.words, name), array)
+        np.testing.assert_array_equal(getattr(bundle.token_index, name), array)
 
 
 def test_words_of_another_catalogue_are_refused(tmp_path):
     bundle = read_bundle(make_bundle(tmp_path / "bundle"))
-    write_bundle(replace(bundle, words=build_token_index(table(SHOP))), tmp_path / "wrong")
-    with pytest.raises(BundleError, match="word_id_rows"):
+    write_bundle(replace(bundle, token_index=build_token_index(table(SHOP))), tmp_path / "wrong")
+    with pytest.raises(BundleError, match=r"token_index\.id_rows"):
         read_bundle(tmp_path / "wrong")
-
-
-def test_a_bundle_without_words_is_searched_all_the_same(tmp_path):
-    bundle = replace(read_bundle(make_bundle(tmp_path / "bundle")), words=None)
-    catalogue = Catalogue(bundle.records, bundle.facets)
-    assert ProductSearch(bundle).find(catalogue, "tea", 1) == [SearchHit(0, "id")]
 
 
 @pytest.mark.parametrize(

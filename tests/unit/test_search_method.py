@@ -1,14 +1,12 @@
 """Items are ranked exactly, among companions or by an index, whichever measured fastest."""
 
 import itertools
-from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from components.model import recommender as ranking
+from components.model import item_ranking
 from components.model.bundle import read_bundle, write_bundle
-from components.model.features import build_default_features
 from components.model.recommender import Recommender
 from components.ranking import search_method as search
 from components.ranking.search_method import choose_search_method
@@ -18,8 +16,7 @@ from tests.factories import make_large_bundle
 @pytest.fixture(scope="module")
 def catalogue(tmp_path_factory):
     folder = tmp_path_factory.mktemp("catalogue")
-    bundle = read_bundle(make_large_bundle(folder / "bundle", 400, dims=8, with_index=False))
-    return replace(bundle, item_features=build_default_features(bundle))
+    return read_bundle(make_large_bundle(folder / "bundle", 400, dims=8, with_index=False))
 
 
 def fake_clock(monkeypatch, exact_ms, index_ms):
@@ -69,7 +66,7 @@ def test_a_faster_index_is_kept_and_finds_the_same(catalogue, tmp_path, monkeypa
     pages = [np.array([row], np.int32) for row in range(400)]
     exactly, _ = Recommender(catalogue).rank(pages, 10)
     by_index, _ = Recommender(served).rank(pages, 10)
-    assert Recommender(served)._index is not None
+    assert Recommender(served).items._index is not None
     assert (exactly == by_index).mean() > 0.95
 
 
@@ -84,7 +81,7 @@ def clock_ticks_evenly(monkeypatch):
 def test_companions_suffice_where_they_are_nearly_the_catalogue(
     catalogue, tmp_path, clock_ticks_evenly, monkeypatch
 ):
-    monkeypatch.setattr(ranking, "BESTSELLERS", 400)
+    monkeypatch.setattr(item_ranking, "MIN_BESTSELLERS", 400)
     found = choose_search_method(catalogue, 100, tmp_path, seed=1).manifest
     assert found.among_companions
     assert (found.index, found.search.tried) == (None, None)
@@ -95,7 +92,7 @@ def test_companions_suffice_where_they_are_nearly_the_catalogue(
 def test_an_index_is_tried_where_companions_miss_much(
     catalogue, tmp_path, clock_ticks_evenly, monkeypatch
 ):
-    monkeypatch.setattr(ranking, "BESTSELLERS", 5)
+    monkeypatch.setattr(item_ranking, "MIN_BESTSELLERS", 5)
     found = choose_search_method(catalogue, 100, tmp_path, seed=1).manifest
     assert found.search.companions_recall_at_10 < 0.9, "only bestsellers are ranked"
     assert found.search.tried is not None

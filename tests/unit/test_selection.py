@@ -16,7 +16,7 @@ from bento.answering.rules import Rule, RuleRequest, RuleSet
 from bento.answering.selection import Selection
 from bento.schemas import RecommendRequest, RecommendResponse, SimilarRequest
 from components.model.bundle import read_bundle, write_bundle
-from components.model.product_records import hash_facet
+from components.model.product_records import build_records, hash_facet
 from components.model.recommender import Recommender
 from components.model.variants import build_variants
 from components.ranking.precompute import precompute_items
@@ -48,7 +48,8 @@ def shop_bundle(folder, seed, precomputed=True):
         place = table.schema.get_field_index(name)
         table = table.set_column(place, table.schema.field(name), [values])
     variants = build_variants(np.array([0, 5]), np.array([1, 9]), N)
-    bundle = replace(bundle, products=table, variants=variants)
+    records, facets = build_records(table)
+    bundle = replace(bundle, products=table, records=records, facets=facets, variants=variants)
     if precomputed:
         bundle = replace(bundle, precomputed=precompute_items(Recommender(bundle), None))
     write_bundle(bundle, folder)
@@ -183,7 +184,7 @@ class Truth:
         self.bundle, self.question, self.rules = bundle, question, rules
         row_of = {id_: row for row, id_ in enumerate(bundle.product_ids)}
         known = [row_of[id_] for id_ in question["items"] if id_ in row_of]
-        self.variants = {IDS[row] for row in bundle.variants.find_variants(known)}
+        self.variants = {IDS[row] for row in bundle.variants.concat(known)}
 
     def applies(self, rule):
         if rule.get("when") is None:
@@ -416,7 +417,7 @@ def test_diversity_spreads_over_categories(shops):
 
     def n_alike(diversity):
         rows = [IDS.index(i) for i in ids_of(ask(selection, {**question, "diversity": diversity}))]
-        codes = bundle.item_features.category_of[rows]
+        codes = bundle.item_features.category_codes[rows]
         return int((codes[:, None] == codes).sum())
 
     question = {"items": ["p3"], "k": 6, "price_ratio": None}
@@ -433,9 +434,9 @@ def test_strict_shows_only_what_was_bought_together_and_why(shops):
     for item in answer.items:
         why = item.because_of
         asked, row = IDS.index(why.product_id), IDS.index(item.product_id)
-        start, end = bundle.pair_offsets[asked : asked + 2]
-        at = start + list(bundle.pair_rows[start:end]).index(row)
-        assert why.bought_together == bundle.pair_support[at] >= 2
+        pairs = bundle.pairs.entries(asked)
+        at = list(bundle.pairs.rows[pairs]).index(row)
+        assert why.bought_together == bundle.pairs.support[pairs][at] >= 2
         assert why.support == pytest.approx(why.bought_together / n)
         assert why.confidence == pytest.approx(why.bought_together / bundle.n_orders[asked])
         assert why.lift == pytest.approx(why.confidence * n / bundle.n_orders[row])
@@ -452,8 +453,7 @@ def test_every_product_is_explained_by_the_part_that_proposed_it(shops):
         plain = ask(selection, {"items": [asked], "k": 100})
         assert {item.proposed_by for item in plain.items} == {None}
         row = IDS.index(asked)
-        start, end = bundle.pair_offsets[row : row + 2]
-        counted = {IDS[other] for other in bundle.pair_rows[start:end]}
+        counted = {IDS[other] for other in bundle.pairs.concat([row])}
         for item in ask(selection, {"items": [asked], "k": 100, "explain": True}).items:
             assert (item.because_of is not None) == (item.product_id in counted)
             assert (item.proposed_by == "counts") == (item.product_id in counted)
@@ -542,8 +542,6 @@ def test_a_new_product_is_described_by_what_the_shop_said_of_it(tmp_path):
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.text(min_size=1, max_size=20), min_size=1, max_size=20, unique=True))
 def test_every_id_is_found_at_its_row_and_no_other(ids):
-    from components.model.product_records import build_records
-
     records, _ = build_records(products_table(ids, {}, {}))
     assert [records.row(id_) for id_ in ids] == list(range(len(ids)))
     assert all(records.row(f"{id_}x") is None for id_ in ids if f"{id_}x" not in ids)

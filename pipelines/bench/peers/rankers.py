@@ -8,7 +8,8 @@ import numpy as np
 
 from components.evaluation.baselines import Ranker
 from components.model.arrays import Float32Array, Int32Array, Int64Array
-from components.model.recommender import BLOCK, rank_columns
+from components.model.item_ranking import BLOCK
+from components.model.top_k import rank_columns
 from pipelines.bench.peers.peer import CART, ITEM, Setting
 
 FUSIONS: dict[str, Any] = {"sum": np.add, "max": np.maximum}

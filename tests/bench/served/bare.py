@@ -28,8 +28,6 @@ RULES = "FBT_BENCH_RULES"
 def app() -> Any:
     """The application over the bundle in FBT_BUNDLE."""
     bundle = read_bundle(Path(os.environ["FBT_BUNDLE"]), verify=False)
-    assert bundle.records is not None
-    assert bundle.facets is not None
     assert bundle.precomputed is not None
     catalogue = Catalogue(bundle.records, bundle.facets)
     selection = Selection(Recommender(bundle), catalogue)

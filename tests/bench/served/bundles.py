@@ -13,15 +13,14 @@ import pyarrow.compute as pc
 from components.contracts import PRODUCTS
 from components.model.arrays import Float32Array, Int32Array, Int64Array
 from components.model.bundle import (
-    Bundle,
-    CartWeights,
-    ItemFeatures,
-    Manifest,
     Neighbours,
+    Pairs,
     PrecomputedItems,
+    assemble_bundle,
     write_bundle,
 )
-from components.model.text_similarity import build_attribute_index
+from components.model.item_features import ItemFeatures
+from components.model.manifest import CartWeights, Manifest
 from components.model.variants import Variants, build_variants
 
 DIMS, PRECOMPUTED_DEPTH = 64, 100
@@ -48,9 +47,9 @@ def make_bundle(target: Path, n_items: int, seed: int = 1) -> Manifest:
     popularity = np.arange(1, n_items + 1) ** -ZIPF
     n_orders = np.maximum(popularity / popularity.sum() * 3 * N_ORDERS, 5).astype(np.int64)
     offsets = companion_offsets(n_items)
-    pairs = companions(offsets, n_items, rng)
-    probability: Float32Array = rng.random(len(pairs), np.float32) * np.float32(0.1)
-    bundle = Bundle(
+    rows = companions(offsets, n_items, rng)
+    probability: Float32Array = rng.random(len(rows), np.float32) * np.float32(0.1)
+    bundle = assemble_bundle(
         manifest=Manifest(
             created_at="2024-01-01T00:00:00+00:00", n_items=n_items, n_products=n_items,
             n_orders=N_ORDERS, dims=DIMS, seed=seed, page_cooccurrence=1.0,
@@ -60,15 +59,11 @@ def make_bundle(target: Path, n_items: int, seed: int = 1) -> Manifest:
         in_vectors=0.35 * rng.standard_normal((n_items, DIMS), np.float32),
         out_vectors=0.35 * rng.standard_normal((n_items, DIMS), np.float32),
         n_orders=n_orders,
-        pair_offsets=offsets,
-        pair_rows=pairs,
-        pair_support=rng.geometric(0.1, len(pairs)).astype(np.int32),
-        pair_probability=probability,
+        pairs=Pairs(offsets, rows, rng.geometric(0.1, len(rows)).astype(np.int32), probability),
         neighbours=make_neighbours(n_items, rng),
         item_features=make_item_features(products, probability, rng),
         precomputed=make_precomputed(n_items, rng),
         variants=make_variants(n_items),
-        attributes=build_attribute_index(products, n_items),
     )  # fmt: skip
     return write_bundle(bundle, target)
 
@@ -156,8 +151,8 @@ def make_item_features(
     codes = pc.utf8_replace_slice(products["category"], 0, len("category "), "").cast("int32")
     return ItemFeatures(
         recent=probability,
-        items=0.1 * rng.standard_normal((n_items, 4), np.float32),
-        category_of=codes.to_numpy() + np.int32(1),
+        sales=0.1 * rng.standard_normal((n_items, 4), np.float32),
+        category_codes=codes.to_numpy() + np.int32(1),
         category_lift=np.zeros((N_CATEGORIES + 1, N_CATEGORIES + 1), np.float32),
         log_norms=rng.uniform(0, 1, n_items).astype(np.float32),
     )

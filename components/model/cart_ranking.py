@@ -1,0 +1,171 @@
+"""Companions of a cart."""
+
+from collections.abc import Sequence
+from functools import cached_property
+
+import numpy as np
+
+from components.model.arrays import Float32Array, Float64Array, Int32Array, Int64Array
+from components.model.bundle import Bundle
+from components.model.candidate_pairs import (
+    CandidatePairs,
+    compute_cart_weights,
+    find_candidate_pairs,
+)
+from components.model.features import COLUMN, FeatureBuilder, compute_logits
+from components.model.item_ranking import VARIANT_OVERFETCH, ItemRanker
+from components.model.item_scores import get_cart_weights
+from components.model.manifest import CartWeights
+from components.model.reranking import rerank
+from components.model.sorted_keys import find_present, lookup_values
+from components.model.top_k import find_top_k, sort_rows
+from components.model.tree_ensemble import TreeScorer
+
+N_CANDIDATES = 60
+"""Candidates of a cart or an item page that a re-ranker orders."""
+
+
+class CartRanker:
+    """Ranks the catalogue for carts.
+
+    Candidates are the products' pairs and neighbours; where they are too few, products near by
+    vectors, then bestsellers. The bundle's re-ranker orders them. Without one, a weighted sum does:
+    of co-occurrence, cosines and neighbours, added up over the cart, and of the largest probability
+    (softmax over the catalogue) that any of its products' vectors gives a candidate. Averaging
+    vectors instead loses a quarter to half of the hits.
+    """
+
+    def __init__(self, bundle: Bundle, items: ItemRanker) -> None:
+        self.bundle, self.items = bundle, items
+        self.features = FeatureBuilder(bundle)
+
+    def rank(self, queries: Sequence[Int32Array], k: int) -> tuple[Int64Array, Float32Array]:
+        """As `Recommender.rank`."""
+        bundle, variants = self.bundle, self.bundle.variants
+        carts = self.normalize(queries)
+        depth = max(N_CANDIDATES, k) + (VARIANT_OVERFETCH if variants else 0)
+        if bundle.reranker is None and self.has_item_scores:
+            rows, scores = self._blend_item_scores(carts, depth)
+        else:
+            pairs = find_candidate_pairs(bundle, carts, blend_only=bundle.reranker is None)
+            rows, scores = self._blend_pairs(pairs, depth)
+        scores[rows < 0] = -np.inf
+        if variants is not None:
+            for own_rows, own_scores, cart in zip(rows, scores, carts, strict=True):
+                if len(dropped := variants.concat(cart)):
+                    own_scores[np.isin(own_rows, dropped)] = -np.inf
+        rows, scores = sort_rows(rows, scores)
+        if bundle.reranker is not None:
+            features = self.features.compute(pairs, rows[:, :N_CANDIDATES])
+            predicted = self._trees.predict(features.reshape(-1, features.shape[2]))
+            predicted = predicted.reshape(features.shape[:2])
+            rows, scores = rerank(rows, scores, predicted, bundle.manifest.cart_mix)
+        return np.where(scores > -np.inf, rows, -1)[:, :k], scores[:, :k]
+
+    def normalize(self, queries: Sequence[Int32Array]) -> list[Int32Array]:
+        """Every product once: ascending, or in the order of the cart where that matters."""
+        if self.bundle.manifest.cart_recency == 1:
+            return [np.array(sorted(set(query.tolist())), np.int32) for query in queries]
+        lasts = (np.unique(query[::-1], return_index=True)[1] for query in queries)
+        return [
+            query[::-1][np.sort(last)][::-1] for query, last in zip(queries, lasts, strict=True)
+        ]
+
+    def find_candidates(
+        self, carts: Sequence[Int32Array], depth: int
+    ) -> tuple[Int64Array, Float32Array]:
+        """`depth` candidates (n_carts, depth), -1 where there are no more, and their features.
+
+        In order of rows: training must not inherit the order in which they were found.
+        """
+        pairs = find_candidate_pairs(self.bundle, carts)
+        rows, _ = pairs.select_best(pairs.sum_scores(), depth)
+        for cart, own_rows in zip(carts, rows, strict=True):
+            if own_rows[-1] < 0:
+                self._fill(own_rows, cart)
+        rows = np.sort(rows, axis=1)
+        return rows, self.features.compute(pairs, rows)
+
+    @cached_property
+    def has_item_scores(self) -> bool:
+        """Whether the bundle's item scores were computed with its cart weights."""
+        table = self.bundle.item_scores
+        return table is not None and np.array_equal(table.weights, get_cart_weights(self.bundle))
+
+    @cached_property
+    def _trees(self) -> TreeScorer:
+        assert self.bundle.reranker is not None
+        return TreeScorer(self.bundle.reranker)
+
+    def _blend_item_scores(
+        self, carts: Sequence[Int32Array], depth: int
+    ) -> tuple[Int64Array, Float32Array]:
+        """Candidates and their blended scores, each (n_carts, depth), from precomputed sums."""
+        table = self.bundle.item_scores
+        assert table is not None
+        is_ordered = self.bundle.manifest.cart_recency != 1
+        rows = np.full((len(carts), depth), -1, np.int64)
+        scores = np.zeros((len(carts), depth), np.float32)
+        for cart, own_rows, own_scores in zip(carts, rows, scores, strict=True):
+            factors = compute_cart_weights(self.bundle, [cart]) if is_ordered else None
+            found, sums = table.sum_lists(cart, factors)
+            sums[find_present(found, cart)] = -np.inf
+            best = find_top_k(sums, depth)
+            best = best[sums[best] > 0]
+            n = len(best)
+            own_rows[:n], own_scores[:n] = found[best], sums[best]
+            if n < depth:
+                self._fill(own_rows, cart)
+                own_scores[n:] = lookup_values(found, sums, own_rows[n:])
+            self._add_vectors(cart, own_rows, own_scores)
+        return rows, scores
+
+    def _blend_pairs(self, pairs: CandidatePairs, depth: int) -> tuple[Int64Array, Float32Array]:
+        """As `_blend_item_scores`, from pairs and neighbours.
+
+        The sums are those of `blend_cart_scores`, at a third of the cost of its features.
+        """
+        sums = pairs.sum_scores()
+        rows, scores = pairs.select_best(sums, depth)
+        for i, (cart, own_rows, own_scores) in enumerate(
+            zip(pairs.carts, rows, scores, strict=True)
+        ):
+            if own_rows[-1] < 0:
+                self._fill(own_rows, cart)
+                own_scores[:] = pairs.lookup(sums, i, own_rows)
+            self._add_vectors(cart, own_rows, own_scores)
+        return rows, scores
+
+    def _add_vectors(self, cart: Int32Array, rows: Int64Array, scores: Float32Array) -> None:
+        """Add the part of the vectors to the scores of a cart's candidates."""
+        bundle, weights = self.bundle, self.bundle.manifest.cart_weights
+        if not weights.vectors:
+            return
+        best = np.exp(compute_logits(bundle, cart, np.maximum(rows, 0)).max(axis=0))
+        if weights.trend:
+            best *= np.exp(weights.trend * bundle.item_features.sales[rows, 0])
+        scores += weights.vectors * best
+
+    def _fill(self, rows: Int64Array, cart: Int32Array) -> None:
+        """Put products that are near by vectors, then bestsellers, where `rows` has -1."""
+        n_found, n_items = int((rows >= 0).sum()), self.bundle.manifest.n_items
+        near = np.empty(0, np.int64)
+        if len(cart):
+            near = self.items.find_near(cart, len(rows)).T.ravel()
+        best = np.arange(min(len(rows) + len(cart), n_items))
+        every = np.concatenate([rows[:n_found], near[near >= 0], best])
+        every = every[np.sort(np.unique(every, return_index=True)[1])]
+        every = every[~np.isin(every, cart)][: len(rows)]
+        rows[: len(every)] = every
+
+
+def blend_cart_scores(features: Float32Array, weights: CartWeights) -> Float32Array:
+    """Scores (n_carts, depth) of carts' candidates by the weighted sum of their features."""
+    total: Float64Array | Float32Array = (
+        weights.neighbours * features[..., COLUMN["neighbours_sum"]]
+    )
+    total += weights.cooccurrence * features[..., COLUMN["probability_sum"]]
+    total += weights.cosine * features[..., COLUMN["cosine_sum"]]
+    total += weights.vectors * np.exp(features[..., COLUMN["vector_max"]])
+    scores: Float32Array = total * np.exp(weights.trend * features[..., COLUMN["trend_short"]])
+    return scores.astype(np.float32)
