@@ -84,7 +84,7 @@ def test_every_shard_trains_with_the_largest_seed(shards):
         ({"sweep_share": 1.5}, "parameter sweep_share: found 1.5"),
         ({"columns": "order=x"}, "parameter columns: found 'order=x', expected: columns: 'order'"),
         ({"non_products": "("}, "parameter non_products: found '('.*not a regular expression"),
-        ({"variant_exceptions": "a"}, "parameter variant_exceptions: found 'a'.* no pair"),
+        ({"variant_exceptions": "a"}, "parameter variant_exceptions: found 'a'.* not a pair"),
         ({"half_life_days": float("nan")}, "parameter half_life_days: found nan"),
         ({"champion_margin": 1}, "parameter champion_margin: found 1, expected: .* less than 1"),
         ({"halflife": 3}, "parameter halflife: found 3"),
