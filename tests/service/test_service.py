@@ -467,7 +467,7 @@ def swap_ids(answer):
 
 WRONG = {
     "twice": lambda answer: answer["items"][1].update(product_id="milk"),
-    "asked for": lambda answer: answer["items"][0].update(product_id="tea"),
+    "of the request": lambda answer: answer["items"][0].update(product_id="tea"),
     "source": lambda answer: answer.update(source="bestsellers"),
     "unknown": lambda answer: answer.update(unknown=["tea"]),
     "2 products": lambda answer: answer["items"].pop(),
