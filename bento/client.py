@@ -10,82 +10,38 @@ certainly never reached the service.
 """
 
 import asyncio
-import email.utils
-import random
 import time
 import urllib.parse
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import wraps
 from http import HTTPStatus
 from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar
 
 import httpx
-import pydantic_core
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
-from bento.answering.catalogue_changes import CatalogueAnswer, CatalogueRequest, ProductChange
-from bento.answering.rule_history import RuleChange, RuleHistory
-from bento.answering.rules import Rule, RuleList, RuleRequest
-from bento.schemas import (
+from bento.retry import RetryPolicy, RetryState
+from bento.schemas.catalogue import CatalogueAnswer, CatalogueRequest, ProductChange
+from bento.schemas.problems import FieldError, Problem, field_errors
+from bento.schemas.requests import BatchRequest, RecommendRequest, SimilarRequest
+from bento.schemas.responses import (
     AboutModel,
-    BatchRequest,
     BatchResponse,
-    FieldError,
     FoundProduct,
-    Problem,
     Product,
-    RecommendRequest,
     RecommendResponse,
     SearchResponse,
-    SimilarRequest,
-    field_errors,
 )
+from bento.schemas.rule_history import RuleChange, RuleHistory
+from bento.schemas.rules import Rule, RuleList, RuleRequest
 
 Model = TypeVar("Model", bound=BaseModel)
 Result = TypeVar("Result")
 Params = ParamSpec("Params")
 
-RETRIED = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
-
-NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
-
-
-class FbtError(Exception):
-    """The service gave no usable answer."""
-
-
-class Unreachable(FbtError):
-    """The service could not be reached or did not answer in time, after all retries."""
-
-
-class ProblemError(FbtError):
-    """The service refused a request, or the client did before sending it."""
-
-    def __init__(self, problem: Problem) -> None:
-        self.status = problem.status
-        self.errors: Sequence[FieldError] = problem.errors
-        super().__init__(f"{problem.status} {problem.title}: {problem.detail}")
-
-
-class RetryPolicy(BaseModel):
-    """Timeouts and retries of a client."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
-    connect_s: float = Field(default=0.5, gt=0)
-    """Connection timeout in seconds."""
-    read_s: float = Field(default=2.0, gt=0)
-    """Read timeout in seconds, per try."""
-    deadline_s: float = Field(default=5.0, gt=0)
-    """Seconds for all tries of one request and the waits between them."""
-    bulk_s: float = Field(default=30.0, gt=0)
-    """Replaces `read_s` and `deadline_s` for batches and catalogue changes."""
-    attempts: int = Field(default=3, ge=1, le=20)
-    """Maximum number of tries, the first included."""
-    backoff_s: float = Field(default=0.1, gt=0)
-    """Upper bound of the first wait; it doubles with every try. Waits are random (full jitter)."""
+FIELDS = TypeAdapter(dict[str, Any], config=ConfigDict(ser_json_inf_nan="constants"))
+"""NaN must reach the models, which refuse it; null would mean something else."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +54,6 @@ class Call(Generic[Model]):
     body: bytes | None = None
     query: Mapping[str, str] | None = None
     protected: bool = False
-    """Sent with the admin token."""
     bulk: bool = False
     idempotent: bool = True
 
@@ -107,59 +62,25 @@ class NoContent(BaseModel):
     """The answer to a deletion."""
 
 
-class RetryState:
-    """The tries of one call."""
-
-    def __init__(self, call: Call[Any], policy: RetryPolicy) -> None:
-        self._call, self._policy = call, policy
-        self._deadline = time.monotonic() + (policy.bulk_s if call.bulk else policy.deadline_s)
-        self.n_tries = 0
-
-    def start_try(self) -> httpx.Timeout:
-        self.n_tries += 1
-        left_s = max(self._deadline - time.monotonic(), 0.001)
-        read_s = self._policy.bulk_s if self._call.bulk else self._policy.read_s
-        connect_s = min(self._policy.connect_s, left_s)
-        return httpx.Timeout(min(read_s, left_s), connect=connect_s, pool=connect_s)
-
-    def wait_after_error(self, error: httpx.TransportError) -> float:
-        """Seconds until the next try. Raises Unreachable when there is none."""
-        wait_s = self._backoff_s()
-        is_safe = self._call.idempotent or isinstance(error, NEVER_SENT)
-        if not is_safe or not self._is_allowed(wait_s):
-            reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-            call = f"{self._call.method} {self._call.path}"
-            raise Unreachable(f"{call}: no answer after {self.n_tries} tries ({reason})") from error
-        return wait_s
-
-    def wait_after(self, response: httpx.Response) -> float | None:
-        """Seconds until the next try; None if the response is final."""
-        # A write that is answered 503 may have been made all the same.
-        retried = RETRIED if self._call.idempotent else RETRIED[:1]
-        if response.status_code not in retried:
-            return None
-        wait_s = retry_after_s(response.headers.get("Retry-After", "")) + self._backoff_s()
-        return wait_s if self._is_allowed(wait_s) else None
-
-    def _backoff_s(self) -> float:
-        return random.uniform(0, self._policy.backoff_s * 2 ** (self.n_tries - 1))
-
-    def _is_allowed(self, wait_s: float) -> bool:
-        in_time = time.monotonic() + wait_s < self._deadline
-        return self.n_tries < self._policy.attempts and in_time
+class FbtError(Exception):
+    pass
 
 
-def retry_after_s(header: str) -> float:
-    """Seconds of a Retry-After header, which may hold a date; 0 for none."""
-    if header.strip().isdigit():
-        return float(header)
-    try:
-        moment = email.utils.parsedate_to_datetime(header)
-    except ValueError:
-        return 0.0
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return max((moment - datetime.now(UTC)).total_seconds(), 0.0)
+class Unreachable(FbtError):
+    """The service could not be reached or did not answer in time, after all retries."""
+
+    def __init__(self, call: Call[Any], n_tries: int, error: Exception) -> None:
+        reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        super().__init__(f"{call.method} {call.path}: no answer after {n_tries} tries ({reason})")
+
+
+class ProblemError(FbtError):
+    """The service refused a request, or the client did before sending it."""
+
+    def __init__(self, problem: Problem) -> None:
+        self.status = problem.status
+        self.errors: Sequence[FieldError] = problem.errors
+        super().__init__(f"{problem.status} {problem.title}: {problem.detail}")
 
 
 def parse_answer(call: Call[Model], response: httpx.Response, n_tries: int) -> Model:
@@ -177,9 +98,8 @@ def parse_answer(call: Call[Model], response: httpx.Response, n_tries: int) -> M
     except ValidationError as error:
         found = field_errors(error, call.answer)
         detail = f"{call.method} {call.path} was not answered by fbt, or by another release"
-        raise ProblemError(
-            Problem(title="Not understood", status=status, detail=detail, errors=found)
-        ) from None
+        problem = Problem(title="Not understood", status=status, detail=detail, errors=found)
+        raise ProblemError(problem) from None
 
 
 def parse_problem(response: httpx.Response) -> Problem:
@@ -193,8 +113,7 @@ def parse_problem(response: httpx.Response) -> Problem:
 
 def to_body(model: type[BaseModel], fields: Mapping[str, Any]) -> bytes:
     """The fields as JSON. Raises ProblemError if they do not fit the model."""
-    # NaN must reach the model, which refuses it; null would mean something else.
-    body: bytes = pydantic_core.to_json(to_plain(fields), inf_nan_mode="constants")
+    body = FIELDS.dump_json(dict(fields), exclude_unset=True, fallback=dict)
     try:
         model.model_validate_json(body)
     except ValidationError as error:
@@ -208,17 +127,6 @@ def bad_request(errors: list[FieldError]) -> ProblemError:
     return ProblemError(Problem(title=status.phrase, status=status, detail=detail, errors=errors))
 
 
-def to_plain(value: Any) -> Any:
-    """Dicts and lists instead of models; of a model only the fields that were given."""
-    if isinstance(value, BaseModel):
-        return {name: to_plain(getattr(value, name)) for name in value.model_fields_set}
-    if isinstance(value, Mapping):
-        return {name: to_plain(one) for name, one in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [to_plain(one) for one in value]
-    return value
-
-
 def path_to(folder: str, name: str) -> str:
     """The path of one resource. Raises ProblemError for an empty id."""
     if not name:
@@ -229,8 +137,6 @@ def path_to(folder: str, name: str) -> str:
 
 
 class BaseClient:
-    """The address, the credentials and the retry loop of both clients."""
-
     def __init__(
         self,
         url: str,
@@ -239,11 +145,7 @@ class BaseClient:
         user: str | None = None,
         retry_policy: RetryPolicy | None = None,
     ) -> None:
-        """Does not connect yet.
-
-        `token` is the admin token for catalogue and rules; `user` is the name that the audit trail
-        records.
-        """
+        """`token` is the admin token; `user` is the name for the audit trail of rules."""
         self._url = url.rstrip("/")
         self._retry_policy = retry_policy or RetryPolicy()
         self._admin: dict[str, bytes] = {}
@@ -266,29 +168,24 @@ class BaseClient:
         return await self._send(Call("POST", path, answer, to_body(model, fields), **more))
 
     async def _send(self, call: Call[Model]) -> Model:
-        state = RetryState(call, self._retry_policy)
+        state = RetryState(self._retry_policy, call.bulk, call.idempotent)
         while True:
             try:
                 response = await self._request(**self._arguments(call, state.start_try()))
             except httpx.TransportError as error:
-                await self._sleep(state.wait_after_error(error))
-                continue
-            if (wait_s := state.wait_after(response)) is None:
-                return parse_answer(call, response, state.n_tries)
+                if (wait_s := state.wait_after_error(error)) is None:
+                    raise Unreachable(call, state.n_tries, error) from error
+            else:
+                if (wait_s := state.wait_after(response)) is None:
+                    return parse_answer(call, response, state.n_tries)
             await self._sleep(wait_s)
 
     def _arguments(self, call: Call[Any], timeout: httpx.Timeout) -> dict[str, Any]:
         headers: dict[str, str | bytes] = dict(self._admin) if call.protected else {}
         if call.body is not None:
             headers["Content-Type"] = "application/json"
-        return {
-            "method": call.method,
-            "url": self._url + call.path,
-            "params": call.query,
-            "content": call.body,
-            "headers": headers,
-            "timeout": timeout,
-        }
+        request = {"method": call.method, "url": self._url + call.path, "params": call.query}
+        return {**request, "content": call.body, "headers": headers, "timeout": timeout}
 
     async def _request(self, **arguments: Any) -> httpx.Response:
         raise NotImplementedError
@@ -332,7 +229,6 @@ class AsyncClient(BaseClient):
         return await self._post("/similar", SimilarRequest, RecommendResponse, given)
 
     async def product(self, product_id: str) -> Product:
-        """A product's record in the catalogue."""
         return await self._get(path_to("products", product_id), Product)
 
     async def products(self, q: str, limit: int = 10) -> list[FoundProduct]:
@@ -353,7 +249,6 @@ class AsyncClient(BaseClient):
         return await self._post("/catalogue", CatalogueRequest, CatalogueAnswer, given, **kind)
 
     async def rules(self) -> list[Rule]:
-        """All rules that the service's release can read, oldest first."""
         return (await self._get("/rules", RuleList, protected=True)).rules
 
     async def rule_history(self, limit: int = 100, before: int | None = None) -> list[RuleChange]:
@@ -371,7 +266,6 @@ class AsyncClient(BaseClient):
         return await self._post("/rules", RuleRequest, Rule, fields, **kind)
 
     async def replace_rule(self, /, rule_id: str, **fields: Any) -> Rule:
-        """`fields` are those of RuleRequest."""
         body = to_body(RuleRequest, fields)
         return await self._send(Call("PUT", path_to("rules", rule_id), Rule, body, protected=True))
 
