@@ -5,38 +5,32 @@ description.
 """
 
 import asyncio
+import contextlib
 import functools
-from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from collections.abc import Callable
+from typing import Any
 
 from starlette.responses import HTMLResponse, Response
 
-from bento.answering.catalogue_changes import CatalogueAnswer, CatalogueRequest
-from bento.answering.rule_history import RuleHistory, RuleHistoryRequest
-from bento.answering.rules import Rule, RuleList, RuleRequest
 from bento.http import examples
 from bento.http.constants import BATCH, RECOMMEND, SIMILAR
 from bento.http.errors import HttpError, to_json
 from bento.http.openapi import PAGE, PAGE_POLICY, build_document
 from bento.http.request_context import RequestContext
 from bento.http.routing import INFRASTRUCTURE, Handler, Route
-from bento.schemas import (
+from bento.schemas.catalogue import CatalogueAnswer, CatalogueRequest
+from bento.schemas.problems import FieldError, shorten
+from bento.schemas.requests import BatchRequest, RecommendRequest, SearchRequest, SimilarRequest
+from bento.schemas.responses import (
     AboutModel,
-    BatchRequest,
     BatchResponse,
-    FieldError,
     Product,
     Ready,
-    RecommendRequest,
     RecommendResponse,
-    SearchRequest,
     SearchResponse,
-    SimilarRequest,
-    shorten,
 )
-from bento.store.changes_api import ChangeRefused, get_user
-
-Result = TypeVar("Result")
+from bento.schemas.rule_history import RuleHistory, RuleHistoryRequest
+from bento.schemas.rules import Rule, RuleList, RuleRequest
 
 THREAD_FROM_PRODUCTS = 20_000
 """From this size on, a comparison of one product with all takes more than a millisecond."""
@@ -46,6 +40,10 @@ BATCH_YIELD_EVERY = 10
 
 MAX_BATCH_BYTES = 16 * 1024 * 1024
 MAX_CATALOGUE_BYTES = 32 * 1024 * 1024
+
+USER_HEADER = b"x-fbt-user"
+UNNAMED_USER = "token"
+MAX_USER_LENGTH = 128
 
 ROUTES: list[Route] = []
 
@@ -137,52 +135,53 @@ def model(service: Any, _request: RequestContext) -> Any:
     "POST", "/catalogue", body=CatalogueRequest, answer=CatalogueAnswer, protected=True,
     max_body=MAX_CATALOGUE_BYTES, examples=examples.CATALOGUE,
 )  # fmt: skip
-async def change_catalogue(service: Any, request: RequestContext) -> CatalogueAnswer:
+async def change_catalogue(service: Any, request: RequestContext) -> Any:
     """Change products' records and stock, or delete products.
 
     Every serving process applies the change within five seconds; it outlasts the current model.
     """
-    return await call_store(service.changes.change_catalogue(request.data))
+    return await service.store.write(lambda store: store.change_products(request.data))
 
 
 @route("GET", "/rules", answer=RuleList, protected=True)
-async def rules(service: Any, _request: RequestContext) -> RuleList:
+async def rules(service: Any, _request: RequestContext) -> Any:
     """All rules, oldest first, past and future ones included."""
-    return await call_store(service.changes.rules())
+    return await service.store.read(lambda store: store.rules())
 
 
 @route("GET", "/rules/history", query=RuleHistoryRequest, answer=RuleHistory, protected=True)
-async def rule_history(service: Any, request: RequestContext) -> RuleHistory:
+async def rule_history(service: Any, request: RequestContext) -> Any:
     """All changes of rules, newest first: who changed which rule when, from what to what."""
-    return await call_store(service.changes.rule_history(request.data))
+    return await service.store.read(lambda store: store.rule_history(request.data))
 
 
 @route(
     "POST", "/rules", body=RuleRequest, answer=Rule, status=201, protected=True,
     names_user=True, refusals=[409], examples=examples.RULE,
 )  # fmt: skip
-async def add_rule(service: Any, request: RequestContext) -> Rule:
+async def add_rule(service: Any, request: RequestContext) -> Any:
     """Add a rule: pin, block, boost or bury.
 
     Every serving process applies it within five seconds.
     """
-    return await call_store(service.changes.add_rule(request.data, get_user(request.headers)))
+    user = find_user(request)
+    return await service.store.write(lambda store: store.add_rule(request.data, user))
 
 
 @route("GET", "/rules/{rule_id}", answer=Rule, protected=True, refusals=[404])
-async def rule(service: Any, request: RequestContext) -> Rule:
+async def rule(service: Any, request: RequestContext) -> Any:
     """One rule."""
-    return await call_store(service.changes.rule(request.path["rule_id"]))
+    return await service.store.read(lambda store: store.rule(request.path["rule_id"]))
 
 
 @route(
     "PUT", "/rules/{rule_id}", body=RuleRequest, answer=Rule, protected=True, names_user=True,
     refusals=[404], examples=examples.RULE,
 )  # fmt: skip
-async def replace_rule(service: Any, request: RequestContext) -> Rule:
+async def replace_rule(service: Any, request: RequestContext) -> Any:
     """Replace a rule."""
-    rule_id, user = request.path["rule_id"], get_user(request.headers)
-    return await call_store(service.changes.replace_rule(rule_id, request.data, user))
+    rule_id, user = request.path["rule_id"], find_user(request)
+    return await service.store.write(lambda store: store.replace_rule(rule_id, request.data, user))
 
 
 @route(
@@ -191,19 +190,18 @@ async def replace_rule(service: Any, request: RequestContext) -> Rule:
 )  # fmt: skip
 async def delete_rule(service: Any, request: RequestContext) -> Response:
     """Delete a rule."""
-    user = get_user(request.headers)
-    await call_store(service.changes.delete_rule(request.path["rule_id"], user))
+    rule_id, user = request.path["rule_id"], find_user(request)
+    await service.store.write(lambda store: store.delete_rule(rule_id, user))
     return Response(status_code=204)
 
 
-async def call_store(change: Awaitable[Result]) -> Result:
-    """Raises HttpError where the store refuses."""
-    try:
-        return await change
-    except ChangeRefused as refused:
-        later = refused.retry_after_s
-        headers = {} if later is None else {"retry-after": str(later)}
-        raise HttpError(refused.status, *refused.errors, headers=headers) from None
+def find_user(request: RequestContext) -> str:
+    """The name for the audit trail: the header X-Fbt-User, or `token`."""
+    with contextlib.suppress(UnicodeDecodeError):
+        name = request.headers.get(USER_HEADER, b"").decode().strip()
+        if name.isprintable() and 0 < len(name) <= MAX_USER_LENGTH:
+            return name
+    return UNNAMED_USER
 
 
 @route("GET", "/readyz", answer=Ready, always=True, tag=INFRASTRUCTURE)

@@ -13,23 +13,21 @@ import bentoml
 import components.model  # noqa: F401
 from bento.http.constants import BATCH, LATENCY_BUCKETS_S, RECOMMEND, SIMILAR
 from bento.http.private_parts import ServiceFactory, find_bentoml_home
-from bento.schemas import (
-    AboutModel,
+from bento.schemas.requests import (
     BaseRequest,
     BatchRequest,
-    BatchResponse,
     RecommendRequest,
-    RecommendResponse,
     SearchRequest,
     SimilarRequest,
 )
+from bento.schemas.responses import AboutModel, BatchResponse, RecommendResponse
 from bento.settings import Settings, read_settings
 
 if TYPE_CHECKING:
     # Workers load these themselves: readiness also waits for the process that starts workers.
-    from bento.answering.catalogue_changes import ChangedProduct
+    from bento.answering.answer import Answer
     from bento.answering.rules import RuleSet
-    from bento.answering.selection import Answer
+    from bento.schemas.catalogue import ChangedProduct
     from bento.store.poller import ChangePoller
 
 BUNDLE_MODEL = "bundle"
@@ -80,7 +78,7 @@ class Fbt:
         from bento.answering.rendering import ResponseRenderer
         from bento.answering.selection import Selection
         from bento.http.metrics import ServiceMetrics
-        from bento.store.changes_api import ChangesApi
+        from bento.store.async_store import AsyncStore
         from components.model.bundle import read_bundle
         from components.model.recommender import Recommender
 
@@ -96,7 +94,7 @@ class Fbt:
         self._search = ProductSearch(bundle)
         self.rendering = ResponseRenderer(self.model_version, self.variant)
         self.poller = self._follow_changes(settings)
-        self.changes = ChangesApi(self.poller)
+        self.store = AsyncStore(self.poller)
         self.metrics.set_bundle_created(bundle.manifest.created_at)
         self._warm_up()
         if self.poller is not None:
@@ -151,10 +149,10 @@ class Fbt:
 
     def search(self, request: SearchRequest) -> bytes:
         """A SearchResponse as JSON."""
-        from bento.answering.rendering import found
+        from bento.answering.rendering import render_search
 
         catalogue = self.selection.catalogue
-        return found(self._search.find(catalogue, request.q, request.limit), catalogue)
+        return render_search(self._search.find(catalogue, request.q, request.limit), catalogue)
 
     def product(self, product_id: str) -> bytes | None:
         """A Product as JSON; None for an unknown or deleted one."""

@@ -18,10 +18,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from bento.answering.catalogue_changes import ChangedProduct
-from bento.answering.rules import Rule, RuleSet
+from bento.answering.rules import RuleSet
 from bento.answering.selection import Selection
-from bento.schemas import RecommendRequest
+from bento.schemas.catalogue import ChangedProduct
+from bento.schemas.requests import RecommendRequest
+from bento.schemas.rules import Rule
 from components.contracts import COMPANIONS
 from components.model.atomic import atomic_write
 from components.model.bundle import read_bundle

@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from bento.answering.answer import Answer
 from bento.answering.catalogue import Catalogue
-from bento.answering.selection import Answer, Selection
-from bento.schemas import RecommendRequest
+from bento.answering.selection import Selection
+from bento.schemas.requests import RecommendRequest
 from components.model.bundle import Bundle, BundleError, read_bundle
 from components.model.recommender import Recommender
 from components.package.server import Server, ServerError, serve_bundle

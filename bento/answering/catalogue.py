@@ -1,7 +1,7 @@
-"""Products as they are now: the bundle's table, and what the shop has changed since.
+"""The catalogue: the bundle's product table with the shop's changes since.
 
-A catalogue is immutable. Changes make a new one, which shares with the old one all that is the
-bundle's, so that whoever is answering a question goes on with what it began with.
+A catalogue is immutable. Changes make a new one that shares the bundle's arrays with the old one,
+so that requests in progress keep what they began with.
 """
 
 import math
@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from bento.answering.catalogue_changes import ChangedProduct
 from bento.answering.search_segments import NO_SEGMENTS, ChangedSegments, SegmentReader
+from bento.schemas.catalogue import ChangedProduct
 from components.model.arrays import (
     BoolArray,
     Float32Array,
@@ -35,37 +35,34 @@ from components.model.text_similarity import Attributes, merge_attributes
 from components.model.token_index import SearchableText, TokenIndex
 
 BLOCK = 50_000
-"""Rows that are looked through at once where no facet narrows them down."""
 
 FACET_FIELDS = frozenset(["category", "brand", "attributes"])
-"""Fields of a card that it can be found by."""
 
 SEARCHED_FIELDS = frozenset(["name", "category", "brand"])
-"""Fields of a card whose words it is searched by."""
+
+COLUMNS = {"price": np.nan, "margin": np.nan, "added_at": np.nan, "in_stock": UNKNOWN}
+"""Columns that change, and their values if unknown."""
 
 MAX_CACHED_ATTRIBUTES = 10_000
-"""Products of which it is remembered what their cards say."""
-
 MAX_CACHED_FACETS = 1_000
-"""Facets whose rows are remembered."""
 
 
 @dataclass(frozen=True)
 class ProductFilter:
-    """Filters, as tokens of facets and bounds."""
-
     any_of: tuple[tuple[int, ...], ...] = ()
-    """A product has to have one token of each."""
+    """A product has one facet of each group."""
     none_of: tuple[int, ...] = ()
     lowest: float = -math.inf
     highest: float = math.inf
-    """Of the price. Where both are infinite, it may be unknown."""
+    """Bounds of the price, which may be unknown only if both are infinite."""
     in_stock: bool | None = None
-    """What is not known to be out of stock passes for in stock."""
 
 
 class Catalogue:
-    """Looks products up by row; the first rows are those of the bundle, in its order."""
+    """Looks products up by row; the first rows are those of the bundle, in its order.
+
+    Columns hold NaN for unknown values, `in_stock` UNKNOWN.
+    """
 
     def __init__(self, records: ProductRecords, facets: Facets) -> None:
         self._records, self._facets = records, facets
@@ -74,15 +71,15 @@ class Catalogue:
         self.added_at: Float64Array = records.added_at
         self.in_stock: Int8Array = records.in_stock
         self.deleted: BoolArray | None = None
-        """Which rows are deleted; None where none is."""
-        self._row_of: dict[str, int] = {}
+        """The deleted rows; None if there are none."""
+        self._added: dict[str, int] = {}
         self._changed: dict[int, ChangedProduct] = {}
-        self._moved: dict[int, list[int]] = {}
-        """Of rows whose facets may be others than the bundle's: the facets they have."""
+        self._refaceted: dict[int, list[int]] = {}
+        """The current facets of rows whose facets may differ from the bundle's."""
         self._refaceted_rows: Int32Array = np.empty(0, np.int32)
-        self._kept: dict[int, Int32Array] = {}
-        self._looks: dict[int, Attributes] = {}
-        self._texts: ChangedSegments = NO_SEGMENTS
+        self._facet_rows: dict[int, Int32Array] = {}
+        self._attributes: dict[int, Attributes] = {}
+        self._segments: ChangedSegments = NO_SEGMENTS
 
     def __len__(self) -> int:
         """Rows, deleted ones included."""
@@ -90,46 +87,41 @@ class Catalogue:
 
     @property
     def n_changes(self) -> int:
-        """Products that are not as the bundle has them."""
         return len(self._changed)
 
     def row(self, product_id: str) -> int | None:
-        """The row of that product, or None; deleted ones still have theirs."""
+        """The row of a product, deleted or not; None if there is no such product."""
         row = self._records.row(product_id)
-        return self._row_of.get(product_id) if row is None else row
+        return self._added.get(product_id) if row is None else row
 
     def is_deleted(self, row: int) -> bool:
-        """Whether the product is deleted."""
         return self.deleted is not None and bool(self.deleted[row])
 
-    def shown(self, row: int) -> bytes | memoryview:
-        """The card as JSON without its closing brace."""
-        if row in self._changed:
-            return encode_card(self.card(row))
-        return self._records.get_json(row)
+    def card_json(self, row: int) -> bytes | memoryview:
+        """The product card as JSON without its closing brace."""
+        return encode_card(self.card(row)) if row in self._changed else self._records.get_json(row)
 
     def card(self, row: int) -> dict[str, Any]:
-        """The card as it is now."""
         card = self._records.card(row) if row < len(self._records.price) else {}
         if (change := self._changed.get(row)) is None:
             return card
         return {**card, "product_id": change.product_id, **change.card}
 
-    def written(self, row: int) -> SearchableText:
-        """What the product is searched by."""
-        card = self.card(row)
-        return SearchableText._make(card.get(name) for name in SearchableText._fields)
+    def list_segments(self, token_index: TokenIndex) -> list[SegmentReader]:
+        """The searchable segments: the bundle's `token_index` and those of changed products."""
+        return self._segments.list_readers(token_index, self.deleted)
 
-    def parts(self, words: TokenIndex) -> list[SegmentReader]:
-        """What can be searched: the bundle's `words`, and those of what has changed."""
-        return self._texts.parts(words, self.deleted)
-
-    def described(self, row: int | None, given: Attributes | None = None) -> Attributes:
-        """What the asking one says of a product, else what its card says."""
-        return merge_attributes(given, {} if row is None else self.card(row))
+    def find_attributes(self, row: int | None, given: Attributes | None = None) -> Attributes:
+        if row is None or given is not None:
+            return merge_attributes(given, {} if row is None else self.card(row))
+        if (attributes := self._attributes.get(row)) is None:
+            if len(self._attributes) >= MAX_CACHED_ATTRIBUTES:
+                self._attributes.clear()
+            attributes = self._attributes[row] = merge_attributes(None, self.card(row))
+        return attributes
 
     def is_any_dearer(self, rows: Sequence[int], limit: float) -> bool:
-        """Whether any of a few rows costs more; number by number, which is quickest for a few."""
+        # For a few rows a loop over a memoryview is faster than numpy.
         price = self._price_view
         return any(price[row] > limit for row in rows)
 
@@ -137,124 +129,80 @@ class Catalogue:
     def _price_view(self) -> memoryview:
         return memoryview(self.price)  # type: ignore[arg-type]
 
-    def looks(self, row: int) -> Attributes:
-        """What its card says of a product."""
-        if (looks := self._looks.get(row)) is None:
-            if len(self._looks) >= MAX_CACHED_ATTRIBUTES:
-                self._looks.clear()
-            looks = self._looks[row] = self.described(row)
-        return looks
-
     def find_rows(self, token: int) -> Int32Array:
-        """Rows with that facet, ascending."""
-        rows = self._kept.get(token)
-        if rows is None:
+        """Rows with a facet, ascending."""
+        if (rows := self._facet_rows.get(token)) is None:
             rows = self._facets.find_rows(token)
-            if self._moved:
-                came = [row for row, tokens in self._moved.items() if token in tokens]
-                stayed = rows[~np.isin(rows, self._refaceted_rows)]
-                rows = np.sort(np.concatenate([stayed, np.array(came, np.int32)]))
-            if len(self._kept) >= MAX_CACHED_FACETS:
-                self._kept.clear()
-            self._kept[token] = rows
+            if self._refaceted:
+                added = [row for row, tokens in self._refaceted.items() if token in tokens]
+                rows = rows[~np.isin(rows, self._refaceted_rows)]
+                rows = np.sort(np.concatenate([rows, np.array(added, np.int32)]))
+            if len(self._facet_rows) >= MAX_CACHED_FACETS:
+                self._facet_rows.clear()
+            self._facet_rows[token] = rows
         return rows
 
-    def has(self, rows: Int64Array | Int32Array, tokens: Sequence[int]) -> BoolArray:
-        """Which of `rows` have any of the facets."""
+    def has_facet(self, rows: Int64Array | Int32Array, tokens: Sequence[int]) -> BoolArray:
         found = np.zeros(len(rows), bool)
         for token in tokens:
             found |= find_keys(self.find_rows(token), rows)[1]
         return found
 
     def match_filter(self, rows: Int64Array | Int32Array, wanted: ProductFilter) -> BoolArray:
-        """Which of `rows` pass; deleted ones never do."""
+        """Which of `rows` pass the filter and are not deleted."""
         passes = np.ones(len(rows), bool) if self.deleted is None else ~self.deleted[rows]
         for tokens in wanted.any_of:
-            passes &= self.has(rows, tokens)
+            passes &= self.has_facet(rows, tokens)
         if wanted.none_of:
-            passes &= ~self.has(rows, wanted.none_of)
+            passes &= ~self.has_facet(rows, wanted.none_of)
         if math.isfinite(wanted.lowest) or math.isfinite(wanted.highest):
             price = self.price[rows]
             passes &= (price >= np.float32(wanted.lowest)) & (price <= np.float32(wanted.highest))
         if wanted.in_stock is not None:
-            out = self.in_stock[rows] == 0
-            passes &= ~out if wanted.in_stock else out
+            out_of_stock = self.in_stock[rows] == 0
+            passes &= ~out_of_stock if wanted.in_stock else out_of_stock
         return passes
 
-    def every(self, wanted: ProductFilter) -> Iterator[Int64Array]:
-        """All rows that pass, ascending, block by block."""
-        if wanted.any_of:
-            choices = [
-                np.unique(np.concatenate([self.find_rows(token) for token in tokens]))
-                for tokens in wanted.any_of
-            ]
-            whole = min(choices, key=len).astype(np.int64)
-        else:
-            whole = np.arange(len(self))
-        for start in range(0, len(whole), BLOCK):
-            block = whole[start : start + BLOCK]
+    def iterate_matching(self, wanted: ProductFilter) -> Iterator[Int64Array]:
+        """All rows that pass the filter, ascending, block by block."""
+        choices = [
+            np.unique(np.concatenate([self.find_rows(token) for token in tokens]))
+            for tokens in wanted.any_of
+        ]
+        rows = min(choices, key=len).astype(np.int64) if choices else np.arange(len(self))
+        for start in range(0, len(rows), BLOCK):
+            block = rows[start : start + BLOCK]
             yield block[self.match_filter(block, wanted)]
 
     def with_changes(self, changes: Sequence[ChangedProduct]) -> "Catalogue":
-        """This catalogue with these products changed, whatever had been changed of them before."""
+        """A catalogue where these changes replace all earlier ones of the same products."""
         new = Catalogue(self._records, self._facets)
-        new._row_of, new._changed = dict(self._row_of), dict(self._changed)
-        new._moved, new._refaceted_rows = dict(self._moved), self._refaceted_rows
+        new._added, new._changed = dict(self._added), dict(self._changed)
+        rows, n_bundled = [], len(self._records.price)
         for change in changes:
             row = self.row(change.product_id)
             if row is None:
-                row = new._row_of.setdefault(
-                    change.product_id, len(self._records.price) + len(new._row_of)
-                )
+                row = new._added.setdefault(change.product_id, n_bundled + len(new._added))
             new._changed[row] = change
-        rows = [new._row(change.product_id) for change in changes]
-        new._copy_columns(self, rows)
-        moved = [
-            row
-            for row in rows
-            if row in self._moved or FACET_FIELDS & new._changed[row].card.keys()
-        ]
-        new._move(moved)
-        new._texts = self._texts.changed(
-            {row: new.written(row) if new._is_written(row) else None for row in rows}
-        )
-        if not moved:
-            new._kept = self._kept
+            rows.append(row)
+        new._set_columns(self, rows)
+        new._set_facets(self, rows)
+        new._segments = self._segments.with_texts({row: new._find_new_text(row) for row in rows})
         return new
 
-    def _is_written(self, row: int) -> bool:
-        """Whether a changed product may say another thing than the bundle's card."""
-        return row >= len(self._records.price) or bool(
-            SEARCHED_FIELDS & self._changed[row].card.keys()
-        )
-
-    def _row(self, product_id: str) -> int:
-        row = self.row(product_id)
-        assert row is not None
-        return row
-
-    def _copy_columns(self, old: "Catalogue", rows: Sequence[int]) -> None:
-        n = len(self._records.price) + len(self._row_of)
-        self.price, self.margin = (
-            _extend_column(old.price, n, np.nan),
-            _extend_column(old.margin, n, np.nan),
-        )
-        self.added_at = _extend_column(old.added_at, n, np.nan)
-        self.in_stock = _extend_column(old.in_stock, n, UNKNOWN)
-        deleted = _extend_column(
-            np.zeros(0, bool) if old.deleted is None else old.deleted, n, False
-        )
-        for row in rows:
-            change = self._changed[row]
-            deleted[row] = change.deleted
-            self.price[row] = self._value(row, "price", np.nan)
-            self.margin[row] = self._value(row, "margin", np.nan)
-            self.added_at[row] = self._value(row, "added_at", np.nan)
-            self.in_stock[row] = self._value(row, "in_stock", UNKNOWN)
+    def _set_columns(self, old: "Catalogue", rows: Sequence[int]) -> None:
+        n = len(self._records.price) + len(self._added)
+        for name, missing in COLUMNS.items():
+            column = _extend_column(getattr(old, name), n, missing)
+            for row in rows:
+                column[row] = self._find_value(row, name, missing)
+            setattr(self, name, column)
+        deleted = np.zeros(0, bool) if old.deleted is None else old.deleted
+        deleted = _extend_column(deleted, n, False)
+        deleted[rows] = [self._changed[row].deleted for row in rows]
         self.deleted = deleted if deleted.any() else None
 
-    def _value(self, row: int, name: str, missing: float) -> float:
-        """What a column holds of a changed product."""
+    def _find_value(self, row: int, name: str, missing: float) -> float:
         fields, column = self._changed[row].card, getattr(self._records, name)
         if name not in fields:
             return float(column[row]) if row < len(column) else missing
@@ -264,15 +212,29 @@ class Catalogue:
             return datetime.fromisoformat(fields[name]).timestamp()
         return float(fields[name])
 
-    def _move(self, rows: Sequence[int]) -> None:
-        for row in rows:
-            self._moved[row] = list_facets(self.card(row))
-        if rows:
-            self._refaceted_rows = np.array(sorted(self._moved), np.int32)
+    def _set_facets(self, old: "Catalogue", rows: Sequence[int]) -> None:
+        changed = {
+            row: list_facets(self.card(row))
+            for row in rows
+            if row in old._refaceted or FACET_FIELDS & self._changed[row].card.keys()
+        }
+        if changed:
+            self._refaceted = old._refaceted | changed
+            self._refaceted_rows = np.array(sorted(self._refaceted), np.int32)
+        else:
+            self._refaceted, self._refaceted_rows = old._refaceted, old._refaceted_rows
+            self._facet_rows = old._facet_rows
+
+    def _find_new_text(self, row: int) -> SearchableText | None:
+        """The texts of a changed product; None if they are still the bundle's."""
+        is_bundled = row < len(self._records.price)
+        if is_bundled and not SEARCHED_FIELDS & self._changed[row].card.keys():
+            return None
+        card = self.card(row)
+        return SearchableText._make(card.get(name) for name in SearchableText._fields)
 
 
 def _extend_column(column: Any, n: int, missing: float) -> Any:
-    """A copy with `n` values, `missing` where the column ends before."""
     longer = np.full(n, missing, column.dtype)
     longer[: len(column)] = column
     return longer

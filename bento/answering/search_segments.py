@@ -1,13 +1,11 @@
-"""What is written on products that changed, made searchable as they change.
+"""Search index of changed products, updated as they change.
 
-Changed products are indexed anew, the few that changed together by themselves; like a
-log-structured merge tree, small indexes are merged into larger ones now and then, so that neither
-a change nor a search has to look at all that ever changed.
+As in a log-structured merge tree, products that change together make a segment of their own, and
+small segments are merged into larger ones, so that neither a change nor a search reads all of them.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import NamedTuple
 
 import numpy as np
 
@@ -15,82 +13,79 @@ from components.model.arrays import BoolArray, Int32Array
 from components.model.token_index import SearchableText, TokenIndex, index_texts
 
 MERGE_FACTOR = 8
-"""How many times as large as the next an index has to be to stay apart: 100,000 changed products
+"""A segment stays apart while it is this many times larger than the next: 100,000 changed products
 are in six at most."""
 
 
-class SegmentReader(NamedTuple):
-    """Some products, to be searched."""
-
-    words: TokenIndex
+@dataclass(frozen=True)
+class SegmentReader:
+    index: TokenIndex
     rows: Int32Array | None
-    """Of the catalogue, ascending, by those of `words`; None: the same."""
-    alive: BoolArray | None
-    """Which may be found; None: all."""
+    """The catalogue row of each row of `index`, ascending; None if they are the same."""
+    live: BoolArray | None
+    """Which rows of `index` may be found; None for all."""
+
+    def keep_live(self, rows: Int32Array) -> Int32Array:
+        return rows if self.live is None else rows[self.live[rows]]
+
+    def to_catalogue_rows(self, rows: Int32Array) -> list[int]:
+        own: list[int] = (rows if self.rows is None else self.rows[rows]).tolist()
+        return own
 
 
 @dataclass(frozen=True)
 class Segment:
-    """Products that changed about the same time."""
+    """Products that changed about the same time, by catalogue row, ascending."""
 
-    written: dict[int, SearchableText]
-    """By row of the catalogue, ascending."""
+    texts: dict[int, SearchableText]
     rows: Int32Array
     index: TokenIndex
     latest: BoolArray
-    """Which have not changed once more since."""
+    """Which have not changed again since."""
 
     @classmethod
-    def of(cls, written: Mapping[int, SearchableText]) -> "Segment":
-        """The index of these products."""
-        rows = np.array(sorted(written), np.int32)
-        in_order = {int(row): written[row] for row in rows.tolist()}
-        return cls(in_order, rows, index_texts(in_order.values()), np.ones(len(rows), bool))
+    def build(cls, texts: Mapping[int, SearchableText]) -> "Segment":
+        ordered = dict(sorted(texts.items()))
+        index = index_texts(ordered.values())
+        return cls(ordered, np.array([*ordered], np.int32), index, np.ones(len(ordered), bool))
 
-    def part(self, deleted: BoolArray | None) -> SegmentReader:
-        """What can be searched of them."""
-        alive = self.latest if deleted is None else self.latest & ~deleted[self.rows]
-        return SegmentReader(self.index, self.rows, alive)
+    def read(self, deleted: BoolArray | None) -> SegmentReader:
+        live = self.latest if deleted is None else self.latest & ~deleted[self.rows]
+        return SegmentReader(self.index, self.rows, live)
 
     def without(self, rows: Int32Array) -> "Segment":
-        """The same, but these rows have changed since."""
         return replace(self, latest=self.latest & ~np.isin(self.rows, rows))
 
-    @property
-    def still(self) -> dict[int, SearchableText]:
-        """Products that have not changed since."""
-        rows: list[int] = self.rows[self.latest].tolist()
-        return {row: self.written[row] for row in rows}
+    def list_latest(self) -> dict[int, SearchableText]:
+        return {row: self.texts[row] for row in self.rows[self.latest].tolist()}
 
 
 @dataclass(frozen=True)
 class ChangedSegments:
-    """All that is written otherwise than in the bundle; immutable."""
+    """The segments of all changed products, largest first; immutable."""
 
-    indexed: tuple[Segment, ...] = ()
-    """Largest first."""
+    segments: tuple[Segment, ...] = ()
 
-    def changed(self, written: Mapping[int, SearchableText | None]) -> "ChangedSegments":
-        """This with other texts of these rows; None: as the bundle has it."""
-        came = {row: one for row, one in written.items() if one is not None}
-        rows = np.array(list(written), np.int32)
-        kept = [one.without(rows) for one in self.indexed]
-        while kept and len(came) * MERGE_FACTOR >= np.count_nonzero(kept[-1].latest):
-            came = kept.pop().still | came
-        return ChangedSegments((*kept, *([Segment.of(came)] if came else [])))
+    def with_texts(self, texts: Mapping[int, SearchableText | None]) -> "ChangedSegments":
+        """Segments with new texts of these rows; None restores the bundle's."""
+        new = {row: text for row, text in texts.items() if text is not None}
+        rows = np.array([*texts], np.int32)
+        kept = [segment.without(rows) for segment in self.segments]
+        while kept and len(new) * MERGE_FACTOR >= np.count_nonzero(kept[-1].latest):
+            new = kept.pop().list_latest() | new
+        return ChangedSegments((*kept, *([Segment.build(new)] if new else [])))
 
-    def parts(self, words: TokenIndex, deleted: BoolArray | None) -> list[SegmentReader]:
-        """What can be searched: the bundle's `words`, and those that changed."""
-        own = [one.part(deleted) for one in self.indexed]
-        if deleted is None and not own:
-            return [SegmentReader(words, None, None)]
-        n = words.n_products
-        alive = np.ones(n, bool) if deleted is None else ~deleted[:n]
-        for one in self.indexed:
-            # Of these the bundle's words say nothing any more. New products come behind its rows.
-            rows = one.rows[one.latest]
-            alive[rows[: np.searchsorted(rows, n)]] = False
-        return [SegmentReader(words, None, alive), *own]
+    def list_readers(self, index: TokenIndex, deleted: BoolArray | None) -> list[SegmentReader]:
+        readers = [segment.read(deleted) for segment in self.segments]
+        if deleted is None and not readers:
+            return [SegmentReader(index, None, None)]
+        n = index.n_products
+        live = np.ones(n, bool) if deleted is None else ~deleted[:n]
+        for segment in self.segments:
+            # Their texts in the bundle's index are out of date. New products have no row there.
+            rows = segment.rows[segment.latest]
+            live[rows[: np.searchsorted(rows, n)]] = False
+        return [SegmentReader(index, None, live), *readers]
 
 
 NO_SEGMENTS = ChangedSegments()

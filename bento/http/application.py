@@ -34,7 +34,7 @@ from bento.http.request_context import (
     Send,
 )
 from bento.http.routing import Route, group_by_pattern
-from bento.schemas import FieldError
+from bento.schemas.problems import FieldError
 from bento.settings import Settings, read_settings
 
 _log = logging.getLogger("fbt")

@@ -7,7 +7,7 @@ from typing import Any
 import pydantic_core
 from starlette.responses import Response
 
-from bento.schemas import FieldError, Problem
+from bento.schemas.problems import FieldError, Problem
 
 PROBLEM_JSON = "application/problem+json"
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from bento.http.errors import HttpError
-from bento.schemas import FieldError
+from bento.schemas.problems import FieldError
 from bento.settings import Network, Rate, Settings, SettingsError
 
 TICK_S = 0.02

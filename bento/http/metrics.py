@@ -12,7 +12,7 @@ from typing import Any
 
 from bento.http.constants import LATENCY_BUCKETS_S
 from bento.http.private_parts import BentomlMetrics, observe_many
-from bento.schemas import SOURCES
+from bento.schemas.responses import SOURCES
 
 LENGTH_BUCKETS = [0, 1, 2, 3, 5, 8, 10, 15, 20, 30, 50, 100]
 

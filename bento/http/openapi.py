@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from bento.http.routing import Route
-from bento.schemas import Problem
+from bento.schemas.problems import Problem
 
 JsonObject = dict[str, Any]
 

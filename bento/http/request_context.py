@@ -18,7 +18,7 @@ from starlette.responses import Response
 from bento.http.errors import HttpError, body_size_error
 from bento.http.private_parts import TRANSPORT
 from bento.http.routing import Route
-from bento.schemas import MAX_FIELD_ERRORS, FieldError, field_errors, shorten
+from bento.schemas.problems import MAX_FIELD_ERRORS, FieldError, field_errors, shorten
 
 Message = MutableMapping[str, Any]
 Scope = MutableMapping[str, Any]

@@ -1,7 +1,4 @@
-"""One database, SQLite or PostgreSQL, behind transactions that fail in plain words.
-
-No error that leaves here shows a password: the driver's words are cleaned, its own errors end here.
-"""
+"""Transactions on SQLite or PostgreSQL; their errors hold no password."""
 
 import contextlib
 import sqlite3
@@ -25,50 +22,47 @@ DRIVERS = {
 CONNECT_TIMEOUT_S = 3
 
 WRITES = "fbt_writes"
-"""Execution option of a connection whose transaction is going to write."""
 
 
 class Database:
-    """Transactions on the database at `url`. Connects when it is used, and again when it must."""
+    """Transactions on the database at `url`. Connects at the first one and after failures."""
 
     def __init__(self, url: str, timeout_s: float = 5.0) -> None:
-        """Raises StoreUnavailable for a URL of another kind.
+        """Raises StoreUnavailable for another kind of URL.
 
-        `timeout_s` is how long a write waits for others to finish theirs.
+        `timeout_s` limits the wait of a write for other writes.
         """
         self._url, self._timeout_s = parse_url(url), timeout_s
         self.engine = (_sqlite if self.is_sqlite else _postgresql)(self._url, timeout_s)
 
     @property
     def is_sqlite(self) -> bool:
-        """Whether it is a file."""
         return self._url.get_backend_name() == "sqlite"
 
     @property
     def name(self) -> str:
-        """The URL without credentials and without options."""
         return self._url.set(username=None, password=None, query={}).render_as_string()
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
-        """A transaction that only reads. Raises StoreUnavailable."""
+        """A transaction. Raises StoreUnavailable."""
         with self._translate_errors(), self.engine.connect() as connection, connection.begin():
             yield connection
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
-        """A transaction, rolled back where the block raises. Raises StoreUnavailable."""
+        """A transaction, rolled back if the block raises. Raises StoreUnavailable."""
         with self._translate_errors(), self.engine.connect() as connection:
             connection = connection.execution_options(**{WRITES: True})
             with connection.begin():
                 if not self.is_sqlite:
-                    # No `SET`, nor options at connecting, which poolers in between mix up.
+                    # Connection poolers do not keep a plain SET or connection options.
                     limits = f"set local lock_timeout = {round(self._timeout_s * 1000)}; "
                     connection.execute(text(limits + "set local statement_timeout = '30s'"))
                 yield connection
 
     def make_folder(self) -> None:
-        """Make the folder of an SQLite file, where it is missing. Raises StoreUnavailable."""
+        """Make the folder of an SQLite file. Raises StoreUnavailable."""
         if self.is_sqlite and self._url.database:
             try:
                 Path(self._url.database).parent.mkdir(parents=True, exist_ok=True)
@@ -76,20 +70,19 @@ class Database:
                 raise StoreUnavailable(f"database {self.name}: {error.strerror}") from None
 
     def enable_wal(self) -> None:
-        """Switch an SQLite file to its write-ahead log, once for ever. Raises StoreUnavailable."""
+        """Let readers of an SQLite file pass writers, permanently. Raises StoreUnavailable."""
         if not self.is_sqlite:
             return
         with (
             self._translate_errors(),
             contextlib.closing(self.engine.raw_connection()) as raw,
-            # Locked: by somebody who does the same, or else it is for the next start. What is wrong
-            # for good is said by the first query.
+            # If the file is locked, another process does the same or the next start will. The first
+            # query reports permanent errors.
             contextlib.suppress(sqlite3.Error),
         ):
             raw.cursor().execute("PRAGMA journal_mode = WAL")
 
     def close(self) -> None:
-        """Close the connections that nobody uses."""
         self.engine.dispose()
 
     @contextmanager
@@ -103,7 +96,7 @@ class Database:
 
 
 def parse_url(url: str) -> URL:
-    """The URL with the driver that is used here. Raises StoreUnavailable, without showing it."""
+    """The URL with our driver. Raises StoreUnavailable, which does not show the URL."""
     expected = "expected sqlite:///FILE or postgresql://USER:PASSWORD@HOST:PORT/NAME"
     try:
         found = make_url(url)
@@ -116,7 +109,7 @@ def parse_url(url: str) -> URL:
 
 
 def hide_secrets(message: str, url: URL) -> str:
-    """The message, with *** wherever it holds a password of the URL, as it is or encoded."""
+    """The message with *** in place of the URL's passwords, plain or encoded."""
     query = [v for name, v in url.query.items() if "pass" in name and isinstance(v, str)]
     secrets = {str(url.password), *query} if url.password else set(query)
     forms = {form(one) for one in secrets for form in (str, repr, quote, quote_plus)}
@@ -129,19 +122,19 @@ def _sqlite(url: URL, timeout_s: float) -> Engine:
     engine = create_engine(
         url,
         connect_args={"timeout": timeout_s},
-        # Within a minute it is seen that the file was replaced.
+        # A replaced file is noticed within a minute.
         pool_recycle=60,
         pool_timeout=timeout_s,
         **_OPTIONS,
     )
 
     @event.listens_for(engine, "connect")
-    def leave_transactions_to_us(connection: Any, _record: Any) -> None:
+    def disable_driver_transactions(connection: Any, _record: Any) -> None:
         connection.isolation_level = None
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
-        # A transaction that reads first and then writes fails when another wrote in between.
+        # A transaction that reads before it writes fails if another one wrote in between.
         writes = connection.get_execution_options().get(WRITES)
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
@@ -154,7 +147,7 @@ def _postgresql(url: URL, timeout_s: float) -> Engine:
         connect_args={
             "connect_timeout": CONNECT_TIMEOUT_S,
             "client_encoding": "utf8",
-            # A network that drops packets must not keep a reader for hours.
+            # A network that drops packets must not block a reader for hours.
             "keepalives_idle": 5,
             "keepalives_interval": 2,
             "keepalives_count": 3,
@@ -162,7 +155,7 @@ def _postgresql(url: URL, timeout_s: float) -> Engine:
             **({"application_name": "fbt"} if "application_name" not in url.query else {}),
         },
         pool_pre_ping=True,
-        # Ten thousand rows one by one are ten thousand round trips.
+        # One by one, ten thousand rows are ten thousand round trips.
         executemany_mode="values_plus_batch",
         executemany_batch_page_size=500,
         pool_timeout=timeout_s,
@@ -176,8 +169,7 @@ def _identity(json_text: Any) -> Any:
 
 _OPTIONS: dict[str, Any] = {
     "hide_parameters": True,
-    # JSON columns give and take text, made and read row by row: a row that somebody broke by hand
-    # must not keep all others from being read.
+    # JSON columns hold text, parsed row by row: a row broken by hand must not hide all others.
     "json_serializer": _identity,
     "json_deserializer": _identity,
 }

@@ -1,17 +1,17 @@
-"""What can go wrong with the database, without loading what it takes to talk to one."""
+"""Errors of the store, in a module that does not import SQLAlchemy."""
 
 
 class StoreError(RuntimeError):
-    """Rules and catalogue changes cannot be read or written."""
+    pass
 
 
 class StoreUnavailable(StoreError):
-    """The database cannot be reached, is locked, or refuses; the message holds no password."""
+    """The database cannot be reached, is locked, or refuses. The message holds no password."""
 
 
 class RuleUnknown(StoreError):
-    """There is no rule of that id (any more)."""
+    pass
 
 
 class TooManyRules(StoreError):
-    """The shop has as many rules as it may have."""
+    pass

@@ -1,4 +1,4 @@
-"""Bring the database to the schema of this release, whoever else tries so at the same time."""
+"""Migration of the database to this release's schema, safe if several processes start it."""
 
 import logging
 import threading
@@ -11,46 +11,42 @@ from bento.store.database import Database
 from bento.store.tables import METADATA, VERSION_TABLE
 
 HEAD = "0001"
-"""The newest version in `migrations/versions`: known here so that Alembic, which takes longer to
-load than all the rest, is loaded only where there is something to migrate."""
+"""The newest version in `migrations/versions`. It is repeated here to save the slow import of
+Alembic where there is nothing to migrate."""
 
 VERSIONS = Path(__file__).with_name("migrations")
 
 ADVISORY_LOCK = 0x666274
-"""Of PostgreSQL: whoever migrates holds it. The letters are "fbt"."""
+"""Of PostgreSQL, held while migrating: "fbt"."""
 
 _log = logging.getLogger("bentoml.fbt")
 _version = Table(VERSION_TABLE, MetaData(), Column("version_num", Text))
 _one_thread = threading.Lock()
 
 
-def migrate(database: Database, target: str = HEAD) -> None:
-    """Bring the schema to `target`, `base` for none at all; does nothing where it is there already.
-
-    A schema newer than this release is left as it is. Raises StoreUnavailable.
-    """
+def migrate(database: Database) -> None:
+    """A schema newer than this release stays as it is. Raises StoreUnavailable."""
     database.make_folder()
     database.enable_wal()
     with database.reading() as connection:
-        if read_schema_version(connection) == target:
+        if read_schema_version(connection) == HEAD:
             return
-    # Alembic keeps the migration that runs in global variables.
+    # Alembic keeps the running migration in global variables.
     with _one_thread, database.writing() as connection:
         if not database.is_sqlite:
             connection.execute(text("set local lock_timeout = '30s'"))
             connection.execute(text(f"select pg_advisory_xact_lock({ADVISORY_LOCK})"))
-        if read_schema_version(connection) != target:
-            _run(connection, target)
+        if read_schema_version(connection) != HEAD:
+            _upgrade(connection)
 
 
 def read_schema_version(connection: Connection) -> str | None:
-    """The version of the schema; None where there is none."""
     if not inspect(connection).has_table(VERSION_TABLE):
         return None
     return connection.execute(select(_version.c.version_num)).scalar()
 
 
-def _run(connection: Connection, target: str) -> None:
+def _upgrade(connection: Connection) -> None:
     from alembic.config import Config
     from alembic.runtime.environment import EnvironmentContext
     from alembic.script import ScriptDirectory
@@ -60,14 +56,15 @@ def _run(connection: Connection, target: str) -> None:
     script = ScriptDirectory.from_config(config)
     here = read_schema_version(connection)
     if here is not None and here not in {one.revision for one in script.walk_revisions()}:
-        _log.warning("database schema %s is newer than this release's %s; left as is", here, HEAD)
+        _log.warning(
+            "database schema %s is newer than this release's %s; it stays as it is", here, HEAD
+        )
         return
 
     def steps(current: Any, _context: Any) -> Any:
-        downwards = target == "base"
-        return (script._downgrade_revs if downwards else script._upgrade_revs)(target, current)
+        return script._upgrade_revs(HEAD, current)
 
-    with EnvironmentContext(config, script, fn=steps, destination_rev=target) as environment:
+    with EnvironmentContext(config, script, fn=steps, destination_rev=HEAD) as environment:
         environment.configure(
             connection=connection, target_metadata=METADATA, version_table=VERSION_TABLE
         )

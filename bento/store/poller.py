@@ -1,7 +1,7 @@
-"""What is in the database, in this process, a second later: a thread that asks for what is new.
+"""A thread that brings changes of the database to this process within a second.
 
-Where the database cannot be reached, what was read last stays. Nothing here loads SQLAlchemy before
-the thread runs, or a handler asks for the store.
+Without a database, the last changes stay in force. SQLAlchemy is not imported before the thread
+runs or a handler needs the store.
 """
 
 import logging
@@ -13,8 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bento.answering.catalogue_changes import ChangedProduct
 from bento.answering.rules import RuleSet
+from bento.schemas.catalogue import ChangedProduct
 from bento.store.errors import StoreError
 
 if TYPE_CHECKING:
@@ -30,19 +30,17 @@ _log = logging.getLogger("bentoml.fbt")
 
 
 def store_url(folder: Path | None = None) -> str | None:
-    """FBT_DATABASE_URL, or else an SQLite file in that folder; None without either."""
     if given := os.environ.get(DATABASE_URL):
         return given
     return f"sqlite:///{folder / DATABASE_FILE}" if folder is not None else None
 
 
 class ChangePoller:
-    """Hands on what is new in the database, from a thread of its own, until `stop`.
+    """Calls back with changes of the database, from its own thread, until `stop`.
 
-    `on_products` gets products that changed, in parts; of each, all that was ever changed: it
-    replaces what was handed on before. `on_rules` gets all rules whenever one changed. Both are
-    called in the thread, one at a time, before the state becomes `fresh`; when one raises, the same
-    is handed on again. `on_stale` gets `stale_s()` after every look, for a gauge.
+    `on_products` gets changed products, in parts; each replaces its former changes. `on_rules` gets
+    all rules whenever one changed. Both are called one at a time, before the state becomes `fresh`,
+    and again with the same changes if one raises. `on_stale` gets `stale_s()` after every poll.
     """
 
     def __init__(
@@ -70,10 +68,7 @@ class ChangePoller:
 
     @property
     def store(self) -> "Store":
-        """The store, made at its first use; to be called where waiting is allowed.
-
-        Raises StoreUnavailable for a URL that is none of a database.
-        """
+        """The store, made at its first use, which blocks. Raises StoreUnavailable for a bad URL."""
         with self._making:
             if self._store is None:
                 from bento.store.store import Store
@@ -82,13 +77,11 @@ class ChangePoller:
             return self._store
 
     def start(self) -> "ChangePoller":
-        """Begin. Returns at once, whether the database is there or not."""
         self._started_at = time.monotonic()
         self._thread.start()
         return self
 
     def stop(self, timeout_s: float = 10.0) -> None:
-        """End the thread and close the connections."""
         self._stopped.set()
         self._wake.set()
         if self._thread.is_alive():
@@ -97,19 +90,17 @@ class ChangePoller:
             self._store.close()
 
     def refresh(self) -> None:
-        """Look now. Returns at once."""
         self._wake.set()
 
     def wait(self, timeout_s: float) -> bool:
-        """Wait until all was read once; whether that is so."""
+        """Wait for the first complete read; False at the timeout."""
         return self._read_once.wait(timeout_s)
 
     def stale_s(self) -> float:
-        """Seconds since the last contact (or since the start); 0 while the state is fresh."""
+        """Seconds since the last contact or the start; 0 while the state is fresh."""
         return 0.0 if self._state() == "fresh" else round(self._since_contact(), 3)
 
     def status(self) -> dict[str, Any]:
-        """How current this process is; for a readiness probe's details."""
         return {
             "state": self._state(),
             "revision": self._revision.value if self._revision else None,
@@ -135,7 +126,7 @@ class ChangePoller:
                 wait_s = self._interval_s
             except Exception as error:
                 self._log_failure(error)
-                # Spread out: a database that comes back is not to be met by all at once.
+                # Random: a database that comes back must not meet all processes at once.
                 wait_s = min(wait_s * 2, MAX_BACKOFF_S) * random.uniform(0.7, 1.0)
             self._on_stale(self.stale_s())
             self._wake.wait(wait_s)
@@ -152,28 +143,27 @@ class ChangePoller:
         self._read_once.set()
 
     def _apply_next_part(self) -> bool:
-        """Whether there is more."""
+        """Returns whether there are more."""
         changes = self.store.read_delta(self._revision)
         if changes.restarted:
             self._void |= self._changed
             self._changed = set()
         if changes.products:
             self._on_products(changes.products)
-            handed_on = {product.product_id for product in changes.products}
-            self._changed |= handed_on
-            self._void -= handed_on
+            applied = {product.product_id for product in changes.products}
+            self._changed |= applied
+            self._void -= applied
         if changes.rules is not None:
             self._on_rules(RuleSet(changes.rules))
             self._malformed = changes.malformed
         if self._void and not changes.more:
-            # Another database said so before; this one says nothing.
+            # Only the former database had changed these products.
             self._on_products([ChangedProduct(one, {}) for one in sorted(self._void)])
             self._void = set()
         self._revision = changes.revision
         return changes.more
 
     def _log_failure(self, error: Exception) -> None:
-        """Say it once; what was read last stays."""
         self._migrated = False
         words = str(error) if isinstance(error, StoreError) else type(error).__name__
         if words != self._error:

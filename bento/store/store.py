@@ -1,9 +1,8 @@
-"""Rules and catalogue changes as they are kept: written by people, read by every process.
+"""The database of rules and catalogue changes.
 
-A write increases the revision in its own transaction, before anything else. The row of the revision
-stays locked until the commit, so writers follow each other, and whoever reads revision n has seen
-all that revisions up to n brought. The reader asks for the revision first, for rows afterwards: it
-may see a row that is newer, which then comes again, but it misses none.
+A write first increases the revision, in its own transaction. The row of the revision stays locked
+until the commit, so that writes are serial and a reader of revision n has seen all changes up to n.
+Readers fetch the revision before the rows: they may see newer rows twice, but miss none.
 """
 
 import uuid
@@ -17,77 +16,67 @@ from pydantic import ValidationError
 from sqlalchemy import Connection, Row, delete, func, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from bento.answering.catalogue_changes import CatalogueAnswer, CatalogueRequest, ChangedProduct
-from bento.answering.rule_history import RuleChange, RuleHistory, RuleHistoryRequest
-from bento.answering.rules import MAX_RULES, Rule, RuleList, RuleRequest
+from bento.schemas.catalogue import CatalogueAnswer, CatalogueRequest, ChangedProduct
+from bento.schemas.rule_history import RuleChange, RuleHistory, RuleHistoryRequest
+from bento.schemas.rules import Rule, RuleList, RuleRequest
 from bento.store.database import Database
 from bento.store.errors import RuleUnknown, StoreUnavailable, TooManyRules
 from bento.store.migrate import migrate
 from bento.store.tables import PRODUCT_CHANGES, REVISION, RULE_CHANGES, RULES
 
+MAX_RULES = 10_000
+"""Every service process holds all of them."""
+
 IDS_A_QUERY = 5_000
-"""SQLite takes no more than 32,766 parameters."""
 
 STREAMED: dict[str, Any] = {"execution_options": {"yield_per": 250}}
-"""Rows a time. All at once are one long call in C, in which no other thread runs."""
+"""Rows at a time: all at once would be one long call in C that blocks other threads."""
 
 
 class Revision(NamedTuple):
-    """How far a reader has come."""
-
     epoch: str
     value: int
     rules: int
-    """The revision of the rules that the reader has."""
+    """The last revision that changed a rule."""
 
 
 START = Revision("", 0, -1)
 
 
 class Delta(NamedTuple):
-    """What is new since a revision, or the first part of it."""
+    """The changes since a revision, or the first part of them."""
 
     revision: Revision
-    """What to ask with the next time."""
-
     more: bool
-    """Whether there is more to read at once."""
-
     restarted: bool
-    """Whether it is another database than before: what was read from the old one is void."""
-
+    """Whether the database was replaced: everything read before is void."""
     products: list[ChangedProduct]
     rules: list[Rule] | None
-    """All rules, when any of them changed."""
-
     malformed: list[str]
-    """Ids of the rules that cannot be read, when any rule changed."""
+    """Ids of the rules that cannot be read, if any rule changed."""
 
 
 class Store:
     """The database at a URL. Every method is one transaction and raises StoreUnavailable."""
 
     def __init__(self, url: str, timeout_s: float = 5.0) -> None:
-        """Does not connect. `timeout_s` is how long a write waits for others to finish theirs."""
+        """Does not connect. `timeout_s` limits the wait of a write for other writes."""
         self.database = Database(url, timeout_s)
 
     def migrate(self) -> None:
-        """Make or update the tables, where that is needed."""
         migrate(self.database)
 
     def close(self) -> None:
-        """Close the connections."""
         self.database.close()
 
     def rules(self) -> RuleList:
-        """All rules, oldest first."""
         with self.database.reading() as connection:
             revision = _revision(connection)
             rules, malformed = _read_rules(connection)
             return RuleList(revision=revision.value, rules=rules, malformed=malformed)
 
     def rule(self, rule_id: str) -> Rule:
-        """One rule. Raises RuleUnknown, also for one that cannot be read."""
+        """Raises RuleUnknown, also for a rule that cannot be read."""
         with self.database.reading() as connection:
             row = _find_rule_row(connection, rule_id)
         try:
@@ -96,7 +85,7 @@ class Store:
             raise RuleUnknown("a rule that this release cannot read") from None
 
     def add_rule(self, request: RuleRequest, by: str) -> Rule:
-        """Keep a new rule. Raises TooManyRules."""
+        """Raises TooManyRules."""
         now = datetime.now(UTC)
         rule = Rule(
             **request.model_dump(), rule_id=uuid.uuid4().hex, created_at=now, updated_at=now,
@@ -106,11 +95,12 @@ class Store:
             if (connection.scalar(select(func.count()).select_from(RULES)) or 0) >= MAX_RULES:
                 raise TooManyRules(f"rules: there are {MAX_RULES} already; delete some first")
             connection.execute(insert(RULES).values(_as_row(rule)))
-            _log_rule_change(connection, revision, by, "add", rule.rule_id, None, _body(request))
+            new = {"action": "add", "rule_id": rule.rule_id, "after": _to_body(request)}
+            _log_rule_change(connection, revision, by, **new)
         return rule
 
     def replace_rule(self, rule_id: str, request: RuleRequest, by: str) -> Rule:
-        """Put the request in the place of a rule. Raises RuleUnknown."""
+        """Raises RuleUnknown."""
         with self._writing(rules=True) as (connection, revision):
             before = _find_rule_row(connection, rule_id)
             rule = Rule(
@@ -119,9 +109,8 @@ class Store:
             )  # fmt: skip
             changed = update(RULES).where(RULES.c.rule_id == rule_id)
             connection.execute(changed.values(_as_row(rule)))
-            _log_rule_change(
-                connection, revision, by, "replace", rule_id, before.body, _body(request)
-            )
+            bodies = {"before": before.body, "after": _to_body(request)}
+            _log_rule_change(connection, revision, by, action="replace", rule_id=rule_id, **bodies)
         return rule
 
     def delete_rule(self, rule_id: str, by: str) -> None:
@@ -129,7 +118,8 @@ class Store:
         with self._writing(rules=True) as (connection, revision):
             before = _find_rule_row(connection, rule_id)
             connection.execute(delete(RULES).where(RULES.c.rule_id == rule_id))
-            _log_rule_change(connection, revision, by, "delete", rule_id, before.body, None)
+            old = {"action": "delete", "rule_id": rule_id, "before": before.body}
+            _log_rule_change(connection, revision, by, **old)
 
     def rule_history(self, request: RuleHistoryRequest) -> RuleHistory:
         """The audit trail, newest first."""
@@ -143,10 +133,10 @@ class Store:
         return RuleHistory(changes=[RuleChange(**row) for row in rows])
 
     def change_products(self, request: CatalogueRequest) -> CatalogueAnswer:
-        """Lay the patches over what is kept of each product."""
+        """Merge the patches into the stored changes of each product."""
         patches: dict[str, dict[str, Any]] = {product_id: {} for product_id in request.delete}
         for change in request.upsert:
-            patches.setdefault(change.product_id, {}).update(change.given)
+            patches.setdefault(change.product_id, {}).update(change.to_patch())
         deleted = set(request.delete)
         with self._writing(rules=False) as (connection, revision):
             kept = _read_cards(connection, list(patches))
@@ -165,9 +155,9 @@ class Store:
         )
 
     def read_delta(self, since: Revision | None = None, at_least: int = 5_000) -> Delta:
-        """What is new since then; of many products first `at_least` that many and a few more.
+        """The changes since then; of many products a part of `at_least` so many.
 
-        Where nothing is new this is one query of one row.
+        Without changes this is one query of one row.
         """
         with self.database.reading() as connection:
             newest = _revision(connection)
@@ -188,7 +178,7 @@ class Store:
 
     @contextmanager
     def _writing(self, rules: bool) -> Iterator[tuple[Connection, int]]:
-        """A transaction and its revision, the newest as long as the transaction lasts."""
+        """A transaction and its revision, which no other writer exceeds until it ends."""
         one_more = update(REVISION).values(value=REVISION.c.value + 1)
         if rules:
             one_more = one_more.values(rules=REVISION.c.value + 1)
@@ -239,7 +229,7 @@ def _find_rule_row(connection: Connection, rule_id: str) -> Row[Any]:
 
 
 def _read_rules(connection: Connection) -> tuple[list[Rule], list[str]]:
-    """Rules that can be read, oldest first, and ids of those that cannot."""
+    """Readable rules, oldest first, and the ids of the others."""
     rules, malformed = [], []
     for row in connection.execute(
         select(RULES).order_by(RULES.c.created_at, RULES.c.rule_id), **STREAMED
@@ -264,40 +254,22 @@ def _to_rule(row: Row[Any]) -> Rule:
 
 def _as_row(rule: Rule) -> dict[str, Any]:
     own = ("rule_id", "created_at", "updated_at", "created_by")
-    return {"body": _body(rule), **{name: getattr(rule, name) for name in own}}
+    return {"body": _to_body(rule), **{name: getattr(rule, name) for name in own}}
 
 
-def _body(rule: RuleRequest) -> str:
-    """What a person wrote, without what the store added."""
+def _to_body(rule: RuleRequest) -> str:
     return rule.model_dump_json(include=set(RuleRequest.model_fields), exclude_none=True)
 
 
-def _log_rule_change(
-    connection: Connection,
-    revision: int,
-    by: str,
-    action: str,
-    rule_id: str,
-    before: str | None,
-    after: str | None,
-) -> None:
-    connection.execute(
-        insert(RULE_CHANGES).values(
-            revision=revision,
-            changed_at=datetime.now(UTC),
-            changed_by=by,
-            action=action,
-            rule_id=rule_id,
-            before=before,
-            after=after,
-        )
-    )
+def _log_rule_change(connection: Connection, revision: int, by: str, **columns: Any) -> None:
+    own = {"revision": revision, "changed_at": datetime.now(UTC), "changed_by": by}
+    connection.execute(insert(RULE_CHANGES).values(**own, **columns))
 
 
 def _read_cards(
     connection: Connection, product_ids: Sequence[str]
 ) -> dict[str, tuple[dict[str, Any], bool]]:
-    """Card and whether it is deleted, of those products that were ever changed."""
+    """The stored changes of those products that have any, and whether they are deleted."""
     table = PRODUCT_CHANGES.c
     columns = select(table.product_id, table.card, table.deleted)
     found = {}
@@ -309,7 +281,7 @@ def _read_cards(
 
 
 def _find_end_of_part(connection: Connection, after: int, newest: int, at_least: int) -> int:
-    """The revision of the `at_least`-th changed product, so that no revision is torn apart."""
+    """The revision of the `at_least`-th changed product: a part holds whole revisions."""
     column = PRODUCT_CHANGES.c.revision
     later = select(column).where(column > after, column <= newest).order_by(column)
     return connection.scalar(later.offset(at_least - 1).limit(1)) or newest
@@ -332,7 +304,7 @@ def _parse_card(text: str | None) -> dict[str, Any]:
 
 
 def _parse_json(text: str | None) -> Any:
-    """What the text says; None where there is none, or somebody broke it by hand."""
+    """None without a text and for one that somebody broke by hand."""
     try:
         return None if text is None else pydantic_core.from_json(text)
     except ValueError:

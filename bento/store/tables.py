@@ -1,4 +1,4 @@
-"""The tables of rules and catalogue changes, prefixed: others may use the same database."""
+"""The tables of rules and catalogue changes, prefixed as the database may be shared."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -18,11 +18,11 @@ from sqlalchemy import (
 )
 
 VERSION_TABLE = "fbt_schema"
-"""Where Alembic keeps the version of the schema; its own default is MLflow's already."""
+"""Alembic's version table; its default name is MLflow's."""
 
 
 class UtcDateTime(TypeDecorator[datetime]):
-    """An aware datetime in UTC. SQLite, which knows no time zones, keeps it without one."""
+    """An aware datetime in UTC; SQLite stores it without its time zone."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
@@ -44,9 +44,8 @@ REVISION = Table(
     Column("value", BigInteger, nullable=False),
     Column("rules", BigInteger, nullable=False),
 )
-"""One row. Every write increases `value` first: its lock makes writers wait for each other, so that
-revisions become visible in their order. `rules` is the revision that changed a rule last. A new
-`epoch` says that the database is another one, whose revisions start anew."""
+"""One row. Every write increases `value` first; the row's lock makes revisions visible in order.
+`rules` is the last revision that changed a rule. Another `epoch` is another database."""
 
 RULES = Table(
     "fbt_rules",
@@ -57,7 +56,6 @@ RULES = Table(
     Column("updated_at", UtcDateTime, nullable=False),
     Column("created_by", Text, nullable=False),
 )
-"""`body` is a RuleRequest."""
 
 PRODUCT_CHANGES = Table(
     "fbt_product_changes",
@@ -68,7 +66,6 @@ PRODUCT_CHANGES = Table(
     Column("revision", BigInteger, nullable=False, index=True),
     Column("updated_at", UtcDateTime, nullable=False),
 )
-"""All patches of a product in one: `card` has the fields that were ever given."""
 
 RULE_CHANGES = Table(
     "fbt_rule_changes",
@@ -81,4 +78,4 @@ RULE_CHANGES = Table(
     Column("before", JSON),
     Column("after", JSON),
 )
-"""The audit trail: only ever appended to. `action` is add, replace or delete."""
+"""The audit trail, append-only. `action` is add, replace or delete."""

@@ -12,9 +12,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from bento.answering.catalogue_changes import CatalogueAnswer
-from bento.answering.rules import Rule
-from bento.schemas import BatchResponse, RecommendResponse, SearchResponse
+from bento.schemas.catalogue import CatalogueAnswer
+from bento.schemas.responses import BatchResponse, RecommendResponse, SearchResponse
+from bento.schemas.rules import Rule
 from components.model.bundle import read_bundle, write_bundle
 from components.package.server import serve_bundle
 from tests.factories import make_bundle

@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from bento.answering.catalogue_changes import CatalogueRequest, ProductChange
-from bento.answering.rules import RuleRequest, Scope
+from bento.schemas.catalogue import CatalogueRequest, ProductChange
+from bento.schemas.rules import RuleRequest, Scope
 from bento.store.store import Store
 from components.contracts import COMPANIONS, read_table
 from components.model.bundle import read_bundle, write_bundle

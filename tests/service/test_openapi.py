@@ -5,7 +5,7 @@ import pytest
 
 from bento.endpoints import ROUTES
 from bento.http import openapi
-from bento.schemas import AboutModel, Ready
+from bento.schemas.responses import AboutModel, Ready
 from bento.service import Fbt
 from components.package.server import serve_bundle
 from tests.factories import make_bundle

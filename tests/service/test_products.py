@@ -6,7 +6,7 @@ import urllib.parse
 import httpx
 import pytest
 
-from bento.schemas import Product, SearchResponse
+from bento.schemas.responses import Product, SearchResponse
 from components.package.server import serve_bundle
 from tests.factories import CATEGORIES, PAIRS, make_bundle
 from tests.service.serving import TOKEN, writable

@@ -11,7 +11,7 @@ import httpx
 import numpy as np
 import pytest
 
-from bento.schemas import SOURCES
+from bento.schemas.responses import SOURCES
 from components.model.bundle import read_bundle
 from components.package.server import ServerError, serve_bundle
 from pipelines.serving_check import build_selection, check_serving, find_difference

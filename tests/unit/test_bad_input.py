@@ -11,7 +11,8 @@ from datetime import timedelta
 import pytest
 
 from bento.answering.rendering import ResponseRenderer
-from bento.schemas import RecommendRequest, RecommendResponse, SimilarRequest
+from bento.schemas.requests import RecommendRequest, SimilarRequest
+from bento.schemas.responses import RecommendResponse
 from components.baskets.weighting import BasketWeighting
 from components.embeddings.sweep import SweepSettings, plan_shards, run_shard
 from components.evaluation.evaluate import evaluate

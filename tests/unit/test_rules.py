@@ -1,5 +1,6 @@
 """What a person may write as a rule, and what rules do to a question."""
 
+import dataclasses
 from datetime import UTC, datetime, timedelta
 from itertools import permutations
 
@@ -8,17 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from bento.answering.catalogue_changes import CatalogueRequest, ProductChange
-from bento.answering.rules import (
-    MAX_FACTOR,
-    Pin,
-    QueryProduct,
-    Rule,
-    RuleEffects,
-    RuleRequest,
-    RuleSet,
-    Scope,
-)
+from bento.answering.rules import MAX_FACTOR, Pin, QueryProduct, RuleSet
+from bento.schemas.catalogue import CatalogueRequest, ProductChange
+from bento.schemas.rules import Rule, RuleRequest, Scope
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 TEA = QueryProduct("tea", "drinks", "Twig")
@@ -38,8 +31,35 @@ def rule(action, target, when=None, rule_id="1", **more):
     )
 
 
-def applied(*rules, asked=(TEA,), now=NOON):
-    return RuleSet(rules).applying(asked, now)
+class Effects:
+    """All effects of rules on a request: those on every request and those of its products."""
+
+    def __init__(self, rules, products=(TEA,), now=NOON):
+        rules = rules if isinstance(rules, RuleSet) else RuleSet(rules)
+        self.parts = rules.global_effects(now), rules.effects_for(products, now)
+
+    @property
+    def rule_ids(self):
+        return tuple(id_ for part in self.parts for id_ in part.rule_ids)
+
+    def pins(self):
+        pins = sorted(pin for part in self.parts for pin in part.pins)
+        return [pin for pin in pins if not self.blocks(QueryProduct(pin.product_id))]
+
+    def blocks(self, product):
+        pairs = product._asdict().items()
+        return any(name in part.blocked[kind] for part in self.parts for kind, name in pairs)
+
+    def factor(self, product):
+        net = 1.0
+        for part in self.parts:
+            for kind, name in product._asdict().items():
+                net *= part.factors[kind].get(name, 1.0)
+        return net
+
+
+def as_dicts(effects):
+    return [dataclasses.asdict(part) for part in effects.parts]
 
 
 class TestRequest:
@@ -124,11 +144,10 @@ class TestRequest:
         model.model_validate_json(json.dumps(example))
 
 
-class TestApplying:
+class TestEffects:
     def test_no_rules_do_nothing(self):
-        assert RuleSet().empty
-        assert applied().empty
-        assert applied() == RuleEffects()
+        assert RuleSet().is_empty
+        assert all(part.is_empty for part in Effects([]).parts)
 
     @pytest.mark.parametrize(
         ("when", "applies"),
@@ -144,21 +163,23 @@ class TestApplying:
     )
     def test_a_rule_applies_to_questions_that_hold_what_it_names(self, when, applies):
         rules = RuleSet([rule("block", {"product_id": "gin"}, when)])
-        assert not rules.empty
-        assert rules.applying([MILK, TEA], NOON).blocks(QueryProduct("gin")) is applies
-        assert rules.applying([], NOON).empty is (when is not None)
+        assert not rules.is_empty
+        assert Effects(rules, [MILK, TEA]).blocks(QueryProduct("gin")) is applies
+        assert bool(Effects(rules, []).rule_ids) is (when is None)
 
     def test_a_rule_counts_once_however_many_products_it_holds_for(self):
         twice = [TEA, TEA._replace(product_id="green tea")]
-        found = applied(rule("bury", {"brand": "B"}, {"category": "drinks"}), asked=twice)
-        assert found.brand_factors == {"B": 3}
+        found = Effects([rule("bury", {"brand": "B"}, {"category": "drinks"})], twice)
+        assert found.factor(QueryProduct("?", None, "B")) == 3
         assert found.rule_ids == ("1",)
 
     def test_blocks_by_product_category_and_brand(self):
-        found = applied(
-            rule("block", {"product_id": "gin"}),
-            rule("block", {"category": "toys"}, rule_id="2"),
-            rule("block", {"brand": "B"}, rule_id="3"),
+        found = Effects(
+            [
+                rule("block", {"product_id": "gin"}),
+                rule("block", {"category": "toys"}, rule_id="2"),
+                rule("block", {"brand": "B"}, rule_id="3"),
+            ]
         )
         assert found.blocks(QueryProduct("gin"))
         assert found.blocks(QueryProduct("car", "toys"))
@@ -168,25 +189,31 @@ class TestApplying:
     def test_pins_come_in_order_and_each_product_once(self):
         rules = [
             rule("pin", {"product_id": "b"}, position=2, rule_id="1"),
-            rule("pin", {"product_id": "a"}, {"product_id": "tea"}, position=2, rule_id="2"),
-            rule("pin", {"product_id": "b"}, {"brand": "Twig"}, position=5, rule_id="3"),
+            rule("pin", {"product_id": "a"}, position=2, rule_id="2"),
+            rule("pin", {"product_id": "b"}, position=5, rule_id="3"),
             rule("pin", {"product_id": "c"}, rule_id="4"),
         ]
-        assert applied(*rules).pins == (Pin(1, "c", "4"), Pin(2, "a", "2"), Pin(2, "b", "1"))
+        expected = (Pin(1, "c", "4"), Pin(2, "a", "2"), Pin(2, "b", "1"))
+        assert RuleSet(rules).global_effects(NOON).pins == expected
+        when = [Scope(product_id="tea"), Scope(category="drinks"), Scope(brand="Twig")]
+        rules = [one.model_copy(update={"when": when[i % 3]}) for i, one in enumerate(rules)]
+        assert RuleSet(rules).effects_for([TEA], NOON).pins == expected
 
     def test_what_is_blocked_is_not_pinned(self):
-        global_effects, here = rule("pin", {"product_id": "a"}), {"product_id": "tea"}
-        assert applied(global_effects, rule("block", {"product_id": "a"}, rule_id="2")).pins == ()
-        assert (
-            applied(global_effects, rule("block", {"product_id": "a"}, here, rule_id="2")).pins
-            == ()
-        )
+        always, here = rule("pin", {"product_id": "a"}), {"product_id": "tea"}
+        blocks = rule("block", {"product_id": "a"}, rule_id="2")
+        assert RuleSet([always, blocks]).global_effects(NOON).pins == ()
+        both = [always.model_copy(update={"when": Scope(brand="Twig")})]
+        both += [rule("block", {"product_id": "a"}, here, rule_id="2")]
+        assert RuleSet(both).effects_for([TEA], NOON).pins == ()
 
     def test_factors_multiply(self):
-        found = applied(
-            rule("boost", {"brand": "B"}, factor=4.0),
-            rule("bury", {"brand": "B"}, {"product_id": "tea"}, rule_id="2", factor=2.0),
-            rule("boost", {"product_id": "pen"}, rule_id="3", factor=5.0),
+        found = Effects(
+            [
+                rule("boost", {"brand": "B"}, factor=4.0),
+                rule("bury", {"brand": "B"}, {"product_id": "tea"}, rule_id="2", factor=2.0),
+                rule("boost", {"product_id": "pen"}, rule_id="3", factor=5.0),
+            ]
         )
         assert found.factor(QueryProduct("cup", None, "B")) == 0.5
         assert found.factor(QueryProduct("pen", None, "B")) == pytest.approx(0.1)
@@ -199,24 +226,25 @@ class TestApplying:
             for action in ("boost", "bury")
             for i in range(200)
         ]
-        assert applied(*many).brand_factors["B"] == 1
-        assert applied(*many[:200]).brand_factors["B"] == 1 / MAX_FACTOR
+        assert Effects(many).factor(QueryProduct("?", None, "B")) == 1
+        assert Effects(many[:200]).factor(QueryProduct("?", None, "B")) == 1 / MAX_FACTOR
 
     def test_time_is_honoured_to_the_second_and_backwards(self):
         second = timedelta(seconds=1)
         rules = RuleSet([rule("block", {"brand": "B"}, starts_at=NOON, ends_at=NOON + 2 * second)])
         for moment in (*range(-1, 4), *range(4, -2, -1)):
-            found = rules.applying([TEA], NOON + moment * second)
-            assert found.empty is (moment not in (0, 1)), moment
-        assert not rules.empty
+            found = rules.global_effects(NOON + moment * second)
+            assert found.is_empty is (moment not in (0, 1)), moment
+        assert not rules.is_empty
 
     def test_what_holds_for_every_question_is_one_object(self):
         timed = rule("block", {"brand": "C"}, rule_id="2", starts_at=NOON + timedelta(hours=1))
         rules = RuleSet([rule("block", {"brand": "B"}), timed])
         first = rules.global_effects(NOON)
         assert rules.global_effects(NOON + timedelta(minutes=59)) is first
-        assert rules.applying([TEA], NOON) is first
-        assert rules.global_effects(NOON + timedelta(hours=1)).blocked_brands == {"B", "C"}
+        assert rules.effects_for([TEA], NOON).is_empty
+        later = rules.global_effects(NOON + timedelta(hours=1))
+        assert later.blocked["brand"] == {"B", "C"}
 
 
 names = st.sampled_from(["a", "b", "c"])
@@ -272,25 +300,31 @@ def test_rules_do_what_each_of_them_says(rules, asked, product, hours):
         for one in rules
         if one.is_active(now) and (one.when is None or any(holds(one.when, each) for each in asked))
     ]
-    found = RuleSet(rules).applying(asked, now)
+    found = Effects(rules, asked, now)
     assert sorted(found.rule_ids) == [one.rule_id for one in here]
     assert found.blocks(product) == any(
         one.action == "block" and holds(one.target, product) for one in here
     )
     factor = 1.0
     for one in here:
-        factor *= one.multiplier if holds(one.target, product) else 1
+        if holds(one.target, product) and one.factor:
+            factor *= 1 / one.factor if one.action == "boost" else one.factor
     assert found.factor(product) == pytest.approx(factor)
     pinned = {one.target.product_id for one in here if one.action == "pin"}
-    assert {pin.product_id for pin in found.pins} == pinned - found.blocked_products
-    assert list(found.pins) == sorted(found.pins)
+    pins = found.pins()
+    assert {pin.product_id for pin in pins} == {
+        id_ for id_ in pinned if not found.blocks(QueryProduct(id_))
+    }
+    for part in found.parts:
+        assert list(part.pins) == sorted(part.pins)
+        assert len({pin.product_id for pin in part.pins}) == len(part.pins)
 
 
 @given(rule_sets(), st.lists(products, min_size=2, max_size=3))
 def test_neither_the_order_of_the_cart_nor_that_of_the_rules_matters(rules, asked):
-    expected = RuleSet(rules).applying(asked, NOON)
+    expected = as_dicts(Effects(rules, asked))
     backwards = RuleSet(rules[::-1])
-    assert all(backwards.applying(cart, NOON) == expected for cart in permutations(asked))
+    assert all(as_dicts(Effects(backwards, cart)) == expected for cart in permutations(asked))
 
 
 class TestCatalogue:
@@ -326,7 +360,7 @@ class TestCatalogue:
     def test_only_what_is_given_is_a_change(self):
         text = '{"product_id": "a", "price": null, "added_at": "2026-01-01T01:00:00+01:00"}'
         change = ProductChange.model_validate_json(text)
-        assert change.given == {"price": None, "added_at": "2026-01-01T00:00:00Z"}
+        assert change.to_patch() == {"price": None, "added_at": "2026-01-01T00:00:00Z"}
 
     @pytest.mark.parametrize(("field", "n"), [("upsert", 10_001), ("delete", 10_001)])
     def test_too_many_are_refused(self, field, n):

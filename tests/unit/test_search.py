@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bento.answering.catalogue import Catalogue
-from bento.answering.catalogue_changes import ChangedProduct
 from bento.answering.product_search import ProductSearch
-from bento.schemas import SearchRequest
+from bento.schemas.catalogue import ChangedProduct
+from bento.schemas.requests import SearchRequest
 from components.contracts import PRODUCTS
 from components.model.bundle import BundleError, read_bundle, write_bundle
 from components.model.product_records import build_records
@@ -183,7 +183,7 @@ def test_many_changes_one_by_one_are_as_one_change():
         by_one.change(change)
     at_once.change(*changes[:200])
     at_once.change(*changes[200:])
-    assert len(by_one.catalogue.parts(by_one.search.words)) <= 5
+    assert len(by_one.catalogue.list_segments(build_token_index(table(SHOP)))) <= 5
     for typed in (
         "novelty",
         "rarity",

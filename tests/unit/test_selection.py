@@ -10,11 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bento.answering.catalogue import Catalogue, ProductFilter
-from bento.answering.catalogue_changes import ChangedProduct
 from bento.answering.rendering import ResponseRenderer
-from bento.answering.rules import Rule, RuleRequest, RuleSet
+from bento.answering.rules import RuleSet
 from bento.answering.selection import Selection
-from bento.schemas import RecommendRequest, RecommendResponse, SimilarRequest
+from bento.schemas.catalogue import ChangedProduct
+from bento.schemas.requests import RecommendRequest, SimilarRequest
+from bento.schemas.responses import RecommendResponse
+from bento.schemas.rules import Rule, RuleRequest
 from components.model.bundle import read_bundle, write_bundle
 from components.model.product_records import build_records, hash_facet
 from components.model.recommender import Recommender
@@ -245,7 +247,7 @@ class Truth:
 def shortlist(request):
     """How many are ranked at first: all, or so few that more have to be ranked."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("bento.answering.selection.N_CANDIDATES", request.param)
+        patch.setattr("bento.answering.answer_builder.N_CANDIDATES", request.param)
         yield
 
 
@@ -514,13 +516,15 @@ def test_changes_are_seen_and_the_old_catalogue_stays(pairs):
     assert np.isnan(new.price[1])
     assert new.in_stock[1] == 0
     assert new.row("oat milk") == 10
-    assert json.loads(new.shown(10) + b"}")["name"] == "Oat milk"
-    assert json.loads(new.shown(1) + b"}")["price"] is None
-    assert [row for block in new.every(ProductFilter()) for row in block] == list(range(1, 11))
+    assert json.loads(new.card_json(10) + b"}")["name"] == "Oat milk"
+    assert json.loads(new.card_json(1) + b"}")["price"] is None
+    assert [row for block in new.iterate_matching(ProductFilter()) for row in block] == list(
+        range(1, 11)
+    )
     back = new.with_changes([ChangedProduct("milk", {}), ChangedProduct("tea", {})])
     assert back.find_rows(DRINKS).tolist() == [0, 1, 2, 10]
     assert (back.price[1], back.in_stock[1], back.deleted) == (2.5, 1, None)
-    assert back.shown(1) == old.shown(1)
+    assert back.card_json(1) == old.card_json(1)
 
 
 def test_a_deleted_product_is_gone_and_its_page_still_answers(pairs):

@@ -12,11 +12,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from bento.answering.answer import Answer, AnswerItem
 from bento.answering.catalogue import Catalogue
 from bento.answering.rendering import ResponseRenderer
-from bento.answering.rules import Rule, RuleSet
-from bento.answering.selection import Answer, AnswerItem, Selection
-from bento.schemas import RecommendRequest
+from bento.answering.rules import RuleSet
+from bento.answering.selection import Selection
+from bento.schemas.requests import RecommendRequest
+from bento.schemas.rules import Rule
 from components.model.bundle import read_bundle
 from components.model.recommender import Recommender
 from tests.bench.served.plain import VARIANT, VERSION

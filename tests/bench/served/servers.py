@@ -135,7 +135,7 @@ def environment(home: Path) -> dict[str, str]:
 
 def add_rules(database: str, rules: Sequence[Mapping[str, Any]]) -> None:
     """Write the rules into the database, whose tables are made."""
-    from bento.answering.rules import RuleRequest
+    from bento.schemas.rules import RuleRequest
     from bento.store.store import Store
 
     store = Store(database)

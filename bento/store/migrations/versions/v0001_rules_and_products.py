@@ -47,8 +47,3 @@ def upgrade() -> None:
         sa.Column("before", sa.JSON()),
         sa.Column("after", sa.JSON()),
     )
-
-
-def downgrade() -> None:
-    for table in ("fbt_rule_changes", "fbt_product_changes", "fbt_rules", "fbt_revision"):
-        op.drop_table(table)

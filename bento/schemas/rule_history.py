@@ -1,9 +1,11 @@
-"""The audit trail of rules, as it is asked for and answered."""
+"""The audit trail of rules."""
 
 from datetime import datetime
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from bento.schemas.base import Response, example
 
 
 class RuleHistoryRequest(BaseModel):
@@ -20,10 +22,8 @@ class RuleHistoryRequest(BaseModel):
     )
 
 
-class RuleChange(BaseModel):
+class RuleChange(Response):
     """One change of a rule."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     revision: int = Field(description="Number of the change; later changes have higher ones.")
     changed_at: datetime
@@ -34,27 +34,21 @@ class RuleChange(BaseModel):
     after: dict[str, Any] | None = Field(description="The rule after; null for a deleted one.")
 
 
-class RuleHistory(BaseModel):
+class RuleHistory(Response):
     """Changes of rules, newest first."""
 
-    model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        json_schema_extra={
-            "example": {
-                "changes": [
-                    {
-                        "revision": 42,
-                        "changed_at": "2026-01-01T09:00:00Z",
-                        "changed_by": "ann",
-                        "action": "delete",
-                        "rule_id": "0f5c1e3a9b7d4f60a1c2d3e4f5a6b7c8",
-                        "before": {"action": "block", "target": {"brand": "Recalled & Co"}},
-                        "after": None,
-                    }
-                ]
+    model_config = example(
+        changes=[
+            {
+                "revision": 42,
+                "changed_at": "2026-01-01T09:00:00Z",
+                "changed_by": "ann",
+                "action": "delete",
+                "rule_id": "0f5c1e3a9b7d4f60a1c2d3e4f5a6b7c8",
+                "before": {"action": "block", "target": {"brand": "Recalled & Co"}},
+                "after": None,
             }
-        },
+        ]
     )
 
     changes: list[RuleChange]

@@ -1,0 +1,54 @@
+"""The answer to a request, before it is rendered as JSON."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from bento.answering.catalogue import Catalogue
+from components.model.arrays import BoolArray, Float32Array, Int64Array
+
+NO_RULES: Mapping[str, int] = {}
+
+
+class Ranking(NamedTuple):
+    """Catalogue rows and their scores, best first, and the source of all of them."""
+
+    rows: Int64Array
+    scores: Float32Array
+    source: str
+
+    def select(self, index: BoolArray | Int64Array | slice) -> "Ranking":
+        return Ranking(self.rows[index], self.scores[index], self.source)
+
+
+class Explanation(NamedTuple):
+    """The strongest pair behind a product; see `bento.schemas.responses.Because`."""
+
+    product_id: str
+    bought_together: int
+    support: float
+    confidence: float
+    lift: float
+
+
+class AnswerItem(NamedTuple):
+    row: int
+    score: float | None
+    source: str
+    why: Explanation | None = None
+    proposed_by: str = ""
+    """Only if explained; see `bento.schemas.responses.RecommendedProduct`."""
+
+
+class Answer(NamedTuple):
+    """An answer, with the catalogue that its rows refer to."""
+
+    shown: Sequence[AnswerItem]
+    source: str
+    catalogue: Catalogue
+    unknown: Sequence[str] = ()
+    reason: str = ""
+    """The reason for a fallback, or empty."""
+    message: str = ""
+    """The reason for fewer than `k` products, or empty."""
+    rules: Mapping[str, int] = NO_RULES
+    """Number of products that rules of each action moved, inserted or removed."""

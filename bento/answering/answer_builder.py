@@ -1,0 +1,156 @@
+"""Builds the answer to a query: rank, leave out, fill up, reorder, explain."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from bento.answering.answer import Answer, AnswerItem, Ranking
+from bento.answering.eligibility import Eligibility
+from bento.answering.explanation import Explainer
+from bento.answering.ordering import apply_factors, diversify, insert_pins, sort_ranking
+from bento.answering.query import Query
+from bento.schemas.requests import RecommendRequest
+from components.model.arrays import Float32Array, Int64Array, concat_arrays
+from components.model.text_similarity import Attributes
+from components.model.top_k import find_top_k
+
+N_CANDIDATES = 100
+"""Minimum length of the first ranking, as filters and rules leave some products out."""
+
+MAX_EXTRA_CANDIDATES = 20_000
+"""Eligible products, the most bought first, that are scored if the first ranking is too short."""
+
+
+class AnswerBuilder:
+    def __init__(self, query: Query) -> None:
+        self._query, self._k = query, query.request.k
+        self._recommender = query.recommender
+        self._eligibility = Eligibility(query)
+
+    def build_companions(self, request: RecommendRequest) -> Answer:
+        query, eligible = self._query, self._eligibility
+        on_page = request.context == "product_page" or (
+            request.context is None and len(query.known) == 1
+        )
+        explainer = Explainer(query, "page" if on_page else "cart")
+        ranking = self._rank_by_model(on_page) if query.known else self._rank_by_attributes()
+        if request.strict:
+            ranking = ranking.select(explainer.has_evidence(ranking.rows))
+        # The model leaves out the products asked for and their variants; for a page only one.
+        n_left_out = min(len(query.known), 1) if on_page else len(query.known)
+        all_left_out = n_left_out and n_left_out == len(query.rows)
+        ranking = eligible.filter(ranking, eligible.excluded if all_left_out else eligible.hidden)
+        ranking = eligible.apply_price_limit(ranking)
+        if request.min_score is not None:
+            ranking = ranking.select(ranking.scores >= request.min_score)
+        elif not request.strict:
+            known = query.known[-1:] if on_page else query.known
+            ranking = self._fill_up(
+                ranking,
+                lambda rows: self._recommender.items.score_rows(known, rows),
+                eligible.hidden,
+            )
+        return self._build(ranking, explainer, request.diversity)
+
+    def build_substitutes(self) -> Answer:
+        query, recommender = self._query, self._recommender
+        row = query.found[0] if query.found else None
+        described = query.catalogue.find_attributes(row, query.attributes)
+        known = query.known[0] if query.known else None
+        found = recommender.rank_substitutes(known, described, max(N_CANDIDATES, 2 * self._k))
+        ranking = Ranking(found.rows, found.scores, found.source)
+        hidden = [*query.rows, *self._eligibility.excluded]
+
+        def score(rows: Int64Array) -> Float32Array:
+            if known is None:
+                return recommender.items.score_rows([], rows)
+            return recommender.substitutes.score(known, described)[rows]
+
+        ranking = self._fill_up(self._eligibility.filter(ranking, hidden), score, hidden)
+        return self._build(ranking, Explainer(query, "substitutes"))
+
+    def _rank_by_model(self, on_page: bool) -> Ranking:
+        depth = max(N_CANDIDATES, self._k)
+        if on_page:
+            rows, scores = self._recommender.items.rank_one(self._query.known[-1], depth)
+        else:
+            cart = np.array(self._query.known, np.int32)
+            block, values = self._recommender.carts.rank([cart], depth)
+            is_real = block[0] >= 0
+            rows, scores = block[0][is_real], values[0][is_real]
+        return Ranking(rows, scores, "model")
+
+    def _rank_by_attributes(self) -> Ranking:
+        query = self._query
+        described = query.describe_products() or [query.attributes or Attributes()]
+        source, rows, scores = self._recommender.cold_start.rank_companions(
+            described, max(N_CANDIDATES, 2 * self._k)
+        )
+        return Ranking(rows, scores, source)
+
+    def _fill_up(
+        self,
+        ranking: Ranking,
+        score: Callable[[Int64Array], Float32Array],
+        hidden: Sequence[int],
+    ) -> Ranking:
+        """Up to `k`, with the best by `score` of the eligible products not yet in the ranking."""
+        if (n_missing := self._k - len(ranking.rows)) <= 0:
+            return ranking
+        blocks: list[Int64Array] = []
+        for block in self._eligibility.iterate_rows(hidden):
+            blocks.append(block[~np.isin(block, ranking.rows)])
+            if sum(map(len, blocks)) >= MAX_EXTRA_CANDIDATES:
+                break
+        rows = concat_arrays(blocks, np.int64)[:MAX_EXTRA_CANDIDATES]
+        scores = score(rows)
+        best = find_top_k(scores, n_missing)
+        if ranking.scores.size and best.size:
+            # These scores are made of fewer features: they stay below the ranking's.
+            scores = np.minimum(scores, ranking.scores[-1])
+        return Ranking(
+            np.concatenate([ranking.rows, rows[best]]),
+            np.concatenate([ranking.scores, scores[best]]).astype(np.float32),
+            ranking.source,
+        )
+
+    def _build(self, ranking: Ranking, explainer: Explainer, diversity: float = 0) -> Answer:
+        query, k = self._query, self._k
+        ranking = apply_factors(query, ranking)
+        if diversity > 0:
+            ranking = diversify(query, ranking, diversity)
+        best = sort_ranking(query, ranking.select(slice(k)))
+        pairs = zip(best.rows.tolist(), best.scores.tolist(), strict=True)
+        items = [AnswerItem(row, score, best.source) for row, score in pairs]
+        if any(effects.pins for effects in query.effects):
+            items = insert_pins(query, self._eligibility, items)
+        if query.request.explain:
+            items = [explainer.explain(item) for item in items]
+        return Answer(
+            items,
+            ranking.source,
+            query.catalogue,
+            query.unknown,
+            reason="" if query.known else _describe_fallback(query),
+            message=_describe_shortage(query, len(items)) if len(items) < k else "",
+            rules=+query.rule_counts,
+        )
+
+
+def _describe_fallback(query: Query) -> str:
+    if not query.product_ids:
+        return "only attributes were given"
+    return "no product asked for is known to the model"
+
+
+def _describe_shortage(query: Query, n: int) -> str:
+    """The reason for fewer than `k` products: the conditions that they had to meet."""
+    request = query.request
+    given = [name for name in ("filters", "exclude") if getattr(request, name)]
+    if isinstance(request, RecommendRequest):
+        given += ["strict"] * request.strict
+        given += ["min_score"] * (request.min_score is not None)
+        given += ["price_ratio"] * query.has_price_limit()
+    given += ["rules"] * bool(query.effects)
+    condition = f"pass {', '.join(given)}" if given else "can be shown"
+    return f"{n or 'no'} product{'s' * (n != 1)} {condition}, {request.k} were asked for"

@@ -1,0 +1,92 @@
+"""The order of an answer: boosts and buries, diversity, sorting, pins."""
+
+import numpy as np
+
+from bento.answering.answer import AnswerItem, Ranking
+from bento.answering.eligibility import Eligibility
+from bento.answering.query import Query
+from bento.answering.rules import MAX_FACTOR
+from components.model.arrays import AnyArray, Float32Array, Int64Array
+from components.model.features import normalize_vectors
+
+DIVERSITY_POOL = 3
+"""Candidates of the diversity selection as a multiple of `k`; at least 30."""
+
+SAME_CATEGORY = 0.5
+"""Added to the cosine similarity of two products of one category, for diversity."""
+
+
+def apply_factors(query: Query, ranking: Ranking) -> Ranking:
+    factors = np.ones(len(ranking.rows))
+    for effects in query.effects:
+        if effects.row_factors:
+            factors *= [effects.row_factors.get(row, 1.0) for row in ranking.rows.tolist()]
+        for token, factor in effects.facet_factors:
+            factors[query.catalogue.has_facet(ranking.rows, [token])] *= factor
+    if (factors == 1).all():
+        return ranking
+    factors = np.clip(factors, 1 / MAX_FACTOR, MAX_FACTOR)
+    query.rule_counts["boost"] += int((factors < 1).sum())
+    query.rule_counts["bury"] += int((factors > 1).sum())
+    ranks = (1 + np.arange(len(factors))) * factors
+    return ranking.select(np.argsort(ranks, kind="stable"))
+
+
+def diversify(query: Query, ranking: Ranking, diversity: float) -> Ranking:
+    """The first `k` by maximal marginal relevance (Carbonell and Goldstein 1998)."""
+    k = query.request.k
+    n = min(len(ranking.rows), max(30, DIVERSITY_POOL * k))
+    relevance = 1 - np.arange(n) / max(n, 1)
+    similarity = _compute_similarity(query, ranking.rows[:n])
+    nearest = np.zeros(n)
+    taken: list[int] = []
+    for _ in range(min(k, n)):
+        gain = (1 - diversity) * relevance - diversity * nearest
+        gain[taken] = -np.inf
+        best = int(np.argmax(gain))
+        taken.append(best)
+        nearest = np.maximum(nearest, similarity[best])
+    return ranking.select(np.array(taken, np.int64))
+
+
+def _compute_similarity(query: Query, rows: Int64Array) -> Float32Array:
+    """Similarities (n, n) of products by their IN vectors and categories."""
+    bundle = query.recommender.bundle
+    unit = normalize_vectors(bundle.in_vectors[rows])
+    similarity: Float32Array = np.maximum(unit @ unit.T, 0)
+    codes = bundle.item_features.category_codes[rows]
+    similarity += np.float32(SAME_CATEGORY) * ((codes[:, None] == codes) & (codes > 0))
+    return similarity
+
+
+def sort_ranking(query: Query, ranking: Ranking) -> Ranking:
+    """In the requested order; equal values by relevance, unknown ones last."""
+    catalogue, sort = query.catalogue, query.request.sort
+    if sort == "relevance":
+        return ranking
+    columns: dict[str, AnyArray] = {
+        "price": catalogue.price,
+        "price_descending": catalogue.price,
+        "popularity": query.recommender.bundle.n_orders,
+        "newest": catalogue.added_at,
+        "margin": catalogue.margin,
+    }
+    values = columns[sort][ranking.rows].astype(np.float64)
+    ascending = values if sort == "price" else -values
+    keys = np.where(np.isnan(ascending), np.inf, ascending)
+    return ranking.select(np.argsort(keys, kind="stable"))
+
+
+def insert_pins(
+    query: Query, eligibility: Eligibility, items: list[AnswerItem]
+) -> list[AnswerItem]:
+    pins = sorted(pin for effects in query.effects for pin in effects.pins)
+    placed: set[int] = set()
+    for pin, row in pins:
+        if row in placed or not eligibility.allows_pin(row):
+            continue
+        placed.add(row)
+        items = [item for item in items if item.row != row]
+        items.insert(min(pin.position - 1, len(items)), AnswerItem(row, None, "pin"))
+    query.rule_counts["pin"] += len(placed)
+    return items[: query.request.k]

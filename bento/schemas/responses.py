@@ -1,0 +1,229 @@
+"""Response bodies of the recommendation, search and status endpoints."""
+
+from typing import Any, Literal, get_args
+
+from pydantic import Field
+
+from bento.schemas.base import Response, example
+
+Source = Literal["model", "attribute_neighbours", "category_bestsellers", "bestsellers"]
+
+SOURCES: tuple[str, ...] = get_args(Source)
+
+ItemSource = Literal["model", "attribute_neighbours", "category_bestsellers", "bestsellers", "pin"]
+
+Match = Literal["id", "name", "id_start", "words", "typos", "some_words"]
+
+ProposedBy = Literal["counts", "neighbours", "embeddings"]
+
+_TEACUP = {
+    "product_id": "22699",
+    "name": "Roses regency teacup and saucer",
+    "category": "Kitchen",
+    "brand": None,
+    "price": 2.95,
+    "image_url": None,
+    "in_stock": True,
+}
+
+
+class Because(Response):
+    """The products bought together that led to this one."""
+
+    product_id: str = Field(description="The product asked for with the strongest evidence.")
+    bought_together: int = Field(description="Orders with both.")
+    support: float = Field(description="Share of all orders that have both.")
+    confidence: float = Field(description="Share of the orders with `product_id` that have both.")
+    lift: float = Field(description="How many times more often than by chance both are ordered.")
+
+
+class ProductCard(Response):
+    """A product's record in the catalogue; unknown values are null."""
+
+    product_id: str
+    name: str | None = None
+    category: str | None = None
+    brand: str | None = None
+    price: float | None = Field(default=None, description="Per unit, in the shop's currency.")
+    image_url: str | None = None
+    in_stock: bool | None = None
+    attributes: dict[str, str] = Field(
+        default={}, description="The shop's own attributes, by name."
+    )
+
+
+class Product(ProductCard):
+    """A product's record in the catalogue and in the model."""
+
+    model_config = example(**_TEACUP, known_to_model=True, orders=1204)
+
+    known_to_model: bool = Field(
+        description="Whether enough orders have it for the model to recommend companions."
+    )
+    orders: int | None = Field(
+        description="Training orders with it; null if the model does not know it."
+    )
+
+
+class FoundProduct(ProductCard):
+    """A product found by a search."""
+
+    match: Match = Field(
+        description="The kind of match: `id`, the whole `name`, the start of the id, all `words`, "
+        "all words with `typos`, or `some_words` only."
+    )
+
+
+class SearchResponse(Response):
+    """Products found, the best match first, then the most bought."""
+
+    model_config = example(items=[{**_TEACUP, "match": "words"}])
+
+    items: list[FoundProduct]
+
+
+class RecommendedProduct(ProductCard):
+    """A recommended product with its score."""
+
+    score: float | None = Field(
+        description="Higher is better; null for a product pinned by a rule. Comparable only within "
+        "one answer.",
+    )
+    source: ItemSource = Field(
+        description="`model`, the name of a fallback, or `pin` if a rule put it there."
+    )
+    because_of: Because | None = Field(
+        default=None, description="Given with `explain`; null if nothing was bought together."
+    )
+    proposed_by: ProposedBy | None = Field(
+        default=None,
+        description="Given with `explain` for companions of source `model`: the candidate source. "
+        "`counts` of orders with both, `neighbours` (in a cart: a regression over co-purchased "
+        "products) or `embeddings` (vectors and popularity).",
+    )
+
+
+class Fallback(Response):
+    """The fallback that answered, and the reason."""
+
+    used: Source
+    reason: str
+
+
+_ANSWER = {
+    "request_id": "f2a1c9d07b5e4a3f8a4f0a1b2c3d4e5f",
+    "model_version": "3",
+    "variant": "default",
+    "source": "model",
+    "fallback": None,
+    "message": None,
+    "unknown": [],
+    "items": [
+        {
+            **_TEACUP,
+            "score": 7.4213,
+            "source": "model",
+            "because_of": {
+                "product_id": "22423",
+                "bought_together": 412,
+                "support": 0.0206,
+                "confidence": 0.2174,
+                "lift": 9.82,
+            },
+        }
+    ],
+}
+
+
+class RecommendResponse(Response):
+    """Companions or substitutes, best first, without the products asked for."""
+
+    model_config = example(**_ANSWER)
+
+    request_id: str = Field(description="The request's X-Request-Id header, or a generated id.")
+    model_version: str = Field(description="The registered model version that answered.")
+    variant: str = Field(description="The request's `variant`, else the deployment's.")
+    items: list[RecommendedProduct]
+    source: Source = Field(
+        description="`model`, or the fallback used because the model knows none of the products "
+        "asked for: companions of products with similar attributes, bestsellers of the same "
+        "categories, or bestsellers of the whole catalogue."
+    )
+    fallback: Fallback | None = Field(description="The fallback that answered, if one did.")
+    message: str | None = Field(description="The reason for fewer than `k` products, if so.")
+    unknown: list[str] = Field(description="Products asked for that the model does not know.")
+
+
+class BatchResponse(Response):
+    """Answers in the order of the requests."""
+
+    model_config = example(responses=[_ANSWER])
+
+    responses: list[RecommendResponse]
+
+
+class AboutIndex(Response):
+    """Parameters and recall of the approximate nearest-neighbour index."""
+
+    m: int
+    ef_construction: int
+    ef: int
+    recall_at_10: float = Field(description="Share of the exact top ten that it finds.")
+
+
+class AboutModel(Response):
+    """The model that answers, its training data and its validation metrics."""
+
+    model_config = example(
+        model_version="3",
+        variant="default",
+        created_at="2026-01-01T04:00:00+00:00",
+        data_window=["2024-12-01T08:26:00+00:00", "2025-12-09T12:50:00+00:00"],
+        n_items=3812,
+        n_products=4213,
+        n_changed=17,
+        n_orders=21873,
+        dims=64,
+        format_version=1,
+        git_revision="3c666acbd3c5",
+        code_version="b1946ac92492",
+        config={"epochs": 15},
+        ranking={"ndcg": 0.19},
+        index=None,
+        files={"in_vectors.npy": "9f86d081884c7d659a2feaa0c55ad015"},
+    )
+
+    model_version: str = Field(description="The registered model version that answers.")
+    variant: str = Field(description="The deployment's.")
+    created_at: str = Field(description="Time of the bundle build, ISO 8601, UTC.")
+    data_window: tuple[str, str] | None = Field(
+        description="First and last training order, ISO 8601; null for data without times."
+    )
+    n_items: int = Field(description="Products that the model knows.")
+    n_products: int = Field(description="Products in the catalogue, later additions included.")
+    n_changed: int = Field(description="Products changed since the build by `POST /catalogue`.")
+    n_orders: int = Field(description="Training orders, the base of support and lift.")
+    dims: int
+    format_version: int = Field(description="The bundle's.")
+    git_revision: str = Field(description="Of the training code; may be empty.")
+    code_version: str = Field(description="Hash of the training code; may be empty.")
+    config: dict[str, Any] = Field(description="The training configuration.")
+    ranking: dict[str, Any] = Field(description="Metrics on validation baskets.")
+    index: AboutIndex | None = Field(description="null if search is exact.")
+    files: dict[str, str] = Field(description="sha256 of every file of the bundle.")
+
+
+class Ready(Response):
+    """The service is ready; the state of its parts."""
+
+    model_config = example(
+        status="ready",
+        model_version="3",
+        variant="default",
+        details={"database": {"state": "fresh", "revision": 42}},
+    )
+
+    status: Literal["ready"]
+    model_version: str
+    variant: str
+    details: dict[str, Any] = Field(description="The state of each part, by its name.")

@@ -1,0 +1,172 @@
+"""Merchandising rules as people write them and as the service stores them."""
+
+from datetime import UTC, datetime
+from typing import Annotated, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    Field,
+    StringConstraints,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+from bento.schemas.base import Request, Response, example
+
+Action = Literal["pin", "block", "boost", "bury"]
+
+DEFAULTS = {("position", "pin"): 1, ("factor", "boost"): 3.0, ("factor", "bury"): 3.0}
+
+
+def reject_nul(text: str) -> str:
+    """PostgreSQL cannot store NUL."""
+    if "\0" in text:
+        raise PydanticCustomError("nul", "text without NUL characters")
+    return text
+
+
+def to_utc(moment: datetime) -> datetime:
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        raise PydanticCustomError("far_moment", "a moment of the years 1 to 9999 in UTC") from None
+
+
+StoredId = Annotated[
+    str, StringConstraints(min_length=1, max_length=256), AfterValidator(reject_nul)
+]
+StoredText = Annotated[str, AfterValidator(reject_nul)]
+UtcDatetime = Annotated[AwareDatetime, AfterValidator(to_utc)]
+
+
+class Scope(Request):
+    """Exactly one of a product, a category and a brand, compared case-sensitively."""
+
+    model_config = example(product_id="85123A")
+
+    product_id: StoredId | None = None
+    category: StoredId | None = None
+    brand: StoredId | None = None
+
+    @model_validator(mode="after")
+    def _check_exactly_one(self) -> Self:
+        if (self.product_id, self.category, self.brand).count(None) != 2:
+            raise PydanticCustomError("scope", "exactly one of product_id, category, brand")
+        return self
+
+    @property
+    def key(self) -> tuple[str, str]:
+        if self.product_id is not None:
+            return "product_id", self.product_id
+        if self.category is not None:
+            return "category", self.category
+        return "brand", self.brand or ""
+
+
+class RuleRequest(Request):
+    """A merchandising rule."""
+
+    model_config = example(
+        action="pin",
+        target={"product_id": "22423"},
+        when={"product_id": "85123A"},
+        position=1,
+        ends_at="2030-01-01T00:00:00Z",
+        note="The cake stand beside the teacup, until stock is gone",
+    )
+
+    action: Action = Field(
+        description="`pin` shows a product at a fixed position, `block` never shows it, `boost` "
+        "and `bury` move it up and down. A block overrides a pin."
+    )
+    target: Scope = Field(description="The products to act on. A pin takes a single product.")
+    when: Scope | None = Field(
+        default=None,
+        description="The rule applies to requests for such a product; null means all requests. "
+        "A product in both `target` and `when` makes a rule for that pair.",
+    )
+    position: int | None = Field(
+        default=None,
+        validate_default=True,
+        ge=1,
+        le=100,
+        description="Of a pin, 1 (the default) to 100.",
+    )
+    factor: float | None = Field(
+        default=None,
+        validate_default=True,
+        gt=1,
+        le=1000,
+        allow_inf_nan=False,
+        description="Of a boost or bury, by default 3. A boost divides the rank by it, a bury "
+        "multiplies the rank. The factors of several rules multiply.",
+    )
+    starts_at: UtcDatetime | None = Field(
+        default=None, description="Start, inclusive; null means now."
+    )
+    ends_at: UtcDatetime | None = Field(
+        default=None, description="End, exclusive; null means none."
+    )
+    note: Annotated[StoredText, StringConstraints(max_length=500)] = Field(
+        default="", description="The reason for the rule."
+    )
+
+    @field_validator("position", "factor")
+    @classmethod
+    def _set_default(cls, given: float | None, info: ValidationInfo) -> float | None:
+        key = (str(info.field_name), str(info.data.get("action")))
+        return DEFAULTS.get(key) if given is None else given
+
+    @model_validator(mode="after")
+    def _check_consistency(self) -> Self:
+        if self.action == "pin" and self.target.product_id is None:
+            raise PydanticCustomError("pin_target", "a pin whose target is a product_id")
+        if self.action != "pin" and self.position is not None:
+            raise PydanticCustomError("position_unused", "a position only where action is pin")
+        if self.action not in ("boost", "bury") and self.factor is not None:
+            raise PydanticCustomError("factor_unused", "a factor only for boost or bury")
+        if self.starts_at and self.ends_at and self.ends_at <= self.starts_at:
+            raise PydanticCustomError("window", "ends_at later than starts_at")
+        return self
+
+
+RULE_EXAMPLE = {
+    "rule_id": "0f5c1e3a9b7d4f60a1c2d3e4f5a6b7c8",
+    "action": "bury",
+    "target": {"category": "Gift wrap"},
+    "factor": 3.0,
+    "created_at": "2026-01-01T09:00:00Z",
+    "updated_at": "2026-01-01T09:00:00Z",
+    "created_by": "ann",
+}
+
+
+class Rule(RuleRequest):
+    """A stored rule."""
+
+    model_config = example(**RULE_EXAMPLE)
+
+    rule_id: str
+    created_at: UtcDatetime
+    updated_at: UtcDatetime
+    created_by: str
+
+    def is_active(self, now: datetime) -> bool:
+        return (self.starts_at is None or self.starts_at <= now) and (
+            self.ends_at is None or now < self.ends_at
+        )
+
+
+class RuleList(Response):
+    """All rules, oldest first."""
+
+    model_config = example(revision=42, rules=[RULE_EXAMPLE], malformed=[])
+
+    revision: int = Field(description="The database's; every write increases it.")
+    rules: list[Rule]
+    malformed: list[str] = Field(
+        description="Ids of rules that this release cannot read and does not apply."
+    )
