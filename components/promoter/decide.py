@@ -1,8 +1,7 @@
 """The promoter's decisions: a pure function of one look at registry and cluster.
 
-The promoter may be killed after every action: the next look leads to those that are left.
-Therefore a failed version is tagged before the alias leaves it, and the alias leaves it before
-the cluster does.
+The promoter may be killed after every action: the next look leads to those that are left. So a
+failed version is tagged before the alias leaves it, and the alias leaves it before the cluster.
 """
 
 from collections.abc import Iterator, Mapping

@@ -30,7 +30,7 @@ BUNDLE_HASH_TAG = "fbt.bundle_sha256"
 """Both as in components.registry.registry, which the serving image does not carry."""
 
 DAMAGED, UNAVAILABLE, MISCONFIGURED = 65, 69, 78
-"""Exit codes, as in sysexits.h."""
+"""As in sysexits.h."""
 
 TIMEOUT_S = 30.0
 RETRY_DELAYS_S = (1.0, 3.0, 9.0)

@@ -1,6 +1,7 @@
 """Prometheus metrics of the promoter."""
 
 from datetime import datetime
+from functools import partial
 
 from components.promoter.decide import Phase, State, VersionInfo, in_sync
 
@@ -12,42 +13,34 @@ class Metrics:
     def __init__(self) -> None:
         from prometheus_client import CollectorRegistry, Counter, Gauge
 
-        self.registry = own = CollectorRegistry()
-        self.steps = Counter(
-            "fbt_promoter_steps_total", "Steps taken, by kind and reason.", ["step", "reason"],
-            registry=own,
-        )  # fmt: skip
-        self.reconciles = Counter(
-            "fbt_promoter_reconciles_total", "Looks at registry and cluster, by how they ended.",
-            ["outcome"], registry=own,
-        )  # fmt: skip
-        self.webhooks = Counter(
-            "fbt_promoter_webhooks_total", "Messages to the webhook, by outcome.", ["outcome"],
-            registry=own,
-        )  # fmt: skip
-        self.leader = Gauge("fbt_promoter_leader", "1 where this promoter acts.", registry=own)
-        self.last = Gauge(
-            "fbt_promoter_last_reconcile_timestamp_seconds", "When the last look ended well.",
-            registry=own,
-        )  # fmt: skip
-        self.in_sync = Gauge(
-            "fbt_promoter_in_sync", "1 while all pods serve the champion.", registry=own
+        self.registry = CollectorRegistry()
+        counter = partial(Counter, registry=self.registry)
+        gauge = partial(Gauge, registry=self.registry)
+        self.steps = counter(
+            "fbt_promoter_steps_total", "Steps taken, by kind and reason.", ["step", "reason"]
         )
-        self.phase = Gauge(
-            "fbt_promoter_phase", "1 for the present phase of the rollout.", ["phase"], registry=own
+        self.reconciles = counter(
+            "fbt_promoter_reconciles_total", "Reconciles, by outcome.", ["outcome"]
         )
-        self.version = Gauge(
-            "fbt_promoter_version", "Version numbers, 0 for none.", ["role"], registry=own
+        self.webhooks = counter(
+            "fbt_promoter_webhooks_total", "Messages to the webhook, by outcome.", ["outcome"]
         )
-        self.created = Gauge(
+        self.leader = gauge("fbt_promoter_leader", "1 where this promoter acts.")
+        self.last = gauge(
+            "fbt_promoter_last_reconcile_timestamp_seconds", "Time of the last good reconcile."
+        )
+        self.in_sync = gauge("fbt_promoter_in_sync", "1 while all pods serve the champion.")
+        self.phase = gauge("fbt_promoter_phase", "1 for the rollout's phase.", ["phase"])
+        self.version = gauge("fbt_promoter_version", "Version numbers, 0 for none.", ["role"])
+        self.created = gauge(
             "fbt_newest_version_created_timestamp_seconds",
-            "When the newest version was registered; 0 while none is known.", registry=own,
-        )  # fmt: skip
-        self.check_failed = Gauge(
+            "Time when the newest version was registered; 0 while none is known.",
+        )
+        self.check_failed = gauge(
             "fbt_newest_version_check_failed",
-            "1 for every data check that the run of the newest version was warned by.",
-            ["table", "check"], registry=own,
-        )  # fmt: skip
+            "1 for every data check with a warning in the run of the newest version.",
+            ["table", "check"],
+        )
         self._failed_before: set[tuple[str, str]] = set()
         for outcome in ("ok", "error"):
             self.reconciles.labels(outcome)

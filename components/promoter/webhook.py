@@ -1,7 +1,7 @@
 """The promoter's HTTP server: MLflow's webhook, probes and metrics.
 
-A webhook only wakes the promoter, which then reads the registry: a forged one does no harm, and a
-lost one costs the seconds until the next poll.
+A webhook only wakes the promoter, which then reads the registry. A lost one costs the seconds until
+the next poll.
 """
 
 import base64

@@ -74,7 +74,7 @@ def revert_champion(rejected: str, to: str, by: str, why: str) -> Move | None:
 
 
 def rollback(by: str) -> Move:
-    """Raises PromotionError without a previous champion."""
+    """Raises PromotionError without one before."""
     *before, present = ["", *_compute_lineage(history())]
     if len(before) < 2:
         raise PromotionError(

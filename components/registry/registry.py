@@ -121,7 +121,7 @@ def fetch_artifact(version: str, artefact: str, target: Path) -> bool:
 
 
 def fetch_champion(run_id: str, target: Path) -> None:
-    """Download `bundle/` and `profile/`; without an id, nothing."""
+    """Download `bundle/` and `profile/` if there is an id."""
     target.mkdir(parents=True, exist_ok=True)
     if run_id:
         with registry_client() as client:
