@@ -46,10 +46,10 @@ APART_US = 1_000_000
 
 @dataclass(frozen=True)
 class Shop:
-    """How much is sold of what; products are numbers, the most popular first."""
+    """Products are numbers, the most popular first."""
 
     n_lines: int
-    """About: what a basket draws twice it holds once."""
+    """Approximately: duplicates within a basket are dropped."""
     n_products: int
     seed: int = 1
 

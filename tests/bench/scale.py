@@ -1,4 +1,4 @@
-"""`fbt bench scale`: what training costs as shops grow, part by part, each in its own process."""
+"""`fbt bench scale`: costs of training by size of the shop, each part in its own process."""
 
 import json
 import tempfile
@@ -15,7 +15,7 @@ SIZES = (Shop(1_000_000, 20_000), Shop(50_000_000, 1_000_000))
 MIN_ORDERS, SEED = 5, 1
 
 PARTS = ("tricks", "vectors", "pairs", "neighbours", "ranking", "refit", "bundle")
-"""Functions of this module that measure, in the order of a run: what it does with its baskets."""
+"""Functions of this module, in the order of a run."""
 
 CONTEXT = {
     "measured": "baskets in Parquet to a bundle, one training of item2vec, in one thread",

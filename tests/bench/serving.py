@@ -32,7 +32,7 @@ from tests.bench.served.servers import Servers, missing_tools
 from tests.bench.served.shops import ensure_bundle
 
 SHARE = 0.6
-"""Of what the service can do, under which the tail of carts is measured."""
+"""Share of the service's capacity at which the tail of carts is measured."""
 
 Rows = list[dict[str, Any]]
 Figures = dict[str, float]
@@ -62,7 +62,7 @@ QUICK = Effort(10_000, 10_000, 10_000, 10_000, rounds=1, seconds=1, starts=1, tr
 
 @dataclass(frozen=True)
 class Shop:
-    """A made-up bundle, and what it is asked."""
+    """A synthetic bundle and its requests."""
 
     bundle: Path
     singles: Path
@@ -100,7 +100,7 @@ def bench(
 
 
 def gather(*parts: Callable[[], tuple[Figures, Rows]]) -> tuple[Figures, Rows]:
-    """Figures and rows of all parts; the figures are said as they come."""
+    """Figures and rows of all parts; the figures are logged one by one."""
     figures: Figures = {}
     rows: Rows = []
     for part in parts:
@@ -112,7 +112,7 @@ def gather(*parts: Callable[[], tuple[Figures, Rows]]) -> tuple[Figures, Rows]:
 
 
 def refuse_without_tools(name: str, modules: Sequence[str]) -> None:
-    """Raises ValueError naming what is not installed, and how it gets there."""
+    """Raises ValueError if tools or packages are missing."""
     if missing := missing_tools():
         raise ValueError(
             f"bench {name}: {', '.join(missing)} not found, which loads and pins servers; "
@@ -240,7 +240,7 @@ def compare_memory(folder: Path, shop: Shop) -> tuple[Figures, Rows]:
 def compare_starts(folder: Path, shop: Shop, effort: Effort) -> tuple[Figures, Rows]:
     """How long it takes from a process to readiness."""
     log_progress("start to ready")
-    found = workers.starts(folder / "starts", shop.bundle, effort.starts)
+    found = workers.measure_starts(folder / "starts", shop.bundle, effort.starts)
     seconds, cpu_s = (
         {name: [getattr(one, what) for one in every] for name, every in found.items()}
         for what in ("seconds", "cpu_s")
@@ -320,7 +320,7 @@ def load_orders(folder: Path, quick: bool) -> tuple[str, str, str]:
 
 
 def turns(slots: Sequence[tuple[Endpoint, int]], effort: Effort) -> Found:
-    """Slots of load by turns, as many and as long as the effort says."""
+    """Interleaved slots of load."""
     return by_turns(slots, effort.rounds, effort.seconds, effort.tries)
 
 
@@ -331,7 +331,7 @@ def versus(found: Found, one: str, other: str, n: int) -> float:
 
 
 def per_cpu(found: Found, one: str, other: str, n: int = 16) -> float:
-    """The same per CPU second of the servers: what neighbours take away does not count."""
+    """The same per CPU second of the servers, which other processes cannot take away."""
     ours, theirs = ([1 / slot.cpu_us for slot in found[name, n]] for name in (one, other))
     return ratio(ours, theirs)["ratio"]
 

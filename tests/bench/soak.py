@@ -31,7 +31,7 @@ from tests.bench.serving import format_rows as format_rows
 N_PRODUCTS, QUICK_PRODUCTS = 100_000, 10_000
 
 SHARE = 0.7
-"""Of what the service can do."""
+"""Share of the service's capacity."""
 
 CARTS = 0.1
 """Share of the questions that are carts with filters."""
@@ -46,7 +46,7 @@ FLAT = 1.5
 
 CHANGED_AT_ONCE = 20
 CHANGING = 500
-"""Products that change, again and again: what has changed once stays in memory."""
+"""Products that change repeatedly: every changed product stays in memory."""
 
 RULES_AT_ONCE = 30
 TOKEN = "soak"
@@ -105,7 +105,7 @@ class ChangeMaker:
         self.failed: list[str] = []
 
     def make(self) -> None:
-        """One change of the catalogue, one of the rules; notes what went wrong."""
+        """Change the catalogue and the rules once; collect errors."""
         try:
             self._call(
                 "POST", "/catalogue", {"upsert": [self._product() for _ in range(CHANGED_AT_ONCE)]}
@@ -192,7 +192,7 @@ def watch(asked: Endpoint, rate: float, minutes: float, changes: ChangeMaker) ->
 
 
 def build_row(report: Row, changes: ChangeMaker) -> Row:
-    """What came of requests and changes; failures are said and forgotten."""
+    """A row of results and changes; errors are logged and cleared."""
     failures = [*report["errors"].items(), *changes.failed]
     changes.failed.clear()
     for failure in failures:
@@ -231,7 +231,7 @@ def compute_figures(rows: Sequence[dict[str, Any]]) -> Figures:
 
 
 def check(figures: Figures) -> None:
-    """Raises RuntimeError naming what was not as it has to be."""
+    """Raises RuntimeError if a figure exceeds its bound."""
     bounds = {
         "soak_errors": 0,
         "soak_memory_growth": MOST_GROWTH,

@@ -1,7 +1,7 @@
-"""Bundles made up in the shape of trained ones, of any size: what they say means nothing.
+"""Synthetic bundles of any size in the shape of trained ones, without any meaning.
 
-Nothing is trained, so that a million products take minutes. Answers are spread evenly over the
-catalogue, which is the hardest case for caches: those of a shop gather at its bestsellers.
+Without training, a million products take minutes. Recommendations are spread evenly over the
+catalogue, the hardest case for caches; in a real shop they concentrate on bestsellers.
 """
 
 from pathlib import Path

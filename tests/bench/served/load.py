@@ -1,4 +1,4 @@
-"""Load by wrk, in short slots by turns, so that what disturbs the machine disturbs everybody."""
+"""Load by wrk, in short interleaved slots, so that noise hits all servers alike."""
 
 import http.client
 import json
@@ -30,7 +30,7 @@ CHECKED = 200
 
 @dataclass(frozen=True)
 class Endpoint:
-    """A server, and what it is asked."""
+    """A server and its requests."""
 
     name: str
     server: Server
@@ -139,7 +139,7 @@ def load(asked: Endpoint, connections: int, seconds: int, first: int) -> Slot:
 def paced_load(
     asked: Endpoint, rate: float, seconds: float, seed: int, tries: int = TRIES
 ) -> dict[str, Any]:
-    """The report of so many requests a second, with what the server waited for its core.
+    """The report of a constant request rate, with the server's time without its core.
 
     Disturbed ones are repeated, as in `quietest`. Raises RuntimeError as it does.
     """

@@ -65,7 +65,7 @@ class Connection(asyncio.Protocol):
         self._transport.write(request)
 
     def data_received(self, data: bytes) -> None:
-        """Take the answer, of which every server here says the length."""
+        """Read the answer, which has a Content-Length."""
         self._buffer += data
         head, found, body = self._buffer.partition(b"\r\n\r\n")
         if not found:
@@ -85,7 +85,7 @@ class Connection(asyncio.Protocol):
         self._pool.release(self)
 
     def connection_lost(self, _error: Exception | None) -> None:
-        """Count what was asked as failed, and be replaced."""
+        """Count a pending request as failed, and open another connection."""
         if self._asked_at is not None:
             self._pool.results.add_error("connection lost")
         self._pool.replace(self)
@@ -133,7 +133,7 @@ class Pool:
             task.add_done_callback(self._tasks.discard)
 
     async def close(self, n: int) -> None:
-        """Wait for the last answers; what does not come counts as failed."""
+        """Wait for the last answers; missing ones count as failed."""
         deadline = self.loop.time() + TIMEOUT_S
         while len(self.free) < n and self.loop.time() < deadline:
             await asyncio.sleep(0.01)
@@ -185,7 +185,6 @@ def command(
 
 
 def main() -> None:
-    """Ask as the command line says."""
     parser = argparse.ArgumentParser(description="So many requests a second.")
     parser.add_argument("url")
     parser.add_argument("questions", type=Path, help="one JSON body a line")

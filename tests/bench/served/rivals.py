@@ -1,4 +1,4 @@
-"""A real shop's orders, learned by us and by what a team would write itself, and judged alike."""
+"""fbt and a model of implicit, trained and tested on the same orders of a real shop."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -123,7 +123,7 @@ def pin_to_core(command: Sequence[str], core: int) -> list[str]:
 
 
 def environment(home: Path) -> dict[str, str]:
-    """This environment without settings of the service, which are said by the bench.
+    """This environment without settings of the service, which the bench sets itself.
 
     BLAS is told what our service tells itself: on one core, more threads only cost.
     """

@@ -108,7 +108,7 @@ class Start:
     cpu_s: float
 
 
-def starts(folder: Path, bundle: Path, rounds: int) -> dict[str, list[Start]]:
+def measure_starts(folder: Path, bundle: Path, rounds: int) -> dict[str, list[Start]]:
     """Starts by turns: ours, and an empty service's."""
     found: dict[str, list[Start]] = {"ours": [], "empty": []}
     for number in range(rounds):
