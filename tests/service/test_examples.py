@@ -42,13 +42,13 @@ def first_of_each(answer):
 
 
 ANSWERS = {
-    "What goes with a cart, filtered and explained": (
+    "Companions of a cart, filtered and explained": (
         RecommendResponse,
         lambda a: printed(a.items),
     ),
     "Many questions at once": (BatchResponse, first_of_each),
-    "What could replace a product": (RecommendResponse, lambda a: printed(a.items)),
-    "Products by what is typed": (SearchResponse, lambda a: printed(a.items)),
+    "Substitutes of a product": (RecommendResponse, lambda a: printed(a.items)),
+    "Product search, typos included": (SearchResponse, lambda a: printed(a.items)),
     "A rule: the cake stand first, beside the teacup": (Rule, None),
     "Out of stock, and another price": (CatalogueAnswer, None),
 }
@@ -73,7 +73,7 @@ def server(tmp_path_factory):
     field = made.products.schema.field("name")
     named = made.products.set_column(place, field, [list(NAMES.values())])
     write_bundle(
-        replace(made, products=named, records=None, facets=None, words=None), folder / "bundle"
+        replace(made, products=named, records=None, facets=None, token_index=None), folder / "bundle"
     )
     with serve_bundle(folder / "bundle", "7", settings=writable(folder)) as server:
         yield server
