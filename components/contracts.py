@@ -51,8 +51,8 @@ PRODUCTS = pa.schema(
     ],
     metadata={"name": "products"},
 )
-"""`price` and `margin` are per unit, in the shop's currency; `attributes` is a JSON object of texts:
-all other columns of the shop."""
+"""`price` and `margin` are per unit, in the shop's currency; `attributes` is a JSON object of
+texts: all other columns of the shop."""
 
 BASKETS = pa.schema(
     [

@@ -9,7 +9,7 @@ import shutil
 from dataclasses import dataclass, fields, replace
 from operator import attrgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -48,33 +48,27 @@ class BundleError(ValueError):
 
 
 @dataclass(frozen=True)
-class Pairs(RaggedRows):
+class Pairs(RaggedRows, prefix="pairs"):
     """The strongest co-occurring products, most probable first.
 
     `support` are baskets with both, `probability` is the size-weighted P(row | product).
     """
-
-    prefix: ClassVar[str] = "pairs"
 
     support: AnyArray
     probability: Float32Array
 
 
 @dataclass(frozen=True)
-class Neighbours(RaggedRows):
+class Neighbours(RaggedRows, prefix="neighbours"):
     """Regression weights of a cart's product i for others: `scales[i]` times `weights`."""
-
-    prefix: ClassVar[str] = "neighbours"
 
     weights: Int8Array
     scales: Float32Array
 
 
 @dataclass(frozen=True)
-class PrecomputedItems(ArrayGroup):
+class PrecomputedItems(ArrayGroup, prefix="precomputed"):
     """Companions (n_items, depth), best first; -1 where there are none."""
-
-    prefix: ClassVar[str] = "precomputed"
 
     rows: Int32Array
     scores: Float32Array

@@ -1,7 +1,6 @@
 """Features of products and pairs for blend and re-ranker, beside counts and vectors."""
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 
@@ -15,15 +14,13 @@ NORM_SAMPLE = 2_048  # Products over which softmax denominators are estimated
 
 
 @dataclass(frozen=True)
-class ItemFeatures(ArrayGroup):
+class ItemFeatures(ArrayGroup, prefix="item_features"):
     """`recent` (n_pairs,) is the pairs' probability, weighted towards recent baskets.
 
     `sales` are (n_items, 4): SALES_COLUMNS. `category_codes` (n_items,) are 0 where there is none;
     `category_lift` (n_codes, n_codes) and `log_norms` (n_items,), of softmax denominators in carts,
     are logarithms.
     """
-
-    prefix: ClassVar[str] = "item_features"
 
     recent: Float32Array
     sales: Float32Array

@@ -4,7 +4,7 @@ A cart then adds up one list per product instead of several.
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -25,13 +25,11 @@ BLOCK = 20_000  # Products whose lists are in memory at once
 
 
 @dataclass(frozen=True)
-class ItemScores(RaggedRows):
+class ItemScores(RaggedRows, prefix="item_scores"):
     """`values` that product i in a cart adds to scores; lists ascend.
 
     `weights` are those that the values were computed with, see `get_cart_weights`.
     """
-
-    prefix: ClassVar[str] = "item_scores"
 
     values: Float32Array
     weights: Float64Array

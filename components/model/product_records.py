@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property, lru_cache
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pydantic_core
@@ -41,15 +41,13 @@ BLOCK = 20_000  # Products in memory as Python objects at once
 
 
 @dataclass(frozen=True)
-class ProductRecords(ArrayGroup):
+class ProductRecords(ArrayGroup, prefix="records"):
     """The product table, (n_products,) per column.
 
     `json[json_offsets[i]:json_offsets[i + 1]]` is card i as JSON without its closing brace.
     `id_hashes` is sorted, of the rows `id_rows`. `price`, `margin` and `added_at` (seconds since
     1970) are NaN where unknown, `brand_codes` 0.
     """
-
-    prefix: ClassVar[str] = "records"
 
     json: UInt8Array
     json_offsets: Int64Array
@@ -97,10 +95,8 @@ class ProductRecords(ArrayGroup):
 
 
 @dataclass(frozen=True)
-class Facets(RaggedRows):
+class Facets(RaggedRows, prefix="facets"):
     """List t holds the rows, ascending, with the facet whose hash is `tokens[t]` (sorted)."""
-
-    prefix: ClassVar[str] = "facets"
 
     tokens: UInt64Array
 

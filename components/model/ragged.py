@@ -15,6 +15,9 @@ class ArrayGroup:
 
     prefix: ClassVar[str]
 
+    def __init_subclass__(cls, prefix: str = "") -> None:
+        cls.prefix = prefix
+
     @classmethod
     def load(cls, folder: Path) -> Self:
         """Memory-mapped. Raises FileNotFoundError."""

@@ -5,7 +5,7 @@ import re
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -66,14 +66,12 @@ def merge_attributes(given: Attributes | None, card: Mapping[str, Any]) -> Attri
 
 
 @dataclass(frozen=True)
-class AttributeIndex(RaggedRows):
+class AttributeIndex(RaggedRows, prefix="attributes"):
     """List t holds the catalogue rows with the token whose hash is `tokens[t]` (sorted).
 
     `weights` are the token's in these products: a product is a vector of length 1. `idf[t]` is its
     weight in a query. `log_prices` (n_items,) is NaN where no price is known.
     """
-
-    prefix: ClassVar[str] = "attributes"
 
     tokens: UInt64Array
     idf: Float32Array

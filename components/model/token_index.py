@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import pairwise
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -68,15 +68,13 @@ class SortedTexts:
 
 
 @dataclass(frozen=True)
-class TokenIndex(RaggedRows):
+class TokenIndex(RaggedRows, prefix="token_index"):
     """List w holds the rows, ascending, with word w of names, categories and brands.
 
     `text` and `text_offsets` are the words, `id_text` and `id_offsets` the normalized ids of
     `id_rows` (both SortedTexts); `name_hashes` is sorted, of the rows `name_rows`. `fuzzy_words`
     are places of words that typos are corrected to, by length, then in order.
     """
-
-    prefix: ClassVar[str] = "token_index"
 
     text: UInt8Array
     text_offsets: Int64Array

@@ -7,7 +7,6 @@ as much.
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar
 
 import numpy as np
 
@@ -18,10 +17,8 @@ MASK_TYPES = (np.uint16, np.uint32, np.uint64)  # Of the leaves of a tree
 
 
 @dataclass(frozen=True)
-class TreeEnsemble(ArrayGroup):
+class TreeEnsemble(ArrayGroup, prefix="reranker"):
     """(n_trees, n_nodes) each: left where feature <= threshold; leaves point to themselves."""
-
-    prefix: ClassVar[str] = "reranker"
 
     feature: Int16Array
     threshold: Float64Array

@@ -5,7 +5,7 @@ Their names are the same once some kinds of words are left out, within a categor
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -49,10 +49,8 @@ COLOURS = frozenset(_LOOKS.split())
 
 
 @dataclass(frozen=True)
-class Variants(RaggedRows):
+class Variants(RaggedRows, prefix="variants"):
     """List i holds the variants of product i, ascending; the relation is symmetric."""
-
-    prefix: ClassVar[str] = "variants"
 
 
 def find_name_pairs(
