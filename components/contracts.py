@@ -11,7 +11,6 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from components.model.atomic import atomic_write
-from components.model.products import product_schema
 
 if TYPE_CHECKING:
     import pyarrow.dataset as ds
@@ -37,7 +36,23 @@ QUARANTINE = pa.schema(
 )
 """Rejected order lines as raw text, with the reason."""
 
-PRODUCTS = product_schema()
+PRODUCTS = pa.schema(
+    [
+        pa.field("product_id", pa.string(), nullable=False),
+        pa.field("name", pa.string()),
+        pa.field("category", pa.string()),
+        pa.field("brand", pa.string()),
+        pa.field("price", pa.float64()),
+        pa.field("image_url", pa.string()),
+        pa.field("in_stock", pa.bool_()),
+        pa.field("margin", pa.float64()),
+        pa.field("added_at", pa.timestamp("us", tz="UTC")),
+        pa.field("attributes", pa.string()),
+    ],
+    metadata={"name": "products"},
+)
+"""`price` and `margin` are per unit, in the shop's currency; `attributes` is a JSON object of
+texts: all other columns of the shop."""
 
 BASKETS = pa.schema(
     [

@@ -9,8 +9,16 @@ import pyarrow as pa
 
 from components.baskets.corpus import Corpus
 from components.contracts import PRODUCTS
-from components.model.bundle import Neighbours, assemble_bundle, read_bundle, write_bundle
-from components.model.manifest import Manifest
+from components.model.bundle import (
+    Bundle,
+    Neighbours,
+    Pairs,
+    assemble_bundle,
+    read_bundle,
+    write_bundle,
+)
+from components.model.item_features import ItemFeatures
+from components.model.manifest import CartWeights, Manifest
 from components.model.vector_index import build_item_matrix, build_query_matrix
 from components.ranking.build_index import build_index, measure_index
 
@@ -143,3 +151,58 @@ def write(
     write_bundle(bundle, directory, index)
     read_bundle(directory)
     return directory
+
+
+WEIGHTS = CartWeights(vectors=0.5, cooccurrence=0.3, neighbours=1.0, cosine=0.1, trend=0.2)
+
+
+def random_bundle(seed: int, n_items: int = 12, silent: int = 2) -> Bundle:
+    """Random tables over a small catalogue; no list has the last `silent` products."""
+    rng = np.random.default_rng(seed)
+    n_listed = n_items - silent
+
+    def companions(most: int) -> tuple[np.ndarray, np.ndarray]:
+        lists = [
+            rng.permutation([j for j in range(n_listed) if j != i])[: rng.integers(most)]
+            for i in range(n_items)
+        ]
+        offsets = np.concatenate([[0], np.cumsum([len(one) for one in lists])]).astype(np.int64)
+        return offsets, np.concatenate(lists).astype(np.int32)
+
+    offsets, rows = companions(6)
+    neighbour_offsets, neighbour_rows = companions(5)
+    n_orders = np.sort(rng.integers(5, 90, n_items))[::-1].astype(np.int64)
+    table = products_table(
+        [f"p{row}" for row in range(n_items)],
+        {f"p{row}": "abc"[row % 3] for row in range(n_items - 1)},
+        {},
+    )
+    prices = [None if row % 4 == 3 else float(row) for row in range(n_items)]
+    brands = [None if row % 5 == 4 else f"brand {row % 2}" for row in range(n_items)]
+    for name, values in (("price", prices), ("brand", brands)):
+        place = table.schema.get_field_index(name)
+        table = table.set_column(place, table.schema.field(name), [values])
+    in_vectors, out_vectors = rng.normal(0, 0.5, (2, n_items, 4)).astype(np.float32)
+    lift = rng.normal(size=(4, 4)).astype(np.float32)
+    item_features = ItemFeatures(
+        rng.random(len(rows), np.float32),
+        rng.normal(size=(n_items, 4)).astype(np.float32),
+        np.where(np.arange(n_items) < n_items - 1, 1 + np.arange(n_items) % 3, 0).astype(np.int32),
+        lift,
+        rng.normal(size=n_items).astype(np.float32),
+    )
+    neighbours = Neighbours(
+        neighbour_offsets,
+        neighbour_rows,
+        rng.integers(-127, 128, len(neighbour_rows)).astype(np.int8),
+        rng.random(n_items, np.float32) / 127,
+    )
+    manifest = Manifest(
+        created_at="", n_items=n_items, n_products=n_items, n_orders=200, dims=4,
+        cart_weights=WEIGHTS, page_cooccurrence=1.0, page_trend=0.1,
+    )  # fmt: skip
+    support = rng.integers(1, 6, len(rows)).astype(np.int32)
+    pairs = Pairs(offsets, rows, support, rng.random(len(rows), np.float32) / 5)
+    return assemble_bundle(
+        manifest, table, in_vectors, out_vectors, n_orders, pairs, neighbours, item_features
+    )

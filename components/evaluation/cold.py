@@ -12,9 +12,9 @@ from components.baskets.corpus import Corpus
 from components.evaluation.metrics import intervals, score
 from components.evaluation.tasks import Queries
 from components.model.arrays import BoolArray, Int32Array, Int64Array
-from components.model.cold_start import find_cold_neighbours
+from components.model.cold_start import to_weights
 from components.model.recommender import Recommender
-from components.model.text_similarity import build_attribute_index
+from components.model.text_similarity import build_attribute_index, read_attributes
 from components.model.top_k import rank_columns
 
 STEPS = ("attribute_neighbours", "category_bestsellers", "bestsellers", "model")
@@ -86,16 +86,16 @@ def rank_cold_items(
     bundle = recommender.bundle
     visible = np.flatnonzero(~hidden).astype(np.int32)
     index = build_attribute_index(bundle.products.take(visible), len(visible))
-    near = find_cold_neighbours(index, bundle.products.take(products))
+    asked = read_attributes(bundle.products.take(products))
     category = bundle.products["category"].combine_chunks().dictionary_encode().indices
     category = category.fill_null(-1).to_numpy()[: len(hidden)]
     bestsellers = bundle.n_orders.astype(np.float32) / bundle.manifest.n_orders
     found = {step: np.full((len(products), K), -1, np.int64) for step in STEPS}
-    for i, product in enumerate(products):
-        mine = near.entries(i)
+    for i, (product, attributes) in enumerate(zip(products, asked, strict=True)):
         same = (category == category[product]) & (category[product] >= 0)
         by_category = np.where(same & ~hidden, bestsellers, -np.inf) if same.any() else bestsellers
-        rows, weights = visible[near.rows[mine]], near.weights[mine]
+        near, similarity = index.nearest(attributes)
+        rows, weights = visible[near], to_weights(similarity)
         by_step = (
             recommender.cold_start.score_by_neighbours(rows, weights) if len(rows) else by_category,
             by_category,

@@ -27,10 +27,10 @@ def load_array(file: Path) -> Any:
 
 
 def concat_arrays(parts: Sequence[AnyArray], dtype: type[np.generic]) -> AnyArray:
-    """All parts in one array of that type; there may be none."""
+    """There may be no parts."""
     return np.concatenate([np.empty(0, dtype), *parts], dtype=dtype, casting="same_kind")
 
 
 def to_offsets(sizes: Sequence[int] | AnyArray) -> Int64Array:
-    """Offsets (n + 1,) of lists of these sizes (n,) that lie one after another."""
+    """Offsets (n + 1,) of lists of these sizes (n,)."""
     return np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)

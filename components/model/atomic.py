@@ -1,31 +1,25 @@
-"""Nothing half-written stays behind: write aside, then rename."""
+"""Files and folders that are whole or not there."""
 
 import shutil
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
-class atomic_write:
-    """Context: a fresh path beside `path` that takes its place only if the block succeeds.
-
-    The place may hold a file or a folder from an earlier try; it is replaced as a whole. On any
-    exception, Ctrl-C and a full disk included, what was written aside is removed.
-    """
-
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
-        self.aside = self.path.with_name(f".{self.path.name}.{uuid.uuid4().hex[:8]}.part")
-
-    def __enter__(self) -> Path:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        return self.aside
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None:
-            _remove(self.path)
-            self.aside.rename(self.path)
-        else:
-            _remove(self.aside)
+@contextmanager
+def atomic_write(path: str | Path) -> Iterator[Path]:
+    """A fresh path beside `path`, which replaces it, file or folder, if the block succeeds."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
+    try:
+        yield aside
+    except BaseException:
+        _remove(aside)
+        raise
+    _remove(path)
+    aside.rename(path)
 
 
 def _remove(path: Path) -> None:

@@ -9,7 +9,7 @@ import shutil
 from dataclasses import dataclass, fields, replace
 from operator import attrgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -27,7 +27,6 @@ from components.model.item_features import SALES_COLUMNS, ItemFeatures, build_de
 from components.model.item_scores import ItemScores, build_item_scores
 from components.model.manifest import FORMAT_VERSION, Manifest
 from components.model.product_records import Facets, ProductRecords, build_records
-from components.model.products import product_schema
 from components.model.ragged import ArrayGroup, RaggedRows
 from components.model.text_similarity import AttributeIndex, build_attribute_index
 from components.model.token_index import TokenIndex, build_token_index
@@ -45,37 +44,31 @@ INDEX_FILE = "index.hnsw"
 
 
 class BundleError(ValueError):
-    """A directory is not a whole bundle of this format; the message names the remedy."""
+    """A directory is not a whole bundle of this format."""
 
 
 @dataclass(frozen=True)
-class Pairs(RaggedRows):
-    """The strongest co-occurring products of every product, most probable first.
+class Pairs(RaggedRows, prefix="pairs"):
+    """The strongest co-occurring products, most probable first.
 
     `support` are baskets with both, `probability` is the size-weighted P(row | product).
     """
-
-    prefix: ClassVar[str] = "pairs"
 
     support: AnyArray
     probability: Float32Array
 
 
 @dataclass(frozen=True)
-class Neighbours(RaggedRows):
-    """Regression weights of a cart's product i for other products: `scales[i]` times `weights`."""
-
-    prefix: ClassVar[str] = "neighbours"
+class Neighbours(RaggedRows, prefix="neighbours"):
+    """Regression weights of a cart's product i for others: `scales[i]` times `weights`."""
 
     weights: Int8Array
     scales: Float32Array
 
 
 @dataclass(frozen=True)
-class PrecomputedItems(ArrayGroup):
-    """Companions of every product, best first: `rows` (n_items, depth), -1 where there are none."""
-
-    prefix: ClassVar[str] = "precomputed"
+class PrecomputedItems(ArrayGroup, prefix="precomputed"):
+    """Companions (n_items, depth), best first; -1 where there are none."""
 
     rows: Int32Array
     scores: Float32Array
@@ -83,17 +76,16 @@ class PrecomputedItems(ArrayGroup):
 
 @dataclass(frozen=True)
 class Bundle:
-    """A model in memory; memory-mapped when it was read from a directory.
+    """A model in memory, memory-mapped where it was read.
 
-    The first `manifest.n_items` products, sorted most bought first, have vectors: `in_vectors`
-    (float32, as substitutes take all of them at once) and `out_vectors` (n_items, dims; float16
-    where they were read, see `components.model.float16`). `n_orders` (n_items,) are training
-    baskets with the product.
+    The first `manifest.n_items` products, most bought first, have vectors (n_items, dims): IN in
+    float32, as substitutes take all at once, OUT in float16 where they were read. `n_orders`
+    (n_items,) are training baskets.
     """
 
     manifest: Manifest
     products: "pa.Table"
-    """None where it was not wanted: a service looks products up in `records`."""
+    """None where it was not wanted."""
     in_vectors: Float32Array
     out_vectors: AnyArray
     n_orders: Int64Array
@@ -105,17 +97,15 @@ class Bundle:
     attributes: AttributeIndex
     token_index: TokenIndex
     item_scores: ItemScores | None = None
-    """Computed when the bundle is written; valid for its own cart weights only."""
+    """Computed when the bundle is written."""
     precomputed: PrecomputedItems | None = None
     reranker: TreeEnsemble | None = None
-    """Of carts; None where it did not pay. Item pages are re-ranked when they are precomputed."""
+    """Of carts; None where it did not pay."""
     variants: Variants | None = None
-    """None until they are chosen."""
     index_path: Path | None = None
 
     @property
     def product_ids(self) -> list[str]:
-        """Ids of all products, in row order."""
         ids: list[str] = self.products["product_id"].to_pylist()
         return ids
 
@@ -137,7 +127,7 @@ def assemble_bundle(
     item_features: ItemFeatures | None = None,
     **optional: Any,
 ) -> Bundle:
-    """A bundle of trained parts, with all lookups that its product table is the source of."""
+    """A bundle of trained parts, and lookups from its product table."""
     n_items, rows = manifest.n_items, np.empty(0, np.int32)
     offsets, values = np.zeros(n_items + 1, np.int64), np.empty(0, np.float32)
     pairs = pairs or Pairs(offsets, rows, rows, values)
@@ -158,10 +148,9 @@ def assemble_bundle(
 
 
 def write_bundle(bundle: Bundle, path: str | Path, index: Any = None) -> Manifest:
-    """Write the bundle to the directory `path`, whole or not at all.
+    """Write the directory `path`, whole or not at all, and return the manifest with all hashes.
 
-    `index` is anything with hnswlib's `save_index(path)`; without it the bundle's own index file is
-    copied. Returns the manifest with all hashes.
+    `index` is hnswlib's; without it the bundle's own index file is copied.
     """
     bundle = replace(bundle, item_scores=build_item_scores(bundle))
     with atomic_write(path) as folder:
@@ -186,10 +175,10 @@ def write_bundle(bundle: Bundle, path: str | Path, index: Any = None) -> Manifes
 
 
 def read_bundle(path: str | Path, verify: bool = True, products: bool = True) -> Bundle:
-    """The bundle in the directory `path`, its arrays memory-mapped read-only.
+    """Arrays are memory-mapped read-only; the table of `products` is optional.
 
-    Without `products` it comes without its product table. Raises BundleError for what is no bundle,
-    has a newer format, or (`verify`) differs from what was written.
+    Raises BundleError for a directory that is no bundle, has a newer format, or (`verify`) differs
+    from what was written.
     """
     path = Path(path)
     manifest = read_manifest(path)
@@ -209,7 +198,7 @@ def read_bundle(path: str | Path, verify: bool = True, products: bool = True) ->
 
 
 def read_manifest(path: str | Path) -> Manifest:
-    """bundle.json of the bundle in `path`. Raises BundleError as `read_bundle` does."""
+    """Raises BundleError as `read_bundle` does."""
     file = Path(path) / "bundle.json"
     if not file.is_file():
         raise BundleError(
@@ -230,13 +219,12 @@ def read_manifest(path: str | Path) -> Manifest:
 
 
 def compute_sha256(file: Path) -> str:
-    """Hex digest of a file's content."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def check_file(file: Path, expected: str | None) -> None:
-    """Raises BundleError when the file is missing or, where one is `expected`, has another hash."""
+    """Raises BundleError for a missing file, or a hash other than `expected`."""
     if not file.is_file():
         raise BundleError(
             f"bundle: {file.name} is missing in {file.parent}; fetch the version again"
@@ -288,14 +276,3 @@ def _check_shapes(bundle: Bundle, path: Path) -> None:
             continue
         if (found := attrgetter(name)(bundle).shape) != shape:
             raise BundleError(f"bundle: {name} in {path} has shape {found}, expected {shape}")
-    if bundle.products is not None:
-        _check_products(bundle.products, n_products, path)
-
-
-def _check_products(products: "pa.Table", n_products: int, path: Path) -> None:
-    missing = [name for name in product_schema().names if name not in products.column_names]
-    if missing or products.num_rows != n_products:
-        raise BundleError(
-            f"bundle: the product table in {path} has {products.num_rows} rows and lacks the "
-            f"columns {missing}, expected {n_products} rows and all columns"
-        )

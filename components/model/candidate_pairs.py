@@ -1,8 +1,4 @@
-"""Candidates of carts: the products that those of a cart were bought with.
-
-Pairs and neighbours of all products of a batch of carts are looked up at once, in flat arrays. The
-cost is that of the lists of the carts' products, whatever the size of the catalogue.
-"""
+"""Candidates of carts by co-occurrence and neighbours, for a batch of carts at once."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,10 +20,10 @@ from components.model.top_k import find_top_k
 
 @dataclass(frozen=True)
 class CandidatePairs:
-    """Pairs of a cart's product and a candidate: an entry per cart, product and candidate.
+    """Flat lookups: an entry per cart, product of the cart and candidate.
 
-    `keys` are the distinct cart * n_items + candidate, ascending; `pair_place` and
-    `neighbour_place` are the entries' places in them.
+    `keys` are the distinct cart * n_items + candidate, ascending; `..._place` are places in `keys`,
+    `pair` are places in the bundle's pairs.
     """
 
     bundle: Bundle
@@ -35,16 +31,13 @@ class CandidatePairs:
     keys: Int64Array
     pair_place: Int64Array
     pair: Int64Array
-    """Places in the bundle's pairs."""
     pair_product: Int32Array
-    """The product of the cart."""
     pair_weight: Float32Array
-    """1 where the order of a cart does not matter."""
     neighbour_place: Int64Array
     neighbour_values: Float32Array
 
     def sum_scores(self) -> Float64Array:
-        """Scores by the cart weights but that of vectors, one per key."""
+        """By all cart weights but that of vectors, one per key."""
         bundle, weights, n = self.bundle, self.bundle.manifest.cart_weights, len(self.keys)
         values = weights.neighbours * self.neighbour_values
         sums: Float64Array = np.bincount(self.neighbour_place, values, n).astype(np.float64)
@@ -60,15 +53,11 @@ class CandidatePairs:
         return sums
 
     def lookup(self, sums: Float64Array, cart: int, rows: Int64Array) -> Float64Array:
-        """The sums of these candidates of a cart; 0 where there are no entries."""
+        """Sums of candidates; 0 where there are no entries."""
         return lookup_values(self.keys, sums, cart * self.bundle.manifest.n_items + rows)
 
     def select_best(self, sums: Float64Array, depth: int) -> tuple[Int64Array, Float32Array]:
-        """Candidates with the largest sums, best first, and their sums, each (n_carts, depth).
-
-        None of the cart's own products and none with a sum below 0; -1 and 0 where there are no
-        more.
-        """
+        """Candidates and sums (n_carts, depth), those above 0; filled up with -1 and 0."""
         n_items, carts = self.bundle.manifest.n_items, self.carts
         sums = sums.copy()
         cart, product = flatten(carts)
@@ -87,7 +76,7 @@ class CandidatePairs:
 def find_candidate_pairs(
     bundle: Bundle, carts: Sequence[Int32Array], blend_only: bool = False
 ) -> CandidatePairs:
-    """`blend_only` leaves out pairs where the cart weights do not need them."""
+    """`blend_only` skips pairs where the cart weights do not need them."""
     n_items, weights = bundle.manifest.n_items, bundle.manifest.cart_weights
     cart, product = flatten(carts)
     if blend_only and not (weights.cooccurrence or weights.cosine):
@@ -108,7 +97,7 @@ def find_candidate_pairs(
 
 
 def compute_basket_cosines(bundle: Bundle, pair: Int64Array, product: Int32Array) -> Float32Array:
-    """Cosines between the baskets of pairs, (n_pairs,); `product` is the first of each."""
+    """Between the baskets of pairs; `product` (n_pairs,) is the first of each."""
     companion, n_orders = bundle.pairs.rows[pair], bundle.n_orders
     norms = np.sqrt(n_orders[product] * n_orders[companion].astype(np.float64))
     cosines: Float32Array = (bundle.pairs.support[pair] / norms).astype(np.float32)
@@ -116,7 +105,7 @@ def compute_basket_cosines(bundle: Bundle, pair: Int64Array, product: Int32Array
 
 
 def compute_cart_weights(bundle: Bundle, carts: Sequence[Int32Array]) -> Float32Array:
-    """Weights of the products of all carts, by their recency."""
+    """Of the products of all carts."""
     recency = bundle.manifest.cart_recency
     if recency == 1:
         return np.ones(sum(map(len, carts)), np.float32)
@@ -124,20 +113,20 @@ def compute_cart_weights(bundle: Bundle, carts: Sequence[Int32Array]) -> Float32
 
 
 def compute_cart_recency(factor: float, n: int) -> Float32Array:
-    """Weights (n,), 1 in the mean, of a cart's products, of which the last was added last."""
+    """Weights (n,), 1 in the mean; the last product was added last."""
     weights = np.power(np.float32(factor), np.arange(n - 1, -1, -1, dtype=np.float32))
     even: Float32Array = weights * (n / max(weights.sum(), 1e-9))
     return even.astype(np.float32)
 
 
 def flatten(carts: Sequence[Int32Array]) -> tuple[Int64Array, Int32Array]:
-    """Cart and product of every product of all carts."""
+    """Cart and product, one entry per product."""
     sizes = [len(cart) for cart in carts]
     return np.repeat(np.arange(len(carts)), sizes), np.concatenate([*carts, np.empty(0, np.int32)])
 
 
 def find_unique(keys: Int64Array, size: int) -> tuple[Int64Array, Int64Array]:
-    """Distinct keys, ascending, and the place of every key among them; all are below `size`."""
+    """As np.unique with inverse; keys are below `size`."""
     if size > 32 * len(keys):
         found, place = np.unique(keys, return_inverse=True)
         return found, place.astype(np.int64)

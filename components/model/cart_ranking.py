@@ -18,28 +18,26 @@ from components.model.item_scores import get_cart_weights
 from components.model.manifest import CartWeights
 from components.model.reranking import rerank
 from components.model.sorted_keys import find_present, lookup_values
-from components.model.top_k import find_top_k, sort_rows
+from components.model.top_k import RankedRows, find_top_k, sort_rows
 from components.model.tree_ensemble import TreeScorer
 
-N_CANDIDATES = 60
-"""Candidates of a cart or an item page that a re-ranker orders."""
+N_CANDIDATES = 60  # Of a cart or an item page, for a re-ranker
 
 
 class CartRanker:
-    """Ranks the catalogue for carts.
+    """Ranks pairs and neighbours of the products, then products near by vectors, then bestsellers.
 
-    Candidates are the products' pairs and neighbours; where they are too few, products near by
-    vectors, then bestsellers. The bundle's re-ranker orders them. Without one, a weighted sum does:
-    of co-occurrence, cosines and neighbours, added up over the cart, and of the largest probability
-    (softmax over the catalogue) that any of its products' vectors gives a candidate. Averaging
-    vectors instead loses a quarter to half of the hits.
+    Their order is that of the bundle's re-ranker, without one that of a weighted sum: of
+    co-occurrence, cosines and neighbours, added up over the cart, and of the largest softmax
+    probability by the vectors of any of its products. Averaging vectors loses a quarter to half of
+    the hits.
     """
 
     def __init__(self, bundle: Bundle, items: ItemRanker) -> None:
         self.bundle, self.items = bundle, items
         self.features = FeatureBuilder(bundle)
 
-    def rank(self, queries: Sequence[Int32Array], k: int) -> tuple[Int64Array, Float32Array]:
+    def rank(self, queries: Sequence[Int32Array], k: int) -> RankedRows:
         """As `Recommender.rank`."""
         bundle, variants = self.bundle, self.bundle.variants
         carts = self.normalize(queries)
@@ -63,7 +61,7 @@ class CartRanker:
         return np.where(scores > -np.inf, rows, -1)[:, :k], scores[:, :k]
 
     def normalize(self, queries: Sequence[Int32Array]) -> list[Int32Array]:
-        """Every product once: ascending, or in the order of the cart where that matters."""
+        """Every product once: ascending, or in cart order where recency counts."""
         if self.bundle.manifest.cart_recency == 1:
             return [np.array(sorted(set(query.tolist())), np.int32) for query in queries]
         lasts = (np.unique(query[::-1], return_index=True)[1] for query in queries)
@@ -71,12 +69,10 @@ class CartRanker:
             query[::-1][np.sort(last)][::-1] for query, last in zip(queries, lasts, strict=True)
         ]
 
-    def find_candidates(
-        self, carts: Sequence[Int32Array], depth: int
-    ) -> tuple[Int64Array, Float32Array]:
-        """`depth` candidates (n_carts, depth), -1 where there are no more, and their features.
+    def find_candidates(self, carts: Sequence[Int32Array], depth: int) -> RankedRows:
+        """Candidates (n_carts, depth), -1 where there are no more, and their features.
 
-        In order of rows: training must not inherit the order in which they were found.
+        By row: training must not inherit the order in which they were found.
         """
         pairs = find_candidate_pairs(self.bundle, carts)
         rows, _ = pairs.select_best(pairs.sum_scores(), depth)
@@ -88,7 +84,7 @@ class CartRanker:
 
     @cached_property
     def has_item_scores(self) -> bool:
-        """Whether the bundle's item scores were computed with its cart weights."""
+        """Whether they were computed with the manifest's cart weights."""
         table = self.bundle.item_scores
         return table is not None and np.array_equal(table.weights, get_cart_weights(self.bundle))
 
@@ -97,10 +93,8 @@ class CartRanker:
         assert self.bundle.reranker is not None
         return TreeScorer(self.bundle.reranker)
 
-    def _blend_item_scores(
-        self, carts: Sequence[Int32Array], depth: int
-    ) -> tuple[Int64Array, Float32Array]:
-        """Candidates and their blended scores, each (n_carts, depth), from precomputed sums."""
+    def _blend_item_scores(self, carts: Sequence[Int32Array], depth: int) -> RankedRows:
+        """Candidates and blended scores, (n_carts, depth)."""
         table = self.bundle.item_scores
         assert table is not None
         is_ordered = self.bundle.manifest.cart_recency != 1
@@ -120,11 +114,8 @@ class CartRanker:
             self._add_vectors(cart, own_rows, own_scores)
         return rows, scores
 
-    def _blend_pairs(self, pairs: CandidatePairs, depth: int) -> tuple[Int64Array, Float32Array]:
-        """As `_blend_item_scores`, from pairs and neighbours.
-
-        The sums are those of `blend_cart_scores`, at a third of the cost of its features.
-        """
+    def _blend_pairs(self, pairs: CandidatePairs, depth: int) -> RankedRows:
+        """As `blend_cart_scores`, at a third of the cost of its features."""
         sums = pairs.sum_scores()
         rows, scores = pairs.select_best(sums, depth)
         for i, (cart, own_rows, own_scores) in enumerate(
@@ -137,7 +128,6 @@ class CartRanker:
         return rows, scores
 
     def _add_vectors(self, cart: Int32Array, rows: Int64Array, scores: Float32Array) -> None:
-        """Add the part of the vectors to the scores of a cart's candidates."""
         bundle, weights = self.bundle, self.bundle.manifest.cart_weights
         if not weights.vectors:
             return
@@ -147,7 +137,7 @@ class CartRanker:
         scores += weights.vectors * best
 
     def _fill(self, rows: Int64Array, cart: Int32Array) -> None:
-        """Put products that are near by vectors, then bestsellers, where `rows` has -1."""
+        """Replace -1 in `rows` by near products, then bestsellers."""
         n_found, n_items = int((rows >= 0).sum()), self.bundle.manifest.n_items
         near = np.empty(0, np.int64)
         if len(cart):
@@ -160,7 +150,7 @@ class CartRanker:
 
 
 def blend_cart_scores(features: Float32Array, weights: CartWeights) -> Float32Array:
-    """Scores (n_carts, depth) of carts' candidates by the weighted sum of their features."""
+    """(n_carts, depth), from FEATURES."""
     total: Float64Array | Float32Array = (
         weights.neighbours * features[..., COLUMN["neighbours_sum"]]
     )

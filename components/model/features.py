@@ -12,9 +12,9 @@ from components.model.candidate_pairs import CandidatePairs, compute_basket_cosi
 from components.model.float16 import to_float32
 from components.model.sorted_keys import find_keys
 
-LIFT_SMOOTHING = 2.0
-"""Baskets added to observed and expected ones, so that a chance pair has no great lift."""
+LIFT_SMOOTHING = 2.0  # Baskets added to observed and expected ones
 
+# Sums, maxima and means run over the products of the cart.
 FEATURES = (
     *("neighbours_sum", "neighbours_max", "neighbours_min"),
     *("probability_sum", "probability_max", "recent_sum", "recent_max"),
@@ -24,35 +24,27 @@ FEATURES = (
     *("n_asked", "asked_popularity", "asked_trend", "asked_basket_size"),
     *("category_lift", "category_share", "same_category", "same_brand", "price_ratio"),
 )
-"""Sums, maxima and means run over the products of the cart."""
-
 COLUMN = {name: column for column, name in enumerate(FEATURES)}
 
 
 class FeatureBuilder:
-    """Computes features from a bundle's tables."""
-
     def __init__(self, bundle: Bundle) -> None:
         self._bundle, self._items = bundle, bundle.item_features
 
     def compute(self, pairs: CandidatePairs, rows: Int64Array) -> Float32Array:
-        """FEATURES of candidate `rows` (n_carts, depth): (n_carts, depth, n_features).
-
-        Unknown ones are 0. Places without a candidate (-1) hold anything.
-        """
+        """FEATURES of candidate `rows` (n_carts, depth), 0 where unknown; -1 gets anything."""
         table = np.zeros((*rows.shape, len(FEATURES)), np.float32)
         keys = np.arange(len(rows))[:, None] * self._bundle.manifest.n_items + rows
         self._add_pairs(table, pairs, np.where(rows >= 0, keys, -1).ravel())
         rows = np.maximum(rows, 0)
-        self._add_vectors(table, pairs.carts, rows)
+        self._add_vectors(table, pairs, rows)
         self._add_candidates(table, rows)
-        self._add_carts(table, pairs.carts, rows)
-        self._add_matches(table, pairs.carts, rows)
+        self._add_carts(table, pairs, rows)
+        self._add_matches(table, pairs, rows)
         return table
 
     @cached_property
     def _category_orders(self) -> Float64Array:
-        """Orders of every category's products, (n_codes,)."""
         codes, n_orders = self._items.category_codes, self._bundle.n_orders
         return np.bincount(codes, n_orders).astype(np.float64)
 
@@ -87,10 +79,9 @@ class FeatureBuilder:
         flat[:, COLUMN["neighbours_max"]] = _max_by_place(place, value, n)
         flat[:, COLUMN["neighbours_min"]] = -_max_by_place(place, -value, n)
 
-    def _add_vectors(
-        self, table: Float32Array, carts: Sequence[Int32Array], rows: Int64Array
-    ) -> None:
-        bundle, starts, (cart, product) = self._bundle, _find_starts(carts), flatten(carts)
+    def _add_vectors(self, table: Float32Array, pairs: CandidatePairs, rows: Int64Array) -> None:
+        bundle, starts = self._bundle, _find_starts(pairs.carts)
+        cart, product = flatten(pairs.carts)
         inward = bundle.in_vectors.take(rows, axis=0)
         outward = to_float32(bundle.out_vectors.take(rows, axis=0))
         asked_in, asked_out = bundle.in_vectors[product], to_float32(bundle.out_vectors[product])
@@ -121,14 +112,12 @@ class FeatureBuilder:
         first = COLUMN["trend_short"]
         table[..., first : first + self._items.sales.shape[1]] = self._items.sales[rows]
 
-    def _add_carts(
-        self, table: Float32Array, carts: Sequence[Int32Array], rows: Int64Array
-    ) -> None:
-        sales, (cart, product) = self._items.sales, flatten(carts)
-        n_asked = np.array([len(one) for one in carts], np.float32)
+    def _add_carts(self, table: Float32Array, pairs: CandidatePairs, rows: Int64Array) -> None:
+        sales, (cart, product) = self._items.sales, flatten(pairs.carts)
+        n_asked = np.array([len(one) for one in pairs.carts], np.float32)
 
         def mean(values: Float32Array) -> Float32Array:
-            return (np.bincount(cart, values, len(carts)) / n_asked).astype(np.float32)
+            return (np.bincount(cart, values, len(n_asked)) / n_asked).astype(np.float32)
 
         table[..., COLUMN["share_paired"]] /= n_asked[:, None]
         table[..., COLUMN["n_asked"]] = n_asked[:, None]
@@ -142,12 +131,10 @@ class FeatureBuilder:
         ratio = np.nan_to_num(self._compute_log_prices(rows) - typical[:, None])
         table[..., COLUMN["price_ratio"]] = np.where(priced[:, None] > 0, ratio, 0)
 
-    def _add_matches(
-        self, table: Float32Array, carts: Sequence[Int32Array], rows: Int64Array
-    ) -> None:
-        """Of categories and brands, between the products of a cart and its candidates."""
-        starts, (cart, product) = _find_starts(carts), flatten(carts)
-        n_asked = np.array([len(one) for one in carts], np.float32)[:, None]
+    def _add_matches(self, table: Float32Array, pairs: CandidatePairs, rows: Int64Array) -> None:
+        """Of categories and brands."""
+        starts, (cart, product) = _find_starts(pairs.carts), flatten(pairs.carts)
+        n_asked = np.array([len(one) for one in pairs.carts], np.float32)[:, None]
 
         def count_equal(asked: AnyArray, candidate: AnyArray) -> Float32Array:
             is_equal = (asked == candidate) & (candidate > 0)
@@ -164,7 +151,7 @@ class FeatureBuilder:
         table[..., COLUMN["same_brand"]] = same_brand / n_asked
 
     def _compute_log_prices(self, rows: Int64Array | Int32Array) -> Float32Array:
-        """NaN where there is no price above 0."""
+        """NaN where unknown."""
         prices = self._bundle.records.price[rows]
         is_known = (prices > 0) & np.isfinite(prices)
         logs: Float32Array = np.log(np.where(is_known, prices, np.nan)).astype(np.float32)
@@ -172,13 +159,13 @@ class FeatureBuilder:
 
 
 def compute_log_popularity(bundle: Bundle, rows: Int64Array | Int32Array) -> Float32Array:
-    """Logarithm of the share of baskets with these products, in the shape of `rows`."""
+    """Of the share of baskets, in the shape of `rows`."""
     logs: Float32Array = np.log(bundle.n_orders[rows] / bundle.manifest.n_orders)
     return logs.astype(np.float32)
 
 
 def compute_logits(bundle: Bundle, cart: Int32Array, rows: Int64Array) -> Float32Array:
-    """Logarithms of the vectors' softmax probabilities of `rows`, (n_cart, n_rows)."""
+    """Log of the vectors' softmax probabilities, (n_cart, n_rows)."""
     logits: Float32Array = bundle.in_vectors[cart] @ to_float32(bundle.out_vectors[rows]).T
     logits += np.float32(bundle.manifest.beta_cart) * compute_log_popularity(bundle, rows)
     logits -= bundle.item_features.log_norms[cart][:, None]
@@ -186,27 +173,26 @@ def compute_logits(bundle: Bundle, cart: Int32Array, rows: Int64Array) -> Float3
 
 
 def normalize_vectors(vectors: Float32Array) -> Float32Array:
-    """Vectors (n, dims) of length 1, or 0 as they are."""
     unit: Float32Array = vectors / _compute_norms(vectors)[:, None]
     return unit
 
 
 def _compute_norms(vectors: Float32Array) -> Float32Array:
-    """Lengths (...) of vectors (..., dims), above 0 so that they divide."""
+    """(...) of vectors (..., dims), above 0."""
     squares = np.einsum("...i,...i->...", vectors, vectors)
     norms: Float32Array = np.maximum(np.sqrt(squares), 1e-9)
     return norms
 
 
 def _find_starts(carts: Sequence[Int32Array]) -> Int64Array:
-    """The place of each cart's first product among the products of all, (n_carts,)."""
+    """Of carts among the products of all, (n_carts,)."""
     sizes = np.array([len(cart) for cart in carts], np.int64)
     starts: Int64Array = np.cumsum(sizes) - sizes
     return starts
 
 
 def _find_positions(keys: Int64Array, wanted: Int64Array) -> Int64Array:
-    """Place in `wanted` of every key, -1 where it is not wanted; -1 in `wanted` is no key."""
+    """Place in `wanted` of every key; -1 if absent."""
     positions = np.full(len(keys), -1, np.int64)
     place, is_present = find_keys(keys, wanted)
     positions[place[is_present]] = np.flatnonzero(is_present)
@@ -214,7 +200,7 @@ def _find_positions(keys: Int64Array, wanted: Int64Array) -> Int64Array:
 
 
 def _max_by_place(place: Int64Array, values: Float32Array, n: int) -> Float32Array:
-    """The largest value at every place (n,), and at least 0."""
+    """(n,), at least 0."""
     largest = np.zeros(n, np.float32)
     np.maximum.at(largest, place, values)
     return largest

@@ -8,14 +8,9 @@ import numpy as np
 
 from components.model.arrays import AnyArray, Float16Array, Float32Array
 
-BLOCK = 2_048
-"""Vectors converted at once, so that they stay in the processor's cache."""
-
-SIGN_AND_REST = np.int32(-0x70000001)
-"""All bits but the three that a sign leaves behind when it is moved."""
-
-BIAS = np.float32(2.0**112)
-"""Difference of the exponents of the two kinds of floats."""
+BLOCK = 2_048  # Vectors converted at once, so that they stay in the processor's cache
+SIGN_AND_REST = np.int32(-0x70000001)  # All bits but the three that a moved sign leaves behind
+BIAS = np.float32(2.0**112)  # Difference of the two exponents
 
 
 def to_float16(vectors: AnyArray) -> Float16Array:

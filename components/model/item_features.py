@@ -1,7 +1,6 @@
-"""Features of single products, and of pairs that are not counts alone, for blend and re-ranker."""
+"""Features of products and pairs for blend and re-ranker, beside counts and vectors."""
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 
@@ -11,20 +10,17 @@ from components.model.ragged import ArrayGroup
 
 SALES_COLUMNS = ("trend_short", "trend_long", "basket_size", "days_unsold")
 
-NORM_SAMPLE = 2_048
-"""Products over which softmax denominators are estimated; exact for smaller catalogues."""
+NORM_SAMPLE = 2_048  # Products over which softmax denominators are estimated
 
 
 @dataclass(frozen=True)
-class ItemFeatures(ArrayGroup):
+class ItemFeatures(ArrayGroup, prefix="item_features"):
     """`recent` (n_pairs,) is the pairs' probability, weighted towards recent baskets.
 
-    `sales` (n_items, 4) has the columns SALES_COLUMNS; `category_codes` (n_items,) is 0 where there
-    is no category; `category_lift` (n_codes, n_codes) is the logarithm of the lift of two
-    categories; `log_norms` (n_items,) is the logarithm of a product's softmax denominator in carts.
+    `sales` are (n_items, 4): SALES_COLUMNS. `category_codes` (n_items,) are 0 where there is none;
+    `category_lift` (n_codes, n_codes) and `log_norms` (n_items,), of softmax denominators in carts,
+    are logarithms.
     """
-
-    prefix: ClassVar[str] = "item_features"
 
     recent: Float32Array
     sales: Float32Array
@@ -36,7 +32,7 @@ class ItemFeatures(ArrayGroup):
 def build_default_features(
     in_vectors: Float32Array, out_vectors: AnyArray, bias: AnyArray, probability: Float32Array
 ) -> ItemFeatures:
-    """Features of a catalogue without times and categories; `probability` is that of its pairs."""
+    """Without times and categories; `probability` is that of the pairs."""
     n_items = len(in_vectors)
     return ItemFeatures(
         recent=probability,
@@ -50,7 +46,7 @@ def build_default_features(
 def compute_log_norms(
     in_vectors: Float32Array, out_vectors: AnyArray, bias: Float32Array, seed: int = 0
 ) -> Float32Array:
-    """log of the sum over all products of exp(in·out + bias), (n_items,), from a sample of them."""
+    """log of the sum over all products of exp(in·out + bias), (n_items,), from a sample."""
     n = len(out_vectors)
     sample = np.sort(np.random.default_rng(seed).permutation(n)[:NORM_SAMPLE])
     sampled = to_float32(out_vectors[sample])

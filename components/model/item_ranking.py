@@ -10,48 +10,40 @@ import numpy as np
 from components.model.arrays import Float32Array, Int32Array, Int64Array
 from components.model.bundle import Bundle
 from components.model.float16 import inner_products, to_float32
-from components.model.top_k import rank_candidates, rank_columns
+from components.model.top_k import RankedRows, rank_candidates, rank_columns
 from components.model.variants import drop_variants
 from components.model.vector_index import build_query_matrix, load_index, search
 
-BLOCK = 64
-"""Queries scored at once: large enough for BLAS, small enough for the cache and for memory."""
+BLOCK = 64  # Queries scored at once, for BLAS and the cache; 256 MB for a million products
+VARIANT_OVERFETCH = 50  # Candidates beyond those asked for where variants are dropped
+COOCCURRENCE_SCALE = (
+    0.003  # Probability at which co-occurrence begins to count in full; flat around
+)
 
-VARIANT_OVERFETCH = 50
-"""Places ranked beyond those asked for where variants are dropped."""
-
-COOCCURRENCE_SCALE = 0.003
-"""Probability of a companion at which co-occurrence begins to count in full; flat around it."""
-
+# Candidates among companions: the strongest, the companions of each, and bestsellers.
 N_COMPANIONS, N_SECOND_COMPANIONS, MIN_BESTSELLERS = 10, 20, 100
-"""Where items are ranked among companions: their strongest, the companions looked up of each, and
-bestsellers that are candidates of all."""
 
 
 class ItemRanker:
-    """Ranks the catalogue for single products.
+    """Looks precomputed (and re-ranked) lists up; without them, ranks by the blend
 
-    The order is the bundle's own where it was precomputed (and re-ranked), otherwise that of
-    in·out + beta log p + g trend + w log(1 + P / COOCCURRENCE_SCALE), P being the size-weighted
-    probability of a companion. That is computed for the whole catalogue, or as the manifest says
-    only for companions, theirs and bestsellers, or for the products that an index finds.
+    in·out + beta log p + g trend + w log(1 + P / COOCCURRENCE_SCALE),
+
+    P being the size-weighted probability of a companion. Candidates are, by the manifest, the whole
+    catalogue, companions and theirs, or an index's. What only the blend needs is loaded lazily.
     """
-
-    # Vectors are copied and an index is loaded for the first query that needs them: a service with
-    # precomputed answers does neither.
 
     def __init__(self, bundle: Bundle) -> None:
         self.bundle = bundle
         self.n_items = bundle.manifest.n_items
 
-    def rank(self, products: Int32Array, k: int) -> tuple[Int64Array, Float32Array]:
-        """As `Recommender.rank`, of queries of one product each."""
+    def rank(self, products: Int32Array, k: int) -> RankedRows:
+        """As `Recommender.rank`, for queries of one product each."""
         if self.is_precomputed(k):
             return self._lookup(products, k)
         return self.rank_by_blend(products, k)
 
-    def rank_one(self, row: int, k: int) -> tuple[Int64Array, Float32Array]:
-        """Rows and scores of up to `k` companions, best first."""
+    def rank_one(self, row: int, k: int) -> RankedRows:
         if self.is_precomputed(k):
             assert self.bundle.precomputed is not None
             rows = self.bundle.precomputed.rows[row, :k].astype(np.int64)
@@ -64,8 +56,7 @@ class ItemRanker:
         n = int((rows >= 0).sum())
         return rows[:n], scores[:n]
 
-    def rank_by_blend(self, products: Int32Array, k: int) -> tuple[Int64Array, Float32Array]:
-        """As `rank`, never precomputed."""
+    def rank_by_blend(self, products: Int32Array, k: int) -> RankedRows:
         is_exact = self._index is None and not self.bundle.manifest.among_companions
         rank = self._rank_exactly if is_exact else self._rank_candidates
         if (variants := self.bundle.variants) is None:
@@ -73,15 +64,11 @@ class ItemRanker:
         return drop_variants(*rank(products, k + VARIANT_OVERFETCH), products.tolist(), variants, k)
 
     def is_precomputed(self, k: int) -> bool:
-        """Whether precomputed lists are `k` deep, or as deep as the catalogue."""
         table = self.bundle.precomputed
         return table is not None and table.rows.shape[1] >= min(k, self.n_items - 1)
 
     def score_rows(self, asked: Sequence[int], rows: Int64Array) -> Float32Array:
-        """Scores (n,) of any rows by vectors, popularity and trend, for the best of `asked`.
-
-        Without `asked`, by popularity and trend.
-        """
+        """Scores (n,) by vectors and bias, for the best of `asked`; by bias alone without any."""
         if not len(asked):
             return self.compute_bias(rows)
         vectors = self.bundle.in_vectors[np.array(asked)]
@@ -90,7 +77,7 @@ class ItemRanker:
         return scores
 
     def find_near(self, products: Int32Array, k: int) -> Int64Array:
-        """Candidates near every product, best first, (n_products, up to k); -1 for none."""
+        """Best first, (n_products, up to k); -1 for none."""
         if self.bundle.precomputed is not None:
             return self.bundle.precomputed.rows[products, :k].astype(np.int64)
         if self.bundle.manifest.among_companions:
@@ -98,7 +85,7 @@ class ItemRanker:
         return self._find_nearest(products, k)
 
     def compute_bias(self, rows: Int64Array | slice) -> Float32Array:
-        """The part of popularity and trend in the scores of these rows, (n_rows,)."""
+        """The part of popularity and trend in scores, (n_rows,)."""
         bundle, manifest = self.bundle, self.bundle.manifest
         bias = manifest.beta_single * np.log(bundle.n_orders[rows] / manifest.n_orders)
         bias += manifest.page_trend * bundle.item_features.sales[rows, 0]
@@ -106,19 +93,18 @@ class ItemRanker:
         return rounded
 
     def compute_gain(self, probability: Float32Array) -> Float32Array:
-        """The part of co-occurrence in the scores."""
+        """The part of co-occurrence in scores."""
         weight = np.float32(self.bundle.manifest.page_cooccurrence)
         gain: Float32Array = weight * np.log1p(probability / np.float32(COOCCURRENCE_SCALE))
         return gain
 
     @cached_property
     def bias(self) -> Float32Array:
-        """`compute_bias` of the whole catalogue."""
+        """Of the whole catalogue."""
         return self.compute_bias(slice(None))
 
     @cached_property
     def _index(self) -> Any:
-        """None where there is none."""
         path, stats = self.bundle.index_path, self.bundle.manifest.index
         if path is None or stats is None:
             return None
@@ -127,10 +113,10 @@ class ItemRanker:
 
     @property
     def _dials(self) -> tuple[float, float]:
-        """Weights of the index's dimensions beyond the vectors: of log popularity and trend."""
+        """Weights of log popularity and trend, the index's dimensions beyond the vectors."""
         return self.bundle.manifest.beta_single, self.bundle.manifest.page_trend
 
-    def _lookup(self, products: Int32Array, k: int) -> tuple[Int64Array, Float32Array]:
+    def _lookup(self, products: Int32Array, k: int) -> RankedRows:
         table = self.bundle.precomputed
         assert table is not None
         width = min(k, table.rows.shape[1])
@@ -140,15 +126,14 @@ class ItemRanker:
         scores[:, :width] = table.scores[products, :width]
         return rows, scores
 
-    def _rank_exactly(self, products: Int32Array, k: int) -> tuple[Int64Array, Float32Array]:
-        """In blocks, whose scores take 256 MB for a million products."""
+    def _rank_exactly(self, products: Int32Array, k: int) -> RankedRows:
         starts = range(0, len(products), BLOCK)
         blocks = (self._score_all(products[start : start + BLOCK]) for start in starts)
         rows, scores = zip(*(rank_columns(block, k) for block in blocks), strict=True)
         return np.concatenate(rows), np.concatenate(scores)
 
     def _score_all(self, products: Int32Array) -> Float32Array:
-        """Scores (n_products, n_items) of the catalogue; -inf for the product itself."""
+        """(n_products, n_items); -inf for the product itself."""
         bundle = self.bundle
         block = inner_products(bundle.in_vectors[products], bundle.out_vectors)
         block += self.bias
@@ -161,17 +146,17 @@ class ItemRanker:
         return block
 
     def _find_nearest(self, products: Int32Array, k: int) -> Int64Array:
-        """The `k` best by vectors and bias for every product, (n_products, k)."""
+        """The best by vectors and bias, (n_products, k)."""
         vectors, k = self.bundle.in_vectors[products], min(k, self.n_items)
         if self._index:
             return search(self._index, build_query_matrix(vectors, *self._dials), k)
         return rank_columns(inner_products(vectors, self.bundle.out_vectors) + self.bias, k)[0]
 
-    def _rank_candidates(self, products: Int32Array, k: int) -> tuple[Int64Array, Float32Array]:
-        """As `_rank_exactly`, as far as the best are companions or among `find_others`.
+    def _rank_candidates(self, products: Int32Array, k: int) -> RankedRows:
+        """As `_rank_exactly`, among companions and `find_others`.
 
-        With an index they are: co-occurrence only ever adds, so that a product that is no companion
-        must be among the best by vectors.
+        With an index nothing is lost: co-occurrence only adds, so that the other products are best
+        by vectors.
         """
         bundle = self.bundle
         pair, paired = bundle.pairs.expand(products)
@@ -189,12 +174,12 @@ class ItemRanker:
         return rank_candidates(query, rows, scores, len(products), k)
 
     def _find_by_index(self, products: Int32Array, k: int) -> tuple[Int64Array, Int64Array]:
-        """The `k` best beside each product by vectors and bias, and the place of the product."""
+        """Candidates, and the places of their products."""
         nearest = self._find_nearest(products, k + 1)
         return nearest.ravel(), np.repeat(np.arange(len(products)), nearest.shape[1])
 
     def _find_among_companions(self, products: Int32Array, k: int) -> tuple[Int64Array, Int64Array]:
-        """Companions of companions, and bestsellers, and the place of the product."""
+        """As `_find_by_index`: companions of companions, and bestsellers."""
         pairs, best = self.bundle.pairs, np.arange(min(max(MIN_BESTSELLERS, k + 1), self.n_items))
         pair, paired = pairs.expand(products, N_COMPANIONS)
         second, companion = pairs.expand(pairs.rows[pair], N_SECOND_COMPANIONS)
@@ -205,7 +190,7 @@ class ItemRanker:
     def _score_candidates(
         self, products: Int32Array, query: Int64Array, rows: Int64Array
     ) -> Float32Array:
-        """Scores (n,) by vectors and bias; `query`, which ascends, is the place of the product."""
+        """By vectors and bias; `query`, which ascends, is the place of the product."""
         outward = to_float32(self.bundle.out_vectors[rows])
         scores = self.bias[rows]
         ends = np.searchsorted(query, np.arange(len(products) + 1)).tolist()

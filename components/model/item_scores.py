@@ -1,11 +1,10 @@
-"""Precomputed item-to-item scores: the sums that a cart's blend makes of several tables.
+"""Precomputed item-to-item scores: co-occurrence, cosines and neighbours, weighted and summed.
 
-Co-occurrence, cosines and neighbours are weighted and summed for every pair of products in advance,
-by the bundle's cart weights. A cart then adds up one list per product instead of several.
+A cart then adds up one list per product instead of several.
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -22,18 +21,15 @@ from components.model.ragged import RaggedRows
 if TYPE_CHECKING:
     from components.model.bundle import Bundle
 
-BLOCK = 20_000
-"""Products whose lists are in memory at once."""
+BLOCK = 20_000  # Products whose lists are in memory at once
 
 
 @dataclass(frozen=True)
-class ItemScores(RaggedRows):
-    """`values` (float32) that product i in a cart adds to the scores of others, ascending by row.
+class ItemScores(RaggedRows, prefix="item_scores"):
+    """`values` that product i in a cart adds to scores; lists ascend.
 
-    `weights` are those of `get_cart_weights` that the values were computed with.
+    `weights` are those that the values were computed with, see `get_cart_weights`.
     """
-
-    prefix: ClassVar[str] = "item_scores"
 
     values: Float32Array
     weights: Float64Array
@@ -41,7 +37,7 @@ class ItemScores(RaggedRows):
     def sum_lists(
         self, cart: Int32Array, factors: Float32Array | None
     ) -> tuple[Int32Array, Float64Array]:
-        """Rows, ascending, and the sums of their values over a cart's products."""
+        """Rows, ascending, and the sums of their values."""
         ends = zip(self.offsets[cart].tolist(), self.offsets[cart + 1].tolist(), strict=True)
         entries = [slice(*pair) for pair in ends]
         rows = np.concatenate([self.rows[one] for one in entries])
@@ -57,13 +53,12 @@ class ItemScores(RaggedRows):
 
 
 def get_cart_weights(bundle: "Bundle") -> Float64Array:
-    """Weights of neighbours, co-occurrence, cosine and trend."""
+    """Of neighbours, co-occurrence, cosine, trend."""
     weights = bundle.manifest.cart_weights
     return np.array([weights.neighbours, weights.cooccurrence, weights.cosine, weights.trend])
 
 
 def build_item_scores(bundle: "Bundle") -> ItemScores:
-    """Linear in pairs and neighbours."""
     n_items = bundle.manifest.n_items
     starts = range(0, n_items, BLOCK)
     blocks = [_build_block(bundle, start, min(start + BLOCK, n_items)) for start in starts]
@@ -78,7 +73,7 @@ def build_item_scores(bundle: "Bundle") -> ItemScores:
 def _build_block(
     bundle: "Bundle", start: int, end: int
 ) -> tuple[Int64Array, Int32Array, Float32Array]:
-    """Sizes, rows and values of the lists of products from `start` to `end`."""
+    """Sizes, rows and values of the lists."""
     weights, n_items = bundle.manifest.cart_weights, bundle.manifest.n_items
     pairs, neighbours, n_orders = bundle.pairs, bundle.neighbours, bundle.n_orders
     items = np.arange(start, end, dtype=np.int32)

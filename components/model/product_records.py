@@ -1,7 +1,6 @@
-"""Lookups of products by id or row: JSON ready to send, columns to filter and sort by.
+"""Products by id or row: JSON ready to send, columns to filter and sort by.
 
-Built with the bundle, so that a service neither computes nor copies anything when it starts: the
-arrays are memory-mapped and shared between processes, whatever the size of the catalogue.
+Built with the bundle, so that a service starts without computing or copying anything.
 """
 
 import json
@@ -10,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property, lru_cache
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pydantic_core
@@ -32,31 +31,23 @@ if TYPE_CHECKING:
     # A service has no use for Arrow, which takes 9 MB of every worker.
     import pyarrow as pa
 
+# In the order of a card, whose readers the shop's margin does not concern.
 PUBLIC_FIELDS = (
     *("product_id", "name", "category", "brand", "price", "image_url", "in_stock", "attributes"),
 )
-"""Fields of a card, in this order. The shop's margin is nobody else's business."""
-
 MAX_NUMBER = float(np.finfo(np.float32).max)
-
-UNKNOWN = -1
-"""Of in_stock, where nothing is known; else it is 0 or 1."""
-
-BLOCK = 20_000
-"""Products in memory as Python objects at once."""
+UNKNOWN = -1  # Of in_stock; else it is 0 or 1
+BLOCK = 20_000  # Products in memory as Python objects at once
 
 
 @dataclass(frozen=True)
-class ProductRecords(ArrayGroup):
-    """The product table, a column per array of (n_products,).
+class ProductRecords(ArrayGroup, prefix="records"):
+    """The product table, (n_products,) per column.
 
     `json[json_offsets[i]:json_offsets[i + 1]]` is card i as JSON without its closing brace.
-    `id_hashes` is sorted, and belongs to the rows `id_rows`. `price` and `margin` are per unit in
-    the shop's currency and `added_at` in seconds since 1970, NaN where unknown; `in_stock` is 0, 1
-    or UNKNOWN; `brand_codes` are 0 where there is no brand.
+    `id_hashes` is sorted, of the rows `id_rows`. `price`, `margin` and `added_at` (seconds since
+    1970) are NaN where unknown, `brand_codes` 0.
     """
-
-    prefix: ClassVar[str] = "records"
 
     json: UInt8Array
     json_offsets: Int64Array
@@ -80,7 +71,7 @@ class ProductRecords(ArrayGroup):
         return None
 
     def get_json(self, row: int) -> memoryview:
-        """The card as JSON without its closing brace, not copied."""
+        """Without the closing brace; not copied."""
         offsets = self._offsets
         return self._json[offsets[row] : offsets[row + 1]]
 
@@ -104,15 +95,12 @@ class ProductRecords(ArrayGroup):
 
 
 @dataclass(frozen=True)
-class Facets(RaggedRows):
+class Facets(RaggedRows, prefix="facets"):
     """List t holds the rows, ascending, with the facet whose hash is `tokens[t]` (sorted)."""
-
-    prefix: ClassVar[str] = "facets"
 
     tokens: UInt64Array
 
     def find_rows(self, token: int) -> Int32Array:
-        """Rows with that facet, see `hash_facet`; there may be none."""
         place = int(np.searchsorted(self.tokens, np.uint64(token)))
         if place == len(self.tokens) or int(self.tokens[place]) != token:
             return self.rows[:0]
@@ -121,19 +109,19 @@ class Facets(RaggedRows):
 
 @lru_cache(maxsize=2**14)
 def hash_facet(name: str, value: str) -> int:
-    """The token of a facet: `category`, `brand` or `attributes.NAME` with its value."""
+    """`name` is category, brand or attributes.NAME."""
     return hash_text(f"{name}\0{value}")
 
 
 def list_facets(card: Mapping[str, Any]) -> list[int]:
-    """The tokens of everything that a card can be filtered by."""
+    """Tokens of all facets of a card, see `hash_facet`."""
     plain = [hash_facet(name, card[name]) for name in ("category", "brand") if card.get(name)]
     custom = card.get("attributes") or {}
     return plain + [hash_facet(f"attributes.{name}", value) for name, value in custom.items()]
 
 
 def encode_card(card: Mapping[str, Any]) -> bytes:
-    """A card as JSON without its closing brace, `product_id` first."""
+    """JSON without its closing brace, `product_id` first."""
     content = {name: card.get(name) for name in PUBLIC_FIELDS}
     if not content["attributes"]:
         del content["attributes"]
@@ -141,7 +129,6 @@ def encode_card(card: Mapping[str, Any]) -> bytes:
 
 
 def build_records(products: "pa.Table") -> tuple[ProductRecords, Facets]:
-    """Linear in products."""
     texts, tokens, owners = [], [], []
     for row, card in enumerate(_read_cards(products)):
         texts.append(encode_card(card))
@@ -166,7 +153,6 @@ def build_records(products: "pa.Table") -> tuple[ProductRecords, Facets]:
 
 
 def _read_cards(products: "pa.Table") -> Iterator[dict[str, Any]]:
-    """The rows of a product table, custom attributes decoded."""
     for start in range(0, products.num_rows, BLOCK):
         for card in products.slice(start, BLOCK).to_pylist():
             if text := card.get("attributes"):
@@ -177,7 +163,7 @@ def _read_cards(products: "pa.Table") -> Iterator[dict[str, Any]]:
 
 
 def _encode_column(column: "pa.ChunkedArray") -> Int32Array:
-    """Codes of the values from 1; 0 where there is none."""
+    """From 1; 0 where there is no value."""
     encoded = column.combine_chunks().dictionary_encode()
     codes = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
     numbers: Int32Array = codes.astype(np.int32) + np.int32(1)
@@ -185,7 +171,7 @@ def _encode_column(column: "pa.ChunkedArray") -> Int32Array:
 
 
 def _read_numbers(products: "pa.Table", name: str) -> Float32Array:
-    """NaN where nothing is known or the number does not fit in float32."""
+    """NaN where unknown or too large for float32."""
     values = products[name].combine_chunks().cast("float64").to_numpy(zero_copy_only=False)
     numbers: Float32Array = np.where(np.abs(values) <= MAX_NUMBER, values, np.nan)
     return numbers.astype(np.float32)

@@ -15,9 +15,12 @@ class ArrayGroup:
 
     prefix: ClassVar[str]
 
+    def __init_subclass__(cls, prefix: str = "") -> None:
+        cls.prefix = prefix
+
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """Arrays are memory-mapped. Raises FileNotFoundError."""
+        """Memory-mapped. Raises FileNotFoundError."""
         return cls(**{name: load_array(folder / file) for name, file in cls._files().items()})
 
     @classmethod
@@ -36,9 +39,9 @@ class ArrayGroup:
 
 @dataclass(frozen=True)
 class RaggedRows(ArrayGroup):
-    """Lists of catalogue rows, as a compressed sparse row matrix has them.
+    """Lists of catalogue rows (CSR): `rows[offsets[i]:offsets[i + 1]]` is list i.
 
-    `rows[offsets[i]:offsets[i + 1]]` is list i. Subclasses add values of the entries.
+    Subclasses add values of the entries.
     """
 
     offsets: Int64Array
@@ -49,7 +52,7 @@ class RaggedRows(ArrayGroup):
         return slice(*self.offsets[i : i + 2].tolist())
 
     def concat(self, lists: Iterable[int]) -> Int32Array:
-        """The rows of all these lists; there may be duplicates."""
+        """The rows of these lists; there may be duplicates."""
         return concat_arrays([self.rows[self.entries(i)] for i in lists], np.int32)
 
     def expand(self, lists: Int32Array, limit: int | None = None) -> tuple[Int64Array, Int64Array]:

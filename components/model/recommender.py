@@ -13,12 +13,12 @@ from components.model.cold_start import ColdStartRanker
 from components.model.item_ranking import BLOCK, ItemRanker
 from components.model.substitutes import SubstituteScorer
 from components.model.text_similarity import Attributes, merge_attributes
-from components.model.top_k import rank_columns
+from components.model.top_k import RankedRows, rank_columns
 
 
 @dataclass(frozen=True)
 class Recommendation:
-    """Rows of the bundle's product table with scores, best first."""
+    """Rows of the product table, best first."""
 
     rows: Int64Array
     scores: Float32Array
@@ -29,7 +29,7 @@ class Recommendation:
 
 
 class Recommender:
-    """Ranks the catalogue of one bundle. Immutable and safe to share between threads."""
+    """Of one bundle. Immutable and safe to share between threads."""
 
     def __init__(self, bundle: Bundle) -> None:
         self.bundle = bundle
@@ -47,9 +47,8 @@ class Recommender:
     ) -> Recommendation:
         """The `k` best companions of a product or a cart, never one of `product_ids`.
 
-        Fewer than `k` only when the catalogue has no more. Products without vectors are named in
-        `unknown`; when all are, the answer comes from the cold start. `attributes` are those of the
-        one product asked for, known or not; only the cold start uses them, before its card.
+        When no product has vectors, the answer comes from the cold start. It alone uses
+        `attributes`, those of the one product asked for, before its card.
         """
         rows = {id_: self.bundle.records.row(id_) for id_ in dict.fromkeys(product_ids)}
         known = [row for row in rows.values() if row is not None and row < self.n_items]
@@ -67,10 +66,7 @@ class Recommender:
     def similar_items(
         self, product_id: str | None, k: int, attributes: Attributes | None = None
     ) -> Recommendation:
-        """The `k` best substitutes of a product, by attributes alone if it has no vectors.
-
-        See `recommend` for the rest.
-        """
+        """The `k` best substitutes; by attributes alone for a product without vectors."""
         row = None if product_id is None else self.bundle.records.row(product_id)
         found = self.rank_substitutes(row, self._describe(row, attributes), k)
         if product_id is not None and (row is None or row >= self.n_items):
@@ -78,7 +74,7 @@ class Recommender:
         return found
 
     def rank_substitutes(self, row: int | None, attributes: Attributes, k: int) -> Recommendation:
-        """As `similar_items`, by row; None or a row behind the catalogue has no vectors."""
+        """As `similar_items`, by row; rows behind the catalogue have no vectors."""
         if row is not None and row < self.n_items:
             found, scores = rank_columns(self.substitutes.score(row, attributes)[None], k)
             kept = found[0] >= 0
@@ -86,12 +82,11 @@ class Recommender:
         source, best, scores = self.cold_start.rank_substitutes(attributes, k)
         return Recommendation(best, scores, source)
 
-    def rank(self, queries: Sequence[Int32Array], k: int) -> tuple[Int64Array, Float32Array]:
-        """Rows and scores (n_queries, k), best first, without the query's own products.
+    def rank(self, queries: Sequence[Int32Array], k: int) -> RankedRows:
+        """Rows and scores (n_queries, k), without the query's own products.
 
-        A query is the rows of one product or of a cart. Where the catalogue has fewer than `k`
-        others, rows are filled up with -1 and scores with -inf. Equal scores go to the lower row,
-        that is to the product bought more often, as far as float32 products are equal.
+        A query is the rows of one product or of a cart. Missing ones are -1 and -inf. Equal scores
+        go to the lower row, which was bought more often.
         """
         rows = np.full((len(queries), k), -1, np.int64)
         scores = np.full((len(queries), k), -np.inf, np.float32)

@@ -3,16 +3,13 @@
 import numpy as np
 
 from components.model.arrays import BoolArray, Float32Array, Int64Array
-from components.model.top_k import sort_rows
+from components.model.top_k import RankedRows, sort_rows
 
 
 def rerank(
     rows: Int64Array, scores: Float32Array, predicted: Float32Array, mix: float
-) -> tuple[Int64Array, Float32Array]:
-    """Sorted candidates (n, k), the first `depth` re-ranked, the others behind them.
-
-    `predicted` (n, depth) are the re-ranker's scores; `scores` are the blend's.
-    """
+) -> RankedRows:
+    """Sort candidates (n, k), the first by the scores `predicted` (n, depth), the others behind."""
     first = scores[:, : predicted.shape[1]]
     mixed = mix_scores(predicted, first, np.isfinite(first), mix)
     return sort_rows(rows, stack_below(mixed, scores))
@@ -21,10 +18,7 @@ def rerank(
 def mix_scores(
     predicted: Float32Array, blended: Float32Array, is_candidate: BoolArray, mix: float
 ) -> Float32Array:
-    """Scores (n, depth) of the re-ranker plus `mix` times those of the blend.
-
-    Both are standardized over the candidates of a query; 0 leaves the re-ranker alone.
-    """
+    """Standardized scores (n, depth) plus `mix` times the blend's; 0 leaves `predicted` as is."""
     if not mix:
         return predicted
     blend = np.float32(mix) * _standardize(blended, is_candidate)
@@ -33,9 +27,9 @@ def mix_scores(
 
 
 def stack_below(best: Float32Array, scores: Float32Array) -> Float32Array:
-    """`best` (n, depth) for the first places, and for the others `scores` moved below them.
+    """`best` (n, depth), and `scores` (n, k) of the places behind, moved below.
 
-    `scores` (n, k) fall along a row; where they are -inf there is no candidate.
+    `scores` fall along a row; -inf is no candidate.
     """
     depth = best.shape[1]
     best = np.where(np.isfinite(scores[:, :depth]), best, -np.inf).astype(np.float32)
@@ -48,7 +42,7 @@ def stack_below(best: Float32Array, scores: Float32Array) -> Float32Array:
 
 
 def _standardize(scores: Float32Array, is_candidate: BoolArray) -> Float32Array:
-    """Mean 0 and deviation 1 over the candidates of every row, 0 for the others."""
+    """Per row, over candidates; 0 for the others."""
     scores = np.where(is_candidate, scores, 0)
     n = np.maximum(is_candidate.sum(axis=1, keepdims=True), 1)
     centred = np.where(is_candidate, scores - scores.sum(axis=1, keepdims=True) / n, 0)

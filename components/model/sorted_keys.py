@@ -6,10 +6,7 @@ from components.model.arrays import AnyArray, BoolArray, IntpArray
 
 
 def find_keys(keys: AnyArray, wanted: AnyArray) -> tuple[IntpArray, BoolArray]:
-    """Places of `wanted` (of any shape) among ascending keys, and whether they are there.
-
-    The place of an absent one is that of another key; without keys, 0.
-    """
+    """Places of `wanted` (any shape) among ascending keys, and whether they are there."""
     if not len(keys):
         return np.zeros(wanted.shape, np.intp), np.zeros(wanted.shape, np.bool_)
     place = np.minimum(keys.searchsorted(wanted), len(keys) - 1)
@@ -17,13 +14,13 @@ def find_keys(keys: AnyArray, wanted: AnyArray) -> tuple[IntpArray, BoolArray]:
 
 
 def find_present(keys: AnyArray, wanted: AnyArray) -> IntpArray:
-    """Places among ascending keys (n,) of those of `wanted` that are there."""
+    """Places of those of `wanted` that are there."""
     place, is_present = find_keys(keys, wanted)
     return place[is_present]
 
 
 def lookup_values(keys: AnyArray, values: AnyArray, wanted: AnyArray) -> AnyArray:
-    """Values of `wanted` among ascending keys; 0 for the absent ones."""
+    """0 for absent keys."""
     place, is_present = find_keys(keys, wanted)
     if not len(keys):
         return np.zeros(wanted.shape)

@@ -1,15 +1,11 @@
-"""Similarity of products by name, category, brand and price, for products with hardly any orders.
-
-Texts are compared as tf-idf vectors, and similarity falls with the ratio of prices. Tokens are
-hashed, so that the index is a few flat arrays and takes any text as a query.
-"""
+"""Similarity of products by name, category, brand (tf-idf) and price, for those with few orders."""
 
 import functools
 import re
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -31,66 +27,51 @@ if TYPE_CHECKING:
     # A service has no use for Arrow, which takes 9 MB of every worker.
     import pyarrow as pa
 
-NEAREST = 20
-"""Neighbours of a cold product: with 10 groceries are ranked 2 % worse, with 50 1 %; gifts the same
-with all."""
+# With 10 groceries are ranked 2 % worse, with 50 1 %; gifts the same with all.
+N_NEIGHBOURS = 20
 
+# Before idf. 1 to 4 and 1 to 2 for category and brand rank groceries within 3 %. N-grams of
+# characters beside words add nothing (gifts).
 TOKEN_WEIGHT, CATEGORY_WEIGHT, BRAND_WEIGHT = 1.0, 2.0, 2.0
-"""Before idf. 1 to 4 and 1 to 2 for category and brand rank groceries within 3 %. N-grams of
-characters beside words add nothing (gifts)."""
 
-MAX_TOKENS = 64
-"""Of a name; a longer one is a description."""
-
+# Of similarity with the logarithm of the ratio of two prices: at twice the price a quarter is gone.
+# Without it cold gifts are ranked 4 % worse, with 0.8 another 1 % better.
 PRICE_DECAY = 0.4
-"""Of similarity with the logarithm of the ratio of two prices: at twice the price a quarter is
-gone. Without it cold gifts are ranked 4 % worse, with 0.8 another 1 % better."""
+PRICE_OVERFETCH = 3  # Times as many products are taken by text before prices choose among them
 
-PRICE_OVERFETCH = 3
-"""Times as many products are taken by text before prices choose among them."""
-
-MAX_POSTINGS = 100_000
-"""Read for a query, those of the rarest tokens first: bounds its time to a few milliseconds
-whatever the size of the catalogue."""
-
-BLOCK = 50_000
-"""Products whose texts are in memory as Python objects at once."""
+MAX_TOKENS = 64  # Of a name; a longer one is a description
+MAX_POSTINGS = 100_000  # Read for a query, the rarest tokens' first: bounds its time
+BLOCK = 50_000  # Products whose texts are in memory as Python objects at once
 
 _WORDS = re.compile(r"[^\W_]+")
 _ACCENTS = re.compile("[\u0300-\u036f]+")
+# Scripts without spaces between words: Thai, Lao, Burmese, Khmer, Japanese, Chinese.
 UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff]")
-"""Scripts without spaces between words: Thai, Lao, Burmese, Khmer, Japanese, Chinese."""
 
 hash_token = functools.lru_cache(maxsize=2**18)(hash_text)
 
 
 class Attributes(NamedTuple):
-    """Texts and price of a product; anything may be missing."""
-
     name: str | None = None
     category: str | None = None
     brand: str | None = None
     price: float | None = None
-    """Per unit, in the shop's currency."""
 
 
 def merge_attributes(given: Attributes | None, card: Mapping[str, Any]) -> Attributes:
-    """The attributes given with a request, and for the rest those of the product's card."""
+    """The attributes of a request, completed by those of the product's card."""
     own = given or Attributes()
     known = ((value, card.get(name)) for name, value in own._asdict().items())
     return Attributes._make(value if value is not None else other for value, other in known)
 
 
 @dataclass(frozen=True)
-class AttributeIndex(RaggedRows):
-    """Inverted index of the catalogue's attributes; immutable.
+class AttributeIndex(RaggedRows, prefix="attributes"):
+    """List t holds the catalogue rows with the token whose hash is `tokens[t]` (sorted).
 
-    List t holds the catalogue rows with the token whose hash is `tokens[t]` (sorted), and `weights`
-    are the token's there: the weights of a product are a vector of length 1. `idf[t]` is its weight
-    in a query. `log_prices` (n_items,) is NaN where no price is known.
+    `weights` are the token's in these products: a product is a vector of length 1. `idf[t]` is its
+    weight in a query. `log_prices` (n_items,) is NaN where no price is known.
     """
-
-    prefix: ClassVar[str] = "attributes"
 
     tokens: UInt64Array
     idf: Float32Array
@@ -101,11 +82,10 @@ class AttributeIndex(RaggedRows):
     def n_items(self) -> int:
         return len(self.log_prices)
 
-    def nearest(self, attributes: Attributes, k: int = NEAREST) -> tuple[Int32Array, Float32Array]:
-        """Rows and similarities (0 to 1) of up to `k` products, most similar first.
-
-        Ties go to the lower row, that is to more orders. Empty where no token is known.
-        """
+    def nearest(
+        self, attributes: Attributes, k: int = N_NEIGHBOURS
+    ) -> tuple[Int32Array, Float32Array]:
+        """Rows and similarities (0 to 1) of up to `k` products that share a token, best first."""
         weights = weigh_tokens(attributes)
         hashes = np.fromiter(weights.keys(), np.uint64, len(weights))
         values = np.fromiter(weights.values(), np.float32, len(weights))
@@ -135,7 +115,7 @@ class AttributeIndex(RaggedRows):
 
 
 def build_attribute_index(products: "pa.Table", n_items: int) -> AttributeIndex:
-    """The index of the first `n_items` products. Linear in products."""
+    """Of the first `n_items` products."""
     blocks = [
         _weigh_block(products.slice(start, min(BLOCK, n_items - start)), start)
         for start in range(0, n_items, BLOCK)
@@ -160,7 +140,7 @@ def read_attributes(products: "pa.Table") -> Iterator[Attributes]:
 
 
 def weigh_tokens(attributes: Attributes) -> dict[int, float]:
-    """Weights before idf, by token hash."""
+    """Before idf, by token hash."""
     weights = {hash_token(f"word:{word}"): TOKEN_WEIGHT for word in tokenize(attributes.name)}
     if category := " ".join(tokenize(attributes.category)):
         weights[hash_token(f"category:{category}")] = CATEGORY_WEIGHT
@@ -170,7 +150,7 @@ def weigh_tokens(attributes: Attributes) -> dict[int, float]:
 
 
 def to_log_prices(prices: Sequence[float | None]) -> Float32Array:
-    """NaN for what is no price."""
+    """NaN for a price that is missing or none."""
     values = np.array(prices, np.float64)
     values[~((values > 0) & (values <= np.finfo(np.float32).max))] = np.nan
     logs: Float32Array = np.log(values.astype(np.float32))

@@ -1,8 +1,4 @@
-"""Index of product texts letter by letter: sorted words, names and ids.
-
-Unlike `components.model.text_similarity`, it finds what somebody types: the beginning of a word, or
-a misspelt one. Built with the bundle as flat arrays, which are memory-mapped and shared.
-"""
+"""Index of product texts as people type them: beginnings of words, misspelt words, ids."""
 
 import re
 import unicodedata
@@ -12,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import pairwise
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -32,21 +28,15 @@ if TYPE_CHECKING:
     # A service has no use for Arrow, which takes 9 MB of every worker.
     import pyarrow as pa
 
+# Letters of words that typos are corrected to; shorter words have too many others near them.
 MIN_FUZZY_LENGTH, MAX_FUZZY_LENGTH = 5, 40
-"""Letters of words that typos are corrected to. Shorter words have too many others near them."""
-
 MAX_ID_MATCHES = 10_000
-"""Products looked at whose ids begin alike."""
-
-BLOCK = 50_000
-"""Products whose texts are in memory as Python objects at once."""
+BLOCK = 50_000  # Products whose texts are in memory as Python objects at once
 
 _UNSPACED_RUN = re.compile(f"{UNSPACED.pattern}+")
 
 
 class SearchableText(NamedTuple):
-    """The texts that a product is found by."""
-
     product_id: str
     name: str | None = None
     category: str | None = None
@@ -66,7 +56,7 @@ class SortedTexts:
         return bytes(self._text[self._offsets[place] : self._offsets[place + 1]])
 
     def find_prefix(self, text: str) -> tuple[int, int]:
-        """First place and end of those that start with `text`."""
+        """First place and end."""
         start = encode_utf8(text)
         # No UTF-8 has a byte 255.
         return bisect_left(self, start), bisect_left(self, start + b"\xff")
@@ -78,17 +68,13 @@ class SortedTexts:
 
 
 @dataclass(frozen=True)
-class TokenIndex(RaggedRows):
-    """Words, names and ids of products.
+class TokenIndex(RaggedRows, prefix="token_index"):
+    """List w holds the rows, ascending, with word w of names, categories and brands.
 
-    List w holds the rows, ascending, with word w. `text` and `text_offsets` are the distinct words
-    of names, categories and brands (SortedTexts). `name_hashes` is sorted, and belongs to the rows
-    `name_rows`. `id_text` and `id_offsets` are the normalized ids of `id_rows` (SortedTexts).
-    `fuzzy_words` are the places of words that typos are corrected to, shortest first, then in
-    order, with their lengths and letter masks.
+    `text` and `text_offsets` are the words, `id_text` and `id_offsets` the normalized ids of
+    `id_rows` (both SortedTexts); `name_hashes` is sorted, of the rows `name_rows`. `fuzzy_words`
+    are places of words that typos are corrected to, by length, then in order.
     """
-
-    prefix: ClassVar[str] = "token_index"
 
     text: UInt8Array
     text_offsets: Int64Array
@@ -114,11 +100,9 @@ class TokenIndex(RaggedRows):
         return SortedTexts(self.id_text, self.id_offsets)
 
     def find_rows(self, first: int, end: int) -> Int32Array:
-        """Rows with a word of these places, one word after another."""
         return self.rows[self.offsets[first] : self.offsets[end]]
 
     def find_by_name(self, hashes: Sequence[int]) -> Int32Array:
-        """Rows whose names have one of these hashes, of each in turn; see `hash_name`."""
         wanted = np.array(hashes, np.uint64)
         firsts = np.searchsorted(self.name_hashes, wanted).tolist()
         ends = np.searchsorted(self.name_hashes, wanted, "right").tolist()
@@ -126,15 +110,14 @@ class TokenIndex(RaggedRows):
         return concat_arrays(parts, np.int32)
 
     def find_by_id_prefix(self, start: str) -> Int32Array:
-        """Rows whose normalized id starts so, in order of ids; at most MAX_ID_MATCHES."""
+        """In order of ids; at most MAX_ID_MATCHES."""
         first, end = self.ids.find_prefix(start)
         return self.id_rows[first : min(end, first + MAX_ID_MATCHES)]
 
     def find_fuzzy_candidates(self, word: str, edits: int) -> list[int]:
-        """Places of words whose letters differ from those of `word` by so many edits at most.
+        """Places of words whose letters, in any order, are so many edits away.
 
-        That is necessary for such an edit distance, not sufficient. Of two edits none is in the
-        first letter: typists who get that wrong get the rest right.
+        Of two edits none is in the first letter: typists who get that wrong get the rest right.
         """
         shortest, longest = len(word) - edits, len(word) + edits
         starts = np.searchsorted(self.fuzzy_lengths, np.arange(shortest, longest + 2)).tolist()
@@ -157,12 +140,11 @@ class TokenIndex(RaggedRows):
 
 
 def build_token_index(products: "pa.Table") -> TokenIndex:
-    """Linear in products."""
     return index_texts(_read_texts(products))
 
 
 def index_texts(products: Iterable[SearchableText]) -> TokenIndex:
-    """The index of products whose rows are 0, 1, 2, …"""
+    """Of products in order of their rows."""
     numbers: dict[str, int] = {}
     words, sizes = array("i"), array("i")
     hashes, ids = array("Q"), []
@@ -189,21 +171,21 @@ def index_texts(products: Iterable[SearchableText]) -> TokenIndex:
 
 
 def spelling(text: str | None) -> list[str]:
-    """Words as `tokenize` has them, with unspaced scripts apart from others."""
+    """As `tokenize`, with unspaced scripts apart from others."""
     if text and not text.isascii():
         text = _UNSPACED_RUN.sub(r" \g<0> ", text)
     return tokenize(text)
 
 
 def normalize_id(product_id: str) -> str:
-    """Letters and digits alone, lower case, without accents; itself if it has none."""
+    """Letters and digits, lower case, without accents; itself if it has none."""
     if not product_id.isascii():
         product_id = unicodedata.normalize("NFKD", product_id)
     return "".join(filter(str.isalnum, product_id.lower())) or product_id
 
 
 def hash_name(words: Sequence[str], name: str = "") -> int:
-    """64 bits of a name's words in their order; of the whole of it if it has none."""
+    """Of a name's words in their order; of the whole of it if it has none."""
     return hash_text(" ".join(words) or name.strip().lower())
 
 
@@ -219,8 +201,7 @@ def _mask_letters(word: str) -> int:
     return bits
 
 
-_spelling = lru_cache(maxsize=2**16)(spelling)
-"""For categories and brands, which many products share."""
+_spelling = lru_cache(maxsize=2**16)(spelling)  # Many products share a category or brand
 
 
 def _read_texts(products: "pa.Table") -> Iterator[SearchableText]:
@@ -235,7 +216,7 @@ def _concat_texts(texts: Sequence[bytes]) -> tuple[UInt8Array, Int64Array]:
 
 
 def _build_postings(places: Int32Array, sizes: Int32Array) -> tuple[Int64Array, Int32Array]:
-    """Offsets and rows by word, of words by row; every word has a row."""
+    """Offsets and rows by word; every word has a row."""
     rows = np.repeat(np.arange(len(sizes), dtype=np.int32), sizes)
     order = np.argsort(places, kind="stable")
     return to_offsets(np.bincount(places)), rows[order]

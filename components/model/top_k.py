@@ -4,12 +4,13 @@ import numpy as np
 
 from components.model.arrays import AnyArray, Float32Array, Int64Array, IntpArray
 
-N_GROUPS = 512
-"""Groups of columns whose maxima bound the k-th best; see `rank_columns`."""
+N_GROUPS = 512  # Of columns, whose maxima bound the k-th best
+
+RankedRows = tuple[Int64Array, Float32Array]  # Rows and scores, best first
 
 
 def find_top_k(values: AnyArray, k: int) -> IntpArray:
-    """Places of the `k` largest, largest first; ties in order of places."""
+    """Places of the `k` largest, in order; ties by place."""
     places = np.arange(len(values))
     if len(values) > k:
         least = np.partition(values, len(values) - k)[len(values) - k]
@@ -20,11 +21,8 @@ def find_top_k(values: AnyArray, k: int) -> IntpArray:
     return places[np.argsort(-values[places], kind="stable")][:k]
 
 
-def rank_columns(scores: Float32Array, k: int) -> tuple[Int64Array, Float32Array]:
-    """Columns and scores (n, k) of the k largest per row, best first; -1 for what is -inf.
-
-    Ties go to the lower column.
-    """
+def rank_columns(scores: Float32Array, k: int) -> RankedRows:
+    """Columns and scores (n, k) of the k largest per row; -1 for -inf. Ties: the lower column."""
     n, width = scores.shape
     columns = np.full((n, k), -1, np.int64)
     best = np.full((n, k), -np.inf, np.float32)
@@ -43,7 +41,7 @@ def rank_columns(scores: Float32Array, k: int) -> tuple[Int64Array, Float32Array
 
 def rank_candidates(
     query: Int64Array, rows: Int64Array, scores: Float32Array, n_queries: int, k: int
-) -> tuple[Int64Array, Float32Array]:
+) -> RankedRows:
     """As `rank_columns`, of flat candidates, whose `query` ascends."""
     order = np.lexsort((rows, -scores, query))
     starts = np.searchsorted(query, np.arange(n_queries))
@@ -57,8 +55,8 @@ def rank_candidates(
     return found, best
 
 
-def sort_rows(rows: Int64Array, scores: Float32Array) -> tuple[Int64Array, Float32Array]:
-    """Rows and scores (n, k) by falling scores; ties go to the lower row."""
+def sort_rows(rows: Int64Array, scores: Float32Array) -> RankedRows:
+    """By falling scores (n, k); ties go to the lower row."""
     if (scores[:, 1:] < scores[:, :-1]).all():
         return rows, scores
     if len(rows) == 1:
@@ -69,10 +67,9 @@ def sort_rows(rows: Int64Array, scores: Float32Array) -> tuple[Int64Array, Float
 
 
 def _find_lower_bounds(scores: Float32Array, depth: int) -> Float32Array:
-    """A value per row (n,) that at least `depth` of its scores reach, and few more.
+    """Values (n,) that at least `depth` scores of the row reach, and few more.
 
-    That is the depth-th best of the maxima of many groups of columns: several times cheaper than
-    a partition of the whole row, which sparse scores slow down further.
+    Maxima of groups are several times cheaper than a partition of the row.
     """
     n, width = scores.shape
     groups = min(width, max(N_GROUPS, 2 * depth))

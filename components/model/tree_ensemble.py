@@ -1,31 +1,24 @@
 """Regression trees without the library that fitted them: the serving image carries numpy only.
 
-All nodes of all trees are tested at once, and a bit per leaf says which leaves a row can still end
-in; the leftmost of those left is its leaf (Lucchese et al. 2015, "QuickScorer"). Walking down from
-the roots, level by level, costs numpy several times as much.
+All nodes are tested at once, and a failed test excludes leaves, a bit each; the leftmost of those
+left is the row's leaf (Lucchese et al. 2015, "QuickScorer"). Walking down costs numpy several times
+as much.
 """
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar
 
 import numpy as np
 
 from components.model.arrays import AnyArray, Float32Array, Float64Array, Int16Array, IntpArray
 from components.model.ragged import ArrayGroup
 
-MASK_TYPES = (np.uint16, np.uint32, np.uint64)
-"""Of the leaves of a tree, a bit each."""
+MASK_TYPES = (np.uint16, np.uint32, np.uint64)  # Of the leaves of a tree
 
 
 @dataclass(frozen=True)
-class TreeEnsemble(ArrayGroup):
-    """Regression trees, (n_trees, n_nodes) each: rows go left where feature <= threshold.
-
-    A leaf points to itself on both sides; its `value` is added to the score.
-    """
-
-    prefix: ClassVar[str] = "reranker"
+class TreeEnsemble(ArrayGroup, prefix="reranker"):
+    """(n_trees, n_nodes) each: left where feature <= threshold; leaves point to themselves."""
 
     feature: Int16Array
     threshold: Float64Array
@@ -35,8 +28,6 @@ class TreeEnsemble(ArrayGroup):
 
 
 class TreeScorer:
-    """A tree ensemble, ready to score."""
-
     def __init__(self, ensemble: TreeEnsemble) -> None:
         trees = [_Tree(ensemble, number) for number in range(len(ensemble.feature))]
         n_nodes = max((len(tree.tests) for tree in trees), default=0)
@@ -56,7 +47,7 @@ class TreeScorer:
                 self._excluded[number, place] = leaves
 
     def predict(self, features: Float32Array) -> Float32Array:
-        """The sum of all trees' values for every row of `features` (n, n_features), shape (n,)."""
+        """Sums (n,) of all trees' values for `features` (n, n_features)."""
         n_trees, n_nodes = self._feature.shape
         tested = features.T[self._feature.ravel()]
         fails = tested > self._threshold.reshape(-1, 1)
@@ -73,7 +64,7 @@ class TreeScorer:
 
 
 class _Tree:
-    """The leaves of one tree from left to right, and its tests: (node, bits of leaves excluded)."""
+    """Leaves from left to right, and tests: (node, leaves excluded by failing it)."""
 
     def __init__(self, ensemble: TreeEnsemble, number: int) -> None:
         self._left, self._right = ensemble.left[number], ensemble.right[number]
@@ -93,13 +84,13 @@ class _Tree:
 
 
 def _find_lowest_bits(masks: AnyArray) -> IntpArray:
-    """The number of the lowest bit that is set; of 0, which no row has, anything."""
+    """Of masks that are not 0."""
     lowest = masks & (~masks + masks.dtype.type(1))
     number: IntpArray = np.log2(np.maximum(lowest, 1).astype(np.float64)).astype(np.intp)
     return number
 
 
 def _round_down(threshold: float) -> np.float32:
-    """The largest float32 that is not above: the same float32 features pass it."""
+    """To float32, so that the same float32 features pass it."""
     rounded = np.float32(threshold)
     return np.nextafter(rounded, np.float32(-np.inf)) if rounded > threshold else rounded

@@ -1,12 +1,11 @@
 """Variants: the same product in another size, colour or number.
 
-A page that shows five other colours of its product shows nothing. Variants are told by their names,
-which are the same once some kinds of words are left out, within a category and a brand.
+Their names are the same once some kinds of words are left out, within a category and a brand.
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,19 +19,16 @@ from components.model.arrays import (
 )
 from components.model.ragged import RaggedRows
 from components.model.text_similarity import Attributes, hash_token, read_attributes, tokenize
+from components.model.top_k import RankedRows
 
 if TYPE_CHECKING:
     # A service has no use for Arrow, which takes 9 MB of every worker.
     import pyarrow as pa
 
+# Differences between two names of the same product, each level with all before it.
 LEVELS = ("none", "same_name", "but_numbers", "but_colours", "but_one_word")
-"""Differences between two names of the same product, each level with all before it."""
-
-MAX_GROUP_SIZE = 100
-"""Of products with one name; a larger group is a kind of products."""
-
-MIN_TOKENS = 3
-"""Words of a name of which one may differ."""
+MAX_GROUP_SIZE = 100  # Of products with one name; a larger group is a kind of products
+MIN_TOKENS = 3  # Of a name of which one word may differ
 
 _AMOUNTS = """
     g gr gram grams kg mg oz ounce ounces lb lbs pound pounds ml cl dl l lt ltr liter liters litre
@@ -40,7 +36,6 @@ _AMOUNTS = """
     pieces set of doz dozen size
 """
 UNITS = frozenset(_AMOUNTS.split())
-"""Words of amounts, beside those with a digit in them."""
 
 _LOOKS = """
     black white red blue green yellow orange purple pink brown grey gray silver gold golden cream
@@ -51,23 +46,17 @@ _LOOKS = """
     negro blanco rojo azul verde amarillo morado rosado pequeno mediano grande
 """
 COLOURS = frozenset(_LOOKS.split())
-"""Colours and sizes, without accents, as `tokenize` gives them."""
 
 
 @dataclass(frozen=True)
-class Variants(RaggedRows):
+class Variants(RaggedRows, prefix="variants"):
     """List i holds the variants of product i, ascending; the relation is symmetric."""
-
-    prefix: ClassVar[str] = "variants"
 
 
 def find_name_pairs(
     products: "pa.Table", n_items: int, level: str
 ) -> tuple[Int32Array, Int32Array]:
-    """Pairs (one < other) of the first `n_items` products that are variants by their names.
-
-    Linear in products. A product without a name has no variants.
-    """
+    """Pairs (one < other) of the first `n_items` products that are variants by their names."""
     rows, keys = [], []
     for row, attributes in enumerate(read_attributes(products.slice(0, n_items))):
         for key in _list_keys(attributes, level):
@@ -77,7 +66,6 @@ def find_name_pairs(
 
 
 def build_variants(one: Int32Array, other: Int32Array, n_items: int) -> Variants:
-    """Variants from pairs, whichever way round they are given."""
     keys = np.concatenate([_key(one, other, n_items), _key(other, one, n_items)])
     keys = np.unique(keys)
     offsets = np.searchsorted(keys, np.arange(n_items + 1) * n_items)
@@ -90,10 +78,7 @@ def match_exceptions(
     exceptions: Iterable[tuple[str, str]],
     product_ids: Sequence[str],
 ) -> BoolArray:
-    """Whether each pair is among `exceptions`, pairs of product ids in any order.
-
-    Unknown ids are passed over: lists outlive products.
-    """
+    """Whether pairs are among `exceptions`, in any order; unknown ids are passed over."""
     row_of = {id_: row for row, id_ in enumerate(product_ids)}
     known = [sorted((row_of[a], row_of[b])) for a, b in exceptions if a in row_of and b in row_of]
     allowed = np.array(known, np.int64).reshape(-1, 2)
@@ -104,11 +89,8 @@ def match_exceptions(
 
 def drop_variants(
     rows: Int64Array, scores: Float32Array, products: Iterable[int], variants: Variants, k: int
-) -> tuple[Int64Array, Float32Array]:
-    """The first `k` of the rows ranked for each product, without its variants.
-
-    Filled up with -1 and -inf where too few are left.
-    """
+) -> RankedRows:
+    """The first `k` rows of each product without its variants, filled up with -1 and -inf."""
     kept_rows = np.full((len(rows), k), -1, np.int64)
     kept_scores = np.full((len(rows), k), -np.inf, np.float32)
     for i, product in enumerate(products):
@@ -122,7 +104,7 @@ def drop_variants(
 
 
 def _list_keys(attributes: Attributes, level: str) -> list[int]:
-    """Hashes; two products are variants of each other when they share one."""
+    """Hashes; products that share one are variants."""
     words = tokenize(attributes.name)
     if level == "none" or not words:
         return []
@@ -148,7 +130,7 @@ def _is_amount(word: str) -> bool:
 
 
 def _pair_groups(rows: Int32Array, keys: UInt64Array) -> tuple[Int32Array, Int32Array]:
-    """All pairs of rows with the same key, each once, but for groups above MAX_GROUP_SIZE."""
+    """Pairs of rows with the same key, each once, but for groups above MAX_GROUP_SIZE."""
     order = np.lexsort((rows, keys))
     rows = rows[order]
     _, starts, sizes = np.unique(keys[order], return_index=True, return_counts=True)

@@ -1,7 +1,6 @@
-"""A bundle's hashes, checked once: hashing gigabytes at every start of a service takes seconds.
+"""A bundle's hashes are checked once: hashing gigabytes at every start of a service takes seconds.
 
-What was found whole is noted beside the bundle's files, with what the file system says of each; a
-file that was written, copied or exchanged since then is read again.
+A note beside the files keeps the file system's facts of each; after any change it is void.
 """
 
 import json
@@ -16,10 +15,9 @@ VERIFIED_FILE = ".verified.json"
 
 
 def verify_bundle(path: str | Path) -> None:
-    """Check the bundle in `path` against its hashes, unless nothing changed since it was whole.
+    """Raises BundleError, naming the file that is missing or damaged.
 
-    Raises BundleError, naming the file that is missing or damaged. Where the note cannot be
-    written, as in a read-only image, every start checks anew.
+    Where the note cannot be written, as in a read-only image, every start checks anew.
     """
     path = Path(path)
     manifest = read_manifest(path)
@@ -34,7 +32,7 @@ def verify_bundle(path: str | Path) -> None:
 
 
 def _stat_file(file: Path) -> list[int]:
-    """What is another after any write: inode, size, and times of content and of change."""
+    """Changes with any write."""
     stat = file.stat()
     return [stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
 

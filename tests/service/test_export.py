@@ -19,8 +19,7 @@ from components.model.bundle import read_bundle, write_bundle
 from components.package.server import serve_bundle
 from components.spark import spark_mapper, spark_session
 from pipelines.export import Export, export, export_in_parallel, prepare_export
-from tests.factories import COLD, PAIRS, make_bundle
-from tests.unit.test_evidence import random_bundle
+from tests.factories import COLD, PAIRS, make_bundle, random_bundle
 
 IDS = [id_ for pair in PAIRS for id_ in pair]
 

@@ -4,6 +4,7 @@ import ast
 import graphlib
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -38,8 +39,12 @@ def is_within(module: str, package: str) -> bool:
 
 
 def imports_of(file: Path) -> set[str]:
+    return imports_of_nodes(ast.walk(ast.parse(file.read_text())))
+
+
+def imports_of_nodes(nodes: Iterable[ast.AST]) -> set[str]:
     found = set()
-    for node in ast.walk(ast.parse(file.read_text())):
+    for node in nodes:
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
@@ -90,6 +95,21 @@ def folder_of(module: str) -> str:
     """`components.orders` of `components.orders.clean`; other packages are one folder."""
     parts = module.split(".")
     return ".".join(parts[:2]) if parts[0] == "components" else parts[0]
+
+
+MODEL = [file for file in SOURCES if file.is_relative_to(ROOT / "components" / "model")]
+
+
+@pytest.mark.parametrize("file", MODEL, ids=lambda file: file.name)
+def test_the_model_library_stands_on_numpy_and_pydantic_alone(file):
+    """It is what a Bento carries; pyarrow and hnswlib are imported where they are used."""
+    ours = {name for name in imports_of(file) if name.split(".")[0] in PACKAGES}
+    assert all(name.startswith("components.model.") for name in ours)
+    tree = ast.parse(file.read_text())
+    top = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
+    loaded = imports_of_nodes(top)
+    allowed = {*sys.stdlib_module_names, "components", "numpy", "pydantic", "pydantic_core"}
+    assert {name.split(".")[0] for name in loaded} <= allowed
 
 
 @pytest.mark.parametrize("package", PACKAGES)

@@ -17,8 +17,14 @@ from components.model.substitutes import ATTRIBUTE_WEIGHT
 from components.model.text_similarity import Attributes
 from components.model.top_k import rank_columns
 from components.ranking.precompute import precompute_items
-from tests.factories import PAIRS, make_bundle, make_large_bundle, products_table, write
-from tests.unit.test_evidence import random_bundle
+from tests.factories import (
+    PAIRS,
+    make_bundle,
+    make_large_bundle,
+    products_table,
+    random_bundle,
+    write,
+)
 
 IDS = [id_ for pair in PAIRS for id_ in pair]
 

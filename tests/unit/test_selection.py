@@ -22,8 +22,7 @@ from components.model.product_records import build_records, hash_facet
 from components.model.recommender import Recommender
 from components.model.variants import build_variants
 from components.ranking.precompute import precompute_items
-from tests.factories import make_bundle, products_table
-from tests.unit.test_evidence import random_bundle
+from tests.factories import make_bundle, products_table, random_bundle
 
 N = 40
 IDS = [f"p{row}" for row in range(N)]

@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from components.model.cold_start import find_cold_neighbours, to_weights
+from components.model.cold_start import to_weights
 from components.model.text_similarity import (
     AttributeIndex,
     Attributes,
@@ -161,12 +161,11 @@ def test_an_index_is_read_as_it_was_written(tmp_path):
 
 
 def test_what_stands_for_cold_products():
-    cold = cards(("Green tea", "drinks"), ("Green tea", "drinks"), ("zzz",))
-    near = find_cold_neighbours(INDEX, cold, k=2)
-    assert near.offsets.tolist() == [0, 2, 4, 4]
-    assert near.rows.tolist() == [0, 1, 0, 1]
-    assert near.weights[:2].sum() == pytest.approx(1)
-    assert near.weights[0] > 0.7
+    rows, similarity = INDEX.nearest(Attributes("Green tea", "drinks"), 2)
+    weights = to_weights(similarity)
+    assert rows.tolist() == [0, 1]
+    assert weights.sum() == pytest.approx(1)
+    assert weights[0] > 0.7
 
 
 def test_weights_of_nothing_and_of_one():
