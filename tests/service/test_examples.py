@@ -16,6 +16,8 @@ from bento.schemas.catalogue import CatalogueAnswer
 from bento.schemas.responses import BatchResponse, RecommendResponse, SearchResponse
 from bento.schemas.rules import Rule
 from components.model.bundle import read_bundle, write_bundle
+from components.model.product_records import build_records
+from components.model.token_index import build_token_index
 from components.package.server import serve_bundle
 from tests.factories import make_bundle
 from tests.service.serving import TOKEN, writable
@@ -72,9 +74,9 @@ def server(tmp_path_factory):
     place = made.products.schema.get_field_index("name")
     field = made.products.schema.field("name")
     named = made.products.set_column(place, field, [list(NAMES.values())])
-    write_bundle(
-        replace(made, products=named, records=None, facets=None, token_index=None), folder / "bundle"
-    )
+    records, facets = build_records(named)
+    lookups = {"records": records, "facets": facets, "token_index": build_token_index(named)}
+    write_bundle(replace(made, products=named, **lookups), folder / "bundle")
     with serve_bundle(folder / "bundle", "7", settings=writable(folder)) as server:
         yield server
 
