@@ -73,7 +73,7 @@ def server(tmp_path_factory):
     field = made.products.schema.field("name")
     named = made.products.set_column(place, field, [list(NAMES.values())])
     write_bundle(
-        replace(made, products=named, records=None, facets=None, words=None), folder / "bundle"
+        replace(made, products=named, records=None, facets=None, token_index=None), folder / "bundle"
     )
     with serve_bundle(folder / "bundle", "7", settings=writable(folder)) as server:
         yield server
