@@ -1,5 +1,6 @@
 """Builds the answer to a query: rank, leave out, fill up, reorder, explain."""
 
+import functools
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -43,13 +44,10 @@ class AnswerBuilder:
         ranking = eligible.apply_price_limit(ranking)
         if request.min_score is not None:
             ranking = ranking.select(ranking.scores >= request.min_score)
-        elif not request.strict:
-            known = query.known[-1:] if on_page else query.known
-            ranking = self._fill_up(
-                ranking,
-                lambda rows: self._recommender.items.score_rows(known, rows),
-                eligible.hidden,
-            )
+        elif len(ranking.rows) < self._k and not request.strict:
+            known, items = query.known[-1:] if on_page else query.known, self._recommender.items
+            score = functools.partial(items.score_rows, known)
+            ranking = self._fill_up(ranking, score, eligible.hidden)
         return self._build(ranking, explainer, request.diversity)
 
     def build_substitutes(self) -> Answer:
@@ -66,7 +64,9 @@ class AnswerBuilder:
                 return recommender.items.score_rows([], rows)
             return recommender.substitutes.score(known, described)[rows]
 
-        ranking = self._fill_up(self._eligibility.filter(ranking, hidden), score, hidden)
+        ranking = self._eligibility.filter(ranking, hidden)
+        if len(ranking.rows) < self._k:
+            ranking = self._fill_up(ranking, score, hidden)
         return self._build(ranking, Explainer(query, "substitutes"))
 
     def _rank_by_model(self, on_page: bool) -> Ranking:
@@ -95,8 +95,6 @@ class AnswerBuilder:
         hidden: Sequence[int],
     ) -> Ranking:
         """Up to `k`, with the best by `score` of the eligible products not yet in the ranking."""
-        if (n_missing := self._k - len(ranking.rows)) <= 0:
-            return ranking
         blocks: list[Int64Array] = []
         for block in self._eligibility.iterate_rows(hidden):
             blocks.append(block[~np.isin(block, ranking.rows)])
@@ -104,7 +102,7 @@ class AnswerBuilder:
                 break
         rows = concat_arrays(blocks, np.int64)[:MAX_EXTRA_CANDIDATES]
         scores = score(rows)
-        best = find_top_k(scores, n_missing)
+        best = find_top_k(scores, self._k - len(ranking.rows))
         if ranking.scores.size and best.size:
             # These scores are made of fewer features: they stay below the ranking's.
             scores = np.minimum(scores, ranking.scores[-1])
@@ -133,7 +131,7 @@ class AnswerBuilder:
             query.unknown,
             reason="" if query.known else _describe_fallback(query),
             message=_describe_shortage(query, len(items)) if len(items) < k else "",
-            rules=+query.rule_counts,
+            rules={action: n for action, n in query.rule_counts.items() if n},
         )
 
 

@@ -17,6 +17,8 @@ SAME_CATEGORY = 0.5
 
 
 def apply_factors(query: Query, ranking: Ranking) -> Ranking:
+    if not query.effects:
+        return ranking
     factors = np.ones(len(ranking.rows))
     for effects in query.effects:
         if effects.row_factors:

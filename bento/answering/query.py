@@ -1,7 +1,7 @@
 """A request with its products looked up in the catalogue."""
 
 import math
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Sequence
 
 import numpy as np
@@ -30,14 +30,13 @@ class Query:
         """The catalogue row of each product, or None."""
         self.rows = [row for row in self.found if row is not None]
         self.known = [row for row in self.rows if row < recommender.n_items]
-        known = set(self.known)
         pairs = zip(self.product_ids, self.found, strict=True)
-        self.unknown = [product_id for product_id, row in pairs if row not in known]
+        self.unknown = [product_id for product_id, row in pairs if row not in self.known]
         self.attributes: Attributes | None = None
         if (given := request.attributes) is not None:
             self.attributes = Attributes(given.name, given.category, given.brand, given.price)
         self.effects: list[ResolvedEffects] = []
-        self.rule_counts = Counter[str]()
+        self.rule_counts = defaultdict[str, int](int)
 
     def describe_products(self) -> list[Attributes]:
         """Attributes of each product: given ones first, else those of the catalogue."""
