@@ -55,7 +55,7 @@ def map_in_process(
 
 
 def spark_mapper(session: "SparkSession") -> Mapper:
-    """A Mapper on Spark's executors, which must be able to import the module of `work`."""
+    """The executors must be able to import the module of `work`."""
 
     def map_on_spark(
         work: Callable[[Any, range], Any], shared: Any, parts: Sequence[range]

@@ -50,7 +50,7 @@ def read_baskets(path: str | Path) -> pa.Table:
 
 
 def build_catalogue(baskets: pa.Table, min_orders: int) -> tuple[pa.Array, Int64Array]:
-    """Product ids and training orders, most bought first, ties by id; raises ValueError."""
+    """Product ids and their training orders, most bought first; raises ValueError."""
     train = baskets.filter(pc.equal(baskets["split"], "train"))
     counts = pc.value_counts(pc.list_flatten(train["items"]))
     table = pa.table({"product_id": counts.field("values"), "n_orders": counts.field("counts")})
@@ -68,7 +68,7 @@ def build_catalogue(baskets: pa.Table, min_orders: int) -> tuple[pa.Array, Int64
 def sort_catalogue(
     baskets: pa.Table, product_ids: pa.Array, *splits: str
 ) -> tuple[pa.Array, Int64Array]:
-    """The products by orders in these splits, most bought first, and those orders; stable."""
+    """Product ids and their orders in these splits, most bought first; stable."""
     items = encode(baskets, product_ids, *splits).items
     n_orders = np.bincount(items, minlength=len(product_ids))
     order = np.argsort(-n_orders, kind="stable")

@@ -19,8 +19,6 @@ class GateFailed(ValueError):
 
 
 class GateSettings(BaseModel):
-    """Thresholds; NDCG is NDCG@10."""
-
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     popularity_gain: float = Field(default=0.0, ge=0, lt=1)

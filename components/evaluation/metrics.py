@@ -64,7 +64,7 @@ def intervals(
 ) -> dict[Name, dict[str, float]]:
     """Mean and 95 % percentile-bootstrap bounds of `values`, (n_queries,) each.
 
-    Resamples baskets, as their queries are not independent; resamples are shared by all values.
+    Resamples baskets, as their queries are not independent.
     """
     if not len(basket):
         return {name: dict.fromkeys(("mean", "low", "high"), float("nan")) for name in values}

@@ -37,7 +37,7 @@ NON_PRODUCTS = (
 
 
 class OrderSettings(BaseModel):
-    """Regular expressions match a whole value, in any letter case."""
+    """Regular expressions match whole values, in any letter case."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -231,7 +231,6 @@ def _build_product_table(table: _Table, with_attributes: bool) -> "DataFrame":
 
 
 def _fill_prices(products: "DataFrame", lines: _Table) -> "DataFrame":
-    """Fill missing prices with the most frequent one of the order lines."""
     from pyspark.sql import functions as F
 
     paid = lines.frame.select(

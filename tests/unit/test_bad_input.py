@@ -1,6 +1,6 @@
 """Odd orders and attributes give a sane model or a clear refusal, and never a crash in serving.
 
-Every case goes the whole way: tricks, sweep, training, ranking, refit, bundle, evaluation, gate,
+Every case goes the whole way: weighting, sweep, training, ranking, refit, bundle, evaluation, gate,
 and questions of all kinds to what the service answers with.
 """
 
@@ -143,7 +143,7 @@ OLD = BasketWeighting(window_days=2.0, half_life_days=0.01, size_exponent=0.0, j
 @pytest.mark.filterwarnings("error::RuntimeWarning")
 @pytest.mark.parametrize("weight", [0.0, 1.0])
 def test_products_of_old_orders_only_may_weigh_nothing(tmp_path, weight):
-    """a and b were bought for a day, and then c and d: by weight and by tricks they are gone."""
+    """a and b were bought for a day, and then c and d: by weight and by weighting they are gone."""
     baskets = baskets_of(["ab", *(23 * ["ab", "abx"])])
     baskets = [{**row, "weight": weight, "split": "train"} for row in baskets]
     later = baskets_of(["cd", "ef", "cdx", "gh"] * 40)
@@ -173,7 +173,7 @@ def test_baskets_that_say_nothing_are_refused(tmp_path, lists, weight, min_order
         run_shard(plan_shards(1, 1, 1)[0], tmp_path / "baskets", settings)
 
 
-def test_tricks_of_baskets_that_weigh_nothing_do_not_pay(tmp_path):
+def test_no_weighting_is_chosen_for_baskets_that_weigh_nothing(tmp_path):
     with pytest.raises(ValueError, match="item2vec"):
         built(tmp_path, baskets_of([PAIRS[i % 4] for i in range(80)], weight=0.0))
     chosen, _ = choose_weighting(tmp_path / "baskets", 1, seed=1)

@@ -1,4 +1,4 @@
-"""Tricks of time and size, each on baskets whose right answer is obvious."""
+"""Basket weighting on baskets whose right answer is obvious."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -37,12 +37,12 @@ def baskets_of(corpus):
     return ["".join("abcdef"[row] for row in corpus[i]) for i in range(len(corpus))]
 
 
-def train_of(path, *rows, **tricks):
+def train_of(path, *rows, **weighting):
     baskets = write_baskets(path, [(*row, "train") for row in rows])
-    return read_training_baskets(baskets, IDS, BasketWeighting(**tricks))
+    return read_training_baskets(baskets, IDS, BasketWeighting(**weighting))
 
 
-def test_without_tricks_nothing_changes(tmp_path):
+def test_without_weighting_nothing_changes(tmp_path):
     found = train_of(tmp_path, ("ab", "u", 48), ("cde", "u", 0))
     assert baskets_of(found.corpus) == ["ab", "cde"]
     assert found.corpus.weights.tolist() == [1, 1]
@@ -95,9 +95,9 @@ def test_nobody_is_never_joined(tmp_path):
     assert sorted(baskets_of(found.corpus)) == ["ab", "cd", "ef"]
 
 
-def test_without_times_tricks_of_time_do_nothing(tmp_path):
-    tricks = {"half_life_days": 1.0, "window_days": 1.0, "join_hours": 24.0}
-    found = train_of(tmp_path, ("ab", "u", None), ("bc", "u", 9_000), **tricks)
+def test_without_times_weighting_by_age_does_nothing(tmp_path):
+    weighting = {"half_life_days": 1.0, "window_days": 1.0, "join_hours": 24.0}
+    found = train_of(tmp_path, ("ab", "u", None), ("bc", "u", 9_000), **weighting)
     assert found.ages is None
     assert baskets_of(found.corpus) == ["ab", "bc"]
     assert found.corpus.weights.tolist() == [1, 1]
@@ -118,7 +118,7 @@ def test_what_pays_is_used(tmp_path):
 
 
 def test_where_nothing_pays_nothing_is_used(tmp_path):
-    """Always the same pairs, by nobody: no trick can rank them any better."""
+    """Always the same pairs, by nobody: no weighting can rank them better."""
     rows = [(["ab", "cd", "ef"][i % 3], None, i, "train") for i in range(600)]
     rows += [(["ab", "cd", "ef"][i % 3], None, 0, "validation") for i in range(300)]
     best, measured = choose_weighting(write_baskets(tmp_path, rows), 5, seed=1)
@@ -148,9 +148,9 @@ def test_the_order_inside_baskets_is_found_where_it_is_real(tmp_path):
         )  # fmt: skip
     write_table(pa.Table.from_pylist(rows, pa.schema(list(BASKETS))), BASKETS, tmp_path / "baskets")
     _, measured = choose_weighting(tmp_path / "baskets", 5, seed=1)
-    by_trick = {row["trick"]: row for row in measured}
-    assert by_trick["reach"]["cart"]["low"] > 0
-    assert "cart_recency" in by_trick
+    by_parameter = {row["trick"]: row for row in measured}
+    assert by_parameter["reach"]["cart"]["low"] > 0
+    assert "cart_recency" in by_parameter
     unordered = [{**row, "positions": None} for row in rows]
     write_table(
         pa.Table.from_pylist(unordered, pa.schema(list(BASKETS))), BASKETS, tmp_path / "sorted"
