@@ -13,6 +13,7 @@ from bento.answering.answer import Answer
 from bento.answering.catalogue import Catalogue
 from bento.answering.selection import Selection
 from bento.schemas.requests import RecommendRequest
+from components.model.arrays import BoolArray
 from components.model.bundle import Bundle, BundleError, read_bundle
 from components.model.recommender import Recommender
 from components.package.server import Server, ServerError, serve_bundle
@@ -69,16 +70,15 @@ def _send_queries(server: Server, selection: Selection, queries: list[Query]) ->
         start = time.perf_counter()
         status, answer = _post(connection, query)
         times_ms.append(1000 * (time.perf_counter() - start))
-        if wrong := find_difference(query, status, answer, selection):
-            errors.append(f"{json.dumps(query, ensure_ascii=False)}: {wrong}")
+        if error := find_difference(query, status, answer, selection):
+            errors.append(f"{json.dumps(query, ensure_ascii=False)}: {error}")
     connection.close()
     p50, p99 = np.percentile(times_ms, [50, 99]) if times_ms else (np.nan, np.nan)
-    log_progress(
-        f"{len(queries) - len(errors)} of {len(queries)} answers of a real service are correct"
-    )
+    n_correct = len(queries) - len(errors)
+    log_progress(f"{n_correct} of {len(queries)} answers of a real service are correct")
     return {
         "asked": len(queries),
-        "correct": len(queries) - len(errors),
+        "correct": n_correct,
         "p50_ms": float(p50),
         "p99_ms": float(p99),
         "errors": errors[:SHOWN_ERRORS],
@@ -101,7 +101,7 @@ def find_difference(query: Query, status: int, answer: Any, selection: Selection
     """Empty if the answer is correct."""
     if status != 200:
         return f"status {status}, expected 200: {str(answer)[:200]}"
-    expected = _recommend(query, selection)
+    expected = _recommend(query, selection, query["k"])
     found = [item["product_id"] for item in answer["items"]]
     if len(set(found)) < len(found):
         return f"contains a product twice: {found}"
@@ -113,45 +113,26 @@ def find_difference(query: Query, status: int, answer: Any, selection: Selection
     wanted = [expected.catalogue.card(one.row)["product_id"] for one in expected.shown]
     if len(found) != len(wanted):
         return f"{len(found)} products, expected {len(wanted)}"
-    scores = np.array([item["score"] for item in answer["items"]], dtype=float)
-    due = np.array([one.score for one in expected.shown], dtype=float)
-    right = _close(scores, due) & _is_expected_or_tied(query, found, wanted, due, selection)
-    if not right.all():
-        at = int(np.flatnonzero(~right)[0])
+    scores = [item["score"] for item in answer["items"]]
+    expected_scores = [one.score for one in expected.shown]
+    correct = _is_close(scores, expected_scores)
+    if found != wanted:
+        # Products of equal score may swap.
+        every = _recommend(query, selection, MAX_K)
+        own = {every.catalogue.card(one.row)["product_id"]: one.score for one in every.shown}
+        tied = _is_close([own.get(one) for one in found], expected_scores)
+        correct &= (np.array(found) == np.array(wanted)) | tied
+    if not correct.all():
+        at = int(np.flatnonzero(~correct)[0])
         return f"place {at} is {found[at]} ({scores[at]}), expected {wanted[at]}"
     return ""
 
 
-def _recommend(query: Query, selection: Selection, k: int = 0) -> Answer:
-    asked = RecommendRequest(items=query["items"], k=k or query["k"])
-    return selection.recommend(asked)
+def _recommend(query: Query, selection: Selection, k: int) -> Answer:
+    return selection.recommend(RecommendRequest(items=query["items"], k=k))
 
 
-def _is_expected_or_tied(
-    query: Query,
-    found: list[str],
-    wanted: list[str],
-    due: Any,
-    selection: Selection,
-) -> Any:
-    """By place; products of equal score may swap."""
-    same = np.array(found) == np.array(wanted)
-    if same.all():
-        return same
-    rows = [selection.catalogue.row(id_) for id_ in found]
-    true_scores = _score_all(query, selection)
-    known = [row is not None and row < len(true_scores) for row in rows]
-    own = [true_scores[row] if ok else np.nan for row, ok in zip(rows, known, strict=True)]
-    return same | _close(own, due)
-
-
-def _score_all(query: Query, selection: Selection) -> Any:
-    """By catalogue row; NaN beyond MAX_K."""
-    every = _recommend(query, selection, MAX_K)
-    scores = np.full(selection.recommender.n_items, np.nan, np.float32)
-    scores[[one.row for one in every.shown]] = [one.score for one in every.shown]
-    return scores
-
-
-def _close(one: Any, other: Any) -> Any:
-    return np.isclose(one, other, rtol=TOLERANCE, atol=TOLERANCE)
+def _is_close(scores: list[float | None], expected: list[float | None]) -> BoolArray:
+    found, due = np.array(scores, float), np.array(expected, float)
+    close: BoolArray = np.isclose(found, due, rtol=TOLERANCE, atol=TOLERANCE)
+    return close

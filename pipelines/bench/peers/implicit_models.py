@@ -25,11 +25,11 @@ THREADS = 1
 ALS_DEFAULTS: Setting = {"factors": 64}
 """The reference of training costs."""
 
-ALS_ASKS: Mapping[str, Sequence[Setting]] = {
+ALS_MODES: Mapping[str, Sequence[Setting]] = {
     ITEM: [{"by": "fold"}, {"by": "cosine"}, {"by": "inner"}],
     CART: [{"by": "fold"}, {"by": "cosine"}, {"by": "inner"}, {"by": "cosine", "fuse": "max"}],
 }
-BPR_ASKS: Mapping[str, Sequence[Setting]] = {
+BPR_MODES: Mapping[str, Sequence[Setting]] = {
     ITEM: [{"by": "cosine"}, {"by": "inner"}, {"by": "biased"}, {"by": "fold"}],
     CART: [
         {"by": "cosine"}, {"by": "inner"}, {"by": "biased"}, {"by": "fold"},
@@ -82,7 +82,7 @@ def fit_knn(data: TrainingData, setting: Setting) -> Any:
 
 
 def als_defaults() -> Peer:
-    return Peer("ALS, defaults", fit_als, for_both_tasks([ALS_DEFAULTS]), ALS_ASKS)
+    return Peer("ALS, defaults", fit_als, for_both_tasks([ALS_DEFAULTS]), ALS_MODES)
 
 
 def als() -> Peer:
@@ -96,7 +96,7 @@ def als() -> Peer:
         {"factors": 256, "regularization": 300.0, "alpha": 300.0},
         {"factors": 128, "regularization": 1.0, "weighting": "BM25"},
     ]
-    return Peer("ALS", fit_als, for_both_tasks(settings), ALS_ASKS)
+    return Peer("ALS", fit_als, for_both_tasks(settings), ALS_MODES)
 
 
 def fit_als(data: TrainingData, setting: Setting) -> Model:
@@ -134,7 +134,7 @@ def bpr() -> Peer:
     ]  # fmt: skip
     names = ("factors", "learning_rate", "regularization", "iterations")
     settings = [dict(zip(names, one, strict=True)) for one in tried]
-    return Peer("BPR", _fit_bpr, for_both_tasks(settings), BPR_ASKS)
+    return Peer("BPR", _fit_bpr, for_both_tasks(settings), BPR_MODES)
 
 
 def _fit_bpr(data: TrainingData, setting: Setting) -> Model:
