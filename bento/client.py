@@ -4,9 +4,8 @@
         for product in fbt.recommend("85123A", k=4, filters={"in_stock": True}).items:
             print(product.product_id, product.name)
 
-A request is checked by the service's own models before it is sent. A request that was refused or
-not answered is sent again if it is idempotent. Adding a rule is not: it is sent again only if it
-certainly never reached the service.
+Requests are checked by the service's own models before they are sent, and idempotent ones are sent
+again. Adding a rule is not idempotent: it is sent again only if it never reached the service.
 """
 
 import asyncio
@@ -46,8 +45,6 @@ FIELDS = TypeAdapter(dict[str, Any], config=ConfigDict(ser_json_inf_nan="constan
 
 @dataclass(frozen=True)
 class Call(Generic[Model]):
-    """One request, ready to be sent, and the model of its answer."""
-
     method: str
     path: str
     answer: type[Model]
@@ -67,7 +64,7 @@ class FbtError(Exception):
 
 
 class Unreachable(FbtError):
-    """The service could not be reached or did not answer in time, after all retries."""
+    """No answer in time, after all retries."""
 
     def __init__(self, call: Call[Any], n_tries: int, error: Exception) -> None:
         reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
@@ -75,7 +72,7 @@ class Unreachable(FbtError):
 
 
 class ProblemError(FbtError):
-    """The service refused a request, or the client did before sending it."""
+    """The service refused the request, or the client did before sending it."""
 
     def __init__(self, problem: Problem) -> None:
         self.status = problem.status
@@ -103,7 +100,7 @@ def parse_answer(call: Call[Model], response: httpx.Response, n_tries: int) -> M
 
 
 def parse_problem(response: httpx.Response) -> Problem:
-    """The problem document of a refusal, or one made of any other response's first characters."""
+    """The problem document, or one made of the start of another body."""
     try:
         return Problem.model_validate_json(response.content, extra="ignore")
     except ValidationError:
@@ -128,7 +125,7 @@ def bad_request(errors: list[FieldError]) -> ProblemError:
 
 
 def path_to(folder: str, name: str) -> str:
-    """The path of one resource. Raises ProblemError for an empty id."""
+    """Raises ProblemError for an empty id."""
     if not name:
         raise bad_request([FieldError(field="id", found="nothing", expected="an id")])
     quoted = urllib.parse.quote(name, safe="")
@@ -195,7 +192,7 @@ class BaseClient:
 
 
 class AsyncClient(BaseClient):
-    """The client for asyncio. Methods raise ProblemError for a refusal, Unreachable for silence."""
+    """Methods raise ProblemError for a refusal, Unreachable for no answer."""
 
     def __init__(self, url: str, **more: Any) -> None:
         super().__init__(url, **more)
@@ -232,7 +229,7 @@ class AsyncClient(BaseClient):
         return await self._get(path_to("products", product_id), Product)
 
     async def products(self, q: str, limit: int = 10) -> list[FoundProduct]:
-        """Typo-tolerant search by name, id, category or brand; best first."""
+        """Search by name, id, category or brand, tolerating typos; best first."""
         query = {"q": q, "limit": str(limit)}
         return (await self._get("/products", SearchResponse, query=query)).items
 
@@ -252,7 +249,7 @@ class AsyncClient(BaseClient):
         return (await self._get("/rules", RuleList, protected=True)).rules
 
     async def rule_history(self, limit: int = 100, before: int | None = None) -> list[RuleChange]:
-        """Changes of rules, newest first; the revision of the last one is the next `before`."""
+        """Newest first; the revision of the last change is the `before` of the next page."""
         query = {"limit": str(limit)} | ({} if before is None else {"before": str(before)})
         history = await self._get("/rules/history", RuleHistory, query=query, protected=True)
         return history.changes
@@ -283,7 +280,7 @@ class AsyncClient(BaseClient):
 def blocking(
     method: Callable[Concatenate[Any, Params], Coroutine[Any, Any, Result]],
 ) -> Callable[Concatenate[Any, Params], Result]:
-    """The method for a client whose `_request` and `_sleep` block: its coroutine never waits."""
+    """The method of a client whose `_request` and `_sleep` block, so that its coroutine ends."""
 
     @wraps(method)
     def run(self: Any, /, *args: Params.args, **kwargs: Params.kwargs) -> Result:

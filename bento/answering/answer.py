@@ -10,7 +10,7 @@ NO_RULES: Mapping[str, int] = {}
 
 
 class Ranking(NamedTuple):
-    """Catalogue rows and their scores, best first, and the source of all of them."""
+    """Catalogue rows, best first."""
 
     rows: Int64Array
     scores: Float32Array
@@ -40,7 +40,7 @@ class AnswerItem(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """An answer, with the catalogue that its rows refer to."""
+    """The rows of `shown` are those of `catalogue`."""
 
     shown: Sequence[AnswerItem]
     source: str

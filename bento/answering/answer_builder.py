@@ -40,14 +40,16 @@ class AnswerBuilder:
         # The model leaves out the products asked for and their variants; for a page only one.
         n_left_out = min(len(query.known), 1) if on_page else len(query.known)
         all_left_out = n_left_out and n_left_out == len(query.rows)
-        ranking = eligible.filter(ranking, eligible.excluded if all_left_out else eligible.hidden)
+        ranking = eligible.filter(
+            ranking, eligible.excluded_rows if all_left_out else eligible.hidden_rows
+        )
         ranking = eligible.apply_price_limit(ranking)
         if request.min_score is not None:
             ranking = ranking.select(ranking.scores >= request.min_score)
         elif len(ranking.rows) < self._k and not request.strict:
             known, items = query.known[-1:] if on_page else query.known, self._recommender.items
             score = functools.partial(items.score_rows, known)
-            ranking = self._fill_up(ranking, score, eligible.hidden)
+            ranking = self._fill_up(ranking, score, eligible.hidden_rows)
         return self._build(ranking, explainer, request.diversity)
 
     def build_substitutes(self) -> Answer:
@@ -57,7 +59,7 @@ class AnswerBuilder:
         known = query.known[0] if query.known else None
         found = recommender.rank_substitutes(known, described, max(N_CANDIDATES, 2 * self._k))
         ranking = Ranking(found.rows, found.scores, found.source)
-        hidden = [*query.rows, *self._eligibility.excluded]
+        hidden = [*query.rows, *self._eligibility.excluded_rows]
 
         def score(rows: Int64Array) -> Float32Array:
             if known is None:

@@ -1,7 +1,7 @@
-"""The catalogue: the bundle's product table with the shop's changes since.
+"""The bundle's product table with the shop's changes since.
 
-A catalogue is immutable. Changes make a new one that shares the bundle's arrays with the old one,
-so that requests in progress keep what they began with.
+A catalogue is immutable, so that requests in progress keep the one they began with. Changes make a
+new one that shares the bundle's arrays.
 """
 
 import math
@@ -50,11 +50,11 @@ MAX_CACHED_FACETS = 1_000
 @dataclass(frozen=True)
 class ProductFilter:
     any_of: tuple[tuple[int, ...], ...] = ()
-    """A product has one facet of each group."""
+    """A product needs one facet of each group."""
     none_of: tuple[int, ...] = ()
     lowest: float = -math.inf
     highest: float = math.inf
-    """Bounds of the price, which may be unknown only if both are infinite."""
+    """The price may be unknown only if both are infinite."""
     in_stock: bool | None = None
 
 
@@ -71,11 +71,11 @@ class Catalogue:
         self.added_at: Float64Array = records.added_at
         self.in_stock: Int8Array = records.in_stock
         self.deleted: BoolArray | None = None
-        """The deleted rows; None if there are none."""
+        """None if there are none."""
         self._added: dict[str, int] = {}
         self._changed: dict[int, ChangedProduct] = {}
         self._refaceted: dict[int, list[int]] = {}
-        """The current facets of rows whose facets may differ from the bundle's."""
+        """Facets by row, where they may differ from the bundle's."""
         self._refaceted_rows: Int32Array = np.empty(0, np.int32)
         self._facet_rows: dict[int, Int32Array] = {}
         self._attributes: dict[int, Attributes] = {}
@@ -90,7 +90,7 @@ class Catalogue:
         return len(self._changed)
 
     def row(self, product_id: str) -> int | None:
-        """The row of a product, deleted or not; None if there is no such product."""
+        """Deleted products keep their row."""
         row = self._records.row(product_id)
         return self._added.get(product_id) if row is None else row
 
@@ -108,7 +108,6 @@ class Catalogue:
         return {**card, "product_id": change.product_id, **change.card}
 
     def list_segments(self, token_index: TokenIndex) -> list[SegmentReader]:
-        """The searchable segments: the bundle's `token_index` and those of changed products."""
         return self._segments.list_readers(token_index, self.deleted)
 
     def find_attributes(self, row: int | None, given: Attributes | None = None) -> Attributes:
@@ -149,7 +148,7 @@ class Catalogue:
         return found
 
     def match_filter(self, rows: Int64Array | Int32Array, wanted: ProductFilter) -> BoolArray:
-        """Which of `rows` pass the filter and are not deleted."""
+        """Deleted products never match."""
         passes = np.ones(len(rows), bool) if self.deleted is None else ~self.deleted[rows]
         for tokens in wanted.any_of:
             passes &= self.has_facet(rows, tokens)
@@ -164,7 +163,7 @@ class Catalogue:
         return passes
 
     def iterate_matching(self, wanted: ProductFilter) -> Iterator[Int64Array]:
-        """All rows that pass the filter, ascending, block by block."""
+        """Blocks of rows, ascending."""
         choices = [
             np.unique(np.concatenate([self.find_rows(token) for token in tokens]))
             for tokens in wanted.any_of
@@ -175,7 +174,7 @@ class Catalogue:
             yield block[self.match_filter(block, wanted)]
 
     def with_changes(self, changes: Sequence[ChangedProduct]) -> "Catalogue":
-        """A catalogue where these changes replace all earlier ones of the same products."""
+        """These changes replace earlier ones of the same products."""
         new = Catalogue(self._records, self._facets)
         new._added, new._changed = dict(self._added), dict(self._changed)
         rows, n_bundled = [], len(self._records.price)
@@ -226,7 +225,7 @@ class Catalogue:
             self._facet_rows = old._facet_rows
 
     def _find_new_text(self, row: int) -> SearchableText | None:
-        """The texts of a changed product; None if they are still the bundle's."""
+        """None if the texts are still the bundle's."""
         is_bundled = row < len(self._records.price)
         if is_bundled and not SEARCHED_FIELDS & self._changed[row].card.keys():
             return None

@@ -26,16 +26,16 @@ class Eligibility:
         self._max_price = query.max_price()
 
     @cached_property
-    def excluded(self) -> list[int]:
+    def excluded_rows(self) -> list[int]:
         rows = (self._catalogue.row(id_) for id_ in self._query.request.exclude)
         return [row for row in rows if row is not None]
 
     @cached_property
-    def hidden(self) -> list[int]:
+    def hidden_rows(self) -> list[int]:
         """The products asked for, their variants, and those excluded."""
         variants = self._query.recommender.bundle.variants
         own = [] if variants is None else variants.concat(self._query.known).tolist()
-        return [*self._query.rows, *own, *self.excluded]
+        return [*self._query.rows, *own, *self.excluded_rows]
 
     def filter(self, ranking: Ranking, hidden: Sequence[int]) -> Ranking:
         """Without products that are hidden, deleted, blocked or filtered out."""
@@ -69,7 +69,7 @@ class Eligibility:
 
     def allows_pin(self, row: int) -> bool:
         pin = Ranking(np.array([row]), np.zeros(1, np.float32), "pin")
-        return len(self.filter(pin, self.hidden).rows) > 0
+        return len(self.filter(pin, self.hidden_rows).rows) > 0
 
     def _is_allowed(self, rows: Int64Array, hidden: Sequence[int]) -> BoolArray:
         allowed = ~is_among(rows, hidden)

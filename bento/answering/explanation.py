@@ -1,4 +1,4 @@
-"""The evidence for a recommended product: orders that have it and a product asked for."""
+"""The evidence for a recommended product: orders with it and a product asked for."""
 
 from functools import cached_property
 from typing import Literal

@@ -1,11 +1,8 @@
 """Typo-tolerant, search-as-you-type product search by name, id, category and brand.
 
-A query is matched in stages: as an id, a whole name, the prefix of an id, tokens that a product has
-all of (the last one may be a prefix), such tokens with typos, and finally tokens that it has some
-of. Products come by stage, then by sales.
-
-In scripts without spaces tokens are pairs of characters: two or more characters are found anywhere,
-a single one only where another follows.
+A query is matched in stages: as an id, a whole name, the prefix of an id, by all tokens (the last
+one may be a prefix), by all tokens with typos, and by some tokens. Products come by stage, then by
+sales. In scripts without spaces, tokens are pairs of characters.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -79,13 +76,13 @@ def match_all_tokens(queries: Sequence[SegmentQuery], limit: int) -> Iterator[Ra
 def match_unknown_fuzzily(queries: Sequence[SegmentQuery], limit: int) -> Iterator[RankedRow]:
     for query in queries:
         if query.unknown:
-            rows = query.match_all(query.unknown_expanded)
+            rows = query.match_all(query.fuzzy_unknown_postings)
             yield from _names_first(query, rows, query.hash_corrected_names, limit)
 
 
 def match_all_fuzzily(queries: Sequence[SegmentQuery], limit: int) -> Iterator[RankedRow]:
     for query in queries:
-        rows = query.match_all(query.all_expanded)
+        rows = query.match_all(query.fuzzy_postings)
         yield from _names_first(query, rows, query.hash_corrected_names, limit)
 
 
@@ -93,7 +90,7 @@ def match_some_tokens(queries: Sequence[SegmentQuery], limit: int) -> Iterator[R
     """By the sum of the inverse document frequencies of the tokens found."""
     if len(queries[0].tokens) < 2:
         return
-    by_token = zip(*(query.unknown_expanded for query in queries), strict=True)
+    by_token = zip(*(query.fuzzy_unknown_postings for query in queries), strict=True)
     n_rows = np.array([sum(one.size for one in segments) for segments in by_token], np.float32)
     n_products = sum(query.index.n_products for query in queries)
     weights = np.log1p(n_products / np.maximum(n_rows, 1))
@@ -112,7 +109,7 @@ STAGES: tuple[tuple[Match, Callable[[Sequence[SegmentQuery], int], Iterator[Rank
     ("typos", match_all_fuzzily),
     ("some_words", match_some_tokens),
 )
-"""Tried in this order until enough is found, with the name of each in the answer."""
+"""In the order in which they are tried, with their names in the answer."""
 
 FALLBACK_STAGES = (match_all_fuzzily, match_some_tokens)
 
@@ -125,7 +122,6 @@ def _take(query: SegmentQuery, rows: Int32Array, limit: int, cost: int = 0) -> I
 def _names_first(
     query: SegmentQuery, rows: Int32Array, hash_names: Callable[[], list[int]], limit: int
 ) -> Iterator[RankedRow]:
-    """The first rows, those with one of the names before all others."""
     if len(rows):
         yield from _take(query, np.unique(query.index.find_by_name(hash_names())), limit)
         yield from _take(query, rows, limit, cost=1)

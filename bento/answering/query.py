@@ -15,8 +15,6 @@ from components.model.text_similarity import Attributes
 
 
 class Query:
-    """A request, resolved with one recommender and one state of the catalogue."""
-
     def __init__(
         self,
         request: RecommendRequest | SimilarRequest,
@@ -39,7 +37,6 @@ class Query:
         self.rule_counts = defaultdict[str, int](int)
 
     def describe_products(self) -> list[Attributes]:
-        """Attributes of each product: given ones first, else those of the catalogue."""
         return [self.catalogue.find_attributes(row, self.attributes) for row in self.found]
 
     def list_rule_products(self) -> list[QueryProduct]:

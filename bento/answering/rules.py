@@ -1,8 +1,4 @@
-"""The effects of merchandising rules on a request.
-
-The products of a request come as `QueryProduct`. `RuleEffects` says which products are blocked,
-pinned, boosted and buried, by id, category and brand. A block overrides a pin.
-"""
+"""The effects of merchandising rules on a request. A block overrides a pin."""
 
 import functools
 import math
@@ -15,7 +11,7 @@ from typing import NamedTuple
 from bento.schemas.rules import Rule
 
 MAX_FACTOR = 1e9
-"""Bound of the net factor of a rank, however many rules multiply."""
+"""Bound of the product of all factors of a rank."""
 
 
 class QueryProduct(NamedTuple):
@@ -28,7 +24,7 @@ KINDS = QueryProduct._fields
 
 
 class Pin(NamedTuple):
-    """A product and its position. Pins sort in the order in which they are inserted."""
+    """Pins sort in the order of insertion."""
 
     position: int
     product_id: str
@@ -45,13 +41,13 @@ def _no_factors() -> dict[str, Mapping[str, float]]:
 
 @dataclass(frozen=True, eq=False)
 class RuleEffects:
-    """The effects of some rules. `blocked` and `factors` have an entry for each of KINDS."""
+    """`blocked` and `factors` have an entry for each of KINDS."""
 
     blocked: Mapping[str, frozenset[str]] = field(default_factory=_no_names)
     factors: Mapping[str, Mapping[str, float]] = field(default_factory=_no_factors)
     """By name; they multiply the rank: below 1 is better."""
     pins: tuple[Pin, ...] = ()
-    """In order; one a product, none of a blocked id (its category may be blocked all the same)."""
+    """Sorted, one a product. Their ids are not blocked, but their categories or brands may be."""
     rule_ids: tuple[str, ...] = ()
 
     @property
@@ -63,7 +59,7 @@ NO_EFFECTS = RuleEffects()
 
 
 class RuleSet:
-    """An immutable set of rules, indexed by the requests that they apply to. Thread-safe."""
+    """Rules, indexed by the requests that they apply to. Immutable and thread-safe."""
 
     def __init__(self, rules: Iterable[Rule] = ()) -> None:
         groups: dict[tuple[str, str] | None, list[Rule]] = defaultdict(list)
@@ -93,7 +89,7 @@ _MIN, _MAX = (moment.replace(tzinfo=UTC) for moment in (datetime.min, datetime.m
 
 
 class _RuleGroup:
-    """Rules for the same requests. Their effects are cached until one of them starts or ends."""
+    """Rules for the same requests; their effects are cached until one starts or ends."""
 
     def __init__(self, rules: list[Rule]) -> None:
         self.rules = sorted(rules, key=lambda rule: rule.rule_id)
@@ -138,7 +134,7 @@ def _combine_rules(rules: Sequence[Rule]) -> RuleEffects:
 
 
 def _net_factor(rules: Sequence[Rule]) -> float:
-    """Buries over boosts, each bounded, so that many of both never make inf/inf."""
+    """Both products are bounded, so that they never make inf/inf."""
     boosts = math.prod(rule.factor or 1.0 for rule in rules if rule.action == "boost")
     buries = math.prod(rule.factor or 1.0 for rule in rules if rule.action == "bury")
     return min(buries, MAX_FACTOR) / min(boosts, MAX_FACTOR)

@@ -1,7 +1,7 @@
-"""Search index of changed products, updated as they change.
+"""Search index of changed products: a log-structured merge tree.
 
-As in a log-structured merge tree, products that change together make a segment of their own, and
-small segments are merged into larger ones, so that neither a change nor a search reads all of them.
+Products that change together make a segment, and small segments are merged into larger ones, so
+that neither a change nor a search reads all of them.
 """
 
 from collections.abc import Mapping
@@ -13,17 +13,17 @@ from components.model.arrays import BoolArray, Int32Array
 from components.model.token_index import SearchableText, TokenIndex, index_texts
 
 MERGE_FACTOR = 8
-"""A segment stays apart while it is this many times larger than the next: 100,000 changed products
-are in six at most."""
+"""A segment stays apart while it is this many times larger than the next: at most six segments for
+100,000 changed products."""
 
 
 @dataclass(frozen=True)
 class SegmentReader:
     index: TokenIndex
     rows: Int32Array | None
-    """The catalogue row of each row of `index`, ascending; None if they are the same."""
+    """By row of `index`, the catalogue row, ascending; None if they are the same."""
     live: BoolArray | None
-    """Which rows of `index` may be found; None for all."""
+    """By row of `index`; None for all."""
 
     def keep_live(self, rows: Int32Array) -> Int32Array:
         return rows if self.live is None else rows[self.live[rows]]
@@ -49,7 +49,7 @@ class Segment:
         index = index_texts(ordered.values())
         return cls(ordered, np.array([*ordered], np.int32), index, np.ones(len(ordered), bool))
 
-    def read(self, deleted: BoolArray | None) -> SegmentReader:
+    def to_reader(self, deleted: BoolArray | None) -> SegmentReader:
         live = self.latest if deleted is None else self.latest & ~deleted[self.rows]
         return SegmentReader(self.index, self.rows, live)
 
@@ -67,7 +67,7 @@ class ChangedSegments:
     segments: tuple[Segment, ...] = ()
 
     def with_texts(self, texts: Mapping[int, SearchableText | None]) -> "ChangedSegments":
-        """Segments with new texts of these rows; None restores the bundle's."""
+        """None restores the bundle's texts."""
         new = {row: text for row, text in texts.items() if text is not None}
         rows = np.array([*texts], np.int32)
         kept = [segment.without(rows) for segment in self.segments]
@@ -76,7 +76,7 @@ class ChangedSegments:
         return ChangedSegments((*kept, *([Segment.build(new)] if new else [])))
 
     def list_readers(self, index: TokenIndex, deleted: BoolArray | None) -> list[SegmentReader]:
-        readers = [segment.read(deleted) for segment in self.segments]
+        readers = [segment.to_reader(deleted) for segment in self.segments]
         if deleted is None and not readers:
             return [SegmentReader(index, None, None)]
         n = index.n_products

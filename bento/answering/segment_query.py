@@ -17,18 +17,18 @@ from components.model.token_index import MIN_FUZZY_LENGTH, TokenIndex, hash_name
 MAX_TOKENS = 16
 
 MAX_FUZZY_TOKENS = 6
-"""Tokens of a query that are expanded: each costs one or two milliseconds at a million products."""
+"""Tokens expanded per query: each costs 1-2 ms at a million products."""
 
 MIN_TWO_EDITS = 9
-"""Length from which on a token may be two edits away; shorter ones one."""
+"""Length from which on a token may be two edits away instead of one."""
 
 MAX_POSTINGS = 100_000
-"""Postings read to match some tokens, those of the rarest first; always all of the rarest."""
+"""Postings read to match some tokens, the rarest first; always all of the rarest."""
 
 MAX_NAMES = 64
 
 BISECT_RATIO = 8
-"""Rows this many times fewer than postings are looked up in them instead of marking those."""
+"""Rows this many times fewer than postings are looked up by bisection instead of marking."""
 
 SORT_RATIO = 64
 """Rows this many times fewer than products are sorted instead of marked."""
@@ -39,7 +39,7 @@ class Postings(NamedTuple):
 
     rows: Int32Array
     is_sorted: bool
-    """Ascending, without repetitions; otherwise neither is certain."""
+    """Ascending and distinct; otherwise possibly neither."""
 
     @property
     def size(self) -> int:
@@ -65,7 +65,7 @@ class SegmentQuery:
 
     @cached_property
     def postings(self) -> list[Postings]:
-        """Of every token; the last one is taken for a prefix."""
+        """The last token is taken for a prefix."""
         return [self._find_postings(token) for token in self.tokens]
 
     @cached_property
@@ -74,17 +74,17 @@ class SegmentQuery:
         return {token for token, postings in pairs if not postings.size}
 
     @cached_property
-    def unknown_expanded(self) -> list[Postings]:
+    def fuzzy_unknown_postings(self) -> list[Postings]:
         pairs = zip(self.tokens, self.postings, strict=True)
         return [self._expand(token, one) if token in self.unknown else one for token, one in pairs]
 
     @cached_property
-    def all_expanded(self) -> list[Postings]:
-        pairs = zip(self.tokens, self.unknown_expanded, strict=True)
+    def fuzzy_postings(self) -> list[Postings]:
+        pairs = zip(self.tokens, self.fuzzy_unknown_postings, strict=True)
         return [one if token in self.unknown else self._expand(token, one) for token, one in pairs]
 
     def hash_completed_names(self) -> list[int]:
-        """Hashes of the query as a whole name, its last token completed."""
+        """Hashes of the query as a name, its last token completed."""
         if not self.all_tokens:
             return []
         first, end = self.index.words.find_prefix(self.all_tokens[-1])
@@ -92,7 +92,7 @@ class SegmentQuery:
         return [self._hash_name_with(len(self.all_tokens) - 1, place) for place in places]
 
     def hash_corrected_names(self) -> list[int]:
-        """Hashes of the query as a whole name, with one of its tokens expanded."""
+        """Hashes of the query as a name, with one token expanded."""
         hashes = (
             self._hash_name_with(i, place)
             for i, token in enumerate(self.all_tokens)
@@ -111,8 +111,8 @@ class SegmentQuery:
         return rows
 
     def match_some(self, weights: Float32Array) -> tuple[Int32Array, Float32Array]:
-        """Live rows with any of the tokens, and the total weight of their tokens."""
-        n_products, postings = self.index.n_products, self.unknown_expanded
+        """Live rows with any of the tokens, and the total weights of these."""
+        n_products, postings = self.index.n_products, self.fuzzy_unknown_postings
         sizes = np.array([one.size for one in postings], np.int64)
         rarest = np.argsort(sizes, kind="stable")
         n_before = np.cumsum(sizes[rarest]) - sizes[rarest]
@@ -144,12 +144,10 @@ class SegmentQuery:
 
     @cached_property
     def _expansions(self) -> dict[str, list[int]]:
-        """Places of similar tokens, by the token expanded."""
         return {}
 
 
 def find_fuzzy_matches(index: TokenIndex, token: str) -> list[int]:
-    """Places of tokens at an edit distance of one or, for long tokens, two."""
     found: list[int] = []
     if len(token) >= MIN_FUZZY_LENGTH - 1:
         found += _filter_by_distance(index, token, 1, MIN_FUZZY_LENGTH)
@@ -172,7 +170,7 @@ def _filter_by_distance(index: TokenIndex, token: str, edits: int, min_length: i
 def _sum_weights(
     rows: Sequence[Int32Array], weights: Float32Array, n_products: int
 ) -> tuple[Int32Array, Float32Array]:
-    """Distinct rows, ascending, and the sums of the weights of the lists that have them."""
+    """Distinct rows, ascending, and the weight sums of the lists that have them."""
     if sum(map(len, rows)) * SORT_RATIO < n_products:
         distinct, place = np.unique(concat_arrays(rows, np.int32), return_inverse=True)
         each = np.repeat(weights, [*map(len, rows)])

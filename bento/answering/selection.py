@@ -20,10 +20,7 @@ MAX_CACHED_EFFECTS = 64
 
 
 class Selection:
-    """Answers with one recommender, one state of the catalogue and one set of rules.
-
-    `catalogue` and `rules` may be replaced at any time: a request reads each once.
-    """
+    """`catalogue` and `rules` may be replaced at any time: a request reads each once."""
 
     def __init__(self, recommender: Recommender, catalogue: Catalogue) -> None:
         self.recommender = recommender
@@ -72,7 +69,7 @@ class Selection:
         return query
 
     def _resolve(self, effects: RuleEffects, catalogue: Catalogue) -> ResolvedEffects:
-        """The effects by row, cached for the current catalogue."""
+        """Cached for the current catalogue."""
         resolved_for, cache = self._resolved
         if resolved_for is not catalogue or len(cache) >= MAX_CACHED_EFFECTS:
             cache = {}

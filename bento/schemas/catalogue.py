@@ -1,7 +1,7 @@
 """Changes of the catalogue since the model was trained.
 
-A change is a patch: given fields change, missing fields stay, null clears. The database merges all
-patches of a product into one row, a `ChangedProduct`, which overrides the bundle's record.
+A change is a patch. The database merges all patches of a product into one row, a `ChangedProduct`,
+which overrides the bundle's record.
 """
 
 from typing import Annotated, Any, NamedTuple, Self

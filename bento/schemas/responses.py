@@ -10,7 +10,7 @@ Source = Literal["model", "attribute_neighbours", "category_bestsellers", "bests
 
 SOURCES: tuple[str, ...] = get_args(Source)
 
-ItemSource = Literal["model", "attribute_neighbours", "category_bestsellers", "bestsellers", "pin"]
+ItemSource = Literal[Source, "pin"]
 
 Match = Literal["id", "name", "id_start", "words", "typos", "some_words"]
 

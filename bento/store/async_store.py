@@ -1,8 +1,4 @@
-"""The store for the event loop.
-
-Calls wait for the database in a few threads and with a timeout, so that a database that hangs
-blocks neither the event loop nor the process.
-"""
+"""The store for the event loop: a database that hangs blocks neither it nor the process."""
 
 import asyncio
 from collections.abc import Callable
@@ -20,23 +16,19 @@ if TYPE_CHECKING:
 RETRY_AFTER = {"retry-after": "1"}
 N_THREADS = 4
 TIMEOUT_S = 15.0
-"""Per call, waiting for a thread included. Longer than the wait of a write for other writes."""
+"""Per call, waiting for a thread included."""
 
 Result = TypeVar("Result")
 
 
 class AsyncStore:
-    """Calls the store of a poller; None if there is no database.
-
-    Calls raise HttpError: 404 for an unknown rule, 409 for too many, 503 without a database.
-    """
+    """Calls raise HttpError: 404 for an unknown rule, 409 for too many, 503 without a database."""
 
     def __init__(self, poller: ChangePoller | None) -> None:
         self._poller = poller
         self._threads = ThreadPoolExecutor(N_THREADS, "fbt-store")
 
     async def write(self, call: Callable[["Store"], Result]) -> Result:
-        """This process applies the change at once, others with their next poll."""
         result = await self.read(call)
         assert self._poller is not None
         self._poller.refresh()

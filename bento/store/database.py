@@ -25,8 +25,6 @@ WRITES = "fbt_writes"
 
 
 class Database:
-    """Transactions on the database at `url`. Connects at the first one and after failures."""
-
     def __init__(self, url: str, timeout_s: float = 5.0) -> None:
         """Raises StoreUnavailable for another kind of URL.
 
@@ -61,18 +59,17 @@ class Database:
                     connection.execute(text(limits + "set local statement_timeout = '30s'"))
                 yield connection
 
-    def make_folder(self) -> None:
-        """Make the folder of an SQLite file. Raises StoreUnavailable."""
-        if self.is_sqlite and self._url.database:
-            try:
-                Path(self._url.database).parent.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise StoreUnavailable(f"database {self.name}: {error.strerror}") from None
+    def prepare_file(self) -> None:
+        """Make the folder of an SQLite file, and let its readers pass writers (WAL).
 
-    def enable_wal(self) -> None:
-        """Let readers of an SQLite file pass writers, permanently. Raises StoreUnavailable."""
-        if not self.is_sqlite:
+        Raises StoreUnavailable.
+        """
+        if not self.is_sqlite or not self._url.database:
             return
+        try:
+            Path(self._url.database).parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreUnavailable(f"database {self.name}: {error.strerror}") from None
         with (
             self._translate_errors(),
             contextlib.closing(self.engine.raw_connection()) as raw,
@@ -96,7 +93,7 @@ class Database:
 
 
 def parse_url(url: str) -> URL:
-    """The URL with our driver. Raises StoreUnavailable, which does not show the URL."""
+    """With our driver. Raises StoreUnavailable without the URL, which may hold a password."""
     expected = "expected sqlite:///FILE or postgresql://USER:PASSWORD@HOST:PORT/NAME"
     try:
         found = make_url(url)
@@ -109,7 +106,7 @@ def parse_url(url: str) -> URL:
 
 
 def hide_secrets(message: str, url: URL) -> str:
-    """The message with *** in place of the URL's passwords, plain or encoded."""
+    """The message with *** for the URL's passwords, plain or encoded."""
     query = [v for name, v in url.query.items() if "pass" in name and isinstance(v, str)]
     secrets = {str(url.password), *query} if url.password else set(query)
     forms = {form(one) for one in secrets for form in (str, repr, quote, quote_plus)}

@@ -26,8 +26,7 @@ _one_thread = threading.Lock()
 
 def migrate(database: Database) -> None:
     """A schema newer than this release stays as it is. Raises StoreUnavailable."""
-    database.make_folder()
-    database.enable_wal()
+    database.prepare_file()
     with database.reading() as connection:
         if read_schema_version(connection) == HEAD:
             return

@@ -1,7 +1,6 @@
 """A thread that brings changes of the database to this process within a second.
 
-Without a database, the last changes stay in force. SQLAlchemy is not imported before the thread
-runs or a handler needs the store.
+If the database fails, earlier changes stay in force. SQLAlchemy is imported only when needed.
 """
 
 import logging
@@ -36,11 +35,10 @@ def store_url(folder: Path | None = None) -> str | None:
 
 
 class ChangePoller:
-    """Calls back with changes of the database, from its own thread, until `stop`.
+    """Calls back from its own thread, one call at a time, until `stop`.
 
-    `on_products` gets changed products, in parts; each replaces its former changes. `on_rules` gets
-    all rules whenever one changed. Both are called one at a time, before the state becomes `fresh`,
-    and again with the same changes if one raises. `on_stale` gets `stale_s()` after every poll.
+    `on_products` gets changed products in parts, `on_rules` all rules whenever one changed; a call
+    that raises is repeated. The state is `fresh` after both. Every poll calls `on_stale`.
     """
 
     def __init__(
@@ -68,7 +66,7 @@ class ChangePoller:
 
     @property
     def store(self) -> "Store":
-        """The store, made at its first use, which blocks. Raises StoreUnavailable for a bad URL."""
+        """Blocks at its first use. Raises StoreUnavailable for a bad URL."""
         with self._making:
             if self._store is None:
                 from bento.store.store import Store

@@ -1,8 +1,8 @@
 """The database of rules and catalogue changes.
 
-A write first increases the revision, in its own transaction. The row of the revision stays locked
-until the commit, so that writes are serial and a reader of revision n has seen all changes up to n.
-Readers fetch the revision before the rows: they may see newer rows twice, but miss none.
+A write first increases the revision, whose row stays locked until the commit: writes are serial,
+and a reader of revision n has seen all changes up to n. Readers fetch the revision before the rows:
+they may see newer rows twice, but miss none.
 """
 
 import uuid
@@ -25,12 +25,11 @@ from bento.store.migrate import migrate
 from bento.store.tables import PRODUCT_CHANGES, REVISION, RULE_CHANGES, RULES
 
 MAX_RULES = 10_000
-"""Every service process holds all of them."""
 
 IDS_A_QUERY = 5_000
 
 STREAMED: dict[str, Any] = {"execution_options": {"yield_per": 250}}
-"""Rows at a time: all at once would be one long call in C that blocks other threads."""
+"""All rows at once would be one long call in C that blocks other threads."""
 
 
 class Revision(NamedTuple):
@@ -44,16 +43,16 @@ START = Revision("", 0, -1)
 
 
 class Delta(NamedTuple):
-    """The changes since a revision, or the first part of them."""
+    """The changes since a revision, or a first part of them."""
 
     revision: Revision
     more: bool
     restarted: bool
-    """Whether the database was replaced: everything read before is void."""
+    """The database was replaced: everything read before is void."""
     products: list[ChangedProduct]
     rules: list[Rule] | None
     malformed: list[str]
-    """Ids of the rules that cannot be read, if any rule changed."""
+    """Ids of unreadable rules, if any rule changed."""
 
 
 class Store:
@@ -122,7 +121,7 @@ class Store:
             _log_rule_change(connection, revision, by, **old)
 
     def rule_history(self, request: RuleHistoryRequest) -> RuleHistory:
-        """The audit trail, newest first."""
+        """Newest first."""
         newest = select(RULE_CHANGES).order_by(RULE_CHANGES.c.revision.desc())
         if request.before is not None:
             newest = newest.where(RULE_CHANGES.c.revision < request.before)
@@ -133,7 +132,6 @@ class Store:
         return RuleHistory(changes=[RuleChange(**row) for row in rows])
 
     def change_products(self, request: CatalogueRequest) -> CatalogueAnswer:
-        """Merge the patches into the stored changes of each product."""
         patches: dict[str, dict[str, Any]] = {product_id: {} for product_id in request.delete}
         for change in request.upsert:
             patches.setdefault(change.product_id, {}).update(change.to_patch())
@@ -155,10 +153,7 @@ class Store:
         )
 
     def read_delta(self, since: Revision | None = None, at_least: int = 5_000) -> Delta:
-        """The changes since then; of many products a part of `at_least` so many.
-
-        Without changes this is one query of one row.
-        """
+        """A part has `at_least` so many products. Without changes this is one query of one row."""
         with self.database.reading() as connection:
             newest = _revision(connection)
             restarted = since is not None and (
@@ -178,7 +173,7 @@ class Store:
 
     @contextmanager
     def _writing(self, rules: bool) -> Iterator[tuple[Connection, int]]:
-        """A transaction and its revision, which no other writer exceeds until it ends."""
+        """A transaction and its revision."""
         one_more = update(REVISION).values(value=REVISION.c.value + 1)
         if rules:
             one_more = one_more.values(rules=REVISION.c.value + 1)
@@ -269,7 +264,7 @@ def _log_rule_change(connection: Connection, revision: int, by: str, **columns: 
 def _read_cards(
     connection: Connection, product_ids: Sequence[str]
 ) -> dict[str, tuple[dict[str, Any], bool]]:
-    """The stored changes of those products that have any, and whether they are deleted."""
+    """By product, its stored changes and whether it is deleted."""
     table = PRODUCT_CHANGES.c
     columns = select(table.product_id, table.card, table.deleted)
     found = {}
@@ -281,7 +276,7 @@ def _read_cards(
 
 
 def _find_end_of_part(connection: Connection, after: int, newest: int, at_least: int) -> int:
-    """The revision of the `at_least`-th changed product: a part holds whole revisions."""
+    """The revision of the `at_least`-th product: parts hold whole revisions."""
     column = PRODUCT_CHANGES.c.revision
     later = select(column).where(column > after, column <= newest).order_by(column)
     return connection.scalar(later.offset(at_least - 1).limit(1)) or newest
@@ -304,7 +299,7 @@ def _parse_card(text: str | None) -> dict[str, Any]:
 
 
 def _parse_json(text: str | None) -> Any:
-    """None without a text and for one that somebody broke by hand."""
+    """None also for a text broken by hand."""
     try:
         return None if text is None else pydantic_core.from_json(text)
     except ValueError:

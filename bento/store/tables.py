@@ -44,8 +44,8 @@ REVISION = Table(
     Column("value", BigInteger, nullable=False),
     Column("rules", BigInteger, nullable=False),
 )
-"""One row. Every write increases `value` first; the row's lock makes revisions visible in order.
-`rules` is the last revision that changed a rule. Another `epoch` is another database."""
+"""One row; see `store`. `rules` is the last revision that changed a rule, `epoch` tells databases
+apart."""
 
 RULES = Table(
     "fbt_rules",

@@ -418,7 +418,7 @@ class TestMigrations:
 
     def test_tables_of_others_are_left_alone(self, url):
         database = Database(url)
-        database.make_folder()
+        database.prepare_file()
         with database.writing() as connection:
             connection.execute(text("create table alembic_version (version_num varchar(32))"))
             connection.execute(text("insert into alembic_version values ('mlflow')"))
