@@ -16,6 +16,8 @@ from bento.schemas.rules import RuleRequest, Scope
 from bento.store.store import Store
 from components.contracts import COMPANIONS, read_table
 from components.model.bundle import read_bundle, write_bundle
+from components.model.product_records import build_records
+from components.model.token_index import build_token_index
 from components.package.server import serve_bundle
 from components.spark import spark_mapper, spark_session
 from pipelines.export import Export, export, export_in_parallel, prepare_export
@@ -35,7 +37,10 @@ def bundle(tmp_path_factory):
     manifest = made.manifest.model_copy(
         update={"n_products": products.num_rows, "created_at": "2024-01-01T00:00:00+00:00"}
     )
-    write_bundle(replace(made, manifest=manifest, products=products), folder / "bundle")
+    records, facets = build_records(products)
+    lookups = {"records": records, "facets": facets, "token_index": build_token_index(products)}
+    changed = replace(made, manifest=manifest, products=products, **lookups)
+    write_bundle(changed, folder / "bundle")
     return folder / "bundle"
 
 
