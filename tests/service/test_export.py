@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-from dataclasses import replace
 from datetime import UTC, datetime
 
 import httpx
@@ -15,7 +14,7 @@ from bento.schemas.catalogue import CatalogueRequest, ProductChange
 from bento.schemas.rules import RuleRequest, Scope
 from bento.store.store import Store
 from components.contracts import COMPANIONS, read_table
-from components.model.bundle import read_bundle, write_bundle
+from components.model.bundle import assemble_bundle, read_bundle, write_bundle
 from components.package.server import serve_bundle
 from components.spark import spark_mapper, spark_session
 from pipelines.export import Export, export, export_in_parallel, prepare_export
@@ -35,7 +34,10 @@ def bundle(tmp_path_factory):
     manifest = made.manifest.model_copy(
         update={"n_products": products.num_rows, "created_at": "2024-01-01T00:00:00+00:00"}
     )
-    write_bundle(replace(made, manifest=manifest, products=products), folder / "bundle")
+    trained = (made.in_vectors, made.out_vectors, made.n_orders, made.pairs, made.neighbours)
+    write_bundle(
+        assemble_bundle(manifest, products, *trained, made.item_features), folder / "bundle"
+    )
     return folder / "bundle"
 
 
