@@ -14,7 +14,7 @@ from components.ranking.component import train_ranking
 from components.refit.component import refit
 from components.registry.component import fetch_champion, register
 from components.report.component import report
-from components.weighting.component import choose_tricks
+from components.weighting.component import choose_weighting
 from data_checks.component import check_baskets, check_order_lines
 from pipelines.component import judge, start
 from pipelines.parameters import document_parameters
@@ -45,7 +45,7 @@ def training(
     3. checks     Great Expectations on the lines; a critical failure ends the run
     4. baskets    one row per order: distinct products, weight by age, split by time
     5. checks     Great Expectations on the baskets
-    6. tricks     choose the weighting of baskets by age, size and position
+    6. weighting  choose the weighting of baskets by age, size and position
     7. sweep      try hyper-parameters on a sample, in parallel shards; pick the best
     8. train      item2vec on all training baskets, and the co-occurrence table
     9. neighbours a small regression per product
@@ -83,8 +83,8 @@ def training(
     basket_checks = check_baskets(
         baskets=baskets, products=product_table, champion=champion, settings={}
     )
-    chosen = choose_tricks(baskets=baskets, min_product_orders=min_product_orders, seed=seed)
-    tricks = chosen.after(basket_checks).outputs["Output"]
+    chosen = choose_weighting(baskets=baskets, min_product_orders=min_product_orders, seed=seed)
+    weighting = chosen.after(basket_checks).outputs["Output"]
     plan = plan_sweep(trials=trials, shards=shards, seed=seed).after(basket_checks)
     with dsl.ParallelFor(plan.output) as shard:
         tried = sweep(
@@ -93,17 +93,22 @@ def training(
         )  # fmt: skip
     best = pick(results=dsl.Collected(tried.output)).output
     trained = train(
-        baskets=baskets, best=best, tricks=tricks, min_product_orders=min_product_orders, seed=seed
+        baskets=baskets,
+        best=best,
+        weighting=weighting,
+        min_product_orders=min_product_orders,
+        seed=seed,
     ).outputs
     neighbours = train_neighbours(baskets=baskets, vectors=trained["vectors"])
     ranking = train_ranking(
         baskets=baskets, vectors=trained["vectors"], cooccurrence=trained["cooccurrence"],
-        neighbours=neighbours.outputs["neighbours"], product_table=product_table, tricks=tricks,
-        variant_exceptions=variant_exceptions, fingerprint=run["exceptions"], seed=seed,
+        neighbours=neighbours.outputs["neighbours"], product_table=product_table,
+        weighting=weighting, variant_exceptions=variant_exceptions, fingerprint=run["exceptions"],
+        seed=seed,
     )  # fmt: skip
     newest = refit(
         baskets=baskets, vectors=trained["vectors"], ranking=ranking.outputs["ranking"],
-        product_table=product_table, tricks=tricks, seed=seed,
+        product_table=product_table, weighting=weighting, seed=seed,
     ).outputs  # fmt: skip
     bundle = build_bundle(
         vectors=newest["sorted_vectors"], cooccurrence=newest["cooccurrence"],
@@ -120,7 +125,7 @@ def training(
     page = report(
         bundle=bundle, baskets=baskets, order_counts=lines["counts"], basket_counts=basket_counts,
         line_checks=line_checks.outputs["checks"], basket_checks=basket_checks.outputs["checks"],
-        evaluation=evaluation, verdict=verdict, best=best, tricks=chosen.outputs["measured"],
+        evaluation=evaluation, verdict=verdict, best=best, weighting=chosen.outputs["measured"],
         parameters=run["parameters"],
     )  # fmt: skip
     passed = gate(verdict=verdict).after(page)

@@ -42,7 +42,7 @@ def pick(results: List[List[dict]]) -> dict:  # noqa: UP006
 def train(
     baskets: dsl.Input[dsl.Dataset],
     best: dict,
-    tricks: dict,
+    weighting: dict,
     min_product_orders: int,
     seed: int,
     vectors: dsl.Output[dsl.Model],
@@ -57,6 +57,6 @@ def train(
     settings = {**best["config"], "seed": seed}
     found = train_model(
         baskets.path, settings, min_product_orders, vectors.path, cooccurrence.path,
-        BasketWeighting(**tricks),
+        BasketWeighting(**weighting),
     )  # fmt: skip
     log_metrics(metrics, found)

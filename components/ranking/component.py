@@ -12,7 +12,7 @@ def train_ranking(
     cooccurrence: dsl.Input[dsl.Model],
     neighbours: dsl.Input[dsl.Model],
     product_table: dsl.Input[dsl.Dataset],
-    tricks: dict,
+    weighting: dict,
     variant_exceptions: str,
     fingerprint: str,
     seed: int,
@@ -32,7 +32,7 @@ def train_ranking(
 
     found = model.train_ranking(
         baskets.path, Path(vectors.path), Path(cooccurrence.path), Path(neighbours.path),
-        Path(product_table.path), Path(ranking.path), seed, BasketWeighting(**tricks),
+        Path(product_table.path), Path(ranking.path), seed, BasketWeighting(**weighting),
         read_exceptions(variant_exceptions),
     )  # fmt: skip
     log_metrics(metrics, found)

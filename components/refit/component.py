@@ -11,7 +11,7 @@ def refit(
     vectors: dsl.Input[dsl.Model],
     ranking: dsl.Input[dsl.Model],
     product_table: dsl.Input[dsl.Dataset],
-    tricks: dict,
+    weighting: dict,
     seed: int,
     sorted_vectors: dsl.Output[dsl.Model],
     cooccurrence: dsl.Output[dsl.Model],
@@ -29,6 +29,6 @@ def refit(
     outputs = (sorted_vectors, cooccurrence, neighbours, pages)
     found = refit.refit(
         baskets.path, Path(vectors.path), Path(ranking.path), Path(product_table.path),
-        refit.ModelPaths(*(Path(one.path) for one in outputs)), seed, BasketWeighting(**tricks),
+        refit.ModelPaths(*(Path(one.path) for one in outputs)), seed, BasketWeighting(**weighting),
     )  # fmt: skip
     log_metrics(metrics, {"cpu_s": found})

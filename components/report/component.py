@@ -15,7 +15,7 @@ def report(
     basket_checks: dsl.Input[dsl.Artifact],
     evaluation: dsl.Input[dsl.Artifact],
     verdict: dsl.Input[dsl.Artifact],
-    tricks: dsl.Input[dsl.Artifact],
+    weighting: dsl.Input[dsl.Artifact],
     best: dict,
     parameters: dict,
     page: dsl.Output[dsl.HTML],
@@ -31,6 +31,6 @@ def report(
         order_counts=Path(order_counts.path), basket_counts=Path(basket_counts.path),
         line_checks=Path(line_checks.path), basket_checks=Path(basket_checks.path),
         evaluation=Path(evaluation.path), verdict=Path(verdict.path),
-        tricks=Path(tricks.path), best=best, parameters=parameters,
+        tricks=Path(weighting.path), best=best, parameters=parameters,
     )  # fmt: skip
     write_report(files, Path(page.path), Path(plots.path))

@@ -6,7 +6,7 @@ from components.step import step
 
 
 @step
-def choose_tricks(
+def choose_weighting(
     baskets: dsl.Input[dsl.Dataset],
     min_product_orders: int,
     seed: int,

@@ -65,28 +65,28 @@ class Ablation:
 def train_vectors(inputs: Inputs) -> dict[str, float]:
     """CPU seconds of the basket weighting, and of item2vec."""
     start = time.process_time()
-    tricks, _ = choose_weighting(inputs.baskets, inputs.min_product_orders, inputs.seed)
-    write_json(tricks.model_dump(), inputs.folder / "tricks.json")
+    weighting, _ = choose_weighting(inputs.baskets, inputs.min_product_orders, inputs.seed)
+    write_json(weighting.model_dump(), inputs.folder / "weighting.json")
     tried = time.process_time()
     settings = TrainSettings(seed=inputs.seed)
     train_item2vec(inputs.baskets, settings, inputs.min_product_orders, inputs.folder / "vectors")
-    return {"tricks": tried - start, "vectors": time.process_time() - tried}
+    return {"weighting": tried - start, "vectors": time.process_time() - tried}
 
 
 def train_rest(inputs: Inputs) -> dict[str, float]:
     """CPU seconds of all but the vectors; counts and neighbours are fitted twice, as in a run."""
     start = time.process_time()
-    folder, tricks = inputs.folder, _read_weighting(inputs)
-    count_cooccurrence(inputs.baskets, folder / "vectors", folder / "cooccurrence", tricks)
+    folder, weighting = inputs.folder, _read_weighting(inputs)
+    count_cooccurrence(inputs.baskets, folder / "vectors", folder / "cooccurrence", weighting)
     counted = time.process_time()
     steps = folder / "vectors", folder / "cooccurrence", folder / "neighbours"
     neighbours = train_neighbours(inputs.baskets, folder / "vectors", folder / "neighbours")
     ranking = train_ranking(
-        inputs.baskets, *steps, inputs.products, folder / "ranking", inputs.seed, tricks
+        inputs.baskets, *steps, inputs.products, folder / "ranking", inputs.seed, weighting
     )["cpu_s"]
     again = refit(
         inputs.baskets, folder / "vectors", folder / "ranking", inputs.products,
-        _refit_model(inputs), inputs.seed, tricks,
+        _refit_model(inputs), inputs.seed, weighting,
     )  # fmt: skip
     blend = ranking["facts"] + ranking["questions"] + ranking["blend"] + again["facts"]
     return {
@@ -145,7 +145,7 @@ def _refit_model(inputs: Inputs) -> ModelPaths:
 
 
 def _read_weighting(inputs: Inputs) -> BasketWeighting:
-    return BasketWeighting(**read_json(inputs.folder / "tricks.json"))
+    return BasketWeighting(**read_json(inputs.folder / "weighting.json"))
 
 
 def _vectors_ranker(bundle: Bundle, betas: Mapping[str, float]) -> Ranker:
@@ -159,15 +159,15 @@ def _vectors_ranker(bundle: Bundle, betas: Mapping[str, float]) -> Ranker:
 
 
 def _cooccurrence_ranker(bundle: Bundle) -> Ranker:
-    said = _matrix(bundle, bundle.pairs.probability, bundle.pairs.rows, bundle.pairs.offsets)
-    return ItemItemMatrix(said).ranker({"fuse": "sum"})
+    scores = _matrix(bundle, bundle.pairs.probability, bundle.pairs.rows, bundle.pairs.offsets)
+    return ItemItemMatrix(scores).ranker({"fuse": "sum"})
 
 
 def _neighbours_ranker(bundle: Bundle) -> Ranker:
     ours = bundle.neighbours
     scales = np.repeat(ours.scales, np.diff(ours.offsets))
-    said = _matrix(bundle, ours.weights * scales, ours.rows, ours.offsets)
-    return ItemItemMatrix(said).ranker({"fuse": "sum"})
+    scores = _matrix(bundle, ours.weights * scales, ours.rows, ours.offsets)
+    return ItemItemMatrix(scores).ranker({"fuse": "sum"})
 
 
 def _matrix(bundle: Bundle, data: Any, rows: Any, offsets: Any) -> Any:

@@ -217,7 +217,7 @@ def run_own_model(
         "train_cpu_vs_als": statistics.median(totals) / statistics.median(als),
         "als_cpu_s": statistics.median(als),
         "item2vec_cpu_s": first["vectors"],
-        "tricks_cpu_s": first["tricks"],
+        "tricks_cpu_s": first["weighting"],
         **{f"{name.replace('-', '_')}_cpu_s": seconds for name, seconds in rest.items()},
         "ann_recall": ablation.ann_recall,
     }

@@ -14,7 +14,7 @@ SIZES = (Shop(1_000_000, 20_000), Shop(50_000_000, 1_000_000))
 
 MIN_ORDERS, SEED = 5, 1
 
-PARTS = ("tricks", "vectors", "pairs", "neighbours", "ranking", "refit", "bundle")
+PARTS = ("weighting", "vectors", "pairs", "neighbours", "ranking", "refit", "bundle")
 """Functions of this module, in the order of a run."""
 
 CONTEXT = {
@@ -76,13 +76,13 @@ def measure_part(shop: Shop, part: str, folder: Path) -> dict[str, Any]:
     return row
 
 
-def tricks(folder: Path) -> None:
+def weighting(folder: Path) -> None:
     """Which training baskets count how much."""
     from components.results import write_json
     from components.weighting.choose import choose_weighting
 
     chosen, _ = choose_weighting(folder / "baskets", MIN_ORDERS, SEED)
-    write_json(chosen.model_dump(), folder / "tricks.json")
+    write_json(chosen.model_dump(), folder / "weighting.json")
 
 
 def vectors(folder: Path) -> None:
@@ -146,7 +146,7 @@ def _read_weighting(folder: Path) -> Any:
     from components.baskets.weighting import BasketWeighting
     from components.results import read_json
 
-    return BasketWeighting(**read_json(folder / "tricks.json"))
+    return BasketWeighting(**read_json(folder / "weighting.json"))
 
 
 def _model(folder: Path) -> Any:

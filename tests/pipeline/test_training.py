@@ -104,7 +104,7 @@ def test_ctrl_c_at_a_step_leaves_no_process_and_the_next_run_goes_on(
         else:
             pytest.fail(f"the run never came to {step}: {''.join(shown)}")
         if kept:
-            assert f"  ✓ {kept:<20} still there from an earlier run\n" in shown
+            assert f"  ✓ {kept:<20} unchanged since an earlier run\n" in shown
         again = ended & {line.split()[1] for line in shown if line.startswith("  … ")}
         assert again <= {"start"}, f"done once more: {again}"
         ended |= {line.split()[1] for line in shown if line.startswith("  ✓ ")}
@@ -151,7 +151,7 @@ def test_the_same_again_makes_no_second_version(shop, module_home, environment):
     shown = []
     finished = run(parameters(shop), module_home, show=shown.append)
     assert finished.version.version == "1"
-    assert "was made by this code from this data" in shown[0]
+    assert "has the same code, data and parameters" in shown[0]
     assert len(list_versions()) == 1
 
 

@@ -240,7 +240,7 @@ def test_the_steps_compile_as_the_pipeline_draws_them(tmp_path: Path) -> None:
             )
         best = component.pick(results=dsl.Collected(tried.output))
         component.train(
-            baskets=baskets.output, best=best.output, tricks={}, min_product_orders=5, seed=seed
+            baskets=baskets.output, best=best.output, weighting={}, min_product_orders=5, seed=seed
         )
 
     compiler.Compiler().compile(sweep, str(tmp_path / "sweep.yaml"))
