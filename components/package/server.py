@@ -56,7 +56,7 @@ def serve_bundle(
     env = {"FBT_BUNDLE": str(bundle.resolve()), "FBT_MODEL_VERSION": model_version}
     # Training on the same machine may delay the event loop.
     env |= {"FBT_DATABASE_URL": "off", "FBT_MAX_LAG_MS": "60000"}
-    with _create_home() as home, _run_service(SERVICE, home, env, **options) as server:
+    with create_temporary_home() as home, _run_service(SERVICE, home, env, **options) as server:
         yield server
 
 
@@ -67,7 +67,7 @@ def serve_bento(tag: str, bentoml_home: Path, **options: Unpack[Options]) -> Ite
     The server gets a home of its own that links to the store: servers with one home erase each
     other's metrics. Raises ServerError.
     """
-    with _create_home() as home:
+    with create_temporary_home() as home:
         for part in ("bentos", "models"):
             (home / part).symlink_to((bentoml_home / part).resolve())
         with _run_service(tag, home, read_service_settings(), **options) as server:
@@ -75,7 +75,7 @@ def serve_bento(tag: str, bentoml_home: Path, **options: Unpack[Options]) -> Ite
 
 
 @contextmanager
-def _create_home() -> Iterator[Path]:
+def create_temporary_home() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="fbt-serve-", ignore_cleanup_errors=True) as home:
         yield Path(home)
 

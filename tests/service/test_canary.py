@@ -99,17 +99,17 @@ def services(stack, bundle):
 def faulty_service(bundle, version, fault):
     env = {"FBT_BUNDLE": str(bundle), "FBT_MODEL_VERSION": version, "FBT_FAULT": fault}
     root = Path(__file__).parents[2]
-    with serving._private_home() as home:
+    with serving.create_temporary_home() as home:
         port = find_free_port()
         command = [serving.sys.executable, "-m", "bentoml", "serve", "tests.service.breakable:Fbt"]
         command += ["--working-dir", str(root), "--host", "127.0.0.1", "--port", str(port)]
-        env = {**build_store_env(Path(home)), **env}
+        env = {**build_store_env(home), **env}
         with run_server(
             command,
             f"http://127.0.0.1:{port}",
             env=env,
-            log=Path(home) / "log",
-            cwd=Path(home),
+            log=home / "log",
+            cwd=home,
             timeout_s=START_S,
         ) as server:
             yield server
