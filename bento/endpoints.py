@@ -77,7 +77,7 @@ def recommend(service: Any, request: RequestContext) -> bytes:
     max_body=MAX_BATCH_BYTES, timeout_s=30,
 )  # fmt: skip
 async def recommend_batch(service: Any, request: RequestContext) -> bytes:
-    """Up to 1,000 questions for /recommend at once; answers come in the order of the questions.
+    """Up to 1,000 requests for /recommend at once; answers come in the order of the requests.
 
     One malformed question refuses the whole batch.
     """
