@@ -152,7 +152,7 @@ def test_the_bench_runs_and_names_every_figure(tmp_path):
     result = json.loads((tmp_path / "out.json").read_text())
     assert result["figures"].keys() >= FIGURES
     assert all(np.isfinite(value) for value in result["figures"].values())
-    assert serving.shown(result["rows"]).count("\n\n") >= 6
+    assert serving.format_rows(result["rows"]).count("\n\n") >= 6
 
 
 @needs_wrk
