@@ -1,0 +1,159 @@
+"""Which column of a shop's table is which of ours."""
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from components.contracts import ORDER_LINES, PRODUCTS
+from components.sources.errors import SourceError
+from components.sources.platforms import Platform, recognise, simplify, synonyms
+
+DERIVED_COLUMN = "attributes"
+"""Built from all columns of a product table that are not mapped."""
+ITEMS = "items"
+"""A column with all products of an order, as a list or as separated text."""
+KNOWN_COLUMNS = tuple(
+    one
+    for one in dict.fromkeys([*ORDER_LINES.names, *PRODUCTS.names, ITEMS])
+    if one != DERIVED_COLUMN
+)
+N_NAMES_SHOWN = 30
+
+
+class ColumnsError(SourceError):
+    """The column mapping does not fit the table."""
+
+
+class MissingColumnError(ColumnsError):
+    """The table lacks a required column."""
+
+
+@dataclass(frozen=True)
+class ColumnMapping:
+    """`columns` is {our name: the shop's names}; the first of them with a value counts."""
+
+    columns: dict[str, tuple[str, ...]]
+    platform: Platform | None = None
+    by_synonym: tuple[str, ...] = ()
+    """Our names that were found by a synonym."""
+    items: str = ""
+    """The column with all products of an order, where there is one row for each order."""
+    is_numbered: bool = False
+    """Orders have no id: they are numbered."""
+
+
+def parse_columns(text: str) -> dict[str, str]:
+    """Parse `order_id=Invoice,…` to {our name: the shop's name}; raises ColumnsError."""
+    columns: dict[str, str] = {}
+    for pair in filter(None, (part.strip() for part in text.split(","))):
+        ours, equals, theirs = (part.strip() for part in pair.partition("="))
+        if not equals or not theirs:
+            raise ColumnsError(
+                f"columns: {pair!r} is no pair, expected OURS=THEIRS; separate by commas"
+            )
+        if ours not in KNOWN_COLUMNS:
+            raise ColumnsError(
+                f"columns: {ours!r} is unknown, expected one of {', '.join(KNOWN_COLUMNS)}; write "
+                "OURS=THEIRS"
+            )
+        columns[ours] = theirs
+    return columns
+
+
+def map_columns(
+    header: Sequence[str], given: Mapping[str, str], required: Sequence[str], name: str,
+    nested: Collection[str] = (),
+) -> ColumnMapping:  # fmt: skip
+    """Given names win, then those of a recognised platform, then ours, then synonyms.
+
+    `header` has distinct names, twins as `price#1` and `price#2`; `name` is the file's; `nested`
+    are columns within a list. Raises ColumnsError for a missing or ambiguous column.
+    """
+    names = Header(header, name)
+    found = {ours: (one,) for ours, theirs in given.items() if (one := names.find(ours, theirs))}
+    platform = recognise(header) if "product_id" in required else None
+    if platform:
+        found |= _map_platform(names, platform, found)
+    for ours in KNOWN_COLUMNS:
+        if ours not in found and (one := names.find(ours, ours)) and (one,) not in found.values():
+            found[ours] = (one,)
+    by_synonym = {} if platform else _map_synonyms(names, found)
+    found |= by_synonym
+    items = "" if "product_id" in found else found.get(ITEMS, ("",))[0]
+    if items:
+        found["product_id"] = (items,)
+    found.pop(ITEMS, None)
+    is_row_an_order = bool(items) or any(one in nested for one in found.get("product_id", ()))
+    is_numbered = is_row_an_order and "order_id" in required and "order_id" not in found
+    packed = platform.packed.fields if platform and platform.packed else {}
+    for ours in required:
+        if ours not in found and ours not in packed and not (ours == "order_id" and is_numbered):
+            raise MissingColumnError(_describe_missing(names, given, ours))
+    return ColumnMapping(found, platform, tuple(by_synonym), items, is_numbered)
+
+
+def _map_platform(
+    names: "Header", platform: Platform, found: Mapping[str, Sequence[str]]
+) -> dict[str, tuple[str, ...]]:
+    mapped = {}
+    for ours, wanted in (platform.columns | platform.joined).items():
+        there = tuple(one for theirs in wanted if (one := names.find(ours, theirs)))
+        if there and ours not in found:
+            mapped[ours] = there
+    return mapped
+
+
+def _map_synonyms(
+    names: "Header", found: Mapping[str, Sequence[str]]
+) -> dict[str, tuple[str, ...]]:
+    """Of columns not found yet; only where exactly one column fits."""
+    used = {one for several in found.values() for one in several}
+    mapped = {}
+    for ours, known in synonyms().items():
+        fitting = [one for one in names.columns if simplify(one) in known and one not in used]
+        if ours not in found and len(fitting) == 1:
+            mapped[ours] = (fitting[0],)
+    return mapped
+
+
+def _describe_missing(names: "Header", given: Mapping[str, str], ours: str) -> str:
+    named = given.get(ours)
+    missing = f"column {named!r} (for {ours})" if named else f"a column for {ours}"
+    shown = ", ".join(names.columns[:N_NAMES_SHOWN])
+    if (more := len(names.columns) - N_NAMES_SHOWN) > 0:
+        shown += f" and {more} more"
+    return (
+        f"{names.file}: {missing} is missing; found {shown}; name it with --columns {ours}=ITS_NAME"
+    )
+
+
+class Header:
+    """Names of a table's columns, found without regard to letter case and outer spaces."""
+
+    def __init__(self, columns: Sequence[str], file: str) -> None:
+        self.columns = [one for one in columns if one.strip()]
+        self.file = file
+        self._by_name: dict[str, list[str]] = {}
+        for one in self.columns:
+            base = re.sub(r"#\d+$", "", one)
+            for key in dict.fromkeys([normalise_name(one), normalise_name(base)]):
+                self._by_name.setdefault(key, []).append(one)
+        for one in self.columns:  # a field of a nested list also by its own name
+            if "." in one:
+                self._by_name.setdefault(normalise_name(one.rpartition(".")[2]), [one])
+
+    def find(self, ours: str, theirs: str) -> str | None:
+        """Raises ColumnsError where two columns have the name."""
+        if theirs in self.columns:
+            return theirs
+        twins = self._by_name.get(normalise_name(theirs), [])
+        if len(twins) > 1:
+            raise ColumnsError(
+                f"{self.file}: {len(twins)} columns are called {theirs!r} ({', '.join(twins)}), "
+                f"expected one for {ours}; say which with --columns {ours}={twins[0]}"
+            )
+        return twins[0] if twins else None
+
+
+def normalise_name(name: str) -> str:
+    return " ".join(name.replace("\u00a0", " ").split()).casefold()

@@ -1,0 +1,279 @@
+"""Separated text as a table.
+
+DuckDB's sniffer finds the dialect. It lacks: a header below title lines, headers of columns that
+are all text, quotes that begin after its sample, and lines with too few or too many values.
+"""
+
+import csv
+import io
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from components.sources.errors import SourceError
+from components.sources.tables import (
+    Column,
+    Dialect,
+    Table,
+    fetch_one,
+    name_twins,
+    sql_text,
+)
+from components.sources.unpack import PlainFile
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+SEPARATORS = (",", ";", "\t", "|")
+SAMPLE_BYTES = 1 << 20
+N_HEADER_LINES = 40
+"""The header is looked for in so many first records."""
+MAX_LINE_BYTES = 2_000_000
+MAX_MALFORMED = 0.05
+"""Share of lines that are no rows, above which the dialect is taken to be wrong."""
+
+IsHeader = Callable[[list[str]], bool]
+
+
+@dataclass(frozen=True)
+class _Head:
+    dialect: Dialect
+    names: list[str]
+    end: int
+    """Place of the first byte after the header."""
+
+
+def open_csv(
+    con: "DuckDBPyConnection", file: PlainFile, is_header: IsHeader, staging: Path
+) -> Table:
+    """Raises SourceError where no line, or more than one, can be the header."""
+    text = _read_sample(file.path)
+    head = _find_head(con, file, text, is_header)
+    names = _pad_names(head, text[head.end :], file.name)
+    path = file.path
+    if head.dialect.n_skipped or "\n" in text[: head.end].rstrip("\r\n"):
+        path = _cut_head(file.path, len(text[: head.end].encode()), staging)
+    return _open_body(con, path, head.dialect, names, file, staging)
+
+
+def _read_sample(path: Path) -> str:
+    with path.open("rb") as stream:
+        sample = stream.read(SAMPLE_BYTES)
+    if len(sample) == SAMPLE_BYTES:
+        sample = sample[: sample.rfind(b"\n") + 1] or sample
+    return sample.decode("utf-8", errors="replace")
+
+
+def _find_head(
+    con: "DuckDBPyConnection", file: PlainFile, text: str, is_header: IsHeader
+) -> _Head:
+    """By the first dialect with a record that has our columns; the sniffer's is tried first."""
+    sniffed = _sniff(con, file.path)
+    others = [Dialect(one) for one in SEPARATORS if one != sniffed.separator]
+    for dialect in (sniffed, *others):
+        found = [one for one in _read_heads(text, dialect) if is_header(one.names)]
+        different = {tuple(one.names): one for one in found}
+        if len(different) > 1:
+            first, second, *_ = different.values()
+            raise SourceError(
+                f"{file.name}: lines {first.dialect.n_skipped + 1} and "
+                f"{second.dialect.n_skipped + 1} can both be the header "
+                f"({', '.join(first.names[:8])} and {', '.join(second.names[:8])}), expected one; "
+                "delete one of them"
+            )
+        if found:
+            return found[0]
+    return _guess_head(list(_read_heads(text, sniffed)), file)
+
+
+def _guess_head(heads: Sequence[_Head], file: PlainFile) -> _Head:
+    """The first of the widest records, for the message on what it lacks."""
+    if not heads:
+        raise SourceError(
+            f"{file.name}: no lines, expected a header and at least one line; export it again"
+        )
+    return max(heads[:10], key=lambda one: sum(bool(name.strip()) for name in one.names))
+
+
+def _sniff(con: "DuckDBPyConnection", path: Path) -> Dialect:
+    import duckdb
+
+    options = "all_varchar=true, ignore_errors=true, strict_mode=false, sample_size=2000"
+    query = f"select Delimiter, Quote, Escape from sniff_csv({sql_text(str(path))}, {options})"
+    try:
+        separator, quote, escape = fetch_one(con, query)
+    except (duckdb.Error, AssertionError):
+        return Dialect(",")
+    separator = "\t" if separator == "\\t" else separator
+    if len(separator) != 1 or separator.isalnum():
+        return Dialect(",")
+    return Dialect(separator, "'" if quote == "'" else '"', "\\" if escape == "\\" else '"')
+
+
+def _read_heads(text: str, dialect: Dialect) -> Iterator[_Head]:
+    """The first records, each as if it were the header."""
+    reader = csv.reader(
+        io.StringIO(text, newline=""), delimiter=dialect.separator, quotechar=dialect.quote,
+        doublequote=dialect.escape == '"',
+        escapechar=dialect.escape if dialect.escape == "\\" else None,
+    )  # fmt: skip
+    ends = _line_ends(text)
+    try:
+        n_skipped = 0
+        for record, _ in zip(reader, range(N_HEADER_LINES), strict=False):
+            if record:
+                record[0] = record[0].removeprefix("\ufeff")
+                end = ends(reader.line_num)
+                yield _Head(replace(dialect, n_skipped=n_skipped), name_twins(record), end)
+            n_skipped = reader.line_num
+    except csv.Error:
+        return
+
+
+def _line_ends(text: str) -> Callable[[int], int]:
+    ends: list[int] = []
+    place = 0
+    while len(ends) < N_HEADER_LINES * 10 and place < len(text):
+        place = text.find("\n", place) + 1 or len(text)
+        ends.append(place)
+    return lambda n_lines: ends[min(n_lines, len(ends)) - 1]
+
+
+def _pad_names(head: _Head, body: str, name: str) -> list[str]:
+    """With empty names for values beyond the header, as of trailing separators.
+
+    A value beyond the header means that all values may stand under the wrong name.
+    """
+    reader = csv.reader(
+        io.StringIO(body, newline=""), delimiter=head.dialect.separator,
+        quotechar=head.dialect.quote,
+    )  # fmt: skip
+    n_names = len(head.names)
+    rows = [row for row, _ in zip(reader, range(1000), strict=False) if row]
+    longer = [row for row in rows if len(row) > n_names]
+    filled = [row for row in longer if any(value.strip() for value in row[n_names:])]
+    if len(filled) > MAX_MALFORMED * len(rows):
+        raise SourceError(
+            f"{name}: the header has {n_names} names, but a line has {len(filled[0])} values "
+            f"({head.dialect.separator.join(filled[0])[:80]}), expected as many; add the missing "
+            "name, or put values that contain the separator in quotes"
+        )
+    extra = max((len(row) - n_names for row in longer if row not in filled), default=0)
+    return [*head.names, *[""] * extra]
+
+
+def _cut_head(path: Path, n_bytes: int, staging: Path) -> Path:
+    target = staging / f"body-{len(list(staging.iterdir()))}.csv"
+    with path.open("rb") as source, target.open("wb") as copy:
+        source.seek(n_bytes)
+        shutil.copyfileobj(source, copy, 1 << 20)
+    return target
+
+
+def _open_body(
+    con: "DuckDBPyConnection", path: Path, dialect: Dialect, names: Sequence[str],
+    file: PlainFile, staging: Path,
+) -> Table:  # fmt: skip
+    """In place where every line has all values, else by a lenient copy."""
+    import duckdb
+
+    if not path.stat().st_size:
+        empty = ", ".join(f"null::varchar as {_place(i)}" for i in range(len(names)))
+        return _to_table(file, f"(select {empty} limit 0)", names, dialect)
+    strict = _scan(path, dialect, len(names), int(path == file.path))
+    try:
+        fetch_one(con, f"select count({_place(len(names) - 1)}) from {strict}")
+    except duckdb.Error:
+        return _open_leniently(con, path, dialect, names, file, staging)
+    return _to_table(file, strict, names, dialect)
+
+
+def _open_leniently(
+    con: "DuckDBPyConnection", path: Path, dialect: Dialect, names: Sequence[str],
+    file: PlainFile, staging: Path,
+) -> Table:  # fmt: skip
+    """With quotes or, if fewer lines are malformed then, with quotes as part of the values."""
+    skipped = int(path == file.path)
+    copies = []
+    for one in (dialect, replace(dialect, quote="", escape="")):
+        copy = _copy_rows(con, path, one, len(names), skipped, staging)
+        copies.append((copy, one))
+        if not copy.n_malformed:
+            break
+    best, chosen = min(copies, key=lambda one: one[0].n_malformed)
+    if best.n_malformed > MAX_MALFORMED * (best.n_rows + best.n_malformed):
+        line = fetch_one(con, f"select line from {best.malformed} limit 1")[0]
+        raise SourceError(
+            f"{file.name}: {best.n_malformed} of {best.n_rows + best.n_malformed} lines do not fit "
+            f"the header of {len(names)} columns separated by {dialect.separator!r}, such as "
+            f"{line[:120]!r}; expected at most {MAX_MALFORMED:.0%}; export it again"
+        )
+    table = _to_table(file, f"read_parquet({sql_text(str(best.path))})", names, chosen)
+    return replace(table, malformed=best.malformed if best.n_malformed else "")
+
+
+@dataclass(frozen=True)
+class _Copy:
+    path: Path
+    n_rows: int
+    n_malformed: int
+    malformed: str
+
+
+def _copy_rows(
+    con: "DuckDBPyConnection", path: Path, dialect: Dialect, n_columns: int, skipped: int,
+    staging: Path,
+) -> _Copy:  # fmt: skip
+    """Short lines are padded; malformed ones go to a table of their own."""
+    import duckdb
+
+    key = f"{len(list(staging.iterdir()))}"
+    target, rejects = staging / f"rows-{key}.parquet", f"rejects_{key}"
+    lenient = (
+        "null_padding=true, parallel=false, store_rejects=true, "
+        f"rejects_table='{rejects}', rejects_scan='scans_{key}'"
+    )
+    scan = _scan(path, dialect, n_columns, skipped, lenient)
+    try:
+        con.execute(f"copy (select * from {scan}) to {sql_text(str(target))} (format parquet)")
+    except duckdb.Error:
+        # CRLF, LF and CR in one file; DuckDB refuses the mix.
+        even = _equalise_line_breaks(path, staging)
+        return _copy_rows(con, even, dialect, n_columns, skipped, staging)
+    n_rows = fetch_one(con, f"select count(*) from read_parquet({sql_text(str(target))})")[0]
+    malformed = f"(select any_value(csv_line) as line from {rejects} group by scan_id, line)"
+    return _Copy(target, n_rows, fetch_one(con, f"select count(*) from {malformed}")[0], malformed)
+
+
+def _equalise_line_breaks(path: Path, staging: Path) -> Path:
+    target = staging / f"even-{len(list(staging.iterdir()))}.csv"
+    with path.open(newline="", encoding="utf-8") as source, target.open("wb") as copy:
+        while chunk := source.read(1 << 20):
+            if chunk.endswith("\r"):
+                chunk += source.read(1)
+            copy.write(chunk.replace("\r\n", "\n").replace("\r", " ").encode())
+    return target
+
+
+def _scan(path: Path, dialect: Dialect, n_columns: int, skipped: int, lenient: str = "") -> str:
+    columns = ", ".join(f"'c{i}': 'VARCHAR'" for i in range(n_columns))
+    options = {
+        "delim": dialect.separator, "quote": dialect.quote, "escape": dialect.escape,
+    }  # fmt: skip
+    given = ", ".join(f"{name}={sql_text(value)}" for name, value in options.items())
+    more = f", {lenient}" if lenient else ""
+    return (
+        f"read_csv({sql_text(str(path))}, auto_detect=false, header=false, skip={skipped}, "
+        f"max_line_size={MAX_LINE_BYTES}, {given}{more}, columns={{{columns}}})"
+    )
+
+
+def _place(number: int) -> str:
+    return f'"c{number}"'
+
+
+def _to_table(file: PlainFile, relation: str, names: Sequence[str], dialect: Dialect) -> Table:
+    columns = {name: Column(_place(i)) for i, name in enumerate(names) if name}
+    return Table(file.name, relation, columns, {}, dialect)

@@ -1,0 +1,117 @@
+"""The type of each of our columns, and how a file's values become it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from components.sources.numbers import detect_number_format
+from components.sources.reading import ColumnReading
+from components.sources.tables import INT96, TEXT, Column, sql_text
+from components.sources.timestamps import detect_time_format
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+NUMBERS = ("position", "quantity", "price", "margin")
+TIMES = ("ts", "added_at")
+TRUE = ("true", "t", "1", "yes", "y", "in stock", "instock", "in_stock", "available")
+PARSED = (*NUMBERS, *TIMES)
+NULLS = ("NULL", "null", "NaN", "nan", "None", "<NA>", "#N/A", "N/A", "\\N", "NaT")
+"""What tools write for a missing value."""
+
+
+@dataclass(frozen=True)
+class FormatChoices:
+    """Choices that win over the evidence; empty where there are none."""
+
+    ts_format: str = ""
+    decimal: str = ""
+    timezone: str = "UTC"
+
+
+@dataclass(frozen=True)
+class Parsed:
+    """A column's value as SQL, and what it was taken for."""
+
+    sql: str
+    reading: ColumnReading
+
+
+def text_of(columns: Sequence[Column]) -> str:
+    """The first with a value, as it was written."""
+    texts = [_without_nulls(one) for one in columns]
+    if len(texts) == 1:
+        return texts[0]
+    return f"coalesce({', '.join(f'''nullif(trim({one}), '')''' for one in texts)})"
+
+
+def _without_nulls(column: Column) -> str:
+    if column.type != TEXT:
+        return column.text
+    nulls = ", ".join(map(sql_text, NULLS))
+    return f"case when {column.sql} not in ({nulls}) then {column.sql} end"
+
+
+def parse_number(
+    con: "DuckDBPyConnection", table: str, text: str, columns: Mapping[str, Column],
+    choices: FormatChoices, name: str,
+) -> Parsed:  # fmt: skip
+    """`text` is the column's text in `table`; `columns` are the shop's, with their types."""
+    theirs = tuple(columns)
+    if all(is_numeric(one.type) for one in columns.values()):
+        number = f"try_cast({text} as double)"
+        finite = f"case when isfinite({number}) then {number} end"
+        return Parsed(finite, ColumnReading(theirs=theirs, format="number"))
+    found = detect_number_format(con, table, text, name=name, decimal=choices.decimal)
+    shown = f"decimal {'comma' if found.decimal == ',' else 'point'}"
+    if found.thousands:
+        shown += f", thousands {found.thousands!r}"
+    reading = ColumnReading(
+        theirs=theirs, format=shown, evidence=found.evidence, is_certain=found.is_certain
+    )
+    return Parsed(found.sql(text), reading)
+
+
+def parse_time(
+    con: "DuckDBPyConnection", table: str, text: str, columns: Mapping[str, Column],
+    choices: FormatChoices, name: str,
+) -> Parsed:  # fmt: skip
+    """As a TIMESTAMP in UTC; clocks without zone are those of the shop."""
+    theirs, kinds = tuple(columns), {one.type for one in columns.values()}
+    if len(kinds) == 1 and (typed := _typed_time(*kinds, text, choices.timezone)):
+        return Parsed(typed, ColumnReading(theirs=theirs, format=_describe_type(*kinds)))
+    found = detect_time_format(con, table, text, name=name, given=choices.ts_format)
+    reading = ColumnReading(
+        theirs=theirs, format=found.pattern, evidence=found.evidence, is_certain=found.is_certain
+    )
+    return Parsed(found.sql(text, choices.timezone), reading)
+
+
+def _typed_time(kind: str, text: str, timezone: str) -> str:
+    """Parses again what DuckDB wrote: exact, and the column's expression stays one text."""
+    if kind == "TIMESTAMP WITH TIME ZONE":
+        return f"timezone('UTC', try_cast({text} as timestamptz))"
+    if kind == INT96:
+        return f"try_cast({text} as timestamp)"
+    if kind == "DATE" or kind.startswith("TIMESTAMP"):
+        local = f"try_cast({text} as timestamp)"
+        return f"timezone('UTC', timezone({sql_text(timezone)}, {local}))"
+    return ""
+
+
+def _describe_type(kind: str) -> str:
+    return {
+        "TIMESTAMP WITH TIME ZONE": "timestamp with zone",
+        INT96: "timestamp (INT96)",
+        "DATE": "date",
+    }.get(kind, "timestamp without zone")
+
+
+def is_numeric(kind: str) -> bool:
+    integers = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT")
+    return kind.removeprefix("U") in integers or kind.startswith(("DECIMAL", "FLOAT", "DOUBLE"))
+
+
+def parse_flag(text: str) -> str:
+    values = ", ".join(map(sql_text, TRUE))
+    return f"case when trim({text}) <> '' then lower(trim({text})) in ({values}) end"

@@ -1,0 +1,168 @@
+"""Any source as Parquet files of one schema, and a record of how it was understood.
+
+Each file has its own encoding, dialect, header and formats; files are joined by column name.
+"""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from components.progress import log_progress
+from components.sources.ids import IdRepair, detect_id_damage
+from components.sources.reading import FileReading, Reading, Unreadable
+from components.sources.selection import NO_LINES
+from components.sources.tables import fetch_one, sql_text
+from components.sources.understand import RAW, Kind, ReadSettings, Understood, understand_file
+from components.sources.unpack import PlainFile
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+IDS = ("order_id", "user_id", "product_id")
+N_EXAMPLES = 3
+MEMORY = "2GB"
+
+
+@contextmanager
+def connect(scratch: Path) -> "Iterator[DuckDBPyConnection]":
+    """A database in memory that spills to `scratch`."""
+    import duckdb
+
+    config = {
+        "memory_limit": MEMORY,
+        "temp_directory": str(scratch / "spill"),
+        "threads": str(os.cpu_count() or 1),
+        "preserve_insertion_order": "false",
+    }
+    con = duckdb.connect(config=config)
+    try:
+        con.execute("set TimeZone='UTC'")
+        yield con
+    finally:
+        con.close()
+
+
+@dataclass(frozen=True)
+class Lines:
+    """All files of a source, understood but not yet written."""
+
+    files: list[Understood]
+    repairs: dict[str, list[IdRepair]]
+    """By our name of the id."""
+
+    def select(self, number: int) -> str:
+        found = {ours: _apply(ours, several) for ours, several in self.repairs.items() if several}
+        return self.files[number].select_lines(found)
+
+    def select_all(self) -> str:
+        return " union all by name ".join(self.select(i) for i in range(len(self.files)))
+
+
+def understand_files(
+    con: "DuckDBPyConnection", files: Sequence[PlainFile], kind: Kind, settings: ReadSettings,
+    staging: Path, known: str | None = None,
+) -> Lines:  # fmt: skip
+    """`known` is a relation of the product table's ids. Raises SourceError."""
+    staging.mkdir(parents=True, exist_ok=True)
+    found = []
+    for number, file in enumerate(files):
+        if len(files) > 20 and number % 20 == 0:
+            log_progress(f"reading file {number + 1} of {len(files)}")
+        found.append(understand_file(con, file, number, kind, settings, staging))
+    return Lines(found, _find_repairs(con, found, kind, known))
+
+
+def _find_repairs(
+    con: "DuckDBPyConnection", files: Sequence[Understood], kind: Kind, known: str | None
+) -> dict[str, list[IdRepair]]:
+    """Of ids that passed through a spreadsheet."""
+    repairs = {}
+    for ours in IDS if kind == "orders" else ("product_id",):
+        views = [
+            f"select {ours} from {one.texts}"
+            for one in files
+            if ours in one.selection.columns or (ours == "order_id" and one.selection.has_orders)
+        ]
+        if views:
+            relation = f"({' union all '.join(views)})"
+            ids = known if ours == "product_id" else None
+            repairs[ours] = detect_id_damage(con, relation, ours, known=ids)
+    return repairs
+
+
+def _apply(ours: str, repairs: Sequence[IdRepair]) -> str:
+    sql = ours
+    for repair in repairs:
+        if repair.is_proven:
+            sql = repair.sql(sql)
+    return sql
+
+
+def write_lines(con: "DuckDBPyConnection", lines: Lines, folder: Path) -> list[Path]:
+    """One Parquet file for each file of the source, without the rows that are NO_LINES."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    reasons = ", ".join(map(sql_text, NO_LINES))
+    for number in range(len(lines.files)):
+        target = folder / f"{number:05d}.parquet"
+        kept = f"select * from ({lines.select(number)}) where coalesce(left_out, '') not in ({reasons})"
+        con.execute(f"copy ({kept}) to {sql_text(str(target))} (format parquet)")
+        paths.append(target)
+    return paths
+
+
+def describe(
+    con: "DuckDBPyConnection", source: str, lines: Lines, relation: str, settings: ReadSettings
+) -> Reading:
+    """`relation` has the lines as written."""
+    return Reading(
+        source=source,
+        timezone=settings.timezone,
+        files=tuple(_with_counts(con, one, lines.select(i)) for i, one in enumerate(lines.files)),
+        unreadable=count_unreadable(con, relation),
+        notes=tuple(_describe_repairs(lines.repairs)),
+    )
+
+
+def _with_counts(con: "DuckDBPyConnection", one: Understood, lines: str) -> FileReading:
+    dropped: Mapping[str, int] = {}
+    if one.mapping.platform:
+        reasons = ", ".join(map(sql_text, NO_LINES))
+        found = con.execute(
+            f"select left_out, count(*) from ({lines}) where left_out in ({reasons}) group by all"
+        )
+        dropped = dict(found.fetchall())
+    n_malformed = 0
+    if one.table.malformed:
+        n_malformed = fetch_one(con, f"select count(*) from {one.table.malformed}")[0]
+    return one.reading.model_copy(update={"dropped": dropped, "n_malformed": n_malformed})
+
+
+def count_unreadable(con: "DuckDBPyConnection", relation: str) -> dict[str, Unreadable]:
+    """Values that became null, with examples; quantities are the quarantine's matter."""
+    found = {}
+    for ours in (one for one in RAW if one != "quantity"):
+        is_lost = f"trim({ours}_text) <> '' and {ours} is null and left_out is null"
+        n_values = fetch_one(con, f"select count(*) from {relation} where {is_lost}")[0]
+        if n_values:
+            lost = f"(select {ours}_text as t from {relation} where {is_lost} limit 10000)"
+            rows = con.execute(f"select t from {lost} group by t order by count(*) desc, t limit {N_EXAMPLES}")
+            examples = tuple(one for (one,) in rows.fetchall())
+            found[ours] = Unreadable(n_values=n_values, examples=examples)
+    return found
+
+
+def _describe_repairs(repairs: Mapping[str, Sequence[IdRepair]]) -> Iterator[str]:
+    kinds = {
+        "trailing_zero": "end in .0, as a spreadsheet writes them",
+        "exponent": "are written with an exponent, as a spreadsheet shows long numbers",
+        "lost_zeros": "lost their leading zeros, as in a spreadsheet",
+    }
+    for ours, several in repairs.items():
+        for one in several:
+            done = f"put right: {one.proof}" if one.is_proven else f"left as they are: {one.proof}"
+            examples = ", ".join(one.examples[:N_EXAMPLES])
+            yield f"{ours}: {one.n_values} values {kinds[one.kind]} ({examples}); {done}"
