@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 IDS = ("order_id", "user_id", "product_id")
 N_EXAMPLES = 3
 MEMORY = "2GB"
+MALFORMED = "malformed line"
+MAX_SHOWN = 1_000
+"""Characters kept of a line that is no row, in place of its order id."""
 
 
 @contextmanager
@@ -55,10 +58,11 @@ class Lines:
 
     def select(self, number: int) -> str:
         found = {ours: _apply(ours, several) for ours, several in self.repairs.items() if several}
-        return self.files[number].select_lines(found)
-
-    def select_all(self) -> str:
-        return " union all by name ".join(self.select(i) for i in range(len(self.files)))
+        lines = self.files[number].select_lines(found)
+        if malformed := self.files[number].table.malformed:
+            text = f"left(line, {MAX_SHOWN}) as order_id, '{MALFORMED}' as left_out"
+            lines += f" union all by name select {text} from {malformed}"
+        return lines
 
 
 def understand_files(
@@ -101,12 +105,14 @@ def _apply(ours: str, repairs: Sequence[IdRepair]) -> str:
     return sql
 
 
-def write_lines(con: "DuckDBPyConnection", lines: Lines, folder: Path) -> list[Path]:
-    """One Parquet file for each file of the source, without the rows that are NO_LINES."""
+def write_lines(
+    con: "DuckDBPyConnection", lines: Lines, numbers: Sequence[int], folder: Path
+) -> list[Path]:
+    """One Parquet file for each of the numbered files, without the rows that are NO_LINES."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     reasons = ", ".join(map(sql_text, NO_LINES))
-    for number in range(len(lines.files)):
+    for number in numbers:
         target = folder / f"{number:05d}.parquet"
         kept = f"select * from ({lines.select(number)}) where coalesce(left_out, '') not in ({reasons})"
         con.execute(f"copy ({kept}) to {sql_text(str(target))} (format parquet)")

@@ -1,0 +1,106 @@
+"""A source: a file, a folder or a glob, an http(s) or s3:// address, or a query by JDBC.
+
+`jdbc:postgresql://host/shop?user=me|select * from lines`
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from components.sources import object_store, web
+from components.sources.database import SCHEME as JDBC
+from components.sources.database import hide_credentials, run_query
+from components.sources.errors import SourceError
+from components.sources.files import InputFile, find_files
+from components.sources.normalise import Lines, connect, describe, understand_files, write_lines
+from components.sources.plain_parquet import PlainParquet, find_plain
+from components.sources.reading import Reading
+from components.sources.tables import sql_text
+from components.sources.understand import Kind, ReadSettings
+from components.sources.unpack import PlainFile, unpack
+
+WEB = ("http://", "https://")
+S3 = "s3://"
+
+
+@dataclass(frozen=True)
+class ReadSource:
+    reading: Reading
+    parts: list[Path]
+    """Parquet files of normalised lines."""
+    plain: list[PlainParquet]
+    """Parquet of the shop that needs no normalising."""
+
+
+def fingerprint(source: str) -> str:
+    """A hash of local files or of a server's metadata; always new for a query."""
+    digest = hashlib.sha256(source.encode())
+    if source.startswith(JDBC):
+        digest.update(datetime.now(UTC).isoformat().encode())
+    elif source.startswith(WEB):
+        digest.update(web.fingerprint(source).encode())
+    elif source.startswith(S3):
+        digest.update(object_store.fingerprint(source).encode())
+    else:
+        for file in find_files(source):
+            with file.path.open("rb") as stream:
+                digest.update(hashlib.file_digest(stream, "sha256").digest())
+    return digest.hexdigest()[:16]
+
+
+def open_source(source: str, staging: Path, encoding: str = "") -> list[PlainFile]:
+    """Unpacked local files; what is elsewhere is brought to `staging`. Raises SourceError."""
+    plain = staging / "plain"
+    plain.mkdir(parents=True, exist_ok=True)
+    located = _locate(source, staging / "fetched")
+    files = [one for file in located for one in unpack(file, plain, encoding)]
+    if not files:
+        raise SourceError(
+            f"{hide_credentials(source)}: holds no data, expected at least one file of lines; check "
+            "the address"
+        )
+    return files
+
+
+def _locate(source: str, staging: Path) -> list[InputFile]:
+    if source.startswith(JDBC):
+        return find_files(str(run_query(source, staging)))
+    if source.startswith(WEB):
+        return web.download(source, staging)
+    if source.startswith(S3):
+        return object_store.download(source, staging)
+    return find_files(source)
+
+
+def read_source(
+    source: str, kind: Kind, settings: ReadSettings, staging: Path, known: Sequence[Path] = ()
+) -> ReadSource:
+    """`known` are the parts of the product table, whose ids may prove a repair. Raises SourceError.
+
+    Ids are compared, and Parquet is read as it is, only where nothing is to be repaired.
+    """
+    files = open_source(source, staging, settings.encoding)
+    ids = f"(select product_id from {_scan(known)})" if known else None
+    with connect(staging) as con:
+        lines = understand_files(con, files, kind, settings, staging / "tables", ids)
+        plain = [find_plain(one) for one in lines.files]
+        if any(repair.is_proven for several in lines.repairs.values() for repair in several):
+            plain = [None] * len(plain)
+        others = [number for number, one in enumerate(plain) if one is None]
+        parts = write_lines(con, lines, others, staging / "parts")
+        written = _written(lines, parts, [i for i, one in enumerate(plain) if one is not None])
+        reading = describe(con, hide_credentials(source), lines, written, settings)
+    return ReadSource(reading, parts, [one for one in plain if one is not None])
+
+
+def _written(lines: Lines, parts: Sequence[Path], plain: Sequence[int]) -> str:
+    relations = [lines.select(number) for number in plain]
+    if parts:
+        relations.append(f"select * from {_scan(parts)}")
+    return f"({' union all by name '.join(relations)})"
+
+
+def _scan(paths: Sequence[Path]) -> str:
+    return f"read_parquet([{', '.join(sql_text(str(one)) for one in paths)}])"
