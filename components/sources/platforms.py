@@ -60,10 +60,7 @@ class Closed(BaseModel):
 
 
 class LeftOut(Closed):
-    """Lines that are no sale: a column of the shop and one condition on it.
-
-    A condition on a column that the header lacks leaves nothing out.
-    """
+    """Lines that are no sale: a column of the shop and one condition on it."""
 
     reason: Reason
     column: str
@@ -104,7 +101,8 @@ class Packed(Closed):
 class Platform(Closed):
     """Names of the shop's columns are compared trimmed and in any case.
 
-    `LIST.FIELD` is a field of a nested list, `STRUCT.FIELD` one of a struct.
+    `LIST.FIELD` is a field of a nested list, `STRUCT.FIELD` one of a struct. Columns that the
+    header lacks are passed over, but for those of `recognised_by`.
     """
 
     name: str
@@ -124,8 +122,8 @@ class Platform(Closed):
     """Amounts of the whole line, divided by the shop's quantity."""
     position_from: int = 0
     """The position of the first product of an order."""
-    timezone: str | None = None
-    """The zone of times that have none; without it, the clock of the shop."""
+    utc: tuple[str, ...] = ()
+    """Columns whose times are UTC though they do not say so; others have the shop's clock."""
     on_first_line: tuple[str, ...] = ()
     """Given once per order: filled on its other lines before `left_out` is judged."""
     lines: str | None = None
