@@ -47,7 +47,10 @@ NOTHING_LEFT: Reason = "refund"
 
 
 def _check_pattern(pattern: str) -> str:
-    re.compile(pattern)
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise ValueError(f"{pattern!r} is no regular expression: {error}") from error
     return pattern
 
 
@@ -137,7 +140,8 @@ class Platform(Closed):
     def _check_ours(self) -> Self:
         mapped = [*self.columns, *self.joined, *(self.packed.fields if self.packed else ())]
         _check_once(mapped, f"{self.name} gives the column")
-        for needed in ("order_id", "product_id", *self.prefix, *self.null_values, *self.minus):
+        changed = (*self.prefix, *self.null_values, *self.minus, *self.per_line)
+        for needed in ("order_id", "product_id", *changed):
             if needed not in mapped:
                 raise ValueError(
                     f"{self.name} maps {sorted(mapped)}; expected {needed!r} among them"
