@@ -93,8 +93,8 @@ def _build_settings(scratch: Path) -> dict[str, str]:
         "spark.ui.showConsoleProgress": "false",
         "spark.sql.session.timeZone": "UTC",
         "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
-        # Else Spark refuses nanoseconds, which pandas writes; `orders.source` casts them.
-        "spark.sql.legacy.parquet.nanosAsLong": "true",
+        # Regular expressions in SQL literals are what they are in DuckDB's.
+        "spark.sql.parser.escapedStringLiterals": "true",
         "spark.sql.shuffle.partitions": str(2 * (os.cpu_count() or 1)),
         # Collecting by hash holds millions of baskets as objects at once, by sorting only one.
         "spark.sql.execution.useObjectHashAggregateExec": "false",

@@ -12,7 +12,10 @@ def start(
     orders: str,
     products: str,
     columns: str,
+    timezone: str,
     ts_format: str,
+    decimal: str,
+    encoding: str,
     non_products: str,
     half_life_days: float,
     min_product_orders: int,
@@ -35,7 +38,7 @@ def start(
 ):
     """Check the parameters and the sources, and find the champion."""
     given = dict(locals())
-    from components.orders.source import hide_credentials
+    from components.sources.database import hide_credentials
     from pipelines.parameters import parse_parameters
     from pipelines.start import inspect_inputs
 

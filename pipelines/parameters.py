@@ -1,5 +1,6 @@
 """The parameters of a training run."""
 
+import codecs
 import inspect
 import re
 from collections.abc import Callable
@@ -10,9 +11,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from components.baskets.build import HalfLifeDays
 from components.embeddings.sweep import MinProductOrders, SampleShare
 from components.evaluation.gate import ChampionMargin, MinCoverage
-from components.orders.clean import NON_PRODUCTS
-from components.orders.columns import parse_columns
+from components.orders.reasons import NON_PRODUCTS
 from components.ranking.variant_exceptions import is_file, parse_pairs
+from components.sources.columns import parse_columns
+from components.sources.timestamps import check_timezone
 
 
 class ParameterError(ValueError):
@@ -34,8 +36,19 @@ class TrainingParameters(BaseModel):
     columns: str = Field(
         default="", description="Column names of the shop: order_id=Invoice,product_id=Code"
     )
+    timezone: str = Field(
+        default="UTC",
+        description="Zone of the shop's clocks and days, as Europe/Istanbul",
+    )
     ts_format: str = Field(
-        default="", description="Spark pattern of text timestamps; empty = inferred"
+        default="",
+        description="strptime pattern of timestamps, as %d/%m/%Y %H:%M; empty = by evidence",
+    )
+    decimal: str = Field(
+        default="", description="Decimal mark of numbers, . or , (empty = by evidence)"
+    )
+    encoding: str = Field(
+        default="", description="Encoding of text files, as cp1254; empty = by evidence"
     )
     non_products: str = Field(
         default=NON_PRODUCTS,
@@ -71,6 +84,28 @@ class TrainingParameters(BaseModel):
     @classmethod
     def _check_columns(cls, value: str) -> str:
         parse_columns(value)
+        return value
+
+    @field_validator("timezone")
+    @classmethod
+    def _check_timezone(cls, value: str) -> str:
+        check_timezone(value)
+        return value
+
+    @field_validator("decimal")
+    @classmethod
+    def _check_decimal(cls, value: str) -> str:
+        if value not in ("", ".", ","):
+            raise ValueError("a point or a comma, or empty for what the values show")
+        return value
+
+    @field_validator("encoding")
+    @classmethod
+    def _check_encoding(cls, value: str) -> str:
+        try:
+            codecs.lookup(value or "utf-8")
+        except LookupError:
+            raise ValueError("an encoding that Python knows, such as utf-8 or cp1254") from None
         return value
 
     @field_validator("variant_exceptions")

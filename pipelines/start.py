@@ -6,10 +6,10 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
-from components.orders.source import fingerprint
 from components.ranking.variant_exceptions import read_exceptions
 from components.registry.artifact_access import check_experiment
 from components.registry.registry import get_champion_run_id
+from components.sources.source import fingerprint
 from pipelines.parameters import TrainingParameters
 
 

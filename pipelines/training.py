@@ -7,8 +7,8 @@ from components.bundle.component import build_bundle
 from components.embeddings.component import pick, plan_sweep, sweep, train
 from components.evaluation.component import evaluate, gate
 from components.neighbours.component import train_neighbours
-from components.orders.clean import NON_PRODUCTS
 from components.orders.component import read_orders
+from components.orders.reasons import NON_PRODUCTS
 from components.package.component import package
 from components.ranking.component import train_ranking
 from components.refit.component import refit
@@ -26,7 +26,10 @@ def training(
     orders: str,
     products: str = "",
     columns: str = "",
+    timezone: str = "UTC",
     ts_format: str = "",
+    decimal: str = "",
+    encoding: str = "",
     non_products: str = NON_PRODUCTS,
     half_life_days: float = 0.0,
     min_product_orders: int = 5,
@@ -59,8 +62,9 @@ def training(
     17. package   a BentoML archive of that version
     """
     started = start(
-        orders=orders, products=products, columns=columns, ts_format=ts_format,
-        non_products=non_products, half_life_days=half_life_days,
+        orders=orders, products=products, columns=columns, timezone=timezone,
+        ts_format=ts_format, decimal=decimal, encoding=encoding, non_products=non_products,
+        half_life_days=half_life_days,
         min_product_orders=min_product_orders, variant_exceptions=variant_exceptions,
         trials=trials, shards=shards, sweep_share=sweep_share, min_coverage=min_coverage,
         champion_margin=champion_margin, seed=seed,
@@ -69,19 +73,20 @@ def training(
     run = started.outputs
     champion = fetch_champion(run_id=run["champion"]).output
     lines = read_orders(
-        orders=orders, products=products, columns=columns, ts_format=ts_format,
-        non_products=non_products, fingerprint=run["fingerprint"],
+        orders=orders, products=products, columns=columns, timezone=timezone,
+        ts_format=ts_format, decimal=decimal, encoding=encoding, non_products=non_products,
+        fingerprint=run["fingerprint"],
     ).outputs  # fmt: skip
     product_table = lines["product_table"]
     line_checks = check_order_lines(
         order_lines=lines["order_lines"], quarantine=lines["quarantine"], products=product_table,
-        champion=champion, settings={},
+        champion=champion, timezone=timezone, settings={},
     )  # fmt: skip
     built = build_baskets(order_lines=lines["order_lines"], half_life_days=half_life_days)
     built.after(line_checks)
     baskets, basket_counts = built.outputs["baskets"], built.outputs["counts"]
     basket_checks = check_baskets(
-        baskets=baskets, products=product_table, champion=champion, settings={}
+        baskets=baskets, products=product_table, champion=champion, timezone=timezone, settings={}
     )
     chosen = choose_weighting(baskets=baskets, min_product_orders=min_product_orders, seed=seed)
     weighting = chosen.after(basket_checks).outputs["Output"]
@@ -123,7 +128,8 @@ def training(
     )  # fmt: skip
     verdict = judged.outputs["verdict"]
     page = report(
-        bundle=bundle, baskets=baskets, order_counts=lines["counts"], basket_counts=basket_counts,
+        bundle=bundle, baskets=baskets, reading=lines["reading"], order_counts=lines["counts"],
+        basket_counts=basket_counts,
         line_checks=line_checks.outputs["checks"], basket_checks=basket_checks.outputs["checks"],
         evaluation=evaluation, verdict=verdict, best=best, weighting=chosen.outputs["measured"],
         parameters=run["parameters"],
@@ -131,6 +137,7 @@ def training(
     passed = gate(verdict=verdict).after(page)
     version = register(
         bundle=bundle, page=page.outputs["page"], plots=page.outputs["plots"],
+        reading=lines["reading"],
         line_page=line_checks.outputs["page"], basket_page=basket_checks.outputs["page"],
         line_checks=line_checks.outputs["checks"], basket_checks=basket_checks.outputs["checks"],
         line_profile=line_checks.outputs["profile"],

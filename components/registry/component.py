@@ -26,6 +26,7 @@ def register(
     bundle: dsl.Input[dsl.Model],
     page: dsl.Input[dsl.HTML],
     plots: dsl.Input[dsl.Artifact],
+    reading: dsl.Input[dsl.Artifact],
     line_page: dsl.Input[dsl.HTML],
     basket_page: dsl.Input[dsl.HTML],
     line_checks: dsl.Input[dsl.Artifact],
@@ -44,6 +45,7 @@ def register(
 
     artefacts = {
         "bundle": bundle, "report.html": page, "plots": plots,
+        "reading.json": reading,
         "checks/order_lines.html": line_page, "checks/baskets.html": basket_page,
         "checks/order_lines.json": line_checks, "checks/baskets.json": basket_checks,
         "profile/order_lines.json": line_profile, "profile/baskets.json": basket_profile,

@@ -9,6 +9,7 @@ from components.step import step
 def report(
     bundle: dsl.Input[dsl.Model],
     baskets: dsl.Input[dsl.Dataset],
+    reading: dsl.Input[dsl.Artifact],
     order_counts: dsl.Input[dsl.Artifact],
     basket_counts: dsl.Input[dsl.Artifact],
     line_checks: dsl.Input[dsl.Artifact],
@@ -27,7 +28,7 @@ def report(
     from components.report.report import RunFiles, write_report
 
     files = RunFiles(
-        bundle=Path(bundle.path), baskets=Path(baskets.path),
+        bundle=Path(bundle.path), baskets=Path(baskets.path), reading=Path(reading.path),
         order_counts=Path(order_counts.path), basket_counts=Path(basket_counts.path),
         line_checks=Path(line_checks.path), basket_checks=Path(basket_checks.path),
         evaluation=Path(evaluation.path), verdict=Path(verdict.path),

@@ -37,19 +37,20 @@ class Parsed:
     reading: ColumnReading
 
 
-def text_of(columns: Sequence[Column]) -> str:
-    """The first with a value, as it was written."""
-    texts = [_without_nulls(one) for one in columns]
+def text_of(columns: Sequence[Column], nothing: Sequence[str] = ()) -> str:
+    """The first with a value, as it was written; `nothing` are more words for a missing one."""
+    texts = [_without_nulls(one, nothing) for one in columns]
     if len(texts) == 1:
         return texts[0]
-    return f"coalesce({', '.join(f'''nullif(trim({one}), '')''' for one in texts)})"
+    filled = ", ".join(f"nullif(trim({one}), '')" for one in texts)
+    return f"coalesce({filled})"
 
 
-def _without_nulls(column: Column) -> str:
-    if column.type != TEXT:
+def _without_nulls(column: Column, nothing: Sequence[str]) -> str:
+    words = [*(NULLS if column.type == TEXT else ()), *nothing]
+    if not words:
         return column.text
-    nulls = ", ".join(map(sql_text, NULLS))
-    return f"case when {column.sql} not in ({nulls}) then {column.sql} end"
+    return f"case when {column.text} not in ({', '.join(map(sql_text, words))}) then {column.text} end"
 
 
 def parse_number(

@@ -2,21 +2,41 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
+from components.sources.columns import map_columns, parse_columns
+from components.sources.errors import SourceError
 from components.sources.formats import NUMBERS, TIMES, is_numeric
 from components.sources.tables import INT96, TEXT, Column
-from components.sources.understand import Understood
+from components.sources.understand import REQUIRED, ReadSettings, Understood
+
+if TYPE_CHECKING:
+    from pyarrow.fs import FileSystem
 
 SIGNED = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT")
-MOMENTS = (INT96, "DATE", "TIMESTAMP", "TIMESTAMP_MS", "TIMESTAMP WITH TIME ZONE")
+CLOCKS = ("DATE", "TIMESTAMP", "TIMESTAMP_MS")
+MOMENTS = (INT96, "TIMESTAMP WITH TIME ZONE")
 IDS = ("order_id", "user_id", "product_id")
+ARROW_TYPES = {
+    "string": TEXT, "int8": "TINYINT", "int16": "SMALLINT", "int32": "INTEGER", "int64": "BIGINT",
+    "float": "FLOAT", "double": "DOUBLE", "bool": "BOOLEAN", "date32[day]": "DATE",
+    "timestamp[us]": "TIMESTAMP", "timestamp[ms]": "TIMESTAMP_MS",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, order=True)
+class PlainColumn:
+    ours: str
+    theirs: str
+    type: str
+    """DuckDB's name."""
 
 
 @dataclass(frozen=True)
 class PlainParquet:
     address: str
-    columns: Mapping[str, str]
-    """{our name: the shop's name}"""
+    """A path, or an s3a:// address."""
+    columns: tuple[PlainColumn, ...]
 
 
 def find_plain(one: Understood) -> PlainParquet | None:
@@ -24,24 +44,62 @@ def find_plain(one: Understood) -> PlainParquet | None:
     mapping = one.mapping
     if one.file.kind != "parquet" or mapping.platform or mapping.items or mapping.is_numbered:
         return None
-    columns = one.selection.columns
-    if not all(_is_plain(ours, theirs, one) for ours, theirs in columns.items()):
+    found = []
+    for ours, theirs in one.selection.columns.items():
+        name, column = next(iter(theirs.items()))
+        if len(theirs) > 1 or name in one.file.partition or not _is_plain(ours, name, column):
+            return None
+        found.append(PlainColumn(ours, name, column.type))
+    return PlainParquet(str(one.file.path), tuple(sorted(found)))
+
+
+def find_remote_plain(
+    system: "FileSystem", path: str, settings: ReadSettings
+) -> PlainParquet | None:
+    """Of order lines in an object store, by the footer alone. Raises SourceError."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        metadata = pq.read_metadata(path, filesystem=system)
+    except (pa.ArrowException, OSError) as error:
+        raise SourceError(f"{path}: a damaged Parquet file ({error}); write it again") from None
+    columns = _describe_columns(metadata.schema)
+    given = parse_columns(settings.columns)
+    mapping = map_columns(list(columns), given, REQUIRED["orders"], path)
+    if mapping.platform or mapping.items:
         return None
-    return PlainParquet(str(one.file.path), {ours: next(iter(columns[ours])) for ours in columns})
+    found = [
+        PlainColumn(ours, theirs[0], columns[theirs[0]].type)
+        for ours, theirs in mapping.columns.items()
+    ]
+    if not all(_is_plain(one.ours, one.theirs, columns[one.theirs]) for one in found):
+        return None
+    return PlainParquet(f"s3a://{path}", tuple(sorted(found)))
 
 
-def _is_plain(ours: str, theirs: Mapping[str, Column], one: Understood) -> bool:
-    name, column = next(iter(theirs.items()))
-    if len(theirs) > 1 or column.nested_in or "." in name or name in one.file.partition:
+def _describe_columns(schema: Any) -> Mapping[str, Column]:
+    arrow = schema.to_arrow_schema()
+    old = {one.path for one in map(schema.column, range(len(schema))) if one.physical_type == INT96}
+    return {
+        field.name: Column("", INT96 if field.name in old else _duckdb_type(str(field.type)))
+        for field in arrow
+    }
+
+
+def _duckdb_type(kind: str) -> str:
+    if kind.startswith(("timestamp[us, ", "timestamp[ms, ")):
+        return "TIMESTAMP WITH TIME ZONE"
+    return "DECIMAL" if kind.startswith("decimal") else ARROW_TYPES.get(kind, "")
+
+
+def _is_plain(ours: str, name: str, column: Column) -> bool:
+    if column.nested_in or "." in name or "`" in name:
         return False
-    return is_plain_type(ours, column.type)
-
-
-def is_plain_type(ours: str, kind: str) -> bool:
     if ours in TIMES:
-        return kind in MOMENTS
+        return column.type in (*CLOCKS, *MOMENTS)
     if ours in NUMBERS:
-        return kind in SIGNED or kind.startswith(("DECIMAL", "FLOAT", "DOUBLE"))
+        return column.type in SIGNED or column.type.startswith(("DECIMAL", "FLOAT", "DOUBLE"))
     if ours in IDS:
-        return kind == TEXT or kind in SIGNED
-    return kind == TEXT or kind == "BOOLEAN" or is_numeric(kind)
+        return column.type in (TEXT, *SIGNED)
+    return column.type in (TEXT, "BOOLEAN") or is_numeric(column.type)

@@ -63,26 +63,23 @@ class _Selector:
             yield "order_id", f"{sql_text(prefix)} || {ORDER_ROW}"
         for ours, names in self.mapping.columns.items():
             columns = [self.table.columns[one] for one in names]
-            yield ours, self._adjust(ours, self._combine(ours, columns))
+            yield ours, self._cut_prefix(ours, self._combine(ours, columns))
         if self.platform and self.platform.packed:
             for field, patterns in self.platform.packed.fields.items():
-                yield field, self._adjust(field, _extract(patterns))
+                yield field, self._cut_prefix(field, _extract(patterns))
 
     def _combine(self, ours: str, columns: Sequence[Column]) -> str:
+        nothing = self.platform.null_values.get(ours, ()) if self.platform else ()
         if self.platform and ours in self.platform.joined:
             return f"concat_ws(' ', {', '.join(text_of([one]) for one in columns)})"
-        return text_of(columns)
+        return text_of(columns, nothing)
 
-    def _adjust(self, ours: str, sql: str) -> str:
-        """Without the platform's prefix and its words for nothing."""
-        if not self.platform:
+    def _cut_prefix(self, ours: str, sql: str) -> str:
+        prefix = self.platform.prefix.get(ours, "") if self.platform else ""
+        if not prefix:
             return sql
-        if prefix := self.platform.prefix.get(ours):
-            start = sql_text(prefix)
-            sql = f"case when starts_with({sql}, {start}) then substr({sql}, {len(prefix) + 1}) else {sql} end"
-        for nothing in self.platform.null_values.get(ours, ()):
-            sql = f"nullif({sql}, {sql_text(nothing)})"
-        return sql
+        start = f"starts_with({sql}, {sql_text(prefix)})"
+        return f"case when {start} then substr({sql}, {len(prefix) + 1}) else {sql} end"
 
     def _rule_columns(self) -> dict[str, Column]:
         """The shop's columns of the conditions and of `minus`, as far as they are there."""

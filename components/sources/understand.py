@@ -99,9 +99,9 @@ def understand_file(
 
 
 def _choices(settings: ReadSettings, mapping: ColumnMapping) -> FormatChoices:
-    timezone = settings.timezone
-    if mapping.platform and mapping.platform.timezone:
-        timezone = mapping.platform.timezone
+    in_utc = mapping.platform.utc if mapping.platform else ()
+    is_utc = set(mapping.columns.get("ts", ())[:1]) & set(in_utc)
+    timezone = "UTC" if is_utc else settings.timezone
     return FormatChoices(settings.ts_format, settings.decimal, timezone)
 
 
