@@ -16,10 +16,14 @@ BLOCK = 4 << 20
 SAMPLE = 200_000
 """Bytes of fields shown to the detector of legacy encodings."""
 FIELDS_PER_BLOCK = 2_000
+FEW_BYTES = 0.0001
 FEW = 0.001
 """Up to this share of broken characters, a file is damaged UTF-8."""
-CHANCE = 0.3
+CHANCE = 0.4
 """In legacy text, fewer characters than this look like UTF-8 by chance."""
+WESTERN = ("cp125", "iso8859", "mac")
+"""In these, a letter is hardly ever followed by what would make both UTF-8."""
+CHANCE_WESTERN = 0.02
 PASSABLE = 0.6
 """Text of which a smaller share fits one alphabet was no text."""
 
@@ -115,7 +119,8 @@ def judge(found: Survey, name: str) -> tuple[str, bool, str]:
     n_controls = len(found.head) - len(found.head.translate(None, CONTROLS))
     if n_controls > 0.02 * len(found.head):
         raise SourceError(
-            f"{name}: binary data of an unknown kind, expected text; save it as CSV, JSON or Parquet"
+            f"{name}: binary data of an unknown kind, expected text; save it as CSV, JSON or "
+            "Parquet"
         )
     if not found.n_bad:
         return "utf-8", True, "valid UTF-8" if found.n_valid else "only ASCII"
@@ -129,14 +134,15 @@ def _judge_broken(found: Survey, name: str) -> tuple[str, bool, str]:
         return "utf-8", False, evidence
     if valid < CHANCE:
         codec, is_certain, reason, fit = choose_encoding(list(found.fields), found.unseen)
-        if fit >= PASSABLE:
+        is_mixed = codec.startswith(WESTERN) and found.n_valid > 3 and valid > CHANCE_WESTERN
+        if fit >= PASSABLE and not is_mixed:
             return codec, is_certain, reason
-        if found.n_bad < FEW * found.n_bytes / 10:
+        if found.n_bad < FEW_BYTES * found.n_bytes:
             return "utf-8", False, evidence
     raise SourceError(
         f"{name}: damaged text, or text in two encodings ({found.n_bad:,} characters are not "
-        f"UTF-8, the first at byte {found.first_bad:,}; no other encoding reads as words), expected "
-        "one encoding; export the file again as UTF-8"
+        f"UTF-8, the first at byte {found.first_bad:,}; no other encoding reads as words), "
+        "expected one encoding; export the file again as UTF-8"
     )
 
 
@@ -167,8 +173,8 @@ def check_given(encoding: str, found: Survey, name: str) -> str:
         if found.head.startswith(mark):
             if not marked.startswith(codec.replace("_", "-")[:6]):
                 raise SourceError(
-                    f"{name}: begins with a {evidence}, but {name_encoding(codec)} was given as its "
-                    "encoding; leave the encoding out"
+                    f"{name}: begins with a {evidence}, but {name_encoding(codec)} was given as "
+                    "its encoding; leave the encoding out"
                 )
             return marked
     return codec
@@ -201,8 +207,8 @@ def _decode_blocks(source: BinaryIO, codec: str, name: str, errors: str) -> Iter
         except UnicodeError as error:
             place = done - len(pending) + getattr(error, "start", 0)
             raise SourceError(
-                f"{name}: not all of it is {name_encoding(codec)} (byte {place:,} is not), expected "
-                "one encoding; name the right one, or export the file again as UTF-8"
+                f"{name}: not all of it is {name_encoding(codec)} (byte {place:,} is not), "
+                "expected one encoding; name the right one, or export the file again as UTF-8"
             ) from None
         done += len(block)
         if not block:

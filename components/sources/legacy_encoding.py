@@ -11,11 +11,12 @@ import re
 import unicodedata
 from collections.abc import Iterator, Sequence
 
-CANDIDATES = tuple(
-    "cp1252 cp1250 cp1251 cp1253 cp1254 cp1255 cp1256 cp1257 cp1258 iso8859-1 iso8859-15 iso8859-2 "
-    "iso8859-5 iso8859-6 iso8859-7 iso8859-8 iso8859-9 iso8859-13 koi8-r koi8-u mac-roman cp850 "
-    "cp437 cp852 cp857 cp866 cp932 euc-jp gb18030 big5 cp949".split()
-)
+CANDIDATES = (
+    "cp1252", "cp1250", "cp1251", "cp1253", "cp1254", "cp1255", "cp1256", "cp1257", "cp1258",
+    "iso8859-1", "iso8859-15", "iso8859-2", "iso8859-5", "iso8859-6", "iso8859-7", "iso8859-8",
+    "iso8859-9", "iso8859-13", "koi8-r", "koi8-u", "mac-roman", "cp850", "cp437", "cp852",
+    "cp857", "cp866", "cp932", "euc-jp", "gb18030", "big5", "cp949",
+)  # fmt: skip
 """The first of equals is chosen: Windows before Unix before DOS."""
 MULTI_BYTE = CANDIDATES[-5:]
 
@@ -113,7 +114,7 @@ def rate_text(text: str) -> tuple[float, str]:
     }
     fits["East Asian"] = sum(_is_east_asian(one) for one in letters)
     language = max(fits, key=fits.__getitem__)
-    fit = fits[language] + sum(one in PUNCTUATION for one in foreign)
+    fit = float(fits[language]) + sum(one in PUNCTUATION for one in foreign)
     fit += 0.5 * sum(one in RARE_PUNCTUATION for one in foreign)
     return (fit - _count_odd_places(text)) / max(len(foreign), 1), language
 
@@ -130,36 +131,41 @@ def _is_east_asian(letter: str) -> bool:
 
 
 ODD_PLACES = re.compile(
-    "(?P<digit>(?<=[0-9])[^\\W\\d_a-zA-Zºªµ]|(?<=[^\\W\\d_a-zA-Zºªµ])[0-9])"
-    "|(?P<case>(?<=[^\\W\\d_A-Z])[A-ZÀ-ÞĀ-ſΑ-ΩА-ЯЁ](?=.))"
-    "|(?P<symbol>(?<=[^\\W\\d_])[^\\w\\s!-~’‘\u0300-\u036f–—”…®™](?=[^\\W\\d_]))"
+    r"(?<=[0-9])[^\W\d_a-zA-Zºªµ]|(?<=[^\W\d_a-zA-Zºªµ])[0-9]"
+    r"|(?<=[^\W\d_A-Z])[A-ZÀ-ÞĀ-ſΑ-ΩА-ЯЁ](?=.)"
+    r"|(?<=[^\W\d_])[^\w\s!-~’‘\u0300-\u036f–—”…®™](?=[^\W\d_])"
 )
+
+
+def _is_odd(before: str, here: str) -> bool:
+    """Ł5 for £5, caf√© for café, aÁb."""
+    if before.isdigit():
+        return _name_script(here) == "LATIN"  # 1л and 6枚 are usual
+    if here.isdigit():
+        return not _is_east_asian(before)
+    if here.isalpha():
+        return before.islower() and here.isupper() and not (before + here).isascii()
+    return True
 
 
 def _count_odd_places(text: str) -> int:
     """Capitals and symbols inside of words, words of two scripts."""
-    odd = 0
-    for place in ODD_PLACES.finditer(text):
-        before, here = text[place.start() - 1], place[0]
-        if place.lastgroup in ("symbol", "digit"):
-            odd += 1
-        elif before.islower() and here.isupper() and not (before + here).isascii():
-            odd += 1
+    odd = sum(_is_odd(text[place.start() - 1], place[0]) for place in ODD_PLACES.finditer(text))
     for word in re.findall(r"[^\W\d_]{2,}", text):
         scripts = {_name_script(one) for one in word}
         odd += sum(not one.isascii() for one in word) if len(scripts) > 1 else 0
     return odd
 
 
+SAME_SCRIPT = {"MASCULINE": "LATIN", "FEMININE": "LATIN", "MICRO": "LATIN"}
+SAME_SCRIPT |= dict.fromkeys(("HIRAGANA", "KATAKANA", "KATAKANA-HIRAGANA"), "CJK")
+
+
 def _name_script(letter: str) -> str:
     if letter.isascii():
         return "LATIN"
     script = unicodedata.name(letter, "").partition(" ")[0]
-    return (
-        "LATIN"
-        if script in ("MASCULINE", "FEMININE", "MICRO")
-        else ("CJK" if script in ("HIRAGANA", "KATAKANA", "KATAKANA-HIRAGANA") else script)
-    )
+    return SAME_SCRIPT.get(script, script)
 
 
 def name_encoding(codec: str) -> str:
