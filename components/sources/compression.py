@@ -12,14 +12,14 @@ from typing import IO, Any
 
 from components.sources.encoding import BLOCK, Survey
 from components.sources.errors import SourceError
-from components.sources.files import is_hidden, write_whole
+from components.sources.files import MARKER, write_whole
 
 MAX_RATIO = 500
 """Of sizes: real exports reach 100, a bomb of zeros 1,000 (deflate) and more."""
 MIN_BOMB = 100 << 20
 RESERVE = 200 << 20
 """Bytes that stay free on the disk."""
-SKIPPED = ("__MACOSX/", "Thumbs.db", "desktop.ini")
+SKIPPED = ("__MACOSX", "Thumbs.db", "desktop.ini")
 DEFECTS = (
     EOFError, OSError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, NotImplementedError,
     RuntimeError, ValueError,
@@ -63,8 +63,8 @@ def copy(stream: IO[bytes], target: Path, n_packed: int, name: str) -> Survey:
 def check_size(n_bytes: int, n_packed: int, folder: Path, name: str, n_needed: int) -> None:
     if n_bytes > MIN_BOMB and n_bytes > MAX_RATIO * max(n_packed, 1):
         raise SourceError(
-            f"{name}: {n_packed:,} bytes unpack to {n_bytes:,} or more, expected at most {MAX_RATIO} "
-            "times as many (a decompression bomb?); unpack it yourself if you trust it"
+            f"{name}: {n_packed:,} bytes unpack to {n_bytes:,} or more, expected at most "
+            f"{MAX_RATIO} times as many (a decompression bomb?); unpack it it if you trust it"
         )
     free = shutil.disk_usage(folder).free
     if n_needed > free - RESERVE:
@@ -89,14 +89,17 @@ def unpack_zip(path: Path, name: str, staged: Path) -> Iterator[tuple[str, Path,
         raise
     except DEFECTS as error:
         raise SourceError(
-            f"{name}: a damaged or cut ZIP archive, or an unusual one ({error}); unpack it yourself "
+            f"{name}: a damaged or cut ZIP archive, or an unusual one ({error}); unpack it "
             "and give the folder, or export it again"
         ) from None
 
 
 def _is_data(member: zipfile.ZipInfo) -> bool:
     name = member.filename
-    is_skipped = any(one in f"/{name}" for one in SKIPPED) or is_hidden(name)
+    parts = name.split("/")
+    is_skipped = any(
+        one in SKIPPED or one.startswith(".") or MARKER.fullmatch(one) for one in parts
+    )
     return not member.is_dir() and not is_skipped and member.file_size > 0
 
 

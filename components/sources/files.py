@@ -1,6 +1,7 @@
 """Find the local files of a source: a file, a folder or a glob."""
 
 import contextlib
+import errno
 import glob
 import hashlib
 import os
@@ -125,6 +126,10 @@ def write_whole(target: Path) -> Iterator[Path]:
         yield unfinished
         unfinished.replace(target)
     except OSError as error:
-        raise SourceError(f"{target.name}: cannot be written ({error}); free some space") from None
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise SourceError(
+            f"{target.name}: {target.parent} is full ({error}); free some space"
+        ) from None
     finally:
         unfinished.unlink(missing_ok=True)

@@ -6,6 +6,7 @@ import zipfile
 from pathlib import Path
 from typing import Literal
 
+from components.sources.encoding import CONTROLS
 from components.sources.errors import SourceError
 
 COMPRESSIONS = (
@@ -48,6 +49,7 @@ REFUSED = (
     (0, b"\x02\x21\x4c\x18", "an LZ4 file of the old kind"),
     (0, b"\x80\x04\x95", "a Python pickle"),
 )
+TEXTUAL = (b"%PDF", b"{\\rtf")
 COLUMNAR = ("Arrow", "ORC", "Avro", "HDF5", "SPSS", "Stata", "pickle", "Parquet")
 MAIL = re.compile(
     r"(From \S+ |(Return-Path|Received|Delivered-To|MIME-Version|Message-ID|X-[\w-]+): ).*\n"
@@ -59,12 +61,15 @@ N_MAIL_HEADER = 20_000
 
 def name_format(head: bytes, path: Path, name: str) -> str:
     """A compression, "zip", "workbook", "parquet", or "" for what may be text."""
+    is_text = len(head) == len(head.translate(None, CONTROLS + b"\0"))
     for place, magic, what in REFUSED:
-        if head.startswith(magic, place) and not (what == "an ORC file" and head.isascii()):
+        if head.startswith(magic, place) and (magic in TEXTUAL or not is_text):
             refuse(what, name)
     for magic, compression in COMPRESSIONS:
-        if head.startswith(magic):
-            return compression if compression != "bzip2" or not head.isascii() else ""
+        if head.startswith(magic) and not (is_text and magic.isalpha()):
+            return compression
+    if is_text:
+        return ""  # a header may begin with PAR1
     if SKIPPABLE_FRAME.match(head):
         return "zstd"
     if head.startswith(b"PAR1"):
@@ -124,18 +129,17 @@ def name_text(start: str, name: str) -> Literal["text", "json"]:
         raise SourceError(
             f"{name}: an e-mail, expected CSV; save its attachment, and give that file"
         )
-    return "json" if _is_json(text, len(start) < len(text) + 1, name) else "text"
+    return "json" if _is_json(text) else "text"
 
 
-KEY = re.compile(r'\{\s*"(?:[^"\\]|\\.)*"\s*:')
 OBJECT = re.compile(r'(?:\[\s*)?\{\s*(?:\}|"(?:[^"\\]|\\.)*"\s*:)')
 
 
-def _is_json(text: str, is_whole: bool, name: str) -> bool:
+def _is_json(text: str) -> bool:
     if not text.startswith(("{", "[")):
         return False
     try:
-        json.JSONDecoder(strict=False).raw_decode(text)
+        end = json.JSONDecoder(strict=False).raw_decode(text)[1]
     except (json.JSONDecodeError, RecursionError):
         return bool(OBJECT.match(text))
-    return True
+    return re.match(r"[ \t]*([\r\n{\[]|$)", text[end:]) is not None

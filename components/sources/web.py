@@ -88,8 +88,8 @@ def _check_encoding(source: str, answer: "HTTPResponse") -> None:
     encoding = (answer.headers.get("Content-Encoding") or "").strip().lower()
     if encoding not in UNDERSTOOD:
         raise SourceError(
-            f"{hide_secrets(source)}: the server sends it compressed as {encoding!r}, which was not "
-            "asked for, expected plain or gzip; fetch the file, or change the server"
+            f"{hide_secrets(source)}: the server sends it compressed as {encoding!r}, which was "
+            "not asked for, expected plain or gzip; fetch the file, or change the server"
         )
 
 

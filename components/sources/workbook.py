@@ -1,7 +1,7 @@
 """Write the sheets of a workbook as CSV."""
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import date, datetime, time, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -50,12 +50,12 @@ def _open(path: Path, name: str) -> "CalamineWorkbook":
         ) from None
     except (python_calamine.CalamineError, OSError, ValueError) as error:
         raise SourceError(
-            f"{name}: a damaged workbook, or another Office file, as of Word ({error}); open it and "
-            "save as CSV"
+            f"{name}: a damaged workbook, or another Office file, as of Word ({error}); open it "
+            "and save as CSV"
         ) from None
 
 
-def _write_rows(rows: list[list[Cell]], target: Path) -> None:
+def _write_rows(rows: Sequence[Sequence[Cell]], target: Path) -> None:
     with (
         write_whole(target) as unfinished,
         unfinished.open("w", encoding="utf-8", newline="") as file,
