@@ -59,6 +59,8 @@ def parse_number(
 ) -> Parsed:  # fmt: skip
     """`text` is the column's text in `table`; `columns` are the shop's, with their types."""
     theirs = tuple(columns)
+    if _is_empty(con, table, text):
+        return Parsed("null::double", ColumnReading(theirs=theirs, format="empty"))
     if all(is_numeric(one.type) for one in columns.values()):
         number = f"try_cast({text} as double)"
         finite = f"case when isfinite({number}) then {number} end"
@@ -81,11 +83,17 @@ def parse_time(
     theirs, kinds = tuple(columns), {one.type for one in columns.values()}
     if len(kinds) == 1 and (typed := _typed_time(*kinds, text, choices.timezone)):
         return Parsed(typed, ColumnReading(theirs=theirs, format=_describe_type(*kinds)))
+    if _is_empty(con, table, text):
+        return Parsed("null::timestamp", ColumnReading(theirs=theirs, format="empty"))
     found = detect_time_format(con, table, text, name=name, given=choices.ts_format)
     reading = ColumnReading(
         theirs=theirs, format=found.pattern, evidence=found.evidence, is_certain=found.is_certain
     )
     return Parsed(found.sql(text, choices.timezone), reading)
+
+
+def _is_empty(con: "DuckDBPyConnection", table: str, text: str) -> bool:
+    return not con.execute(f"select 1 from {table} where trim({text}) <> '' limit 1").fetchone()
 
 
 def _typed_time(kind: str, text: str, timezone: str) -> str:

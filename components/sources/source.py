@@ -13,13 +13,13 @@ from components.sources import object_store, web
 from components.sources.database import SCHEME as JDBC
 from components.sources.database import hide_credentials, run_query
 from components.sources.errors import SourceError
-from components.sources.files import InputFile, find_files
+from components.sources.files import InputFile, find_files, local_fingerprint
 from components.sources.normalise import Lines, connect, describe, understand_files, write_lines
 from components.sources.plain_parquet import PlainParquet, find_plain
 from components.sources.reading import Reading
 from components.sources.tables import sql_text
 from components.sources.understand import Kind, ReadSettings
-from components.sources.unpack import PlainFile, unpack
+from components.sources.unpack import PlainFile, check_unchanged, unpack
 
 WEB = ("http://", "https://")
 S3 = "s3://"
@@ -40,13 +40,11 @@ def fingerprint(source: str) -> str:
     if source.startswith(JDBC):
         digest.update(datetime.now(UTC).isoformat().encode())
     elif source.startswith(WEB):
-        digest.update(web.fingerprint(source).encode())
+        digest.update(web.url_fingerprint(source).encode())
     elif source.startswith(S3):
-        digest.update(object_store.fingerprint(source).encode())
+        digest.update(object_store.s3_fingerprint(source).encode())
     else:
-        for file in find_files(source):
-            with file.path.open("rb") as stream:
-                digest.update(hashlib.file_digest(stream, "sha256").digest())
+        digest.update(local_fingerprint(source).encode())
     return digest.hexdigest()[:16]
 
 
@@ -82,6 +80,7 @@ def read_source(
     Ids are compared, and Parquet is read as it is, only where nothing is to be repaired.
     """
     files = open_source(source, staging, settings.encoding)
+    before = [file.path.stat() for file in files]
     ids = f"(select product_id from {_scan(known)})" if known else None
     with connect(staging) as con:
         lines = understand_files(con, files, kind, settings, staging / "tables", ids)
@@ -92,6 +91,8 @@ def read_source(
         parts = write_lines(con, lines, others, staging / "parts")
         written = _written(lines, parts, [i for i, one in enumerate(plain) if one is not None])
         reading = describe(con, hide_credentials(source), lines, written, settings)
+    for file, stat in zip(files, before, strict=True):
+        check_unchanged(stat, file.path, file.name)
     return ReadSource(reading, parts, [one for one in plain if one is not None])
 
 

@@ -198,7 +198,7 @@ def _type_columns(
         "quantity": f"cast({quantity} as double)",
         "price": f"case when {price} >= 0 then {price} end",
         "margin": value("margin", "double"),
-        "added_at": value("added_at", "timestamp"),
+        "added_at": f"timezone('UTC', {value('added_at', 'timestamp')})",
         "in_stock": in_stock,
         "attributes": attributes,
         "left_out": _left_out(selection, quantity),
@@ -208,7 +208,8 @@ def _type_columns(
 def _possible_time(sql: str) -> str:
     """Null before shops were online, and for times to come."""
     latest = "timezone('UTC', now()) + interval 1 day"
-    return f"case when {sql} between timestamp '{EARLIEST}' and {latest} then {sql} end"
+    possible = f"{sql} between timestamp '{EARLIEST}' and {latest}"
+    return f"timezone('UTC', case when {possible} then {sql} end)"
 
 
 def _possible_position(sql: str, first: int) -> str:

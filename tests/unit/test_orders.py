@@ -15,10 +15,9 @@ import pytest
 
 from components.contracts import ORDER_LINES, PRODUCTS, QUARANTINE, read_table
 from components.orders.clean import OrdersError, OrderSettings, clean_orders
-from components.orders.columns import ColumnsError
-from components.orders.source import SourceError, fingerprint
-from components.orders.timestamps import TimestampError, parse_timestamp
-from components.spark import spark_session
+from components.sources.columns import ColumnsError
+from components.sources.errors import SourceError
+from components.sources.source import fingerprint
 
 LINES = """order_id,product_id,quantity,price,ts
 1,tea,2,3.50,2024-03-01 10:00:00
@@ -30,10 +29,10 @@ LINES = """order_id,product_id,quantity,price,ts
 def clean(tmp_path):
     def call(orders, products="", **settings):
         paths = [tmp_path / "out" / name for name in ("lines", "quarantine", "products")]
-        counts = clean_orders(str(orders), str(products), OrderSettings(**settings), *paths)
+        found = clean_orders(str(orders), str(products), OrderSettings(**settings), *paths)
         contracts = (ORDER_LINES, QUARANTINE, PRODUCTS)
         tables = [read_table(p, c).to_pylist() for p, c in zip(paths, contracts, strict=True)]
-        return counts, *tables
+        return found.counts, *tables
 
     return call
 
