@@ -42,6 +42,7 @@ CODES = (
     "QAR|KWD|BHD|OMR|JOD|LBP|IQD|IRR"
 )
 CURRENCY = rf"(?:[{SYMBOLS}]|(?i:(?:{LOCAL_SIGNS}|{CODES}))\.?)"
+PLAIN = "try_cast(v AS DOUBLE)"
 SPACE = "[\\s\u00a0\u2007\u2009\u202f]*"
 MINUS = "[-−–]"
 NEGATIVE = rf"^\D*[-−–(]|[^.,\-–]\s*{MINUS}\s*$"
@@ -113,9 +114,12 @@ def detect_number_format(
 
 def detect_plain(con: duckdb.DuckDBPyConnection, relation: str) -> NumberFormat | None:
     """The fast path: every value is a number of SQL, and one of them proves the point."""
+    first = f"SELECT v FROM {relation} WHERE v <> '' LIMIT {N_SAMPLED}"
+    if con.execute(f"SELECT any_value(v) FROM ({first}) WHERE {PLAIN} IS NULL").fetchall()[0][0]:
+        return None  # A cast that fails takes ten times as long.
     shows_point = "contains(v, '.') AND v[-4] <> '.'"
     rows = con.execute(
-        f"SELECT count(*) FILTER (v <> ''), count(try_cast(v AS DOUBLE)), "
+        f"SELECT count(*) FILTER (v <> ''), count({PLAIN}), "
         f"count(*) FILTER (contains(v, '.')), count(*) FILTER ({shows_point}), "
         f"any_value(v) FILTER ({shows_point}) FROM {relation}"
     ).fetchall()

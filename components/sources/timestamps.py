@@ -211,10 +211,14 @@ class Values:
         return ", ".join(str(v) for (v,) in self.fetch("DISTINCT v", f"{where} LIMIT 2"))
 
     def keep_unread(self, format_: TimeFormat) -> Values:
-        """The filled values that a format does not read, so that all of them are looked at once."""
+        """The filled values that a format does not read, so that all rows are read but once.
+        The count goes first because DuckDB reads a value several times in a filter."""
+        read = format_.sql("v", "UTC")
+        counted = self.fetch(f"count(*), count({read})", "v <> ''")[0]
+        limit = "LIMIT 0" if counted[0] == counted[1] else ""
         self.con.execute(
             f"CREATE OR REPLACE TEMP TABLE unread_timestamps AS SELECT v FROM {self.relation} "
-            f"WHERE v <> '' AND {format_.sql('v', 'UTC')} IS NULL"
+            f"WHERE v <> '' AND {read} IS NULL {limit}"
         )
         return Values(self.con, "unread_timestamps", self.name)
 
@@ -421,8 +425,8 @@ def check_order(values: Values, unread: Values, draft: Draft, order: str) -> Non
             raise SourceError(
                 f"{values.name}: {n_ours:,} values can only be {ORDERS[order]} "
                 f"({values.list_examples(only_ours)}), {n_theirs:,} only {ORDERS[other]} "
-                f"({unread.list_examples(f'{theirs} IS NOT NULL')}); expected one order in all values. "
-                f"Write all dates alike, or choose one: --ts-format '{pattern}'."
+                f"({unread.list_examples(f'{theirs} IS NOT NULL')}); expected one order in all "
+                f"values. Write all dates alike, or choose one: --ts-format '{pattern}'."
             )
 
 
