@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 MAX_STRAY_SHARE = 0.01
 """Above this share, values that contradict the others are no typing errors."""
 
+N_SAMPLED = 20_000
+
 MAX_SHAPES = 5000
 """A column of numbers has some dozens of shapes (`9.999,99 €`); a column of text has millions."""
 
@@ -40,6 +42,7 @@ CODES = (
     "QAR|KWD|BHD|OMR|JOD|LBP|IQD|IRR"
 )
 CURRENCY = rf"(?:[{SYMBOLS}]|(?i:(?:{LOCAL_SIGNS}|{CODES}))\.?)"
+PLAIN = "try_cast(v AS DOUBLE)"
 SPACE = "[\\s\u00a0\u2007\u2009\u202f]*"
 MINUS = "[-−–]"
 NEGATIVE = rf"^\D*[-−–(]|[^.,\-–]\s*{MINUS}\s*$"
@@ -101,6 +104,8 @@ def detect_number_format(
         raise SourceError(f"{name}: the decimal mark is {decimal!r}; expected '.' or ','.")
     if decimal != "," and (plain := detect_plain(con, relation)):
         return plain
+    if not decimal and (clear := detect_clear(con, relation, name)):
+        return clear
     shapes = count_shapes(con, relation)
     if decimal:
         return choose_format(shapes, decimal, f"the decimal mark {decimal!r} was given", True)
@@ -109,20 +114,44 @@ def detect_number_format(
 
 def detect_plain(con: duckdb.DuckDBPyConnection, relation: str) -> NumberFormat | None:
     """The fast path: every value is a number of SQL, and one of them proves the point."""
+    first = f"SELECT v FROM {relation} WHERE v <> '' LIMIT {N_SAMPLED}"
+    if con.execute(f"SELECT any_value(v) FROM ({first}) WHERE {PLAIN} IS NULL").fetchall()[0][0]:
+        return None  # A cast that fails takes ten times as long.
     shows_point = "contains(v, '.') AND v[-4] <> '.'"
-    counts = con.execute(
-        f"SELECT count(*) FILTER (v <> ''), count(try_cast(v AS DOUBLE)), "
+    rows = con.execute(
+        f"SELECT count(*) FILTER (v <> ''), count({PLAIN}), "
         f"count(*) FILTER (contains(v, '.')), count(*) FILTER ({shows_point}), "
         f"any_value(v) FILTER ({shows_point}) FROM {relation}"
-    ).fetchone()
-    assert counts is not None
-    n_filled, n_plain, n_points, n_proofs, example = counts
-    if n_plain < n_filled or n_points > n_proofs == 0:
+    ).fetchall()
+    n_filled, n_plain, n_points, n_proofs, example = rows[0]
+    if n_plain < n_filled or (n_points and n_proofs <= MAX_STRAY_SHARE * n_points):
         return None
     evidence = f"{n_proofs:,} values like {example}" if n_proofs else "no value has a mark"
     return NumberFormat(
         decimal=".", thousands="", is_percent=False, evidence=evidence, is_certain=True
     )
+
+
+def detect_clear(con: duckdb.DuckDBPyConnection, relation: str, name: str) -> NumberFormat | None:
+    """The next faster path: a sample decides, and its format reads every value."""
+    n_filled = count_filled(con, relation, "v")
+    step = n_filled // N_SAMPLED
+    if step < 2:
+        return None
+    shapes = count_shapes(con, f"(SELECT v FROM {relation} WHERE hash(v) % {step} = 0)")
+    try:
+        found = decide_format(shapes, name)
+    except SourceError:
+        return None
+    if not found.is_certain or count_filled(con, relation, found.sql("v")) < n_filled:
+        return None
+    example = next(s.example.strip() for s in shapes if s.side == found.decimal or not s.side)
+    return found.model_copy(update={"evidence": f"{n_filled:,} values read, like {example}"})
+
+
+def count_filled(con: duckdb.DuckDBPyConnection, relation: str, what: str) -> int:
+    query = f"SELECT count({what}) FROM {relation} WHERE v <> ''"
+    return int(con.execute(query).fetchall()[0][0])
 
 
 def count_shapes(con: duckdb.DuckDBPyConnection, relation: str) -> list[Shape]:
@@ -145,7 +174,8 @@ def decide_format(shapes: list[Shape], name: str) -> NumberFormat:
         raise SourceError(describe_contradiction(sides, name))
     if n_point or n_comma:
         decimal = "." if n_point > n_comma else ","
-        return choose_format(shapes, decimal, describe_values(sides[decimal]), True)
+        is_certain = max(n_point, n_comma) > MAX_STRAY_SHARE * count(sides["?"])
+        return choose_format(shapes, decimal, describe_values(sides[decimal]), is_certain)
     if sides["?"]:
         return guess_format(shapes, sides["?"])
     return choose_format(shapes, ".", "no value has a decimal mark", True)
@@ -216,18 +246,26 @@ def describe_contradiction(sides: dict[str, list[Shape]], name: str) -> str:
 
 
 def read_as(column: str, decimal: str, thousands: str, *, with_percent: bool = True) -> str:
-    """SQL: DOUBLE or NULL. Only values that are no plain numbers meet regular expressions."""
+    """SQL: DOUBLE or NULL. The whole grammar takes ten times as long as a cast, so common
+    spellings go before."""
     slow = read_by_grammar(column, decimal, thousands, with_percent=with_percent)
     if (decimal, thousands) == (".", ""):
         return f"coalesce(try_cast({column} AS DOUBLE), {slow})"
-    forbidden = thousands or "."
-    plain = f"try_cast(replace({column}, '{decimal}', '.') AS DOUBLE)"
-    if decimal == "," and forbidden != ".":
-        return f"(CASE WHEN contains({column}, '.') THEN {slow} ELSE coalesce({plain}, {slow}) END)"
-    mark = forbidden.replace("'", "''")
-    return (
-        f"(CASE WHEN contains({column}, '{mark}') THEN {slow} ELSE coalesce({plain}, {slow}) END)"
+    bare = f"replace({column}, {quote(thousands)}, '')" if thousands else column
+    number = match_number(decimal, thousands)
+    cases = [
+        (f"regexp_full_match({column}, {quote(f'-?{number}')})", bare),
+        (f"regexp_full_match({column}, {quote(f'[{SYMBOLS}]{number}')})", f"{bare}[2:]"),
+    ]
+    if thousands in (",", "."):
+        cases.insert(0, (f"NOT contains({column}, {quote(thousands)})", column))
+    elif not thousands:
+        cases.insert(0, (f"NOT contains({column}, '.')", column))
+    whens = " ".join(
+        f"WHEN {condition} THEN try_cast(replace({text}, '{decimal}', '.') AS DOUBLE)"
+        for condition, text in cases
     )
+    return f"coalesce(CASE {whens} END, {slow})"
 
 
 def read_by_grammar(column: str, decimal: str, thousands: str, *, with_percent: bool) -> str:

@@ -210,11 +210,23 @@ class Values:
     def list_examples(self, where: str) -> str:
         return ", ".join(str(v) for (v,) in self.fetch("DISTINCT v", f"{where} LIMIT 2"))
 
-    def sample(self, where: str = "v <> ''") -> list[str]:
+    def keep_unread(self, format_: TimeFormat) -> Values:
+        """The filled values that a format does not read, so that all rows are read but once.
+        The count goes first because DuckDB reads a value several times in a filter."""
+        read = format_.sql("v", "UTC")
+        counted = self.fetch(f"count(*), count({read})", "v <> ''")[0]
+        limit = "LIMIT 0" if counted[0] == counted[1] else ""
+        self.con.execute(
+            f"CREATE OR REPLACE TEMP TABLE unread_timestamps AS SELECT v FROM {self.relation} "
+            f"WHERE v <> '' AND {read} IS NULL {limit}"
+        )
+        return Values(self.con, "unread_timestamps", self.name)
+
+    def sample(self) -> list[str]:
         """Distinct values that are not blank: of the first rows, and some of all."""
-        step = max(1, self.count(where)[0] // N_SAMPLED)
-        rows = self.fetch("v", f"{where} LIMIT {N_FIRST_ROWS}")
-        rows += self.fetch("DISTINCT v", f"{where} AND hash(v) % {step} = 0 LIMIT {2 * N_SAMPLED}")
+        step = max(1, self.count("v <> ''")[0] // N_SAMPLED)
+        rows = self.fetch("v", f"v <> '' LIMIT {N_FIRST_ROWS}")
+        rows += self.fetch("DISTINCT v", f"v <> '' AND hash(v) % {step} = 0 LIMIT {2 * N_SAMPLED}")
         return sorted({str(v) for (v,) in rows if str(v).strip()})
 
 
@@ -276,24 +288,23 @@ def list_common_orders(spellings: list[Spelling]) -> list[str]:
 def decide_format(values: Values, draft: Draft, sample: list[str]) -> TimeFormat:
     draft, order, evidence, is_certain = decide_order(values, draft, sample)
     format_ = draft.build_format(order, evidence, is_certain)
-    is_unread = f"v <> '' AND {format_.sql('v', 'UTC')} IS NULL"
-    n_read, n_unread = values.count(f"{format_.sql('v', 'UTC')} IS NOT NULL", is_unread)
-    if n_unread and (more := add_spellings(draft, values.sample(is_unread), order)):
+    n_filled = values.count("v <> ''")[0]
+    unread = values.keep_unread(format_)
+    if (rest := unread.sample()) and (more := add_spellings(draft, rest, order)):
         draft, format_ = more, more.build_format(order, evidence, is_certain)
-        is_unread = f"v <> '' AND {format_.sql('v', 'UTC')} IS NULL"
-        n_read, n_unread = values.count(f"{format_.sql('v', 'UTC')} IS NOT NULL", is_unread)
-    if n_unread:
-        check_order(values, draft, order)
-        check_numbers(values, format_, n_read)
-        n_unread = values.count(f"{is_unread} AND trim(v) <> ''")[0]
-    if n_read < MIN_READ_SHARE * (n_read + n_unread):
-        raise SourceError(describe_unread(values.name, values.list_examples(is_unread)))
+        unread = unread.keep_unread(format_)
+    n_unread, n_blank = unread.count("true", "trim(v) = ''")
+    if n_unread > n_blank:
+        check_order(values, unread, draft, order)
+        check_numbers(unread, format_, n_filled - n_unread)
+    if n_filled - n_unread < MIN_READ_SHARE * (n_filled - n_blank):
+        raise SourceError(describe_unread(values.name, unread.list_examples("trim(v) <> ''")))
     return format_
 
 
 def add_spellings(draft: Draft, unread: list[str], order: str) -> Draft | None:
     """Spellings too rare for the first sample."""
-    rare = draft_format(unread) if unread else draft
+    rare = draft_format(unread)
     new = [
         spelling
         for spelling in rare.spellings
@@ -323,26 +334,20 @@ def decide_order(values: Values, draft: Draft, sample: list[str]) -> Decision:
         return Decision(draft, "dmy", f"values like {sample[0].strip()}", True)
     best = max(draft.orders.values())
     tied = [order for order, n in draft.orders.items() if n == best]
-    if len(tied) > 1:
-        tied = count_orders(values, draft, tied)
+    spans = measure_spans(values, draft, tied) if len(tied) > 1 else {}
+    tied = list(spans) or tied
     if len(tied) > 1 and "ymd" in tied:
-        tied, spans = compare_spans(values, draft, tied)
+        tied, said = compare_spans(spans)
         if len(tied) == 1:
-            return Decision(draft, tied[0], f"{ORDERS[tied[0]]}: {spans}", "; but" not in spans)
+            return Decision(draft, tied[0], f"{ORDERS[tied[0]]}: {said}", "; but" not in said)
     if len(tied) > 1:
-        order, why = break_tie(values, draft, tied, sample)
+        order, why = break_tie(values, draft, spans)
         return Decision(
             draft, order, f"no day above 12 decides; {ORDERS[order]}, because {why}", False
         )
     return Decision(
         draft, tied[0], f"{ORDERS[tied[0]]}: {find_proof(values, draft, tied[0])}", True
     )
-
-
-def count_orders(values: Values, draft: Draft, orders: list[str]) -> list[str]:
-    """The orders that read the most, over all rows."""
-    counts = values.count(*(f"{read_by(draft, order)} IS NOT NULL" for order in orders))
-    return [order for order, n in zip(orders, counts, strict=True) if n == max(counts)]
 
 
 def read_by(draft: Draft, order: str) -> str:
@@ -357,29 +362,25 @@ def find_proof(values: Values, draft: Draft, order: str) -> str:
     return f"values like {str(rows[0][0]).strip()}" if rows else "most values"
 
 
-def compare_spans(values: Values, draft: Draft, tied: list[str]) -> tuple[list[str], str]:
+def measure_spans(values: Values, draft: Draft, orders: list[str]) -> dict[str, int]:
+    """Days between the first and the last, of the orders that read the most over all rows."""
+    instants = [read_by(draft, order) for order in orders]
+    what = ", ".join(f"count({x}), date_diff('day', min({x}), max({x}))" for x in instants)
+    row = [int(str(n or 0)) for n in values.fetch(what)[0]]
+    found = list(zip(row[::2], row[1::2], orders, strict=True))
+    return {order: days for n, days, order in found if n == max(row[::2])}
+
+
+def compare_spans(spans: dict[str, int]) -> tuple[list[str], str]:
     """Two-digit years: the right reading spans the fewest days."""
-    days = dict(zip(tied, span_days(values, draft, tied), strict=True))
-    other = min((days[order], order) for order in tied if order != "ymd")
-    least, most = sorted([days["ymd"], other[0]])
-    if most == least:
-        return [order for order in tied if order != "ymd"], ""
+    rest = [order for order in spans if order != "ymd"]
+    least, most = sorted([spans["ymd"], min(spans[order] for order in rest)])
     doubt = "" if most >= MIN_SPAN_RATIO * max(least, 1) else "; but both are possible"
     said = f"the dates span {least:,} days, read otherwise {most:,}{doubt}"
-    if days["ymd"] == least:
-        return ["ymd"], said
-    rest = [order for order in tied if order != "ymd"]
-    return (rest, said) if len(rest) == 1 else (rest, "")
+    return (["ymd"] if spans["ymd"] == least < most else rest), said
 
 
-def span_days(values: Values, draft: Draft, orders: list[str]) -> list[int]:
-    what = ", ".join(
-        f"date_diff('day', min({x}), max({x}))" for x in (read_by(draft, order) for order in orders)
-    )
-    return [int(str(days or 0)) for days in values.fetch(what)[0]]
-
-
-def break_tie(values: Values, draft: Draft, tied: list[str], sample: list[str]) -> tuple[str, str]:
+def break_tie(values: Values, draft: Draft, spans: dict[str, int]) -> tuple[str, str]:
     """Between day first and month first."""
     templates = [s.template for s in draft.spellings if s.orders]
     if all("." in template.split(" ")[0] for template in templates):
@@ -389,7 +390,7 @@ def break_tie(values: Values, draft: Draft, tied: list[str], sample: list[str]) 
     day_first, month_first = (count_reversals(values, draft, order) for order in ("dmy", "mdy"))
     if min(day_first, month_first) == 0 < max(day_first, month_first):
         return ("dmy" if day_first == 0 else "mdy"), "the rows then stand in the order of time"
-    day_first, month_first = span_days(values, draft, ["dmy", "mdy"])
+    day_first, month_first = spans["dmy"], spans["mdy"]
     if day_first != month_first:
         days = min(day_first, month_first)
         order = "dmy" if day_first < month_first else "mdy"
@@ -410,13 +411,12 @@ def count_reversals(values: Values, draft: Draft, order: str) -> int:
     return min(int(n) for n in rows[0])
 
 
-def check_order(values: Values, draft: Draft, order: str) -> None:
+def check_order(values: Values, unread: Values, draft: Draft, order: str) -> None:
     for other in draft.orders:
         if other == order:
             continue
         ours, theirs = read_by(draft, order), read_by(draft, other)
-        only_theirs = f"{ours} IS NULL AND {theirs} IS NOT NULL"
-        if not (n_theirs := values.count(only_theirs)[0]):
+        if not (n_theirs := unread.count(f"{theirs} IS NOT NULL")[0]):
             continue
         only_ours = f"{theirs} IS NULL AND {ours} IS NOT NULL"
         n_ours = values.count(only_ours)[0]
@@ -425,23 +425,21 @@ def check_order(values: Values, draft: Draft, order: str) -> None:
             raise SourceError(
                 f"{values.name}: {n_ours:,} values can only be {ORDERS[order]} "
                 f"({values.list_examples(only_ours)}), {n_theirs:,} only {ORDERS[other]} "
-                f"({values.list_examples(only_theirs)}); expected one order in all values. "
-                f"Write all dates alike, or choose one: --ts-format '{pattern}'."
+                f"({unread.list_examples(f'{theirs} IS NOT NULL')}); expected one order in all "
+                f"values. Write all dates alike, or choose one: --ts-format '{pattern}'."
             )
 
 
-def check_numbers(values: Values, format_: TimeFormat, n_read: int) -> None:
+def check_numbers(unread: Values, format_: TimeFormat, n_read: int) -> None:
     """Excel turns the dates it takes for its own into numbers and leaves the others as text:
     day and month of the numbers are then exchanged."""
     text = clean("v", format_.cleaning)
-    unread = f"v <> '' AND {format_.sql('v', 'UTC')} IS NULL"
-    for kind in NUMERIC_KINDS:
-        found = f"{unread} AND {read_number(text, kind, 'UTC')} IS NOT NULL"
-        n = values.count(found)[0]
+    found = [f"{read_number(text, kind, 'UTC')} IS NOT NULL" for kind in NUMERIC_KINDS]
+    for kind, condition, n in zip(NUMERIC_KINDS, found, unread.count(*found), strict=True):
         if n > MAX_STRAY_SHARE * n_read:
             raise SourceError(
-                f"{values.name}: {n_read:,} values are dates, {n:,} are {KIND_NAMES[kind]} "
-                f"({values.list_examples(found)}); expected one kind. Export the column again "
+                f"{unread.name}: {n_read:,} values are dates, {n:,} are {KIND_NAMES[kind]} "
+                f"({unread.list_examples(condition)}); expected one kind. Export the column again "
                 "from the shop, without a spreadsheet on the way, or give the right kind with "
                 "--ts-format (the other values then become empty)."
             )
@@ -450,23 +448,25 @@ def check_numbers(values: Values, format_: TimeFormat, n_read: int) -> None:
 def detect_kind(values: Values, cleaning: tuple[str, ...]) -> TimeFormat:
     """By the magnitude of all values, never of one."""
     text = clean("v", cleaning)
-    found = {kind: f"{read_number(text, kind, 'UTC')} IS NOT NULL" for kind in NUMERIC_KINDS}
-    n_filled, *counts = values.count("trim(v) <> ''", *found.values())
+    number = f"CASE WHEN NOT contains(lower(v), 'e') THEN try_cast({text} AS DOUBLE) END"
+    numbers = Values(values.con, f"(SELECT v, {number} AS x FROM {values.relation})", values.name)
+    found = {k: f"x >= {low} AND x < {high}" for k, (low, high) in NUMERIC_KINDS.items()}
+    n_filled, *counts = numbers.count("trim(v) <> ''", *found.values())
     ranked = sorted(zip(counts, found, strict=True), reverse=True)
     (n_best, best), (n_second, second) = ranked[:2]
     if n_best < MIN_READ_SHARE * n_filled:
         others = " AND ".join(f"NOT coalesce({condition}, false)" for condition in found.values())
         raise SourceError(
-            describe_unread(values.name, values.list_examples(f"trim(v) <> '' AND {others}"))
+            describe_unread(values.name, numbers.list_examples(f"trim(v) <> '' AND {others}"))
         )
     if n_second > MAX_STRAY_SHARE * (n_best + n_second):
         raise SourceError(
             f"{values.name}: {n_best:,} values are {KIND_NAMES[best]} "
-            f"({values.list_examples(found[best])}), {n_second:,} are {KIND_NAMES[second]} "
-            f"({values.list_examples(found[second])}); expected one kind. Export the column "
+            f"({numbers.list_examples(found[best])}), {n_second:,} are {KIND_NAMES[second]} "
+            f"({numbers.list_examples(found[second])}); expected one kind. Export the column "
             f"again, or choose one: --ts-format {best}."
         )
-    examples = values.list_examples(found[best])
+    examples = numbers.list_examples(found[best])
     return TimeFormat(
         pattern=best,
         has_offset=best != "excel",
