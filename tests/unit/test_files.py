@@ -221,6 +221,8 @@ class TestWeb:
 
 def test_an_s3_address_without_a_server(tmp_path, monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION"):
+        monkeypatch.setenv(name, "x")
     with pytest.raises(SourceError, match="cannot be listed"):
         object_store.download("s3://shop/orders", tmp_path)
     with pytest.raises(SourceError, match="names no bucket"):

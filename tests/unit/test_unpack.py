@@ -267,6 +267,8 @@ def make_xlsx(**sheets):
     )
     parts = {
         "[Content_Types].xml": f'<Types xmlns="{PACKAGE}/content-types"/>',
+        "_rels/.rels": f'<Relationships xmlns="{PACKAGE}/relationships"><Relationship Id="w" '
+        f'Type="{LINKS}/officeDocument" Target="xl/workbook.xml"/></Relationships>',
         "xl/workbook.xml": f'<workbook xmlns="{MAIN}" xmlns:r="{LINKS}"><sheets>{listed}</sheets>'
         "</workbook>",
         "xl/_rels/workbook.xml.rels": f'<Relationships xmlns="{PACKAGE}/relationships">{links}'
@@ -307,6 +309,10 @@ class TestWorkbook:
         parts = {"mimetype": kind, "content.xml": content, "META-INF/manifest.xml": ""}
         (file,) = read(pack_zip(parts))
         assert (file.name, file.path.read_text()) == ("jan.csv/Jan", "007,3,2024-01-31 09:00:00\n")
+
+    def test_a_password(self, read):
+        with pytest.raises(SourceError, match="protected by a password"):
+            read(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + "EncryptedPackage".encode("utf-16-le"))
 
     def test_no_workbook(self, read):
         with pytest.raises(SourceError, match="without a filled sheet"):
