@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from components.sources.encoding import BLOCK, Survey
 from components.sources.errors import SourceError
 from components.sources.files import MARKER, write_whole
+from components.sources.survey import BLOCK, Survey
 
 MAX_RATIO = 500
 """Of sizes: real exports reach 100, a bomb of zeros 1,000 (deflate) and more."""

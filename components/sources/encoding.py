@@ -2,20 +2,14 @@
 
 import codecs
 import contextlib
-import itertools
-import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
 from components.sources.errors import SourceError
 from components.sources.legacy_encoding import choose_encoding, name_encoding
+from components.sources.survey import BLOCK, Survey, survey
 
-BLOCK = 4 << 20
-SAMPLE = 200_000
-"""Bytes of fields shown to the detector of legacy encodings."""
-FIELDS_PER_BLOCK = 2_000
 FEW_BYTES = 0.0001
 FEW = 0.001
 """Up to this share of broken characters, a file is damaged UTF-8."""
@@ -35,71 +29,7 @@ MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16", "UTF-16 byte order mark (little endian)"),
     (codecs.BOM_UTF16_BE, "utf-16", "UTF-16 byte order mark (big endian)"),
 )
-ASCII = bytes(range(128))
 CONTROLS = bytes(one for one in range(32) if one not in b"\0\x01\t\n\v\f\r\x1a\x1b\x1c\x1d\x1e\x1f")
-
-
-@dataclass
-class Survey:
-    """What one pass over all bytes tells."""
-
-    head: bytes = b""
-    n_bytes: int = 0
-    n_nul: int = 0
-    n_valid: int = 0
-    """Continuation bytes of valid UTF-8: not fewer than there are characters beyond ASCII."""
-    n_bad: int = 0
-    first_bad: int = -1
-    has_line_feed: bool = False
-    has_carriage_return: bool = False
-    unseen: bytes = bytes(range(256))
-    fields: dict[bytes, None] = field(default_factory=dict)
-    n_sampled: int = 0
-    rest: bytes = b""
-
-    def add(self, block: bytes, is_last: bool = False) -> None:
-        if not self.n_bytes:
-            self.head = block[: 64 << 10]
-        data, start = self.rest + block, self.n_bytes - len(self.rest)
-        self.n_bytes += len(block)
-        self.n_nul += block.count(0)
-        self.has_line_feed = self.has_line_feed or b"\n" in block
-        self.has_carriage_return = self.has_carriage_return or b"\r" in block
-        self.rest = b""
-        if not data.isascii():
-            self._decode(data, start, is_last)
-
-    def _decode(self, data: bytes, start: int, is_last: bool) -> None:
-        try:
-            text, used = codecs.utf_8_decode(data, "strict", is_last)
-            self.n_valid += used - len(text)
-        except UnicodeDecodeError as error:
-            if self.first_bad < 0:
-                self.first_bad = start + error.start
-            text, used = codecs.utf_8_decode(data, "replace", is_last)
-            n_bad = text.count("\ufffd") - data.count(b"\xef\xbf\xbd")
-            self.n_bad += n_bad
-            n_ascii = used - len(data[:used].translate(None, ASCII))
-            self.n_valid += len(text) - n_ascii - n_bad
-            self.unseen = self.unseen.translate(None, data)
-            self._sample(data)
-        self.rest = data[used:]
-
-    def _sample(self, data: bytes) -> None:
-        # Not at "|": it is the second byte of a Japanese letter.
-        fields = re.finditer(rb'[^;,\t\r\n"\0\x80-\xff]{0,99}[\x80-\xff][^;,\t\r\n"\0]*', data)
-        for found in itertools.islice(fields, FIELDS_PER_BLOCK):
-            if self.n_sampled < SAMPLE and found[0] not in self.fields:
-                self.fields[found[0][:1000]] = None
-                self.n_sampled += len(found[0])
-
-
-def survey(stream: BinaryIO) -> Survey:
-    found = Survey()
-    for block in iter(lambda: stream.read(BLOCK), b""):
-        found.add(block)
-    found.add(b"", is_last=True)
-    return found
 
 
 def detect_encoding(source: Path | BinaryIO, name: str = "") -> tuple[str, bool, str]:
@@ -132,7 +62,7 @@ def _judge_broken(found: Survey, name: str) -> tuple[str, bool, str]:
     evidence = f"UTF-8 with {found.n_bad:,} broken characters, first at byte {found.first_bad:,}"
     if valid > 1 - FEW:
         return "utf-8", False, evidence
-    if valid < CHANCE:
+    if valid < CHANCE and not found.head.startswith(codecs.BOM_UTF8):
         codec, is_certain, reason, fit = choose_encoding(list(found.fields), found.unseen)
         is_mixed = codec.startswith(WESTERN) and found.n_valid > 3 and valid > CHANCE_WESTERN
         if fit >= PASSABLE and not is_mixed:
@@ -163,7 +93,7 @@ def check_given(encoding: str, found: Survey, name: str) -> str:
     """The codec of an encoding that the user named."""
     try:
         codec = codecs.lookup(encoding).name
-        b"".decode(codec)
+        b"a".decode(codec, "replace")
     except LookupError:
         raise SourceError(
             f"{name}: no encoding is called {encoding!r}; give one as utf-8, windows-1254, "

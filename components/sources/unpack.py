@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Literal
 
 from components.sources.compression import decompress, unpack_zip
-from components.sources.encoding import ASCII, Survey, check_given, judge, survey, transcode
+from components.sources.encoding import check_given, judge, transcode
 from components.sources.errors import SourceError
 from components.sources.files import InputFile, read_partition, write_whole
 from components.sources.signatures import name_format, name_text
+from components.sources.survey import ASCII, Survey, survey
 from components.sources.workbook import write_sheets
 
 HEAD = 1 << 20

@@ -12,6 +12,7 @@ from components.sources.files import write_whole
 if TYPE_CHECKING:
     from python_calamine import CalamineWorkbook
 
+ENCRYPTED = "EncryptedPackage".encode("utf-16-le")
 Cell = int | float | str | bool | date | time | datetime | timedelta | None
 
 
@@ -43,12 +44,14 @@ def _open(path: Path, name: str) -> "CalamineWorkbook":
     import python_calamine
 
     try:
-        return python_calamine.load_workbook(str(path))
-    except python_calamine.PasswordError:
-        raise SourceError(
-            f"{name}: a workbook protected by a password; save it without one, or as CSV"
-        ) from None
+        # By content: given a path, it would believe the suffix.
+        with path.open("rb") as stream:
+            return python_calamine.load_workbook(stream)
     except (python_calamine.CalamineError, OSError, ValueError) as error:
+        if ENCRYPTED in path.read_bytes():
+            raise SourceError(
+                f"{name}: protected by a password; save it without one, or as CSV"
+            ) from None
         raise SourceError(
             f"{name}: a damaged workbook, or another Office file, as of Word ({error}); open it "
             "and save as CSV"

@@ -6,8 +6,9 @@ import random
 
 import pytest
 
-from components.sources.encoding import detect_encoding, survey, transcode
+from components.sources.encoding import detect_encoding, transcode
 from components.sources.errors import SourceError
+from components.sources.survey import survey
 
 NAMES = {
     "Turkish": "çay bardağı|ince belli|süt|şeker|ÇİĞDEM|kışlık bot|gömlek|fındık ezmesi|zeytinyağı",
