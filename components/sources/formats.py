@@ -98,7 +98,7 @@ def _is_empty(con: "DuckDBPyConnection", table: str, text: str) -> bool:
 
 def _typed_time(kind: str, text: str, timezone: str) -> str:
     """Parses again what DuckDB wrote: exact, and the column's expression stays one text."""
-    if kind == "TIMESTAMP WITH TIME ZONE":
+    if kind in ("TIMESTAMP WITH TIME ZONE", "TIMESTAMPTZ_NS"):
         return f"timezone('UTC', try_cast({text} as timestamptz))"
     if kind == INT96:
         return f"try_cast({text} as timestamp)"
@@ -111,6 +111,7 @@ def _typed_time(kind: str, text: str, timezone: str) -> str:
 def _describe_type(kind: str) -> str:
     return {
         "TIMESTAMP WITH TIME ZONE": "timestamp with zone",
+        "TIMESTAMPTZ_NS": "timestamp with zone",
         INT96: "timestamp (INT96)",
         "DATE": "date",
     }.get(kind, "timestamp without zone")

@@ -44,6 +44,8 @@ def find_plain(one: Understood) -> PlainParquet | None:
     mapping = one.mapping
     if one.file.kind != "parquet" or mapping.platform or mapping.items or mapping.is_numbered:
         return None
+    if not all(_is_known_to_spark(column) for column in one.table.columns.values()):
+        return None
     found = []
     for ours, theirs in one.selection.columns.items():
         name, column = next(iter(theirs.items()))
@@ -67,7 +69,7 @@ def find_remote_plain(
     columns = _describe_columns(metadata.schema)
     given = parse_columns(settings.columns)
     mapping = map_columns(list(columns), given, REQUIRED["orders"], path)
-    if mapping.platform or mapping.items:
+    if mapping.platform or mapping.items or not all(map(_is_known_to_spark, columns.values())):
         return None
     found = [
         PlainColumn(ours, theirs[0], columns[theirs[0]].type)
@@ -91,6 +93,12 @@ def _duckdb_type(kind: str) -> str:
     if kind.startswith(("timestamp[us, ", "timestamp[ms, ")):
         return "TIMESTAMP WITH TIME ZONE"
     return "DECIMAL" if kind.startswith("decimal") else ARROW_TYPES.get(kind, "")
+
+
+def _is_known_to_spark(column: Column) -> bool:
+    """Of any column: Spark reads the schema of all, whichever are selected."""
+    known = (TEXT, "BOOLEAN", "BLOB", *CLOCKS, *MOMENTS)
+    return column.type in known or is_numeric(column.type)
 
 
 def _is_plain(ours: str, name: str, column: Column) -> bool:

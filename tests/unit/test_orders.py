@@ -27,12 +27,12 @@ LINES = """order_id,product_id,quantity,price,ts
 
 @pytest.fixture
 def clean(tmp_path):
-    def call(orders, products="", **settings):
+    def call(orders, products="", whole=False, **settings):
         paths = [tmp_path / "out" / name for name in ("lines", "quarantine", "products")]
         found = clean_orders(str(orders), str(products), OrderSettings(**settings), *paths)
         contracts = (ORDER_LINES, QUARANTINE, PRODUCTS)
         tables = [read_table(p, c).to_pylist() for p, c in zip(paths, contracts, strict=True)]
-        return found.counts, *tables
+        return found if whole else found.counts, *tables
 
     return call
 
@@ -67,13 +67,8 @@ BAD_LINES = {
     "2,bad05,0,1,2024-03-01": "quantity not positive",
     "2,bad06,-3,1,2024-03-01": "quantity not positive",
     "C2,bad07,-3,1,2024-03-01": "cancellation",
-    "2,bad08,1,cheap,2024-03-01": "price not a number",
-    "2,bad09,1,-1,2024-03-01": "price negative",
-    "2,bad10,1,1,yesterday": "timestamp unreadable",
-    "2,bad11,1,1,2999-01-01 00:00": "timestamp in the future",
-    "2,bad12,1,1,1970-01-01 00:00": "timestamp before 1990",
     "2,POST,1,1,2024-03-01": "not a product",
-    "2,post,-1,-1,2024-03-01": "not a product; quantity not positive; price negative",
+    "2,post,-1,-1,2024-03-01": "not a product; quantity not positive",
 }
 
 
@@ -85,6 +80,28 @@ def test_every_bad_line_goes_to_quarantine_with_its_reason(clean, csv):
         _, product_id, _, _, ts = line.split(",")
         assert found[product_id.strip() + ts] == reason
     assert counts["quarantined: quantity not positive"] == 2
+
+
+UNREADABLE = {
+    "2,bad08,1,cheap,2024-03-01": ("price", "cheap"),
+    "2,bad09,1,-1,2024-03-02": ("price", "-1"),
+    "2,bad10,1,1,yesterday": ("ts", "yesterday"),
+    "2,bad11,1,1,2999-01-01 00:00": ("ts", "2999-01-01 00:00"),
+    "2,bad12,1,1,1970-01-01 00:00": ("ts", "1970-01-01 00:00"),
+}
+
+
+def test_a_line_survives_what_it_does_not_need(clean, csv):
+    more = "".join(f"{n},tea,1,1,2024-02-01\n" for n in range(100, 400))
+    found, lines, quarantine, _ = clean(csv(LINES + more + "\n".join(UNREADABLE)), whole=True)
+    assert not quarantine
+    by_product = {line["product_id"]: line for line in lines}
+    for line, (column, _) in UNREADABLE.items():
+        assert by_product[line.split(",")[1]][column] is None
+    unreadable = found.orders.unreadable
+    assert unreadable["price"].n_values == 2
+    assert set(unreadable["price"].examples) == {"cheap", "-1"}
+    assert unreadable["ts"].n_values == 3
 
 
 def test_quarantine_keeps_what_was_found(clean, csv):
@@ -141,30 +158,6 @@ def test_a_csv_whose_names_span_lines(clean, csv):
     assert {card["name"] for card in products} == {"Green\ntea", "Milk"}
 
 
-TIMESTAMPS = {
-    "2024-03-13T10:05:00Z": "2024-03-13T10:05",
-    "2024-03-13T12:05:00+02:00": "2024-03-13T10:05",
-    "2024-03-13 10:05:00": "2024-03-13T10:05",
-    "2024-03-13 10:05:00.123": "2024-03-13T10:05",
-    "2024-03-13": "2024-03-13T00:00",
-    "13/3/2024 10:05": "2024-03-13T10:05",
-    "3/13/2024 10:05": "2024-03-13T10:05",
-    "13.03.2024 10:05": "2024-03-13T10:05",
-    "20240313": "2024-03-13T00:00",
-    "1710324300": "2024-03-13T10:05",
-    "1710324300000": "2024-03-13T10:05",
-}
-
-
-def test_timestamps_as_text():
-    with spark_session("test") as spark:
-        names = [f"c{i}" for i in range(len(TIMESTAMPS))]
-        frame = spark.createDataFrame([tuple(TIMESTAMPS)], names)
-        parsed = [parse_timestamp(frame, name, "", "file").cast("string") for name in names]
-        found = frame.select(parsed).first()
-    assert [text[:16].replace(" ", "T") for text in found] == list(TIMESTAMPS.values())
-
-
 def test_one_format_reads_the_whole_column(clean, csv):
     text = "order_id,product_id,ts\n1,tea,4/3/2024 9:00\n2,tea,13/3/2024 9:00\n"
     _, lines, _, _ = clean(csv(text))
@@ -173,12 +166,12 @@ def test_one_format_reads_the_whole_column(clean, csv):
 
 def test_a_given_format_wins(clean, csv):
     text = "order_id,product_id,ts\n1,tea,4/3/2024\n1,milk,4/3/2024\n"
-    _, lines, _, _ = clean(csv(text), ts_format="M/d/yyyy")
+    _, lines, _, _ = clean(csv(text), ts_format="%m/%d/%Y")
     assert lines[0]["ts"].month == 4
 
 
 def test_timestamps_nobody_can_read(clean, csv):
-    with pytest.raises(TimestampError, match=r"'ts'.*'soon'.*--ts-format"):
+    with pytest.raises(SourceError, match=r"'ts'.*'soon'.*--ts-format"):
         clean(csv("order_id,product_id,ts\n1,tea,soon\n"))
 
 
@@ -275,8 +268,8 @@ class TestRefused:
     def test_mixed_kinds(self, clean, csv, tmp_path):
         csv(LINES)
         pq.write_table(pa.table({"order_id": ["1"], "product_id": ["a"]}), tmp_path / "x.parquet")
-        with pytest.raises(SourceError, match="mixes Parquet and CSV"):
-            clean(f"{tmp_path}/*.*")
+        counts, *_ = clean(f"{tmp_path}/*.*")
+        assert counts["lines_kept"] == 3
 
     def test_a_jdbc_address_without_a_query(self, clean):
         with pytest.raises(SourceError, match=r"jdbc:x: a jdbc source needs its query"):
@@ -318,15 +311,13 @@ def test_files_with_their_columns_in_another_order_are_joined_by_name(clean, tmp
     folder = tmp_path / "months"
     folder.mkdir()
     (folder / "1.csv").write_text(LINES)
-    (folder / "2.csv").write_text("product_id;price;order_id;quantity\ncake;4;2;6\n")
+    (folder / "2.csv").write_text("product_id;price;order_id;quantity\npie;4,5;2;6\n")
     (folder / "3.csv").write_text("product_id,price,order_id,ts,quantity\ncake,4,2,2024-04-01,6\n")
-    with pytest.raises(SourceError, match=r"1\.csv has the columns .* 2\.csv has product_id"):
-        clean(folder)
-    (folder / "2.csv").unlink()
     _, lines, quarantine, _ = clean(folder)
     assert not quarantine
+    assert [line["ts"] for line in lines if line["price"] == 4.5] == [None]
     assert {(one["order_id"], one["product_id"], one["quantity"]) for one in lines} == {
-        ("1", "tea", 2.0), ("1", "milk", 1.0), ("2", "cake", 6.0),
+        ("1", "tea", 2.0), ("1", "milk", 1.0), ("2", "cake", 6.0), ("2", "pie", 6.0),
     }  # fmt: skip
 
 
@@ -364,15 +355,11 @@ def test_nanoseconds_are_the_same_moment_as_microseconds(clean, tmp_path, zone):
     assert found["ns empty"] is found["us empty"] is None
 
 
-def test_a_type_that_spark_does_not_read_is_named(clean, tmp_path):
+def test_a_column_that_spark_cannot_read_does_no_harm(clean, tmp_path):
     path = tmp_path / "lines.parquet"
     at = pa.array([1], pa.time64("ns"))
     pq.write_table(pa.table({"order_id": ["1"], "product_id": ["a"], "at": at}), path)
-    with pytest.raises(SourceError, match=r"lines\.parquet: Spark cannot read such Parquet .*text"):
-        clean(path)
-    path.write_bytes(b"PAR1 and nothing more")
-    with pytest.raises(SourceError, match="damaged, or no Parquet"):
-        clean(path)
+    assert clean(path)[0]["lines_kept"] == 1
 
 
 def test_timestamps_as_spark_itself_writes_them(clean, tmp_path):
@@ -419,5 +406,7 @@ def test_a_name_that_stands_twice_in_reordered_files_is_refused(clean, tmp_path)
     folder.mkdir()
     (folder / "1.csv").write_text("order_id,product_id,price,price\n1,tea,1,2\n")
     (folder / "2.csv").write_text("product_id,order_id,price,price\ntea,1,1,2\n")
-    with pytest.raises(SourceError, match=r"2\.csv has a column name twice"):
+    with pytest.raises(SourceError, match=r"2 columns are called 'price' \(price#1, price#2\)"):
         clean(folder)
+    _, lines, *_ = clean(folder, columns="price=price#2")
+    assert [line["price"] for line in lines] == [2, 2]
