@@ -327,6 +327,11 @@ def test_contradicting_days_are_refused_with_examples(con):
     assert read(con, stray)[-1] is None
 
 
+def test_day_before_month_after_the_year_is_refused(con):
+    with pytest.raises(SourceError, match="month above 12"):
+        detect(con, ["2024/05/06"] * 20 + ["2024/13/06"])
+
+
 def test_excel_half_converted_dates_are_refused(con):
     values = ["13/01/2024", "25/01/2024"] * 10 + ["45323", "45324"] * 3
     with pytest.raises(SourceError, match="Excel"):
