@@ -178,7 +178,9 @@ def decide_format(shapes: list[Shape], name: str) -> NumberFormat:
         return choose_format(shapes, decimal, describe_values(sides[decimal]), is_certain)
     if sides["?"]:
         return guess_format(shapes, sides["?"])
-    return choose_format(shapes, ".", "no value has a decimal mark", True)
+    seen = any(shape.read(".") is not None for shape in shapes)
+    evidence = "no value has a decimal mark" if seen else "no value is a number"
+    return choose_format(shapes, ".", evidence, True)
 
 
 def guess_format(shapes: list[Shape], unclear: list[Shape]) -> NumberFormat:
@@ -192,7 +194,8 @@ def guess_format(shapes: list[Shape], unclear: list[Shape]) -> NumberFormat:
     if count(large) > MAX_STRAY_SHARE * count(unclear):
         why = f"{seen}; {describe_values(large)} show that thousands have no mark"
         return choose_format(shapes, mark, why, True)
-    if unmarked and count(unclear) >= MIN_SHORT_FLOATS:
+    ends_in_zero = any(re.search(r"0\D*$", shape.example) for shape in unclear)
+    if unmarked and (ends_in_zero or count(unclear) >= MIN_SHORT_FLOATS):
         why = f"{seen}, values below 1000 have no mark: read as thousands"
         return choose_format(shapes, other, why, False)
     if mark == ",":

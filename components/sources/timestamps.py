@@ -297,6 +297,7 @@ def decide_format(values: Values, draft: Draft, sample: list[str]) -> TimeFormat
     if n_unread > n_blank:
         check_order(values, unread, draft, order)
         check_numbers(unread, format_, n_filled - n_unread)
+        check_months(unread, n_filled - n_unread)
     if n_filled - n_unread < MIN_READ_SHARE * (n_filled - n_blank):
         raise SourceError(describe_unread(values.name, unread.list_examples("trim(v) <> ''")))
     return format_
@@ -337,7 +338,8 @@ def decide_order(values: Values, draft: Draft, sample: list[str]) -> Decision:
     spans = measure_spans(values, draft, tied) if len(tied) > 1 else {}
     tied = list(spans) or tied
     if len(tied) > 1 and "ymd" in tied:
-        tied, said = compare_spans(spans)
+        is_compact = any("{a}{b}{c}" in spelling.template for spelling in draft.spellings)
+        tied, said = compare_spans(spans, is_compact)
         if len(tied) == 1:
             return Decision(draft, tied[0], f"{ORDERS[tied[0]]}: {said}", "; but" not in said)
     if len(tied) > 1:
@@ -371,13 +373,14 @@ def measure_spans(values: Values, draft: Draft, orders: list[str]) -> dict[str, 
     return {order: days for n, days, order in found if n == max(row[::2])}
 
 
-def compare_spans(spans: dict[str, int]) -> tuple[list[str], str]:
+def compare_spans(spans: dict[str, int], is_compact: bool) -> tuple[list[str], str]:
     """Two-digit years: the right reading spans the fewest days."""
     rest = [order for order in spans if order != "ymd"]
     least, most = sorted([spans["ymd"], min(spans[order] for order in rest)])
     doubt = "" if most >= MIN_SPAN_RATIO * max(least, 1) else "; but both are possible"
     said = f"the dates span {least:,} days, read otherwise {most:,}{doubt}"
-    return (["ymd"] if spans["ymd"] == least < most else rest), said
+    year_first = spans["ymd"] == least and (least < most or is_compact)
+    return (["ymd"] if year_first else rest), said
 
 
 def break_tie(values: Values, draft: Draft, spans: dict[str, int]) -> tuple[str, str]:
@@ -443,6 +446,18 @@ def check_numbers(unread: Values, format_: TimeFormat, n_read: int) -> None:
                 "from the shop, without a spreadsheet on the way, or give the right kind with "
                 "--ts-format (the other values then become empty)."
             )
+
+
+def check_months(unread: Values, n_read: int) -> None:
+    """A date that begins with its year goes on with the month, but for a few programs."""
+    found = r"regexp_matches(v, '^\s*\d{4}([-/. ])(1[3-9]|2\d|3[01])[-/. ](0?\d|1[012])\b')"
+    n = unread.count(found)[0]
+    if n > MAX_STRAY_SHARE * n_read:
+        raise SourceError(
+            f"{unread.name}: {n:,} values have a month above 12 ({unread.list_examples(found)}); "
+            "expected year, month, day. If the day stands before the month, say so: "
+            "--ts-format '%Y-%d-%m', with the marks of the values."
+        )
 
 
 def detect_kind(values: Values, cleaning: tuple[str, ...]) -> TimeFormat:

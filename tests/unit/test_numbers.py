@@ -108,6 +108,7 @@ def test_thousands_stand_in_their_groups(con, value):
         (["1.250", "12.900"], 1.25),
         (["950", "20", *["1.250", "2.990", "3.125"] * 10], 950),
         (["$1,234", "$2,000"], 1234),
+        (["1.000", "2.000", "500"], 1000),
     ],
 )
 def test_a_mark_before_three_digits_decides_nothing(con, values, first):
@@ -142,6 +143,23 @@ def test_contradicting_values_are_refused_with_examples(con):
         detect(con, ["12,50", "3,5", "12.50", "1,234.50"] * 5)
     for part in ("a.csv: column 'Preis'", "12,50", "12.50", "--decimal"):
         assert part in str(error.value)
+
+
+def test_one_proof_among_many_unclear_values_is_not_certain(con):
+    assert not detect(con, ["1.234", "2.345"] * 200 + ["12.5"]).is_certain
+    assert detect(con, ["1.234", "2.345"] * 20 + ["12.5"]).is_certain
+
+
+def test_a_sample_of_many_values_decides_as_all_do(con):
+    con.execute(
+        "CREATE OR REPLACE TABLE shop AS SELECT CASE WHEN i = 70000 THEN '1.234.567,5' "
+        "ELSE i // 100 || ',' || i % 100 END AS Preis FROM range(100000) AS t(i)"
+    )
+    format_ = detect_number_format(con, "shop", "Preis")
+    assert (format_.decimal, format_.thousands, format_.is_certain) == (",", ".", True)
+    con.execute("UPDATE shop SET Preis = '12.5' WHERE Preis LIKE '1%'")
+    with pytest.raises(SourceError, match="expected one decimal mark"):
+        detect_number_format(con, "shop", "Preis")
 
 
 def test_evidence_names_values(con):

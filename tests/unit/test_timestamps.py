@@ -94,6 +94,9 @@ def read_table(con, format_, timezone="UTC"):
         "31 January 2024 09:00:00",
         "31-JAN-2024 09:00:00",
         "31-Jan-24 09:00",
+        "31-Jan-24 09.00.00.000000 AM",
+        "2024-01-31-09.00.00.000000",
+        "1/31/2024 9 AM",
         "Jan 31, 2024 9:00 AM",
         "January 31, 2024 09:00",
         "January 31st, 2024 9:00 am",
@@ -322,6 +325,11 @@ def test_contradicting_days_are_refused_with_examples(con):
         assert part in str(error.value)
     stray = ["31/01/2024"] * 500 + ["01/30/2024"]
     assert read(con, stray)[-1] is None
+
+
+def test_day_before_month_after_the_year_is_refused(con):
+    with pytest.raises(SourceError, match="month above 12"):
+        detect(con, ["2024/05/06"] * 20 + ["2024/13/06"])
 
 
 def test_excel_half_converted_dates_are_refused(con):
