@@ -82,6 +82,9 @@ def test_a_legacy_encoding_gives_the_letters_back(language, codec, n_lines, shar
         ("name;price\nMug;£5\nPan;£10\n", "cp1252"),
         ("name;price\nMug;€5\nPan;€10\n", "cp1252"),
         ("name\nMen’s shirt\nKids’ toys\n“Best” pan\n", "cp1252"),
+        ("name\nGröße\nçay\nniño\nsmörgås\ncrème\nÅngström\npão\nØl\n", "cp1252"),
+        ("name\nżółty\nlžíce\nőszi\nčaj\n", "cp1250"),
+        ("name\nx²\nØ 30 mm\n20 °C\n½ kg\n", "cp1252"),
         ("name\nсок 1л\nвода 5л\nмолоко 2л\n", "cp1251"),
     ],
 )
