@@ -117,7 +117,7 @@ def transcode(
     n_nul = n_replaced = 0
     is_old_mac: bool | None = None
     for text in _decode_blocks(source, codec, name, "replace" if is_lenient else "strict"):
-        n_nul += text.count("\0")
+        n_nul += text.count("\0") if "\0" in text else 0
         n_replaced += text.count("\ufffd") if is_lenient else 0
         if is_old_mac is None and ("\r" in text or "\n" in text):
             is_old_mac = "\n" not in text

@@ -51,6 +51,8 @@ REFUSED = (
 )
 TEXTUAL = (b"%PDF", b"{\\rtf")
 COLUMNAR = ("Arrow", "ORC", "Avro", "HDF5", "SPSS", "Stata", "pickle", "Parquet")
+TAG = re.compile(r"<(\?xml|!--|!doctype|[a-z][\w:.-]*(\s+[\w:.-]+\s*=|\s*/?>(?![;,\t|])))")
+"""A header may be <DATE>,<TIME>."""
 MAIL = re.compile(
     r"(From \S+ |(Return-Path|Received|Delivered-To|MIME-Version|Message-ID|X-[\w-]+): ).*\n"
     r"(.*\n)*?(From|Subject|To|Date|Content-Type): ",
@@ -121,7 +123,7 @@ def name_text(start: str, name: str) -> Literal["text", "json"]:
             f"{name}: an HTML page (a login, or a table that calls itself Excel), expected CSV; "
             "open it in a browser: if it shows the data, copy it to a spreadsheet and save as CSV"
         )
-    if re.match(r"<(\?xml|!--|!doctype|[a-z][\w:.-]*[\s>])", low):
+    if TAG.match(low):
         raise SourceError(f"{name}: XML, expected CSV; open it in a spreadsheet and save as CSV")
     if low.startswith("{\\rtf"):
         refuse("a text of a word processor (RTF)", name)

@@ -131,6 +131,8 @@ class TestText:
             (b"[order],[product]\n1,2\n", "text"),
             (b"[1],[2]\n", "text"),
             (b"{a};{b}\n1;2\n", "text"),
+            (b"<ID>,<TIME>\n1,2\n", "text"),
+            (b"From ,To: \n1,2\n", "text"),
             (b"PAR1,PARENT\n1,2\n", "text"),
             (b"BZh;Gr\xf6\xdfe\n1;2\n", "text"),
         ],
