@@ -76,7 +76,7 @@ def clean_orders(
         _check_all_used(settings.columns, read, described)
         with spark_session("orders") as spark:
             lines = _load(spark, read, settings)
-            table = _build_product_table(spark, lines, described, settings).cache()
+            table = _build_product_table(spark, lines, read, described, settings).cache()
             is_excluded = matches(settings.non_products, "product_id", "name", "category")
             _write_parquet(table.filter(f"not {is_excluded}"), PRODUCTS.names, product_table)
             classified = _classify_lines(lines, table.filter(is_excluded), settings)
@@ -149,24 +149,29 @@ def _write_classified(classified: "DataFrame", order_lines: Path, quarantine: Pa
 
 
 def _build_product_table(
-    spark: "SparkSession", lines: "DataFrame", described: ReadSource | None, settings: ReadSettings
-) -> "DataFrame":
+    spark: "SparkSession", lines: "DataFrame", read: ReadSource, described: ReadSource | None,
+    settings: ReadSettings,
+) -> "DataFrame":  # fmt: skip
     """The most frequent value of each product; prices that the table lacks come from the lines."""
     if described is None:
-        return _describe_products(lines)
-    table = _describe_products(_load(spark, described, settings))
-    return _fill_prices(table, lines)
+        return _describe_products(lines, read.reading)
+    frame = _load(spark, described, settings)
+    return _fill_prices(_describe_products(frame, described.reading), lines)
 
 
-def _describe_products(frame: "DataFrame") -> "DataFrame":
+def _describe_products(frame: "DataFrame", reading: Reading) -> "DataFrame":
     from pyspark.sql import functions as F
 
-    names = PRODUCTS.names[1:]
+    there = {"attributes", *(ours for file in reading.files for ours in file.columns)}
     texts = [field.name for field in PRODUCTS if str(field.type) == "string"]
     trimmed = {name: F.nullif(F.trim(name), F.lit("")) for name in texts}
     filled = frame.withColumns(trimmed).filter("product_id is not null")
     return filled.groupBy("product_id").agg(
-        *[F.mode(name, deterministic=True).alias(name) for name in names]
+        *[
+            # The most frequent value costs a sort, also of nulls alone.
+            (F.mode(name, deterministic=True) if name in there else F.any_value(name)).alias(name)
+            for name in PRODUCTS.names[1:]
+        ]
     )
 
 

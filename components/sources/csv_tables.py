@@ -104,7 +104,7 @@ def _sniff(con: "DuckDBPyConnection", path: Path) -> Dialect:
     query = f"select Delimiter, Quote, Escape from sniff_csv({sql_text(str(path))}, {options})"
     try:
         separator, quote, escape = fetch_one(con, query)
-    except (duckdb.Error, AssertionError):
+    except duckdb.Error:
         return Dialect(",")
     separator = "\t" if separator == "\\t" else separator
     if len(separator) != 1 or separator.isalnum():

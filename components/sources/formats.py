@@ -59,13 +59,13 @@ def parse_number(
 ) -> Parsed:  # fmt: skip
     """`text` is the column's text in `table`; `columns` are the shop's, with their types."""
     theirs = tuple(columns)
-    if _is_empty(con, table, text):
-        return Parsed("null::double", ColumnReading(theirs=theirs, format="empty"))
     if all(is_numeric(one.type) for one in columns.values()):
         number = f"try_cast({text} as double)"
         finite = f"case when isfinite({number}) then {number} end"
         return Parsed(finite, ColumnReading(theirs=theirs, format="number"))
-    found = detect_number_format(con, table, text, name=name, decimal=choices.decimal)
+    if not (values := _collect_values(con, table, text)):
+        return Parsed("null::double", ColumnReading(theirs=theirs, format="empty"))
+    found = detect_number_format(con, values, "v", name=name, decimal=choices.decimal)
     shown = f"decimal {'comma' if found.decimal == ',' else 'point'}"
     if found.thousands:
         shown += f", thousands {found.thousands!r}"
@@ -83,17 +83,24 @@ def parse_time(
     theirs, kinds = tuple(columns), {one.type for one in columns.values()}
     if len(kinds) == 1 and (typed := _typed_time(*kinds, text, choices.timezone)):
         return Parsed(typed, ColumnReading(theirs=theirs, format=_describe_type(*kinds)))
-    if _is_empty(con, table, text):
+    if not (values := _collect_values(con, table, text)):
         return Parsed("null::timestamp", ColumnReading(theirs=theirs, format="empty"))
-    found = detect_time_format(con, table, text, name=name, given=choices.ts_format)
+    found = detect_time_format(con, values, "v", name=name, given=choices.ts_format)
     reading = ColumnReading(
         theirs=theirs, format=found.pattern, evidence=found.evidence, is_certain=found.is_certain
     )
     return Parsed(found.sql(text, choices.timezone), reading)
 
 
-def _is_empty(con: "DuckDBPyConnection", table: str, text: str) -> bool:
-    return not con.execute(f"select 1 from {table} where trim({text}) <> '' limit 1").fetchone()
+def _collect_values(con: "DuckDBPyConnection", table: str, text: str) -> str:
+    """The different values in a table of their own, for they are looked at several times.
+
+    Empty where there are none.
+    """
+    select = f"select {text} as v from {table} where trim({text}) <> '' group by 1"
+    con.execute(f"create or replace temp table column_values as {select}")
+    found = con.execute("select 1 from column_values limit 1").fetchall()
+    return "column_values" if found else ""
 
 
 def _typed_time(kind: str, text: str, timezone: str) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from components.progress import log_progress
 from components.sources.ids import IdRepair, detect_id_damage
@@ -48,16 +48,20 @@ def connect(scratch: Path) -> "Iterator[DuckDBPyConnection]":
         con.close()
 
 
+Repairs = dict[str, list[IdRepair]]
+"""By our name of the id."""
+
+
 @dataclass(frozen=True)
 class Lines:
     """All files of a source, understood but not yet written."""
 
     files: list[Understood]
-    repairs: dict[str, list[IdRepair]]
-    """By our name of the id."""
+    repairs: list[Repairs]
+    """Of each file."""
 
     def select(self, number: int) -> str:
-        found = {ours: _apply(ours, several) for ours, several in self.repairs.items() if several}
+        found = {ours: _apply(ours, several) for ours, several in self.repairs[number].items()}
         lines = self.files[number].select_lines(found)
         if malformed := self.files[number].table.malformed:
             text = f"left(line, {MAX_SHOWN}) as order_id, '{MALFORMED}' as left_out"
@@ -81,20 +85,52 @@ def understand_files(
 
 def _find_repairs(
     con: "DuckDBPyConnection", files: Sequence[Understood], kind: Kind, known: str | None
-) -> dict[str, list[IdRepair]]:
-    """Of ids that passed through a spreadsheet."""
-    repairs = {}
-    for ours in IDS if kind == "orders" else ("product_id",):
-        views = [
-            f"select {ours} from {one.texts}"
-            for one in files
-            if ours in one.selection.columns or (ours == "order_id" and one.selection.has_orders)
-        ]
-        if views:
-            relation = f"({' union all '.join(views)})"
-            ids = known if ours == "product_id" else None
-            repairs[ours] = detect_id_damage(con, relation, ours, known=ids)
+) -> list[Repairs]:
+    """Of ids that passed through a spreadsheet: `.0` and exponents within a file, zeros in all."""
+    looks = [_look_at_ids(con, one, IDS if kind == "orders" else ("product_id",)) for one in files]
+    repairs: list[Repairs] = [{} for _ in files]
+    for number, look in enumerate(looks):
+        for ours, found in look.items():
+            if found.has_marks:
+                ids = known if ours == "product_id" else None
+                repairs[number][ours] = detect_id_damage(con, files[number].texts, ours, known=ids)
+    products = [look["product_id"] for look in looks if "product_id" in look]
+    if kind == "orders" and _may_lack_zeros(products, known):
+        views = " union all ".join(f"select product_id from {one.texts}" for one in files)
+        for repair in detect_id_damage(con, f"({views})", "product_id", known=known):
+            for one in repairs if repair.kind == "lost_zeros" else ():
+                one.setdefault("product_id", []).append(repair)
     return repairs
+
+
+class _IdLook(NamedTuple):
+    has_marks: bool
+    """Some end in .0 or have an exponent."""
+    has_zeros: bool
+    """Some begin with 0."""
+    least: int
+    most: int
+    """Characters."""
+
+
+def _look_at_ids(
+    con: "DuckDBPyConnection", one: Understood, names: Sequence[str]
+) -> dict[str, _IdLook]:
+    """In one scan, for the most files have no such ids."""
+    there = [ours for ours in names if ours in one.selection.texts]
+    looks = [
+        f"coalesce(bool_or(ends_with({ours}, '.0') or contains({ours}, 'E+') "
+        f"or contains({ours}, 'e+')), false), coalesce(bool_or(starts_with({ours}, '0')), false), "
+        f"coalesce(min(strlen({ours})), 0), coalesce(max(strlen({ours})), 0)"
+        for ours in there
+    ]
+    row = fetch_one(con, f"select {', '.join(looks)} from {one.texts}")
+    return {ours: _IdLook(*row[4 * i : 4 * i + 4]) for i, ours in enumerate(there)}
+
+
+def _may_lack_zeros(products: Sequence[_IdLook], known: str | None) -> bool:
+    differ = min(one.least for one in products) < max(one.most for one in products)
+    return known is not None or (differ and any(one.has_zeros for one in products))
 
 
 def _apply(ours: str, repairs: Sequence[IdRepair]) -> str:
@@ -129,7 +165,7 @@ def describe(
         timezone=settings.timezone,
         files=tuple(_with_counts(con, one, lines.select(i)) for i, one in enumerate(lines.files)),
         unreadable=count_unreadable(con, relation),
-        notes=tuple(_describe_repairs(lines.repairs)),
+        notes=tuple(dict.fromkeys(one for each in lines.repairs for one in _describe_repairs(each))),
     )
 
 

@@ -18,11 +18,12 @@ class Selection:
     """`sql` selects one row a line: our columns as text, `left_out`, and `minus` of columns."""
 
     sql: str
+    texts: tuple[str, ...]
+    """Our columns that are there."""
     columns: dict[str, dict[str, Column]]
     """The shop's columns of each of ours, with their types."""
     minus: dict[str, tuple[str, ...]]
     """Names in the selection of what is to be subtracted from our column."""
-    has_orders: bool
 
 
 def select_texts(
@@ -49,13 +50,8 @@ class _Selector:
         listed = [f"{sql} as {sql_name(name)}" for name, sql in (texts | _rules(rules)).items()]
         inner = f"select {', '.join([*listed, *([extra] if extra else [])])} from {relation}"
         filled = f"select * replace ({self._fills(rules)}) from ({inner})" if self._fills(rules) else inner
-        some_value = ", ".join(sql_name(name) for name in texts)
-        sql = (
-            f"select *, {self._left_out(texts, rules)} as left_out from ({filled}) "
-            f"where coalesce({some_value}) is not null"
-        )
-        has_orders = "order_id" in texts
-        return Selection(sql, self._shop_columns(), self._minus(), has_orders)
+        sql = f"select *, {self._left_out(texts, rules)} as left_out from ({filled})"
+        return Selection(sql, tuple(texts), self._shop_columns(), self._minus())
 
     def _texts(self) -> Iterator[tuple[str, str]]:
         if self.mapping.is_numbered:

@@ -85,8 +85,10 @@ def read_source(
     with connect(staging) as con:
         lines = understand_files(con, files, kind, settings, staging / "tables", ids)
         plain = [find_plain(one) for one in lines.files]
-        if any(repair.is_proven for several in lines.repairs.values() for repair in several):
-            plain = [None] * len(plain)
+        plain = [
+            None if any(one.is_proven for several in each.values() for one in several) else found
+            for found, each in zip(plain, lines.repairs, strict=True)
+        ]
         others = [number for number, one in enumerate(plain) if one is None]
         parts = write_lines(con, lines, others, staging / "parts")
         written = _written(lines, parts, [i for i, one in enumerate(plain) if one is not None])

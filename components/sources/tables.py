@@ -94,6 +94,4 @@ def name_twins(header: Sequence[str]) -> list[str]:
 
 
 def fetch_one(con: "DuckDBPyConnection", query: str) -> tuple[Any, ...]:
-    row = con.execute(query).fetchone()
-    assert row is not None
-    return tuple(row)
+    return tuple(con.execute(query).fetchall()[0])

@@ -76,7 +76,8 @@ class Understood:
         """Typed columns, null where a value cannot be; `repairs` are expressions of ids."""
         typed = _type_columns(self.mapping, self.selection, self.parsed)
         listed = ", ".join(f"{sql} as {sql_name(name)}" for name, sql in (typed | repairs).items())
-        return f"select {listed} from {self.texts}"
+        some_value = ", ".join(map(sql_name, self.selection.texts))
+        return f"select {listed} from {self.texts} where coalesce({some_value}) is not null"
 
 
 def understand_file(
@@ -173,7 +174,7 @@ def _parse_columns(
 def _type_columns(
     mapping: ColumnMapping, selection: Selection, parsed: Mapping[str, Parsed]
 ) -> dict[str, str]:
-    there = {*selection.columns, "order_id"} if selection.has_orders else {*selection.columns}
+    there = {*selection.texts}
 
     def text(name: str) -> str:
         return sql_name(name) if name in there else "null::varchar"
@@ -191,7 +192,7 @@ def _type_columns(
         quantity = f"{quantity} - coalesce({parsed[one].sql}, 0)"
     first = mapping.platform.position_from if mapping.platform else 0
     in_stock = parse_flag("in_stock") if "in_stock" in there else "null::boolean"
-    attributes = "null::varchar" if selection.has_orders else "attributes"
+    attributes = "null::varchar" if "order_id" in there else "attributes"
     return typed | {
         "ts": _possible_time(value("ts", "timestamp")),
         "position": _possible_position(value("position", "double"), first),
