@@ -196,13 +196,9 @@ def _volume_settings(environment: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-S3A = "spark.fbt.s3a"
-"""Set where executors read s3:// addresses themselves, as s3a://."""
-
-
 def s3a_settings(environment: Mapping[str, str]) -> dict[str, str]:
     """Settings from the variables of AWS; needs hadoop-aws."""
-    settings = {S3A: "true", "spark.hadoop.fs.s3a.path.style.access": "true"}
+    settings = {"spark.hadoop.fs.s3a.path.style.access": "true"}
     given = {
         "endpoint": environment.get("AWS_ENDPOINT_URL_S3") or environment.get("AWS_ENDPOINT_URL"),
         "endpoint.region": environment.get("AWS_DEFAULT_REGION"),

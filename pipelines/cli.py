@@ -9,8 +9,14 @@ from typing import Annotated, NoReturn
 from cyclopts import App, CycloptsError, Group, Parameter, validators
 from pydantic import ValidationError
 
+from components.sources.errors import SourceError
 from pipelines.home import code_version, open_home
-from pipelines.parameters import TrainingParameters, describe_errors, parse_parameters
+from pipelines.parameters import (
+    TrainingParameters,
+    describe_errors,
+    parse_parameters,
+    suggest_inspect,
+)
 from pipelines.placement import Placement
 from pipelines.submit import Target
 
@@ -93,9 +99,46 @@ def run(*, parameters: Training, again: bool = False) -> None:
     """
     from pipelines.run import run
 
-    result = run(parameters, open_home(), again)
+    try:
+        result = run(parameters, open_home(), again)
+    except SourceError as error:
+        raise SourceError(f"{error}\n{suggest_inspect(parameters)}") from None
     print(f"version {result.version.version} is registered; report: {result.report}")
     print(f"promote it with: fbt promote {result.version.version}")
+
+
+@app.command(group=TRAIN)
+def inspect(
+    source: str,
+    /,
+    *,
+    products: str = "",
+    columns: str = "",
+    timezone: str = "UTC",
+    ts_format: str = "",
+    decimal: str = "",
+    encoding: str = "",
+    json: bool = False,
+) -> None:
+    """Show how an export would be read, without a run.
+
+    Args:
+        source: as of fbt run --orders
+        products: as of fbt run, like all below
+        json: print JSON, for programs
+    """
+    from components.orders.clean import OrderSettings
+    from pipelines.inspection import inspect_source
+    from pipelines.inspection_text import print_inspection
+
+    settings = OrderSettings(
+        columns=columns, timezone=timezone, ts_format=ts_format, decimal=decimal, encoding=encoding
+    )
+    found = inspect_source(source, products, settings)
+    if json:
+        print(found.model_dump_json(indent=2))
+    else:
+        print_inspection(found)
 
 
 @app.command(group=MODELS)

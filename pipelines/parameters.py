@@ -3,7 +3,8 @@
 import codecs
 import inspect
 import re
-from collections.abc import Callable
+import shlex
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -130,6 +131,24 @@ def parse_parameters(values: dict[str, Any]) -> TrainingParameters:
         return TrainingParameters(**values)
     except ValidationError as error:
         raise ParameterError(describe_errors(error)) from None
+
+
+READING = ("orders", "products", "columns", "timezone", "ts_format", "decimal", "encoding")
+"""Parameters that decide how sources are read."""
+
+
+def format_command(name: str, values: Mapping[str, Any]) -> str:
+    """`fbt NAME` with the parameters of reading, for a shell."""
+    fields = TrainingParameters.model_fields
+    words = ["fbt", name, *([str(values["orders"])] if name == "inspect" else [])]
+    for one in READING[1:] if name == "inspect" else READING:
+        if (value := values.get(one, "")) and value != fields[one].default:
+            words += [f"--{one.replace('_', '-')}", str(value)]
+    return shlex.join(words)
+
+
+def suggest_inspect(parameters: TrainingParameters) -> str:
+    return f"See how it is read: {format_command('inspect', parameters.model_dump())}"
 
 
 def describe_errors(error: ValidationError) -> str:

@@ -17,9 +17,12 @@ from typing import TextIO
 from components.registry.registry import BENTO_TAG, Version, get_version
 from components.registry.version import find_versions
 from pipelines.home import Home
-from pipelines.parameters import TrainingParameters
+from pipelines.parameters import TrainingParameters, suggest_inspect
 from pipelines.progress import Progress, find_report, read_version
 from pipelines.start import inspect_inputs
+
+
+READING_STEP = "read-orders"
 
 
 class RunFailed(RuntimeError):
@@ -56,7 +59,10 @@ def run(
     if (page := find_report(home.runs, home.cache, progress)) and page.is_file():
         shutil.copyfile(page, report)
     if code:
-        raise RunFailed(_format_failure(progress, log, report if page else None))
+        failure = _format_failure(progress, log, report if page else None)
+        if progress.failed == READING_STEP:
+            failure += f"\n{suggest_inspect(parameters)}"
+        raise RunFailed(failure)
     show(f"  all steps: {time.monotonic() - started:.0f} s; log: {log}")
     return RunResult(get_version(read_version(home.runs)), report, progress.seconds)
 

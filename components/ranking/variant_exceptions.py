@@ -3,9 +3,19 @@
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from components.orders.source import detect_separator, fetch, is_parquet, local_files
+from components.sources.csv_tables import open_csv
+from components.sources.errors import SourceError
+from components.sources.json_tables import open_json
+from components.sources.normalise import connect
+from components.sources.parquet_tables import open_parquet
+from components.sources.source import open_source
+from components.sources.tables import Table
+from components.sources.unpack import PlainFile
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
 
 COLUMNS = ("product_id", "other_id")  # A file may have more columns, such as a reason
 FILES = (".csv", ".parquet")
@@ -13,7 +23,7 @@ FILES = (".csv", ".parquet")
 Pair = tuple[str, str]
 
 
-class ExceptionsError(ValueError):
+class ExceptionsError(SourceError):
     """The exceptions cannot be read; names what was found and expected."""
 
 
@@ -26,9 +36,10 @@ def read_exceptions(given: str) -> list[Pair]:
         return parse_pairs(given)
     if given.startswith("jdbc:"):
         raise ExceptionsError("variant_exceptions: found a jdbc: query, expected a file or pairs")
-    with tempfile.TemporaryDirectory() as folder:
-        files = local_files(str(fetch(given, Path(folder) / "fetched")))
-        pairs = [pair for file in files for pair in _read_pairs(file, given)]
+    with tempfile.TemporaryDirectory() as folder, connect(Path(folder)) as con:
+        con.execute("set preserve_insertion_order=true")  # for the rows that messages name
+        files = open_source(given, Path(folder))
+        pairs = [pair for file in files for pair in _read_pairs(con, file, Path(folder))]
     return list(dict.fromkeys(pairs))
 
 
@@ -56,34 +67,29 @@ def unknown_ids(pairs: Iterable[Pair], product_ids: Iterable[str]) -> list[str]:
     return [one for one in dict.fromkeys(id_ for pair in pairs for id_ in pair) if one not in known]
 
 
-def _read_pairs(file: Path, given: str) -> list[Pair]:
-    table, columns = _read_file(file, given), []
+def _read_pairs(con: "DuckDBPyConnection", file: PlainFile, staging: Path) -> list[Pair]:
+    """As text, so that leading zeros survive."""
+    table = _open_table(con, file, staging)
     for name in COLUMNS:
-        if name not in table.column_names:
+        if name not in table.columns:
             raise ExceptionsError(
-                f"variant_exceptions: {given} has the columns {', '.join(table.column_names)}; "
+                f"variant_exceptions: {file.name} has the columns {', '.join(table.columns)}; "
                 f"expected {' and '.join(COLUMNS)}, in a CSV file named by its first line"
             )
-        ids = [str(one or "").strip() for one in table[name].cast("string").to_pylist()]
-        if "" in ids:
-            row = ids.index("") + 1
-            raise ExceptionsError(f"variant_exceptions: {name} is empty in row {row} of {given}")
-        columns.append(ids)
-    return list(zip(*columns, strict=True))
+    ids = ", ".join(f"coalesce(trim({table.columns[name].text}), '')" for name in COLUMNS)
+    pairs: list[Pair] = con.execute(f"select {ids} from {table.relation}").fetchall()
+    for row, pair in enumerate(pairs, start=1):
+        for name, id_ in zip(COLUMNS, pair, strict=True):
+            if not id_:
+                raise ExceptionsError(
+                    f"variant_exceptions: {name} is empty in row {row} of {file.name}"
+                )
+    return pairs
 
 
-def _read_file(file: Path, given: str) -> Any:
-    import pyarrow as pa
-    from pyarrow import csv, parquet
-
-    try:
-        if is_parquet(file):
-            return parquet.read_table(file)
-        # As text: leading zeros survive.
-        texts = csv.ConvertOptions(column_types=dict.fromkeys(COLUMNS, pa.string()))
-        parsing = csv.ParseOptions(delimiter=detect_separator(file), newlines_in_values=True)
-        return csv.read_csv(file, parse_options=parsing, convert_options=texts)
-    except pa.ArrowException as error:
-        raise ExceptionsError(
-            f"variant_exceptions: {given} is neither CSV nor Parquet: {error}"
-        ) from None
+def _open_table(con: "DuckDBPyConnection", file: PlainFile, staging: Path) -> Table:
+    if file.kind == "parquet":
+        return open_parquet(con, file)
+    if file.kind == "json":
+        return open_json(con, file)
+    return open_csv(con, file, lambda names: set(COLUMNS) <= set(names), staging)

@@ -68,6 +68,9 @@ class Lines:
             lines += f" union all by name select {text} from {malformed}"
         return lines
 
+    def select_all(self) -> str:
+        return " union all by name ".join(self.select(i) for i in range(len(self.files)))
+
 
 def understand_files(
     con: "DuckDBPyConnection", files: Sequence[PlainFile], kind: Kind, settings: ReadSettings,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from components.sources.columns import map_columns, parse_columns
 from components.sources.errors import SourceError
 from components.sources.formats import NUMBERS, TIMES, is_numeric
+from components.sources.reading import ColumnReading, FileReading
 from components.sources.tables import INT96, TEXT, Column
 from components.sources.understand import REQUIRED, ReadSettings, Understood
 
@@ -78,6 +79,14 @@ def find_remote_plain(
     if not all(_is_plain(one.ours, one.theirs, columns[one.theirs]) for one in found):
         return None
     return PlainParquet(f"s3a://{path}", tuple(sorted(found)))
+
+
+def describe_plain(file: PlainParquet) -> FileReading:
+    columns = {
+        one.ours: ColumnReading(theirs=(one.theirs,), format=one.type.lower())
+        for one in file.columns
+    }
+    return FileReading(name=file.address, kind="parquet", columns=columns)
 
 
 def _describe_columns(schema: Any) -> Mapping[str, Column]:

@@ -4,6 +4,7 @@
 """
 
 import hashlib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,7 +16,12 @@ from components.sources.database import hide_credentials, run_query
 from components.sources.errors import SourceError
 from components.sources.files import InputFile, find_files, local_fingerprint
 from components.sources.normalise import Lines, connect, describe, understand_files, write_lines
-from components.sources.plain_parquet import PlainParquet, find_plain
+from components.sources.plain_parquet import (
+    PlainParquet,
+    describe_plain,
+    find_plain,
+    find_remote_plain,
+)
 from components.sources.reading import Reading
 from components.sources.tables import sql_text
 from components.sources.understand import Kind, ReadSettings
@@ -23,6 +29,8 @@ from components.sources.unpack import PlainFile, check_unchanged, unpack
 
 WEB = ("http://", "https://")
 S3 = "s3://"
+S3A_VARIABLE = "FBT_SPARK_S3A"
+"""Set where Spark can read s3:// addresses."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +87,8 @@ def read_source(
 
     Ids are compared, and Parquet is read as it is, only where nothing is to be repaired.
     """
+    if kind == "orders" and (remote := _find_remote(source, settings)):
+        return remote
     files = open_source(source, staging, settings.encoding)
     before = [file.path.stat() for file in files]
     ids = f"(select product_id from {_scan(known)})" if known else None
@@ -96,6 +106,23 @@ def read_source(
     for file, stat in zip(files, before, strict=True):
         check_unchanged(stat, file.path, file.name)
     return ReadSource(reading, parts, [one for one in plain if one is not None])
+
+
+def _find_remote(source: str, settings: ReadSettings) -> ReadSource | None:
+    """Parquet in an object store, where Spark's executors read it themselves."""
+    if not source.startswith(S3) or not os.environ.get(S3A_VARIABLE):
+        return None
+    system, objects = object_store.find_objects(source)
+    plain = []
+    for one in objects:
+        found = find_remote_plain(system, one.path, settings) if one.path.endswith(".parquet") else None
+        if found is None:
+            return None
+        plain.append(found)
+    files = (describe_plain(one) for one in plain)
+    return ReadSource(
+        Reading(source=source, timezone=settings.timezone, files=tuple(files)), [], plain
+    )
 
 
 def _written(lines: Lines, parts: Sequence[Path], plain: Sequence[int]) -> str:

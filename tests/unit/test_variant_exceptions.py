@@ -4,8 +4,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from components.orders.source import SourceError
 from components.ranking.variant_exceptions import ExceptionsError, read_exceptions, unknown_ids
+from components.sources.errors import SourceError
 
 
 def test_a_few_pairs_are_given_as_text():
@@ -46,19 +46,19 @@ def test_a_missing_or_empty_file_is_named(tmp_path):
     [
         ("A1,A2\nB7,B9\n", "has the columns A1, A2; expected product_id and other_id"),
         ("product_id,other_id\nA1,A2\nB7,\n", "other_id is empty in row 2"),
-        ("product_id,other_id\nA1,A2,A3\n", "is neither CSV nor Parquet"),
+        ("product_id,other_id\nA1,A2,A3\n", "header has 2 names, but a line has 3 values"),
     ],
 )
 def test_a_file_of_another_shape_is_refused(tmp_path, content, error):
     file = tmp_path / "pairs.csv"
     file.write_text(content)
-    with pytest.raises(ExceptionsError, match=error):
+    with pytest.raises(SourceError, match=error):
         read_exceptions(str(file))
 
 
 def test_a_file_that_is_no_text_is_refused(tmp_path):
     (tmp_path / "pairs.csv").write_bytes(b"\xff\xfe\x00p\x00")
-    with pytest.raises(ExceptionsError, match=r"pairs\.csv"):
+    with pytest.raises(SourceError, match=r"pairs\.csv"):
         read_exceptions(str(tmp_path / "pairs.csv"))
 
 
