@@ -61,6 +61,7 @@ def inspect_source(orders: str, products: str, settings: OrderSettings) -> Inspe
     """Raises SourceError."""
     with tempfile.TemporaryDirectory(prefix="fbt-inspect-") as folder, connect(Path(folder)) as con:
         scratch, given = Path(folder), settings.model_dump()
+        con.execute("set preserve_insertion_order=true")
         con.execute("create macro regexp_like(text, pattern) as regexp_matches(text, pattern)")
         described = _read_products(con, products, settings, scratch / "products")
         known = "described" if described else None

@@ -101,9 +101,10 @@ def _print_content(console: "Console", found: Inspection) -> None:
     console.print("\n[bold]Content[/bold]")
     n = found.numbers
     part = "" if found.sampled_share == 1 else f" (of {found.sampled_share:.1%} that was read)"
+    customers = f" by {n['n_customers']:,} customers" if n["n_customers"] else ""
     console.print(
-        f"  {n['n_lines']:,} lines in {n['n_orders']:,} orders of {n['n_products']:,} products by "
-        f"{n['n_customers']:,} customers{part}"
+        f"  {n['n_lines']:,} lines in {n['n_orders']:,} orders of {n['n_products']:,} products"
+        f"{customers}{part}"
     )
     span = f"{found.first} to {found.last}" if found.first else "orders without dates"
     console.print(f"  {span} ({found.reading.timezone})")
@@ -143,7 +144,7 @@ def _new_table(*names: str) -> "Table":
 
     table = Table(box=None, padding=(0, 2, 0, 2), header_style="dim")
     for name in names:
-        table.add_column(name, overflow="fold")
+        table.add_column(name, overflow="fold", no_wrap=name == "ts")
     return table
 
 

@@ -86,8 +86,11 @@ def parse_time(
     if not (values := _collect_values(con, table, text)):
         return Parsed("null::timestamp", ColumnReading(theirs=theirs, format="empty"))
     found = detect_time_format(con, values, "v", name=name, given=choices.ts_format)
+    evidence = found.evidence
+    if found.has_offset and choices.timezone == "UTC" and (offset := _find_offset(con)):
+        evidence += f"; days are those of UTC, though values carry {offset}: see --timezone"
     reading = ColumnReading(
-        theirs=theirs, format=found.pattern, evidence=found.evidence, is_certain=found.is_certain
+        theirs=theirs, format=found.pattern, evidence=evidence, is_certain=found.is_certain
     )
     return Parsed(found.sql(text, choices.timezone), reading)
 
@@ -101,6 +104,13 @@ def _collect_values(con: "DuckDBPyConnection", table: str, text: str) -> str:
     con.execute(f"create or replace temp table column_values as {select}")
     found = con.execute("select 1 from column_values limit 1").fetchall()
     return "column_values" if found else ""
+
+
+def _find_offset(con: "DuckDBPyConnection") -> str:
+    """An offset of the collected values that is not that of UTC."""
+    offset = r"regexp_extract(v, '[+-]\d\d:?\d\d$')"
+    query = f"select {offset} from column_values where regexp_matches({offset}, '[1-9]') limit 1"
+    return "".join(one for (one,) in con.execute(query).fetchall())
 
 
 def _typed_time(kind: str, text: str, timezone: str) -> str:

@@ -150,7 +150,9 @@ class Platform(Closed):
 
     @model_validator(mode="after")
     def _check_theirs(self) -> Self:
-        theirs = [*self.columns.values(), *self.joined.values()]
+        # A name may also stand in for a missing product id.
+        columns = {ours: theirs for ours, theirs in self.columns.items() if ours != "name"}
+        theirs = [*columns.values(), *self.joined.values()]
         _check_once(map(_fold_case, sum(theirs, ())), f"{self.name} maps the shop's column")
         return self
 

@@ -17,6 +17,7 @@ MODULES = {
     "demo": "tests.bench.demo",
     "baskets": "tests.bench.baskets",
     "quality": "pipelines.bench.quality",
+    "reading": "tests.bench.reading",
     "scale": "tests.bench.scale",
     "serving": "tests.bench.serving",
     "soak": "tests.bench.soak",

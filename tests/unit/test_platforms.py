@@ -193,7 +193,7 @@ def test_patterns_are_of_re2(name):
         ({"columns": {"order_id": ["Basket"], "product": ["Article"]}}, "Input should be"),
         ({"columns": {"order_id": ["Basket"]}}, "expected 'product_id' among them"),
         (
-            {"columns": {"order_id": ["Basket"], "product_id": ["Article"], "name": ["ARTICLE"]}},
+            {"columns": {"order_id": ["Basket"], "product_id": ["Article"], "brand": ["ARTICLE"]}},
             "maps the shop's column 'article' twice",
         ),
         ({"joined": {"order_id": ["Day", "Till"]}}, "gives the column 'order_id' twice"),
