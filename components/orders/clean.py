@@ -78,9 +78,9 @@ def clean_orders(
             lines = _load(spark, read, settings)
             table = _build_product_table(spark, lines, read, described, settings).cache()
             is_excluded = matches(settings.non_products, "product_id", "name", "category")
-            _write_parquet(table.filter(f"not {is_excluded}"), PRODUCTS.names, product_table)
-            classified = _classify_lines(lines, table.filter(is_excluded), settings)
-            _write_classified(classified, order_lines, quarantine)
+            write_parquet(table.filter(f"not {is_excluded}"), PRODUCTS.names, product_table)
+            classified = classify_lines(lines, table.filter(is_excluded), settings)
+            write_classified(classified, order_lines, quarantine)
     counts = count_lines(order_lines, quarantine, product_table)
     log_progress("{lines_read} lines read, {lines_quarantined} quarantined".format_map(counts))
     _check_loss(counts, settings, hide_credentials(orders))
@@ -120,7 +120,7 @@ def _load(spark: "SparkSession", read: ReadSource, settings: ReadSettings) -> "D
     return reduce(lambda one, other: one.unionByName(other), frames)
 
 
-def _classify_lines(
+def classify_lines(
     lines: "DataFrame", non_products: "DataFrame", settings: OrderSettings
 ) -> "DataFrame":
     """With raw_* text, clean_* values and `reason`, empty for good lines."""
@@ -139,13 +139,13 @@ def _classify_lines(
     )
 
 
-def _write_classified(classified: "DataFrame", order_lines: Path, quarantine: Path) -> None:
+def write_classified(classified: "DataFrame", order_lines: Path, quarantine: Path) -> None:
     good = {f"clean_{name}": name for name in ORDER_LINES.names}
     good_lines = classified.filter("reason = ''").withColumnsRenamed(good)
-    _write_parquet(good_lines, ORDER_LINES.names, order_lines)
+    write_parquet(good_lines, ORDER_LINES.names, order_lines)
     bad = {f"raw_{name}": name for name in ORDER_LINES.names}
     bad_lines = classified.filter("reason <> ''").withColumnsRenamed(bad)
-    _write_parquet(bad_lines, QUARANTINE.names, quarantine)
+    write_parquet(bad_lines, QUARANTINE.names, quarantine)
 
 
 def _build_product_table(
@@ -154,12 +154,12 @@ def _build_product_table(
 ) -> "DataFrame":  # fmt: skip
     """The most frequent value of each product; prices that the table lacks come from the lines."""
     if described is None:
-        return _describe_products(lines, read.reading)
+        return describe_products(lines, read.reading)
     frame = _load(spark, described, settings)
-    return _fill_prices(_describe_products(frame, described.reading), lines)
+    return _fill_prices(describe_products(frame, described.reading), lines)
 
 
-def _describe_products(frame: "DataFrame", reading: Reading) -> "DataFrame":
+def describe_products(frame: "DataFrame", reading: Reading) -> "DataFrame":
     from pyspark.sql import functions as F
 
     there = {"attributes", *(ours for file in reading.files for ours in file.columns)}
@@ -186,7 +186,7 @@ def _fill_prices(products: "DataFrame", lines: "DataFrame") -> "DataFrame":
     return joined.withColumn("price", F.coalesce("price", "paid")).drop("paid")
 
 
-def _write_parquet(frame: "DataFrame", names: list[str], path: Path) -> None:
+def write_parquet(frame: "DataFrame", names: list[str], path: Path) -> None:
     with atomic_write(path) as aside:
         frame.select(*names).write.parquet(str(aside))
 

@@ -99,12 +99,12 @@ def clean_by_spark(source: str) -> None:
             | {"position": F.lit(None).cast("int"), "in_stock": F.lit(None).cast("boolean")}
             | {"margin": F.lit(None).cast("double"), "added_at": F.lit(None).cast("timestamp")}
         )
-        table = steps._describe_products(lines, reading).cache()
+        table = steps.describe_products(lines, reading).cache()
         is_excluded = steps.matches(settings.non_products, "product_id", "name", "category")
         names = steps.PRODUCTS.names
-        steps._write_parquet(table.filter(f"not {is_excluded}"), names, Path(folder, "products"))
-        classified = steps._classify_lines(lines, table.filter(is_excluded), settings)
-        steps._write_classified(classified, Path(folder, "lines"), Path(folder, "quarantine"))
+        steps.write_parquet(table.filter(f"not {is_excluded}"), names, Path(folder, "products"))
+        classified = steps.classify_lines(lines, table.filter(is_excluded), settings)
+        steps.write_classified(classified, Path(folder, "lines"), Path(folder, "quarantine"))
 
 
 def inspect(source: str) -> None:
