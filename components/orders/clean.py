@@ -74,6 +74,8 @@ def clean_orders(
         known = described.parts if described else ()
         read = read_source(orders, "orders", settings, staging / "orders", known)
         _check_all_used(settings.columns, read, described)
+        for doubt in read.reading.doubts():
+            log_progress(f"check this: {doubt}")
         with spark_session("orders") as spark:
             lines = _load(spark, read, settings)
             table = _build_product_table(spark, lines, read, described, settings).cache()

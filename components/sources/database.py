@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from components.sources.errors import SourceError
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql import SparkSession
 
 SCHEME = "jdbc:"
 ROWS_PER_FETCH = 10_000
@@ -44,7 +44,7 @@ def _save_answer(spark: "SparkSession", url: str, query: str, target: Path) -> N
     }  # fmt: skip
     try:
         answer = spark.read.format("jdbc").options(**options).load()
-        _decimals_to_text(answer).write.mode("overwrite").parquet(str(target))
+        answer.write.mode("overwrite").parquet(str(target))
     except Exception as error:
         reason = _format_jdbc_error(error, url)
         raise SourceError(
@@ -65,19 +65,6 @@ def _find_jdbc_driver(spark: "SparkSession", url: str) -> str:
     raise SourceError(
         f"{hide_credentials(url)}: no driver for this address; name its jar in FBT_SPARK_JARS or "
         "its Maven coordinates in FBT_SPARK_PACKAGES"
-    )
-
-
-def _decimals_to_text(frame: "DataFrame") -> "DataFrame":
-    """As 42, not 42.000: a numeric without scale arrives with 18 digits."""
-    from pyspark.sql import functions as F
-
-    decimals = [field.name for field in frame.schema if field.dataType.typeName() == "decimal"]
-    return frame.withColumns(
-        {
-            name: F.regexp_replace(F.col(f"`{name}`").cast("string"), r"\.0+$", "")
-            for name in decimals
-        }
     )
 
 
