@@ -50,7 +50,9 @@ def _without_nulls(column: Column, nothing: Sequence[str]) -> str:
     words = [*(NULLS if column.type == TEXT else ()), *nothing]
     if not words:
         return column.text
-    return f"case when {column.text} not in ({', '.join(map(sql_text, words))}) then {column.text} end"
+    return (
+        f"case when {column.text} not in ({', '.join(map(sql_text, words))}) then {column.text} end"
+    )
 
 
 def parse_number(

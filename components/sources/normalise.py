@@ -155,7 +155,9 @@ def count_unreadable(con: "DuckDBPyConnection", relation: str) -> dict[str, Unre
         n_values = fetch_one(con, f"select count(*) from {relation} where {is_lost}")[0]
         if n_values:
             lost = f"(select {ours}_text as t from {relation} where {is_lost} limit 10000)"
-            rows = con.execute(f"select t from {lost} group by t order by count(*) desc, t limit {N_EXAMPLES}")
+            rows = con.execute(
+                f"select t from {lost} group by t order by count(*) desc, t limit {N_EXAMPLES}"
+            )
             examples = tuple(one for (one,) in rows.fetchall())
             found[ours] = Unreadable(n_values=n_values, examples=examples)
     return found

@@ -48,7 +48,11 @@ class _Selector:
         relation = self._relation([*used, *rules])
         listed = [f"{sql} as {sql_name(name)}" for name, sql in (texts | _rules(rules)).items()]
         inner = f"select {', '.join([*listed, *([extra] if extra else [])])} from {relation}"
-        filled = f"select * replace ({self._fills(rules)}) from ({inner})" if self._fills(rules) else inner
+        filled = (
+            f"select * replace ({self._fills(rules)}) from ({inner})"
+            if self._fills(rules)
+            else inner
+        )
         some_value = ", ".join(sql_name(name) for name in texts)
         sql = (
             f"select *, {self._left_out(texts, rules)} as left_out from ({filled}) "
@@ -105,9 +109,7 @@ class _Selector:
             return ""
         once = {self.header.find(one, one) for one in self.platform.on_first_line}
         names = [f"rule:{one}" for one in rules if one in once]
-        names += [
-            ours for ours, theirs in self.mapping.columns.items() if once & set(theirs)
-        ]
+        names += [ours for ours, theirs in self.mapping.columns.items() if once & set(theirs)]
         whole = "any_value(nullif(trim({0}), '')) over (partition by order_id)"
         return ", ".join(
             f"coalesce(nullif(trim({sql_name(one)}), ''), {whole.format(sql_name(one))}) as {sql_name(one)}"
@@ -125,9 +127,7 @@ class _Selector:
         cases += [f"when {header} then 'header repeated'"] if header else []
         return f"case {' '.join(cases)} end" if cases else "cast(null as varchar)"
 
-    def _condition_column(
-        self, rule: LeftOut, texts: dict[str, str], rules: dict[str, str]
-    ) -> str:
+    def _condition_column(self, rule: LeftOut, texts: dict[str, str], rules: dict[str, str]) -> str:
         field = rule.column.rpartition(".")[2]
         if self.platform and self.platform.packed and field in texts and "." in rule.column:
             return sql_name(field)
