@@ -76,7 +76,9 @@ def map_columns(
     are columns within a list. Raises ColumnsError for a missing or ambiguous column.
     """
     names = Header(header, name)
-    found = {ours: (one,) for ours, theirs in given.items() if (one := names.find(ours, theirs))}
+    found: dict[str, tuple[str, ...]] = {
+        ours: (one,) for ours, theirs in given.items() if (one := names.find(ours, theirs))
+    }
     platform = recognise(header) if "product_id" in required else None
     if platform:
         found |= _map_platform(names, platform, found)
@@ -99,7 +101,7 @@ def map_columns(
 def _map_platform(
     names: "Header", platform: Platform, found: Mapping[str, Sequence[str]]
 ) -> dict[str, tuple[str, ...]]:
-    mapped = {}
+    mapped: dict[str, tuple[str, ...]] = {}
     for ours, wanted in (platform.columns | platform.joined).items():
         there = tuple(one for theirs in wanted if (one := names.find(ours, theirs)))
         if there and ours not in found:

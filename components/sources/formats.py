@@ -83,8 +83,9 @@ def parse_time(
 ) -> Parsed:  # fmt: skip
     """As a TIMESTAMP in UTC; clocks without zone are those of the shop."""
     theirs, kinds = tuple(columns), {one.type for one in columns.values()}
-    if len(kinds) == 1 and (typed := _typed_time(*kinds, text, choices.timezone)):
-        return Parsed(typed, ColumnReading(theirs=theirs, format=_describe_type(*kinds)))
+    kind = kinds.pop() if len(kinds) == 1 else ""
+    if typed := _typed_time(kind, text, choices.timezone):
+        return Parsed(typed, ColumnReading(theirs=theirs, format=_describe_type(kind)))
     if _is_empty(con, table, text):
         return Parsed("null::timestamp", ColumnReading(theirs=theirs, format="empty"))
     found = detect_time_format(con, table, text, name=name, given=choices.ts_format)
