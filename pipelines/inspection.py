@@ -16,7 +16,8 @@ from components.sources.reading import Reading
 from components.sources.sampling import SAMPLE_FROM, sample_text
 from components.sources.source import open_source
 from components.sources.tables import fetch_one, sql_name, sql_text
-from components.sources.understand import RAW, Kind
+from components.sources.typed_columns import RAW
+from components.sources.understand import Kind
 from components.sources.unpack import PlainFile
 from data_checks.check import check_order_lines
 from data_checks.settings import CheckSettings

@@ -22,7 +22,8 @@ from components.sources.database import hide_credentials
 from components.sources.errors import SourceError
 from components.sources.reading import Reading
 from components.sources.source import ReadSource, read_source
-from components.sources.understand import RAW, ReadSettings
+from components.sources.typed_columns import RAW
+from components.sources.understand import ReadSettings
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -195,7 +196,12 @@ def write_parquet(frame: "DataFrame", names: list[str], path: Path) -> None:
 
 def _check_all_used(text: str, *sources: ReadSource | None) -> None:
     files = [file for source in sources if source for file in source.reading.files]
-    used = {(ours, one) for file in files for ours, column in file.columns.items() for one in column.theirs}
+    used = {
+        (ours, one)
+        for file in files
+        for ours, column in file.columns.items()
+        for one in column.theirs
+    }
     for ours, theirs in parse_columns(text).items():
         if not any(ours == name and theirs.casefold() == one.casefold() for name, one in used):
             raise ColumnsError(
@@ -217,5 +223,3 @@ def _check_loss(counts: dict[str, int], settings: OrderSettings, source: str) ->
             f"orders: {lost} of {read} lines of {source} are quarantined ({reasons}), expected at "
             f"most {settings.max_loss:.0%}; check --columns and the file, or raise max_loss"
         )
-
-

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from components.sources.formats import NUMBERS, TIMES, TRUE
 from components.sources.plain_parquet import CLOCKS, PlainColumn, PlainParquet
 from components.sources.tables import sql_text
-from components.sources.understand import EARLIEST, RAW, TEXTS
+from components.sources.typed_columns import EARLIEST, RAW, TEXTS
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession

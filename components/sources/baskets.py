@@ -32,7 +32,8 @@ def is_fimi(file: PlainFile) -> bool:
 def open_fimi(file: PlainFile) -> Table:
     """One order a line, named by its number; products are numbers between spaces."""
     lines = (
-        f"(select row_number() over () as {ORDER_ROW}, c0 from read_csv({sql_text(str(file.path))}, "
+        f"(select row_number() over () as {ORDER_ROW}, c0 "
+        f"from read_csv({sql_text(str(file.path))}, "
         "auto_detect=false, header=false, delim='\\0', quote='', escape='', parallel=false, "
         "columns={'c0': 'VARCHAR'}) where trim(c0) <> '')"
     )

@@ -6,7 +6,13 @@ from dataclasses import dataclass
 
 from components.contracts import ORDER_LINES, PRODUCTS
 from components.sources.errors import SourceError
-from components.sources.platforms import Platform, recognise, simplify, synonyms
+from components.sources.platforms import (
+    Platform,
+    recognise,
+    simplify,
+    synonyms,
+    vague_synonyms,
+)
 
 DERIVED_COLUMN = "attributes"
 """Built from all columns of a product table that are not mapped."""
@@ -70,13 +76,13 @@ def map_columns(
     are columns within a list. Raises ColumnsError for a missing or ambiguous column.
     """
     names = Header(header, name)
-    found = {ours: (one,) for ours, theirs in given.items() if (one := names.find(ours, theirs))}
+    found: dict[str, tuple[str, ...]] = {
+        ours: (one,) for ours, theirs in given.items() if (one := names.find(ours, theirs))
+    }
     platform = recognise(header) if "product_id" in required else None
     if platform:
         found |= _map_platform(names, platform, found)
-    for ours in KNOWN_COLUMNS:
-        if ours not in found and (one := names.find(ours, ours)) and (one,) not in found.values():
-            found[ours] = (one,)
+    found |= _map_own_names(names, found)
     by_synonym = {} if platform else _map_synonyms(names, found)
     found |= by_synonym
     items = "" if "product_id" in found else found.get(ITEMS, ("",))[0]
@@ -86,16 +92,16 @@ def map_columns(
     is_row_an_order = bool(items) or any(one in nested for one in found.get("product_id", ()))
     is_numbered = is_row_an_order and "order_id" in required and "order_id" not in found
     packed = platform.packed.fields if platform and platform.packed else {}
-    for ours in required:
-        if ours not in found and ours not in packed and not (ours == "order_id" and is_numbered):
-            raise MissingColumnError(_describe_missing(names, given, ours))
+    there = {*found, *packed, *(["order_id"] if is_numbered else [])}
+    if missing := [ours for ours in required if ours not in there]:
+        raise MissingColumnError(_describe_missing(names, given, missing[0]))
     return ColumnMapping(found, platform, tuple(by_synonym), items, is_numbered)
 
 
 def _map_platform(
     names: "Header", platform: Platform, found: Mapping[str, Sequence[str]]
 ) -> dict[str, tuple[str, ...]]:
-    mapped = {}
+    mapped: dict[str, tuple[str, ...]] = {}
     for ours, wanted in (platform.columns | platform.joined).items():
         there = tuple(one for theirs in wanted if (one := names.find(ours, theirs)))
         if there and ours not in found:
@@ -103,17 +109,31 @@ def _map_platform(
     return mapped
 
 
+def _map_own_names(
+    names: "Header", found: Mapping[str, Sequence[str]]
+) -> dict[str, tuple[str, ...]]:
+    used = _list_used(found)
+    own = {ours: names.find(ours, ours) for ours in KNOWN_COLUMNS if ours not in found}
+    return {ours: (one,) for ours, one in own.items() if one and one not in used}
+
+
 def _map_synonyms(
     names: "Header", found: Mapping[str, Sequence[str]]
 ) -> dict[str, tuple[str, ...]]:
     """Of columns not found yet; only where exactly one column fits."""
-    used = {one for several in found.values() for one in several}
-    mapped = {}
-    for ours, known in synonyms().items():
-        fitting = [one for one in names.columns if simplify(one) in known and one not in used]
-        if ours not in found and len(fitting) == 1:
-            mapped[ours] = (fitting[0],)
+    mapped: dict[str, tuple[str, ...]] = {}
+    simple = {one: simplify(one) for one in names.columns}
+    for words in (synonyms(), vague_synonyms()):
+        used = _list_used({**found, **mapped})
+        for ours, known in words.items():
+            fitting = [one for one in names.columns if simple[one] in known and one not in used]
+            if ours not in found and ours not in mapped and len(fitting) == 1:
+                mapped[ours] = (fitting[0],)
     return mapped
+
+
+def _list_used(found: Mapping[str, Sequence[str]]) -> set[str]:
+    return {one for several in found.values() for one in several}
 
 
 def _describe_missing(names: "Header", given: Mapping[str, str], ours: str) -> str:

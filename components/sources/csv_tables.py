@@ -66,9 +66,7 @@ def _read_sample(path: Path) -> str:
     return sample.decode("utf-8", errors="replace")
 
 
-def _find_head(
-    con: "DuckDBPyConnection", file: PlainFile, text: str, is_header: IsHeader
-) -> _Head:
+def _find_head(con: "DuckDBPyConnection", file: PlainFile, text: str, is_header: IsHeader) -> _Head:
     """By the first dialect with a record that has our columns; the sniffer's is tried first."""
     sniffed = _sniff(con, file.path)
     others = [Dialect(one) for one in SEPARATORS if one != sniffed.separator]

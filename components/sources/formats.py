@@ -50,7 +50,9 @@ def _without_nulls(column: Column, nothing: Sequence[str]) -> str:
     words = [*(NULLS if column.type == TEXT else ()), *nothing]
     if not words:
         return column.text
-    return f"case when {column.text} not in ({', '.join(map(sql_text, words))}) then {column.text} end"
+    return (
+        f"case when {column.text} not in ({', '.join(map(sql_text, words))}) then {column.text} end"
+    )
 
 
 def parse_number(
@@ -81,8 +83,9 @@ def parse_time(
 ) -> Parsed:  # fmt: skip
     """As a TIMESTAMP in UTC; clocks without zone are those of the shop."""
     theirs, kinds = tuple(columns), {one.type for one in columns.values()}
-    if len(kinds) == 1 and (typed := _typed_time(*kinds, text, choices.timezone)):
-        return Parsed(typed, ColumnReading(theirs=theirs, format=_describe_type(*kinds)))
+    kind = kinds.pop() if len(kinds) == 1 else ""
+    if typed := _typed_time(kind, text, choices.timezone):
+        return Parsed(typed, ColumnReading(theirs=theirs, format=_describe_type(kind)))
     if not (values := _collect_values(con, table, text)):
         return Parsed("null::timestamp", ColumnReading(theirs=theirs, format="empty"))
     found = detect_time_format(con, values, "v", name=name, given=choices.ts_format)

@@ -121,7 +121,10 @@ def find_width(con: duckdb.DuckDBPyConnection, source: str, *, by_longest: bool)
 
 
 def find_exponents(con: duckdb.DuckDBPyConnection) -> list[IdRepair]:
-    is_damaged = f"regexp_full_match(v, '{EXPONENT}') AND v NOT IN (SELECT id FROM known_ids)"
+    has_exponent = f"regexp_full_match(v, '{EXPONENT}')"
+    if not con.execute(f"SELECT 1 FROM seen_ids WHERE {has_exponent} LIMIT 1").fetchall():
+        return []
+    is_damaged = f"{has_exponent} AND v NOT IN (SELECT id FROM known_ids)"
     mapping = map_exponents(con, is_damaged)
     found, proof = [], "exactly one product is shown so"
     for is_proven in (True, False):

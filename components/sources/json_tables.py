@@ -23,7 +23,8 @@ def open_json(con: "DuckDBPyConnection", file: PlainFile) -> Table:
     )
     structure = _read_structure(con, scan, file)
     if isinstance(wrapped := _only_list(structure), str):  # an answer of an API: {"orders": […]}
-        scan = f"(select unnest(json_extract({OBJECT}, {_path(wrapped)} || '[*]')) as {OBJECT} from {scan})"
+        elements = f"json_extract({OBJECT}, {_path(wrapped)} || '[*]')"
+        scan = f"(select unnest({elements}) as {OBJECT} from {scan})"
         structure = structure[wrapped][0]
     columns: dict[str, Column] = {}
     lists: dict[str, str] = {}

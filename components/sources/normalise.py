@@ -15,7 +15,8 @@ from components.sources.ids import IdRepair, detect_id_damage
 from components.sources.reading import FileReading, Reading, Unreadable
 from components.sources.selection import NO_LINES
 from components.sources.tables import fetch_one, sql_text
-from components.sources.understand import RAW, Kind, ReadSettings, Understood, understand_file
+from components.sources.typed_columns import RAW
+from components.sources.understand import Kind, ReadSettings, Understood, understand_file
 from components.sources.unpack import PlainFile
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def connect(scratch: Path) -> "Iterator[DuckDBPyConnection]":
     """A database in memory that spills to `scratch`."""
     import duckdb
 
-    config = {
+    config: dict[str, str | bool | int | float | list[str]] = {
         "memory_limit": MEMORY,
         "temp_directory": str(scratch / "spill"),
         "threads": str(os.cpu_count() or 1),
@@ -149,14 +150,12 @@ def write_lines(
 ) -> list[Path]:
     """One Parquet file for each of the numbered files, without the rows that are NO_LINES."""
     folder.mkdir(parents=True, exist_ok=True)
-    paths = []
-    reasons = ", ".join(map(sql_text, NO_LINES))
-    for number in numbers:
-        target = folder / f"{number:05d}.parquet"
-        kept = f"select * from ({lines.select(number)}) where coalesce(left_out, '') not in ({reasons})"
-        con.execute(f"copy ({kept}) to {sql_text(str(target))} (format parquet)")
-        paths.append(target)
-    return paths
+    paths = {number: folder / f"{number:05d}.parquet" for number in numbers}
+    is_line = f"coalesce(left_out, '') not in ({', '.join(map(sql_text, NO_LINES))})"
+    for number, path in paths.items():
+        kept = f"select * from ({lines.select(number)}) where {is_line}"
+        con.execute(f"copy ({kept}) to {sql_text(str(path))} (format parquet)")
+    return list(paths.values())
 
 
 def describe(
@@ -194,7 +193,9 @@ def count_unreadable(con: "DuckDBPyConnection", relation: str) -> dict[str, Unre
         n_values = fetch_one(con, f"select count(*) from {relation} where {is_lost}")[0]
         if n_values:
             lost = f"(select {ours}_text as t from {relation} where {is_lost} limit 10000)"
-            rows = con.execute(f"select t from {lost} group by t order by count(*) desc, t limit {N_EXAMPLES}")
+            rows = con.execute(
+                f"select t from {lost} group by t order by count(*) desc, t limit {N_EXAMPLES}"
+            )
             examples = tuple(one for (one,) in rows.fetchall())
             found[ours] = Unreadable(n_values=n_values, examples=examples)
     return found

@@ -155,16 +155,25 @@ def count_filled(con: duckdb.DuckDBPyConnection, relation: str, what: str) -> in
 
 
 def count_shapes(con: duckdb.DuckDBPyConnection, relation: str) -> list[Shape]:
-    readings = ", ".join(read_as("example", *pair) for pair in FORMATS)
     rows = con.execute(
-        f"SELECT n, example, [{readings}], regexp_full_match(example, '\\D*\\d+\\D*') "
-        f"AND NOT regexp_matches(example, '[.,]'), regexp_matches(example, '[1-9]\\d{{3}}') "
-        "FROM (SELECT sum(k)::BIGINT AS n, min(v) AS example FROM "
+        "SELECT sum(k)::BIGINT AS n, min(v) AS example FROM "
         f"(SELECT v, count(*) AS k FROM {relation} WHERE v IS NOT NULL GROUP BY v) GROUP BY "
         "regexp_replace(v, '\\d', '9', 'g'), regexp_matches(v, '^\\D*0') "
-        f"ORDER BY n DESC, example LIMIT {MAX_SHAPES})"
+        f"ORDER BY n DESC, example LIMIT {MAX_SHAPES}"
     ).fetchall()
-    return [Shape(*row) for row in rows]
+    examples = [example for _, example in rows]
+    there = {mark for mark, one in MARKS.items() if any(re.search(one, v) for v in examples)}
+    # A mark that no value has reads them as no mark does.
+    readings = ", ".join(
+        read_as("v", *pair) if pair[1] in there else "NULL::DOUBLE" for pair in FORMATS
+    )
+    found = con.execute(
+        f"SELECT [{readings}], regexp_full_match(v, '\\D*\\d+\\D*') AND NOT "
+        "regexp_matches(v, '[.,]'), regexp_matches(v, '[1-9]\\d{3}') FROM "
+        "(SELECT unnest($1::VARCHAR[]) AS v)",
+        [examples],
+    ).fetchall()
+    return [Shape(*row, *more) for row, more in zip(rows, found, strict=True)]
 
 
 def decide_format(shapes: list[Shape], name: str) -> NumberFormat:

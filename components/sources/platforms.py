@@ -157,14 +157,20 @@ class Platform(Closed):
         return self
 
 
+Synonyms = dict[Ours, tuple[tuple[str, ...], ...]]
+
+
 class Table(Closed):
     platforms: tuple[Platform, ...]
-    synonyms: dict[Ours, tuple[tuple[str, ...], ...]]
+    synonyms: Synonyms
+    vague: Synonyms = {}
+    """Names that count where no synonym fits."""
 
     @model_validator(mode="after")
     def _check_names(self) -> Self:
         _check_once((platform.name for platform in self.platforms), "The table has the platform")
-        words = itertools.chain(self.synonyms, *itertools.chain(*self.synonyms.values()))
+        rows = [*self.synonyms.values(), *self.vague.values()]
+        words = itertools.chain(self.synonyms, *itertools.chain(*rows))
         _check_once(map(simplify, words), "The table has the name")
         return self
 
@@ -181,11 +187,21 @@ def load_platforms() -> tuple[Platform, ...]:
     return _load_table().platforms
 
 
+@functools.cache
 def synonyms() -> dict[str, tuple[str, ...]]:
     """All names of our columns, as `simplify` writes them."""
     return {
         ours: tuple(simplify(word) for word in (ours, *itertools.chain(*rows)))
         for ours, rows in _load_table().synonyms.items()
+    }
+
+
+@functools.cache
+def vague_synonyms() -> dict[str, tuple[str, ...]]:
+    """Names that count where no synonym fits."""
+    return {
+        ours: tuple(map(simplify, itertools.chain(*rows)))
+        for ours, rows in _load_table().vague.items()
     }
 
 

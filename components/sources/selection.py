@@ -2,12 +2,17 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
 
 from components.sources.columns import ColumnMapping, Header
 from components.sources.formats import text_of
-from components.sources.platforms import LeftOut
+from components.sources.platforms import LeftOut, Platform
 from components.sources.tables import ORDER_ROW, Column, Table, sql_name, sql_text
 
+if TYPE_CHECKING:
+    from components.sources.platforms import Ours
+
+UNKNOWN = Platform.model_construct(name="", recognised_by=(), columns={}, note="")
 PACKED = "packed_line"
 NO_LINES = ("not a purchase", "payment row")
 """Reasons of rows that never were lines of a sale: they count neither as read nor as lost."""
@@ -39,129 +44,111 @@ def select_texts(
 class _Selector:
     def __init__(self, table: Table, mapping: ColumnMapping, number: int) -> None:
         self.table, self.mapping, self.number = table, mapping, number
-        self.platform = mapping.platform
+        self.platform = mapping.platform or UNKNOWN
+        self.packed = self.platform.packed
         self.header = Header(list(table.columns), table.name)
+        self.rules = {f"rule:{name}": column.text for name, column in self._find_rule_columns()}
+        self.texts = dict(self._list_texts())
 
     def select(self, extra: str) -> Selection:
-        texts = dict(self._texts())
-        rules = {name: column.text for name, column in self._rule_columns().items()}
-        used = [one for several in self.mapping.columns.values() for one in several]
-        relation = self._relation([*used, *rules])
-        listed = [f"{sql} as {sql_name(name)}" for name, sql in (texts | _rules(rules)).items()]
-        inner = f"select {', '.join([*listed, *([extra] if extra else [])])} from {relation}"
-        filled = f"select * replace ({self._fills(rules)}) from ({inner})" if self._fills(rules) else inner
-        sql = f"select *, {self._left_out(texts, rules)} as left_out from ({filled})"
-        return Selection(sql, tuple(texts), self._shop_columns(), self._minus())
+        named = [f"{sql} as {sql_name(name)}" for name, sql in (self.texts | self.rules).items()]
+        named += [extra] if extra else []
+        lines = self._fill_orders(f"select {', '.join(named)} from {self._unnest()}")
+        sql = f"select *, {self._leave_out()} as left_out from ({lines})"
+        return Selection(sql, tuple(self.texts), self._list_columns(), self._list_minus())
 
-    def _texts(self) -> Iterator[tuple[str, str]]:
+    def _find_rule_columns(self) -> Iterator[tuple[str, Column]]:
+        """Of the conditions and of `minus`, as far as they are there."""
+        wanted = [rule.column for rule in self.platform.left_out]
+        wanted += [one for several in self.platform.minus.values() for one in several]
+        for one in dict.fromkeys(wanted):
+            if found := self.header.find(one, one):
+                yield found, self.table.columns[found]
+
+    def _list_texts(self) -> Iterator[tuple[str, str]]:
         if self.mapping.is_numbered:
             prefix = f"{self.number}-" if self.number else ""
             yield "order_id", f"{sql_text(prefix)} || {ORDER_ROW}"
         for ours, names in self.mapping.columns.items():
             columns = [self.table.columns[one] for one in names]
             yield ours, self._cut_prefix(ours, self._combine(ours, columns))
-        if self.platform and self.platform.packed:
-            for field, patterns in self.platform.packed.fields.items():
-                yield field, self._cut_prefix(field, _extract(patterns))
+        for field, patterns in (self.packed.fields if self.packed else {}).items():
+            yield field, self._cut_prefix(field, _extract(patterns))
 
     def _combine(self, ours: str, columns: Sequence[Column]) -> str:
-        nothing = self.platform.null_values.get(ours, ()) if self.platform else ()
-        if self.platform and ours in self.platform.joined:
+        if ours in self.platform.joined:
             return f"concat_ws(' ', {', '.join(text_of([one]) for one in columns)})"
-        return text_of(columns, nothing)
+        return text_of(columns, self.platform.null_values.get(cast("Ours", ours), ()))
 
     def _cut_prefix(self, ours: str, sql: str) -> str:
-        prefix = self.platform.prefix.get(ours, "") if self.platform else ""
+        prefix = self.platform.prefix.get(cast("Ours", ours), "")
         if not prefix:
             return sql
         start = f"starts_with({sql}, {sql_text(prefix)})"
         return f"case when {start} then substr({sql}, {len(prefix) + 1}) else {sql} end"
 
-    def _rule_columns(self) -> dict[str, Column]:
-        """The shop's columns of the conditions and of `minus`, as far as they are there."""
-        if not self.platform:
-            return {}
-        wanted = [rule.column for rule in self.platform.left_out]
-        wanted += [one for several in self.platform.minus.values() for one in several]
-        found = (self.header.find(one, one) for one in dict.fromkeys(wanted))
-        return {one: self.table.columns[one] for one in found if one}
+    def _unnest(self) -> str:
+        used = [one for several in self.mapping.columns.values() for one in several]
+        rules = [name.removeprefix("rule:") for name in self.rules]
+        relation = self.table.unnest([*used, *rules])
+        if not self.packed:
+            return relation
+        column = self.header.find("items", self.packed.column) or ""
+        text = text_of([self.table.columns[column]])
+        parts = f"regexp_split_to_array({text}, {sql_text(self.packed.separator)})"
+        return f"(select *, unnest({parts}) as {PACKED} from {relation})"
 
-    def _relation(self, used: Sequence[str]) -> str:
-        relation = self.table.unnest(used)
-        if self.platform and self.platform.packed:
-            column = self.header.find("items", self.platform.packed.column)
-            text = text_of([self.table.columns[column or ""]])
-            parts = f"regexp_split_to_array({text}, {sql_text(self.platform.packed.separator)})"
-            return f"(select *, unnest({parts}) as {PACKED} from {relation})"
-        return relation
-
-    def _fills(self, rules: dict[str, str]) -> str:
-        """Values that only the first line of an order has."""
-        if not self.platform or not self.platform.on_first_line:
-            return ""
+    def _fill_orders(self, lines: str) -> str:
+        """Give all lines of an order the values that only its first line has."""
         once = {self.header.find(one, one) for one in self.platform.on_first_line}
-        names = [f"rule:{one}" for one in rules if one in once]
-        names += [
-            ours for ours, theirs in self.mapping.columns.items() if once & set(theirs)
-        ]
-        whole = "any_value(nullif(trim({0}), '')) over (partition by order_id)"
-        return ", ".join(
-            f"coalesce(nullif(trim({sql_name(one)}), ''), {whole.format(sql_name(one))}) as {sql_name(one)}"
-            for one in names
-        )
+        names = [one for one in self.rules if one.removeprefix("rule:") in once]
+        names += [ours for ours, theirs in self.mapping.columns.items() if once & {*theirs}]
+        filled = ", ".join(f"{_fill_order(one)} as {one}" for one in map(sql_name, names))
+        return f"select * replace ({filled}) from ({lines})" if filled else lines
 
-    def _left_out(self, texts: dict[str, str], rules: dict[str, str]) -> str:
+    def _leave_out(self) -> str:
         """The first reason that holds, or null."""
         cases = [
-            f"when {_condition(rule, name)} then {sql_text(rule.reason)}"
-            for rule in (self.platform.left_out if self.platform else ())
-            if (name := self._condition_column(rule, texts, rules))
+            f"when {_condition(rule, sql_name(name))} then {sql_text(rule.reason)}"
+            for rule in self.platform.left_out
+            if (name := self._find_condition_column(rule))
         ]
-        header = self._repeats_header(texts)
-        cases += [f"when {header} then 'header repeated'"] if header else []
+        repeated = self._repeats_header()
+        cases += [f"when {repeated} then 'header repeated'"] if repeated else []
         return f"case {' '.join(cases)} end" if cases else "cast(null as varchar)"
 
-    def _condition_column(
-        self, rule: LeftOut, texts: dict[str, str], rules: dict[str, str]
-    ) -> str:
-        field = rule.column.rpartition(".")[2]
-        if self.platform and self.platform.packed and field in texts and "." in rule.column:
-            return sql_name(field)
-        found = self.header.find(rule.column, rule.column)
-        return sql_name(f"rule:{found}") if found in rules else ""
+    def _find_condition_column(self, rule: LeftOut) -> str:
+        column, _, field = rule.column.rpartition(".")
+        if self.packed and column == self.packed.column:
+            return field
+        name = f"rule:{self.header.find(rule.column, rule.column)}"
+        return name if name in self.rules else ""
 
-    def _repeats_header(self, texts: dict[str, str]) -> str:
+    def _repeats_header(self) -> str:
         """Files put one behind the other have header lines among the others."""
-        if self.table.dialect is None:
-            return ""
-        same = [
-            f"trim({ours}) = {sql_text(self.mapping.columns[ours][0])}"
-            for ours in ("order_id", "product_id")
-            if ours in self.mapping.columns
-        ]
-        return " and ".join(same) if same else ""
+        ids = [one for one in ("order_id", "product_id") if one in self.mapping.columns]
+        names = ((ours, self.mapping.columns[ours][0]) for ours in ids if self.table.dialect)
+        return " and ".join(f"trim({ours}) = {sql_text(theirs)}" for ours, theirs in names)
 
-    def _shop_columns(self) -> dict[str, dict[str, Column]]:
+    def _list_columns(self) -> dict[str, dict[str, Column]]:
         found = {
             ours: {one: self.table.columns[one] for one in names}
             for ours, names in self.mapping.columns.items()
         }
-        if self.platform and self.platform.packed:
-            packed = {self.platform.packed.column: Column(PACKED)}
-            found |= {field: packed for field in self.platform.packed.fields}
+        if self.packed:
+            found |= {field: {self.packed.column: Column(PACKED)} for field in self.packed.fields}
         return found
 
-    def _minus(self) -> dict[str, tuple[str, ...]]:
-        if not self.platform:
-            return {}
+    def _list_minus(self) -> dict[str, tuple[str, ...]]:
         return {
             ours: tuple(f"rule:{one}" for name in names if (one := self.header.find(ours, name)))
             for ours, names in self.platform.minus.items()
         }
 
 
-def _rules(rules: dict[str, str]) -> dict[str, str]:
-    return {f"rule:{name}": sql for name, sql in rules.items()}
+def _fill_order(name: str) -> str:
+    own = f"nullif(trim({name}), '')"
+    return f"coalesce({own}, any_value({own}) over (partition by order_id))"
 
 
 def _extract(patterns: Sequence[str]) -> str:

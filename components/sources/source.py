@@ -57,15 +57,15 @@ def fingerprint(source: str) -> str:
 
 
 def open_source(source: str, staging: Path, encoding: str = "") -> list[PlainFile]:
-    """Unpacked local files; what is elsewhere is brought to `staging`. Raises SourceError."""
+    """Unpacked local files; those of elsewhere are brought to `staging`. Raises SourceError."""
     plain = staging / "plain"
     plain.mkdir(parents=True, exist_ok=True)
     located = _locate(source, staging / "fetched")
     files = [one for file in located for one in unpack(file, plain, encoding)]
     if not files:
         raise SourceError(
-            f"{hide_credentials(source)}: holds no data, expected at least one file of lines; check "
-            "the address"
+            f"{hide_credentials(source)}: holds no data, expected at least one file of lines; "
+            "check the address"
         )
     return files
 

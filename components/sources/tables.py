@@ -33,7 +33,8 @@ class Column:
         text = f"cast({self.sql} as varchar)"
         if self.type in ("FLOAT", "DOUBLE"):
             whole = f"{self.sql} = floor({self.sql}) and abs({self.sql}) < 1e37"
-            return f"case when {whole} then cast(cast({self.sql} as hugeint) as varchar) else {text} end"
+            integer = f"cast(cast({self.sql} as hugeint) as varchar)"
+            return f"case when {whole} then {integer} else {text} end"
         if self.type.startswith("DECIMAL"):
             return f"regexp_replace({text}, '\\.0+$', '')"
         return text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import zoneinfo
 from collections import Counter
@@ -92,9 +93,13 @@ class TimeFormat(BaseModel):
         return keep_plausible(read_layouts(text, self.layouts, timezone))
 
 
+list_timezones = functools.cache(zoneinfo.available_timezones)
+"""It searches folders each time."""
+
+
 def check_timezone(name: str) -> None:
     """ValueError unless it is a name of the IANA database."""
-    if name not in zoneinfo.available_timezones():
+    if name not in list_timezones():
         raise ValueError(
             f"No time zone is called {name!r}; expected an IANA name such as Europe/Istanbul, "
             "America/New_York or UTC."

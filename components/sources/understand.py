@@ -21,7 +21,6 @@ from components.sources.formats import (
     TIMES,
     FormatChoices,
     Parsed,
-    parse_flag,
     parse_number,
     parse_time,
 )
@@ -30,6 +29,7 @@ from components.sources.parquet_tables import open_parquet
 from components.sources.reading import ColumnReading, FileReading
 from components.sources.selection import Selection, select_texts
 from components.sources.tables import Column, Table, sql_name, sql_text
+from components.sources.typed_columns import select_typed
 from components.sources.unpack import PlainFile
 
 if TYPE_CHECKING:
@@ -40,10 +40,8 @@ REQUIRED: dict[Kind, tuple[str, ...]] = {
     "orders": ("order_id", "product_id"),
     "products": ("product_id",),
 }
-TEXTS = ("order_id", "user_id", "product_id", "name", "category", "brand", "image_url")
-RAW = ("ts", "position", "quantity", "price")
-"""Columns whose text is kept beside the value, for the quarantine."""
-EARLIEST = "1990-01-01"
+SMALL = 256 << 10
+"""Bytes of a file whose texts are kept, because reading them again takes longer."""
 
 
 class ReadSettings(BaseModel):
@@ -68,16 +66,13 @@ class Understood:
     mapping: ColumnMapping
     selection: Selection
     texts: str
-    """View of our columns as text."""
+    """View or table of our columns as text."""
     parsed: Mapping[str, Parsed]
     reading: FileReading
 
     def select_lines(self, repairs: Mapping[str, str]) -> str:
         """Typed columns, null where a value cannot be; `repairs` are expressions of ids."""
-        typed = _type_columns(self.mapping, self.selection, self.parsed)
-        listed = ", ".join(f"{sql} as {sql_name(name)}" for name, sql in (typed | repairs).items())
-        some_value = ", ".join(map(sql_name, self.selection.texts))
-        return f"select {listed} from {self.texts} where coalesce({some_value}) is not null"
+        return select_typed(self.texts, self.mapping, self.selection, self.parsed, repairs)
 
 
 def understand_file(
@@ -93,7 +88,8 @@ def understand_file(
     extra = _select_attributes(table, mapping) if kind == "products" else ""
     selection = select_texts(table, mapping, number, extra)
     texts = f"texts_{kind}_{number}"
-    con.execute(f"create or replace temp view {texts} as {selection.sql}")
+    form = "table" if file.path.stat().st_size <= SMALL else "view"
+    con.execute(f"create temp {form} {texts} as {selection.sql}")
     parsed = dict(_parse_columns(con, texts, selection, _choices(settings, mapping), file.name))
     reading = _describe(file, table, mapping, selection, parsed)
     return Understood(file, table, mapping, selection, texts, parsed, reading)
@@ -169,60 +165,6 @@ def _parse_columns(
         label = f"{name}: column {theirs!r}"
         columns = {theirs: Column(one)}
         yield one, parse_number(con, texts, sql_name(one), columns, choices, label)
-
-
-def _type_columns(
-    mapping: ColumnMapping, selection: Selection, parsed: Mapping[str, Parsed]
-) -> dict[str, str]:
-    there = {*selection.texts}
-
-    def text(name: str) -> str:
-        return sql_name(name) if name in there else "null::varchar"
-
-    def value(name: str, kind: str) -> str:
-        return parsed[name].sql if name in parsed else f"null::{kind}"
-
-    typed = {name: text(name) for name in TEXTS}
-    typed |= {f"{name}_text": text(name) for name in RAW}
-    quantity = value("quantity", "double") if "quantity" in there else "1.0::double"
-    price = value("price", "double")
-    if mapping.platform and "price" in mapping.platform.per_line:
-        price = f"{price} / nullif({quantity}, 0)"
-    for one in selection.minus.get("quantity", ()):
-        quantity = f"{quantity} - coalesce({parsed[one].sql}, 0)"
-    first = mapping.platform.position_from if mapping.platform else 0
-    in_stock = parse_flag("in_stock") if "in_stock" in there else "null::boolean"
-    attributes = "null::varchar" if "order_id" in there else "attributes"
-    return typed | {
-        "ts": _possible_time(value("ts", "timestamp")),
-        "position": _possible_position(value("position", "double"), first),
-        "quantity": f"cast({quantity} as double)",
-        "price": f"case when {price} >= 0 then {price} end",
-        "margin": value("margin", "double"),
-        "added_at": f"timezone('UTC', {value('added_at', 'timestamp')})",
-        "in_stock": in_stock,
-        "attributes": attributes,
-        "left_out": _left_out(selection, quantity),
-    }
-
-
-def _possible_time(sql: str) -> str:
-    """Null before shops were online, and for times to come."""
-    latest = "timezone('UTC', now()) + interval 1 day"
-    possible = f"{sql} between timestamp '{EARLIEST}' and {latest}"
-    return f"timezone('UTC', case when {possible} then {sql} end)"
-
-
-def _possible_position(sql: str, first: int) -> str:
-    number = f"({sql} - {first})"
-    is_whole = f"{number} >= 0 and {number} = floor({number})"
-    return f"try_cast(case when {is_whole} then {number} end as integer)"
-
-
-def _left_out(selection: Selection, quantity: str) -> str:
-    if not selection.minus:
-        return "left_out"
-    return f"coalesce(left_out, case when {quantity} <= 0 then 'refund' end)"
 
 
 def _describe(
