@@ -163,14 +163,15 @@ def _count(con: "DuckDBPyConnection", timezone: str) -> dict[str, Any]:
 
 def _count_sizes(con: "DuckDBPyConnection") -> dict[str, int]:
     sizes = "select count(distinct clean_product_id) as n from good group by clean_order_id"
-    bars = "case when n > 20 then '21+' when n > 10 then '11–20' when n > 5 then '6–10' else n::text end"
-    query = f"select {bars} as bar, count(*) from ({sizes}) group by 1 order by min(n)"
+    bar = "when n > 20 then '21+' when n > 10 then '11–20' when n > 5 then '6–10' else n::text"
+    query = f"select case {bar} end, count(*) from ({sizes}) group by 1 order by min(n)"
     return dict(con.execute(query).fetchall())
 
 
 def _show_lines(con: "DuckDBPyConnection", timezone: str) -> list[dict[str, Any]]:
     """Some lines as understood, times on the shop's clock."""
-    there = {name for (name,) in con.execute("select name from pragma_table_info('good')").fetchall()}
+    found = con.execute("select name from pragma_table_info('good')").fetchall()
+    there = {name for (name,) in found}
     clock = f"strftime(ts at time zone {sql_text(timezone)}, '%Y-%m-%d %H:%M:%S') as ts"
     names = [one for one in SHOWN if one in there]
     columns = ", ".join(clock if one == "ts" else one for one in names)
@@ -182,12 +183,8 @@ def _check(
     con: "DuckDBPyConnection", known: str | None, timezone: str, scratch: Path, is_whole: bool
 ) -> list[dict[str, Any]]:
     """The data checks of a run that do not pass."""
-    raw = ", ".join(
-        f"{one}_text as {one}" if one in RAW else one for one in ORDER_LINES.names
-    )
-    clean = ", ".join(
-        f"clean_{one} as {one}" if one in IDS else one for one in ORDER_LINES.names
-    )
+    raw = ", ".join(f"{one}_text as {one}" if one in RAW else one for one in ORDER_LINES.names)
+    clean = ", ".join(f"clean_{one} as {one}" if one in IDS else one for one in ORDER_LINES.names)
     queries = {
         "lines": f"select {clean} from good",
         "quarantine": f"select {raw}, reason from classified where reason <> ''",
@@ -196,9 +193,9 @@ def _check(
     paths = [scratch / f"{name}.parquet" for name in queries]
     for path, query in zip(paths, queries.values(), strict=True):
         con.execute(f"copy ({query}) to {sql_text(str(path))} (format parquet)")
-    found = check_order_lines(*paths, None, CheckSettings())
-    shown = found.results if is_whole else [one for one in found.results if one["name"] not in OF_TIME]
-    return [dict(one) for one in shown if not one["passed"]]
+    found = check_order_lines(*paths, None, CheckSettings.model_validate({}))
+    skipped = () if is_whole else OF_TIME
+    return [dict(one) for one in found.results if not one["passed"] and one["name"] not in skipped]
 
 
 def _select_products(known: str | None) -> str:
@@ -208,4 +205,3 @@ def _select_products(known: str | None) -> str:
         f"select trim(product_id) as product_id, {values} from {known or 'good'} "
         "where trim(product_id) <> '' group by 1"
     )
-

@@ -21,7 +21,6 @@ from pipelines.parameters import TrainingParameters, suggest_inspect
 from pipelines.progress import Progress, find_report, read_version
 from pipelines.start import inspect_inputs
 
-
 READING_STEP = "read-orders"
 
 

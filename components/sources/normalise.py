@@ -167,7 +167,9 @@ def describe(
         timezone=settings.timezone,
         files=tuple(_with_counts(con, one, lines.select(i)) for i, one in enumerate(lines.files)),
         unreadable=count_unreadable(con, relation),
-        notes=tuple(dict.fromkeys(one for each in lines.repairs for one in _describe_repairs(each))),
+        notes=tuple(
+            dict.fromkeys(one for each in lines.repairs for one in _describe_repairs(each))
+        ),
     )
 
 

@@ -115,7 +115,8 @@ def _find_remote(source: str, settings: ReadSettings) -> ReadSource | None:
     system, objects = object_store.find_objects(source)
     plain = []
     for one in objects:
-        found = find_remote_plain(system, one.path, settings) if one.path.endswith(".parquet") else None
+        is_parquet = one.path.endswith(".parquet")
+        found = find_remote_plain(system, one.path, settings) if is_parquet else None
         if found is None:
             return None
         plain.append(found)

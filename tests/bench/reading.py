@@ -20,7 +20,7 @@ def bench() -> tuple[dict[str, float], list[dict[str, Any]]]:
         generate(source)
         commands = {
             "fbt orders": python_command(_call("clean", source)),
-            "Spark's CSV reader, the same cleaning": python_command(_call("clean_by_spark", source)),
+            "Spark's CSV reader": python_command(_call("clean_by_spark", source)),
             "fbt inspect": python_command(_call("inspect", source)),
         }
         costs: dict[str, list[Cost]] = {name: [] for name in commands}
@@ -77,9 +77,11 @@ def clean_by_spark(source: str) -> None:
     """As before DuckDB: the columns by place, one known format."""
     from pyspark.sql import functions as F
 
+    from components.contracts import PRODUCTS
     from components.orders import clean as steps
-    from components.spark import spark_session
+    from components.orders.reasons import matches
     from components.sources.reading import ColumnReading, FileReading, Reading
+    from components.spark import spark_session
 
     there = ("order_id", "user_id", "product_id", "ts", "quantity", "price", "name")
     columns = {name: ColumnReading(theirs=(name,)) for name in there}
@@ -100,8 +102,8 @@ def clean_by_spark(source: str) -> None:
             | {"margin": F.lit(None).cast("double"), "added_at": F.lit(None).cast("timestamp")}
         )
         table = steps.describe_products(lines, reading).cache()
-        is_excluded = steps.matches(settings.non_products, "product_id", "name", "category")
-        names = steps.PRODUCTS.names
+        is_excluded = matches(settings.non_products, "product_id", "name", "category")
+        names = PRODUCTS.names
         steps.write_parquet(table.filter(f"not {is_excluded}"), names, Path(folder, "products"))
         classified = steps.classify_lines(lines, table.filter(is_excluded), settings)
         steps.write_classified(classified, Path(folder, "lines"), Path(folder, "quarantine"))

@@ -128,4 +128,5 @@ def test_errors_of_a_run_end_with_the_inspection(tmp_path, capsys):
 
 def test_commands_can_be_pasted():
     values = {"orders": "a b.csv", "products": "", "columns": "order_id=No of order"}
-    assert format_command("run", values) == "fbt run --orders 'a b.csv' --columns 'order_id=No of order'"
+    expected = "fbt run --orders 'a b.csv' --columns 'order_id=No of order'"
+    assert format_command("run", values) == expected
