@@ -117,7 +117,7 @@ def _create_lines(con: "DuckDBPyConnection", lines: Lines) -> float:
     part = max(1, n_rows // SAMPLE_ROWS)
     chosen = f"where hash(order_id) % {part} = 0" if part > 1 else ""
     con.execute(f"create temp table lines as select * from ({every}) {chosen}")
-    return 1 / part
+    return float(1 / part)
 
 
 def _classify(con: "DuckDBPyConnection", known: str | None, settings: OrderSettings) -> None:
@@ -190,10 +190,16 @@ def _check(
         "quarantine": f"select {raw}, reason from classified where reason <> ''",
         "products": _select_products(known),
     }
-    paths = [scratch / f"{name}.parquet" for name in queries]
-    for path, query in zip(paths, queries.values(), strict=True):
-        con.execute(f"copy ({query}) to {sql_text(str(path))} (format parquet)")
-    found = check_order_lines(*paths, None, CheckSettings.model_validate({}))
+    paths = {name: scratch / f"{name}.parquet" for name in queries}
+    for name, query in queries.items():
+        con.execute(f"copy ({query}) to {sql_text(str(paths[name]))} (format parquet)")
+    found = check_order_lines(
+        paths["lines"],
+        paths["quarantine"],
+        paths["products"],
+        None,
+        CheckSettings.model_validate({}),
+    )
     skipped = () if is_whole else OF_TIME
     return [dict(one) for one in found.results if not one["passed"] and one["name"] not in skipped]
 
