@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-SAMPLE_FROM = 64 << 20
+SAMPLE_FROM = 32 << 20
 """Bytes; smaller files are read whole."""
-HEAD = 8 << 20
-BLOCK = 1 << 20
+HEAD = 4 << 20
+BLOCK = 1 << 19
 N_BLOCKS = 24
 
 
