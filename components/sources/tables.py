@@ -32,9 +32,12 @@ class Column:
             return self.sql
         text = f"cast({self.sql} as varchar)"
         if self.type in ("FLOAT", "DOUBLE"):
-            whole = f"{self.sql} = floor({self.sql}) and abs({self.sql}) < 1e37"
-            integer = f"cast(cast({self.sql} as hugeint) as varchar)"
-            return f"case when {whole} then {integer} else {text} end"
+            whole = f"cast(try_cast({self.sql} as hugeint) as varchar)"
+            is_whole = f"{self.sql} = floor({self.sql}) and abs({self.sql}) < 1e37"
+            return (
+                f"case when not isfinite({self.sql}) then null "
+                f"when {is_whole} then {whole} else {text} end"
+            )
         if self.type.startswith("DECIMAL"):
             return f"regexp_replace({text}, '\\.0+$', '')"
         return text

@@ -410,3 +410,78 @@ def test_a_name_that_stands_twice_in_reordered_files_is_refused(clean, tmp_path)
         clean(folder)
     _, lines, *_ = clean(folder, columns="price=price#2")
     assert [line["price"] for line in lines] == [2, 2]
+
+
+def test_clocks_are_those_of_the_shop_in_text_and_in_parquet(clean, tmp_path):
+    """Two paths: text through DuckDB, plain Parquet through Spark alone; summer time in both."""
+    folder = tmp_path / "lines [1]"
+    folder.mkdir()
+    clocks = [datetime(2024, 1, 1, 9), datetime(2024, 7, 1, 9)]
+    pq.write_table(
+        pa.table({"order_id": ["1", "2"], "product_id": ["p", "p"], "ts": clocks}),
+        folder / "plain.parquet",
+    )
+    (folder / "text.csv").write_text(
+        "order_id,product_id,ts\n1,c,01.01.2024 09:00\n2,c,01.07.2024 09:00\n3,c,13.07.2024 09:00\n"
+    )
+    _, lines, quarantine, _ = clean(folder, timezone="Europe/Berlin")
+    assert not quarantine
+    for product in ("p", "c"):
+        found = {one["order_id"]: one["ts"] for one in lines if one["product_id"] == product}
+        assert found["1"] == datetime(2024, 1, 1, 8, tzinfo=UTC)
+        assert found["2"] == datetime(2024, 7, 1, 7, tzinfo=UTC)
+
+
+def test_both_paths_give_the_same_lines(clean, tmp_path):
+    """A list column sends Parquet through DuckDB."""
+    columns = {
+        "order_id": ["1", "2", "3", None], "product_id": ["a1", " b1 ", "c1", "d1"],
+        "user_id": [7, None, 9, 9], "quantity": [1, 0, 2, 1], "price": [1.5, -1.0, float("nan"), 2],
+        "position": [1, 2, -3, 4], "in_stock": ["yes", "no", "1", None],
+        "ts": pa.array([datetime(2024, 1, 1), None, datetime(2999, 1, 1), datetime(1970, 1, 1)]),
+    }  # fmt: skip
+    found = []
+    for name, more in (("plain", {}), ("normalised", {"product_ids": [["x"]] * 4})):
+        path = tmp_path / f"{name}.parquet"
+        pq.write_table(pa.table(columns | more), path)
+        counts, lines, quarantine, products = clean(path)
+        key = lambda one: (one["order_id"] or "", one["product_id"])  # noqa: E731
+        found.append((counts, sorted(lines, key=key), sorted(quarantine, key=key), products))
+    plain, normalised = found
+    assert plain[:3] == normalised[:3]
+    assert [line["price"] for line in plain[1]] == [1.5, None]
+    assert [line["ts"] for line in plain[1]] == [datetime(2024, 1, 1, tzinfo=UTC), None]
+    assert {one["reason"] for one in plain[2]} == {"quantity not positive", "order_id missing"}
+
+
+def test_ids_of_a_spreadsheet_meet_their_products(clean, tmp_path):
+    (tmp_path / "orders.csv").write_text(
+        "order_id,product_id\n" + "".join(f"{n}.0,{n % 5 + 1}\n" for n in range(1, 30))
+    )
+    (tmp_path / "products.csv").write_text(
+        "product_id,name\n" + "".join(f"{n:04d},Thing {n}\n" for n in range(1, 6))
+    )
+    found, lines, _, products = clean(
+        tmp_path / "orders.csv", tmp_path / "products.csv", whole=True
+    )
+    assert {line["product_id"] for line in lines} == {one["product_id"] for one in products}
+    assert {line["order_id"] for line in lines} == {str(n) for n in range(1, 30)}
+    assert len(found.orders.notes) == 2
+
+
+def test_a_doubt_is_said_while_the_run_goes_on(clean, csv, capsys):
+    clean(csv("order_id,product_id,ts\n1,a,03/04/2024\n1,b,05/06/2024\n"))
+    assert "check this: ts (ts): %d/%m/%Y; no day above 12 decides" in capsys.readouterr().out
+
+
+def test_what_a_platform_calls_no_sale_is_no_loss(clean, tmp_path):
+    header = "Name,Financial Status,Paid at,Lineitem quantity,Lineitem name,Lineitem price\n"
+    lines = "#1,paid,2024-01-02 10:00:00 +0100,1,Tea,3\n#1,,,1,Milk,1\n"
+    refunded = "".join(f"#{n},refunded,2024-01-03 10:00:00 +0100,1,Tea,3\n" for n in range(2, 9))
+    path = tmp_path / "orders_export.csv"
+    path.write_text(header + lines + refunded)
+    counts, kept, quarantine, products = clean(path)
+    assert (counts["lines_kept"], counts["quarantined: refund"]) == (2, 7)
+    assert {one["name"] for one in products} == {"Tea", "Milk"}
+    assert kept[0]["ts"] == kept[1]["ts"] == datetime(2024, 1, 2, 9, tzinfo=UTC)
+    assert {one["reason"] for one in quarantine} == {"refund"}
