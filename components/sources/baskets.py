@@ -16,6 +16,8 @@ FIMI_SUFFIX = ".dat"
 FIMI_LINE = re.compile(r"\s*\d+(\s+\d+)*\s*")
 LIST_SEPARATORS = ("|", ";", ",", "\t", " ")
 """In this order: a text with `|` in most values is not separated by its commas."""
+MAX_SHARE_OF_BARE = 0.8
+"""Of different texts that are still different without a number behind them."""
 BRACKETS = "[](){} '\""
 
 
@@ -52,7 +54,23 @@ def unnest_text(con: "DuckDBPyConnection", table: Table, name: str) -> Table:
     numbered = f"(select *, row_number() over () as {ORDER_ROW} from {table.relation})"
     relation = f"(select *, {stripped} as {ELEMENT} from {numbered})"
     filled = f"(select * from {relation} where {ELEMENT} <> '')"
+    _refuse_quantities(con, table, name, filled)
     return replace(table, relation=filled, columns=table.columns | {name: Column(ELEMENT)})
+
+
+def _refuse_quantities(con: "DuckDBPyConnection", table: Table, name: str, relation: str) -> None:
+    """`A:2` beside `A:1` is one product with its quantity, and no id."""
+    bare = f"regexp_replace({ELEMENT}, '\\s*[:*×x]\\s*\\d+$', '')"
+    query = f"select count(distinct {ELEMENT}), count(distinct {bare}), any_value({ELEMENT})"
+    n_ids, n_bare, example = fetch_one(
+        con, f"{query} from (select * from {relation} limit 100000) where {bare} <> {ELEMENT}"
+    )
+    if n_bare < MAX_SHARE_OF_BARE * n_ids:
+        raise SourceError(
+            f"{table.name}: column {name!r} (items) holds products with a quantity, such as "
+            f"{example!r}, expected products alone; leave the quantities out, or export one line "
+            "for each product"
+        )
 
 
 def _find_separator(con: "DuckDBPyConnection", table: Table, name: str) -> str:

@@ -23,6 +23,10 @@ KNOWN_COLUMNS = tuple(
     for one in dict.fromkeys([*ORDER_LINES.names, *PRODUCTS.names, ITEMS])
     if one != DERIVED_COLUMN
 )
+OF_ORDERS = ("order_id", "user_id", "ts")
+"""Columns that an order has; those of lines come from its nested list, if it has one."""
+ROW_ID = "id"
+"""Of the order, where a row is an order; elsewhere it could be anything's."""
 N_NAMES_SHOWN = 30
 
 
@@ -75,7 +79,7 @@ def map_columns(
     `header` has distinct names, twins as `price#1` and `price#2`; `name` is the file's; `nested`
     are columns within a list. Raises ColumnsError for a missing or ambiguous column.
     """
-    names = Header(header, name)
+    names = Header(header, name, nested)
     found: dict[str, tuple[str, ...]] = {
         ours: (one,) for ours, theirs in given.items() if (one := names.find(ours, theirs))
     }
@@ -89,7 +93,12 @@ def map_columns(
     if items:
         found["product_id"] = (items,)
     found.pop(ITEMS, None)
-    is_row_an_order = bool(items) or any(one in nested for one in found.get("product_id", ()))
+    is_nested = any(one in nested for one in found.get("product_id", ()))
+    if is_nested and not platform:
+        found = {k: v for k, v in found.items() if k in given or k in OF_ORDERS or v[0] in nested}
+    is_row_an_order = bool(items) or is_nested
+    if is_row_an_order and "order_id" not in found and (row_id := names.find("order_id", ROW_ID)):
+        found["order_id"] = (row_id,)
     is_numbered = is_row_an_order and "order_id" in required and "order_id" not in found
     packed = platform.packed.fields if platform and platform.packed else {}
     there = {*found, *packed, *(["order_id"] if is_numbered else [])}
@@ -122,7 +131,10 @@ def _map_synonyms(
 ) -> dict[str, tuple[str, ...]]:
     """Of columns not found yet; only where exactly one column fits."""
     mapped: dict[str, tuple[str, ...]] = {}
-    simple = {one: simplify(one) for one in names.columns}
+    simple = {
+        one: simplify(one.rpartition(".")[2] if one in names.nested else one)
+        for one in names.columns
+    }
     for words in (synonyms(), vague_synonyms()):
         used = _list_used({**found, **mapped})
         for ours, known in words.items():
@@ -150,9 +162,15 @@ def _describe_missing(names: "Header", given: Mapping[str, str], ours: str) -> s
 class Header:
     """Names of a table's columns, found without regard to letter case and outer spaces."""
 
-    def __init__(self, columns: Sequence[str], file: str) -> None:
+    def __init__(self, columns: Sequence[str], file: str, nested: Collection[str] = ()) -> None:
         self.columns = [one for one in columns if one.strip()]
         self.file = file
+        self.nested = nested
+        self._fields: dict[str, list[str]] = {}
+        """Fields of nested lists by their own names."""
+        for one in self.columns:
+            if one in nested:
+                self._fields.setdefault(normalise_name(one.rpartition(".")[2]), []).append(one)
         self._by_name: dict[str, list[str]] = {}
         for one in self.columns:
             base = re.sub(r"#\d+$", "", one)
@@ -164,6 +182,9 @@ class Header:
 
     def find(self, ours: str, theirs: str) -> str | None:
         """Raises ColumnsError where two columns have the name."""
+        fields = self._fields.get(normalise_name(theirs), [])
+        if len(fields) == 1 and ours not in OF_ORDERS:  # an order has a price, too: its total
+            return fields[0]
         if theirs in self.columns:
             return theirs
         twins = self._by_name.get(normalise_name(theirs), [])

@@ -50,8 +50,7 @@ def open_csv(
 ) -> Table:
     """Raises SourceError where no line, or more than one, can be the header."""
     text = _read_sample(file.path)
-    head = _find_head(con, file, text, is_header)
-    names = _pad_names(head, text[head.end :], file.name)
+    head, names = _find_head(con, file, text, is_header)
     path = file.path
     if head.dialect.n_skipped or "\n" in text[: head.end].rstrip("\r\n"):
         path = _cut_head(file.path, len(text[: head.end].encode()), staging)
@@ -66,24 +65,39 @@ def _read_sample(path: Path) -> str:
     return sample.decode("utf-8", errors="replace")
 
 
-def _find_head(con: "DuckDBPyConnection", file: PlainFile, text: str, is_header: IsHeader) -> _Head:
-    """By the first dialect with a record that has our columns; the sniffer's is tried first."""
-    sniffed = _sniff(con, file.path)
-    others = [Dialect(one) for one in SEPARATORS if one != sniffed.separator]
-    for dialect in (sniffed, *others):
-        found = [one for one in _read_heads(text, dialect) if is_header(one.names)]
-        different = {tuple(one.names): one for one in found}
-        if len(different) > 1:
-            first, second, *_ = different.values()
-            raise SourceError(
-                f"{file.name}: lines {first.dialect.n_skipped + 1} and "
-                f"{second.dialect.n_skipped + 1} can both be the header "
-                f"({', '.join(first.names[:8])} and {', '.join(second.names[:8])}), expected one; "
-                "delete one of them"
-            )
-        if found:
-            return found[0]
-    return _guess_head(list(_read_heads(text, sniffed)), file)
+def _find_head(
+    con: "DuckDBPyConnection", file: PlainFile, text: str, is_header: IsHeader
+) -> tuple[_Head, list[str]]:
+    """With the names of all columns, by the first dialect that fits the header and the lines.
+
+    The sniffer's dialect is tried first, for it is wrong at times about quotes.
+    """
+    sniffed, refusal = _sniff(con, file.path), None
+    for dialect in dict.fromkeys([sniffed, *map(Dialect, (sniffed.separator, *SEPARATORS))]):
+        if head := _find_header(file, text, dialect, is_header):
+            try:
+                return head, _pad_names(head, text[head.end :], file.name)
+            except SourceError as error:
+                refusal = refusal or error
+    if refusal:
+        raise refusal
+    head = _guess_head(list(_read_heads(text, sniffed)), file)
+    return head, head.names
+
+
+def _find_header(file: PlainFile, text: str, dialect: Dialect, is_header: IsHeader) -> _Head | None:
+    """The record that names our columns; raises SourceError where two different ones do."""
+    found = [one for one in _read_heads(text, dialect) if is_header(one.names)]
+    different = {tuple(one.names): one for one in found}
+    if len(different) > 1:
+        first, second, *_ = different.values()
+        raise SourceError(
+            f"{file.name}: lines {first.dialect.n_skipped + 1} and "
+            f"{second.dialect.n_skipped + 1} can both be the header "
+            f"({', '.join(first.names[:8])} and {', '.join(second.names[:8])}), expected one; "
+            "delete one of them"
+        )
+    return found[0] if found else None
 
 
 def _guess_head(heads: Sequence[_Head], file: PlainFile) -> _Head:

@@ -130,3 +130,29 @@ def test_commands_can_be_pasted():
     values = {"orders": "a b.csv", "products": "", "columns": "order_id=No of order"}
     expected = "fbt run --orders 'a b.csv' --columns 'order_id=No of order'"
     assert format_command("run", values) == expected
+
+
+def test_an_order_total_is_not_the_price_of_its_lines(export):
+    """Fields of the nested list win; the order's own name is no product's."""
+    order = {"id": 1, "price": "99.0", "quantity": 7, "name": "#1", "created_at": "2024-01-15"}
+    lines = [{"sku": "007", "quantity": 2, "price": "3.50"}, {"sku": "8", "quantity": 1}]
+    orders = [order | {"id": n, "items": lines} for n in range(5)]
+    found = inspect_source(export(json.dumps(orders), name="o.json"), "", OrderSettings())
+    assert found.lines[0]["order_id"] == "0"
+    assert found.lines[0]["product_id"] == "007"
+    assert (found.lines[0]["quantity"], found.lines[0]["price"]) == (2.0, 3.5)
+    assert [line["price"] for line in found.lines[:2]] == [3.5, None]
+    assert {line["name"] for line in found.lines} == {None}
+
+
+def test_products_with_quantities_in_one_text_are_refused(export):
+    text = "order_id,items\n1,A:2;B:1\n2,A:1;C:3\n3,B:2;C:1\n"
+    with pytest.raises(SourceError, match="holds products with a quantity, such as"):
+        inspect_source(export(text), "", OrderSettings())
+
+
+def test_lists_in_quotes_are_read_whatever_the_sniffer_thinks(export):
+    text = "order_id,items\n" + '1,"[""A"", ""B""]"\n2,"[""A""]"\n' + "3,\"['C', 'D']\"\n"
+    found = inspect_source(export(text), "", OrderSettings())
+    assert found.numbers["n_products"] == 4
+    assert found.basket_sizes == {"1": 1, "2": 2}
