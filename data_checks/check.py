@@ -1,7 +1,7 @@
 """Checks of the order lines and of the baskets."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -12,7 +12,7 @@ import pyarrow as pa
 from components.contracts import BASKETS, ORDER_LINES, open_table
 from data_checks.drift import compare_profiles
 from data_checks.expectations import Expectation, load_suite, validate
-from data_checks.formatting import format_bounds, format_number
+from data_checks.formatting import format_bounds, format_examples, format_number
 from data_checks.profile import Profile, profile_baskets, profile_order_lines
 from data_checks.quarantine import summarize_quarantine
 from data_checks.result import CheckReport, CheckResult, SkippedCheck, Table
@@ -118,7 +118,8 @@ def _check_profile(
     results = []
     for check, result in zip(there, found, strict=True):
         observed = format_number(result["result"]["observed_value"], check.unit)
-        results.append(_to_result(check, result, observed, format_bounds(check)))
+        examples = [] if result["success"] else format_examples(check, profile.examples)
+        results.append(_to_result(check, result, observed, format_bounds(check), examples))
     skipped: list[SkippedCheck] = [
         {
             "name": check.name,
@@ -132,8 +133,9 @@ def _check_profile(
 
 
 def _to_result(
-    check: Expectation, result: dict[str, Any], observed: str, expected: str
-) -> CheckResult:
+    check: Expectation, result: dict[str, Any], observed: str, expected: str,
+    examples: Sequence[str] = (),
+) -> CheckResult:  # fmt: skip
     return {
         "name": check.name,
         "title": check.title,
@@ -141,6 +143,7 @@ def _to_result(
         "passed": bool(result["success"]),
         "observed": observed,
         "expected": expected,
+        "examples": list(examples),
         "why": check.why,
         "remedy": check.remedy,
     }

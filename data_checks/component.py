@@ -11,6 +11,7 @@ def check_order_lines(
     quarantine: dsl.Input[dsl.Dataset],
     products: dsl.Input[dsl.Dataset],
     champion: dsl.Input[dsl.Artifact],
+    timezone: str,
     settings: dict,
     page: dsl.Output[dsl.HTML],
     checks: dsl.Output[dsl.Artifact],
@@ -21,6 +22,7 @@ def check_order_lines(
 
     Args:
         champion: Folder of the model in use; drift is measured from its profile.
+        timezone: Of the shop, in which its days begin.
         settings: Thresholds that differ from the defaults, by name.
     """
     from components.report.report import write_checks_page
@@ -30,7 +32,7 @@ def check_order_lines(
 
     before = read_previous_profile(champion.path, "order_lines")
     paths = order_lines.path, quarantine.path, products.path
-    found = check_order_lines(*paths, before, CheckSettings(**settings))
+    found = check_order_lines(*paths, before, CheckSettings(timezone=timezone, **settings))
     found.write(checks.path, profile.path)
     write_checks_page(found.to_json(), page.path)
     log_metrics(metrics, found.metrics())
@@ -42,6 +44,7 @@ def check_baskets(
     baskets: dsl.Input[dsl.Dataset],
     products: dsl.Input[dsl.Dataset],
     champion: dsl.Input[dsl.Artifact],
+    timezone: str,
     settings: dict,
     page: dsl.Output[dsl.HTML],
     checks: dsl.Output[dsl.Artifact],
@@ -52,6 +55,7 @@ def check_baskets(
 
     Args:
         champion: Folder of the model in use; drift is measured from its profile.
+        timezone: Of the shop, in which its days begin.
         settings: Thresholds that differ from the defaults, by name.
     """
     from components.report.report import write_checks_page
@@ -60,7 +64,8 @@ def check_baskets(
     from data_checks.settings import CheckSettings
 
     before = read_previous_profile(champion.path, "baskets")
-    found = check_baskets(baskets.path, products.path, before, CheckSettings(**settings))
+    thresholds = CheckSettings(timezone=timezone, **settings)
+    found = check_baskets(baskets.path, products.path, before, thresholds)
     found.write(checks.path, profile.path)
     write_checks_page(found.to_json(), page.path)
     log_metrics(metrics, found.metrics())

@@ -36,6 +36,7 @@ class Expectation(BaseModel):
     min_value: float | None = None
     max_value: float | None = None
     absent: str = "the table holds nothing to compute this from"
+    examples: dict[str, str] = {}
 
     @property
     def number(self) -> str:

@@ -1,4 +1,6 @@
-"""Numbers and bounds as texts for the report."""
+"""Numbers, bounds and examples as texts for the report."""
+
+from collections.abc import Mapping, Sequence
 
 from data_checks.expectations import Expectation, Unit
 
@@ -11,6 +13,15 @@ def format_bounds(check: Expectation) -> str:
         return f"at least {format_number(least, unit)}"
     start = f"{least:g}" if unit == "times" else format_number(least, unit)
     return f"{start} to {format_number(most, unit)}"
+
+
+def format_examples(check: Expectation, found: Mapping[str, Sequence[str]]) -> list[str]:
+    """A sentence for each list of the profile that the check names, if it holds any."""
+    return [
+        f"{title}: {', '.join(f'“{one}”' for one in found[name])}."
+        for name, title in check.examples.items()
+        if found.get(name)
+    ]
 
 
 def format_number(value: float, unit: Unit) -> str:

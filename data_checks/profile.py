@@ -4,7 +4,6 @@ Row-level expectations would first copy the whole table into pandas, at several 
 building the baskets.
 """
 
-from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Literal
@@ -16,8 +15,9 @@ from pydantic import BaseModel, ConfigDict
 
 from components.contracts import BASKETS, ORDER_LINES, PRODUCTS, SPLITS, read_table
 from components.model.arrays import AnyArray, BoolArray, Float64Array, Int64Array
+from data_checks.clock import to_local_time
 from data_checks.encoding import Codes, encode, load, open_as_codes, to_bool_array
-from data_checks.quarantine import UNREADABLE, count_lines, read_reasons
+from data_checks.quarantine import NO_SALES, UNREADABLE, count_lines, read_reasons
 from data_checks.settings import CheckSettings
 
 Numbers = dict[str, float | None]
@@ -30,12 +30,14 @@ SIZE_STEPS = (1, 2, 3, 4, 5, 6, 8, 11, 16, 21, 31, 51, 101)
 WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 N_SHARES = 1_000
 """Products, and categories, in a profile."""
+N_EXAMPLES = 3
 
 
 class Profile(BaseModel):
     """A number is None, or not there, when the table holds nothing to compute it from.
 
-    A histogram maps bins to shares; shares of bins too small to be listed are missing to 1.
+    A histogram maps bins to shares; shares of bins too small to be listed are missing to 1. Days,
+    weekdays and months are those of `timezone`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -43,8 +45,10 @@ class Profile(BaseModel):
     version: Literal[1] = 1
     table: Literal["order_lines", "baskets"]
     sampled_share: float
+    timezone: str = "UTC"
     numbers: Numbers
     histograms: dict[str, Histogram]
+    examples: dict[str, list[str]] = {}
 
 
 def profile_order_lines(
@@ -60,7 +64,8 @@ def profile_order_lines(
     if lines.num_rows:
         numbers |= _profile_ids(order, user, product)
         numbers |= _profile_quantities(lines["quantity"]) | _profile_prices(lines["price"])
-        numbers |= _profile_times(lines["ts"]) | _profile_mixed_orders(order, user, lines["ts"])
+        numbers |= _profile_times(lines["ts"], settings.timezone)
+        numbers |= _profile_mixed_orders(order, user, lines["ts"], settings.timezone)
         numbers |= _profile_sizes(sizes) | {
             "duplicate_share": 1 - int(sizes.sum()) / lines.num_rows
         }
@@ -70,8 +75,11 @@ def profile_order_lines(
     return Profile(
         table="order_lines",
         sampled_share=share,
+        timezone=settings.timezone,
         numbers=numbers | _profile_quarantine(read_reasons(quarantine), dataset.count_rows()),
-        histograms=_build_histograms(sizes, product, catalogue, lines["ts"]),
+        histograms=_build_histograms(sizes, product, catalogue)
+        | _calendar(lines["ts"], settings.timezone),
+        examples=_find_unmatched(product, catalogue),
     )
 
 
@@ -88,7 +96,7 @@ def profile_baskets(baskets: Path, products: Path, settings: CheckSettings) -> P
         numbers |= _profile_basket_ids(table, product) | _profile_repeats(basket_of, product)
         numbers |= _profile_positions(table["positions"], sizes) | _profile_weights(table["weight"])
         numbers |= (
-            _profile_times(table["ts"])
+            _profile_times(table["ts"], settings.timezone)
             | _profile_sizes(sizes)
             | _profile_coverage(product, catalogue)
         )
@@ -96,8 +104,11 @@ def profile_baskets(baskets: Path, products: Path, settings: CheckSettings) -> P
     return Profile(
         table="baskets",
         sampled_share=share,
+        timezone=settings.timezone,
         numbers=numbers,
-        histograms=_build_histograms(sizes, product, catalogue, table["ts"]),
+        histograms=_build_histograms(sizes, product, catalogue)
+        | _calendar(table["ts"], settings.timezone),
+        examples=_find_unmatched(product, catalogue),
     )
 
 
@@ -170,11 +181,11 @@ def _profile_spread(name: str, values: Float64Array) -> Numbers:
     return {f"{name}_{label}": float(point) for label, point in zip(labels, points, strict=True)}
 
 
-def _profile_times(column: pa.ChunkedArray) -> Numbers:
+def _profile_times(column: pa.ChunkedArray, timezone: str) -> Numbers:
     times = _to_micros(column)
     if not len(times):
         return {"ts_missing_share": None}
-    days, counts = _count_days(times)
+    days, counts = _count_days(to_local_time(times, timezone))
     latest = datetime.now(UTC) + timedelta(days=1)  # a day's grace for clocks and time zones
     return {
         "ts_missing_share": 1 - len(times) / len(column),
@@ -187,9 +198,9 @@ def _profile_times(column: pa.ChunkedArray) -> Numbers:
     }
 
 
-def _count_days(times: Int64Array) -> tuple[Int64Array, Int64Array]:
+def _count_days(local_times: Int64Array) -> tuple[Int64Array, Int64Array]:
     """Distinct days since 1970, ascending, and the count of each."""
-    found = pc.value_counts(pa.array(times // DAY_US))
+    found = pc.value_counts(pa.array(local_times // DAY_US))
     days, counts = (found.field(name).to_numpy() for name in ("values", "counts"))
     order = np.argsort(days)
     return days[order], counts[order]
@@ -202,16 +213,15 @@ def _to_micros(column: pa.ChunkedArray) -> Int64Array:
     return times
 
 
-def _profile_mixed_orders(order: Codes, user: Codes, ts: pa.ChunkedArray) -> Numbers:
+def _profile_mixed_orders(order: Codes, user: Codes, ts: pa.ChunkedArray, timezone: str) -> Numbers:
     """Share of orders with lines on different days or of several customers."""
     if not order.n_distinct:
         return {"mixed_order_share": None}
     timed = ~to_bool_array(ts.is_null()) & (order.codes >= 0)
     named = (user.codes >= 0) & (order.codes >= 0)
     n_orders = len(order.values)
-    mixed = _find_spread_orders(
-        order.codes[timed], _to_micros(ts.filter(pa.array(timed))), DAY_US, n_orders
-    )
+    local_times = to_local_time(_to_micros(ts.filter(pa.array(timed))), timezone)
+    mixed = _find_spread_orders(order.codes[timed], local_times, DAY_US, n_orders)
     mixed |= _find_spread_orders(order.codes[named], user.codes[named], 0, n_orders)
     return {"mixed_order_share": float(mixed.sum() / order.n_distinct)}
 
@@ -269,22 +279,40 @@ def _profile_coverage(product: Codes, catalogue: pa.Table) -> Numbers:
     n_different = pc.count_distinct(catalogue["product_id"]).as_py()
     return {
         "catalogue_coverage": float(known.mean()),
+        "catalogue_matches": int(known.sum()),
         "named_share": float(with_name.mean()) if known.any() else None,
         "catalogue_repeats": catalogue.num_rows - n_different,
     }
 
 
+def _find_unmatched(product: Codes, catalogue: pa.Table) -> dict[str, list[str]]:
+    """Ids that only one side has: bought ones, most lines first; others by the alphabet."""
+    listed = catalogue["product_id"].combine_chunks()
+    is_unknown = ~to_bool_array(pc.is_in(product.values, listed)) & (product.counts > 0)
+    unknown = np.flatnonzero(is_unknown)
+    most_bought = unknown[np.argsort(-product.counts[unknown], kind="stable")[:N_EXAMPLES]]
+    bought = product.values.filter(pa.array(product.counts > 0))
+    unsold = pc.unique(listed.filter(pc.invert(pc.is_in(listed, bought)))).drop_null()
+    first = pc.select_k_unstable(unsold, N_EXAMPLES, [("", "ascending")])
+    return {
+        "unknown_products": product.values.take(pa.array(most_bought)).to_pylist(),
+        "unsold_products": unsold.take(first).to_pylist(),
+    }
+
+
 def _profile_quarantine(reasons: Codes, n_clean: int) -> Numbers:
+    """Cancellations and the like are no sales: they count in a share of their own only."""
     n_all = n_clean + len(reasons.codes)
-    if not n_all:
-        return {"quarantined_rows": 0}
+    n_sales = n_all - count_lines(reasons, *NO_SALES)
+    if not n_sales:
+        return {"quarantined_rows": len(reasons.codes)}
     return {
         "quarantined_rows": len(reasons.codes),
-        "usable_share": n_clean / n_all,
-        "quarantined_share": len(reasons.codes) / n_all,
+        "usable_share": n_clean / n_sales,
+        "quarantined_share": 1 - n_clean / n_sales,
         "cancelled_share": count_lines(reasons, "cancellation") / n_all,
-        "non_product_share": count_lines(reasons, "not a product") / n_all,
-        "unreadable_share": count_lines(reasons, *UNREADABLE) / n_all,
+        "non_product_share": count_lines(reasons, "not a product") / n_sales,
+        "unreadable_share": count_lines(reasons, *UNREADABLE) / n_sales,
     }
 
 
@@ -357,14 +385,11 @@ def _list_lengths(column: pa.ChunkedArray) -> Int64Array:
     return lengths
 
 
-def _build_histograms(
-    sizes: AnyArray, product: Codes, catalogue: pa.Table, ts: pa.ChunkedArray
-) -> dict[str, Histogram]:
+def _build_histograms(sizes: AnyArray, product: Codes, catalogue: pa.Table) -> dict[str, Histogram]:
     return {
         "basket_sizes": _size_shares(sizes),
         "products": _top_shares(product.values.to_pylist(), product.counts),
         "categories": _category_shares(product, catalogue),
-        **_calendar(_to_micros(ts)),
     }
 
 
@@ -393,15 +418,15 @@ def _top_shares(labels: list[str], counts: AnyArray) -> Histogram:
     return {labels[i]: float(counts[i] / total) for i in top if counts[i]}
 
 
-def _calendar(times: Int64Array) -> Mapping[str, Histogram]:
-    days, counts = _count_days(times)
+def _calendar(column: pa.ChunkedArray, timezone: str) -> dict[str, Histogram]:
+    days, counts = _count_days(to_local_time(_to_micros(column), timezone))
     months, month_of = np.unique(
         days.astype("datetime64[D]").astype("datetime64[M]"), return_inverse=True
     )
     weekday_of = (days + 3) % 7  # 1970-01-01 was a Thursday
     by_weekday = np.bincount(weekday_of, counts, len(WEEKDAYS))
     return {
-        "weekdays": _to_shares(list(WEEKDAYS), by_weekday) if len(times) else {},
+        "weekdays": _to_shares(list(WEEKDAYS), by_weekday) if len(days) else {},
         "months": _to_shares(
             months.astype(str).tolist(), np.bincount(month_of, counts, len(months))
         ),

@@ -6,18 +6,19 @@ from typing import Any, TypedDict
 import numpy as np
 
 from components.contracts import QUARANTINE, open_table
+from components.orders.clean import RECOGNISED
 from data_checks.encoding import Codes, encode, open_as_codes
 
 UNREADABLE = (
     "order_id missing",
     "product_id missing",
     "quantity not a number",
-    "price not a number",
-    "timestamp unreadable",
-    "timestamp in the future",
-    "timestamp before 1990",
+    "malformed line",
 )
 """Reasons that point to a broken export."""
+
+NO_SALES = (*RECOGNISED, "header repeated")
+"""Reasons of lines that were never to be learned from."""
 
 EXAMPLE_COLUMNS = ("order_id", "product_id", "ts", "quantity", "price", "reason")
 """Without the customer, for privacy."""

@@ -22,7 +22,7 @@ class ChecksFailed(ValueError):
 
 
 class CheckResult(TypedDict):
-    """`observed` and `expected` are texts with units."""
+    """`observed` and `expected` are texts with units; `examples` are sentences."""
 
     name: str
     title: str
@@ -30,6 +30,7 @@ class CheckResult(TypedDict):
     passed: bool
     observed: str
     expected: str
+    examples: list[str]
     why: str
     remedy: str
 
@@ -64,7 +65,7 @@ class CheckReport:
         """Content of checks.json.
 
         {"table": "order_lines" | "baskets", "passed": bool,
-        "first_run": bool, "sampled_share": 0 < share <= 1,
+        "first_run": bool, "sampled_share": 0 < share <= 1, "timezone": IANA name,
         "checks": [CheckResult], "skipped": [SkippedCheck], "quarantine": QuarantineSummary | null,
         "numbers": {name: number}, "histograms": {name: {bin: share}}}.
         """
@@ -75,6 +76,7 @@ class CheckReport:
             "passed": self.is_usable,
             "first_run": self.first_run,
             "sampled_share": self.profile.sampled_share if self.profile else 1.0,
+            "timezone": self.profile.timezone if self.profile else "UTC",
             "checks": self.results,
             "skipped": self.skipped,
             "quarantine": self.quarantine,
@@ -110,5 +112,5 @@ class CheckReport:
 def _describe(result: CheckResult) -> str:
     return (
         f"{result['title']} ({result['name']}): observed {result['observed']}, "
-        f"expected {result['expected']}. {result['remedy']}"
+        f"expected {result['expected']}. {' '.join([*result['examples'], result['remedy']])}"
     )

@@ -4,6 +4,8 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from components.sources.timestamps import check_timezone
+
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -15,6 +17,11 @@ def _compiles(pattern: str) -> str:
     return pattern
 
 
+def _is_zone(name: str) -> str:
+    check_timezone(name)
+    return name
+
+
 class CheckSettings(BaseModel):
     """Thresholds of all checks; the suites name them. Untidy but usable data passes by default."""
 
@@ -22,26 +29,28 @@ class CheckSettings(BaseModel):
 
     row_limit: int = Field(20_000_000, ge=1_000)
     """Rows (baskets: items) above which a stable sample of orders is checked; 150 bytes each."""
+    timezone: Annotated[str, AfterValidator(_is_zone)] = "UTC"
+    """IANA name of the shop's zone, in which days begin."""
 
     min_multi_item_orders: int = Field(100, ge=1)
     """Orders with two or more products."""
     min_products: int = Field(10, ge=2)
     """Different products bought."""
     min_usable_share: Share = 0.5
-    """Share of lines read that are not in quarantine."""
+    """Share of sales read that are not in quarantine."""
     min_catalogue_join: Share = 0.5
-    """Share of bought products in the product table; below it, the ids do not join at all."""
+    """Share of bought products in the product table; below it, the ids look different."""
     min_split_baskets: int = Field(10, ge=1)
     """Baskets in each of train, validation and test."""
 
     max_quarantined_share: Share = 0.05
-    """Share of lines read that are in quarantine."""
+    """Share of sales read that are in quarantine."""
     max_cancelled_share: Share = 0.03
     """Share of lines read that are cancellations."""
     max_non_product_share: Share = 0.03
-    """Share of lines read that are postage, fees and the like."""
+    """Share of sales read that are postage, fees and the like."""
     max_unreadable_share: Share = 0.01
-    """Share of lines read without a readable id, number or date."""
+    """Share of sales read without an id, or without a readable quantity."""
     max_duplicate_share: Share = 0.01
     """Share of lines that repeat a product of their order."""
     max_quantity: float = Field(10_000, gt=0)

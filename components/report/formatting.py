@@ -5,6 +5,7 @@ import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, TypeGuard
+from zoneinfo import ZoneInfo
 
 NOTHING = "–"
 THIN = "\u202f"
@@ -101,22 +102,24 @@ def _number(value: float) -> str:
     return minus(f"{value:.4f}".rstrip("0") if abs(value) >= 0.001 else f"{value:.2g}")
 
 
-def date(moment: Any) -> str:
-    """Of ISO 8601 or seconds since 1970; other text as it is."""
+def date(moment: Any, zone: str = "UTC") -> str:
+    """There, of ISO 8601 or seconds since 1970; other text as it is."""
     try:
         if is_number(moment):
             found = datetime.fromtimestamp(moment, UTC)
         else:
             found = datetime.fromisoformat(str(moment))
+        if found.tzinfo:
+            found = found.astimezone(ZoneInfo(zone))
     except (ValueError, OverflowError, OSError):
         return str(moment or NOTHING)
     return f"{found.day}\u00a0{found:%B}\u00a0{found:%Y}"
 
 
-def date_range(first: Any, last: Any) -> str:
+def date_range(first: Any, last: Any, zone: str = "UTC") -> str:
     if first in (None, "") or last in (None, ""):
         return "orders without dates"
-    return f"{date(first)} to {date(last)}"
+    return f"{date(first, zone)} to {date(last, zone)}"
 
 
 def ranker_name(ranker: str) -> str:

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from components.model.atomic import atomic_write
 from components.model.bundle import Bundle, read_bundle
-from components.report import formatting, ranking, tables
+from components.report import formats, formatting, ranking, reading, tables
 from components.report.formatting import TASKS
 from components.results import read_json
+from components.sources.reading import Reading
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -43,6 +44,7 @@ Plotters = dict[str, Callable[[], "Figure"]]
 class RunFiles:
     bundle: Path
     baskets: Path
+    reading: Path
     order_counts: Path
     basket_counts: Path
     line_checks: Path
@@ -76,8 +78,12 @@ def write_report(files: RunFiles, page: Path, plots: Path) -> None:
         pictures = {name: _draw(name, plotter, folder) for name, plotter in plotters.items()}
     _render(
         "page.html", page, **run, manifest=bundle.manifest, stats=stats, trials=trials,
-        parameters=files.parameters, pictures=pictures,
+        parameters=files.parameters, pictures=pictures, readings=_read_readings(files.reading),
     )  # fmt: skip
+
+
+def _read_readings(path: Path) -> dict[str, Reading]:
+    return reading.parse_readings(read_json(path)) if path.is_file() else {}
 
 
 def write_checks_page(checks: Mapping[str, Any], page: str | Path) -> None:
@@ -168,7 +174,7 @@ def _environment() -> "Environment":
         loader=FileSystemLoader(HERE), autoescape=True, undefined=ChainableUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
-    for module in (formatting, tables, ranking):
+    for module in (formats, formatting, tables, ranking, reading):
         public = {name: one for name, one in vars(module).items() if not name.startswith("_")}
         environment.globals.update(public)
     environment.globals.update(

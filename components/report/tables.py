@@ -100,12 +100,12 @@ def _counts_with_prefix(counts: Mapping[str, Any], prefix: str) -> list[tuple[st
     return sorted(found, key=lambda item: item[1] or 0, reverse=True)
 
 
-def describe_table(numbers: Mapping[str, Any]) -> list[str]:
+def describe_table(numbers: Mapping[str, Any], zone: str) -> list[str]:
     names = {"rows": "rows", "orders": "orders", "products": "products", "users": "customers"}
     facts = [f"{count(numbers[name])} {noun}" for name, noun in names.items() if numbers.get(name)]
     if numbers.get("basket_mean"):
         facts.append(f"{as_text(round(numbers['basket_mean'], 1))} products per order")
-    return [*facts, date_range(numbers.get("ts_first_s"), numbers.get("ts_last_s"))]
+    return [*facts, date_range(numbers.get("ts_first_s"), numbers.get("ts_last_s"), zone)]
 
 
 def sort_rankers(names: Iterable[str]) -> list[str]:

@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -18,6 +20,7 @@ from components.contracts import BASKETS, ORDER_LINES, PRODUCTS, QUARANTINE
 from components.registry.version import list_failed_checks
 from components.report.report import write_checks_page
 from data_checks.check import check_baskets, check_order_lines, read_previous_profile
+from data_checks.clock import to_local_time
 from data_checks.drift import stability_index
 from data_checks.result import CheckReport, ChecksFailed
 from data_checks.settings import CheckSettings
@@ -188,6 +191,16 @@ def forget_a_product(shop: Shop) -> None:
     shop.products.pop()
 
 
+def rename_products(n: int) -> Callable[[Shop], None]:
+    """A corruption of the first `n` ids of the product table, as a spreadsheet pads them."""
+
+    def corrupt(shop: Shop) -> None:
+        for row in shop.products[:n]:
+            row["product_id"] = f"0{row['product_id']}"
+
+    return corrupt
+
+
 def lose_leading_letters(shop: Shop) -> None:
     for row in shop.products:
         row["product_id"] = row["product_id"][1:]
@@ -231,8 +244,9 @@ def test_a_clean_shop_passes_everything(tmp_path: Path) -> None:
         (keep_orders(lambda i: i == 0), "multi_item_orders", CRITICAL),
         (sell_four_products, "products", CRITICAL),
         (list_a_product_twice, "catalogue_repeats", CRITICAL),
-        (quarantine(25, "price negative"), "quarantined_share", WARNING),
-        (quarantine(10, "timestamp unreadable"), "unreadable_share", WARNING),
+        (quarantine(25, "quantity not positive"), "quarantined_share", WARNING),
+        (quarantine(10, "quantity not a number"), "unreadable_share", WARNING),
+        (quarantine(10, "malformed line"), "unreadable_share", WARNING),
         (quarantine(15, "cancellation"), "cancelled_share", WARNING),
         (quarantine(15, "quantity not positive; cancellation"), "cancelled_share", WARNING),
         (quarantine(15, "not a product"), "non_product_share", WARNING),
@@ -277,7 +291,19 @@ def test_each_corruption_of_order_lines_is_caught(
         ),
         (
             lose_leading_letters,
-            {"catalogue_join": CRITICAL, "catalogue_coverage": WARNING},
+            {
+                "catalogue_matches": CRITICAL,
+                "catalogue_join": WARNING,
+                "catalogue_coverage": WARNING,
+            },
+        ),
+        (
+            rename_products(7),
+            {
+                "catalogue_join": WARNING,
+                "catalogue_coverage": WARNING,
+                "named_share": WARNING,
+            },
         ),
         (
             quarantine(400, "not a product"),
@@ -386,10 +412,10 @@ def test_no_rows_at_all_is_one_failure_and_not_many(tmp_path: Path) -> None:
 def test_all_rows_quarantined_says_why(tmp_path: Path) -> None:
     shop = make_shop()
     shop.lines = []
-    quarantine(40, "timestamp unreadable")(shop)
+    quarantine(40, "quantity not a number")(shop)
     checked = check_shop(shop, tmp_path)
     assert {"rows", "usable_share", "unreadable_share"} <= set(failures(checked))
-    assert "timestamp unreadable" in write_all(checked, tmp_path)
+    assert "quantity not a number" in write_all(checked, tmp_path)
 
 
 def test_what_a_shop_does_not_have_is_skipped_and_not_failed(tmp_path: Path) -> None:
@@ -533,7 +559,7 @@ def test_a_critical_failure_is_raised_after_everything_was_written(tmp_path: Pat
     assert (found["table"], found["passed"], found["first_run"]) == ("order_lines", False, True)
     assert found["sampled_share"] == 1.0
     assert {tuple(check) for check in found["checks"]} == {
-        ("name", "title", "severity", "passed", "observed", "expected", "why", "remedy")
+        ("name", "title", "severity", "passed", "observed", "expected", "examples", "why", "remedy")
     }
     assert json.loads((tmp_path / "profile").read_text(encoding="utf-8"))["numbers"]["rows"] == 360
 
@@ -582,8 +608,110 @@ def test_a_misspelt_threshold_is_refused() -> None:
         CheckSettings(max_duplicate_share=1.5)
     with pytest.raises(ValueError, match="non_product_pattern"):
         CheckSettings(non_product_pattern="(")
+    with pytest.raises(ValueError, match="No time zone is called 'Istanbul'"):
+        CheckSettings(timezone="Istanbul")
 
 
 def test_every_threshold_says_what_it_means() -> None:
     for name, setting in CheckSettings.model_fields.items():
         assert setting.description, name
+
+
+def test_ids_that_do_not_join_are_shown_from_both_sides(tmp_path: Path) -> None:
+    shop = make_shop()
+    rename_products(7)(shop)
+    for line in shop.order(3) + shop.order(15):
+        line["product_id"] = "p04"  # the most bought one
+    checked = check_shop(shop, tmp_path)
+    (join,) = [check for check in checked.results if check["name"] == "catalogue_join"]
+    assert join["observed"] == "41.67 %"
+    assert join["examples"] == [
+        "Bought, but not in the product table: “p04”, “p00”, “p01”.",
+        "In the product table, but never bought: “0p00”, “0p01”, “0p02”.",
+    ]
+    assert join["examples"][1] in write_all(checked, tmp_path)
+    assert checked.is_usable
+    baskets = check_baskets_at(tmp_path)
+    assert failures(baskets)["catalogue_join"] == WARNING
+
+
+def test_no_common_id_ends_the_run_with_examples(tmp_path: Path) -> None:
+    shop = make_shop()
+    rename_products(N_PRODUCTS)(shop)
+    with pytest.raises(ChecksFailed, match="never bought: “0p00”, “0p01”, “0p02”") as raised:
+        check_shop(shop, tmp_path).raise_if_critical()
+    assert "catalogue_matches" in str(raised.value)
+    assert "catalogue_join" not in str(raised.value)
+
+
+def test_a_product_table_of_the_lines_always_joins(tmp_path: Path) -> None:
+    shop = make_shop()
+    shop.products = [{"product_id": row["product_id"]} for row in shop.products]
+    checked = check_shop(shop, tmp_path)
+    assert {"catalogue_join", "catalogue_matches"}.isdisjoint(failures(checked))
+    assert profile_of(checked)["examples"] == {"unknown_products": [], "unsold_products": []}
+
+
+@pytest.mark.parametrize(
+    "reason",
+    ["refund", "test order", "gift card", "part of a bundle product", "header repeated"],
+)
+def test_lines_that_are_no_sales_are_no_loss(reason: str, tmp_path: Path) -> None:
+    shop = make_shop()
+    quarantine(2_000, reason)(shop)
+    checked = check_shop(shop, tmp_path)
+    assert failures(checked) == {}
+    assert profile_of(checked)["numbers"]["usable_share"] == 1
+    assert reason in write_all(checked, tmp_path)
+
+
+def in_zone(timezone: str, *times: datetime, folder: Path) -> dict[str, Any]:
+    """The profile of a shop there with one order at each of the times."""
+    lines = [
+        {"order_id": f"o{i}", "product_id": "p00", "ts": time, "quantity": 1.0}
+        for i, time in enumerate(times)
+    ]
+    shop = Shop(lines, [], [product("p00")])
+    return profile_of(check_shop(shop, folder, timezone=timezone))
+
+
+def test_days_begin_in_the_shop_s_zone(tmp_path: Path) -> None:
+    times = [datetime(2024, 1, 31, hour, tzinfo=UTC) for hour in (20, 22)]  # Wednesday
+    utc = in_zone("UTC", *times, folder=tmp_path)
+    assert utc["histograms"]["weekdays"]["Wed"] == 1
+    assert utc["numbers"]["longest_gap_days"] is None
+    there = in_zone("Europe/Istanbul", *times, folder=tmp_path)
+    assert there["timezone"] == "Europe/Istanbul"
+    assert (there["histograms"]["weekdays"]["Wed"], there["histograms"]["weekdays"]["Thu"]) == (
+        0.5,
+        0.5,
+    )
+    assert there["histograms"]["months"] == {"2024-01": 0.5, "2024-02": 0.5}
+    assert there["numbers"]["longest_gap_days"] == 1
+    assert there["numbers"]["ts_first_s"] == utc["numbers"]["ts_first_s"]
+
+
+def test_midnights_of_a_year_with_summer_time_are_its_days(tmp_path: Path) -> None:
+    zone = ZoneInfo("America/New_York")
+    midnights = [datetime(2024, 1, 1, tzinfo=zone) + timedelta(days=i) for i in range(366)]
+    last_seconds = [time + timedelta(hours=23, minutes=59, seconds=59) for time in midnights]
+    found = in_zone(zone.key, *midnights, *last_seconds, folder=tmp_path)
+    assert found["numbers"]["longest_gap_days"] == 1
+    assert found["numbers"]["busiest_day_share"] == pytest.approx(1 / 366)
+    assert found["histograms"]["months"]["2024-03"] == pytest.approx(31 / 366)
+
+
+@pytest.mark.parametrize(
+    "timezone", ["UTC", "Asia/Kathmandu", "Australia/Lord_Howe", "Africa/Casablanca"]
+)
+def test_local_times_are_those_of_the_standard_library(timezone: str) -> None:
+    instants = np.random.default_rng(0).integers(0, 4 * 10**9, 2_000)
+    found = to_local_time(instants * 1_000_000, timezone)
+    clock = [datetime.fromtimestamp(int(one), ZoneInfo(timezone)) for one in instants]
+    slow = [int(time.replace(tzinfo=UTC).timestamp()) * 1_000_000 for time in clock]
+    assert found.tolist() == slow
+
+
+def test_impossible_times_have_a_day_too() -> None:
+    edges = np.array([-(10**17), 0, 10**18])
+    assert to_local_time(edges, "Asia/Tokyo").tolist() == (edges + 9 * 3_600 * 10**6).tolist()

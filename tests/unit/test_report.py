@@ -15,13 +15,14 @@ from components.model.bundle import read_manifest
 from components.model.manifest import CartWeights, IndexStats, Manifest, SearchStats
 from components.model.variants import LEVELS
 from components.ranking.queries import OFFLINE_FEATURES
-from components.report import formatting, tables
+from components.report import formats, formatting, tables
 from components.report import ranking as report_ranking
 from components.report.plots import project
 from components.report.report import PNG_PLOTS, RunFiles, write_report
 from components.weighting.choose import CANDIDATES, ORDERED_CANDIDATES
 from tests.factories import make_bundle
 
+FORMULA = "=cmd|' /C calc'!A0"
 HOSTILE = "<script>alert(1)</script> \"quoted\" 'single' & $x^2$ 🍌 牛乳 http"
 
 
@@ -164,8 +165,46 @@ def baskets(path: Path, n: int = 40) -> Path:
 
 FILES = (
     *("order_counts", "basket_counts", "line_checks", "basket_checks"),
-    *("evaluation", "verdict", "tricks"),
+    *("evaluation", "verdict", "tricks", "reading"),
 )
+
+
+def file_reading(name: str, **other: Any) -> dict[str, Any]:
+    columns = {
+        "product_id": {"theirs": ["SKU", HOSTILE]},
+        "order_id": {"theirs": ["Order Number"]},
+        "ts": {"theirs": ["Order Date"], "format": "%d/%m/%Y %H:%M", "is_certain": False,
+               "evidence": "no day above 12 decides; day first, because it is usual"},
+        "price": {"theirs": [FORMULA], "format": "decimal comma, thousands '.'",
+                  "evidence": f"196 values like {HOSTILE}"},
+    }  # fmt: skip
+    known = {
+        "name": name, "kind": "text", "encoding": "cp1254",
+        "encoding_evidence": "Turkish letters: windows-1254", "compression": "gzip",
+        "separator": ";", "quote": '"', "header_line": 3, "platform": "WooCommerce order export",
+        "columns": columns, "unused": ["Phone", HOSTILE], "n_malformed": 2,
+        "dropped": {"payment row": 5}, "notes": [f"Only completed orders count {HOSTILE}"],
+    }  # fmt: skip
+    return {**known, **other}
+
+
+def reading() -> dict[str, Any]:
+    """reading.json of 31 files that are alike and of one that is not."""
+    files = [file_reading(f"2024-01-{day:02}.csv") for day in range(1, 32)]
+    other = file_reading(
+        "new.parquet", kind="parquet", encoding="", separator="", compression="", header_line=0,
+        platform="", by_synonym=["order_id"], notes=[], n_malformed=0, dropped={},
+        columns={"order_id": {"theirs": ["Invoice"]}, "product_id": {"theirs": ["StockCode"]},
+                 "ts": {"theirs": ["Date"], "format": "excel"}},
+    )  # fmt: skip
+    orders = {
+        "source": "orders", "timezone": "Asia/Tokyo", "files": [*files, other],
+        "unreadable": {"price": {"n_values": 4, "examples": [FORMULA, HOSTILE]}},
+        "notes": ["order_id: 80 values end in .0, as a spreadsheet writes them (1027.0)"],
+    }  # fmt: skip
+    products = {"source": "products", "files": [file_reading("products.csv", encoding="cp1252",
+                encoding_is_certain=False, encoding_evidence=HOSTILE)]}  # fmt: skip
+    return {"orders": orders, "products": products}
 
 
 def run_files(folder: Path, **other: Any) -> RunFiles:
@@ -180,7 +219,8 @@ def run_files(folder: Path, **other: Any) -> RunFiles:
             "baskets_test": 4, "first_order": "2017-01-01T12:00:00Z",
             "last_order": "2017-12-31T12:00:00Z"},
         "line_checks": checks("order_lines"), "basket_checks": checks("baskets"),
-        "evaluation": evaluation(), "verdict": verdict(True), "tricks": tricks(), **other,
+        "evaluation": evaluation(), "verdict": verdict(True), "tricks": tricks(),
+        "reading": reading(), **other,
     }  # fmt: skip
     folder.mkdir(exist_ok=True)
     paths: dict[str, Any] = {name: folder / f"{name}.json" for name in made if name in FILES}
@@ -359,11 +399,88 @@ def test_a_run_of_which_nearly_nothing_is_known(tmp_path: Path) -> None:
         render(
             tmp_path, evaluation=nothing, verdict={"passed": False}, order_counts=nothing,
             basket_counts=nothing, line_checks=nothing, basket_checks=nothing, best=nothing,
-            tricks=[],
+            tricks=[], reading=nothing,
             bundle=make_bundle(tmp_path / "tiny", pairs=[("a", "b")], categories={}, cold={}),
         )
     ).text  # fmt: skip
     assert "Not good enough" in text
+    assert "This run kept no record of it." in text
+
+
+def test_a_run_without_the_file_of_the_reading(tmp_path: Path) -> None:
+    files = run_files(tmp_path)
+    files.reading.unlink()
+    write_report(files, tmp_path / "report.html", tmp_path / "plots")
+    assert "kept no record of it" in (tmp_path / "report.html").read_text()
+
+
+def section(page: str, name: str) -> str:
+    """The text of a section."""
+    (found,) = re.findall(rf'<section id="{name}">(.*?)</section>', page, re.DOTALL)
+    return Seen(found).text
+
+
+def test_choices_that_nothing_decided_come_first(page: str) -> None:
+    text = section(page, "reading")
+    doubt = "Time “Order Date” in 2024-01-01.csv and 30 more : No day above 12 decides; day first,"
+    assert doubt in text
+    assert "“05/03/2024 17:09” is 5 March 2024, 17:09." in text
+    assert text.index(doubt) < text.index("31 files like 2024-01-01.csv") < text.index("Products")
+    assert "Letters in products.csv : Windows-1252" in text or "windows-1252: <script>" in text
+
+
+def test_files_that_were_read_alike_are_one_group(page: str) -> None:
+    text = section(page, "reading")
+    assert text.count("2024-01-") == 2  # the group, and its doubt
+    assert "31 files like 2024-01-01.csv Text, letters in windows-1254 (Turkish letters" in text
+    assert (
+        "compressed with gzip, columns parted by semicolons, names of the columns in line 3" in text
+    )
+    assert "62 lines do not fit the columns; they are in quarantine." in text
+    assert "155 rows were left out as no line of a sale: payment row." in text
+    assert text.count("Only completed orders count") == 2  # of orders and of products
+
+
+def test_the_mapping_is_shown_with_the_shop_s_names(page: str) -> None:
+    text = section(page, "reading")
+    assert "recognised by the header as: WooCommerce order export." in text
+    assert "Order “Order Number” text – Product “SKU”, “<script>" in text
+    assert "Order “Invoice” text a usual name of it" in text
+    assert "Excel's serial days: 45356.71493 is 5 March 2024, 17:09 –" in text
+    assert "read as the clock of Asia/Tokyo." in text
+
+
+def test_values_that_became_missing_are_shown(page: str) -> None:
+    text = section(page, "reading")
+    assert f"Price 4 4.0 % “{FORMULA}”, “{HOSTILE}”" in text
+    assert "Order: 80 values end in .0" in text
+
+
+def test_without_a_product_table_the_report_says_so(tmp_path: Path) -> None:
+    text = section(render(tmp_path, reading={"orders": reading()["orders"]}), "reading")
+    assert "There was no product table." in text
+
+
+def test_days_of_the_report_are_the_shop_s(page: str) -> None:
+    late = "2017-12-31T22:30:00Z"
+    assert formatting.date(late) == "31\u00a0December\u00a02017"
+    assert formatting.date(late, "Europe/Istanbul") == "1\u00a0January\u00a02018"
+
+
+@pytest.mark.parametrize(
+    ("pattern", "said"),
+    [
+        ("%Y-%m-%d", "“2024-03-05” is 5 March 2024"),
+        ("%b %d, %y %I:%M %p", "“Mar 05, 24 05:09 PM” is 5 March 2024, 17:09"),
+        ("%Y-%m-%dT%H:%M:%S.%n%z", "“2024-03-05T17:09:30.000000000+0300” is 5 March 2024, 17:09"),
+        ("%Y | %m | %d | %y", "“2024” is 5 March 2024 or “03” is 5 March 2024 or “05” is 5 March "
+         "2024 or 1 more spellings"),
+        ("epoch_ms", "milliseconds since 1970: 1709658570000 is 5 March 2024, 17:09 UTC"),
+        ("decimal comma", "decimal comma"),
+    ],
+)  # fmt: skip
+def test_formats_are_described_by_an_example(pattern: str, said: str) -> None:
+    assert formats.describe_format(pattern) == said
 
 
 def test_the_index_is_described(page: str) -> None:
