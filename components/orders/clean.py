@@ -157,7 +157,7 @@ def _build_product_table(
 ) -> "DataFrame":  # fmt: skip
     """The most frequent value of each product; prices that the table lacks come from the lines."""
     if described is None:
-        return describe_products(lines, read.reading)
+        return describe_products(lines.filter("left_out is null"), read.reading)
     frame = _load(spark, described, settings)
     return _fill_prices(describe_products(frame, described.reading), lines)
 

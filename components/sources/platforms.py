@@ -25,6 +25,7 @@ Reason = Literal[
     "payment row",
     "not a purchase",
     "part of a bundle product",
+    "not a product",
 ]
 Ours = Literal[
     "order_id",
