@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from components.contracts import BASKETS, ORDER_LINES, open_table
 from data_checks.drift import compare_profiles
-from data_checks.expectations import Expectation, load_suite, validate
+from data_checks.expectations import Expectation, Validator, load_suite, validate
 from data_checks.formatting import format_bounds, format_examples, format_number
 from data_checks.profile import Profile, profile_baskets, profile_order_lines
 from data_checks.quarantine import summarize_quarantine
@@ -25,11 +25,12 @@ def check_order_lines(
     products: str | Path,
     previous: dict[str, Any] | None,
     settings: CheckSettings,
+    judge: Validator = validate,
 ) -> CheckReport:
     """`previous` is the profile that an earlier run wrote."""
     lines, aside = Path(order_lines), Path(quarantine)
     profile = partial(profile_order_lines, lines, aside, Path(products), settings)
-    report = _check_table("order_lines", lines, ORDER_LINES, profile, previous, settings)
+    report = _check_table("order_lines", lines, ORDER_LINES, profile, previous, settings, judge)
     return replace(report, quarantine=summarize_quarantine(aside))
 
 
@@ -62,13 +63,14 @@ def _check_table(
     compute_profile: Callable[[], Profile],
     previous: dict[str, Any] | None,
     settings: CheckSettings,
+    judge: Validator = validate,
 ) -> CheckReport:
     before, profile = _parse_profile(previous, table), None
-    results, skipped = _check_schema(path, schema, settings), list[SkippedCheck]()
+    results, skipped = _check_schema(path, schema, settings, judge), list[SkippedCheck]()
     if all(result["passed"] for result in results):
         profile = compute_profile()
         suite = load_suite(settings, table, "both_tables")
-        more, skipped = _check_profile(profile, before, suite)
+        more, skipped = _check_profile(profile, before, suite, judge)
         results += more
     return CheckReport(table, results, skipped, profile, first_run=before is None)
 
@@ -83,7 +85,9 @@ def _parse_profile(found: dict[str, Any] | None, table: Table) -> Profile | None
     return profile
 
 
-def _check_schema(path: Path, schema: pa.Schema, settings: CheckSettings) -> list[CheckResult]:
+def _check_schema(
+    path: Path, schema: pa.Schema, settings: CheckSettings, judge: Validator
+) -> list[CheckResult]:
     found = open_table(path, pa.schema([], metadata=schema.metadata)).schema
     types = {field.name: _describe_type(field.type) for field in schema}
     missing = [name for name in types if name not in found.names]
@@ -94,7 +98,7 @@ def _check_schema(path: Path, schema: pa.Schema, settings: CheckSettings) -> lis
         "types": (", ".join(wrong) or "all", ", ".join(f"{n}: {t}" for n, t in types.items())),
     }
     suite = load_suite(settings, "schema")
-    results = validate({"columns": [len(missing)], "types": [len(wrong)]}, suite)
+    results = judge({"columns": [len(missing)], "types": [len(wrong)]}, suite)
     return [_to_result(c, r, *texts[c.name]) for c, r in zip(suite, results, strict=True)]
 
 
@@ -110,11 +114,11 @@ def _describe_type(kind: pa.DataType) -> str:
 
 
 def _check_profile(
-    profile: Profile, before: Profile | None, suite: list[Expectation]
+    profile: Profile, before: Profile | None, suite: list[Expectation], judge: Validator
 ) -> tuple[list[CheckResult], list[SkippedCheck]]:
     numbers = profile.numbers | compare_profiles(before, profile)
     there = [check for check in suite if numbers.get(check.number) is not None]
-    found = validate({name: [value] for name, value in numbers.items()}, there)
+    found = judge({name: [value] for name, value in numbers.items()}, there)
     results = []
     for check, result in zip(there, found, strict=True):
         observed = format_number(result["result"]["observed_value"], check.unit)

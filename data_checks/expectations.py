@@ -2,7 +2,7 @@
 
 import logging
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -11,6 +11,8 @@ from pydantic import BaseModel, ConfigDict
 
 from data_checks.settings import CheckSettings
 
+Validator = Callable[[Mapping[str, Sequence[Any]], "Sequence[Expectation]"], list[dict[str, Any]]]
+"""Takes columns by name and the checks; gives a result for each of the checks."""
 Severity = Literal["critical", "warning"]
 Unit = Literal["count", "share", "number", "times", "days"]
 
@@ -93,6 +95,23 @@ def validate(
     gx_suite = gx.ExpectationSuite(name="suite", expectations=[check.to_gx() for check in suite])
     outcome: Any = batch.validate(gx_suite, result_format="SUMMARY")
     return _sort_results(outcome.to_json_dict()["results"], suite)
+
+
+def compare(
+    columns: Mapping[str, Sequence[Any]], suite: Sequence[Expectation]
+) -> list[dict[str, Any]]:
+    """What `validate` finds, without the two seconds that Great Expectations takes to start."""
+    return [
+        {
+            "success": is_within(max(columns[check.number]), check.min_value, check.max_value),
+            "result": {"observed_value": max(columns[check.number])},
+        }
+        for check in suite
+    ]
+
+
+def is_within(number: float, least: float | None, most: float | None) -> bool:
+    return (least is None or number >= least) and (most is None or number <= most)
 
 
 def _sort_results(results: Any, suite: Sequence[Expectation]) -> list[dict[str, Any]]:

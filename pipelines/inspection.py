@@ -20,6 +20,7 @@ from components.sources.typed_columns import RAW
 from components.sources.understand import Kind
 from components.sources.unpack import PlainFile
 from data_checks.check import check_order_lines
+from data_checks.expectations import compare
 from data_checks.settings import CheckSettings
 from pipelines.parameters import format_command
 
@@ -198,7 +199,8 @@ def _check(
         paths["quarantine"],
         paths["products"],
         None,
-        CheckSettings.model_validate({}),
+        CheckSettings.model_validate({"timezone": timezone}),
+        compare,
     )
     skipped = () if is_whole else OF_TIME
     return [dict(one) for one in found.results if not one["passed"] and one["name"] not in skipped]

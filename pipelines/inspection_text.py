@@ -58,6 +58,8 @@ def _print_files(console: "Console", files: Sequence[FileReading]) -> None:
     console.print(f"  {name}: {_describe_kind(file)}", markup=False)
     if file.platform:
         console.print(f"  recognised: {file.platform}", style="green", markup=False)
+    for note in file.notes:
+        console.print(f"  {note}", markup=False)
     table = _new_table("ours", "the shop's column", "read as", "because")
     for ours, column in file.columns.items():
         theirs = ", ".join(column.theirs)

@@ -22,6 +22,7 @@ from components.report.report import write_checks_page
 from data_checks.check import check_baskets, check_order_lines, read_previous_profile
 from data_checks.clock import to_local_time
 from data_checks.drift import stability_index
+from data_checks.expectations import compare, load_suite, validate
 from data_checks.result import CheckReport, ChecksFailed
 from data_checks.settings import CheckSettings
 
@@ -715,3 +716,15 @@ def test_local_times_are_those_of_the_standard_library(timezone: str) -> None:
 def test_impossible_times_have_a_day_too() -> None:
     edges = np.array([-(10**17), 0, 10**18])
     assert to_local_time(edges, "Asia/Tokyo").tolist() == (edges + 9 * 3_600 * 10**6).tolist()
+
+
+def test_comparing_bounds_finds_what_great_expectations_finds():
+    """`fbt inspect` does without its start."""
+    suite = load_suite(CheckSettings(), "order_lines", "both_tables")
+    for number in (-1.0, 0.0, 0.01, 0.5, 1.0, 200.0, 1e9):
+        columns = {check.number: [number] for check in suite}
+        real, ours = validate(columns, suite), compare(columns, suite)
+        assert [one["success"] for one in ours] == [one["success"] for one in real]
+        assert [one["result"]["observed_value"] for one in ours] == [
+            one["result"]["observed_value"] for one in real
+        ]
