@@ -82,7 +82,9 @@ def training(
         order_lines=lines["order_lines"], quarantine=lines["quarantine"], products=product_table,
         champion=champion, timezone=timezone, settings={},
     )  # fmt: skip
-    built = build_baskets(order_lines=lines["order_lines"], half_life_days=half_life_days)
+    built = build_baskets(
+        order_lines=lines["order_lines"], half_life_days=half_life_days, timezone=timezone
+    )
     built.after(line_checks)
     baskets, basket_counts = built.outputs["baskets"], built.outputs["counts"]
     basket_checks = check_baskets(

@@ -1,14 +1,17 @@
 """Group order lines into baskets with a weight and a split."""
 
+from datetime import datetime, time, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
+from zoneinfo import ZoneInfo
 
 import pyarrow.compute as pc
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from components.contracts import BASKETS, ORDER_LINES, SPLITS, open_table
 from components.model.atomic import atomic_write
 from components.progress import log_progress
+from components.sources.timestamps import check_timezone
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
@@ -16,7 +19,19 @@ if TYPE_CHECKING:
 TRAIN_SHARE, VALIDATION_SHARE = 0.8, 0.1
 ISO = "yyyy-MM-dd'T'HH:mm:ss'Z'"
 
+MAX_SHIFT = 0.01
+"""Share of the orders by which a cut between splits may move to a midnight."""
+
+
+def _refuse_unknown_zone(name: str) -> str:
+    check_timezone(name)
+    return name
+
+
 HalfLifeDays = Annotated[float, Field(ge=0, le=36_500)]
+
+
+Timezone = Annotated[str, AfterValidator(_refuse_unknown_zone)]
 
 
 class BasketSettings(BaseModel):
@@ -24,6 +39,8 @@ class BasketSettings(BaseModel):
 
     half_life_days: HalfLifeDays = 0.0
     """Age in days, from the newest order, at which an order weighs half; 0 is off."""
+    timezone: Timezone = "UTC"
+    """Zone of the shop, whose days are not divided between splits."""
     cap_quantile: float = Field(default=0.999, gt=0.5, le=1)
     """Orders with more products than this quantile are dropped as wholesale or tests."""
 
@@ -35,7 +52,7 @@ class BasketsError(ValueError):
 def build_baskets(order_lines: Path, baskets: Path, settings: BasketSettings) -> dict[str, Any]:
     """Write BASKETS; return counts.
 
-    Orders are split by time, those without a timestamp by a hash of their id. Products are in order
+    Orders are split by time, at midnights of the shop if it has many days, those without a timestamp by a hash of their id. Products are in order
     of position, else of id. Raises BasketsError.
     """
     from components.spark import spark_session
@@ -45,6 +62,7 @@ def build_baskets(order_lines: Path, baskets: Path, settings: BasketSettings) ->
     with spark_session("baskets") as spark:
         orders = _group_orders(spark.read.parquet(str(order_lines)), has_positions).persist()
         summary = _summarise(orders, settings)
+        summary["cuts"] = _cut_at_midnight(orders, summary["cuts"], settings.timezone)
         kept = orders.filter(f"size(items) between 2 and {summary['size_cap']}").withColumns(
             {
                 "weight": _compute_weight(summary, settings).cast("float"),
@@ -126,6 +144,38 @@ def _summarise(orders: "DataFrame", settings: BasketSettings) -> dict[str, Any]:
     if summary["cuts"] and summary["cuts"][1] == summary["newest"]:
         summary["cuts"] = None  # all orders have nearly the same timestamp
     return summary
+
+
+def _cut_at_midnight(
+    orders: "DataFrame", cuts: list[int] | None, timezone: str
+) -> list[int] | None:
+    """The cuts, each at the end of a day of the shop where that moves few orders."""
+    from pyspark.sql import functions as F
+
+    if not cuts:
+        return None
+    candidates = [one for cut in cuts for one in (cut, *_find_day_ends(cut, timezone))]
+    moment = F.when(F.size("items") > 1, F.unix_micros("ts"))
+    counted = [F.sum((moment <= one).cast("int")) for one in candidates]
+    row = orders.agg(F.count(moment), *counted).first()
+    assert row is not None
+    n_orders, *before = row
+    chosen = []
+    for place in (0, 3):
+        moves = [abs(before[place + i] - before[place]) for i in (1, 2)]
+        nearest = 1 if moves[0] <= moves[1] else 2
+        is_small = moves[nearest - 1] <= MAX_SHIFT * n_orders
+        chosen.append(candidates[place + nearest] if is_small else cuts[place // 3])
+    return chosen
+
+
+def _find_day_ends(moment: int, timezone: str) -> tuple[int, int]:
+    """The last microseconds of the day before, and of the day of the moment."""
+    zone = ZoneInfo(timezone)
+    day = datetime.fromtimestamp(moment // 1_000_000, zone).date()
+    starts = (datetime.combine(one, time(), zone) for one in (day, day + timedelta(days=1)))
+    before, after = (int(start.timestamp()) * 1_000_000 - 1 for start in starts)
+    return before, after
 
 
 def _split_orders(summary: dict[str, Any]) -> "Column":

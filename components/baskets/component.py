@@ -9,6 +9,7 @@ from components.step import step
 def build_baskets(
     order_lines: dsl.Input[dsl.Dataset],
     half_life_days: float,
+    timezone: str,
     baskets: dsl.Output[dsl.Dataset],
     counts: dsl.Output[dsl.Artifact],
     metrics: dsl.Output[dsl.Metrics],
@@ -19,7 +20,7 @@ def build_baskets(
     from components.baskets import build
     from components.results import log_metrics, write_json
 
-    settings = build.BasketSettings(half_life_days=half_life_days)
+    settings = build.BasketSettings(half_life_days=half_life_days, timezone=timezone)
     found = build.build_baskets(Path(order_lines.path), Path(baskets.path), settings)
     write_json(found, counts.path)
     log_metrics(metrics, found)

@@ -146,3 +146,19 @@ def test_no_product_bought_often_enough(build, tmp_path):
     build(lines_of([["a", "b"]] * 20))
     with pytest.raises(ValueError, match=r"min_product_orders=1000.*has 16"):
         build_catalogue(read_baskets(tmp_path / "baskets"), min_orders=1000)
+
+
+def test_a_day_of_the_shop_is_not_divided(build):
+    """Two orders an hour for 100 days; in Tokyo, days begin at 15:00 UTC."""
+    table = lines_of([["a", "b"]] * 4800)
+    hours = [START + timedelta(hours=row // 4) for row in range(len(table))]
+    table = table.set_column(3, "ts", pa.array(hours, table.schema.field("ts").type))
+    for timezone, first_hour in (("UTC", 0), ("Asia/Tokyo", 15)):
+        _, rows = build(table, timezone=timezone)
+        by_split = {
+            split: [row["ts"] for row in rows if row["split"] == split]
+            for split in ("train", "validation", "test")
+        }
+        for split in ("validation", "test"):
+            assert min(by_split[split]).hour == first_hour
+        assert len(by_split["train"]) == pytest.approx(3840, abs=48)
