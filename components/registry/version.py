@@ -8,6 +8,12 @@ from components.experiment import find_or_create_experiment
 from components.model.bundle import compute_sha256, read_manifest
 from components.progress import log_progress
 from components.registry.artifact_access import check_experiment
+from components.registry.reading import (
+    count_unreadable,
+    list_parameters,
+    read_orders_reading,
+    tag_reading,
+)
 from components.registry.registry import (
     BUNDLE_HASH_TAG,
     CHECKS_TAG,
@@ -56,6 +62,10 @@ def register_run(artefacts: Mapping[str, Path], parameters: Mapping[str, Any], r
     if failed := list_failed_checks(artefacts):
         tags[CHECKS_TAG] = " ".join(failed)
     params = {**parameters, **{f"model.{key}": value for key, value in manifest.config.items()}}
+    if reading := read_orders_reading(artefacts["reading.json"]):
+        tags |= tag_reading(reading)
+        params |= list_parameters(reading)
+        metrics |= count_unreadable(reading)
     version = register(artefacts, params, metrics, tags)
     log_progress(f"registered as version {version}")
     return version

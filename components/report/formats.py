@@ -31,7 +31,7 @@ def _list_examples(patterns: list[str]) -> Iterator[str]:
     for pattern in patterns[:MAX_SPELLINGS]:
         yield f"“{_write_moment(pattern)}” is {_say_moment(pattern)}"
     if len(patterns) > MAX_SPELLINGS:
-        yield f"{len(patterns) - MAX_SPELLINGS} more spellings"
+        yield "another spelling"
 
 
 def _write_number(kind: str) -> str:

@@ -97,10 +97,12 @@ def _how_read(file: FileReading) -> tuple[object, ...]:
 
 def describe_origin(reading: Reading) -> str:
     n_files = f"{count(len(reading.files))} {'file' if len(reading.files) == 1 else 'files'}"
-    platforms = join_platforms(reading.files)
-    if platforms:
-        return f"{n_files}, recognised by the header as: {' and '.join(platforms)}."
-    return f"{n_files} with columns of the shop's own."
+    platforms = " and ".join(join_platforms(reading.files))
+    n_others = sum(not file.platform for file in reading.files)
+    if not platforms:
+        return f"{n_files} with columns of the shop's own."
+    others = f"; {count(n_others)} with columns of the shop's own" if n_others else ""
+    return f"{n_files}, recognised by the header as: {platforms}{others}."
 
 
 def describe_file(file: FileReading) -> str:
@@ -112,7 +114,7 @@ def describe_file(file: FileReading) -> str:
     elif file.compression:
         facts.append(f"compressed with {file.compression}")
     if file.separator:
-        facts.append(f"columns parted by {SEPARATORS.get(file.separator, repr(file.separator))}")
+        facts.append(f"columns separated by {SEPARATORS.get(file.separator, repr(file.separator))}")
     if file.header_line:
         facts.append(f"names of the columns in line {file.header_line}")
     return ", ".join(facts)

@@ -23,6 +23,25 @@ from pipelines.parameters import parse_parameters
 from pipelines.start import inspect_inputs
 from tests.factories import make_bundle
 
+READING = {
+    "source": "orders.csv",
+    "timezone": "Europe/Istanbul",
+    "files": [
+        {
+            "name": "orders.csv",
+            "kind": "text",
+            "encoding": "cp1254",
+            "platform": "Shopify orders export",
+            "columns": {
+                "order_id": {"theirs": ["Name"]},
+                "product_id": {"theirs": ["Lineitem sku", "Lineitem name"]},
+                "price": {"theirs": ["Lineitem price"], "format": "decimal comma"},
+            },
+        }
+    ],
+    "unreadable": {"price": {"n_values": 4, "examples": ["=cmd|' /C calc'!A0"]}},
+}
+
 
 @pytest.fixture
 def client(mlflow_url, monkeypatch, request):
@@ -63,6 +82,7 @@ def finished_run(tmp_path):
         "verdict.json": {"passed": True},
         "checks/order_lines.json": {"table": "order_lines", "checks": []},
         "checks/baskets.json": {"table": "baskets", "checks": []},
+        "reading.json": {"orders": READING},
     }
     paths = {}
     for name, content in files.items():
@@ -82,6 +102,29 @@ def test_a_step_that_is_tried_again_makes_no_second_version(client, finished_run
     assert register_run(finished_run, {}, "key") == first
     assert get_version("challenger").version == first
     assert register_run(finished_run, {}, "another key") not in (first, second)
+
+
+def test_a_version_says_how_its_orders_were_read(client, finished_run):
+    found = get_version(register_run(finished_run, {"columns": ""}, "key"))
+    assert found.tags["fbt.export"] == "Shopify orders export"
+    run = client.get_run(found.run_id).data
+    assert {name: one for name, one in run.params.items() if name.startswith("reading.")} == {
+        "reading.encoding": "windows-1254",
+        "reading.timezone": "Europe/Istanbul",
+        "reading.columns": "order_id=Name, product_id=Lineitem sku or Lineitem name, "
+        "price=Lineitem price",
+        "reading.formats": "price=decimal comma",
+    }
+    assert run.metrics["reading.unreadable_price"] == 4
+
+
+@pytest.mark.parametrize("known", [{}, {"orders": {"source": "orders.csv"}}])
+def test_a_version_of_which_no_reading_is_known(known, client, finished_run):
+    finished_run["reading.json"].write_text(json.dumps(known))
+    found = get_version(register_run(finished_run, {}, "key"))
+    assert found.tags.get("fbt.export") == ("own columns" if known else None)
+    run = client.get_run(found.run_id).data
+    assert not [name for name in run.metrics if name.startswith("reading.")]
 
 
 def test_a_version_without_its_run_is_registered_again(client, finished_run):
