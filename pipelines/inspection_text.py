@@ -1,18 +1,22 @@
 """An inspection for a terminal."""
 
-from collections.abc import Iterable, Sequence
-from itertools import groupby
 from typing import TYPE_CHECKING
 
-from components.sources.reading import FileReading, Reading
+from components.report.formats import describe_format
+from components.report.reading import (
+    MAX_GROUPS,
+    FileGroup,
+    describe_file,
+    group_files,
+    list_doubts,
+)
+from components.sources.reading import Reading
 from pipelines.inspection import Inspection
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
-KINDS = {"text": "separated text", "json": "JSON", "parquet": "Parquet"}
 N_UNUSED = 12
 BAR_WIDTH = 30
 
@@ -35,53 +39,30 @@ def print_inspection(found: Inspection) -> None:
 def _print_reading(console: "Console", title: str, reading: Reading) -> None:
     console.print(f"\n[bold]{title}[/bold]", end=" ")
     console.print(reading.source, markup=False, soft_wrap=True)
-    for alike in _group_alike(reading.files):
-        _print_files(console, alike)
-    for doubt in reading.doubts():
-        console.print(f"  ? {doubt}", style="yellow", markup=False)
+    for group in group_files(reading)[:MAX_GROUPS]:
+        _print_group(console, group)
+    for what, why in list_doubts(reading):
+        console.print(f"  nothing decides: {what}: {why}", style="yellow", markup=False)
+    for note in reading.notes:
+        console.print(f"  {note}", style="yellow", markup=False)
 
 
-def _group_alike(files: Sequence[FileReading]) -> Iterable[list[FileReading]]:
-    """Files that were read in the same way."""
-
-    def key(file: FileReading) -> str:
-        shown = file.model_copy(update={"name": "", "n_malformed": 0, "dropped": {}})
-        columns = {ours: (one.theirs, one.format) for ours, one in file.columns.items()}
-        return f"{shown.kind} {shown.encoding} {shown.separator} {shown.platform} {columns}"
-
-    return (list(alike) for _, alike in groupby(sorted(files, key=key), key=key))
-
-
-def _print_files(console: "Console", files: Sequence[FileReading]) -> None:
-    file = files[0]
-    name = file.name if len(files) == 1 else f"{len(files)} files like {file.name}"
-    console.print(f"  {name}: {_describe_kind(file)}", markup=False)
-    if file.platform:
-        console.print(f"  recognised: {file.platform}", style="green", markup=False)
-    for note in file.notes:
+def _print_group(console: "Console", group: FileGroup) -> None:
+    console.print(f"  {group.title}: {describe_file(group.first)}", markup=False)
+    if group.first.platform:
+        console.print(f"  recognised: {group.first.platform}", style="green", markup=False)
+    for note in group.notes:
         console.print(f"  {note}", markup=False)
     table = _new_table("ours", "the shop's column", "read as", "because")
-    for ours, column in file.columns.items():
+    for ours, column in group.columns.items():
         theirs = ", ".join(column.theirs)
-        how = f"{theirs} (by synonym)" if ours in file.by_synonym else theirs
-        _add_row(table, ours, how, column.format or "text", column.evidence)
+        how = f"{theirs} (by synonym)" if ours in group.first.by_synonym else theirs
+        _add_row(table, ours, how, describe_format(column.format) or "text", column.evidence)
     console.print(table)
-    if file.unused:
-        more = f" and {len(file.unused) - N_UNUSED} more" if len(file.unused) > N_UNUSED else ""
-        unused = ", ".join(file.unused[:N_UNUSED])
-        console.print(f"  not used: {unused}{more}", style="dim", markup=False)
-
-
-def _describe_kind(file: FileReading) -> str:
-    parts = [KINDS.get(file.kind, file.kind)]
-    if file.compression:
-        parts.append(file.compression)
-    if file.encoding:
-        parts.append(f"{file.encoding} ({file.encoding_evidence})")
-    if file.separator:
-        parts.append(f"separated by {SEPARATORS.get(file.separator, repr(file.separator))}")
-        parts.append(f"header in line {file.header_line}")
-    return ", ".join(parts)
+    if group.unused:
+        more = len(group.unused) - N_UNUSED
+        unused = ", ".join(group.unused[:N_UNUSED]) + (f" and {more} more" if more > 0 else "")
+        console.print(f"  not used: {unused}", style="dim", markup=False)
 
 
 def _print_lines(console: "Console", found: Inspection) -> None:

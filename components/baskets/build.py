@@ -52,8 +52,9 @@ class BasketsError(ValueError):
 def build_baskets(order_lines: Path, baskets: Path, settings: BasketSettings) -> dict[str, Any]:
     """Write BASKETS; return counts.
 
-    Orders are split by time, at midnights of the shop if it has many days, those without a timestamp by a hash of their id. Products are in order
-    of position, else of id. Raises BasketsError.
+    Orders are split by time, at midnights of the shop where there are many days; those without a
+    timestamp by a hash of their id. Products are in order of position, else of id. Raises
+    BasketsError.
     """
     from components.spark import spark_session
 

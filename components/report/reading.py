@@ -63,6 +63,10 @@ class FileGroup:
         return list(dict.fromkeys(one for file in self.files for one in file.notes))
 
     @property
+    def n_lines(self) -> int:
+        return sum(file.n_lines for file in self.files)
+
+    @property
     def n_malformed(self) -> int:
         return sum(file.n_malformed for file in self.files)
 

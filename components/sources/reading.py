@@ -38,6 +38,8 @@ class FileReading(_Model):
     """By our names."""
     unused: tuple[str, ...] = ()
     """The shop's columns that are not mapped."""
+    n_lines: int = 0
+    """0 where they were not counted."""
     n_malformed: int = 0
     dropped: dict[str, int] = {}
     """Rows that are no lines of a sale, by reason."""
@@ -60,6 +62,12 @@ class Reading(_Model):
     unreadable: dict[str, Unreadable] = {}
     """By our name of the column."""
     notes: tuple[str, ...] = ()
+
+    def with_lines(self, n_lines: Iterable[int]) -> "Reading":
+        """`n_lines` of each file."""
+        counted = zip(self.files, n_lines, strict=True)
+        files = tuple(file.model_copy(update={"n_lines": n}) for file, n in counted)
+        return self.model_copy(update={"files": files})
 
     def to_json(self) -> dict[str, Any]:
         return self.model_dump(mode="json")

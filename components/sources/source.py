@@ -105,7 +105,18 @@ def read_source(
         reading = describe(con, hide_credentials(source), lines, written, settings)
     for file, stat in zip(files, before, strict=True):
         check_unchanged(stat, file.path, file.name)
-    return ReadSource(reading, parts, [one for one in plain if one is not None])
+    written_files = iter(parts)
+    n_lines = [
+        _count_rows(file.path if one else next(written_files))
+        for file, one in zip(files, plain, strict=True)
+    ]
+    return ReadSource(reading.with_lines(n_lines), parts, [one for one in plain if one is not None])
+
+
+def _count_rows(parquet: Path) -> int:
+    import pyarrow.parquet as pq
+
+    return int(pq.read_metadata(parquet).num_rows)
 
 
 def _find_remote(source: str, settings: ReadSettings) -> ReadSource | None:
