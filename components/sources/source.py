@@ -94,11 +94,7 @@ def read_source(
     ids = f"(select product_id from {_scan(known)})" if known else None
     with connect(staging) as con:
         lines = understand_files(con, files, kind, settings, staging / "tables", ids)
-        plain = [find_plain(one) for one in lines.files]
-        plain = [
-            None if any(one.is_proven for several in each.values() for one in several) else found
-            for found, each in zip(plain, lines.repairs, strict=True)
-        ]
+        plain = [_find_plain(lines, number, kind) for number in range(len(files))]
         others = [number for number, one in enumerate(plain) if one is None]
         parts = write_lines(con, lines, others, staging / "parts")
         written = _written(lines, parts, [i for i, one in enumerate(plain) if one is not None])
@@ -111,6 +107,14 @@ def read_source(
         for file, one in zip(files, plain, strict=True)
     ]
     return ReadSource(reading.with_lines(n_lines), parts, [one for one in plain if one is not None])
+
+
+def _find_plain(lines: Lines, number: int, kind: Kind) -> PlainParquet | None:
+    """None where attributes are to be collected, or ids to be put right."""
+    repairs = [one for several in lines.repairs[number].values() for one in several]
+    if kind == "products" or any(one.is_proven for one in repairs):
+        return None
+    return find_plain(lines.files[number])
 
 
 def _count_rows(parquet: Path) -> int:

@@ -135,6 +135,17 @@ def test_what_a_product_table_says_beside_becomes_attributes(clean, csv, tmp_pat
     assert (tea["price"], milk["price"]) == (3.5, 1.05)
 
 
+def test_attributes_of_a_parquet_table(clean, csv, tmp_path):
+    table = tmp_path / "products.parquet"
+    pq.write_table(
+        pa.table({"product_id": ["tea", "milk"], "name": ["Tea", "Milk"], "Size": [1.5, None]}),
+        table,
+    )
+    *_, products = clean(csv(LINES), table)
+    tea, milk = sorted(products, key=lambda one: one["product_id"], reverse=True)
+    assert (json.loads(tea["attributes"]), milk["attributes"]) == ({"Size": "1.5"}, None)
+
+
 def test_a_product_is_left_out_by_its_category(clean, csv, tmp_path):
     products = tmp_path / "products.csv"
     products.write_text("product_id,name,category\ntea,Green tea,Drinks\nmilk,Regular,Fuel\n")
