@@ -100,7 +100,7 @@ def validate(
 def compare(
     columns: Mapping[str, Sequence[Any]], suite: Sequence[Expectation]
 ) -> list[dict[str, Any]]:
-    """What `validate` finds, without the two seconds that Great Expectations takes to start."""
+    """The same as `validate`, without the two seconds that Great Expectations takes to start."""
     return [
         {
             "success": is_within(max(columns[check.number]), check.min_value, check.max_value),

@@ -1,4 +1,4 @@
-"""What was understood of a source: for the report, the registry and `fbt inspect`."""
+"""A record of how a source was understood: for the report, the registry and `fbt inspect`."""
 
 from collections.abc import Iterable
 from typing import Any

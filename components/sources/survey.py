@@ -15,7 +15,7 @@ ASCII = bytes(range(128))
 
 @dataclass
 class Survey:
-    """What one pass over all bytes tells."""
+    """Findings of one pass over all bytes."""
 
     head: bytes = b""
     n_bytes: int = 0
