@@ -35,7 +35,7 @@ class StepResources(BaseModel):
 
 STEP_RESOURCES = {
     "start": StepResources(timeout_s=600),
-    # Spark's JVM takes 3 GB; 10 M lines peak at 2.7 GB.
+    # Spark's JVM takes 3 GB; 10 M lines peak at 3.4 GB.
     "read-orders": StepResources(cpu="1", memory="5Gi", timeout_s=4 * 3600),
     "build-baskets": StepResources(cpu="1", memory="5Gi", timeout_s=4 * 3600),
     "check-order-lines": StepResources(cpu="1", memory="4Gi", retries=0),

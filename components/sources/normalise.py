@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 IDS = ("order_id", "user_id", "product_id")
 N_EXAMPLES = 3
 MEMORY = "2GB"
+MAX_THREADS = 8
+"""Each needs its part of the memory, and a pod sees all cores of its node."""
 MALFORMED = "malformed line"
 MAX_SHOWN = 1_000
 """Characters kept of a line that is no row, in place of its order id."""
@@ -38,7 +40,7 @@ def connect(scratch: Path) -> "Iterator[DuckDBPyConnection]":
     config: dict[str, str | bool | int | float | list[str]] = {
         "memory_limit": MEMORY,
         "temp_directory": str(scratch / "spill"),
-        "threads": str(os.cpu_count() or 1),
+        "threads": str(min(os.cpu_count() or 1, MAX_THREADS)),
         "preserve_insertion_order": "false",
     }
     con = duckdb.connect(config=config)
