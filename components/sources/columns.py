@@ -75,7 +75,7 @@ def map_columns(
     `header` has distinct names, twins as `price#1` and `price#2`; `name` is the file's; `nested`
     are columns within a list. Raises ColumnsError for a missing or ambiguous column.
     """
-    names = Header(header, name)
+    names = Header(header, name, nested)
     found: dict[str, tuple[str, ...]] = {
         ours: (one,) for ours, theirs in given.items() if (one := names.find(ours, theirs))
     }
@@ -122,7 +122,7 @@ def _map_synonyms(
 ) -> dict[str, tuple[str, ...]]:
     """Of columns not found yet; only where exactly one column fits."""
     mapped: dict[str, tuple[str, ...]] = {}
-    simple = {one: simplify(one) for one in names.columns}
+    simple = {one: simplify(names.own_name(one)) for one in names.columns}
     for words in (synonyms(), vague_synonyms()):
         used = _list_used({**found, **mapped})
         for ours, known in words.items():
@@ -150,17 +150,21 @@ def _describe_missing(names: "Header", given: Mapping[str, str], ours: str) -> s
 class Header:
     """Names of a table's columns, found without regard to letter case and outer spaces."""
 
-    def __init__(self, columns: Sequence[str], file: str) -> None:
+    def __init__(self, columns: Sequence[str], file: str, nested: Collection[str] = ()) -> None:
         self.columns = [one for one in columns if one.strip()]
         self.file = file
+        self.nested = nested
         self._by_name: dict[str, list[str]] = {}
         for one in self.columns:
             base = re.sub(r"#\d+$", "", one)
             for key in dict.fromkeys([normalise_name(one), normalise_name(base)]):
                 self._by_name.setdefault(key, []).append(one)
-        for one in self.columns:  # a field of a nested list also by its own name
-            if "." in one:
-                self._by_name.setdefault(normalise_name(one.rpartition(".")[2]), [one])
+        for one in nested:
+            self._by_name.setdefault(normalise_name(self.own_name(one)), [one])
+
+    def own_name(self, column: str) -> str:
+        """Of a field of a nested list, without the name of the list."""
+        return column.rpartition(".")[2] if column in self.nested else column
 
     def find(self, ours: str, theirs: str) -> str | None:
         """Raises ColumnsError where two columns have the name."""
