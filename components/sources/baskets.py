@@ -36,6 +36,7 @@ def open_fimi(file: PlainFile) -> Table:
     lines = (
         f"(select row_number() over () as {ORDER_ROW}, c0 "
         f"from read_csv({sql_text(str(file.path))}, "
+        "compression='none', "
         "auto_detect=false, header=false, delim='\\0', quote='', escape='', parallel=false, "
         "columns={'c0': 'VARCHAR'}) where trim(c0) <> '')"
     )

@@ -131,10 +131,7 @@ def _map_synonyms(
 ) -> dict[str, tuple[str, ...]]:
     """Of columns not found yet; only where exactly one column fits."""
     mapped: dict[str, tuple[str, ...]] = {}
-    simple = {
-        one: simplify(one.rpartition(".")[2] if one in names.nested else one)
-        for one in names.columns
-    }
+    simple = {one: simplify(names.own_name(one)) for one in names.columns}
     for words in (synonyms(), vague_synonyms()):
         used = _list_used({**found, **mapped})
         for ours, known in words.items():
@@ -167,18 +164,19 @@ class Header:
         self.file = file
         self.nested = nested
         self._fields: dict[str, list[str]] = {}
-        """Fields of nested lists by their own names."""
-        for one in self.columns:
-            if one in nested:
-                self._fields.setdefault(normalise_name(one.rpartition(".")[2]), []).append(one)
+        for one in nested:
+            self._fields.setdefault(normalise_name(self.own_name(one)), []).append(one)
         self._by_name: dict[str, list[str]] = {}
         for one in self.columns:
             base = re.sub(r"#\d+$", "", one)
             for key in dict.fromkeys([normalise_name(one), normalise_name(base)]):
                 self._by_name.setdefault(key, []).append(one)
-        for one in self.columns:  # a field of a nested list also by its own name
-            if "." in one:
-                self._by_name.setdefault(normalise_name(one.rpartition(".")[2]), [one])
+        for one in nested:
+            self._by_name.setdefault(normalise_name(self.own_name(one)), [one])
+
+    def own_name(self, column: str) -> str:
+        """Of a field of a nested list, without the name of the list."""
+        return column.rpartition(".")[2] if column in self.nested else column
 
     def find(self, ours: str, theirs: str) -> str | None:
         """Raises ColumnsError where two columns have the name."""

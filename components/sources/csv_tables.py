@@ -4,8 +4,10 @@ DuckDB's sniffer finds the dialect. It lacks: a header below title lines, header
 are all text, quotes that begin after its sample, and lines with too few or too many values.
 """
 
+import codecs
 import csv
 import io
+import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -53,7 +55,7 @@ def open_csv(
     head, names = _find_head(con, file, text, is_header)
     path = file.path
     if head.dialect.n_skipped or "\n" in text[: head.end].rstrip("\r\n"):
-        path = _cut_head(file.path, len(text[: head.end].encode()), staging)
+        path = _cut_head(file.path, text[: head.end], staging)
     return _open_body(con, path, head.dialect, names, file, staging)
 
 
@@ -62,7 +64,7 @@ def _read_sample(path: Path) -> str:
         sample = stream.read(SAMPLE_BYTES)
     if len(sample) == SAMPLE_BYTES:
         sample = sample[: sample.rfind(b"\n") + 1] or sample
-    return sample.decode("utf-8", errors="replace")
+    return sample.decode("utf-8-sig", errors="replace")
 
 
 def _find_head(
@@ -73,7 +75,8 @@ def _find_head(
     The sniffer's dialect is tried first, for it is wrong at times about quotes.
     """
     sniffed, refusal = _sniff(con, file.path), None
-    for dialect in dict.fromkeys([sniffed, *map(Dialect, (sniffed.separator, *SEPARATORS))]):
+    candidates = [sniffed, *map(Dialect, (sniffed.separator, *SEPARATORS))]
+    for dialect in dict.fromkeys(_find_quotes(text, one) for one in candidates):
         if head := _find_header(file, text, dialect, is_header):
             try:
                 return head, _pad_names(head, text[head.end :], file.name)
@@ -112,7 +115,8 @@ def _guess_head(heads: Sequence[_Head], file: PlainFile) -> _Head:
 def _sniff(con: "DuckDBPyConnection", path: Path) -> Dialect:
     import duckdb
 
-    options = "all_varchar=true, ignore_errors=true, strict_mode=false, sample_size=2000"
+    options = "compression='none', "
+    options += "all_varchar=true, ignore_errors=true, strict_mode=false, sample_size=2000"
     query = f"select Delimiter, Quote, Escape from sniff_csv({sql_text(str(path))}, {options})"
     try:
         separator, quote, escape = fetch_one(con, query)
@@ -122,6 +126,21 @@ def _sniff(con: "DuckDBPyConnection", path: Path) -> Dialect:
     if len(separator) != 1 or separator.isalnum():
         return Dialect(",")
     return Dialect(separator, "'" if quote == "'" else '"', "\\" if escape == "\\" else '"')
+
+
+def _find_quotes(text: str, dialect: Dialect) -> Dialect:
+    """Single quotes where more values begin with one than with a double quote.
+
+    A backslash where more quotes within values have one before than are doubled.
+    """
+    start = f"(?:^|{re.escape(dialect.separator)})"
+    n_double, n_single = (len(re.findall(start + one, text, re.MULTILINE)) for one in "\"'")
+    if dialect.quote == "'" and n_single > n_double:
+        return dialect
+    end = f"[{re.escape(dialect.separator)}\r\n]"
+    n_backslashes = len(re.findall(rf'\\"(?!{end}|$)', text))
+    n_doubled = len(re.findall(rf'(?<!{end})(?<!\\)""(?!{end}|$)', text))
+    return replace(dialect, quote='"', escape="\\" if n_backslashes > n_doubled else '"')
 
 
 def _read_heads(text: str, dialect: Dialect) -> Iterator[_Head]:
@@ -136,9 +155,10 @@ def _read_heads(text: str, dialect: Dialect) -> Iterator[_Head]:
         n_skipped = 0
         for record, _ in zip(reader, range(N_HEADER_LINES), strict=False):
             if record:
-                record[0] = record[0].removeprefix("\ufeff")
                 end = ends(reader.line_num)
-                yield _Head(replace(dialect, n_skipped=n_skipped), name_twins(record), end)
+                line_end = "\r\n" if text.endswith("\r\n", 0, end) else "\n"
+                here = replace(dialect, n_skipped=n_skipped, line_end=line_end)
+                yield _Head(here, name_twins(record), end)
             n_skipped = reader.line_num
     except csv.Error:
         return
@@ -176,10 +196,11 @@ def _pad_names(head: _Head, body: str, name: str) -> list[str]:
     return [*head.names, *[""] * extra]
 
 
-def _cut_head(path: Path, n_bytes: int, staging: Path) -> Path:
+def _cut_head(path: Path, head: str, staging: Path) -> Path:
     target = staging / f"body-{len(list(staging.iterdir()))}.csv"
     with path.open("rb") as source, target.open("wb") as copy:
-        source.seek(n_bytes)
+        mark = len(codecs.BOM_UTF8)
+        source.seek(mark * (source.read(mark) == codecs.BOM_UTF8) + len(head.encode()))
         shutil.copyfileobj(source, copy, 1 << 20)
     return target
 
@@ -208,13 +229,13 @@ def _open_leniently(
 ) -> Table:  # fmt: skip
     """With quotes or, if fewer lines are malformed then, with quotes as part of the values."""
     skipped = int(path == file.path)
-    copies = []
-    for one in (dialect, replace(dialect, quote="", escape="")):
-        copy = _copy_rows(con, path, one, len(names), skipped, staging)
-        copies.append((copy, one))
-        if not copy.n_malformed:
-            break
-    best, chosen = min(copies, key=lambda one: one[0].n_malformed)
+    best, chosen = _copy_rows(con, path, dialect, len(names), skipped, staging), dialect
+    if best.n_malformed:
+        bare = replace(dialect, quote="", escape="")
+        other = _copy_rows(con, path, bare, len(names), skipped, staging)
+        is_quoted = _count_quoted(con, other, len(names)) > MAX_MALFORMED * other.n_rows
+        if other.n_malformed < best.n_malformed and not is_quoted:
+            best, chosen = other, bare
     if best.n_malformed > MAX_MALFORMED * (best.n_rows + best.n_malformed):
         line = fetch_one(con, f"select line from {best.malformed} limit 1")[0]
         raise SourceError(
@@ -253,10 +274,18 @@ def _copy_rows(
     except duckdb.Error:
         # CRLF, LF and CR in one file; DuckDB refuses the mix.
         even = _equalise_line_breaks(path, staging)
-        return _copy_rows(con, even, dialect, n_columns, skipped, staging)
+        even_dialect = replace(dialect, line_end="\n")
+        return _copy_rows(con, even, even_dialect, n_columns, skipped, staging)
     n_rows = fetch_one(con, f"select count(*) from read_parquet({sql_text(str(target))})")[0]
     malformed = f"(select any_value(csv_line) as line from {rejects} group by scan_id, line)"
     return _Copy(target, n_rows, fetch_one(con, f"select count(*) from {malformed}")[0], malformed)
+
+
+def _count_quoted(con: "DuckDBPyConnection", copy: _Copy, n_columns: int) -> int:
+    """Rows with a value that begins with a quote."""
+    is_quoted = " or ".join(f"starts_with({_place(i)}, '\"')" for i in range(n_columns))
+    path = sql_text(str(copy.path))
+    return int(fetch_one(con, f"select count(*) from read_parquet({path}) where {is_quoted}")[0])
 
 
 def _equalise_line_breaks(path: Path, staging: Path) -> Path:
@@ -273,11 +302,13 @@ def _scan(path: Path, dialect: Dialect, n_columns: int, skipped: int, lenient: s
     columns = ", ".join(f"'c{i}': 'VARCHAR'" for i in range(n_columns))
     options = {
         "delim": dialect.separator, "quote": dialect.quote, "escape": dialect.escape,
+        "new_line": dialect.line_end.replace("\r", "\\r").replace("\n", "\\n"),
     }  # fmt: skip
     given = ", ".join(f"{name}={sql_text(value)}" for name, value in options.items())
     more = f", {lenient}" if lenient else ""
     return (
-        f"read_csv({sql_text(str(path))}, auto_detect=false, header=false, skip={skipped}, "
+        f"read_csv({sql_text(str(path))}, compression='none', "
+        f"auto_detect=false, header=false, skip={skipped}, "
         f"max_line_size={MAX_LINE_BYTES}, {given}{more}, columns={{{columns}}})"
     )
 

@@ -19,7 +19,7 @@ def open_json(con: "DuckDBPyConnection", file: PlainFile) -> Table:
     """Raises SourceError for what is no list of objects."""
     scan = (
         f"(select json as {OBJECT} from read_json_objects({sql_text(str(file.path))}, "
-        f"format='auto', maximum_object_size={MAX_OBJECT_BYTES}))"
+        f"format='auto', compression='none', maximum_object_size={MAX_OBJECT_BYTES}))"
     )
     structure = _read_structure(con, scan, file)
     if isinstance(wrapped := _only_list(structure), str):  # an answer of an API: {"orders": […]}

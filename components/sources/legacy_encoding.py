@@ -80,6 +80,9 @@ def choose_encoding(fields: Sequence[bytes], unseen: bytes = b"") -> tuple[str, 
     found = []
     for place, (codec, text) in enumerate(_decode_by_all(sample, unseen)):
         fit, language = rate_text(text)
+        fit -= (sample.count(b"|") - text.count("|")) / max(
+            1, sum(not one.isascii() for one in text)
+        )
         score = fit + CONFIDENCE_WEIGHT * confidences.get(codec, 0) / strongest
         found.append((score - place * RANK_WEIGHT / n_foreign, codec, language, text, fit))
     found.sort(key=lambda one: one[0], reverse=True)

@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from components.sources.platforms import Ours
 
 UNKNOWN = Platform.model_construct(name="", recognised_by=(), columns={}, note="")
+TOTALS = (
+    "total", "totals", "total:", "grand total", "sum", "summe", "gesamt", "gesamtsumme",
+    "somme", "suma", "totale", "toplam", "genel toplam",
+)  # fmt: skip
 PACKED = "packed_line"
 NO_LINES = ("not a purchase", "payment row")
 """Reasons of rows that never were lines of a sale: they count neither as read nor as lost."""
@@ -113,8 +117,9 @@ class _Selector:
             for rule in self.platform.left_out
             if (name := self._find_condition_column(rule))
         ]
-        repeated = self._repeats_header()
-        cases += [f"when {repeated} then 'header repeated'"] if repeated else []
+        if self.table.dialect:
+            cases += [f"when {self._repeats_header()} then 'header repeated'"]
+            cases += [f"when {self._is_total()} then 'totals line'"]
         return f"case {' '.join(cases)} end" if cases else "cast(null as varchar)"
 
     def _find_condition_column(self, rule: LeftOut) -> str:
@@ -127,8 +132,17 @@ class _Selector:
     def _repeats_header(self) -> str:
         """Files put one behind the other have header lines among the others."""
         ids = [one for one in ("order_id", "product_id") if one in self.mapping.columns]
-        names = ((ours, self.mapping.columns[ours][0]) for ours in ids if self.table.dialect)
-        return " and ".join(f"trim({ours}) = {sql_text(theirs)}" for ours, theirs in names)
+        names = ((ours, self.mapping.columns[ours][0]) for ours in ids)
+        same = (f"trim({ours}) = {sql_text(theirs)}" for ours, theirs in names)
+        return " and ".join(same) or "false"
+
+    def _is_total(self) -> str:
+        """A word for it in place of an id, and no time."""
+        words = ", ".join(map(sql_text, TOTALS))
+        ids = [one for one in ("order_id", "product_id") if one in self.texts]
+        is_word = " or ".join(f"lower(trim({one})) in ({words})" for one in ids) or "false"
+        has_time = "coalesce(trim(ts), '') <> ''" if "ts" in self.texts else "false"
+        return f"({is_word}) and not {has_time}"
 
     def _list_columns(self) -> dict[str, dict[str, Column]]:
         found = {

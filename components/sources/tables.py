@@ -52,6 +52,8 @@ class Dialect:
     escape: str = '"'
     n_skipped: int = 0
     """Lines above the header."""
+    line_end: str = "\n"
+    """Of the header: values may hold other line breaks."""
 
 
 @dataclass(frozen=True)
