@@ -215,11 +215,17 @@ def _open_leniently(
     """With quotes or, if fewer lines are malformed then, with quotes as part of the values."""
     skipped = int(path == file.path)
     best, chosen = _copy_rows(con, path, dialect, len(names), skipped, staging), dialect
-    if best.n_malformed:
+    is_open = _has_open_quote(path, dialect)
+    if best.n_malformed or is_open:
         bare = replace(dialect, quote="", escape="")
         other = _copy_rows(con, path, bare, len(names), skipped, staging)
         is_quoted = _count_quoted(con, other, len(names)) > MAX_MALFORMED * other.n_rows
-        if other.n_malformed < best.n_malformed and not is_quoted:
+        if is_quoted and is_open:
+            raise SourceError(
+                f"{file.name}: a quote is not closed (their number is odd), expected two around a "
+                "value, and doubled within; close it, or export the file again"
+            )
+        if (other.n_malformed < best.n_malformed or is_open) and not is_quoted:
             best, chosen = other, bare
     if best.n_malformed > MAX_MALFORMED * (best.n_rows + best.n_malformed):
         line = fetch_one(con, f"select line from {best.malformed} limit 1")[0]
@@ -264,6 +270,15 @@ def _copy_rows(
     n_rows = fetch_one(con, f"select count(*) from read_parquet({sql_text(str(target))})")[0]
     malformed = f"(select any_value(csv_line) as line from {rejects} group by scan_id, line)"
     return _Copy(target, n_rows, fetch_one(con, f"select count(*) from {malformed}")[0], malformed)
+
+
+def _has_open_quote(path: Path, dialect: Dialect) -> bool:
+    """DuckDB drops all lines behind it, without a word in its table of rejects."""
+    if dialect.escape != dialect.quote:
+        return False
+    mark = dialect.quote.encode()
+    with path.open("rb") as stream:
+        return sum(block.count(mark) for block in iter(lambda: stream.read(1 << 20), b"")) % 2 > 0
 
 
 def _count_quoted(con: "DuckDBPyConnection", copy: _Copy, n_columns: int) -> int:
