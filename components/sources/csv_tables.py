@@ -32,6 +32,8 @@ SEPARATORS = (",", ";", "\t", "|")
 SAMPLE_BYTES = 1 << 20
 N_HEADER_LINES = 40
 """The header is looked for in so many first records."""
+SNIFFED = 100_000
+"""Characters shown to DuckDB's sniffer."""
 MAX_LINE_BYTES = 2_000_000
 MAX_MALFORMED = 0.05
 """Share of lines that are no rows, above which the dialect is taken to be wrong."""
@@ -52,7 +54,8 @@ def open_csv(
 ) -> Table:
     """Raises SourceError where no line, or more than one, can be the header."""
     text = _read_sample(file.path)
-    head = _find_head(con, file, text, is_header)
+    sniffed = _sniff(con, text, staging)
+    head = _find_head(file, text, sniffed, is_header)
     names = _pad_names(head, text[head.end :], file.name)
     path = file.path
     if head.dialect.n_skipped or "\n" in text[: head.end].rstrip("\r\n"):
@@ -68,9 +71,8 @@ def _read_sample(path: Path) -> str:
     return sample.decode("utf-8-sig", errors="replace")
 
 
-def _find_head(con: "DuckDBPyConnection", file: PlainFile, text: str, is_header: IsHeader) -> _Head:
+def _find_head(file: PlainFile, text: str, sniffed: Dialect, is_header: IsHeader) -> _Head:
     """By the first dialect with a record that has our columns; the sniffer's is tried first."""
-    sniffed = _sniff(con, file.path)
     others = [Dialect(one) for one in SEPARATORS if one != sniffed.separator]
     for dialect in (_find_quotes(text, one) for one in (sniffed, *others)):
         found = [one for one in _read_heads(text, dialect) if is_header(one.names)]
@@ -97,8 +99,12 @@ def _guess_head(heads: Sequence[_Head], file: PlainFile) -> _Head:
     return max(heads[:10], key=lambda one: sum(bool(name.strip()) for name in one.names))
 
 
-def _sniff(con: "DuckDBPyConnection", path: Path) -> Dialect:
+def _sniff(con: "DuckDBPyConnection", text: str, staging: Path) -> Dialect:
     import duckdb
+
+    # Of the whole file, it would read a line of megabytes again for each dialect.
+    path = staging / "sniffed.csv"
+    path.write_text(text[: text.rfind("\n", 0, SNIFFED) + 1] or text[:SNIFFED], newline="")
 
     options = "compression='none', "
     options += "all_varchar=true, ignore_errors=true, strict_mode=false, sample_size=2000"
