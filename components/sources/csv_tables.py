@@ -26,6 +26,8 @@ from components.sources.tables import (
 from components.sources.unpack import PlainFile
 
 if TYPE_CHECKING:
+    from _csv import Reader
+
     from duckdb import DuckDBPyConnection
 
 SEPARATORS = (",", ";", "\t", "|")
@@ -136,11 +138,7 @@ def _find_quotes(text: str, dialect: Dialect) -> Dialect:
 
 def _read_heads(text: str, dialect: Dialect) -> Iterator[_Head]:
     """The first records, each as if it were the header."""
-    reader = csv.reader(
-        io.StringIO(text, newline=""), delimiter=dialect.separator, quotechar=dialect.quote,
-        doublequote=dialect.escape == '"',
-        escapechar=dialect.escape if dialect.escape == "\\" else None,
-    )  # fmt: skip
+    reader = _read_records(text, dialect)
     ends = _line_ends(text)
     try:
         n_skipped = 0
@@ -153,6 +151,14 @@ def _read_heads(text: str, dialect: Dialect) -> Iterator[_Head]:
             n_skipped = reader.line_num
     except csv.Error:
         return
+
+
+def _read_records(text: str, dialect: Dialect) -> "Reader":
+    is_doubled = dialect.escape != "\\"
+    return csv.reader(
+        io.StringIO(text, newline=""), delimiter=dialect.separator, quotechar=dialect.quote,
+        doublequote=is_doubled, escapechar=None if is_doubled else dialect.escape,
+    )  # fmt: skip
 
 
 def _line_ends(text: str) -> Callable[[int], int]:
@@ -169,10 +175,7 @@ def _pad_names(head: _Head, body: str, name: str) -> list[str]:
 
     A value beyond the header means that all values may stand under the wrong name.
     """
-    reader = csv.reader(
-        io.StringIO(body, newline=""), delimiter=head.dialect.separator,
-        quotechar=head.dialect.quote,
-    )  # fmt: skip
+    reader = _read_records(body, head.dialect)
     n_names = len(head.names)
     rows = [row for row, _ in zip(reader, range(1000), strict=False) if row]
     longer = [row for row in rows if len(row) > n_names]
