@@ -26,12 +26,16 @@ from components.sources.tables import (
 from components.sources.unpack import PlainFile
 
 if TYPE_CHECKING:
+    from _csv import Reader
+
     from duckdb import DuckDBPyConnection
 
 SEPARATORS = (",", ";", "\t", "|")
 SAMPLE_BYTES = 1 << 20
 N_HEADER_LINES = 40
 """The header is looked for in so many first records."""
+SNIFFED = 100_000
+"""Characters shown to DuckDB's sniffer."""
 MAX_LINE_BYTES = 2_000_000
 MAX_MALFORMED = 0.05
 """Share of lines that are no rows, above which the dialect is taken to be wrong."""
@@ -52,7 +56,7 @@ def open_csv(
 ) -> Table:
     """Raises SourceError where no line, or more than one, can be the header."""
     text = _read_sample(file.path)
-    head, names = _find_head(con, file, text, is_header)
+    head, names = _find_head(file, text, _sniff(con, text, staging), is_header)
     path = file.path
     if head.dialect.n_skipped or "\n" in text[: head.end].rstrip("\r\n"):
         path = _cut_head(file.path, text[: head.end], staging)
@@ -68,13 +72,13 @@ def _read_sample(path: Path) -> str:
 
 
 def _find_head(
-    con: "DuckDBPyConnection", file: PlainFile, text: str, is_header: IsHeader
+    file: PlainFile, text: str, sniffed: Dialect, is_header: IsHeader
 ) -> tuple[_Head, list[str]]:
     """With the names of all columns, by the first dialect that fits the header and the lines.
 
     The sniffer's dialect is tried first, for it is wrong at times about quotes.
     """
-    sniffed, refusal = _sniff(con, file.path), None
+    refusal = None
     candidates = [sniffed, *map(Dialect, (sniffed.separator, *SEPARATORS))]
     for dialect in dict.fromkeys(_find_quotes(text, one) for one in candidates):
         if head := _find_header(file, text, dialect, is_header):
@@ -112,8 +116,12 @@ def _guess_head(heads: Sequence[_Head], file: PlainFile) -> _Head:
     return max(heads[:10], key=lambda one: sum(bool(name.strip()) for name in one.names))
 
 
-def _sniff(con: "DuckDBPyConnection", path: Path) -> Dialect:
+def _sniff(con: "DuckDBPyConnection", text: str, staging: Path) -> Dialect:
     import duckdb
+
+    # Of the whole file, it would read a line of megabytes again for each dialect.
+    path = staging / "sniffed.csv"
+    path.write_text(text[: text.rfind("\n", 0, SNIFFED) + 1] or text[:SNIFFED], newline="")
 
     options = "compression='none', "
     options += "all_varchar=true, ignore_errors=true, strict_mode=false, sample_size=2000"
@@ -145,11 +153,7 @@ def _find_quotes(text: str, dialect: Dialect) -> Dialect:
 
 def _read_heads(text: str, dialect: Dialect) -> Iterator[_Head]:
     """The first records, each as if it were the header."""
-    reader = csv.reader(
-        io.StringIO(text, newline=""), delimiter=dialect.separator, quotechar=dialect.quote,
-        doublequote=dialect.escape == '"',
-        escapechar=dialect.escape if dialect.escape == "\\" else None,
-    )  # fmt: skip
+    reader = _read_records(text, dialect)
     ends = _line_ends(text)
     try:
         n_skipped = 0
@@ -162,6 +166,14 @@ def _read_heads(text: str, dialect: Dialect) -> Iterator[_Head]:
             n_skipped = reader.line_num
     except csv.Error:
         return
+
+
+def _read_records(text: str, dialect: Dialect) -> "Reader":
+    is_doubled = dialect.escape != "\\"
+    return csv.reader(
+        io.StringIO(text, newline=""), delimiter=dialect.separator, quotechar=dialect.quote,
+        doublequote=is_doubled, escapechar=None if is_doubled else dialect.escape,
+    )  # fmt: skip
 
 
 def _line_ends(text: str) -> Callable[[int], int]:
@@ -178,10 +190,7 @@ def _pad_names(head: _Head, body: str, name: str) -> list[str]:
 
     A value beyond the header means that all values may stand under the wrong name.
     """
-    reader = csv.reader(
-        io.StringIO(body, newline=""), delimiter=head.dialect.separator,
-        quotechar=head.dialect.quote,
-    )  # fmt: skip
+    reader = _read_records(body, head.dialect)
     n_names = len(head.names)
     rows = [row for row, _ in zip(reader, range(1000), strict=False) if row]
     longer = [row for row in rows if len(row) > n_names]
@@ -230,11 +239,17 @@ def _open_leniently(
     """With quotes or, if fewer lines are malformed then, with quotes as part of the values."""
     skipped = int(path == file.path)
     best, chosen = _copy_rows(con, path, dialect, len(names), skipped, staging), dialect
-    if best.n_malformed:
+    is_open = _has_open_quote(path, dialect)
+    if best.n_malformed or is_open:
         bare = replace(dialect, quote="", escape="")
         other = _copy_rows(con, path, bare, len(names), skipped, staging)
         is_quoted = _count_quoted(con, other, len(names)) > MAX_MALFORMED * other.n_rows
-        if other.n_malformed < best.n_malformed and not is_quoted:
+        if is_quoted and is_open:
+            raise SourceError(
+                f"{file.name}: a quote is not closed (their number is odd), expected two around a "
+                "value, and doubled within; close it, or export the file again"
+            )
+        if (other.n_malformed < best.n_malformed or is_open) and not is_quoted:
             best, chosen = other, bare
     if best.n_malformed > MAX_MALFORMED * (best.n_rows + best.n_malformed):
         line = fetch_one(con, f"select line from {best.malformed} limit 1")[0]
@@ -279,6 +294,15 @@ def _copy_rows(
     n_rows = fetch_one(con, f"select count(*) from read_parquet({sql_text(str(target))})")[0]
     malformed = f"(select any_value(csv_line) as line from {rejects} group by scan_id, line)"
     return _Copy(target, n_rows, fetch_one(con, f"select count(*) from {malformed}")[0], malformed)
+
+
+def _has_open_quote(path: Path, dialect: Dialect) -> bool:
+    """DuckDB drops all lines behind it, without a word in its table of rejects."""
+    if dialect.escape != dialect.quote:
+        return False
+    mark = dialect.quote.encode()
+    with path.open("rb") as stream:
+        return sum(block.count(mark) for block in iter(lambda: stream.read(1 << 20), b"")) % 2 > 0
 
 
 def _count_quoted(con: "DuckDBPyConnection", copy: _Copy, n_columns: int) -> int:

@@ -32,6 +32,7 @@ from tests.export_writer import (
 )
 from tests.normalised import Normalised, read_with
 
+pytestmark = pytest.mark.timeout(1200)
 ZONES = ("UTC", "Europe/Istanbul", "America/New_York", "Asia/Kolkata")
 
 
