@@ -8,6 +8,8 @@ import pytest
 from components.sources.errors import SourceError
 from components.sources.numbers import NumberFormat, detect_number_format
 
+NAME = "a.csv: column 'Preis'"
+
 
 @pytest.fixture(scope="module")
 def con():
@@ -15,18 +17,18 @@ def con():
 
 
 def fill(con, values):
-    con.execute("CREATE OR REPLACE TABLE shop (Preis VARCHAR)")
-    con.execute("INSERT INTO shop SELECT unnest(?::VARCHAR[])", [values])
+    con.execute("create or replace table shop (Preis varchar)")
+    con.execute("insert into shop select unnest(?::varchar[])", [values])
 
 
 def detect(con, values, decimal=""):
     fill(con, values)
-    return detect_number_format(con, "shop", '"Preis"', decimal, name="a.csv: column 'Preis'")
+    return detect_number_format(con, "shop", '"Preis"', name=NAME, decimal=decimal)
 
 
 def read(con, values, decimal=""):
     format_ = detect(con, values, decimal)
-    return [row[0] for row in con.execute(f"SELECT {format_.sql('Preis')} FROM shop").fetchall()]
+    return [row[0] for row in con.execute(f"select {format_.sql('Preis')} from shop").fetchall()]
 
 
 def read_with(con, values, decimal, thousands):
@@ -34,7 +36,7 @@ def read_with(con, values, decimal, thousands):
     format_ = NumberFormat(
         decimal=decimal, thousands=thousands, is_percent=False, evidence="", is_certain=True
     )
-    return [row[0] for row in con.execute(f"SELECT {format_.sql('Preis')} FROM shop").fetchall()]
+    return [row[0] for row in con.execute(f"select {format_.sql('Preis')} from shop").fetchall()]
 
 
 @pytest.mark.parametrize(
@@ -141,7 +143,7 @@ def test_the_choice_of_the_user_wins(con):
 def test_contradicting_values_are_refused_with_examples(con):
     with pytest.raises(SourceError) as error:
         detect(con, ["12,50", "3,5", "12.50", "1,234.50"] * 5)
-    for part in ("a.csv: column 'Preis'", "12,50", "12.50", "--decimal"):
+    for part in (NAME, "12,50", "12.50", "--decimal"):
         assert part in str(error.value)
 
 
@@ -152,14 +154,14 @@ def test_one_proof_among_many_unclear_values_is_not_certain(con):
 
 def test_a_sample_of_many_values_decides_as_all_do(con):
     con.execute(
-        "CREATE OR REPLACE TABLE shop AS SELECT CASE WHEN i = 70000 THEN '1.234.567,5' "
-        "ELSE i // 100 || ',' || i % 100 END AS Preis FROM range(100000) AS t(i)"
+        "create or replace table shop as select case when i = 70000 then '1.234.567,5' "
+        "else i // 100 || ',' || i % 100 end as Preis from range(100000) as t(i)"
     )
-    format_ = detect_number_format(con, "shop", "Preis")
+    format_ = detect_number_format(con, "shop", "Preis", name=NAME)
     assert (format_.decimal, format_.thousands, format_.is_certain) == (",", ".", True)
-    con.execute("UPDATE shop SET Preis = '12.5' WHERE Preis LIKE '1%'")
+    con.execute("update shop set Preis = '12.5' where Preis like '1%'")
     with pytest.raises(SourceError, match="expected one decimal mark"):
-        detect_number_format(con, "shop", "Preis")
+        detect_number_format(con, "shop", "Preis", name=NAME)
 
 
 def test_evidence_names_values(con):
@@ -189,9 +191,9 @@ def test_every_shown_float_comes_back(con):
 
 
 def test_any_relation_and_expression_will_do(con):
-    relation = "(SELECT unnest(['x1,5', 'x2,25']) AS a) AS t"
-    format_ = detect_number_format(con, relation, "a[2:]")
-    assert con.execute(f"SELECT {format_.sql('a[2:]')} FROM {relation}").fetchall() == [
+    relation = "(select unnest(['x1,5', 'x2,25']) as a) as t"
+    format_ = detect_number_format(con, relation, "a[2:]", name=NAME)
+    assert con.execute(f"select {format_.sql('a[2:]')} from {relation}").fetchall() == [
         (1.5,),
         (2.25,),
     ]
