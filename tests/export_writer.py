@@ -380,7 +380,7 @@ def make_ids(ids: Sequence[str | None], kind: str) -> Any:
     import pyarrow as pa
 
     if kind == "dictionary":
-        return pa.array(ids).dictionary_encode()
+        return pa.array(ids, "string").dictionary_encode()
     if kind.startswith("decimal"):
         return pa.array([one and Decimal(one) for one in ids], pa.decimal128(12, 0))
     if "int" in kind:
