@@ -155,7 +155,7 @@ def test_separated_text(con, folder, style, seed, n_lines, id_kind, zone):
         check(read(con, path, place / "staging", zone), {path.name: lines})
 
 
-@repeat(150)
+@repeat(100)
 @given(st.lists(styles, min_size=3, max_size=3), seeds, sizes, ids, st.sampled_from(ZONES))
 def test_files_of_several_dialects(con, folder, several, seed, n_lines, id_kind, zone):
     place, rng, truth = fresh(folder), random.Random(seed), {}
@@ -181,7 +181,7 @@ def test_json(con, folder, style, shape, seed, n_lines, id_kind, zone):
     check(read(con, path, place / "staging", zone), {path.name: lines})
 
 
-@repeat(500)
+@repeat(800)
 @given(
     st.sampled_from(sorted(TIME_TYPES)), st.sampled_from(sorted(NUMBER_TYPES)),
     st.sampled_from(ID_TYPES), st.permutations(COLUMNS), st.sampled_from(["ours", "synonyms"]),
