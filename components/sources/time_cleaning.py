@@ -67,7 +67,6 @@ CLEANING: dict[str, list[tuple[str, str]]] = {
         (r"\s*(?:ÖÖ|öö)\s*$", " AM"),
         (r"\s*(?:ÖS|ös)\s*$", " PM"),
         (r"(?i)(\d)\s*([ap])\.\s?m\b\.?", r"\1 \2m"),
-        (r"(?i)(:\d\d)\s*([ap])\s*$", r"\1 \2m"),
         (r"(?i)([\s]\d{1,2})\s?([ap]m)\s*$", r"\1:00 \2"),
     ],
     "24-hour meridiem": [
@@ -84,7 +83,7 @@ CLEANING: dict[str, list[tuple[str, str]]] = {
     ],
     "decimal comma": [(r"(:\d\d),(\d{1,9})", r"\1.\2"), (r"^\s*(\d+),(\d+)\s*$", r"\1.\2")],
 }
-"""Rewrites that make a value one that strptime reads; a column gets those it needs."""
+"""Expressions and replacements, in their order; a column gets the rewrites that it needs."""
 
 
 def find_steps(value: str) -> tuple[str, ...]:

@@ -21,8 +21,7 @@ class Draft(NamedTuple):
     n_read: int
     n_numbers: int
     orders: dict[str, int]
-    """Values that are days of the calendar, by order of day, month and year; empty where all
-    values show their order."""
+    """Values that are days of the calendar, by each of `ORDERS`; empty where all show theirs."""
     unread: str
     """An example."""
 
@@ -85,7 +84,7 @@ def _list_common_orders(spellings: Sequence[Spelling]) -> list[str]:
 
 
 def add_spellings(draft: Draft, unread: Sequence[str], order: str) -> Draft | None:
-    """Spellings too rare for the first sample; None where there are none."""
+    """With spellings too rare for the first sample; None where there are none."""
     rare = draft_format(unread)
     new = [
         spelling

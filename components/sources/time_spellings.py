@@ -40,6 +40,7 @@ CTIME = (
     rf"(?P<A>{WEEKDAYS}) {MONTH} +(?P<d>\d{{1,2}}) (?P<H>\d\d){SECONDS} "
     rf"(?:(?P<z>[+-]\d{{4}}) |(?P<u>UTC|GMT) )?{YEAR}"
 )
+
 PIECES = {
     "Y": ("%Y", r"\d{4}"),
     "m": ("%m", r"\d{1,2}"),
@@ -58,8 +59,8 @@ PIECES = {
     "z": ("%z", r"[+-]\d\d(?::?\d\d)?"),
     "N": ("%Z", "[A-Za-z_]+/[A-Za-z_/]+"),
 }
-"""What stands for a group in a pattern of strptime (`{a}`: by the order of the column), and the
-expression of all values that this pattern reads."""
+"""By group: its piece of the pattern (`{a}`: by the order of the column), and the expression of
+all text that this piece reads."""
 
 
 class Spelling(NamedTuple):

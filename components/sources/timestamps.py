@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from components.sources.errors import SourceError
 from components.sources.time_drafts import Draft, add_spellings, draft_format
-from components.sources.time_formats import KIND_NAMES, NUMERIC_KINDS, TimeFormat, check_timezone
+from components.sources.time_formats import KIND_NAMES, TimeFormat, check_timezone
 from components.sources.time_given import take_given
 from components.sources.time_numbers import detect_kind
 from components.sources.time_order import decide_order
@@ -20,7 +20,7 @@ from components.sources.time_values import MIN_READ_SHARE, Values
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
-__all__ = ["KIND_NAMES", "NUMERIC_KINDS", "TimeFormat", "check_timezone", "detect_time_format"]
+__all__ = ["KIND_NAMES", "TimeFormat", "check_timezone", "detect_time_format"]
 
 
 def detect_time_format(
@@ -28,8 +28,7 @@ def detect_time_format(
 ) -> TimeFormat:
     """`column` is an expression of text, `given` the user's pattern, `name` that of errors.
 
-    Raises SourceError where no format reads half of the values, or where values contradict one
-    another.
+    Raises SourceError where no format reads half of the values, or where values contradict others.
     """
     values = Values(con, f"(select {column} as v from {table})", name)
     if given:
@@ -39,8 +38,7 @@ def detect_time_format(
         raise SourceError(
             f"{name}: all values are empty; expected timestamps. Name their column with --columns."
         )
-    draft = draft_format(sample)
-    n_needed = MIN_READ_SHARE * len(sample)
+    draft, n_needed = draft_format(sample), MIN_READ_SHARE * len(sample)
     if draft.n_read >= n_needed:
         return _decide_format(values, draft, sample)
     if draft.n_numbers >= n_needed:

@@ -1,13 +1,14 @@
 """Timestamps as shops write them."""
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
 
 import duckdb
 import pytest
 
 from components.sources.errors import SourceError
+from components.sources.time_formats import NUMERIC_KINDS
 from components.sources.timestamps import (
-    NUMERIC_KINDS,
     TimeFormat,
     check_timezone,
     detect_time_format,
@@ -15,7 +16,6 @@ from components.sources.timestamps import (
 
 NAME = "orders.csv: column 'Datum' (ts)"
 NINE = "2024-01-31 09:00:00"
-MINUTE = timedelta(minutes=1)
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +71,9 @@ def read_table(con, format_, timezone="UTC"):
         "2024-01-31T12:00:00+03:00[Europe/Istanbul]",
         "2024-01-31 12:00:00 Europe/Istanbul",
         "2024-01-31 10:00:00 CET",
+        "2024-01-31 10:00:00 MEZ",
+        "2024-01-31 11:00:00 MESZ",
+        "2024-01-31 12:00:00 TRT",
         "2024-01-31 12:00:00 UTC+3",
         "2024/01/31 09:00",
         "2024.01.31 09:00",
@@ -180,10 +183,34 @@ def test_dates(con, values, truth):
         ("00:10 AM", "00:10:00"),
         ("9:00:00 PM", "21:00:00"),
         ("9:13:00 PM", "21:13:00"),
+        ("9:13 ÖS", "21:13:00"),
     ],
 )
 def test_12_hour_clocks(con, value, clock):
     assert read(con, [f"01/31/2024 {value}", "01/31/2024 10:00 AM"])[0] == f"2024-01-31 {clock}"
+
+
+@pytest.mark.parametrize(
+    "zone",
+    [
+        "America/Los_Angeles",
+        "America/Denver",
+        "America/Chicago",
+        "America/New_York",
+        "Europe/Lisbon",
+        "Europe/Berlin",
+        "Europe/Athens",
+        "Europe/Moscow",
+        "Asia/Tokyo",
+        "Asia/Seoul",
+        "Australia/Sydney",
+    ],
+)
+def test_names_of_zones(con, zone):
+    for month in (1, 7):
+        moment = datetime(2024, month, 31, 12, tzinfo=ZoneInfo(zone))
+        utc = moment.astimezone(UTC).replace(tzinfo=None)
+        assert read(con, [f"{moment:%Y-%m-%d %H:%M:%S %Z}"]) == [str(utc)]
 
 
 def test_one_column_of_several_spellings(con):
