@@ -1,13 +1,14 @@
 """Ids that passed through a spreadsheet: put right where other ids prove how."""
 
-from __future__ import annotations
-
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from components.sources.tables import fetch_one, sql_text
+
 if TYPE_CHECKING:
-    import duckdb
+    from duckdb import DuckDBPyConnection
 
 MIN_PROVEN_SHARE = 0.95
 """Of the damaged ids, the others being products that left the shop."""
@@ -40,34 +41,32 @@ class IdRepair(BaseModel):
             return column
         if self.kind == "trailing_zero":
             condition = f"regexp_full_match({column}, '{TRAILING_ZERO}')"
-            return f"(CASE WHEN {condition} THEN {column}[:-3] ELSE {column} END)"
+            return f"(case when {condition} then {column}[:-3] else {column} end)"
         if self.kind == "lost_zeros":
             is_short = f"regexp_full_match({column}, '\\d{{1,{self.width - 1}}}')"
             padded = f"lpad({column}, {self.width}, '0')"
-            return f"(CASE WHEN {is_short} THEN {padded} ELSE {column} END)"
-        whens = " ".join(f"WHEN '{shown}' THEN '{id_}'" for shown, id_ in self.mapping.items())
-        return f"(CASE {column} {whens} ELSE {column} END)"
+            return f"(case when {is_short} then {padded} else {column} end)"
+        whens = " ".join(f"when '{shown}' then '{id_}'" for shown, id_ in self.mapping.items())
+        return f"(case {column} {whens} else {column} end)"
 
 
 def detect_id_damage(
-    con: duckdb.DuckDBPyConnection, table: str, column: str, *, known: str | None
+    con: "DuckDBPyConnection", table: str, column: str, *, known: str | None
 ) -> list[IdRepair]:
-    """`known` is what stands after FROM for the products, with a column `product_id`."""
-    ids = (
-        f"(SELECT {column} AS v, count(*) AS n FROM {table} WHERE trim({column}) <> '' GROUP BY 1)"
+    """`column` is an expression of text, `known` a relation with a column `product_id`."""
+    con.execute(
+        f"create or replace temp table seen_ids as select {column} as v, count(*)::bigint as n "
+        f"from {table} where trim({column}) <> '' group by 1"
     )
-    con.execute(f"CREATE OR REPLACE TEMP TABLE seen_ids AS SELECT v, n::BIGINT AS n FROM {ids}")
-    source = (
-        f"SELECT product_id AS id FROM {known}" if known else "SELECT NULL::VARCHAR WHERE false"
-    )
-    con.execute(f"CREATE OR REPLACE TEMP TABLE known_ids(id) AS {source}")
-    zeros = find_trailing_zeros(con), find_lost_zeros(con)
-    return [repair for repair in zeros if repair] + find_exponents(con)
+    ids = f"select product_id as id from {known}" if known else "select null::varchar where false"
+    con.execute(f"create or replace temp table known_ids(id) as {ids}")
+    zeros = _find_trailing_zeros(con), _find_lost_zeros(con)
+    return [repair for repair in zeros if repair] + _find_exponents(con)
 
 
-def find_trailing_zeros(con: duckdb.DuckDBPyConnection) -> IdRepair | None:
+def _find_trailing_zeros(con: "DuckDBPyConnection") -> IdRepair | None:
     is_damaged = f"regexp_full_match(v, '{TRAILING_ZERO}')"
-    n_ids, n_values, n_known, n_found, n_whole = count_ids(con, is_damaged, "v[:-3]")
+    n_ids, n_values, n_known, n_found, n_whole = _count_ids(con, is_damaged, "v[:-3]")
     if not n_ids or n_known == n_ids:
         return None
     is_all = n_whole == n_ids
@@ -76,112 +75,105 @@ def find_trailing_zeros(con: duckdb.DuckDBPyConnection) -> IdRepair | None:
     return IdRepair(
         kind="trailing_zero",
         n_values=n_values,
-        examples=list_examples(con, is_damaged),
+        examples=_list_examples(con, is_damaged),
         is_proven=is_proven,
         proof="all ids end in .0" if is_all and is_proven else proof,
     )
 
 
-def find_lost_zeros(con: duckdb.DuckDBPyConnection) -> IdRepair | None:
-    """Products have one width, or else the other ids of the column."""
-    has_known = fetch_row(con, "SELECT count(*) FROM known_ids")[0] > 0
-    source = "SELECT id FROM known_ids" if has_known else "SELECT v AS id FROM seen_ids"
-    width = find_width(con, source, by_longest=not has_known)
+def _find_lost_zeros(con: "DuckDBPyConnection") -> IdRepair | None:
+    has_known = fetch_one(con, "select count(*) from known_ids")[0] > 0
+    width = _find_width(con, has_known)
     if not width:
         return None
     is_damaged = f"regexp_full_match(v, '\\d{{1,{width - 1}}}')"
-    n_ids, n_values, n_known, n_found, _ = count_ids(con, is_damaged, f"lpad(v, {width}, '0')")
+    n_ids, n_values, n_known, n_found, _ = _count_ids(con, is_damaged, f"lpad(v, {width}, '0')")
     if not n_ids or n_known == n_ids:
         return None
-    needed = MIN_PROVEN_SHARE * n_ids if has_known else n_ids
     return IdRepair(
         kind="lost_zeros",
         n_values=n_values,
-        examples=list_examples(con, is_damaged),
-        is_proven=not n_known and n_found >= needed,
+        examples=_list_examples(con, is_damaged),
+        is_proven=not n_known and n_found >= (MIN_PROVEN_SHARE if has_known else 1) * n_ids,
         proof=f"{n_found:,} of {n_ids:,} ids occur with zeros up to {width} digits, "
         f"{n_known:,} are known without",
         width=width,
     )
 
 
-def find_width(con: duckdb.DuckDBPyConnection, source: str, *, by_longest: bool) -> int:
-    """The one number of digits of all ids (or of the longest, where the rest may be damaged), if
-    some of them begin with 0; else 0."""
-    longest = (
-        f"(SELECT * FROM ({source}) WHERE length(id) = (SELECT max(length(id)) FROM ({source})))"
-    )
-    row = fetch_row(
+def _find_width(con: "DuckDBPyConnection", has_known: bool) -> int:
+    """Digits of all known ids, else of the longest seen, for shorter ones may be damaged.
+
+    0 where they differ in length, where none begins with 0, or where some are no numbers.
+    """
+    ids = "(select id from known_ids)" if has_known else "(select v as id from seen_ids)"
+    if not has_known:
+        ids = f"(from {ids} where length(id) = (select max(length(id)) from {ids}))"
+    least, most, are_digits, have_zeros = fetch_one(
         con,
-        "SELECT min(length(id)), max(length(id)), bool_and(regexp_full_match(id, '\\d+'))::INT, "
-        f"bool_or(starts_with(id, '0'))::INT FROM {longest if by_longest else f'({source})'}",
+        "select min(length(id)), max(length(id)), bool_and(regexp_full_match(id, '\\d+')), "
+        f"bool_or(starts_with(id, '0')) from {ids}",
     )
-    least, most, are_digits, have_zeros = (number or 0 for number in row)
-    return most if least == most and are_digits and have_zeros else 0
+    return int(most) if least == most and are_digits and have_zeros else 0
 
 
-def find_exponents(con: duckdb.DuckDBPyConnection) -> list[IdRepair]:
-    has_exponent = f"regexp_full_match(v, '{EXPONENT}')"
-    if not con.execute(f"SELECT 1 FROM seen_ids WHERE {has_exponent} LIMIT 1").fetchall():
+def _find_exponents(con: "DuckDBPyConnection") -> list[IdRepair]:
+    is_damaged = f"regexp_full_match(v, '{EXPONENT}') and v not in (select id from known_ids)"
+    if not _list_examples(con, is_damaged):
         return []
-    is_damaged = f"{has_exponent} AND v NOT IN (SELECT id FROM known_ids)"
-    mapping = map_exponents(con, is_damaged)
-    found, proof = [], "exactly one product is shown so"
-    for is_proven in (True, False):
-        chosen = f"{is_damaged} AND {'' if is_proven else 'NOT '}v IN {list_texts(mapping)}"
-        n_values = fetch_row(
-            con, f"SELECT coalesce(sum(n), 0)::BIGINT FROM seen_ids WHERE {chosen}"
-        )
-        if n_values[0]:
-            repair = IdRepair(
-                kind="exponent",
-                n_values=n_values[0],
-                examples=list_examples(con, chosen),
-                is_proven=is_proven,
-                proof=proof if is_proven else "no product or several are shown so",
-                mapping=mapping if is_proven else {},
-            )
-            found.append(repair)
-    return found
+    mapping = _map_exponents(con, is_damaged)
+    mapped = f"v in ({_list_texts(mapping)})"
+    proven = _describe_exponents(con, f"{is_damaged} and {mapped}", mapping)
+    unclear = _describe_exponents(con, f"{is_damaged} and not {mapped}", {})
+    return [repair for repair in (proven, unclear) if repair.n_values]
 
 
-def map_exponents(con: duckdb.DuckDBPyConnection, is_damaged: str) -> dict[str, str]:
+def _describe_exponents(
+    con: "DuckDBPyConnection", condition: str, mapping: dict[str, str]
+) -> IdRepair:
+    counted = f"select coalesce(sum(n), 0)::bigint from seen_ids where {condition}"
+    return IdRepair(
+        kind="exponent",
+        n_values=fetch_one(con, counted)[0],
+        examples=_list_examples(con, condition),
+        is_proven=bool(mapping),
+        proof=f"{'exactly one product is' if mapping else 'no product or several are'} shown so",
+        mapping=mapping,
+    )
+
+
+def _map_exponents(con: "DuckDBPyConnection", is_damaged: str) -> dict[str, str]:
     """Shown ids to the only known id that a spreadsheet shows so."""
     damaged = (
-        "SELECT v, replace(replace(upper(v), ',', '.'), 'E+', 'E')::DOUBLE AS x, "
-        "length(regexp_extract(v, '[.,](\\d+)', 1)) AS d, "
-        f"regexp_extract(v, '(\\d+)$', 1)::INT AS e FROM seen_ids WHERE {is_damaged}"
+        "select v, replace(replace(upper(v), ',', '.'), 'E+', 'E')::double as x, "
+        "length(regexp_extract(v, '[.,](\\d+)', 1)) as d, "
+        f"regexp_extract(v, '(\\d+)$', 1)::int as e from seen_ids where {is_damaged}"
     )
-    numbers = "SELECT id, id::DOUBLE AS k FROM known_ids WHERE regexp_full_match(id, '\\d{3,18}')"
+    numbers = "select id, id::double as k from known_ids where regexp_full_match(id, '\\d{3,18}')"
     rows = con.execute(
-        f"SELECT v, min(id) FROM ({damaged}) JOIN ({numbers}) ON e < 18 "
-        "AND k BETWEEN x - 0.5 * pow(10, e - d) AND x + 0.5 * pow(10, e - d) "
-        f"GROUP BY v HAVING count(DISTINCT id) = 1 ORDER BY v LIMIT {MAX_MAPPED}"
+        f"select v, min(id) from ({damaged}) join ({numbers}) on e < 18 "
+        "and k between x - 0.5 * pow(10, e - d) and x + 0.5 * pow(10, e - d) "
+        f"group by v having count(distinct id) = 1 order by v limit {MAX_MAPPED}"
     ).fetchall()
     return dict(rows)
 
 
-def count_ids(con: duckdb.DuckDBPyConnection, is_damaged: str, repaired: str) -> list[int]:
+def _count_ids(con: "DuckDBPyConnection", is_damaged: str, repaired: str) -> tuple[int, ...]:
     """Damaged ids, their rows, those known as they are, those that occur repaired, and all ids."""
-    return fetch_row(
+    return fetch_one(
         con,
-        f"SELECT count(*) FILTER ({is_damaged}), "
-        f"coalesce(sum(n) FILTER ({is_damaged}), 0)::BIGINT, "
-        f"count(*) FILTER ({is_damaged} AND v IN (SELECT id FROM known_ids)), "
-        f"count(*) FILTER ({is_damaged} AND ({repaired} IN (SELECT id FROM known_ids) "
-        f"OR {repaired} IN (SELECT v FROM seen_ids))), count(*) FROM seen_ids",
+        f"select count(*) filter ({is_damaged}), "
+        f"coalesce(sum(n) filter ({is_damaged}), 0)::bigint, "
+        f"count(*) filter ({is_damaged} and v in (select id from known_ids)), "
+        f"count(*) filter ({is_damaged} and ({repaired} in (select id from known_ids) "
+        f"or {repaired} in (select v from seen_ids))), count(*) from seen_ids",
     )
 
 
-def fetch_row(con: duckdb.DuckDBPyConnection, query: str) -> list[int]:
-    return list(con.execute(query).fetchall()[0])
-
-
-def list_examples(con: duckdb.DuckDBPyConnection, condition: str) -> list[str]:
-    query = f"SELECT v FROM seen_ids WHERE {condition} ORDER BY n DESC, v LIMIT {N_EXAMPLES}"
+def _list_examples(con: "DuckDBPyConnection", condition: str) -> list[str]:
+    query = f"select v from seen_ids where {condition} order by n desc, v limit {N_EXAMPLES}"
     return [v for (v,) in con.execute(query).fetchall()]
 
 
-def list_texts(texts: dict[str, str]) -> str:
-    """They are made of digits, marks and E: nothing to escape."""
-    return "(" + ", ".join(f"'{text}'" for text in (texts or {"": ""})) + ")"
+def _list_texts(texts: Collection[str]) -> str:
+    return ", ".join(map(sql_text, texts or [""]))

@@ -12,9 +12,9 @@ def con():
 
 
 def detect(con, ids, products=None):
-    con.execute("CREATE OR REPLACE TABLE shop AS SELECT unnest(?::VARCHAR[]) AS sku", [ids])
+    con.execute("create or replace table shop as select unnest(?::varchar[]) as sku", [ids])
     con.execute(
-        "CREATE OR REPLACE TABLE products AS SELECT unnest(?::VARCHAR[]) AS product_id",
+        "create or replace table products as select unnest(?::varchar[]) as product_id",
         [products or []],
     )
     return detect_id_damage(con, "shop", '"sku"', known="products" if products else None)
@@ -24,7 +24,7 @@ def repair(con, ids, products=None):
     column = "sku"
     for found in detect(con, ids, products):
         column = found.sql(column)
-    return [row[0] for row in con.execute(f"SELECT {column} FROM shop").fetchall()]
+    return [row[0] for row in con.execute(f"select {column} from shop").fetchall()]
 
 
 @pytest.mark.parametrize(
