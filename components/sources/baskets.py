@@ -16,6 +16,9 @@ FIMI_SUFFIX = ".dat"
 FIMI_LINE = re.compile(r"\s*\d+(\s+\d+)*\s*")
 LIST_SEPARATORS = ("|", ";", ",", "\t", " ")
 """In this order: a text with `|` in most values is not separated by its commas."""
+MIN_SHARE_OF_QUOTED = 0.9
+SPACED_CODES = r"\s*\S*\d\S*(\s+\S*\d\S*)*\s*"
+"""Texts that spaces may divide: each part has a digit, as names do not."""
 MAX_SHARE_OF_BARE = 0.8
 """Of different texts that are still different without a number behind them."""
 BRACKETS = "[](){} '\""
@@ -49,8 +52,9 @@ def open_fimi(file: PlainFile) -> Table:
 def unnest_text(con: "DuckDBPyConnection", table: Table, name: str) -> Table:
     """One row for each product of the separated text in the column; raises SourceError."""
     text = table.columns[name].text
-    separator = _find_separator(con, table, name)
-    parts = f"unnest(string_split({text}, {sql_text(separator)}))"
+    if table.columns[name].type.startswith("MAP"):
+        raise SourceError(_describe_quantities(table, name, table.columns[name].type))
+    parts = f"unnest({_split(con, table, name, text)})"
     stripped = f"trim({parts}, {sql_text(BRACKETS)})"
     numbered = f"(select *, row_number() over () as {ORDER_ROW} from {table.relation})"
     relation = f"(select *, {stripped} as {ELEMENT} from {numbered})"
@@ -61,24 +65,43 @@ def unnest_text(con: "DuckDBPyConnection", table: Table, name: str) -> Table:
 
 def _refuse_quantities(con: "DuckDBPyConnection", table: Table, name: str, relation: str) -> None:
     """`A:2` beside `A:1` is one product with its quantity, and no id."""
-    bare = f"regexp_replace({ELEMENT}, '\\s*[:*×x]\\s*\\d+$', '')"
+    bare = (
+        f"regexp_replace(regexp_replace({ELEMENT}, '\\s*([:=*×x]\\s*|\\()\\d+\\)?$', ''), "
+        "'^\\d+\\s*[*×x]\\s+', '')"
+    )
     query = f"select count(distinct {ELEMENT}), count(distinct {bare}), any_value({ELEMENT})"
     n_ids, n_bare, example = fetch_one(
         con, f"{query} from (select * from {relation} limit 100000) where {bare} <> {ELEMENT}"
     )
     if n_bare < MAX_SHARE_OF_BARE * n_ids:
-        raise SourceError(
-            f"{table.name}: column {name!r} (items) holds products with a quantity, such as "
-            f"{example!r}, expected products alone; leave the quantities out, or export one line "
-            "for each product"
-        )
+        raise SourceError(_describe_quantities(table, name, example))
+
+
+def _describe_quantities(table: Table, name: str, example: str) -> str:
+    return (
+        f"{table.name}: column {name!r} (items) holds products with a quantity, such as "
+        f"{example!r}, expected products alone; leave the quantities out, or export one line for "
+        "each product"
+    )
+
+
+def _split(con: "DuckDBPyConnection", table: Table, name: str, text: str) -> str:
+    """A list of texts: what stands in quotes, or between separators."""
+    sample = f"(select * from {table.relation} where {text} <> '' limit 100000)"
+    for quote in ('"', "'"):
+        is_quoted = sql_text(f"\\W*{quote}[^{quote}]+{quote}.*")
+        share = f"select avg(regexp_full_match({text}, {is_quoted})::int) from {sample}"
+        if (fetch_one(con, share)[0] or 0) > MIN_SHARE_OF_QUOTED:
+            inside = "\"([^\"]+)\"|'([^']+)'"
+            return f"regexp_extract_all({text}, {sql_text(inside)})"
+    return f"string_split({text}, {sql_text(_find_separator(con, table, name))})"
 
 
 def _find_separator(con: "DuckDBPyConnection", table: Table, name: str) -> str:
     text = table.columns[name].text
-    counts = ", ".join(
-        f"count_if(contains(trim({text}), {sql_text(one)}))" for one in LIST_SEPARATORS
-    )
+    contains = {one: f"contains(trim({text}), {sql_text(one)})" for one in LIST_SEPARATORS}
+    contains[" "] += f" and regexp_full_match({text}, {sql_text(SPACED_CODES)})"
+    counts = ", ".join(f"count_if({one})" for one in contains.values())
     sample = f"(select * from {table.relation} where {text} <> '' limit 100000)"
     n_rows, *found = fetch_one(con, f"select count(*), {counts} from {sample}")
     for separator, n_found in zip(LIST_SEPARATORS, found, strict=True):

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from components.contracts import ORDER_LINES, PRODUCTS
 from components.sources.errors import SourceError
@@ -50,6 +50,8 @@ class ColumnMapping:
     """The column with all products of an order, where there is one row for each order."""
     is_numbered: bool = False
     """Orders have no id: they are numbered."""
+    ambiguous: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """The shop's columns of which each could be ours, so that none was taken."""
 
 
 def parse_columns(text: str) -> dict[str, str]:
@@ -87,7 +89,9 @@ def map_columns(
     if platform:
         found |= _map_platform(names, platform, found)
     found |= _map_own_names(names, found)
-    by_synonym = {} if platform else _map_synonyms(names, found)
+    fitting = {} if platform else _find_synonyms(names, found)
+    by_synonym = {ours: several for ours, several in fitting.items() if len(several) == 1}
+    ambiguous = {ours: several for ours, several in fitting.items() if len(several) > 1}
     found |= by_synonym
     items = "" if "product_id" in found else found.get(ITEMS, ("",))[0]
     if items:
@@ -103,8 +107,8 @@ def map_columns(
     packed = platform.packed.fields if platform and platform.packed else {}
     there = {*found, *packed, *(["order_id"] if is_numbered else [])}
     if missing := [ours for ours in required if ours not in there]:
-        raise MissingColumnError(_describe_missing(names, given, missing[0]))
-    return ColumnMapping(found, platform, tuple(by_synonym), items, is_numbered)
+        raise MissingColumnError(_describe_missing(names, given, missing[0], ambiguous))
+    return ColumnMapping(found, platform, tuple(by_synonym), items, is_numbered, ambiguous)
 
 
 def _map_platform(
@@ -126,27 +130,34 @@ def _map_own_names(
     return {ours: (one,) for ours, one in own.items() if one and one not in used}
 
 
-def _map_synonyms(
+def _find_synonyms(
     names: "Header", found: Mapping[str, Sequence[str]]
 ) -> dict[str, tuple[str, ...]]:
-    """Of columns not found yet; only where exactly one column fits."""
-    mapped: dict[str, tuple[str, ...]] = {}
+    """All columns that could be one of ours, of those not found yet."""
+    fitting: dict[str, tuple[str, ...]] = {}
     simple = {one: simplify(names.own_name(one)) for one in names.columns}
     for words in (synonyms(), vague_synonyms()):
-        used = _list_used({**found, **mapped})
+        used = _list_used({**found, **fitting})
         for ours, known in words.items():
-            fitting = [one for one in names.columns if simple[one] in known and one not in used]
-            if ours not in found and ours not in mapped and len(fitting) == 1:
-                mapped[ours] = (fitting[0],)
-    return mapped
+            there = [one for one in names.columns if simple[one] in known and one not in used]
+            if there and ours not in found and ours not in fitting:
+                fitting[ours] = tuple(there)
+    return fitting
 
 
 def _list_used(found: Mapping[str, Sequence[str]]) -> set[str]:
     return {one for several in found.values() for one in several}
 
 
-def _describe_missing(names: "Header", given: Mapping[str, str], ours: str) -> str:
+def _describe_missing(
+    names: "Header", given: Mapping[str, str], ours: str, ambiguous: Mapping[str, Sequence[str]]
+) -> str:
     named = given.get(ours)
+    if several := ambiguous.get(ours):
+        return (
+            f"{names.file}: {len(several)} columns could be {ours} ({', '.join(several)}), "
+            f"expected one; choose it with --columns '{ours}={several[0]}'"
+        )
     missing = f"column {named!r} (for {ours})" if named else f"a column for {ours}"
     shown = ", ".join(names.columns[:N_NAMES_SHOWN])
     if (more := len(names.columns) - N_NAMES_SHOWN) > 0:

@@ -18,6 +18,9 @@ MARKER = re.compile(r"_(SUCCESS|(common_)?metadata|(committed|started)_.*)(\.jso
 NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
 
 
+LOGS = {"_delta_log": "Delta", ".hoodie": "Hudi", "*.metadata.json": "Iceberg"}
+
+
 @dataclass(frozen=True)
 class InputFile:
     path: Path
@@ -32,6 +35,7 @@ def find_files(source: str) -> list[InputFile]:
     path = Path(source).expanduser()
     root, found = path.parent, [path]
     if path.is_dir():
+        _refuse_table_format(path)
         root, found = path, _list_folder(path)
     elif not path.is_symlink() and not path.exists():
         root, found = _expand_glob(path)
@@ -48,6 +52,16 @@ def find_files(source: str) -> list[InputFile]:
         InputFile(file, file.relative_to(root).as_posix(), read_partition(file.as_posix()))
         for file in filled
     ]
+
+
+def _refuse_table_format(folder: Path) -> None:
+    """Their logs say which files still count."""
+    for log, name in LOGS.items():
+        if next(folder.rglob(log), None):
+            raise SourceError(
+                f"{folder}: is a {name} table, of which some files may be deleted rows; expected "
+                "plain files; write its present state as Parquet"
+            )
 
 
 def local_fingerprint(source: str) -> str:

@@ -13,6 +13,17 @@ if TYPE_CHECKING:
 
 MAX_OBJECT_BYTES = 64 << 20
 OBJECT = "object"
+WRAPPERS = (
+    "data",
+    "orders",
+    "results",
+    "records",
+    "rows",
+    "value",
+    "content",
+    "response",
+    "result",
+)
 
 
 def open_json(con: "DuckDBPyConnection", file: PlainFile) -> Table:
@@ -22,10 +33,13 @@ def open_json(con: "DuckDBPyConnection", file: PlainFile) -> Table:
         f"format='auto', compression='none', maximum_object_size={MAX_OBJECT_BYTES}))"
     )
     structure = _read_structure(con, scan, file)
-    if isinstance(wrapped := _only_list(structure), str):  # an answer of an API: {"orders": […]}
-        elements = f"json_extract({OBJECT}, {_path(wrapped)} || '[*]')"
+    n_objects = fetch_one(con, f"select count(*) from {scan}")[0]
+    if n_objects == 1 and (wrapped := _find_wrapped(structure)):
+        elements = f"json_extract({OBJECT}, {_path(*wrapped)} || '[*]')"
         scan = f"(select unnest({elements}) as {OBJECT} from {scan})"
-        structure = structure[wrapped][0]
+        for name in wrapped:
+            structure = structure[name]
+        structure = structure[0]  # type: ignore[index]
     columns: dict[str, Column] = {}
     lists: dict[str, str] = {}
     _add_fields(structure, (), OBJECT, "", scan, columns, lists)
@@ -52,13 +66,15 @@ def _read_structure(con: "DuckDBPyConnection", scan: str, file: PlainFile) -> di
     return structure
 
 
-def _only_list(structure: dict[str, Any]) -> str | None:
-    """The name of the one list of objects, of objects that hold nothing else but plain values."""
-    lists = [name for name, inner in structure.items() if _is_list_of_objects(inner)]
-    orders = [name for name in lists if any(map(_is_list_of_objects, structure[name][0].values()))]
-    if len(lists) == 1 and (orders or len(structure) == 1):
-        return lists[0]
-    return None
+def _find_wrapped(structure: dict[str, Any]) -> list[str]:
+    """The path to the list of orders in the answer of an API, as in {"data": {"orders": […]}}."""
+    for name, inner in structure.items():
+        is_wrapper = name.casefold() in WRAPPERS or len(structure) == 1
+        if is_wrapper and _is_list_of_objects(inner):
+            return [name]
+        if is_wrapper and isinstance(inner, dict) and (path := _find_wrapped(inner)):
+            return [name, *path]
+    return []
 
 
 def _is_list_of_objects(structure: Any) -> bool:

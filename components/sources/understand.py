@@ -25,8 +25,10 @@ from components.sources.formats import (
     parse_time,
 )
 from components.sources.json_tables import open_json
+from components.sources.notes import list_notes
 from components.sources.parquet_tables import open_parquet
 from components.sources.reading import ColumnReading, FileReading
+from components.sources.second_headers import refuse_other_headers
 from components.sources.selection import Selection, select_texts
 from components.sources.tables import Column, Table, sql_name, sql_text
 from components.sources.typed_columns import select_typed
@@ -90,8 +92,9 @@ def understand_file(
     texts = f"texts_{kind}_{number}"
     form = "table" if file.path.stat().st_size <= SMALL else "view"
     con.execute(f"create temp {form} {texts} as {selection.sql}")
+    refuse_other_headers(con, table, mapping, texts)
     parsed = dict(_parse_columns(con, texts, selection, _choices(settings, mapping), file.name))
-    reading = _describe(file, table, mapping, selection, parsed)
+    reading = _describe(con, file, table, mapping, selection, parsed)
     return Understood(file, table, mapping, selection, texts, parsed, reading)
 
 
@@ -168,8 +171,8 @@ def _parse_columns(
 
 
 def _describe(
-    file: PlainFile, table: Table, mapping: ColumnMapping, selection: Selection,
-    parsed: Mapping[str, Parsed],
+    con: "DuckDBPyConnection", file: PlainFile, table: Table, mapping: ColumnMapping,
+    selection: Selection, parsed: Mapping[str, Parsed],
 ) -> FileReading:  # fmt: skip
     columns = {
         ours: parsed[ours].reading if ours in parsed else ColumnReading(theirs=tuple(theirs))
@@ -188,14 +191,5 @@ def _describe(
         by_synonym=mapping.by_synonym,
         columns=columns,
         unused=tuple(name for name in table.columns if name not in used)[:200],
-        notes=_list_notes(file, mapping),
+        notes=list_notes(con, file, table, mapping, selection),
     )  # fmt: skip
-
-
-def _list_notes(file: PlainFile, mapping: ColumnMapping) -> tuple[str, ...]:
-    notes = [mapping.platform.note] if mapping.platform else []
-    if file.n_nul:
-        notes.append(f"{file.name}: {file.n_nul} NUL bytes were dropped")
-    if mapping.is_numbered:
-        notes.append("Orders have no id: each row or list is an order, named by its number")
-    return tuple(notes)

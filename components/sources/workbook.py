@@ -18,13 +18,14 @@ Cell = int | float | str | bool | date | time | datetime | timedelta | None
 
 def write_sheets(path: Path, name: str, staged: Path) -> Iterator[tuple[str, Path]]:
     """The name and the file, beside `staged`, of each sheet that is not empty."""
-    from python_calamine import CalamineError, SheetTypeEnum
+    from python_calamine import CalamineError, SheetTypeEnum, SheetVisibleEnum
 
     is_empty = True
     try:
         with _open(path, name) as workbook:
             for number, sheet in enumerate(workbook.sheets_metadata):
-                if sheet.typ != SheetTypeEnum.WorkSheet:
+                is_shown = sheet.visible == SheetVisibleEnum.Visible
+                if sheet.typ != SheetTypeEnum.WorkSheet or not is_shown:
                     continue
                 rows = workbook.get_sheet_by_name(sheet.name).to_python()
                 if any(cell not in ("", None) for row in rows for cell in row):
