@@ -170,13 +170,15 @@ def _count_sizes(con: "DuckDBPyConnection") -> dict[str, int]:
 
 
 def _show_lines(con: "DuckDBPyConnection", timezone: str) -> list[dict[str, Any]]:
-    """Some lines as understood, times on the shop's clock."""
+    """The first and the last lines as understood, times on the shop's clock."""
     found = con.execute("select name from pragma_table_info('good')").fetchall()
     there = {name for (name,) in found}
     clock = f"strftime(ts at time zone {sql_text(timezone)}, '%Y-%m-%d %H:%M:%S') as ts"
     names = [one for one in SHOWN if one in there]
     columns = ", ".join(clock if one == "ts" else one for one in names)
-    rows = con.execute(f"select {columns} from good limit {N_SHOWN}").fetchall()
+    numbered = "(select *, row_number() over () as n, count(*) over () as n_all from good)"
+    shown = f"n <= {N_SHOWN // 2} or n > n_all - {N_SHOWN // 2}"
+    rows = con.execute(f"select {columns} from {numbered} where {shown} order by n").fetchall()
     return [dict(zip(names, row, strict=True)) for row in rows]
 
 

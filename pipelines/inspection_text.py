@@ -43,6 +43,8 @@ def _print_reading(console: "Console", title: str, reading: Reading) -> None:
         _print_group(console, group)
     for what, why in list_doubts(reading):
         console.print(f"  nothing decides: {what}: {why}", style="yellow", markup=False)
+    if list_doubts(reading):
+        console.print("  settle it with --ts-format, --decimal or --encoding", style="yellow")
     for note in reading.notes:
         console.print(f"  {note}", style="yellow", markup=False)
 

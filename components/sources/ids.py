@@ -90,11 +90,14 @@ def _find_lost_zeros(con: "DuckDBPyConnection") -> IdRepair | None:
     n_ids, n_values, n_known, n_found, _ = _count_ids(con, is_damaged, f"lpad(v, {width}, '0')")
     if not n_ids or n_known == n_ids:
         return None
+    pads = f"select count(distinct lpad(v, {width}, '0')) from seen_ids where {is_damaged}"
+    is_unique = fetch_one(con, pads)[0] == n_ids  # else 7 and 007 would both be 0007
+    needed = (MIN_PROVEN_SHARE if has_known else 1) * n_ids
     return IdRepair(
         kind="lost_zeros",
         n_values=n_values,
         examples=_list_examples(con, is_damaged),
-        is_proven=not n_known and n_found >= (MIN_PROVEN_SHARE if has_known else 1) * n_ids,
+        is_proven=is_unique and not n_known and n_found >= needed,
         proof=f"{n_found:,} of {n_ids:,} ids occur with zeros up to {width} digits, "
         f"{n_known:,} are known without",
         width=width,

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from components.progress import log_progress
+from components.sources.doubts import settle_doubts
 from components.sources.ids import IdRepair, detect_id_damage
 from components.sources.reading import FileReading, Reading, Unreadable
-from components.sources.selection import NO_LINES
+from components.sources.selection import IDS, NO_LINES
 from components.sources.tables import fetch_one, sql_text
 from components.sources.typed_columns import RAW
 from components.sources.understand import Kind, ReadSettings, Understood, understand_file
@@ -22,7 +23,6 @@ from components.sources.unpack import PlainFile
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
-IDS = ("order_id", "user_id", "product_id")
 N_EXAMPLES = 3
 MEMORY = "2GB"
 MAX_THREADS = 8
@@ -86,7 +86,11 @@ def understand_files(
         if len(files) > 20 and number % 20 == 0:
             log_progress(f"reading file {number + 1} of {len(files)}")
         found.append(understand_file(con, file, number, kind, settings, staging))
-    return Lines(found, _find_repairs(con, found, kind, known))
+    settled = [
+        settle_doubts(con, one, number, found, kind, settings, staging)
+        for number, one in enumerate(found)
+    ]
+    return Lines(settled, _find_repairs(con, settled, kind, known))
 
 
 def _find_repairs(

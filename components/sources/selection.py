@@ -18,6 +18,9 @@ TOTALS = (
     "somme", "suma", "totale", "toplam", "genel toplam",
 )  # fmt: skip
 PACKED = "packed_line"
+IDS = ("order_id", "user_id", "product_id")
+FORMULA = '^="(.*)"$'
+APOSTROPHE = "'"
 NO_LINES = ("not a purchase", "payment row")
 """Reasons of rows that never were lines of a sale: they count neither as read nor as lost."""
 
@@ -75,7 +78,8 @@ class _Selector:
             yield "order_id", f"{sql_text(prefix)} || {ORDER_ROW}"
         for ours, names in self.mapping.columns.items():
             columns = [self.table.columns[one] for one in names]
-            yield ours, self._cut_prefix(ours, self._combine(ours, columns))
+            text = self._cut_prefix(ours, self._combine(ours, columns))
+            yield ours, _unmark(text) if ours in IDS else text
         for field, patterns in (self.packed.fields if self.packed else {}).items():
             yield field, self._cut_prefix(field, _extract(patterns))
 
@@ -163,6 +167,15 @@ class _Selector:
 def _fill_order(name: str) -> str:
     own = f"nullif(trim({name}), '')"
     return f"coalesce({own}, any_value({own}) over (partition by order_id))"
+
+
+def _unmark(sql: str) -> str:
+    """Without the marks by which spreadsheets keep a number a text: `="0100"` and `'0100`."""
+    formula = f"regexp_extract({sql}, {sql_text(FORMULA)}, 1)"
+    return (
+        f"case when starts_with({sql}, {sql_text(FORMULA[1:3])}) then {formula} "
+        f"when starts_with({sql}, {sql_text(APOSTROPHE)}) then substr({sql}, 2) else {sql} end"
+    )
 
 
 def _extract(patterns: Sequence[str]) -> str:

@@ -19,6 +19,8 @@ def detect_kind(values: Values, cleaning: tuple[str, ...]) -> TimeFormat:
         example = numbers.list_examples(f"trim(v) <> '' and {others}")
         raise SourceError(describe_unread(values.name, example))
     check_kinds(numbers, found)
+    if best == "epoch_s":
+        _refuse_calendar(values)
     examples = numbers.list_examples(is_best)
     return TimeFormat(
         pattern=best,
@@ -27,6 +29,25 @@ def detect_kind(values: Values, cleaning: tuple[str, ...]) -> TimeFormat:
         is_certain=True,
         cleaning=cleaning,
     )
+
+
+CALENDARS = {"%y%m%d%H%M": "year first", "%d%m%y%H%M": "day first"}
+
+
+def _refuse_calendar(values: Values) -> None:
+    """One number of ten digits in two hundred looks like such a date by chance."""
+    n_values, *n_dates = values.count(
+        "trim(v) <> ''",
+        *(f"length(v) = 10 and try_strptime(v, '{one}') is not null" for one in CALENDARS),
+    )
+    for pattern, n_read in zip(CALENDARS, n_dates, strict=True):
+        if n_values > 1 and n_read == n_values:
+            example = values.list_examples("trim(v) <> ''")
+            raise SourceError(
+                f"{values.name}: {example} are seconds since 1970 or dates, {CALENDARS[pattern]}; "
+                f"expected values that can be one of them only; choose with --ts-format epoch_s "
+                f"or --ts-format '{pattern}'"
+            )
 
 
 def _rank_kinds(numbers: Values) -> dict[str, tuple[int, str]]:

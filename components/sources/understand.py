@@ -91,7 +91,7 @@ def understand_file(
     selection = select_texts(table, mapping, number, extra)
     texts = f"texts_{kind}_{number}"
     form = "table" if file.path.stat().st_size <= SMALL else "view"
-    con.execute(f"create temp {form} {texts} as {selection.sql}")
+    con.execute(f"create or replace temp {form} {texts} as {selection.sql}")
     refuse_other_headers(con, table, mapping, texts)
     parsed = dict(_parse_columns(con, texts, selection, _choices(settings, mapping), file.name))
     reading = _describe(con, file, table, mapping, selection, parsed)
