@@ -16,6 +16,8 @@ FIMI_SUFFIX = ".dat"
 FIMI_LINE = re.compile(r"\s*\d+(\s+\d+)*\s*")
 LIST_SEPARATORS = ("|", ";", ",", "\t", " ")
 """In this order: a text with `|` in most values is not separated by its commas."""
+OBJECT = r"[\"']\w+[\"']\s*:"
+"""A key of JSON."""
 MIN_SHARE_OF_QUOTED = 0.9
 SPACED_CODES = r"\s*\S*\d\S*(\s+\S*\d\S*)*\s*"
 """Texts that spaces may divide: each part has a digit, as names do not."""
@@ -88,6 +90,10 @@ def _describe_quantities(table: Table, name: str, example: str) -> str:
 def _split(con: "DuckDBPyConnection", table: Table, name: str, text: str) -> str:
     """A list of texts: what stands in quotes, or between separators."""
     sample = f"(select * from {table.relation} where {text} <> '' limit 100000)"
+    is_object = f"regexp_matches({text}, {sql_text(OBJECT)})"
+    objects = f"select any_value({text}) from {sample} where {is_object}"
+    if example := fetch_one(con, objects)[0]:
+        raise SourceError(_describe_quantities(table, name, example[:60]))
     for quote in ('"', "'"):
         is_quoted = sql_text(f"\\W*{quote}[^{quote}]+{quote}.*")
         share = f"select avg(regexp_full_match({text}, {is_quoted})::int) from {sample}"

@@ -25,6 +25,8 @@ KNOWN_COLUMNS = tuple(
 )
 OF_ORDERS = ("order_id", "user_id", "ts")
 """Columns that an order has; those of lines come from its nested list, if it has one."""
+SOME_ID = r"(?i)(^|[._])\$?o?id$"
+"""Columns that may be an order's id, so that orders are not numbered."""
 ROW_ID = "id"
 """Of the order, where a row is an order; elsewhere it could be anything's."""
 N_NAMES_SHOWN = 30
@@ -103,7 +105,10 @@ def map_columns(
     is_row_an_order = bool(items) or is_nested
     if is_row_an_order and "order_id" not in found and (row_id := names.find("order_id", ROW_ID)):
         found["order_id"] = (row_id,)
-    is_numbered = is_row_an_order and "order_id" in required and "order_id" not in found
+    is_numbered = (
+        is_row_an_order and "order_id" in required and "order_id" not in found
+        and not any(re.search(SOME_ID, one) for one in names.columns if one not in nested)
+    )  # fmt: skip
     packed = platform.packed.fields if platform and platform.packed else {}
     there = {*found, *packed, *(["order_id"] if is_numbered else [])}
     if missing := [ours for ours in required if ours not in there]:

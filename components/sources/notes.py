@@ -1,5 +1,6 @@
 """Remarks on a file that a person should read before trusting its lines."""
 
+import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -12,17 +13,9 @@ from components.sources.unpack import PlainFile
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
-STATES = (
-    "status",
-    "orderstatus",
-    "state",
-    "financialstatus",
-    "eventtype",
-    "event",
-    "type",
-    "durum",
-)
-"""Names of columns that say what became of a line, simplified."""
+STATES = ("status", "statu", "state", "event", "type", "durum")
+"""Parts of the names of columns that say what became of a line, simplified."""
+TIMES_OF_DAY = ("time", "uhrzeit", "saat", "heure", "hora", "timeofday")
 NO_SALE = "(?i).*(cancel|refund|return|void|iptal|iade|storn|annul|anulad|devol|view|reject).*"
 
 
@@ -52,20 +45,35 @@ def _note(
         yield "No column is the quantity: every line counts as one piece"
     if not mapping.platform and "order_id" in selection.texts:
         yield from _note_states(con, table)
+        yield from _note_times(table, mapping)
 
 
 def _note_states(con: "DuckDBPyConnection", table: Table) -> Iterator[str]:
     """Cancelled and returned lines of exports that are not known count as sales."""
     for name, column in table.columns.items():
-        if simplify(name) in STATES and not column.nested_in:
-            is_no_sale = f"regexp_full_match({column.text}, {sql_text(NO_SALE)})"
-            n_lines, example = fetch_one(
-                con,
-                f"select count(*), any_value({column.text}) from {table.relation} "
-                f"where {is_no_sale}",
+        if column.nested_in or not (sql := _find_no_sales(name, column.text)):
+            continue
+        query = f"select count(*), any_value({column.text}) from {table.relation} where {sql}"
+        n_lines, example = fetch_one(con, query)
+        if n_lines:
+            yield (
+                f"Column {name!r} holds {example!r} and the like in {n_lines} lines, which count "
+                "as sales: leave them out of the export if they are none"
             )
-            if n_lines:
-                yield (
-                    f"Column {name!r} holds {example!r} and the like in {n_lines} lines, which "
-                    "count as sales: leave them out of the export if they are none"
-                )
+
+
+def _find_no_sales(name: str, text: str) -> str:
+    """A condition, or nothing for a column of another name."""
+    simple = simplify(name)
+    if re.fullmatch(NO_SALE, simple):
+        return f"lower(trim({text})) not in ('', '0', '0.0', '0.00', 'no', 'n', 'false', 'f')"
+    if any(one in simple for one in STATES):
+        return f"regexp_full_match({text}, {sql_text(NO_SALE)})"
+    return ""
+
+
+def _note_times(table: Table, mapping: ColumnMapping) -> Iterator[str]:
+    days = mapping.columns.get("ts", ())
+    for name in table.columns:
+        if days and name not in days and simplify(name) in TIMES_OF_DAY:
+            yield f"Column {name!r} is not used: times are those of {' and '.join(map(repr, days))}"

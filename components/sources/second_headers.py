@@ -18,7 +18,7 @@ def refuse_other_headers(
     if table.dialect is None or len(ids) < 2:
         return
     names = ", ".join(sql_text(one.casefold()) for one in table.columns)
-    is_named = " and ".join(f"lower(trim({ours})) in ({names})" for ours in ids)
+    is_named = " and ".join(f"lower({ours}) in ({names})" for ours in ids)
     order, product = (mapping.columns[ours][0].casefold() for ours in ids)
     is_joined = (
         f"contains(lower(order_id), {sql_text(order)}) "

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, cast
 from components.sources.columns import ColumnMapping, Header
 from components.sources.formats import text_of
 from components.sources.platforms import LeftOut, Platform
-from components.sources.tables import ORDER_ROW, Column, Table, sql_name, sql_text
+from components.sources.tables import ORDER_ROW, Column, Table, fetch_one, sql_name, sql_text
 
 if TYPE_CHECKING:
     from components.sources.platforms import Ours
@@ -17,9 +17,14 @@ TOTALS = (
     "total", "totals", "total:", "grand total", "sum", "summe", "gesamt", "gesamtsumme",
     "somme", "suma", "totale", "toplam", "genel toplam",
 )  # fmt: skip
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
 PACKED = "packed_line"
 IDS = ("order_id", "user_id", "product_id")
 FORMULA = '^="(.*)"$'
+BLANKS = " \t\r\n\u00a0\u200b\ufeff"
+"""Around ids, of which some are invisible in a spreadsheet."""
 APOSTROPHE = "'"
 NO_LINES = ("not a purchase", "payment row")
 """Reasons of rows that never were lines of a sale: they count neither as read nor as lost."""
@@ -27,7 +32,7 @@ NO_LINES = ("not a purchase", "payment row")
 
 @dataclass(frozen=True)
 class Selection:
-    """`sql` selects one row a line: our columns as text, `left_out`, and `minus` of columns."""
+    """`sql` selects one row a line: our columns as text, and what is subtracted from them."""
 
     sql: str
     texts: tuple[str, ...]
@@ -36,20 +41,35 @@ class Selection:
     """The shop's columns of each of ours, with their types."""
     minus: dict[str, tuple[str, ...]]
     """Names in the selection of what is to be subtracted from our column."""
+    left_out: str
+    """An expression of the selection's names: why a row is no line of a sale, or null."""
 
 
 def select_texts(
-    table: Table, mapping: ColumnMapping, number: int = 0, extra: str = ""
-) -> Selection:
-    """`number` keeps orders without id apart from those of other files; `extra` is selected too.
+    table: Table, mapping: ColumnMapping, number: int = 0, extra: str = "",
+    is_marked: bool = False,
+) -> Selection:  # fmt: skip
+    """`number` keeps orders without id apart from those of other files; `extra` is selected too;
+    `is_marked` takes the marks of spreadsheets from ids.
 
     Raises SourceError for columns of two nested lists.
     """
-    return _Selector(table, mapping, number).select(extra)
+    return _Selector(table, mapping, number, is_marked).select(extra)
+
+
+def has_marks(con: "DuckDBPyConnection", selection: Selection) -> bool:
+    """Whether ids may begin with the mark of a text, or hold invisible blanks; in one scan."""
+    found = [
+        f"{ours}[1] in ('=', {sql_text(APOSTROPHE)}) or strlen({ours}) <> length({ours})"
+        for ours in IDS
+        if ours in selection.texts
+    ]
+    return bool(fetch_one(con, f"select bool_or({' or '.join(found)}) from ({selection.sql})")[0])
 
 
 class _Selector:
-    def __init__(self, table: Table, mapping: ColumnMapping, number: int) -> None:
+    def __init__(self, table: Table, mapping: ColumnMapping, number: int, is_marked: bool) -> None:
+        self.is_marked = is_marked
         self.table, self.mapping, self.number = table, mapping, number
         self.platform = mapping.platform or UNKNOWN
         self.packed = self.platform.packed
@@ -61,8 +81,9 @@ class _Selector:
         named = [f"{sql} as {sql_name(name)}" for name, sql in (self.texts | self.rules).items()]
         named += [extra] if extra else []
         lines = self._fill_orders(f"select {', '.join(named)} from {self._unnest()}")
-        sql = f"select *, {self._leave_out()} as left_out from ({lines})"
-        return Selection(sql, tuple(self.texts), self._list_columns(), self._list_minus())
+        return Selection(
+            lines, tuple(self.texts), self._list_columns(), self._list_minus(), self._leave_out()
+        )
 
     def _find_rule_columns(self) -> Iterator[tuple[str, Column]]:
         """Of the conditions and of `minus`, as far as they are there."""
@@ -79,7 +100,7 @@ class _Selector:
         for ours, names in self.mapping.columns.items():
             columns = [self.table.columns[one] for one in names]
             text = self._cut_prefix(ours, self._combine(ours, columns))
-            yield ours, _unmark(text) if ours in IDS else text
+            yield ours, _unmark(text) if self.is_marked and ours in IDS else text
         for field, patterns in (self.packed.fields if self.packed else {}).items():
             yield field, self._cut_prefix(field, _extract(patterns))
 
@@ -170,7 +191,11 @@ def _fill_order(name: str) -> str:
 
 
 def _unmark(sql: str) -> str:
-    """Without the marks by which spreadsheets keep a number a text: `="0100"` and `'0100`."""
+    """Without blanks, and the marks by which spreadsheets keep a number a text.
+
+    They are `="0100"` and `'0100`.
+    """
+    sql = f"trim({sql}, {sql_text(BLANKS)})"
     formula = f"regexp_extract({sql}, {sql_text(FORMULA)}, 1)"
     return (
         f"case when starts_with({sql}, {sql_text(FORMULA[1:3])}) then {formula} "

@@ -19,6 +19,7 @@ def select_typed(
 ) -> str:  # fmt: skip
     """`texts` is a relation of our columns as text; `repairs` are expressions of ids."""
     values = "".join(f", {one.sql} as {_value(name)}" for name, one in parsed.items())
+    values += f", {selection.left_out} as left_out"
     typed = _type_columns(mapping, selection, parsed) | dict(repairs)
     listed = ", ".join(f"{sql} as {sql_name(name)}" for name, sql in typed.items())
     is_line = f"coalesce({', '.join(map(sql_name, selection.texts))}) is not null"

@@ -29,7 +29,7 @@ from components.sources.notes import list_notes
 from components.sources.parquet_tables import open_parquet
 from components.sources.reading import ColumnReading, FileReading
 from components.sources.second_headers import refuse_other_headers
-from components.sources.selection import Selection, select_texts
+from components.sources.selection import Selection, has_marks, select_texts
 from components.sources.tables import Column, Table, sql_name, sql_text
 from components.sources.typed_columns import select_typed
 from components.sources.unpack import PlainFile
@@ -89,6 +89,8 @@ def understand_file(
         table = unnest_text(con, table, mapping.items)
     extra = _select_attributes(table, mapping) if kind == "products" else ""
     selection = select_texts(table, mapping, number, extra)
+    if has_marks(con, selection):
+        selection = select_texts(table, mapping, number, extra, is_marked=True)
     texts = f"texts_{kind}_{number}"
     form = "table" if file.path.stat().st_size <= SMALL else "view"
     con.execute(f"create or replace temp {form} {texts} as {selection.sql}")
