@@ -13,8 +13,11 @@ from components.baskets.corpus import REFIT_SPLITS, Corpus, encode, read_baskets
 from components.evaluation.baselines import BasketCounts, Cooccurrence, Cosine, Popularity, Ranker
 from components.evaluation.champion import read_champion
 from components.evaluation.cold import evaluate_cold_start
-from components.evaluation.metrics import METRICS, coverage, intervals, popularity_percentile, score
+from components.evaluation.excess import compute_shares
+from components.evaluation.measures import MEASURES, CatalogueFacts, measure
+from components.evaluation.metrics import coverage, intervals, popularity_percentile
 from components.evaluation.tasks import TASKS, Queries, draw_queries
+from components.evaluation.visible_quality import encode_kinds
 from components.model.arrays import Float64Array, Int64Array
 from components.model.bundle import Bundle, read_bundle
 from components.model.recommender import Recommender
@@ -22,6 +25,9 @@ from components.progress import log_progress
 
 K = 10
 N_EXAMPLES = 50
+
+PAIRED = {"paired": "ndcg", "paired_excess": "excess"}
+"""Measures of which the model's differences from the others are tested."""
 
 
 def evaluate(
@@ -37,12 +43,14 @@ def evaluate(
          "tasks": {"item": {RANKER: {METRIC: {"mean", "low", "high"}, "coverage": 0..1,
                                      "popularity_percentile": 0..100}}, "cart": ...},
          "paired": {"item": {OTHER: {"mean", "low", "high"}}, "cart": ...},
+         "paired_excess": as paired,
          "ann_recall": 0..1, None if exact, "cold": see `evaluate_cold_start`,
          "examples": [{"product_id", "label", "n_orders", "recommendations":
                        [{"product_id", "label", "score", "support", "lift"}]}]}
 
-    RANKER is model, popularity, cooccurrence, cosine or champion; METRIC is one of METRICS;
-    `paired` is the model's NDCG minus the OTHER's. Numbers that cannot be computed are None.
+    RANKER is model, popularity, cooccurrence, cosine or champion; METRIC is one of MEASURES;
+    `paired` is the model's NDCG minus the OTHER's, `paired_excess` the same of excess NDCG. Numbers
+    that cannot be computed are None.
     """
     bundle = read_bundle(bundle_dir)
     n_items = bundle.manifest.n_items
@@ -56,7 +64,8 @@ def evaluate(
         rankers["champion"] = champion
     sizes = {"item": n_baskets, "cart": -(-n_baskets // 3)}
     queries = {task: draw_queries(test, task, sizes[task], seed) for task in TASKS}
-    results = {task: evaluate_task(task, rankers, queries[task], n_items, seed) for task in TASKS}
+    facts = CatalogueFacts(compute_shares(test, n_items), _encode_kinds(bundle))
+    results = {task: evaluate_task(task, rankers, queries[task], facts, seed) for task in TASKS}
     cold = evaluate_cold_start(recommender, test, seed)
     return {
         "k": K,
@@ -64,7 +73,10 @@ def evaluate(
         "n_queries": {task: len(queries[task]) for task in TASKS},
         "catalogue": n_items,
         "tasks": {task: _replace_nonfinite(metrics) for task, (metrics, _) in results.items()},
-        "paired": {task: _replace_nonfinite(paired) for task, (_, paired) in results.items()},
+        **{
+            name: {task: _replace_nonfinite(paired[name]) for task, (_, paired) in results.items()}
+            for name in PAIRED
+        },
         "ann_recall": bundle.manifest.search_recall,
         "cold": _replace_nonfinite(cold),
         "examples": pick_examples(recommender),
@@ -72,28 +84,30 @@ def evaluate(
 
 
 def evaluate_task(
-    task: str, rankers: Mapping[str, Ranker], queries: Queries, n_items: int, seed: int
+    task: str, rankers: Mapping[str, Ranker], queries: Queries, facts: CatalogueFacts, seed: int
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The entries of `tasks` and `paired` for one task; see `evaluate`."""
+    """The entries of `tasks`, and those of PAIRED by name, for one task; see `evaluate`."""
     values: dict[tuple[str, str], Float64Array] = {}
     metrics: dict[str, dict[str, Any]] = {}
     for name, ranker in rankers.items():
         start = time.monotonic()
         found, _ = ranker.rank(queries.asked, K)
-        scores = score(found, queries.relevant, n_items)
+        scores = measure(found, queries, facts)
         values |= {(name, metric): value for metric, value in scores.items()}
-        values["paired", name] = values["model", "ndcg"] - scores["ndcg"]
+        for paired, metric in PAIRED.items():
+            values[name, paired] = values["model", metric] - scores[metric]
         metrics[name] = {
-            "coverage": coverage(found, n_items),
-            "popularity_percentile": popularity_percentile(found, n_items),
+            "coverage": coverage(found, facts.n_items),
+            "popularity_percentile": popularity_percentile(found, facts.n_items),
         }
         ndcg = scores["ndcg"].mean() if len(queries) else math.nan
         seconds = time.monotonic() - start
         log_progress(f"{task} task, {name}: NDCG@{K} {ndcg:.4f}, {seconds:.1f} s")
     bounds = intervals(values, queries.basket, seed)
     for name in rankers:
-        metrics[name] |= {metric: bounds[name, metric] for metric in METRICS}
-    return metrics, {name: bounds["paired", name] for name in rankers if name != "model"}
+        metrics[name] |= {metric: bounds[name, metric] for metric in MEASURES}
+    others = [name for name in rankers if name != "model"]
+    return metrics, {paired: {name: bounds[name, paired] for name in others} for paired in PAIRED}
 
 
 def pick_examples(recommender: Recommender, n: int = N_EXAMPLES) -> list[dict[str, Any]]:
@@ -128,6 +142,11 @@ def _build_baselines(train: Corpus, n_orders: Int64Array) -> dict[str, Ranker]:
         "cooccurrence": Cooccurrence(counts),
         "cosine": Cosine(counts),
     }
+
+
+def _encode_kinds(bundle: Bundle) -> Int64Array | None:
+    categories = bundle.products["category"].slice(0, bundle.manifest.n_items)
+    return encode_kinds(categories.combine_chunks())
 
 
 def _list_labels(bundle: Bundle) -> list[str]:

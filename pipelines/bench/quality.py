@@ -7,6 +7,7 @@ ranked.
 """
 
 import importlib.util
+import math
 import statistics
 import sys
 import tempfile
@@ -17,6 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from components.baskets.build import BasketSettings, build_baskets
 from components.baskets.corpus import (
@@ -27,8 +30,12 @@ from components.baskets.corpus import (
     read_baskets,
     sort_catalogue,
 )
-from components.evaluation.metrics import METRICS, coverage, intervals, score
+from components.contracts import PRODUCTS, read_table
+from components.evaluation.excess import compute_shares
+from components.evaluation.measures import MEASURES, CatalogueFacts, measure
+from components.evaluation.metrics import coverage, intervals
 from components.evaluation.tasks import TASKS, Queries, draw_queries
+from components.evaluation.visible_quality import VISIBLE_MEASURES, encode_kinds
 from components.model.arrays import Int64Array
 from components.orders.clean import OrderSettings, clean_orders
 from components.progress import log_progress
@@ -57,6 +64,9 @@ ROUNDS = 3
 SEED = 0
 
 FIGURE_NAMES = {ITEM: "task_a", CART: "task_b"}
+DIFFERENCES = {"diff": "ndcg", "excess_diff": "excess"}
+"""Measures of which fbt's differences from the others are tested."""
+
 COVERAGE_OF = {
     "coverage_vs_cooccurrence": "co-occurrence",
     "coverage_vs_tuned_cooccurrence": "co-occurrence, tuned",
@@ -71,6 +81,8 @@ class EvaluationData:
     """With validation baskets, for the final fit."""
     validation: Mapping[str, Queries]
     test: Mapping[str, Queries]
+    facts: CatalogueFacts
+    """Of the test split."""
 
 
 @dataclass(frozen=True)
@@ -117,20 +129,20 @@ def prepare(orders: str, products: str, columns: str, folder: Path) -> Inputs:
 
 
 def compare(inputs: Inputs, peers: Sequence[Peer]) -> tuple[Figures, Rows]:
-    data = read_evaluation_data(inputs.baskets)
+    data = read_evaluation_data(inputs.baskets, inputs.products)
     of_peers = [run_peer(peer, data) for peer in peers]
     figures, results = run_own_model(inputs, data)
     rows: Rows = []
     for task, queries in data.test.items():
         of_task = results[task] + [one[task] for one in of_peers if task in one]
-        rows_of_task = compute_rows(task, of_task, queries, data.train.n_items)
+        rows_of_task = compute_rows(task, of_task, queries, data.facts)
         rows += rows_of_task
         figures |= compute_figures(task, rows_of_task)
     return figures, rows
 
 
-def read_evaluation_data(baskets_path: Path) -> EvaluationData:
-    """Raises ValueError if there is nothing to compare."""
+def read_evaluation_data(baskets_path: Path, products: Path | None = None) -> EvaluationData:
+    """Raises ValueError if there is nothing to compare. Kinds come from the table `products`."""
     baskets = read_baskets(baskets_path)
     product_ids, n_orders = build_catalogue(baskets, MIN_ORDERS)
     if len(n_orders) <= K:
@@ -139,9 +151,10 @@ def read_evaluation_data(baskets_path: Path) -> EvaluationData:
             f"expected more than {K}, the number of recommendations; bring more orders"
         )
     product_ids, n_orders = sort_catalogue(baskets, product_ids, *REFIT_SPLITS)
-    validation, test = (
-        _draw(encode(baskets, product_ids, split), split, len(n_orders)) for split in MAX_BASKETS
-    )
+    splits = {split: encode(baskets, product_ids, split) for split in MAX_BASKETS}
+    validation, test = (_draw(one, split, len(n_orders)) for split, one in splits.items())
+    kinds = _read_kinds(products, product_ids) if products else None
+    facts = CatalogueFacts(compute_shares(splits["test"], len(n_orders)), kinds)
     corpus = encode(baskets, product_ids, "train")
     train = TrainingData(corpus, np.bincount(corpus.items, minlength=len(n_orders)), SEED)
     refit = TrainingData(encode(baskets, product_ids, *REFIT_SPLITS), n_orders, SEED)
@@ -152,7 +165,14 @@ def read_evaluation_data(baskets_path: Path) -> EvaluationData:
     n_queries = ", ".join(f"{len(queries)} {task}" for task, queries in test.items())
     log_progress(f"{train.n_items} products, {len(corpus)} training baskets")
     log_progress(f"test queries: {n_queries}")
-    return EvaluationData(train, refit, validation, test)
+    return EvaluationData(train, refit, validation, test, facts)
+
+
+def _read_kinds(products: Path, product_ids: pa.Array) -> Int64Array | None:
+    """See `encode_kinds`; (n_items,)."""
+    table = read_table(products, PRODUCTS, ["product_id", "category"])
+    rows = pc.index_in(product_ids, value_set=table["product_id"].combine_chunks())
+    return encode_kinds(table["category"].combine_chunks().take(rows))
 
 
 def _draw(corpus: Corpus, split: str, n_items: int) -> dict[str, Queries]:
@@ -236,46 +256,57 @@ def _rank(parts: Mapping[str, Part], queries: Sequence[Any]) -> list[MethodResul
 
 
 def compute_rows(
-    task: str, results: list[MethodResult], queries: Queries, n_items: int, seed: int = SEED
+    task: str,
+    results: list[MethodResult],
+    queries: Queries,
+    facts: CatalogueFacts,
+    seed: int = SEED,
 ) -> Rows:
-    """Best NDCG first, 95 % intervals over baskets; `diff` is fbt minus the method, paired."""
-    scores = {one.method: score(one.found, queries.relevant, n_items) for one in results}
-    values = {f"{name} {metric}": scores[name][metric] for name in scores for metric in METRICS}
+    """Best NDCG first, 95 % intervals over baskets; differences, fbt minus others, are paired."""
+    scores = {one.method: measure(one.found, queries, facts) for one in results}
+    values = {f"{name} {metric}": scores[name][metric] for name in scores for metric in MEASURES}
     for name in scores.keys() - {WHOLE}:
-        values[f"diff {name}"] = scores[WHOLE]["ndcg"] - scores[name]["ndcg"]
+        for prefix, metric in DIFFERENCES.items():
+            values[f"{prefix} {name}"] = scores[WHOLE][metric] - scores[name][metric]
     bounds = intervals(values, queries.basket, seed)
-    rows = [_row(task, one, bounds, coverage(one.found, n_items)) for one in results]
+    rows = [_row(task, one, bounds, coverage(one.found, facts.n_items)) for one in results]
     return sorted(rows, key=lambda row: -row["ndcg"])
 
 
 def _row(
     task: str, one: MethodResult, bounds: Mapping[str, Mapping[str, float]], covered: float
 ) -> dict[str, Any]:
-    ndcg = bounds[f"{one.method} ndcg"]
-    diff: Mapping[str, float] = bounds.get(f"diff {one.method}", {})
-    return {
-        "task": task, "method": one.method, "ours": one.is_own,
-        "ndcg": ndcg["mean"], "ndcg_low": ndcg["low"], "ndcg_high": ndcg["high"],
-        **{name: bounds[f"{one.method} {name}"]["mean"] for name in METRICS if name != "ndcg"},
-        "coverage": covered, "train_cpu_s": one.train_cpu_s, "bytes": one.n_bytes,
-        "diff": diff.get("mean"), "diff_low": diff.get("low"), "diff_high": diff.get("high"),
-        **one.details,
-    }  # fmt: skip
+    measured = {name: bounds[f"{one.method} {name}"] for name in MEASURES}
+    row: dict[str, Any] = {"task": task, "method": one.method, "ours": one.is_own}
+    for name in DIFFERENCES.values():
+        row |= {f"{name}_low": measured[name]["low"], f"{name}_high": measured[name]["high"]}
+    # Kinds are unknown without categories; JSON has no NaN.
+    means = {name: found["mean"] for name, found in measured.items()}
+    row |= {name: mean if math.isfinite(mean) else None for name, mean in means.items()}
+    row |= {"coverage": covered, "train_cpu_s": one.train_cpu_s, "bytes": one.n_bytes}
+    for prefix in DIFFERENCES:
+        diff: Mapping[str, float] = bounds.get(f"{prefix} {one.method}", {})
+        row |= {prefix: diff.get("mean")}
+        row |= {f"{prefix}_{bound}": diff.get(bound) for bound in ("low", "high")}
+    return row | dict(one.details)
 
 
 def compute_figures(task: str, rows: Rows) -> Figures:
-    """Relative to the best peer on the test split."""
+    """Relative to the best peer on the test split, by NDCG and by excess NDCG."""
     by_name = {row["method"]: row for row in rows}
-    own, best = by_name[WHOLE], next(row for row in rows if not row["ours"])
-    name = FIGURE_NAMES[task]
-    figures = {
-        f"{name}_vs_best_peer": own["ndcg"] / max(best["ndcg"], 1e-12),
-        f"{name}_diff_low": best["diff_low"],
-    }
+    own, peers = by_name[WHOLE], [row for row in rows if not row["ours"]]
+    name, figures = FIGURE_NAMES[task], {}
+    for prefix, metric in DIFFERENCES.items():
+        best = max(peers, key=lambda row: row[metric])
+        infix = prefix.removesuffix("diff")
+        figures[f"{name}_{infix}vs_best_peer"] = own[metric] / max(best[metric], 1e-12)
+        figures[f"{name}_{prefix}_low"] = best[f"{prefix}_low"]
     if task == ITEM:
         for figure, peer in COVERAGE_OF.items():
             if peer in by_name:
                 figures[figure] = own["coverage"] / by_name[peer]["coverage"]
+        shown = {f"task_a_{one}": own[one] for one in VISIBLE_MEASURES if own[one] is not None}
+        figures |= shown
     return figures
 
 
@@ -285,7 +316,8 @@ def format_rows(rows: Rows) -> str:
         CART: "Carts: all products of a basket but one are given, that one is to be found",
     }
     head = (
-        "method", f"NDCG@{K}", "95 %", "fbt ahead by", "95 %", "HR", "recall", "MRR", "coverage",
+        "method", f"NDCG@{K}", "95 %", "fbt ahead by", "95 %", "excess",
+        "fbt ahead by", "bestsellers", "own kind", "kinds", "HR", "recall", "MRR", "coverage",
         "train CPU s", "MB",
     )  # fmt: skip
     parts = []
@@ -296,15 +328,21 @@ def format_rows(rows: Rows) -> str:
 
 
 def _format_row(row: Mapping[str, Any]) -> list[str]:
-    ahead = ["", ""]
-    if row["diff"] is not None:
-        ahead = [f"{row['diff']:+.4f}", f"{row['diff_low']:+.4f} … {row['diff_high']:+.4f}"]
     return [
         f"{'*' if row['ours'] else ' '} {row['method']}",
-        f"{row['ndcg']:.4f}", f"{row['ndcg_low']:.4f} … {row['ndcg_high']:.4f}", *ahead,
+        f"{row['ndcg']:.4f}", f"{row['ndcg_low']:.4f} … {row['ndcg_high']:.4f}",
+        _format(row["diff"], "+.4f"),
+        "" if row["diff"] is None else f"{row['diff_low']:+.4f} … {row['diff_high']:+.4f}",
+        f"{row['excess']:.4f}", _format(row["excess_diff"], "+.4f"),
+        _format(row["bestsellers_at_5"], ".0%"), _format(row["own_kind_at_5"], ".0%"),
+        _format(row["kinds_at_5"], ".1f"),
         *(f"{row[name]:.4f}" for name in ("hr", "recall", "mrr")),
         f"{row['coverage']:.1%}", f"{row['train_cpu_s']:.1f}", f"{row['bytes'] / 1e6:.1f}",
     ]  # fmt: skip
+
+
+def _format(value: float | None, how: str) -> str:
+    return "" if value is None else format(value, how)
 
 
 def print_note(text: str) -> None:

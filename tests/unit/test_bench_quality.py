@@ -8,6 +8,7 @@ import pyarrow as pa
 import pytest
 
 from components.contracts import BASKETS, PRODUCTS, write_table
+from components.evaluation.measures import CatalogueFacts
 from components.evaluation.tasks import draw_queries
 from components.results import write_json
 from pipelines.bench import quality, quality_chart, run_bench
@@ -200,7 +201,7 @@ def test_the_best_peer_is_who_is_best_on_the_test_split():
             answers("better", second),
         ],
         queries,
-        n_items=4,
+        CatalogueFacts(np.array([0.5, 0.5, 0, 0]), kinds=np.array([0, 1, 0, 1])),
     )
     assert [row["method"] for row in rows] == [WHOLE, "better", *quality.COVERAGE_OF.values()]
     assert rows[0]["ndcg"] == rows[0]["hr"] == rows[0]["recall"] == rows[0]["mrr"] == 1
@@ -211,6 +212,16 @@ def test_the_best_peer_is_who_is_best_on_the_test_split():
     assert figures["task_a_vs_best_peer"] == pytest.approx(1 / (1 - lost))
     assert figures["task_a_diff_low"] == pytest.approx(lost)
     assert figures["coverage_vs_cooccurrence"] == pytest.approx(3 / 2)
+    # One line of two is the product by chance with probability 1/2, whoever ranks it where.
+    assert rows[0]["excess"] == pytest.approx(1 / 2)
+    assert figures["task_a_excess_vs_best_peer"] == pytest.approx(
+        0.5 / (1 / np.log2(3) - 0.5 / np.log2(3))
+    )
+    assert figures["task_a_excess_diff_low"] > 0
+    assert figures["task_a_bestsellers_at_5"] == 1  # of four products, all are among the ten best
+    # Product 0 gets 1 and 2, which are two kinds; product 1 gets 0 and 2, which are one.
+    n_kinds = [2 - query[0] for query in queries.asked]
+    assert figures["task_a_kinds_at_5"] == pytest.approx(np.mean(n_kinds))
     assert "fbt ahead by" in quality.format_rows(rows)
 
 
@@ -348,6 +359,8 @@ def test_the_figures_are_those_that_issues_name(compared):
     figures, _ = compared
     assert figures.keys() >= {
         "task_a_vs_best_peer", "task_a_diff_low", "task_b_vs_best_peer", "task_b_diff_low",
+        "task_a_excess_vs_best_peer", "task_a_excess_diff_low", "task_b_excess_vs_best_peer",
+        "task_b_excess_diff_low", "task_a_bestsellers_at_5",
         "coverage_vs_cooccurrence", "train_cpu_vs_als", "item2vec_cpu_s", "ann_recall",
     }  # fmt: skip
     assert all(np.isfinite(value) for value in figures.values())
