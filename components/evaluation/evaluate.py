@@ -10,7 +10,14 @@ import numpy as np
 import pyarrow as pa
 
 from components.baskets.corpus import REFIT_SPLITS, Corpus, encode, read_baskets
-from components.evaluation.baselines import BasketCounts, Cooccurrence, Cosine, Popularity, Ranker
+from components.evaluation.baselines import (
+    BasketCounts,
+    Cooccurrence,
+    Cosine,
+    CountsMinusChance,
+    Popularity,
+    Ranker,
+)
 from components.evaluation.champion import read_champion
 from components.evaluation.cold import evaluate_cold_start
 from components.evaluation.excess import compute_shares
@@ -48,9 +55,9 @@ def evaluate(
          "examples": [{"product_id", "label", "n_orders", "recommendations":
                        [{"product_id", "label", "score", "support", "lift"}]}]}
 
-    RANKER is model, popularity, cooccurrence, cosine or champion; METRIC is one of MEASURES;
-    `paired` is the model's NDCG minus the OTHER's, `paired_excess` the same of excess NDCG. Numbers
-    that cannot be computed are None.
+    RANKER is model, popularity, cooccurrence, cosine, counts_minus_chance or champion; METRIC is
+    one of MEASURES; `paired` is the model's NDCG minus the OTHER's, `paired_excess` the same of
+    excess NDCG. Numbers that cannot be computed are None.
     """
     bundle = read_bundle(bundle_dir)
     n_items = bundle.manifest.n_items
@@ -141,6 +148,7 @@ def _build_baselines(train: Corpus, n_orders: Int64Array) -> dict[str, Ranker]:
         "popularity": Popularity(n_orders),
         "cooccurrence": Cooccurrence(counts),
         "cosine": Cosine(counts),
+        "counts_minus_chance": CountsMinusChance(train, len(n_orders)),
     }
 
 

@@ -14,6 +14,7 @@ THIN = "\u202f"
 NAMES = {
     "model": "This model",
     "champion": "Champion (in the shop now)",
+    "counts_minus_chance": "Bought-together counts beyond chance",
     "cooccurrence": "Bought-together counts",
     "cosine": "Similar vectors (cosine)",
     "popularity": "Bestsellers",

@@ -86,6 +86,18 @@ def test_a_large_basket_counts_less_the_larger_the_exponent():
     assert n_orders.tolist() == [2, 2, 1, 1, 1]
 
 
+def test_chance_takes_the_bestseller_off():
+    """Product 0 is in most baskets, 2 only with product 1."""
+    baskets = [
+        [0, 1, 7, 8], [0, 1, 9, 10], [1, 2, 5, 6], [0, 3, 5, 7], [0, 4, 6, 8],
+        [0, 5, 6, 9], [0, 3, 4, 9],
+    ]  # fmt: skip
+    data = data_of(*baskets, n_items=11)
+    for peer, best in ((counting.cooccurrence(), 0), (counting.counts_minus_chance(), 2)):
+        model = peer.fit(data, peer.settings[ITEM][0])
+        assert model.ranker({"fuse": "sum"}).rank(asked(1), 1)[0].tolist() == [[best]]
+
+
 @pytest.mark.parametrize(("fuse", "best"), [("sum", 2), ("max", 3)])
 def test_a_cart_is_heard_together_or_by_its_loudest(fuse, best):
     """Products 0 and 1 both say a little for 2, only product 0 says more for 3."""

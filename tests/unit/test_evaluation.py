@@ -13,7 +13,13 @@ import pytest
 from components.baskets.corpus import Corpus
 from components.contracts import BASKETS, PRODUCTS, write_table
 from components.embeddings.cooccurrence import count_pairs
-from components.evaluation.baselines import BasketCounts, Cooccurrence, Cosine, Popularity
+from components.evaluation.baselines import (
+    BasketCounts,
+    Cooccurrence,
+    Cosine,
+    CountsMinusChance,
+    Popularity,
+)
 from components.evaluation.evaluate import evaluate
 from components.evaluation.gate import GateFailed, GateSettings, check_verdict, judge
 from components.evaluation.metrics import coverage, intervals, popularity_percentile, score
@@ -123,7 +129,8 @@ CLIQUES = [[0, 1], [2, 3], [4, 5]]
 def test_partners_rank_first() -> None:
     together = BasketCounts(corpus(*CLIQUES * 3), 6)
     queries = [np.array([row], np.int32) for row in range(6)]
-    for ranker in (Cooccurrence(together), Cosine(together)):
+    beyond = CountsMinusChance(corpus(*CLIQUES * 3), 6)
+    for ranker in (Cooccurrence(together), Cosine(together), beyond):
         found, _ = ranker.rank(queries, 2)
         assert found[:, 0].tolist() == [1, 0, 3, 2, 5, 4]
         assert all(row not in found[row] for row in range(6))
@@ -136,6 +143,29 @@ def test_carts_sum_over_their_products() -> None:
     assert scores[0, :3].tolist() == [1, 0.5, 0.5]
 
 
+BESTSELLER_IN_MOST = [
+    [0, 1, 7, 8], [0, 1, 9, 10], [1, 2, 5, 6], [0, 3, 5, 7], [0, 4, 6, 8],
+    [0, 5, 6, 9], [0, 3, 4, 9],
+]  # fmt: skip
+"""Product 0 is in six of seven baskets, also in two of the three of product 1; 2 only with 1."""
+
+
+def test_counts_minus_chance_leave_the_bestseller_behind() -> None:
+    baskets = corpus(*BESTSELLER_IN_MOST * 5)
+    query = [np.array([1], np.int32)]
+    assert Cooccurrence(BasketCounts(baskets, 11)).rank(query, 1)[0].tolist() == [[0]]
+    assert CountsMinusChance(baskets, 11).rank(query, 1)[0].tolist() == [[2]]
+
+
+def test_counts_minus_chance_are_those_of_the_formula() -> None:
+    baskets = corpus([0, 1], [0, 1, 2], [1, 2], [2])
+    _, scores = CountsMinusChance(baskets, 3).rank([np.array([0], np.int32)], 2)
+    weight = 2**-0.75  # of the basket of three; the basket of one has no pairs
+    n_orders, n_others = 1 + weight, 1 + 2 * weight
+    beyond = [1 + weight - 3 / 7 * n_others, weight - 2 / 7 * n_others]
+    assert scores[0] == pytest.approx([one / (n_orders + 5) for one in beyond], rel=1e-5)
+
+
 def test_popularity_skips_what_was_asked() -> None:
     ranker = Popularity(np.array([9, 7, 5, 3]))
     found, _ = ranker.rank([np.array([1], np.int32), np.array([0, 2], np.int32)], 3)
@@ -144,7 +174,8 @@ def test_popularity_skips_what_was_asked() -> None:
 
 def test_no_queries_make_no_answers() -> None:
     together = BasketCounts(corpus([0, 1]), 2)
-    for ranker in (Popularity(np.array([1, 1])), Cooccurrence(together), Cosine(together)):
+    beyond = CountsMinusChance(corpus([0, 1]), 2)
+    for ranker in (Popularity(np.array([1, 1])), Cooccurrence(together), Cosine(together), beyond):
         assert ranker.rank([], 10)[0].shape == (0, 10)
 
 

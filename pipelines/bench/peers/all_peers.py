@@ -11,6 +11,7 @@ def list_peers() -> Sequence[Peer]:
         counting.popularity(),
         counting.cooccurrence(),
         counting.tuned_cooccurrence(),
+        counting.counts_minus_chance(),
         counting.cosine(),
         counting.jaccard(),
         counting.pmi(),

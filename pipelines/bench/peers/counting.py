@@ -89,6 +89,31 @@ def _fit_cooccurrence(data: TrainingData, setting: Setting) -> Model:
     return ItemItemMatrix(together)
 
 
+def counts_minus_chance() -> Peer:
+    """Counts of baskets beyond those expected by chance, per basket of the query item."""
+    exponents = (0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 1, 1.25)
+    pages = [{"exponent": one, "shrink": 5.0} for one in exponents]
+    tried = [(0.25, 5), (0.5, 0), (0.5, 5), (0.5, 20), (0.75, 0), (0.75, 5), (0.75, 20), (1, 5)]
+    carts = [{"exponent": exponent, "shrink": shrink} for exponent, shrink in tried]
+    return Peer(
+        "counts minus chance", _fit_counts_minus_chance, {ITEM: pages, CART: carts}, SUM_OR_MAX
+    )
+
+
+def _fit_counts_minus_chance(data: TrainingData, setting: Setting) -> Model:
+    together, _ = count_together(data, setting["exponent"])
+    corpus = data.train.with_at_least(2)
+    others = corpus.sizes - 1.0
+    weights = others ** -setting["exponent"]
+    by_product = baskets_matrix(corpus, data.n_items).T.tocsr()
+    n_orders, n_others = by_product @ weights, by_product @ (weights * others)
+    shares = np.bincount(corpus.items, minlength=data.n_items) / max(len(corpus.items), 1)
+    products = np.repeat(np.arange(data.n_items), np.diff(together.indptr))
+    beyond = together.data - shares[together.indices] * n_others[products]
+    together.data = (beyond / (n_orders[products] + setting["shrink"])).astype(np.float32)
+    return ItemItemMatrix(together)
+
+
 def cosine() -> Peer:
     """Shrunk cosine; a `lean` above 0.5 makes it asymmetric (Aiolli 2013)."""
     settings = [{"lean": 0.5, "shrink": one} for one in (0, 5, 20, 50, 100)]
