@@ -52,7 +52,7 @@ def _without_nulls(column: Column, nothing: Sequence[str]) -> str:
         return column.text
     # DuckDB would make a join of IN, at several times the cost.
     nulls = " ".join(f"when {sql_text(one)} then null" for one in words)
-    is_longer = f"strlen({column.text}) > {max(map(len, words))}"
+    is_longer = f"strlen({column.text}) > {max(len(one.encode()) for one in words)}"
     return (
         f"case when {is_longer} then {column.text} "
         f"else case {column.text} {nulls} else {column.text} end end"

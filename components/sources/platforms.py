@@ -227,24 +227,6 @@ def recognise(header: Sequence[str]) -> Platform | None:
     return best[0] if best else None
 
 
-def match_synonyms(header: Sequence[str]) -> dict[str, str]:
-    """Ours: the shop's column; empty unless exactly one each fits order_id and product_id.
-
-    A column with our own name comes before synonyms.
-    """
-    matched = {
-        ours: columns[0]
-        for ours, words in synonyms().items()
-        if len(columns := _match_column(header, ours, words)) == 1
-    }
-    return matched if {"order_id", "product_id"} <= matched.keys() else {}
-
-
-def _match_column(header: Sequence[str], ours: str, words: tuple[str, ...]) -> list[str]:
-    own = [name for name in header if _fold_case(name) == ours]
-    return own or [name for name in header if simplify(name) in words]
-
-
 def simplify(name: str) -> str:
     """A name without case, accents and separators; the signs of a number become `no`."""
     name = re.sub(r"#|n[°º]|№", "no", name, flags=re.IGNORECASE)

@@ -13,12 +13,12 @@ from pydantic import ValidationError
 
 from components.contracts import ORDER_LINES, PRODUCTS
 from components.sources import platforms
+from components.sources.columns import ColumnsError, map_columns
 from components.sources.errors import SourceError
 from components.sources.platforms import (
     LeftOut,
     Platform,
     load_platforms,
-    match_synonyms,
     recognise,
     simplify,
     synonyms,
@@ -222,6 +222,11 @@ def test_the_bound_zero_is_a_condition():
     assert LeftOut.model_validate({"reason": "refund", "column": "Till", "below": 0}).below == 0
 
 
+def match(header):
+    found = map_columns(header, {}, ("order_id", "product_id"), "orders.csv")
+    return {ours: theirs for ours, (theirs,) in found.columns.items()}
+
+
 @pytest.mark.parametrize(
     ("header", "matched"),
     [
@@ -239,11 +244,11 @@ def test_the_bound_zero_is_a_condition():
     ],
 )
 def test_a_shop_s_names_are_matched_with_ours(header, matched):
-    assert match_synonyms(header) == dict(zip(matched, header, strict=True))
+    assert match(header) == dict(zip(matched, header, strict=True))
 
 
 def test_our_own_name_comes_before_synonyms():
-    matched = match_synonyms(["invoice", "order_id", "sku", "product_id"])
+    matched = match(["invoice", "order_id", "sku", "product_id"])
     assert matched == {"order_id": "order_id", "product_id": "product_id"}
 
 
@@ -259,11 +264,12 @@ def test_our_own_name_comes_before_synonyms():
     ids=["two orders", "two products", "no product", "words of two meanings", "none"],
 )
 def test_nothing_is_matched_unless_order_and_product_are_sure(header):
-    assert match_synonyms(header) == {}
+    with pytest.raises(ColumnsError):
+        match(header)
 
 
 def test_an_unsure_further_column_is_left_to_the_shop():
-    matched = match_synonyms(["order no", "sku", "order date", "invoice date"])
+    matched = match(["order no", "sku", "order date", "invoice date"])
     assert matched == {"order_id": "order no", "product_id": "sku"}
 
 
