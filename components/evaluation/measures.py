@@ -13,7 +13,7 @@ MEASURES = ("excess", *METRICS, *VISIBLE_MEASURES)
 
 @dataclass(frozen=True)
 class CatalogueFacts:
-    """What measures need to know of the products, in order of popularity."""
+    """Facts of the products for the measures, in order of popularity."""
 
     shares: Float64Array  # (n_items,): see `compute_shares`, of the split that queries come from
     kinds: Int64Array | None = None  # (n_items,): see `encode_kinds`

@@ -17,7 +17,7 @@ TIMES = ("ts", "added_at")
 TRUE = ("true", "t", "1", "yes", "y", "in stock", "instock", "in_stock", "available")
 PARSED = (*NUMBERS, *TIMES)
 NULLS = ("NULL", "null", "NaN", "nan", "None", "<NA>", "#N/A", "N/A", "\\N", "NaT")
-"""What tools write for a missing value."""
+"""Words of tools for a missing value."""
 
 
 @dataclass(frozen=True)
