@@ -349,7 +349,7 @@ def bench(
 
     Args:
         name: quality compares fbt with its peers on your orders; in a checkout also serving (load
-            on the service and its peers), soak (load for long), baskets, scale, demo
+            on the service and its peers), soak (load for long), reading, baskets, scale, demo
         json: also write the figures to this file
         orders: as of fbt run (serving: default demo data)
         products: as of fbt run
