@@ -14,6 +14,7 @@ from components.sources.database import hide_credentials
 from components.sources.normalise import Lines, connect, describe, understand_files
 from components.sources.reading import Reading
 from components.sources.sampling import SAMPLE_FROM, sample_text
+from components.sources.selection import NO_LINES
 from components.sources.source import open_source
 from components.sources.tables import fetch_one, sql_name, sql_text
 from components.sources.typed_columns import RAW
@@ -113,7 +114,8 @@ def _sample(file: PlainFile, scratch: Path, number: int) -> tuple[PlainFile, flo
 
 def _create_lines(con: "DuckDBPyConnection", lines: Lines) -> float:
     """The table `lines`, of whole orders where there are very many; return their share."""
-    every = lines.select_all()
+    reasons = ", ".join(map(sql_text, NO_LINES))
+    every = f"select * from ({lines.select_all()}) where coalesce(left_out, '') not in ({reasons})"
     n_rows = fetch_one(con, f"select count(*) from ({every})")[0]
     part = max(1, n_rows // SAMPLE_ROWS)
     chosen = f"where hash(order_id) % {part} = 0" if part > 1 else ""

@@ -57,6 +57,13 @@ def test_it_counts_what_a_run_would_lose(export):
     assert found.reading.unreadable["ts"].examples == ("yarın",)
 
 
+def test_rows_that_are_no_lines_are_not_lost(export):
+    header = "Name,Financial Status,Lineitem quantity,Lineitem name,Lineitem price\n"
+    found = inspect_source(export(f"{header}#1,paid,1,Tea,3\n#1,,,,\n"), "", OrderSettings())
+    assert (found.lost, found.lost_share) == ({}, 0)
+    assert found.reading.files[0].dropped == {"payment row": 1}
+
+
 def test_days_are_those_of_the_shop(export):
     text = "order_id,product_id,ts\n1,a,2024-01-01 23:30:00Z\n1,b,2024-01-01 23:30:00Z\n"
     utc = inspect_source(export(text), "", OrderSettings())
