@@ -1,13 +1,11 @@
-"""Reading order lines: every line ends in exactly one table, and bad sources say what is wrong."""
+"""Cleaning order lines: every line ends in exactly one table, and bad sources say what is wrong.
 
 import functools
-import gzip
 import http.server
 import json
 import subprocess
 import threading
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -155,26 +153,6 @@ def test_a_product_is_left_out_by_its_category(clean, csv, tmp_path):
     assert [card["name"] for card in cards] == ["Green tea"]
 
 
-def test_a_csv_with_bom_and_semicolons(clean, csv):
-    text = LINES.replace(",", ";")
-    counts, lines, _, _ = clean(csv(text, "utf-8-sig"))
-    assert counts["lines_kept"] == 2
-    assert {line["order_id"] for line in lines} == {"1"}
-
-
-def test_a_csv_whose_names_span_lines(clean, csv):
-    text = 'order_id,product_id,name\n1,tea,"Green\ntea"\n1,milk,Milk\n'
-    counts, _, _, products = clean(csv(text))
-    assert counts["lines_kept"] == 2
-    assert {card["name"] for card in products} == {"Green\ntea", "Milk"}
-
-
-def test_one_format_reads_the_whole_column(clean, csv):
-    text = "order_id,product_id,ts\n1,tea,4/3/2024 9:00\n2,tea,13/3/2024 9:00\n"
-    _, lines, _, _ = clean(csv(text))
-    assert sorted(line["ts"].day for line in lines) == [4, 13]
-
-
 def test_a_given_format_wins(clean, csv):
     text = "order_id,product_id,ts\n1,tea,4/3/2024\n1,milk,4/3/2024\n"
     _, lines, _, _ = clean(csv(text), ts_format="%m/%d/%Y")
@@ -310,62 +288,6 @@ def test_an_s3_address_without_a_server_says_so(clean, monkeypatch):
         clean("s3://shop/orders.parquet")
 
 
-def test_paths_with_spaces(clean, tmp_path):
-    folder = tmp_path / "my shop"
-    folder.mkdir()
-    path = Path(folder / "order lines.csv")
-    path.write_text(LINES)
-    assert clean(path)[0]["lines_kept"] == 2
-
-
-def test_files_with_their_columns_in_another_order_are_joined_by_name(clean, tmp_path):
-    folder = tmp_path / "months"
-    folder.mkdir()
-    (folder / "1.csv").write_text(LINES)
-    (folder / "2.csv").write_text("product_id;price;order_id;quantity\npie;4,5;2;6\n")
-    (folder / "3.csv").write_text("product_id,price,order_id,ts,quantity\ncake,4,2,2024-04-01,6\n")
-    _, lines, quarantine, _ = clean(folder)
-    assert not quarantine
-    assert [line["ts"] for line in lines if line["price"] == 4.5] == [None]
-    assert {(one["order_id"], one["product_id"], one["quantity"]) for one in lines} == {
-        ("1", "tea", 2.0), ("1", "milk", 1.0), ("2", "cake", 6.0), ("2", "pie", 6.0),
-    }  # fmt: skip
-
-
-def test_a_line_break_in_the_second_file_only(clean, tmp_path):
-    for name, label in (("1.csv", "plain"), ("2.csv", '"two\nlines"')):
-        (tmp_path / "both").mkdir(exist_ok=True)
-        (tmp_path / "both" / name).write_text(f"order_id,product_id,name\n{name},tea,{label}\n")
-    counts, lines, _, _ = clean(tmp_path / "both")
-    assert counts["lines_read"] == 2
-    assert {one["order_id"] for one in lines} == {"1.csv", "2.csv"}
-
-
-def test_a_compressed_file_has_its_own_separator(clean, tmp_path):
-    path = tmp_path / "orders.csv.gz"
-    path.write_bytes(gzip.compress(LINES.replace(",", ";").encode()))
-    assert clean(path)[0]["lines_kept"] == 2
-
-
-@pytest.mark.parametrize("zone", [None, "UTC", "Europe/Berlin"])
-def test_nanoseconds_are_the_same_moment_as_microseconds(clean, tmp_path, zone):
-    """What pandas writes by default, beside a file of another tool, and with nothing known."""
-    folder = tmp_path / "lines"
-    folder.mkdir()
-    moment = datetime(2024, 3, 1, 10, 0, 0, 123456)
-    for unit in ("ns", "us"):
-        ts = pa.array([moment, None], pa.timestamp(unit, zone))
-        table = pa.table(
-            {"order_id": [unit, f"{unit} empty"], "product_id": ["tea", "milk"], "ts": ts}
-        )
-        pq.write_table(table, folder / f"{unit}.parquet")
-    _, lines, quarantine, _ = clean(folder)
-    assert not quarantine
-    found = {one["order_id"]: one["ts"] for one in lines}
-    assert found["ns"] == found["us"] == moment.replace(tzinfo=UTC)
-    assert found["ns empty"] is found["us empty"] is None
-
-
 def test_a_column_that_spark_cannot_read_does_no_harm(clean, tmp_path):
     path = tmp_path / "lines.parquet"
     at = pa.array([1], pa.time64("ns"))
@@ -381,20 +303,6 @@ def test_timestamps_as_spark_itself_writes_them(clean, tmp_path):
     assert clean(path)[1][0]["ts"] == moment.replace(tzinfo=UTC)
 
 
-@pytest.mark.parametrize("unit", ["us", "ns"])
-def test_ids_that_are_text_in_one_file_and_numbers_in_another_stay_as_they_are(
-    clean, tmp_path, unit
-):
-    folder, at = tmp_path / "lines", [datetime(2024, 3, 1)]
-    folder.mkdir()
-    for name, ids, kind in (("a", ["0007"], unit), ("b", [8], "us"), ("c", [9.0], "us")):
-        ts = pa.array(at, pa.timestamp(kind))
-        pq.write_table(
-            pa.table({"order_id": ["1"], "product_id": ids, "ts": ts}), folder / f"{name}.parquet"
-        )
-    assert {one["product_id"] for one in clean(folder)[1]} == {"0007", "8", "9"}
-
-
 def test_a_column_that_only_one_parquet_file_has_is_kept(clean, tmp_path):
     folder = tmp_path / "lines"
     folder.mkdir()
@@ -402,14 +310,6 @@ def test_a_column_that_only_one_parquet_file_has_is_kept(clean, tmp_path):
     pq.write_table(pa.table(line), folder / "a.parquet")
     pq.write_table(pa.table({**line, "price": [2.5]}), folder / "b.parquet")
     assert sorted(one["price"] or 0 for one in clean(folder)[1]) == [0, 2.5]
-
-
-def test_an_unfinished_write_in_the_folder_is_not_read(clean, tmp_path):
-    unfinished = tmp_path / "lines" / "_temporary" / "0"
-    unfinished.mkdir(parents=True)
-    for folder in (tmp_path / "lines", unfinished):
-        (folder / "part.csv").write_text(LINES)
-    assert clean(tmp_path / "lines")[0]["lines_read"] == 2
 
 
 def test_a_name_that_stands_twice_in_reordered_files_is_refused(clean, tmp_path):
