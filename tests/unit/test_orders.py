@@ -1,4 +1,4 @@
-"""Cleaning order lines: every line ends in exactly one table, and bad sources say what is wrong.
+"""Cleaning order lines: every line ends in one table, and bad sources are named."""
 
 import functools
 import http.server
