@@ -1,4 +1,4 @@
-"""Formats that nothing in a file decides, decided by its other columns and by the other files."""
+"""Formats that a column leaves open: its file's other columns decide, other files only hint."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -16,20 +16,23 @@ if TYPE_CHECKING:
 MARKS = {"decimal comma": ",", "decimal point": "."}
 NO_MARK = "no value has"
 ORDERS = ("day first", "month first", "year first")
-BORROWED = "as other values of this source show"
+OWN = "as other columns of the file show"
+OTHERS = "nothing in this file decides; read as the other files are"
 
 
 def settle_doubts(
     con: "DuckDBPyConnection", one: Understood, number: int, files: Sequence[Understood],
     kind: Kind, settings: ReadSettings, staging: Path,
 ) -> Understood:  # fmt: skip
-    """The file read again by what the others prove, if they agree; else as it is."""
-    doubtful = [ours for ours, column in one.reading.columns.items() if not column.is_certain]
+    """The file read again by its own other columns or, still in doubt, by the other files."""
+    doubtful = {ours for ours, column in one.reading.columns.items() if not column.is_certain}
+    own_marks = set(_find_marks([one]))
+    marks, patterns = own_marks or set(_find_marks(files)), set(_find_patterns(files))
     choices = {}
-    if set(doubtful) & set(NUMBERS) and len(marks := set(_find_marks(files))) == 1:
-        choices["decimal"] = marks.pop()
-    if "ts" in doubtful and len(patterns := set(_find_patterns(files))) == 1:
-        choices["ts_format"] = patterns.pop()
+    if doubtful & set(NUMBERS) and len(marks) == 1:
+        choices["decimal"] = next(iter(marks))
+    if "ts" in doubtful and len(patterns) == 1:
+        choices["ts_format"] = next(iter(patterns))
     if not choices:
         return one
     given = settings.model_copy(update=choices)
@@ -38,14 +41,19 @@ def settle_doubts(
     except SourceError:  # another spelling than in the other files
         return understand_file(con, one.file, number, kind, settings, staging)
     columns = {
-        ours: _as_borrowed(column) if ours in doubtful and column.is_certain else column
+        ours: _as_borrowed(column, ours in NUMBERS and bool(own_marks))
+        if ours in doubtful
+        else column
         for ours, column in again.reading.columns.items()
     }
     return replace(again, reading=again.reading.model_copy(update={"columns": columns}))
 
 
-def _as_borrowed(column: ColumnReading) -> ColumnReading:
-    return column.model_copy(update={"evidence": BORROWED})
+def _as_borrowed(column: ColumnReading, is_certain: bool) -> ColumnReading:
+    if not column.is_certain:
+        return column
+    evidence = OWN if is_certain else OTHERS
+    return column.model_copy(update={"evidence": evidence, "is_certain": is_certain})
 
 
 def _find_marks(files: Sequence[Understood]) -> Iterator[str]:

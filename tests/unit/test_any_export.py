@@ -145,7 +145,7 @@ def allow_refusal() -> Iterator[None]:
             raise
 
 
-@repeat(700)
+@repeat(450)
 @given(styles, seeds, sizes, ids, st.sampled_from(ZONES))
 def test_separated_text(con, folder, style, seed, n_lines, id_kind, zone):
     place = fresh(folder)
@@ -155,7 +155,7 @@ def test_separated_text(con, folder, style, seed, n_lines, id_kind, zone):
         check(read(con, path, place / "staging", zone), {path.name: lines})
 
 
-@repeat(100)
+@repeat(50)
 @given(st.lists(styles, min_size=3, max_size=3), seeds, sizes, ids, st.sampled_from(ZONES))
 def test_files_of_several_dialects(con, folder, several, seed, n_lines, id_kind, zone):
     place, rng, truth = fresh(folder), random.Random(seed), {}
@@ -171,7 +171,7 @@ def test_files_of_several_dialects(con, folder, several, seed, n_lines, id_kind,
 shapes = st.sampled_from(["flat", "nested", "answer"])
 
 
-@repeat(400)
+@repeat(500)
 @given(styles, shapes, seeds, sizes, ids, st.sampled_from(ZONES))
 def test_json(con, folder, style, shape, seed, n_lines, id_kind, zone):
     place = fresh(folder)
@@ -181,7 +181,7 @@ def test_json(con, folder, style, shape, seed, n_lines, id_kind, zone):
     check(read(con, path, place / "staging", zone), {path.name: lines})
 
 
-@repeat(800)
+@repeat(1000)
 @given(
     st.sampled_from(sorted(TIME_TYPES)), st.sampled_from(sorted(NUMBER_TYPES)),
     st.sampled_from(ID_TYPES), st.permutations(COLUMNS), st.sampled_from(["ours", "synonyms"]),

@@ -102,7 +102,7 @@ def test_dates_that_could_be_seconds_are_refused(read, values):
         read({"orders.csv": "order_id,product_id,ts\n" + rows})
 
 
-def test_a_sibling_and_another_column_settle_a_doubt(read):
+def test_another_column_settles_a_doubt_and_another_file_makes_it_smaller(read):
     files = {
         "a.csv": "order_id,product_id,ts,price\n1,A,03/14/2024,12.5\n",
         "b.csv": 'order_id,product_id,ts,price,quantity\n2,A,04/06/2024,7.5,"1.250"\n',
@@ -112,7 +112,9 @@ def test_a_sibling_and_another_column_settle_a_doubt(read):
         "2024-03-14 00:00:00", "2024-04-06 00:00:00",
     ]  # fmt: skip
     assert column(found, "quantity") == [1.0, 1.25]
-    assert not found.reading.doubts()
+    columns = found.reading.files[1].columns
+    assert columns["quantity"].is_certain
+    assert not columns["ts"].is_certain
 
 
 def test_two_short_ids_prove_no_lost_zeros(read):
