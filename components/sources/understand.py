@@ -16,6 +16,7 @@ from components.sources.columns import (
     parse_columns,
 )
 from components.sources.csv_tables import open_csv
+from components.sources.errors import SourceError
 from components.sources.formats import (
     NUMBERS,
     TIMES,
@@ -27,6 +28,7 @@ from components.sources.formats import (
 from components.sources.json_tables import open_json
 from components.sources.notes import list_notes
 from components.sources.parquet_tables import open_parquet
+from components.sources.platforms import simplify, vague_synonyms
 from components.sources.reading import ColumnReading, FileReading
 from components.sources.second_headers import refuse_other_headers
 from components.sources.selection import Selection, has_marks, select_texts
@@ -162,7 +164,12 @@ def _parse_columns(
     for ours, columns in selection.columns.items():
         label = f"{name}: column {' + '.join(map(repr, columns))} ({ours})"
         if ours in TIMES:
-            yield ours, parse_time(con, texts, sql_name(ours), columns, choices, label)
+            try:
+                yield ours, parse_time(con, texts, sql_name(ours), columns, choices, label)
+            except SourceError:
+                if not set(map(simplify, columns)) <= set(vague_synonyms().get(ours, ())):
+                    raise
+                yield ours, _pass_over(tuple(columns))
         elif ours in NUMBERS:
             yield ours, parse_number(con, texts, sql_name(ours), columns, choices, label)
     for one in [one for several in selection.minus.values() for one in several]:
@@ -170,6 +177,13 @@ def _parse_columns(
         label = f"{name}: column {theirs!r}"
         columns = {theirs: Column(one)}
         yield one, parse_number(con, texts, sql_name(one), columns, choices, label)
+
+
+def _pass_over(theirs: tuple[str, ...]) -> Parsed:
+    """Of a column whose name promised little: `day=1` may be a day of the month."""
+    evidence = "no time can be read from it; name another column with --columns"
+    reading = ColumnReading(theirs=theirs, format="empty", evidence=evidence, is_certain=False)
+    return Parsed("null::timestamp", reading)
 
 
 def _describe(

@@ -292,7 +292,7 @@ def test_without_carts_only_pages_are_compared(tmp_path, capsys):
         (["quality", "--orders", "{orders}", "--chart", "x.pdf"], "expected .svg or .png"),
         (["quality", "--orders", "{orders}", "--columns", "product=sku"], "'product' is unknown"),
         (
-            ["quality", "--orders", "{orders}", "--columns", "order_id=Invoice,product_id=sku"],
+            ["quality", "--orders", "{orders}", "--columns", "order_id=Invoice,product_id=thing"],
             "order_id=Invoice fits neither orders nor products",
         ),
         (["quality", "--orders", "{orders}.gone"], "gone"),
@@ -302,7 +302,7 @@ def test_without_carts_only_pages_are_compared(tmp_path, capsys):
 )
 def test_what_cannot_be_measured_is_said_in_a_line(arguments, said, tmp_path, monkeypatch, capfd):
     orders = tmp_path / "orders.csv"
-    orders.write_text("order_id,sku\n1,a\n")
+    orders.write_text("order_id,thing\n1,a\n")
     monkeypatch.setenv("FBT_HOME", str(tmp_path / "home"))
     with pytest.raises(SystemExit) as ended:
         main(["bench", *(one.format(orders=orders, folder=tmp_path) for one in arguments)])

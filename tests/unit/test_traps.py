@@ -135,3 +135,9 @@ def test_what_a_person_should_know_is_noted(read):
 def test_two_columns_for_a_required_one_are_both_named(read):
     with pytest.raises(SourceError, match=r"2 columns could be order_id \(Order ID, Transaction"):
         read({"orders.csv": "Order ID,Transaction ID,SKU\n1,t1,A\n"})
+
+
+def test_a_folder_named_by_the_day_of_the_month_is_no_time(read):
+    found = read({f"day={day}/x.csv": f"order_id,product_id\n{day},A\n" for day in (1, 2)})
+    assert column(found, "ts") == [None, None]
+    assert not found.reading.files[0].columns["ts"].is_certain
