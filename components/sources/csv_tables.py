@@ -71,7 +71,7 @@ def _find_head(
     """
     refusal = None
     candidates = [sniffed, *map(Dialect, (sniffed.separator, *SEPARATORS))]
-    for dialect in dict.fromkeys(_find_quotes(text, one) for one in candidates):
+    for dialect in (_find_quotes(text, one) for one in dict.fromkeys(candidates)):
         if head := _find_header(file, text, dialect, is_header):
             try:
                 return head, _pad_names(head, text[head.end :], file.name)

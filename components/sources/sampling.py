@@ -4,8 +4,8 @@ from pathlib import Path
 
 SAMPLE_FROM = 32 << 20
 """Bytes; smaller files are read whole."""
-HEAD = 4 << 20
-BLOCK = 1 << 19
+HEAD = 2 << 20
+BLOCK = 1 << 18
 N_BLOCKS = 24
 
 
