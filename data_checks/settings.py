@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from components.sources.timestamps import check_timezone
+from components.sources.time_formats import Timezone
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -17,11 +17,6 @@ def _compiles(pattern: str) -> str:
     return pattern
 
 
-def _is_zone(name: str) -> str:
-    check_timezone(name)
-    return name
-
-
 class CheckSettings(BaseModel):
     """Thresholds of all checks; the suites name them. Untidy but usable data passes by default."""
 
@@ -29,7 +24,7 @@ class CheckSettings(BaseModel):
 
     row_limit: int = Field(20_000_000, ge=1_000)
     """Rows (baskets: items) above which a stable sample of orders is checked; 150 bytes each."""
-    timezone: Annotated[str, AfterValidator(_is_zone)] = "UTC"
+    timezone: Timezone = "UTC"
     """IANA name of the shop's zone, in which days begin."""
 
     min_multi_item_orders: int = Field(100, ge=1)

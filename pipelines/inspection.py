@@ -14,7 +14,7 @@ from components.sources.database import hide_credentials
 from components.sources.normalise import Lines, connect, describe, understand_files
 from components.sources.reading import Reading
 from components.sources.sampling import SAMPLE_FROM, sample_text
-from components.sources.selection import NO_LINES
+from components.sources.selection import IDS, NO_LINES
 from components.sources.source import open_source
 from components.sources.tables import fetch_one, sql_name, sql_text
 from components.sources.typed_columns import RAW
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 N_SHOWN = 10
 SAMPLE_ROWS = 1_000_000
 """Of Parquet, in which no file is cut."""
-IDS = ("order_id", "user_id", "product_id")
 OF_TIME = ("longest_gap_days", "busiest_day_share")
 """Checks that a sample would fail for its gaps."""
 SHOWN = ("order_id", "user_id", "product_id", "ts", "position", "quantity", "price", "name")
@@ -128,9 +127,7 @@ def _classify(con: "DuckDBPyConnection", known: str | None, settings: OrderSetti
     is_excluded = matches(settings.non_products, "product_id", "name", "category")
     excluded = f"select distinct trim(product_id) as id from {known or 'lines'} where {is_excluded}"
     reason = build_reason(settings.cancellations, settings.non_products)
-    clean = ", ".join(
-        f"nullif(trim({one}), '') as clean_{one}" for one in ("order_id", "user_id", "product_id")
-    )
+    clean = ", ".join(f"nullif(trim({one}), '') as clean_{one}" for one in IDS)
     joined = (
         f"select *, {clean}, quantity as clean_quantity, "
         f"case when trim(product_id) in ({excluded}) then true end as is_non_product from lines"

@@ -15,7 +15,7 @@ from components.evaluation.gate import ChampionMargin, MinCoverage
 from components.orders.reasons import NON_PRODUCTS
 from components.ranking.variant_exceptions import is_file, parse_pairs
 from components.sources.columns import parse_columns
-from components.sources.timestamps import check_timezone
+from components.sources.time_formats import Timezone
 
 
 class ParameterError(ValueError):
@@ -37,7 +37,7 @@ class TrainingParameters(BaseModel):
     columns: str = Field(
         default="", description="Column names of the shop: order_id=Invoice,product_id=Code"
     )
-    timezone: str = Field(
+    timezone: Timezone = Field(
         default="UTC",
         description="Zone of the shop's clocks and days, as Europe/Istanbul",
     )
@@ -85,12 +85,6 @@ class TrainingParameters(BaseModel):
     @classmethod
     def _check_columns(cls, value: str) -> str:
         parse_columns(value)
-        return value
-
-    @field_validator("timezone")
-    @classmethod
-    def _check_timezone(cls, value: str) -> str:
-        check_timezone(value)
         return value
 
     @field_validator("decimal")

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 from zoneinfo import ZoneInfo
 
 import pyarrow.compute as pc
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from components.contracts import BASKETS, ORDER_LINES, SPLITS, open_table
 from components.model.atomic import atomic_write
 from components.progress import log_progress
-from components.sources.timestamps import check_timezone
+from components.sources.time_formats import Timezone
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
@@ -23,15 +23,7 @@ MAX_SHIFT = 0.01
 """Share of the orders by which a cut between splits may move to a midnight."""
 
 
-def _refuse_unknown_zone(name: str) -> str:
-    check_timezone(name)
-    return name
-
-
 HalfLifeDays = Annotated[float, Field(ge=0, le=36_500)]
-
-
-Timezone = Annotated[str, AfterValidator(_refuse_unknown_zone)]
 
 
 class BasketSettings(BaseModel):

@@ -21,6 +21,7 @@ from components.sources.columns import ColumnsError, parse_columns
 from components.sources.database import hide_credentials
 from components.sources.errors import SourceError
 from components.sources.reading import Reading
+from components.sources.selection import IDS
 from components.sources.source import ReadSource, read_source
 from components.sources.typed_columns import RAW
 from components.sources.understand import ReadSettings
@@ -28,7 +29,6 @@ from components.sources.understand import ReadSettings
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
-IDS = ("order_id", "user_id", "product_id")
 RECOGNISED = ("cancellation", "refund", "test order", "gift card", "part of a bundle product")
 """Reasons that a platform's own words give; such lines are no loss."""
 

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 NUMBERS = ("position", "quantity", "price", "margin")
 TIMES = ("ts", "added_at")
 TRUE = ("true", "t", "1", "yes", "y", "in stock", "instock", "in_stock", "available")
-PARSED = (*NUMBERS, *TIMES)
 NULLS = ("NULL", "null", "NaN", "nan", "None", "<NA>", "#N/A", "N/A", "\\N", "NaT")
 """Words of tools for a missing value."""
 

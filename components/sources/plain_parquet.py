@@ -8,6 +8,7 @@ from components.sources.columns import map_columns, parse_columns
 from components.sources.errors import SourceError
 from components.sources.formats import NUMBERS, TIMES, is_numeric
 from components.sources.reading import ColumnReading, FileReading
+from components.sources.selection import IDS
 from components.sources.tables import INT96, TEXT, Column
 from components.sources.understand import REQUIRED, ReadSettings, Understood
 
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 SIGNED = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT")
 CLOCKS = ("DATE", "TIMESTAMP", "TIMESTAMP_MS")
 MOMENTS = (INT96, "TIMESTAMP WITH TIME ZONE")
-IDS = ("order_id", "user_id", "product_id")
 ARROW_TYPES = {
     "string": TEXT, "int8": "TINYINT", "int16": "SMALLINT", "int32": "INTEGER", "int64": "BIGINT",
     "float": "FLOAT", "double": "DOUBLE", "bool": "BOOLEAN", "date32[day]": "DATE",

@@ -3,8 +3,9 @@
 import functools
 import re
 import zoneinfo
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict
 
 from components.sources.tables import sql_text
 from components.sources.time_cleaning import clean_column
@@ -79,13 +80,17 @@ def combine_layouts(
     )
 
 
-def check_timezone(name: str) -> None:
+def check_timezone(name: str) -> str:
     """Raises ValueError unless it is a name of the IANA database."""
     if name not in _list_timezones():
         raise ValueError(
             f"No time zone is called {name!r}; expected an IANA name such as Europe/Istanbul, "
             "America/New_York or UTC."
         )
+    return name
+
+
+Timezone = Annotated[str, AfterValidator(check_timezone)]
 
 
 @functools.cache
