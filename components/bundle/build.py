@@ -21,6 +21,7 @@ from components.model.bundle import (
     assemble_bundle,
     write_bundle,
 )
+from components.model.chance import Chance
 from components.model.item_features import ItemFeatures
 from components.model.manifest import Manifest
 from components.model.tree_ensemble import TreeEnsemble
@@ -71,6 +72,7 @@ def build_bundle(
         precomputed=PrecomputedItems.load(ranking),
         reranker=TreeEnsemble.load_if_saved(ranking),
         variants=Variants.load(ranking),
+        chance=Chance.load(ranking),
         index_path=ranking / INDEX_FILE if manifest.index else None,
     )
     return write_bundle(bundle, target)

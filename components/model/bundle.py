@@ -22,6 +22,7 @@ from components.model.arrays import (
     load_array,
 )
 from components.model.atomic import atomic_write
+from components.model.chance import Chance
 from components.model.float16 import to_float16
 from components.model.item_features import SALES_COLUMNS, ItemFeatures, build_default_features
 from components.model.item_scores import ItemScores, build_item_scores
@@ -102,6 +103,8 @@ class Bundle:
     reranker: TreeEnsemble | None = None
     """Of carts; None where it did not pay."""
     variants: Variants | None = None
+    chance: Chance | None = None
+    """None in bundles of before: nothing is taken off then."""
     index_path: Path | None = None
 
     @property
@@ -113,7 +116,9 @@ class Bundle:
 REQUIRED: tuple[type[ArrayGroup], ...] = (
     *(Pairs, Neighbours, ItemFeatures, ProductRecords, Facets, AttributeIndex, TokenIndex),
 )
-OPTIONAL: tuple[type[ArrayGroup], ...] = (ItemScores, PrecomputedItems, TreeEnsemble, Variants)
+OPTIONAL: tuple[type[ArrayGroup], ...] = (
+    *(ItemScores, PrecomputedItems, TreeEnsemble, Variants, Chance),
+)
 
 
 def assemble_bundle(
@@ -268,6 +273,8 @@ def _check_shapes(bundle: Bundle, path: Path) -> None:
         "token_index.id_offsets": (n_products + 1,),
         "item_scores.offsets": (n_items + 1,),
         "variants.offsets": (n_items + 1,),
+        "chance.shares": (n_items,),
+        "chance.excess": bundle.pairs.rows.shape,
     }
     if bundle.precomputed:
         expected["precomputed.rows"] = (n_items, bundle.precomputed.rows.shape[1])

@@ -52,6 +52,14 @@ class CandidatePairs:
             sums *= np.exp(weights.trend * bundle.item_features.sales[rows, 0])
         return sums
 
+    def sum_excess(self) -> Float64Array:
+        """Probability beyond chance, one per key."""
+        chance, n = self.bundle.chance, len(self.keys)
+        if chance is None:
+            return np.zeros(n)
+        values = self.pair_weight * chance.excess[self.pair]
+        return np.bincount(self.pair_place, values, n).astype(np.float64)
+
     def lookup(self, sums: Float64Array, cart: int, rows: Int64Array) -> Float64Array:
         """Sums of candidates; 0 where there are no entries."""
         return lookup_values(self.keys, sums, cart * self.bundle.manifest.n_items + rows)

@@ -21,7 +21,8 @@ from components.model.sorted_keys import find_present, lookup_values
 from components.model.top_k import RankedRows, find_top_k, sort_rows
 from components.model.tree_ensemble import TreeScorer
 
-N_CANDIDATES = 60  # Of a cart or an item page, for a re-ranker
+N_CANDIDATES, N_BEYOND = 60, 30
+"""Candidates of a re-ranker: the best by the blend, and the pairs most beyond chance."""
 
 
 class CartRanker:
@@ -43,21 +44,13 @@ class CartRanker:
         carts = self.normalize(queries)
         depth = max(N_CANDIDATES, k) + (VARIANT_OVERFETCH if variants else 0)
         if bundle.reranker is None and self.has_item_scores:
-            rows, scores = self._blend_item_scores(carts, depth)
+            rows, scores = self._mask_variants(carts, *self._blend_item_scores(carts, depth))
         else:
             pairs = find_candidate_pairs(bundle, carts, blend_only=bundle.reranker is None)
-            rows, scores = self._blend_pairs(pairs, depth)
-        scores[rows < 0] = -np.inf
-        if variants is not None:
-            for own_rows, own_scores, cart in zip(rows, scores, carts, strict=True):
-                if len(dropped := variants.concat(cart)):
-                    own_scores[np.isin(own_rows, dropped)] = -np.inf
-        rows, scores = sort_rows(rows, scores)
+            sums = pairs.sum_scores()
+            rows, scores = self._mask_variants(carts, *self._blend_pairs(pairs, sums, depth))
         if bundle.reranker is not None:
-            features = self.features.compute(pairs, rows[:, :N_CANDIDATES])
-            predicted = self._trees.predict(features.reshape(-1, features.shape[2]))
-            predicted = predicted.reshape(features.shape[:2])
-            rows, scores = rerank(rows, scores, predicted, bundle.manifest.cart_mix)
+            rows, scores = self._rerank(pairs, sums, rows, scores)
         return np.where(scores > -np.inf, rows, -1)[:, :k], scores[:, :k]
 
     def normalize(self, queries: Sequence[Int32Array]) -> list[Int32Array]:
@@ -69,17 +62,17 @@ class CartRanker:
             query[::-1][np.sort(last)][::-1] for query, last in zip(queries, lasts, strict=True)
         ]
 
-    def find_candidates(self, carts: Sequence[Int32Array], depth: int) -> RankedRows:
-        """Candidates (n_carts, depth), -1 where there are no more, and their features.
+    def find_candidates(self, carts: Sequence[Int32Array]) -> tuple[Int64Array, Float32Array]:
+        """Candidates (n_carts, N_CANDIDATES + N_BEYOND), -1 for none, and their features.
 
         By row: training must not inherit the order in which they were found.
         """
         pairs = find_candidate_pairs(self.bundle, carts)
-        rows, _ = pairs.select_best(pairs.sum_scores(), depth)
+        rows, _ = pairs.select_best(pairs.sum_scores(), N_CANDIDATES)
         for cart, own_rows in zip(carts, rows, strict=True):
             if own_rows[-1] < 0:
                 self._fill(own_rows, cart)
-        rows = np.sort(rows, axis=1)
+        rows = np.sort(np.concatenate([rows, _find_beyond_chance(pairs, rows)], axis=1), axis=1)
         return rows, self.features.compute(pairs, rows)
 
     @cached_property
@@ -114,16 +107,66 @@ class CartRanker:
             self._add_vectors(cart, own_rows, own_scores)
         return rows, scores
 
-    def _blend_pairs(self, pairs: CandidatePairs, depth: int) -> RankedRows:
+    def _rerank(
+        self, pairs: CandidatePairs, sums: Float64Array, rows: Int64Array, scores: Float32Array
+    ) -> RankedRows:
+        """By the bundle's trees; `rows` and `scores` are the blend's order."""
+        beyond = _find_beyond_chance(pairs, rows[:, :N_CANDIDATES])
+        added, beyond_scores = self._mask_variants(
+            pairs.carts, *self._score_pairs(pairs, sums, beyond)
+        )
+        behind = np.where((rows[:, :, None] == added[:, None, :]).any(axis=2), -1, rows)
+        rows = np.concatenate([rows[:, :N_CANDIDATES], added, behind[:, N_CANDIDATES:]], axis=1)
+        scores = np.concatenate(
+            [scores[:, :N_CANDIDATES], beyond_scores, scores[:, N_CANDIDATES:]], axis=1
+        )
+        scores[rows < 0] = -np.inf
+        candidates = rows[:, : N_CANDIDATES + N_BEYOND]
+        features = self.features.compute(pairs, candidates)
+        predicted = self._trees.predict(features.reshape(-1, features.shape[2]))
+        manifest = self.bundle.manifest
+        return rerank(
+            rows, scores, predicted.reshape(candidates.shape), manifest.cart_mix,
+            manifest.cart_calibration, self._take_off(candidates),
+        )  # fmt: skip
+
+    def _take_off(self, rows: Int64Array) -> Float32Array | None:
+        """Of expected gains: the discounted share of a product of all lines."""
+        chance, discount = self.bundle.chance, self.bundle.manifest.popularity_discount
+        if chance is None or not discount:
+            return None
+        taken_off: Float32Array = np.float32(discount) * chance.shares[rows]
+        return taken_off
+
+    def _mask_variants(
+        self, carts: Sequence[Int32Array], rows: Int64Array, scores: Float32Array
+    ) -> RankedRows:
+        """In order of scores; -1 and -inf where a row is a variant of a product of the cart."""
+        scores[rows < 0] = -np.inf
+        if (variants := self.bundle.variants) is not None:
+            for own_rows, own_scores, cart in zip(rows, scores, carts, strict=True):
+                if len(dropped := variants.concat(cart)):
+                    own_scores[np.isin(own_rows, dropped)] = -np.inf
+        rows, scores = sort_rows(rows, scores)
+        return np.where(scores > -np.inf, rows, -1), scores
+
+    def _blend_pairs(self, pairs: CandidatePairs, sums: Float64Array, depth: int) -> RankedRows:
         """As `blend_cart_scores`, at a third of the cost of its features."""
-        sums = pairs.sum_scores()
-        rows, scores = pairs.select_best(sums, depth)
+        rows, _ = pairs.select_best(sums, depth)
+        for cart, own_rows in zip(pairs.carts, rows, strict=True):
+            if own_rows[-1] < 0:
+                self._fill(own_rows, cart)
+        return self._score_pairs(pairs, sums, rows)
+
+    def _score_pairs(
+        self, pairs: CandidatePairs, sums: Float64Array, rows: Int64Array
+    ) -> RankedRows:
+        """`rows` (n_carts, depth) and their blended scores; those of -1 are anything."""
+        scores = np.zeros(rows.shape, np.float32)
         for i, (cart, own_rows, own_scores) in enumerate(
             zip(pairs.carts, rows, scores, strict=True)
         ):
-            if own_rows[-1] < 0:
-                self._fill(own_rows, cart)
-                own_scores[:] = pairs.lookup(sums, i, own_rows)
+            own_scores[:] = pairs.lookup(sums, i, own_rows)
             self._add_vectors(cart, own_rows, own_scores)
         return rows, scores
 
@@ -147,6 +190,13 @@ class CartRanker:
         every = every[np.sort(np.unique(every, return_index=True)[1])]
         every = every[~np.isin(every, cart)][: len(rows)]
         rows[: len(every)] = every
+
+
+def _find_beyond_chance(pairs: CandidatePairs, rows: Int64Array) -> Int64Array:
+    """(n_carts, N_BEYOND) candidates most beyond chance; -1 for none and for those in `rows`."""
+    beyond, _ = pairs.select_best(pairs.sum_excess(), N_BEYOND)
+    beyond[(beyond[:, :, None] == rows[:, None, :]).any(axis=2)] = -1
+    return beyond
 
 
 def blend_cart_scores(features: Float32Array, weights: CartWeights) -> Float32Array:

@@ -23,7 +23,8 @@ FEATURES = (
     *("log_popularity", "trend_short", "trend_long", "basket_size", "days_unsold"),
     *("n_asked", "asked_popularity", "asked_trend", "asked_basket_size"),
     *("category_lift", "category_share", "same_category", "same_brand", "price_ratio"),
-)
+    *("excess_sum", "excess_max"),
+)  # New ones go to the end: the trees of released bundles know them by place.
 COLUMN = {name: column for column, name in enumerate(FEATURES)}
 
 
@@ -64,6 +65,8 @@ class FeatureBuilder:
             "cosine": compute_basket_cosines(bundle, pair, product),
             "lift": lift.astype(np.float32),
         }
+        if bundle.chance is not None:
+            values["excess"] = bundle.chance.excess[pair]
         weight = pairs.pair_weight[kept]
         for name, value in values.items():
             flat[:, COLUMN[f"{name}_sum"]] = np.bincount(place, weight * value, n)

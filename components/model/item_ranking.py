@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from components.model.arrays import Float32Array, Int32Array, Int64Array
+from components.model.arrays import BoolArray, Float32Array, Int32Array, Int64Array
 from components.model.bundle import Bundle
 from components.model.float16 import inner_products, to_float32
-from components.model.top_k import RankedRows, rank_candidates, rank_columns
+from components.model.top_k import RankedRows, find_top_k, rank_candidates, rank_columns
 from components.model.variants import drop_variants
 from components.model.vector_index import build_query_matrix, load_index, search
 
@@ -62,6 +62,22 @@ class ItemRanker:
         if (variants := self.bundle.variants) is None:
             return rank(products, k)
         return drop_variants(*rank(products, k + VARIANT_OVERFETCH), products.tolist(), variants, k)
+
+    def find_candidates(self, products: Int32Array, n_best: int, n_beyond: int) -> RankedRows:
+        """Rows and blended scores (n_products, n_best + n_beyond); -1 and -inf for none.
+
+        The `n_best` by the blend, then of the `n_beyond` pairs most beyond chance the others.
+        """
+        rows, scores = self.rank_by_blend(products, n_best)
+        pair = self._find_beyond_chance(products, n_beyond)
+        beyond = np.where(pair >= 0, self.bundle.pairs.rows[pair], -1)
+        is_known = (beyond[:, :, None] == rows[:, None, :]).any(axis=2)
+        beyond[is_known | self._mark_variants(products, beyond)] = -1
+        outward = to_float32(self.bundle.out_vectors[beyond])
+        added = np.einsum("nd,nkd->nk", self.bundle.in_vectors[products], outward)
+        added += self.bias[beyond] + self.compute_gain(self.bundle.pairs.probability[pair])
+        added[beyond < 0] = -np.inf
+        return np.concatenate([rows, beyond], axis=1), np.concatenate([scores, added], axis=1)
 
     def is_precomputed(self, k: int) -> bool:
         table = self.bundle.precomputed
@@ -144,6 +160,26 @@ class ItemRanker:
                 scores[bundle.pairs.rows[pairs]] += gain
             scores[product] = -np.inf
         return block
+
+    def _find_beyond_chance(self, products: Int32Array, k: int) -> Int64Array:
+        """Places of the pairs with the largest excess probability, (n_products, k); -1 for none."""
+        found = np.full((len(products), k), -1, np.int64)
+        if (chance := self.bundle.chance) is None:
+            return found
+        for own, product in zip(found, products.tolist(), strict=True):
+            pairs = self.bundle.pairs.entries(product)
+            best = pairs.start + find_top_k(chance.excess[pairs], k)
+            best = best[chance.excess[best] > 0]
+            own[: len(best)] = best
+        return found
+
+    def _mark_variants(self, products: Int32Array, rows: Int64Array) -> BoolArray:
+        """Whether `rows` (n_products, k) are variants of the product."""
+        marks = np.zeros(rows.shape, bool)
+        if (variants := self.bundle.variants) is not None:
+            for own, product, row in zip(marks, products.tolist(), rows, strict=True):
+                own[:] = np.isin(row, variants.rows[variants.entries(product)])
+        return marks
 
     def _find_nearest(self, products: Int32Array, k: int) -> Int64Array:
         """The best by vectors and bias, (n_products, k)."""

@@ -4,6 +4,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from components.model.reranking import Calibration
+
 FORMAT_VERSION = 1
 
 
@@ -73,7 +75,12 @@ class Blend(BaseModel):
     cart_recency: float = Field(default=1.0, gt=0, le=1)
     """Factor of a product's weight for every product added later; 1 ignores the order."""
     cart_mix: float = Field(default=0.0, ge=0)
-    """Of the blend beside the re-ranker, see `mix_scores`."""
+    """Of the blend beside the re-ranker, see `mix_log_odds`."""
+    page_calibration: Calibration = Calibration()
+    """Of a re-ranker's mixed log odds."""
+    cart_calibration: Calibration = Calibration()
+    popularity_discount: float = Field(default=0.0, ge=0, le=1)
+    """Share of what a product would earn by chance that is taken off its score."""
 
 
 class Manifest(Blend):

@@ -56,11 +56,16 @@ def blend_item_scores(features: Float32Array, blend: Blend, beta_cart: float) ->
 
 
 def tune_item_blend(queries: LabelledQueries, blend: Blend, beta_cart: float) -> Blend:
-    return _tune(queries, ITEM_GRID, blend, lambda x, tried: blend_item_scores(x, tried, beta_cart))
+    def score(features: Float32Array, tried: Blend) -> Float32Array:
+        return blend_item_scores(features, tried, beta_cart)
+
+    return _tune(queries, ITEM_GRID, blend, score, blend.popularity_discount)
 
 
 def tune_cart_blend(queries: LabelledQueries, blend: Blend) -> Blend:
-    weights = _tune(queries, CART_GRID, blend.cart_weights, blend_cart_scores)
+    weights = _tune(
+        queries, CART_GRID, blend.cart_weights, blend_cart_scores, blend.popularity_discount
+    )
     return blend.model_copy(update={"cart_weights": weights})
 
 
@@ -99,13 +104,15 @@ def _tune(
     grid: dict[str, Sequence[float]],
     start: Weights,
     score: Callable[[Float32Array, Weights], Float32Array],
+    discount: float,
 ) -> Weights:
     queries = queries.take(slice(N_TUNING_QUERIES))
     # Without a hit among the candidates, NDCG is 0 whatever the weights.
     queries = queries.take(np.asarray(queries.hits.any(axis=1)))
 
     def measure(**weights: float) -> float:
-        return _mean_ndcg(score(queries.features, start.model_copy(update=weights)), queries)
+        scores = score(queries.features, start.model_copy(update=weights))
+        return float(ndcg(scores, queries, discount).mean()) if len(queries) else 0.0
 
     best = _coordinate_ascent(measure, grid, {name: getattr(start, name) for name in grid})
     return start.model_copy(update=best)

@@ -20,7 +20,7 @@ from components.ranking.queries import K, LabelledQueries
 class Gains:
     """NDCG@10 of a candidate in first place, summed over the baskets of a fold."""
 
-    total: Float64Array  # (n_lists, N_CANDIDATES)
+    total: Float64Array  # (n_lists, depth)
     weight: Float64Array  # (n_lists,): number of baskets
 
     def __add__(self, other: "Gains") -> "Gains":

@@ -17,6 +17,7 @@ from components.model.bundle import Bundle
 from components.model.cart_ranking import N_CANDIDATES, blend_cart_scores
 from components.model.manifest import Blend, Manifest
 from components.model.recommender import Recommender
+from components.model.reranking import Calibration
 from components.model.variants import Variants
 from components.progress import log_progress
 from components.ranking.blend import (
@@ -45,7 +46,7 @@ MAX_NAMED_IDS = 10  # Unknown products of exceptions in the log
 def train_ranking(
     baskets_path: str | Path, vectors: Path, cooccurrence: Path, neighbours: Path, products: Path,
     target: Path, seed: int, weighting: BasketWeighting | None = None,
-    exceptions: Sequence[tuple[str, str]] = (),
+    exceptions: Sequence[tuple[str, str]] = (), popularity_discount: float = 0.0,
 ) -> dict[str, Any]:  # fmt: skip
     """Write the directory `target`: blend.json, variants, significant re-rankers, ranking.json.
 
@@ -54,7 +55,12 @@ def train_ranking(
     {"weights", "parts": {PART: NDCG@10}, "forest": see `fit_if_significant`, "n_questions"}.
     """
     timer, weighting = StepTimer(), weighting or BasketWeighting()
-    start = INITIAL_BLEND.model_copy(update={"cart_recency": weighting.cart_recency})
+    start = INITIAL_BLEND.model_copy(
+        update={
+            "cart_recency": weighting.cart_recency,
+            "popularity_discount": popularity_discount,
+        }
+    )
     bundle = prepare_bundle(
         baskets_path, vectors, cooccurrence, neighbours, products, weighting, start
     )
@@ -77,6 +83,12 @@ def train_ranking(
     )
     timer("variants")
     models, ranked = _train_rerankers(queries, validation, bundle.manifest, seed)
+    blend = blend.model_copy(
+        update={
+            "page_calibration": Calibration(*ranked["pages"]["forest"]["calibration"]),
+            "cart_calibration": Calibration(*ranked["carts"]["forest"]["calibration"]),
+        }
+    )
     timer("forests")
     ranking = {
         **ranked,
@@ -119,8 +131,9 @@ def _train_rerankers(
     for task, name in NAMES.items():
         folds = split_folds(queries[task], validation)
         models[task], fitted = fit_if_significant(
-            queries[task], folds, scores[task], BLEND_WEIGHT[task], seed
-        )
+            queries[task], folds, scores[task], BLEND_WEIGHT[task], seed,
+            manifest.popularity_discount,
+        )  # fmt: skip
         ranked[name] = {
             "weights": weights[task], "parts": parts[task], "forest": fitted,
             "n_questions": len(queries[task]),

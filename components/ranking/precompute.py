@@ -6,11 +6,14 @@ from typing import Any
 import numpy as np
 
 from components.model.bundle import PrecomputedItems
-from components.model.cart_ranking import N_CANDIDATES
 from components.model.recommender import Recommender
 from components.model.reranking import rerank
 from components.progress import log_progress
-from components.ranking.queries import BATCH, compute_offline_features
+from components.ranking.queries import (
+    BATCH,
+    compute_offline_features,
+    find_item_candidates,
+)
 from components.ranking.reranker import BLEND_WEIGHT, predict
 from components.ranking.text_features import TextSimilarity
 
@@ -55,5 +58,15 @@ def _rank_batch(
     rows, scores = recommender.items.rank_by_blend(products, depth)
     if texts is None:
         return rows, scores
-    features = compute_offline_features(recommender, texts, products, rows[:, :N_CANDIDATES])
-    return rerank(rows, scores, predict(model, features), BLEND_WEIGHT["item"])
+    candidates, blended = find_item_candidates(recommender, products)
+    features = compute_offline_features(recommender, texts, products, candidates)
+    behind = np.where((rows[:, :, None] == candidates[:, None, :]).any(axis=2), -1, rows)
+    rows = np.concatenate([candidates, behind], axis=1)
+    blended = np.concatenate([blended, np.where(behind >= 0, scores, -np.inf)], axis=1)
+    manifest = recommender.bundle.manifest
+    chance = recommender.compute_chance_gain(products, candidates)
+    rows, scores = rerank(
+        rows, blended, predict(model, features), BLEND_WEIGHT["item"], manifest.page_calibration,
+        np.float32(manifest.popularity_discount) * chance,
+    )  # fmt: skip
+    return np.where(np.isfinite(scores), rows, -1)[:, :depth], scores[:, :depth]

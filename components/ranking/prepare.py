@@ -13,6 +13,7 @@ from components.model.bundle import Bundle, Neighbours, Pairs, assemble_bundle
 from components.model.float16 import to_float16, to_float32
 from components.model.manifest import Blend, Manifest
 from components.progress import log_progress
+from components.ranking.chance import build_chance
 from components.ranking.item_features import build_item_features
 from components.results import read_json
 
@@ -44,6 +45,7 @@ def prepare_bundle(
     return assemble_bundle(
         manifest, product_table, trained.in_vectors, trained.out_vectors, n_orders, pairs,
         Neighbours.load(neighbours), item_features,
+        chance=build_chance(training.corpus, pairs, weighting),
     )  # fmt: skip
 
 

@@ -17,26 +17,26 @@ import numpy as np
 from components.evaluation.metrics import intervals
 from components.model.arrays import BoolArray, Float32Array, Float64Array, IntpArray
 from components.model.features import COLUMN
-from components.model.reranking import mix_scores
+from components.model.reranking import Calibration, compute_gain, mix_log_odds
 from components.model.tree_ensemble import TreeEnsemble
 from components.ranking.gains import Gains
 from components.ranking.queries import OFFLINE_FEATURES, LabelledQueries, ndcg
 
 PARAMETERS = {
     "objective": "cross_entropy",
-    "num_leaves": 15,
-    "max_depth": 7,
+    "num_leaves": 31,
+    "max_depth": 8,
     "learning_rate": 0.2,
     "lambda_l2": 5.0,
     "feature_fraction": 0.5,
-    "max_bin": 127,
+    "max_bin": 63,
     "bin_construct_sample_cnt": 20_000,
     "deterministic": True,
     "force_row_wise": True,
     "num_threads": 1,
     "verbosity": -1,
 }
-N_TREES = 45
+N_TREES = 60
 MAX_NEGATIVES = 150_000  # Candidates without gain in the data set; more gained nothing
 NOISY_ITEM_FEATURES = (
     *("log_popularity", "trend_short", "trend_long", "basket_size", "days_unsold"),
@@ -44,6 +44,7 @@ NOISY_ITEM_FEATURES = (
 )
 NOISY_QUERY_FEATURES = ("asked_popularity", "asked_trend", "asked_basket_size")
 NOISE_LEVEL = 0.3  # Standard deviation of the noise, in standard deviations of the feature
+CALIBRATION_STEPS = 12  # Of Newton's method, which converges in half as many
 MIN_HITS = 200  # Hits below which no model is fitted
 
 BLEND_WEIGHT = {"item": 0.25, "cart": 0.5}
@@ -59,6 +60,8 @@ class RankingDataset:
     position: tuple[IntpArray, ...]  # Candidate list and place in it, (n,) each
     # (n,): negatives of a fold; drawn at random, because gains of the other fold would leak.
     is_sampled: BoolArray
+    share: float
+    """Of the negatives that is drawn: they weigh so much more, and gains are not overestimated."""
 
     def fit(self, gains: Gains, seed: int, n_trees: int = N_TREES) -> Any:
         import lightgbm
@@ -68,6 +71,7 @@ class RankingDataset:
         weight, total = weight[chosen], total[chosen]
         data = self.data.subset(chosen).construct()
         data.set_label((total / weight).astype(np.float32))
+        weight = np.where(total > 0, weight, weight / self.share)
         data.set_weight((weight / weight.mean()).astype(np.float32))
         min_data_in_leaf = int(np.clip(len(chosen) / 2_000, 20, 200))
         parameters = {**PARAMETERS, "min_data_in_leaf": min_data_in_leaf, "seed": seed}
@@ -79,7 +83,7 @@ def build_ranking_dataset(queries: LabelledQueries, gains: Gains, seed: int) -> 
 
     rng = np.random.default_rng(seed)
     usable = queries.is_candidate & (gains.weight > 0)[:, None]
-    share = MAX_NEGATIVES / max(int((usable & (gains.total == 0)).sum()), 1)
+    share = min(1.0, MAX_NEGATIVES / max(int((usable & (gains.total == 0)).sum()), 1))
     is_sampled = usable & (rng.random(usable.shape) < share)
     position = np.nonzero(is_sampled | (gains.total > 0))
     features = _add_noise(queries.features[position], position[0], rng)
@@ -87,7 +91,7 @@ def build_ranking_dataset(queries: LabelledQueries, gains: Gains, seed: int) -> 
     data = lightgbm.Dataset(
         features, np.zeros(len(features)), feature_name=names, params=PARAMETERS
     )
-    return RankingDataset(data.construct(), position, is_sampled[position])
+    return RankingDataset(data.construct(), position, is_sampled[position], share)
 
 
 def _add_noise(
@@ -105,21 +109,29 @@ def _add_noise(
 
 def fit_if_significant(
     queries: LabelledQueries, folds: tuple[Gains, Gains], blend_scores: Float32Array, mix: float,
-    seed: int,
+    seed: int, popularity_discount: float = 0.0,
 ) -> tuple[Any, dict[str, Any]]:  # fmt: skip
-    """A LightGBM model of all baskets, and {"pays", "gain", "why", "features"}.
+    """A LightGBM model of all baskets, and {"pays", "gain", "why", "calibration", "features"}.
 
-    The model is None unless the cross-validated gain in NDCG@10 over `blend_scores` has a lower
-    95 % bound above 0. `mix` weighs the blend beside the model; see `mix_scores`.
+    The model is None unless the cross-validated gain over `blend_scores`, of `ndcg` with that
+    discount, has a lower 95 % bound above 0. `mix` weighs the blend, see `mix_log_odds`.
     """
     n_hits = int(queries.hits.sum())
     if n_hits < MIN_HITS:
         why = f"{n_hits} hits are too few to learn from"
-        return None, {"pays": False, "gain": None, "why": why, "features": []}
+        return None, {
+            "pays": False,
+            "gain": None,
+            "why": why,
+            "calibration": [1, 0],
+            "features": [],
+        }
     gains = folds[0] + folds[1]
     dataset = build_ranking_dataset(queries, gains, seed)
-    gain = cross_validate(queries, dataset, folds, blend_scores, mix, seed)
-    gain -= ndcg(blend_scores, queries)
+    log_odds = cross_validate(queries, dataset, folds, blend_scores, mix, seed)
+    calibration = calibrate(log_odds, queries, folds)
+    gain = _measure_folds(log_odds, queries, calibration, popularity_discount)
+    gain -= ndcg(blend_scores, queries, popularity_discount)
     interval = intervals({"gain": gain}, queries.basket, seed)["gain"]
     pays = interval["low"] > 0
     why = (
@@ -127,25 +139,50 @@ def fit_if_significant(
         f"(95 % {interval['low']:+.4f} to {interval['high']:+.4f}) over the blend"
     )
     model = dataset.fit(gains, seed) if pays else None
-    features = compute_importance(model)
-    return model, {"pays": pays, "gain": interval, "why": why, "features": features}
+    found = {"pays": pays, "gain": interval, "why": why, "calibration": list(calibration)}
+    return model, {**found, "features": compute_importance(model)}
 
 
 def cross_validate(
     queries: LabelledQueries, dataset: RankingDataset, folds: tuple[Gains, Gains],
     blend_scores: Float32Array, mix: float, seed: int,
+) -> Float32Array:  # fmt: skip
+    """Mixed log odds (2, n_lists, depth), of each fold by a model of the other."""
+    models = (dataset.fit(folds[other], seed, N_TREES * 2 // 3) for other in (1, 0))
+    predicted = (predict(model, queries.features) for model in models)
+    mixed = [mix_log_odds(one, blend_scores, queries.is_candidate, mix) for one in predicted]
+    return np.stack(mixed)
+
+
+def calibrate(
+    log_odds: Float32Array, queries: LabelledQueries, folds: tuple[Gains, Gains]
+) -> Calibration:
+    """By logistic regression of the folds' gains on `log_odds` (2, n_lists, depth)."""
+    weight = np.stack([np.broadcast_to(one.weight[:, None], one.total.shape) for one in folds])
+    known = queries.is_candidate & (weight > 0)
+    weight, total = weight[known], np.stack([one.total for one in folds])[known]
+    inputs = np.column_stack([log_odds[known], np.ones(len(weight))]).astype(np.float64)
+    found = np.array(Calibration())
+    for _ in range(CALIBRATION_STEPS):
+        gain = 1 / (1 + np.exp(-(inputs @ found)))
+        slope = inputs.T @ (weight * gain - total)
+        curvature = (inputs * (weight * gain * (1 - gain))[:, None]).T @ inputs
+        found -= np.linalg.solve(curvature + 1e-9 * np.eye(2), slope)
+    return Calibration(*found.tolist()) if np.isfinite(found).all() else Calibration()
+
+
+def _measure_folds(
+    log_odds: Float32Array, queries: LabelledQueries, calibration: Calibration,
+    popularity_discount: float,
 ) -> Float64Array:  # fmt: skip
-    """NDCG@10 (n_queries,) by half-size models fitted on the other fold."""
-    result = np.zeros(len(queries))
-    for fold, other in ((0, 1), (1, 0)):
-        held_out = queries.basket % 2 == fold
-        lists = np.unique(queries.list_index[held_out])
-        model = dataset.fit(folds[other], seed, N_TREES // 2)
-        predicted = predict(model, queries.features[lists])
-        scores = blend_scores.copy()
-        scores[lists] = mix_scores(predicted, blend_scores[lists], queries.is_candidate[lists], mix)
-        result[held_out] = ndcg(scores, queries)[held_out]
-    return result
+    """`ndcg` (n_queries,) of each query by the model that did not learn from its basket."""
+    taken_off = np.float32(popularity_discount) * queries.chance
+    even, odd = (
+        ndcg(compute_gain(one, calibration) - taken_off, queries, popularity_discount)
+        for one in log_odds
+    )
+    measured: Float64Array = np.where(queries.basket % 2 == 0, even, odd)
+    return measured
 
 
 def predict(model: Any, features: Float32Array) -> Float32Array:

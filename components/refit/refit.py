@@ -77,6 +77,8 @@ def _write_ranking(bundle: Bundle, folder: Path, seed: int, timer: StepTimer) ->
     timer("search")
     precomputed = precompute_items(Recommender(bundle), load_item_reranker(folder))
     bundle.item_features.save(folder)
+    assert bundle.chance is not None
+    bundle.chance.save(folder)
     precomputed.save(folder)
     search = bundle.manifest.model_dump(include={"among_companions", "index", "search"})
     write_json(search, folder / "search.json")
