@@ -17,10 +17,9 @@ from components.baskets.corpus import (
 from components.contracts import PRODUCTS, read_table
 from components.judging.page import render_page, render_text
 from components.judging.read import Interval, Result, compare_systems, read_grades, read_key
-from components.judging.sheet import Key, System, check_names, draw_sheet
+from components.judging.sheet import Key, System, check_names, draw_sheet, make_system
 from components.model.atomic import atomic_write
-from components.model.bundle import Bundle, read_bundle
-from components.model.recommender import Recommender
+from components.model.bundle import read_bundle
 from components.progress import log_progress
 from pipelines.bench.peers.all_peers import list_peers
 from pipelines.bench.peers.peer import ITEM, Peer, Setting, TrainingData
@@ -86,12 +85,6 @@ def write_sheet(
         is_json = text.suffix == ".json"
         _write(text, sheet.model_dump_json(indent=1) if is_json else render_text(sheet))
     return to / PAGE
-
-
-def make_system(name: str, bundle: Bundle) -> System:
-    """Of the products with vectors."""
-    ids = bundle.product_ids[: bundle.manifest.n_items]
-    return System(name, Recommender(bundle), ids, bundle.n_orders)
 
 
 def parse_peer(text: str) -> tuple[Peer, Setting]:

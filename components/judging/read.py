@@ -3,31 +3,30 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from pydantic import Field, ValidationError
 
 from components.evaluation.metrics import intervals
-from components.judging.sheet import GRADES, Key, Model
-from components.model.arrays import Float64Array, Int64Array
+from components.judging.sheet import GRADES, Key, Record
+from components.model.arrays import BoolArray, Float64Array, Int64Array
 
 WORST_GRADE, BEST_GRADE = min(GRADES), max(GRADES)
-WHAT = {"Grades": "grades as the page saves them", "Key": "the key.json of a sheet"}
 
-Record = TypeVar("Record", bound=Model)
+AnyRecord = TypeVar("AnyRecord", bound=Record)
 ListOf = tuple[str, str]
 """A product id and a label."""
 
 
-class Grade(Model):
+class Grade(Record):
     product_id: str
     label: str
     grade: int | None = Field(ge=WORST_GRADE, le=BEST_GRADE, strict=True)
     """None counts as missing."""
 
 
-class Grades(Model):
+class Grades(Record):
     """Of one judge."""
 
     sheet_id: str
@@ -41,13 +40,13 @@ class Grades(Model):
         return {(one.product_id, one.label): grade for one, grade in given if grade is not None}
 
 
-class Interval(Model):
+class Interval(Record):
     mean: float
     low: float
     high: float
 
 
-class SystemResult(Model):
+class SystemResult(Record):
     system: str
     mean: Interval
     """Grade."""
@@ -58,7 +57,7 @@ class SystemResult(Model):
     """Of the mean grade from the first system's, paired; None for that one."""
 
 
-class JudgeResult(Model):
+class JudgeResult(Record):
     judge: str
     mean: float
     """Grade of a list."""
@@ -67,7 +66,7 @@ class JudgeResult(Model):
     """Lists without grade: their pages do not count."""
 
 
-class Result(Model):
+class Result(Record):
     """`n_pages` are products with all grades of a judge."""
 
     sheet_id: str
@@ -82,17 +81,16 @@ class Result(Model):
 
 def read_key(path: Path) -> Key:
     """Raises ValueError."""
-    return _read(Key, path)
+    return _read(Key, "the key.json of a sheet", path)
 
 
 def read_grades(path: Path) -> Grades:
     """A judge without name gets the name of the file. Raises ValueError."""
-    grades = _read(Grades, path)
+    grades = _read(Grades, "grades as the page saves them", path)
     return grades if grades.judge else grades.model_copy(update={"judge": path.stem})
 
 
-def _read(record: type[Record], path: Path) -> Record:
-    expected = WHAT[record.__name__]
+def _read(record: type[AnyRecord], expected: str, path: Path) -> AnyRecord:
     if not path.is_file():
         raise ValueError(f"judge: {path} is no file, expected {expected}")
     try:
@@ -144,7 +142,7 @@ def _check_grades(grades: Grades, key: Key) -> None:
             f"{who} are of sheet {grades.sheet_id} (seed {grades.seed}), the key is of "
             f"{key.sheet_id} (seed {key.seed}); take the key that was written with their sheet"
         )
-    seen = set()
+    seen: set[ListOf] = set()
     for one in grades.grades:
         labels = set(key.labels.get(one.product_id, {}).values())
         if one.label not in labels:
@@ -203,7 +201,7 @@ def _measure_systems(
     )
 
 
-def _share_ties(chosen: Any) -> Float64Array:
+def _share_ties(chosen: BoolArray) -> Float64Array:
     shares: Float64Array = chosen / chosen.sum(axis=1, keepdims=True)
     return shares
 

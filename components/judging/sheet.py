@@ -10,6 +10,8 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from components.model.arrays import Int64Array, IntpArray
+from components.model.bundle import Bundle
+from components.model.recommender import Recommender
 
 if TYPE_CHECKING:
     from components.evaluation.baselines import Ranker
@@ -38,30 +40,37 @@ class System:
     n_orders: Int64Array
 
 
-class Model(BaseModel):
+def make_system(name: str, bundle: Bundle) -> System:
+    """Of the bundle's products with vectors."""
+    cards = map(bundle.records.card, range(bundle.manifest.n_items))
+    ids = [card["product_id"] for card in cards]
+    return System(name, Recommender(bundle), ids, bundle.n_orders)
+
+
+class Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Card(Model):
+class Card(Record):
     product_id: str
     name: str | None = None
     category: str | None = None
 
 
-class LabelledList(Model):
+class LabelledList(Record):
     label: str
     products: tuple[Card, ...]
     """Best first."""
 
 
-class Question(Model):
+class Question(Record):
     """A product, and the distinct lists that systems show beside it."""
 
     product: Card
     lists: tuple[LabelledList, ...]
 
 
-class Sheet(Model):
+class Sheet(Record):
     sheet_id: str
     """A hash of all else."""
     seed: int
@@ -69,7 +78,7 @@ class Sheet(Model):
     questions: tuple[Question, ...]
 
 
-class Key(Model):
+class Key(Record):
     """The system behind every label: `labels[product_id][system]`."""
 
     sheet_id: str
@@ -108,8 +117,8 @@ def check_names(names: Sequence[str]) -> None:
     """Of systems. Raises ValueError."""
     if not 2 <= len(names) <= MAX_SYSTEMS:
         raise ValueError(
-            f"judge: {len(names)} systems ({', '.join(names)}), expected 2 to {MAX_SYSTEMS}; name "
-            "more bundles or peers, or fewer"
+            f"judge: systems to compare: {len(names)} ({', '.join(names) or 'none'}), expected 2 "
+            f"to {MAX_SYSTEMS} bundles and peers; name more, or fewer"
         )
     if repeated := sorted({name for name in names if names.count(name) > 1}):
         raise ValueError(

@@ -3,6 +3,8 @@
 import contextlib
 import json
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pyarrow as pa
@@ -18,7 +20,7 @@ from components.judging.read import (
     read_grades,
     read_key,
 )
-from components.judging.sheet import System, draw_sheet
+from components.judging.sheet import Sheet, System, draw_sheet
 from pipelines.cli import main
 from pipelines.judging import parse_peer
 from tests.factories import make_bundle
@@ -106,10 +108,16 @@ def test_only_products_of_all_systems_are_asked():
 
 
 def test_one_system_is_refused_and_so_are_two_of_one_name():
-    with pytest.raises(ValueError, match="1 systems"):
+    with pytest.raises(ValueError, match=r"systems to compare: 1 \(new\)"):
         draw(systems=SYSTEMS[:1])
     with pytest.raises(ValueError, match="new is named twice"):
         draw(systems=[SYSTEMS[0], SYSTEMS[0]])
+
+
+def test_judging_needs_no_arrow_which_a_service_lacks():
+    code = "import components.judging.read, components.judging.page, sys; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not {"pyarrow", "scipy", "pipelines"} & set(done.stdout.split())
 
 
 # What judges see
@@ -326,7 +334,7 @@ def test_a_bundle_is_judged_beside_a_peer(judge, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "error"),
     [
-        ("--bundles {a}", "1 systems"),
+        ("--bundles {a}", "systems to compare: 1"),
         ("--bundles {a} {a}", "named twice"),
         ("--bundles {a} {a}/x", "holds no bundle.json"),
         ("--bundles {a} {b} --products 9", "9 products are to be drawn"),
@@ -349,7 +357,9 @@ def test_the_key_of_another_sheet_is_not_overwritten(judge, tmp_path):
     bundles = make_bundle(tmp_path / "a"), make_bundle(tmp_path / "b", OTHER_PAIRS)
     arguments = ("--bundles", *bundles, "--products", 3, "--to", tmp_path / "judging", "--seed")
     assert not judge(*arguments, 0).err
-    assert not judge(*arguments, 0).err
+    assert not judge(*arguments, 0, "--text", tmp_path / "sheet.json").err
+    sheet = Sheet.model_validate_json((tmp_path / "sheet.json").read_text())
+    assert sheet.sheet_id == read_key(tmp_path / "judging" / "key.json").sheet_id
     assert "belongs to another sheet" in judge(*arguments, 1).err
 
 
