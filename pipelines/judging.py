@@ -200,7 +200,12 @@ def format_result(result: Result) -> str:
         for one in result.systems
     ]  # fmt: skip
     judges = [
-        (one.judge, f"{one.mean:.2f}", str(one.n_graded), str(one.n_missing))
+        (
+            one.judge,
+            "" if one.mean is None else f"{one.mean:.2f}",
+            str(one.n_graded),
+            str(one.n_missing),
+        )
         for one in result.judges
     ]
     return "\n".join(

@@ -59,8 +59,8 @@ class SystemResult(Record):
 
 class JudgeResult(Record):
     judge: str
-    mean: float
-    """Grade of a list."""
+    mean: float | None
+    """Grade of a list; None without any."""
     n_graded: int
     n_missing: int
     """Lists without grade: their pages do not count."""
@@ -211,7 +211,7 @@ def _measure_judge(grades: Grades, key: Key) -> JudgeResult:
     n_lists = sum(len(set(labels.values())) for labels in key.labels.values())
     return JudgeResult(
         judge=grades.judge,
-        mean=sum(given.values()) / max(len(given), 1),
+        mean=sum(given.values()) / len(given) if given else None,
         n_graded=len(given),
         n_missing=n_lists - len(given),
     )

@@ -7,7 +7,7 @@ from string import ascii_uppercase
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
 from components.model.arrays import Int64Array, IntpArray
 from components.model.bundle import Bundle
@@ -85,6 +85,13 @@ class Key(Record):
     seed: int
     systems: tuple[str, ...]
     labels: dict[str, dict[str, str]]
+
+    @model_validator(mode="after")
+    def _check_systems(self) -> "Key":
+        for product_id, labels in self.labels.items():
+            if labels.keys() != set(self.systems):
+                raise ValueError(f"product {product_id!r} has labels of {sorted(labels)}")
+        return self
 
 
 def draw_sheet(

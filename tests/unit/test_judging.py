@@ -268,6 +268,21 @@ def test_damaged_and_missing_files_are_named(tmp_path):
         read_key(tmp_path / "key.json")
 
 
+def test_a_key_without_a_system_is_refused(tmp_path):
+    content = draw()[1].model_dump()
+    del next(iter(content["labels"].values()))["old"]
+    with pytest.raises(ValueError, match=r"has labels of \['copy', 'new'\]"):
+        read_key(save(content, tmp_path / "key.json"))
+
+
+def test_a_judge_without_grades_is_listed():
+    _, key = draw()
+    grades = grade_all(key, {"new": 3, "copy": 3, "old": 1})
+    nobody = grades.model_copy(update={"judge": "ben", "grades": ()})
+    judges = compare_systems(key, [grades, nobody]).judges
+    assert (judges[1].mean, judges[1].n_missing) == (None, 24)
+
+
 def test_two_files_of_one_judge_are_refused():
     _, key = draw()
     grades = grade_all(key, {"new": 3, "copy": 3, "old": 1})
