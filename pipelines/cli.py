@@ -42,6 +42,7 @@ By = Annotated[str, Parameter(help="name in the history (default: yours)")]
 Overlay = Annotated[str, Parameter(help="folder below k8s/overlays")]
 Context = Annotated[str, Parameter(help="context of kubectl (default: the current one)")]
 SOURCE = Group("Source", validator=validators.LimitedChoice(1, 1))
+SHEET, PEERS, GRADES = (Group.create_ordered(name) for name in ("Sheet", "Peers", "Grades"))
 QUALITY, SERVING = Parameter(group="quality, serving"), Parameter(group="serving, soak")
 
 
@@ -366,6 +367,56 @@ def bench(
         "work": work, "quick": quick, "minutes": minutes,
     }  # fmt: skip
     run_bench(name, json, {key: value for key, value in options.items() if value is not None})
+
+
+@app.command(group=MEASURE)
+def judge(
+    *,
+    bundles: Annotated[list[Path] | None, Parameter(group=SHEET, consume_multiple=True)] = None,
+    peers: Annotated[list[str] | None, Parameter(group=SHEET, consume_multiple=True)] = None,
+    products: Annotated[int, Parameter(group=SHEET)] = 30,
+    seed: Annotated[int, Parameter(group=SHEET)] = 0,
+    k: Annotated[int, Parameter(group=SHEET)] = 5,
+    to: Annotated[Path, Parameter(group=SHEET)] = Path("judging"),
+    text: Annotated[Path | None, Parameter(group=SHEET)] = None,
+    orders: Annotated[str, Parameter(group=PEERS)] = "",
+    product_table: Annotated[str, Parameter(group=PEERS)] = "",
+    columns: Annotated[str, Parameter(group=PEERS)] = "",
+    baskets: Annotated[Path | None, Parameter(group=PEERS)] = None,
+    read: Annotated[list[Path] | None, Parameter(group=GRADES, consume_multiple=True)] = None,
+    key: Annotated[Path | None, Parameter(group=GRADES)] = None,
+    json: Annotated[Path | None, Parameter(group=GRADES)] = None,
+) -> None:
+    """Have people grade models and simple methods blind, or read their grades.
+
+    Args:
+        bundles: folders of bundles to compare
+        peers: methods of fbt bench quality, e.g. cosine or cosine:lean=0.5,shrink=20
+        products: how many to draw: a third bestsellers, a third rarely bought ones
+        seed: of the drawing and of the systems' order
+        k: products per list
+        to: folder of page.html, for the judges, and key.json, not for them
+        text: also write the lists to FILE.txt or FILE.json, for a terminal
+        orders: as of fbt run, for the peers to learn from
+        product_table: as --products of fbt run
+        columns: as of fbt run
+        baskets: instead of --orders, the baskets of a run
+        read: grades that judges have saved; prints the systems' results
+        key: key of the grades (default: key.json beside the first file)
+        json: also write the results to this file
+    """
+    from pipelines.judging import Orders, format_result, read_judgement, write_sheet
+
+    if read:
+        if bundles or peers:
+            raise ValueError("judge: --read takes no --bundles and no --peers; the key names them")
+        print(format_result(read_judgement(read, key, json)))
+        return
+    if key or json:
+        raise ValueError("judge: --key and --json belong to --read; name the grades with --read")
+    source = Orders(orders, product_table, columns, baskets)
+    page = write_sheet(bundles or (), peers or (), source, products, seed, k, to, text)
+    print(f"give {page} to the judges, and keep {page.with_name('key.json')} to yourself")
 
 
 if __name__ == "__main__":

@@ -1,13 +1,16 @@
 """Ranking metrics with bootstrap intervals."""
 
 from collections.abc import Hashable, Mapping
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from components.baskets.corpus import Corpus
 from components.model.arrays import BoolArray, Float64Array, Int64Array
 from components.model.sorted_keys import find_keys
+
+if TYPE_CHECKING:
+    # Judging needs the intervals alone, without Arrow.
+    from components.baskets.corpus import Corpus
 
 Name = TypeVar("Name", bound=Hashable)
 
@@ -15,7 +18,7 @@ METRICS = ("ndcg", "hr", "recall", "mrr")
 RESAMPLES = 1_000
 
 
-def score(found: Int64Array, relevant: Corpus, n_items: int) -> dict[str, Float64Array]:
+def score(found: Int64Array, relevant: "Corpus", n_items: int) -> dict[str, Float64Array]:
     """METRICS at k, (n_queries,) each; `found` (n_queries, k), -1 being a miss.
 
     The ideal of NDCG has min(k, relevant) hits; recall divides by all relevant.
@@ -40,7 +43,7 @@ def ideal_dcg(n_relevant: Int64Array, k: int) -> Float64Array:
     return best
 
 
-def find_hits(found: Int64Array, relevant: Corpus, n_items: int) -> BoolArray:
+def find_hits(found: Int64Array, relevant: "Corpus", n_items: int) -> BoolArray:
     """Whether a found product is relevant to its query, (n_queries, k)."""
     right = np.repeat(np.arange(len(relevant)), relevant.sizes) * n_items + relevant.items
     asked = np.arange(len(found))[:, None] * n_items + found

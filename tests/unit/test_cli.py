@@ -20,7 +20,7 @@ def test_help_lists_all_commands_by_group_and_writes_nothing(tmp_path, capsys):
     assert places == sorted(places)
     commands = (
         "run demo compile submit schedule images cluster doctor models promote rollback serve "
-        "export mlflow bench --install-completion"
+        "export mlflow bench judge --install-completion"
     )
     assert set(commands.split()) <= set(words)
     assert not (tmp_path / "home").exists()
