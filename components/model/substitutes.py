@@ -20,7 +20,6 @@ from components.model.top_k import RankedRows, find_top_k, rank_columns
 ATTRIBUTE_WEIGHT = 0.5
 N_ATTRIBUTE_CANDIDATES = 200  # A thousand change nothing
 
-
 # hnswlib searches at least as broadly as it is asked for rows: of the hundred nearest of 200,000 it
 # finds 96.6 % when asked for 101, and 98.5 % when asked for 201, which takes .1 ms more.
 OVERFETCH = 2
