@@ -121,12 +121,13 @@ class Fbt:
         self.selection.rules = rules
 
     def _warm_up(self) -> None:
-        """Answer an item and a cart before the first request does."""
+        """Answer an item, a cart and for substitutes before the first request does."""
         catalogue, n_items = self.selection.catalogue, self.manifest.n_items
         ids = [catalogue.card(row)["product_id"] for row in range(min(n_items, 3))]
         for items in (ids[:1], ids):
             if items:
                 self.selection.recommend(RecommendRequest(items=items))
+                self.selection.similar(SimilarRequest(item=items[0]))
 
     @bentoml.api(route=RECOMMEND)  # type: ignore[untyped-decorator]
     def recommend(self, request: RecommendRequest, /) -> RecommendResponse:

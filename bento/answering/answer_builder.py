@@ -64,7 +64,7 @@ class AnswerBuilder:
         def score(rows: Int64Array) -> Float32Array:
             if known is None:
                 return recommender.items.score_rows([], rows)
-            return recommender.substitutes.score(known, described)[rows]
+            return recommender.substitutes.score_rows(known, described, rows)
 
         ranking = self._eligibility.filter(ranking, hidden)
         if len(ranking.rows) < self._k:

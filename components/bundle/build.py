@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from components.contracts import PRODUCTS, read_table
 from components.model.bundle import (
+    IN_INDEX_FILE,
     INDEX_FILE,
     Neighbours,
     Pairs,
@@ -74,6 +75,7 @@ def build_bundle(
         variants=Variants.load(ranking),
         chance=Chance.load(ranking),
         index_path=ranking / INDEX_FILE if manifest.index else None,
+        in_index_path=ranking / IN_INDEX_FILE if manifest.substitutes else None,
     )
     return write_bundle(bundle, target)
 

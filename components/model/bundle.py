@@ -42,6 +42,7 @@ ARRAYS = ("in_vectors", "out_vectors", "n_orders")
 
 PRODUCTS_FILE = "products.arrow"
 INDEX_FILE = "index.hnsw"
+IN_INDEX_FILE = "in_vectors.hnsw"
 
 
 class BundleError(ValueError):
@@ -106,6 +107,9 @@ class Bundle:
     chance: Chance | None = None
     """None in bundles of before: nothing is taken off then."""
     index_path: Path | None = None
+    """Of item pages, see `components.model.vector_index`."""
+    in_index_path: Path | None = None
+    """Of IN vectors."""
 
     @property
     def product_ids(self) -> list[str]:
@@ -155,7 +159,7 @@ def assemble_bundle(
 def write_bundle(bundle: Bundle, path: str | Path, index: Any = None) -> Manifest:
     """Write the directory `path`, whole or not at all, and return the manifest with all hashes.
 
-    `index` is hnswlib's; without it the bundle's own index file is copied.
+    `index` is hnswlib's, of item pages; without it the bundle's own index file is copied.
     """
     bundle = replace(bundle, item_scores=build_item_scores(bundle))
     with atomic_write(path) as folder:
@@ -172,6 +176,8 @@ def write_bundle(bundle: Bundle, path: str | Path, index: Any = None) -> Manifes
             index.save_index(str(folder / INDEX_FILE))
         elif bundle.index_path is not None:
             shutil.copyfile(bundle.index_path, folder / INDEX_FILE)
+        if bundle.in_index_path is not None:
+            shutil.copyfile(bundle.in_index_path, folder / IN_INDEX_FILE)
         hashes = {file.name: compute_sha256(file) for file in sorted(folder.iterdir())}
         update = {"files": hashes, "format_version": FORMAT_VERSION}
         manifest = bundle.manifest.model_copy(update=update)
@@ -197,7 +203,8 @@ def read_bundle(path: str | Path, verify: bool = True, products: bool = True) ->
     except FileNotFoundError as error:
         raise BundleError(f"bundle: {error.filename} is missing; fetch the version again") from None
     index_path = path / INDEX_FILE if manifest.index else None
-    bundle = Bundle(manifest, table, **parts, index_path=index_path)
+    in_index_path = path / IN_INDEX_FILE if manifest.substitutes else None
+    bundle = Bundle(manifest, table, **parts, index_path=index_path, in_index_path=in_index_path)
     _check_shapes(bundle, path)
     return bundle
 

@@ -48,6 +48,25 @@ class SearchStats(BaseModel):
         return ", ".join(parts)
 
 
+class SubstituteSearch(BaseModel):
+    """How substitutes are searched; milliseconds of CPU a question when the bundle was made."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    index: IndexStats
+    exact_ms: float
+    index_ms: float
+    by_index: bool
+    """Whether the index answers; else it lies in the bundle and is not loaded."""
+
+    def describe(self) -> str:
+        return (
+            f"exact search takes {self.exact_ms:.2f} ms of CPU, the index of the input vectors, "
+            f"which finds {self.index.recall_at_10:.1%} of the exact ten best at ef "
+            f"{self.index.ef}, {self.index_ms:.2f} ms"
+        )
+
+
 class CartWeights(BaseModel):
     """Of the parts of a cart's scores, see `CartRanker`."""
 
@@ -103,6 +122,8 @@ class Manifest(Blend):
     """Whether item pages are ranked among companions and theirs only."""
     search: SearchStats | None = None
     """None for small catalogues."""
+    substitutes: SubstituteSearch | None = None
+    """None in older bundles, which have no index of IN vectors."""
     data_window: tuple[str, str] | None = None
     """First and last order, ISO 8601; None for data without timestamps."""
     git_revision: str = ""
@@ -117,7 +138,13 @@ class Manifest(Blend):
 
     @property
     def search_recall(self) -> float | None:
-        """Share of the exact ten best that search finds; None where it is exact."""
+        """Share of the exact ten best that search finds, the lower of item pages and substitutes.
+
+        None where both are exact.
+        """
+        found = [self.index.recall_at_10 if self.index else None]
         if self.among_companions and self.search:
-            return self.search.companions_recall_at_10
-        return self.index.recall_at_10 if self.index else None
+            found = [self.search.companions_recall_at_10]
+        if self.substitutes and self.substitutes.by_index:
+            found.append(self.substitutes.index.recall_at_10)
+        return min((one for one in found if one is not None), default=None)

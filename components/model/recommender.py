@@ -13,7 +13,8 @@ from components.model.cold_start import ColdStartRanker
 from components.model.item_ranking import BLOCK, ItemRanker
 from components.model.substitutes import SubstituteScorer
 from components.model.text_similarity import Attributes, merge_attributes
-from components.model.top_k import RankedRows, rank_columns
+from components.model.top_k import RankedRows
+from components.model.vector_index import load_cosine_index
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,12 @@ class Recommender:
 
     @cached_property
     def substitutes(self) -> SubstituteScorer:
-        return SubstituteScorer(self.bundle.in_vectors, self.bundle.attributes)
+        bundle, search = self.bundle, self.bundle.manifest.substitutes
+        index = None
+        if bundle.in_index_path is not None and search is not None and search.by_index:
+            dims, ef = bundle.manifest.dims, search.index.ef
+            index = load_cosine_index(bundle.in_index_path, self.n_items, dims, ef)
+        return SubstituteScorer(bundle.in_vectors, bundle.attributes, index)
 
     def recommend(
         self, product_ids: Sequence[str], k: int, attributes: Attributes | None = None
@@ -76,9 +82,7 @@ class Recommender:
     def rank_substitutes(self, row: int | None, attributes: Attributes, k: int) -> Recommendation:
         """As `similar_items`, by row; rows behind the catalogue have no vectors."""
         if row is not None and row < self.n_items:
-            found, scores = rank_columns(self.substitutes.score(row, attributes)[None], k)
-            kept = found[0] >= 0
-            return Recommendation(found[0][kept], scores[0][kept], "model")
+            return Recommendation(*self.substitutes.rank(row, attributes, k), "model")
         source, best, scores = self.cold_start.rank_substitutes(attributes, k)
         return Recommendation(best, scores, source)
 

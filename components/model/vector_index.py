@@ -1,4 +1,4 @@
-"""Maximum inner product search by hnswlib, in L2 space.
+"""Search by hnswlib: the nearest by cosine, and maximum inner products, in L2 space.
 
 hnswlib's inner-product space loses most neighbours of vectors whose lengths differ. Item vectors
 are centred and given one more dimension that makes them equally long: the nearest by L2 is then the
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from components.model.arrays import AnyArray, Float32Array, Int64Array
+from components.model.bundle import BundleError
 from components.model.float16 import to_float32
 
 
@@ -27,12 +28,12 @@ def build_query_matrix(in_vectors: Float32Array, *weights: float) -> Float32Arra
 
 def load_index(path: Path, n_items: int, dims: int, ef: int) -> Any:
     """Of (n_items, dims) items, see `components.ranking.build_index`."""
-    import hnswlib
+    return _load(path, "l2", n_items, dims + 1, ef)
 
-    index = hnswlib.Index(space="l2", dim=dims + 1)
-    index.load_index(str(path), max_elements=n_items)
-    index.set_ef(ef)
-    return index
+
+def load_cosine_index(path: Path, n_items: int, dims: int, ef: int) -> Any:
+    """Of vectors (n_items, dims), see `components.refit.index_substitutes`."""
+    return _load(path, "cosine", n_items, dims, ef)
 
 
 def search(index: Any, queries: Float32Array, k: int) -> Int64Array:
@@ -40,3 +41,20 @@ def search(index: Any, queries: Float32Array, k: int) -> Int64Array:
     augmented = np.column_stack([queries, np.zeros(len(queries), np.float32)])
     labels, _ = index.knn_query(augmented, k=k)
     return np.asarray(labels, dtype=np.int64)
+
+
+def _load(path: Path, space: str, n_items: int, dims: int, ef: int) -> Any:
+    """Raises BundleError. An index is private memory: processes cannot share it."""
+    import hnswlib
+
+    index = hnswlib.Index(space=space, dim=dims)
+    try:
+        index.load_index(str(path), max_elements=n_items)
+    except RuntimeError as error:
+        raise BundleError(
+            f"bundle: {path} is no index ({error}); fetch the version again"
+        ) from None
+    if (found := index.get_current_count()) != n_items:
+        raise BundleError(f"bundle: {path} has {found} products, bundle.json says {n_items}")
+    index.set_ef(ef)
+    return index

@@ -31,6 +31,7 @@ from components.ranking.model import StepTimer
 from components.ranking.precompute import PRECOMPUTED_DEPTH, load_item_reranker, precompute_items
 from components.ranking.prepare import prepare_bundle
 from components.ranking.search_method import choose_search_method
+from components.refit.index_substitutes import index_substitutes
 from components.results import read_json, write_json
 
 
@@ -50,7 +51,8 @@ def refit(
 ) -> dict[str, float]:  # fmt: skip
     """Write the directories of `target`; returns CPU seconds by part.
 
-    The target's ranking adds item features, precomputed items, and an index where that is faster.
+    The target's ranking adds item features, precomputed items, an index of IN vectors, and one of
+    item pages where that is faster.
     """
     timer, weighting = StepTimer(), weighting or BasketWeighting()
     new_rows = _sort_catalogue(baskets_path, vectors, target.vectors)
@@ -75,13 +77,15 @@ def refit(
 def _write_ranking(bundle: Bundle, folder: Path, seed: int, timer: StepTimer) -> None:
     bundle = choose_search_method(bundle, PRECOMPUTED_DEPTH, folder, seed)
     timer("search")
+    bundle = index_substitutes(bundle, folder, seed)
+    timer("substitutes")
     precomputed = precompute_items(Recommender(bundle), load_item_reranker(folder))
     bundle.item_features.save(folder)
     assert bundle.chance is not None
     bundle.chance.save(folder)
     precomputed.save(folder)
-    search = bundle.manifest.model_dump(include={"among_companions", "index", "search"})
-    write_json(search, folder / "search.json")
+    fields = {"among_companions", "index", "search", "substitutes"}
+    write_json(bundle.manifest.model_dump(include=fields), folder / "search.json")
     write_json({"n_orders": bundle.manifest.n_orders}, folder / "counted.json")
     timer("pages")
 

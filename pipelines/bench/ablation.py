@@ -30,7 +30,7 @@ WHOLE = "fbt"
 LEARNED_PARTS = ("co-occurrence", "neighbours", "blend", "re-ranker")
 """All but item2vec."""
 
-DERIVED_PARTS = ("search", "variants", "pages")
+DERIVED_PARTS = ("search", "substitutes", "variants", "pages")
 """Without learning."""
 
 REFIT_FOLDERS = ("sorted_vectors", "pairs", "near", "pages")

@@ -2,8 +2,11 @@
 
 import json
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from pipelines.bench.processes import python_command
 from tests.bench.costs import Cost, measure
@@ -13,6 +16,9 @@ SIZES = (Shop(1_000_000, 20_000), Shop(50_000_000, 1_000_000))
 """Small and large: as many lines per product."""
 
 MIN_ORDERS, SEED = 5, 1
+
+N_SIMILAR, K_SIMILAR = 2_000, 100
+"""Products whose substitutes are asked for, and how many of them, as by the service."""
 
 PARTS = ("weighting", "vectors", "pairs", "neighbours", "ranking", "refit", "bundle")
 """Functions of this module, in the order of a run."""
@@ -24,16 +30,38 @@ CONTEXT = {
 
 
 def bench(sizes: tuple[Shop, ...] = SIZES) -> tuple[dict[str, float], list[dict[str, Any]]]:
-    """Figures and rows: peak memory of the largest, and its CPU seconds per line to the first's.
+    """Figures and rows: peak memory of the largest, its CPU seconds per line to the first's, and
+    the p99 of its substitutes.
 
     From baskets to the bundle; orders are cleaned and baskets built before.
     """
     rows: list[dict[str, Any]] = []
+    similar_ms = 0.0
     for shop in sizes:
         with tempfile.TemporaryDirectory() as folder:
             write_shop(shop, Path(folder))
             rows += [measure_part(shop, part, Path(folder)) for part in PARTS]
-    return compute_figures(rows, sizes)
+            similar_ms = measure_similar(Path(folder) / "bundle")
+    figures, rows = compute_figures(rows, sizes)
+    return {**figures, "similar_p99_ms": similar_ms}, rows
+
+
+def measure_similar(bundle_dir: Path) -> float:
+    """p99 of the milliseconds in which a process finds the substitutes of a product."""
+    from components.model.bundle import read_bundle
+    from components.model.recommender import Recommender
+
+    recommender = Recommender(read_bundle(bundle_dir))
+    rng, n_items = np.random.default_rng(SEED), recommender.n_items
+    known = recommender.bundle.product_ids
+    ids = [known[row] for row in rng.integers(n_items, size=N_SIMILAR)]
+    recommender.similar_items(ids[0], K_SIMILAR)  # Loads the index
+    times_ms = []
+    for id_ in ids:
+        start = time.perf_counter()
+        recommender.similar_items(id_, K_SIMILAR)
+        times_ms.append(1000 * (time.perf_counter() - start))
+    return float(np.quantile(times_ms, 0.99))
 
 
 def compute_figures(

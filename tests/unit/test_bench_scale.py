@@ -23,6 +23,7 @@ def test_the_parts_make_a_bundle_that_knows_what_goes_together(tmp_path):
     rows, _ = Recommender(bundle).rank([np.array([row], np.int32) for row in range(100)], 10)
     # By chance a quarter would be of the same one.
     assert (category[rows] == category[:100, None]).mean() > 0.4
+    assert 0 < scale.measure_similar(tmp_path / "bundle") < 1000
 
 
 def test_products_have_cards_and_come_in_colours(tmp_path):

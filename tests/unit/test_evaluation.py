@@ -25,7 +25,7 @@ from components.evaluation.gate import GateFailed, GateSettings, check_verdict, 
 from components.evaluation.metrics import coverage, intervals, popularity_percentile, score
 from components.evaluation.tasks import draw_queries
 from components.model.bundle import assemble_bundle, write_bundle
-from components.model.manifest import Manifest
+from components.model.manifest import IndexStats, Manifest, SubstituteSearch
 from components.model.top_k import rank_columns
 
 
@@ -381,6 +381,21 @@ def test_each_rule_fails_alone(path: str, name: str, broken: float | None) -> No
 @pytest.mark.parametrize("recall", [0.949, math.nan, 0.0])
 def test_a_lossy_index_fails(recall: float) -> None:
     assert failed(verdict_with({"ann_recall": recall})) == ["ann_recall"]
+
+
+def test_the_gate_judges_the_worse_of_both_searches() -> None:
+    good, bad = (
+        IndexStats(m=16, ef_construction=200, ef=50, recall_at_10=recall) for recall in (0.99, 0.9)
+    )
+    facts = {"created_at": "", "n_items": 9, "n_products": 9, "n_orders": 9, "dims": 2}
+    substitutes = SubstituteSearch(index=bad, exact_ms=2, index_ms=1, by_index=True)
+    unused = substitutes.model_copy(update={"by_index": False})
+    recalls = [
+        Manifest(**facts, index=index, substitutes=one).search_recall
+        for index in (None, good)
+        for one in (None, substitutes, unused)
+    ]
+    assert recalls == [None, 0.9, None, 0.99, 0.9, 0.99]
 
 
 def test_exact_search_needs_no_recall() -> None:

@@ -174,6 +174,10 @@ def assert_sane(recommender):
         assert not answer & set(asked)
         assert np.isfinite(found.scores).all()
     assert len(recommender.similar_items(ids[0], 5).rows) == min(5, n_items - 1)
+    bundle = recommender.bundle
+    assert bundle.in_index_path.is_file()
+    assert bundle.manifest.substitutes.index.recall_at_10 == 1
+    assert not bundle.manifest.substitutes.by_index
 
 
 PAIRS = ["ab", "cd", "ef", "gh"]

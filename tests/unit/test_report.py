@@ -12,7 +12,13 @@ import pytest
 
 from components.contracts import BASKETS, write_table
 from components.model.bundle import read_manifest
-from components.model.manifest import CartWeights, IndexStats, Manifest, SearchStats
+from components.model.manifest import (
+    CartWeights,
+    IndexStats,
+    Manifest,
+    SearchStats,
+    SubstituteSearch,
+)
 from components.model.variants import LEVELS
 from components.ranking.queries import OFFLINE_FEATURES
 from components.report import formats, formatting, tables
@@ -269,7 +275,14 @@ def measured_bundle(folder: Path) -> Path:
     bundle = make_bundle(folder, cold={HOSTILE: HOSTILE})
     facts = IndexStats(m=32, ef_construction=400, ef=100, recall_at_10=0.98)
     search = SearchStats(exact_ms=2.5, index_ms=1.25, tried=facts)
-    return with_manifest(bundle, index=facts, search=search, ranking=ranking())
+    return with_manifest(
+        bundle, index=facts, search=search, ranking=ranking(), substitutes=substitutes(False)
+    )
+
+
+def substitutes(by_index: bool) -> SubstituteSearch:
+    facts = IndexStats(m=16, ef_construction=200, ef=50, recall_at_10=0.991)
+    return SubstituteSearch(index=facts, exact_ms=60, index_ms=0.5, by_index=by_index)
 
 
 def with_manifest(bundle: Path, **found: object) -> Path:
@@ -489,15 +502,21 @@ def test_the_index_is_described(page: str) -> None:
     assert "HNSW, M 32, ef_construction 400, ef 100; finds 98" in text
     assert "Exact search takes 2.50 ms of CPU a page, an index, which finds 98.0% " in text
     assert "1.25 ms. The fastest way that finds enough is used." in text
+    assert "Search for substitutes exact. Exact search takes 60.00 ms of CPU" in text
 
 
 def test_search_among_companions_is_described(tmp_path: Path) -> None:
     search = SearchStats(exact_ms=3.7, companions_ms=0.12, companions_recall_at_10=0.996)
-    bundle = with_manifest(make_bundle(tmp_path / "bundle"), among_companions=True, search=search)
+    bundle = with_manifest(
+        make_bundle(tmp_path / "bundle"), among_companions=True, search=search,
+        substitutes=substitutes(True),
+    )  # fmt: skip
     text = Seen(render(tmp_path, bundle=bundle)).text
     assert "approximate: among companions, companions of companions" in text
     assert "bestsellers; finds 99.6 % of the exact ten best" in text
     assert "search among companions, which finds 99.6% of the exact ten best, 0.12 ms" in text
+    assert "Search for substitutes approximate: HNSW, M 16, ef_construction 200, ef 50." in text
+    assert "which finds 99.1% of the exact ten best at ef 50, 0.50 ms." in text
 
 
 def test_tricks_are_shown_with_what_they_changed(page: str) -> None:

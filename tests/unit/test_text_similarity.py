@@ -4,6 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from components.model import text_similarity
 from components.model.cold_start import to_weights
 from components.model.text_similarity import (
     AttributeIndex,
@@ -151,6 +152,22 @@ def test_one_in_a_large_catalogue_is_found_as_in_a_small_one():
     rows, similar = index.nearest(Attributes("green tea"))
     assert rows.tolist() == [2000, 2001]
     assert similar[0] == pytest.approx(1, abs=2e-3)
+
+
+@pytest.mark.parametrize("k", [1, 5, 40])
+def test_common_words_change_only_products_that_can_be_among_the_best(monkeypatch, k):
+    """Those with rare words, which are read first, and then with as many common ones."""
+    rng = np.random.default_rng(2)
+    names = [" ".join(f"w{int(300**draw)}" for draw in rng.random(4)) for _ in range(3000)]
+    index = build_attribute_index(cards(*((name,) for name in names)), 3000)
+    for first in (0, 50, 500):
+        for name in names[:100]:
+            monkeypatch.setattr(text_similarity, "FIRST_POSTINGS", 10**9)
+            rows, similar = index.nearest(Attributes(name), k)
+            monkeypatch.setattr(text_similarity, "FIRST_POSTINGS", first)
+            found, similar_too = index.nearest(Attributes(name), k)
+            np.testing.assert_allclose(similar_too, similar, rtol=1e-5)
+            assert (found == rows).mean() > 0.9, "only ties may be rounded to another order"
 
 
 def test_an_index_is_read_as_it_was_written(tmp_path):
