@@ -24,8 +24,7 @@ from components.evaluation.excess import compute_shares
 from components.evaluation.measures import MEASURES, CatalogueFacts, measure
 from components.evaluation.metrics import coverage, intervals, popularity_percentile
 from components.evaluation.tasks import TASKS, Queries, draw_queries
-from components.evaluation.visible_quality import encode_kinds
-from components.model.arrays import Float64Array, Int64Array
+from components.model.arrays import Float64Array, Int32Array, Int64Array
 from components.model.bundle import Bundle, read_bundle
 from components.model.recommender import Recommender
 from components.progress import log_progress
@@ -71,7 +70,7 @@ def evaluate(
         rankers["champion"] = champion
     sizes = {"item": n_baskets, "cart": -(-n_baskets // 3)}
     queries = {task: draw_queries(test, task, sizes[task], seed) for task in TASKS}
-    facts = CatalogueFacts(compute_shares(test, n_items), _encode_kinds(bundle))
+    facts = CatalogueFacts(compute_shares(test, n_items), _get_kinds(bundle))
     results = {task: evaluate_task(task, rankers, queries[task], facts, seed) for task in TASKS}
     cold = evaluate_cold_start(recommender, test, seed)
     return {
@@ -152,9 +151,8 @@ def _build_baselines(train: Corpus, n_orders: Int64Array) -> dict[str, Ranker]:
     }
 
 
-def _encode_kinds(bundle: Bundle) -> Int64Array | None:
-    categories = bundle.products["category"].slice(0, bundle.manifest.n_items)
-    return encode_kinds(categories.combine_chunks())
+def _get_kinds(bundle: Bundle) -> Int32Array | None:
+    return None if bundle.kinds is None else bundle.kinds.codes[: bundle.manifest.n_items]
 
 
 def _list_labels(bundle: Bundle) -> list[str]:

@@ -25,6 +25,7 @@ from components.model.atomic import atomic_write
 from components.model.float16 import to_float16
 from components.model.item_features import SALES_COLUMNS, ItemFeatures, build_default_features
 from components.model.item_scores import ItemScores, build_item_scores
+from components.model.kinds import Kinds
 from components.model.manifest import FORMAT_VERSION, Manifest
 from components.model.product_records import Facets, ProductRecords, build_records
 from components.model.ragged import ArrayGroup, RaggedRows
@@ -102,6 +103,7 @@ class Bundle:
     reranker: TreeEnsemble | None = None
     """Of carts; None where it did not pay."""
     variants: Variants | None = None
+    kinds: Kinds | None = None
     index_path: Path | None = None
 
     @property
@@ -113,7 +115,9 @@ class Bundle:
 REQUIRED: tuple[type[ArrayGroup], ...] = (
     *(Pairs, Neighbours, ItemFeatures, ProductRecords, Facets, AttributeIndex, TokenIndex),
 )
-OPTIONAL: tuple[type[ArrayGroup], ...] = (ItemScores, PrecomputedItems, TreeEnsemble, Variants)
+OPTIONAL: tuple[type[ArrayGroup], ...] = (
+    *(ItemScores, PrecomputedItems, TreeEnsemble, Variants, Kinds),
+)
 
 
 def assemble_bundle(
@@ -268,6 +272,7 @@ def _check_shapes(bundle: Bundle, path: Path) -> None:
         "token_index.id_offsets": (n_products + 1,),
         "item_scores.offsets": (n_items + 1,),
         "variants.offsets": (n_items + 1,),
+        "kinds.codes": (n_products,),
     }
     if bundle.precomputed:
         expected["precomputed.rows"] = (n_items, bundle.precomputed.rows.shape[1])

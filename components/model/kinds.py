@@ -1,0 +1,92 @@
+"""Different kinds among the first products shown.
+
+A kind is a category or a cluster of products, see `components.bundle.kinds`.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+from components.model.arrays import Int32Array
+from components.model.ragged import ArrayGroup
+from components.model.top_k import RankedRows
+
+N_VISIBLE = 5
+"""Places that a shopper sees at once."""
+
+LIMITED_DEPTH = 100
+"""Products of a ranking among which those that fit are looked for."""
+
+
+class KindLimits(NamedTuple):
+    """Most products of one kind among the first N_VISIBLE; None is no limit."""
+
+    max_own_kind: int | None = None
+    """Of each kind that was asked for."""
+    max_same_kind: int | None = None
+    """Of any kind."""
+
+    @property
+    def are_lifted(self) -> bool:
+        return self.max_own_kind is None and self.max_same_kind is None
+
+
+NO_LIMITS = KindLimits()
+DEFAULT_LIMITS = KindLimits(max_own_kind=1, max_same_kind=2)
+
+
+@dataclass(frozen=True)
+class Kinds(ArrayGroup, prefix="kinds"):
+    """`codes` (n_products,) are numbers of kinds, from 0."""
+
+    codes: Int32Array
+
+    def get(self, row: int) -> int:
+        """Products that were added after the bundle was built are kinds of their own."""
+        view = self._view
+        return view[row] if row < len(view) else -1 - row
+
+    def find_order(
+        self, rows: Sequence[int], own_kinds: Iterable[int], limits: KindLimits
+    ) -> list[int] | None:
+        """Places of `rows`, best first, in the order to show; None where nothing is to move.
+
+        The first N_VISIBLE are the best that fit, the others follow in their order. Where too few
+        fit, the best of those others fill up.
+        """
+        most_same = N_VISIBLE if limits.max_same_kind is None else limits.max_same_kind
+        counts: dict[int, int] = {}
+        if limits.max_own_kind is not None and limits.max_own_kind < most_same:
+            counts = dict.fromkeys(own_kinds, most_same - limits.max_own_kind)
+        taken: list[int] = []
+        for place, row in enumerate(rows):
+            kind = self.get(row)
+            n = counts.get(kind, 0)
+            if n < most_same:
+                counts[kind] = n + 1
+                taken.append(place)
+                if len(taken) == N_VISIBLE:
+                    break
+        if not taken or taken[-1] == len(taken) - 1:
+            return None
+        return taken + [place for place in range(len(rows)) if place not in taken]
+
+    def limit(
+        self, ranked: RankedRows, queries: Iterable[Int32Array], limits: KindLimits, k: int
+    ) -> RankedRows:
+        """The first `k` of `ranked` (n_queries, depth) once limited."""
+        rows, scores = ranked[0][:, :k].copy(), ranked[1][:, :k].copy()
+        for i, (found, query) in enumerate(zip(ranked[0], queries, strict=True)):
+            own_kinds = [self.get(row) for row in query.tolist()]
+            shown = found[found >= 0].tolist()
+            if (order := self.find_order(shown, own_kinds, limits)) is not None:
+                rows[i, : len(order)] = found[order[:k]]
+                scores[i, : len(order)] = ranked[1][i, order[:k]]
+        return rows, scores
+
+    # Reading a number from a memoryview costs a fifth of reading it from an array.
+
+    @cached_property
+    def _view(self) -> memoryview:
+        return memoryview(self.codes)  # type: ignore[arg-type]
