@@ -45,10 +45,11 @@ def encode_categories(categories: pa.Array) -> Int64Array:
     """Codes (n,); -1 without a category, and for all if they have one in common or one each."""
     texts = pc.utf8_trim_whitespace(categories)
     texts = pc.if_else(pc.equal(texts, ""), pa.scalar(None, texts.type), texts)
-    codes = texts.dictionary_encode().indices.fill_null(-1).to_numpy(zero_copy_only=False)
+    indices = texts.dictionary_encode().indices.fill_null(-1)
+    codes: Int64Array = indices.to_numpy(zero_copy_only=False).astype(np.int64)
     n_known, n_categories = int((codes >= 0).sum()), int(codes.max(initial=-1)) + 1
     if 1 < n_categories <= MAX_CATEGORIES * n_known:
-        return codes.astype(np.int64)
+        return codes
     return np.full(len(codes), -1, np.int64)
 
 

@@ -21,6 +21,7 @@ from components.evaluation.baselines import (
 from components.evaluation.champion import read_champion
 from components.evaluation.cold import evaluate_cold_start
 from components.evaluation.excess import compute_shares
+from components.evaluation.kind_limits import measure_limits
 from components.evaluation.measures import MEASURES, CatalogueFacts, measure
 from components.evaluation.metrics import coverage, intervals, popularity_percentile
 from components.evaluation.tasks import TASKS, Queries, draw_queries
@@ -51,6 +52,7 @@ def evaluate(
          "paired": {"item": {OTHER: {"mean", "low", "high"}}, "cart": ...},
          "paired_excess": as paired,
          "ann_recall": 0..1, None if exact, "cold": see `evaluate_cold_start`,
+         "kind_limits": see `measure_limits`,
          "examples": [{"product_id", "label", "n_orders", "recommendations":
                        [{"product_id", "label", "score", "support", "lift"}]}]}
 
@@ -85,6 +87,7 @@ def evaluate(
         },
         "ann_recall": bundle.manifest.search_recall,
         "cold": _replace_nonfinite(cold),
+        "kind_limits": measure_limits(recommender, queries["item"], facts, K),
         "examples": pick_examples(recommender),
     }
 

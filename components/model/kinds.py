@@ -3,10 +3,13 @@
 A kind is a category or a cluster of products, see `components.bundle.kinds`.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
+
+from pydantic import AfterValidator, Field
+from pydantic_core import PydanticCustomError
 
 from components.model.arrays import Int32Array
 from components.model.ragged import ArrayGroup
@@ -19,6 +22,20 @@ LIMITED_DEPTH = 100
 """Products of a ranking among which those that fit are looked for."""
 
 
+def _refuse_zero(value: int) -> int:
+    """Raises PydanticCustomError."""
+    if value == 0:
+        raise PydanticCustomError("kind_limit", "1 or more, or -1 for no limit")
+    return value
+
+
+NO_LIMIT = -1
+"""Where people set limits; empty values mean something else there."""
+
+MaxOwnKind = Annotated[int, Field(ge=NO_LIMIT, le=100)]
+MaxSameKind = Annotated[int, Field(ge=NO_LIMIT, le=100), AfterValidator(_refuse_zero)]
+
+
 class KindLimits(NamedTuple):
     """Most products of one kind among the first N_VISIBLE; None is no limit."""
 
@@ -26,6 +43,14 @@ class KindLimits(NamedTuple):
     """Of each kind that was asked for."""
     max_same_kind: int | None = None
     """Of any kind."""
+
+    def override(self, max_own_kind: int | None, max_same_kind: int | None) -> "KindLimits":
+        """With those that are given; NO_LIMIT lifts one."""
+        given = KindLimits(max_own_kind, max_same_kind)
+        pairs = zip(given, self, strict=True)
+        return KindLimits(
+            *(old if new is None else None if new == NO_LIMIT else new for new, old in pairs)
+        )
 
     @property
     def are_lifted(self) -> bool:
@@ -48,12 +73,16 @@ class Kinds(ArrayGroup, prefix="kinds"):
         return view[row] if row < len(view) else -1 - row
 
     def find_order(
-        self, rows: Sequence[int], own_kinds: Iterable[int], limits: KindLimits
+        self,
+        rows: Sequence[int],
+        own_kinds: Iterable[int],
+        limits: KindLimits,
+        exempt: Container[int] = (),
     ) -> list[int] | None:
         """Places of `rows`, best first, in the order to show; None where nothing is to move.
 
         The first N_VISIBLE are the best that fit, the others follow in their order. Where too few
-        fit, the best of those others fill up.
+        fit, the best of those others fill up. Rows that are `exempt` always fit.
         """
         most_same = N_VISIBLE if limits.max_same_kind is None else limits.max_same_kind
         counts: dict[int, int] = {}
@@ -61,13 +90,15 @@ class Kinds(ArrayGroup, prefix="kinds"):
             counts = dict.fromkeys(own_kinds, most_same - limits.max_own_kind)
         taken: list[int] = []
         for place, row in enumerate(rows):
-            kind = self.get(row)
-            n = counts.get(kind, 0)
-            if n < most_same:
+            if row not in exempt:
+                kind = self.get(row)
+                n = counts.get(kind, 0)
+                if n >= most_same:
+                    continue
                 counts[kind] = n + 1
-                taken.append(place)
-                if len(taken) == N_VISIBLE:
-                    break
+            taken.append(place)
+            if len(taken) == N_VISIBLE:
+                break
         if not taken or taken[-1] == len(taken) - 1:
             return None
         return taken + [place for place in range(len(rows)) if place not in taken]
