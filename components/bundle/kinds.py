@@ -14,6 +14,10 @@ MAX_CATEGORIES = 0.5  # A product; more categories than that tell nothing about 
 MIN_COHESION = 0.1
 """Mean cosine between the vectors of a phrase's products, below which it is no kind."""
 
+LARGE = 16
+"""Products of a kind beyond which more count for nothing. Without it all that is CHRISTMAS is one
+kind of Online Retail; at a quarter, mugs fall into fifty."""
+
 PAIR_FACTOR = np.uint64(0x9E3779B97F4A7C15)  # Makes the hash of two words depend on their order
 
 
@@ -112,7 +116,7 @@ def _list_words(name: str | None) -> list[str]:
 def _score_phrases(rows: AnyArray, phrases: AnyArray, vectors: Float32Array) -> Float64Array:
     """Cohesion times the square root of the number of products, of each phrase; 0 for no kind.
 
-    Without the root, groups of two win; the number itself would join all bags.
+    Without the root, groups of two win.
     """
     from scipy.sparse import csr_array
 
@@ -124,7 +128,9 @@ def _score_phrases(rows: AnyArray, phrases: AnyArray, vectors: Float32Array) -> 
     sums = members @ vectors
     lengths = np.einsum("ij,ij->i", sums, sums)
     cohesion = (lengths - n) / np.maximum(n * (n - 1), 1)
-    scores: Float64Array = np.where(cohesion < MIN_COHESION, 0, cohesion * np.sqrt(n))
+    scores: Float64Array = np.where(
+        cohesion < MIN_COHESION, 0, cohesion * np.sqrt(np.minimum(n, LARGE))
+    )
     return scores
 
 
