@@ -8,7 +8,7 @@ from bento.answering.query import Query
 from bento.answering.rules import MAX_FACTOR
 from components.model.arrays import AnyArray, Float32Array, Int64Array
 from components.model.features import normalize_vectors
-from components.model.kinds import N_VISIBLE, KindLimits, Kinds
+from components.model.kinds import N_VISIBLE, KindLimits, Kinds, append_others
 from components.model.product_records import hash_facet
 
 DIVERSITY_POOL = 3
@@ -58,14 +58,17 @@ def diversify(query: Query, ranking: Ranking, diversity: float) -> Ranking:
 
 
 def limit_kinds(query: Query, ranking: Ranking, limits: KindLimits) -> Ranking:
+    """At least the first `k`."""
     kinds = query.recommender.bundle.kinds
     if kinds is None or limits.are_lifted:
         return ranking
     rows, exempt = ranking.rows.tolist(), _find_exempt(query, ranking.rows)
-    order = kinds.find_order(rows, _find_own_kinds(query, kinds), limits, exempt)
-    if order is not None:
+    first = kinds.find_first(rows, _find_own_kinds(query, kinds), limits, exempt)
+    if first and first[-1] >= len(first):
+        order = append_others(first, min(len(rows), query.request.k))
         ranking = ranking.select(np.array(order, np.int64))
-    query.rule_counts["exempt"] += len(exempt.intersection(ranking.rows[:N_VISIBLE].tolist()))
+    if exempt:
+        query.rule_counts["exempt"] += len(exempt.intersection(ranking.rows[:N_VISIBLE].tolist()))
     return ranking
 
 

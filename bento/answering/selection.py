@@ -11,11 +11,14 @@ from bento.answering.query import Query
 from bento.answering.resolved_effects import ResolvedEffects, resolve_effects
 from bento.answering.rules import RuleEffects, RuleSet
 from bento.schemas.requests import PRICE_RATIO, RecommendRequest, SimilarRequest
-from components.model.kinds import LIMITED_DEPTH, KindLimits
+from components.model.kinds import N_VISIBLE, KindLimits, append_others
 from components.model.recommender import Recommender
 
 PLAIN_FIELDS = frozenset(["items", "k", "session_id", "variant"])
 """Fields that need no more than the precomputed ranking of a product."""
+
+SHORT_DEPTH = 30
+"""Products of a precomputed ranking, among which five nearly always fit."""
 
 MAX_CACHED_EFFECTS = 64
 
@@ -64,15 +67,20 @@ class Selection:
         return Answer(items, "model", catalogue)
 
     def _rank_one(self, row: int, k: int) -> tuple[list[int], list[float]]:
+        """Rows and scores, fewer than `k` where it takes more to find those that fit."""
         kinds, items = self.recommender.bundle.kinds, self.recommender.items
         if kinds is None or self.limits.are_lifted:
             found, scores = items.rank_one(row, k)
             return found.tolist(), scores.tolist()
-        found, scores = items.rank_one(row, max(k, LIMITED_DEPTH))
-        rows = found.tolist()
-        if (order := kinds.find_order(rows, [kinds.get(row)], self.limits)) is None:
-            return rows[:k], scores[:k].tolist()
-        return [rows[place] for place in order[:k]], scores[order[:k]].tolist()
+        found, values = items.rank_one(row, max(k, SHORT_DEPTH))
+        rows, scores = found.tolist(), values.tolist()
+        first = kinds.find_first(rows, [kinds.get(row)], self.limits)
+        if len(first) < N_VISIBLE:
+            return [], []
+        if first[-1] < N_VISIBLE:
+            return rows[:k], scores[:k]
+        order = append_others(first, min(k, len(rows)))[:k]
+        return [rows[place] for place in order], [scores[place] for place in order]
 
     def _build_query(
         self, request: RecommendRequest | SimilarRequest, product_ids: Sequence[str]

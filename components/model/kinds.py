@@ -3,7 +3,7 @@
 A kind is a category or a cluster of products, see `components.bundle.kinds`.
 """
 
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated, NamedTuple
@@ -72,36 +72,31 @@ class Kinds(ArrayGroup, prefix="kinds"):
         view = self._view
         return view[row] if row < len(view) else -1 - row
 
-    def find_order(
+    def find_first(
         self,
-        rows: Sequence[int],
+        rows: Iterable[int],
         own_kinds: Iterable[int],
         limits: KindLimits,
         exempt: Container[int] = (),
-    ) -> list[int] | None:
-        """Places of `rows`, best first, in the order to show; None where nothing is to move.
-
-        The first N_VISIBLE are the best that fit, the others follow in their order. Where too few
-        fit, the best of those others fill up. Rows that are `exempt` always fit.
-        """
+    ) -> list[int]:
+        """Places of the best of `rows` that fit, up to N_VISIBLE; `exempt` ones always do."""
+        view = self._view
+        n_known, counts = len(view), dict[int, int]()
         most_same = N_VISIBLE if limits.max_same_kind is None else limits.max_same_kind
-        counts: dict[int, int] = {}
         if limits.max_own_kind is not None and limits.max_own_kind < most_same:
             counts = dict.fromkeys(own_kinds, most_same - limits.max_own_kind)
-        taken: list[int] = []
+        first: list[int] = []
         for place, row in enumerate(rows):
             if row not in exempt:
-                kind = self.get(row)
+                kind = view[row] if row < n_known else -1 - row
                 n = counts.get(kind, 0)
                 if n >= most_same:
                     continue
                 counts[kind] = n + 1
-            taken.append(place)
-            if len(taken) == N_VISIBLE:
+            first.append(place)
+            if len(first) == N_VISIBLE:
                 break
-        if not taken or taken[-1] == len(taken) - 1:
-            return None
-        return taken + [place for place in range(len(rows)) if place not in taken]
+        return first
 
     def limit(
         self, ranked: RankedRows, queries: Iterable[Int32Array], limits: KindLimits, k: int
@@ -111,9 +106,9 @@ class Kinds(ArrayGroup, prefix="kinds"):
         for i, (found, query) in enumerate(zip(ranked[0], queries, strict=True)):
             own_kinds = [self.get(row) for row in query.tolist()]
             shown = found[found >= 0].tolist()
-            if (order := self.find_order(shown, own_kinds, limits)) is not None:
-                rows[i, : len(order)] = found[order[:k]]
-                scores[i, : len(order)] = ranked[1][i, order[:k]]
+            first = self.find_first(shown, own_kinds, limits)
+            order = append_others(first, min(len(shown), k))[:k]
+            rows[i, : len(order)], scores[i, : len(order)] = found[order], ranked[1][i, order]
         return rows, scores
 
     # Reading a number from a memoryview costs a fifth of reading it from an array.
@@ -121,3 +116,8 @@ class Kinds(ArrayGroup, prefix="kinds"):
     @cached_property
     def _view(self) -> memoryview:
         return memoryview(self.codes)  # type: ignore[arg-type]
+
+
+def append_others(first: list[int], n: int) -> list[int]:
+    """Then the other places below `n`, in their order: what does not fit fills up."""
+    return first + [place for place in range(n) if place not in first]

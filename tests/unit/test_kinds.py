@@ -8,7 +8,7 @@ import pytest
 
 from components.bundle.kinds import find_kinds
 from components.model.bundle import read_bundle
-from components.model.kinds import NO_LIMITS, KindLimits, Kinds
+from components.model.kinds import NO_LIMITS, KindLimits, Kinds, append_others
 from components.model.recommender import Recommender
 from components.model.variants import build_variants
 from tests.factories import make_bundle, products_table
@@ -19,8 +19,8 @@ DEFAULT = KindLimits(max_own_kind=1, max_same_kind=2)
 def order(codes, own_kinds=(), limits=DEFAULT):
     """Codes in the order in which products of these kinds are shown."""
     kinds = Kinds(np.array(codes, np.int32))
-    places = kinds.find_order(range(len(codes)), own_kinds, limits)
-    return None if places is None else [codes[place] for place in places]
+    first = kinds.find_first(range(len(codes)), own_kinds, limits)
+    return [codes[place] for place in append_others(first, len(codes))]
 
 
 def test_one_of_the_kind_asked_for_and_two_of_any_kind_come_first():
@@ -31,23 +31,24 @@ def test_one_of_the_kind_asked_for_and_two_of_any_kind_come_first():
 
 
 def test_an_answer_that_fits_stays():
-    assert order([0, 1, 1, 2, 3, 3, 3, 3], own_kinds=[0]) is None
-    assert order([], own_kinds=[0]) is None
+    ranking = [0, 1, 1, 2, 3, 3, 3, 3]
+    assert order(ranking, own_kinds=[0]) == ranking
+    assert order([], own_kinds=[0]) == []
 
 
 def test_what_does_not_fit_fills_up_in_its_order():
     assert order([0, 0, 0, 1], own_kinds=[0]) == [0, 1, 0, 0]
-    assert order([0, 0, 0], own_kinds=[0]) is None
+    assert order([0, 0, 0], own_kinds=[0]) == [0, 0, 0]
 
 
 @pytest.mark.parametrize(
     ("limits", "shown"),
     [
-        (NO_LIMITS, None),
+        (NO_LIMITS, [0, 1, 1, 1, 1, 2]),
         (KindLimits(max_own_kind=0), [1, 1, 1, 1, 2, 0]),
         (KindLimits(max_own_kind=0, max_same_kind=1), [1, 2, 0, 1, 1, 1]),
         (KindLimits(max_same_kind=1), [0, 1, 2, 1, 1, 1]),
-        (KindLimits(max_own_kind=7, max_same_kind=100), None),
+        (KindLimits(max_own_kind=7, max_same_kind=100), [0, 1, 1, 1, 1, 2]),
     ],
 )
 def test_limits_can_be_lifted_zero_or_larger_than_what_is_shown(limits, shown):
