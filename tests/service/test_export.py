@@ -211,8 +211,7 @@ def test_limits_of_the_environment_count(bundle, tmp_path):
             for one in found
         )
 
-    assert own_kinds("0") == 0
-    assert own_kinds("-1") > 40 >= own_kinds("") > 0
+    assert own_kinds("-1") > own_kinds("") > own_kinds("0") == 0
 
 
 def test_the_command_takes_a_version_of_the_registry(bundle, tmp_path, mlflow_url, monkeypatch):

@@ -7,11 +7,15 @@ import pyarrow as pa
 import pytest
 
 from components.bundle.kinds import find_kinds
+from components.evaluation.excess import compute_shares
+from components.evaluation.kind_limits import measure_limits
+from components.evaluation.measures import CatalogueFacts
+from components.evaluation.tasks import Queries
 from components.model.bundle import read_bundle
 from components.model.kinds import NO_LIMITS, KindLimits, Kinds, append_others
 from components.model.recommender import Recommender
 from components.model.variants import build_variants
-from tests.factories import make_bundle, products_table
+from tests.factories import corpus_of, make_bundle, products_table
 
 DEFAULT = KindLimits(max_own_kind=1, max_same_kind=2)
 
@@ -113,6 +117,36 @@ def test_candidates_for_training_and_substitutes_are_of_any_kind(shop):
 def test_an_old_bundle_has_no_kinds_and_no_limits(shop):
     limited = limit(replace(shop, kinds=None), max_own_kind=0, max_same_kind=1)
     assert recommend(limited, ["cola"], 3) == ["lemonade", "water", "juice"]
+
+
+def test_the_cost_of_each_setting_is_measured(shop):
+    limited = limit(shop, max_own_kind=1, max_same_kind=2)
+    # Cola with water, which is its third drink, or with chips.
+    baskets = corpus_of(*[[0, 2], [0, 4]] * 20)
+    queries = Queries(
+        [np.zeros(1, np.int32)] * 40, corpus_of(*[[2], [4]] * 20), np.arange(len(baskets))
+    )
+    facts = CatalogueFacts(compute_shares(baskets, 8), shop.kinds.codes)
+    rows = measure_limits(limited, queries, facts, 10)
+    found = {(one["max_own_kind"], one["max_same_kind"]): one for one in rows}
+    assert [key for key, one in found.items() if one["is_chosen"]] == [(1, 2)]
+    shares = {key: one["own_kind_at_5"] for key, one in found.items()}
+    expected = {(None, None): 0.6, (1, None): 0.2, (1, 2): 0.2, (0, 2): 0.2, (1, 1): 0.2}
+    assert shares == pytest.approx(expected)  # without drinks four products are left
+    assert [found[key]["kinds_at_5"] for key in ((None, None), (1, 2))] == [3, 5]
+    free, kept = found[None, None], found[1, 2]
+    discounts = {place: 1 / np.log2(place + 1) for place in range(1, 8)}
+    assert free["ndcg"] == pytest.approx((discounts[2] + discounts[4]) / 2)
+    assert kept["ndcg"] == pytest.approx((discounts[6] + discounts[2]) / 2)
+    assert measure_limits(Recommender(replace(shop, kinds=None)), queries, facts, 10) == []
+
+
+def test_limits_of_ones_own_are_measured_too(shop):
+    limited = limit(shop, max_own_kind=3, max_same_kind=4)
+    queries = Queries([np.zeros(1, np.int32)], corpus_of([4]), np.arange(1))
+    facts = CatalogueFacts(np.full(8, 0.1), shop.kinds.codes)
+    *_, own = measure_limits(limited, queries, facts, 10)
+    assert (own["max_own_kind"], own["max_same_kind"], own["is_chosen"]) == (3, 4, True)
 
 
 GROUPS = ("lunch bag", "cake tin", "mug")
