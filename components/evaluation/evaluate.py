@@ -68,7 +68,8 @@ def evaluate(
     train, test = encode(baskets, catalogue, *REFIT_SPLITS), encode(baskets, catalogue, "test")
     recommender = Recommender(bundle)
     rankers = {"model": recommender, **_build_baselines(train, bundle.n_orders)}
-    if champion := read_champion(champion_dir, product_ids):
+    limits = bundle.manifest.kind_limits
+    if champion := read_champion(champion_dir, product_ids, bundle.kinds, limits):
         rankers["champion"] = champion
     sizes = {"item": n_baskets, "cart": -(-n_baskets // 3)}
     queries = {task: draw_queries(test, task, sizes[task], seed) for task in TASKS}

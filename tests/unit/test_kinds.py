@@ -7,6 +7,7 @@ import pyarrow as pa
 import pytest
 
 from components.bundle.kinds import find_kinds
+from components.evaluation.champion import Champion
 from components.evaluation.excess import compute_shares
 from components.evaluation.kind_limits import measure_limits
 from components.evaluation.measures import CatalogueFacts
@@ -225,3 +226,13 @@ def test_products_without_vectors_join_by_name():
 def test_a_table_may_be_almost_empty(n):
     table, vectors = gifts()
     assert find_kinds(table.slice(0, n), vectors[:n], None) is None
+
+
+def test_a_champion_is_judged_under_the_same_limits(shop):
+    ids = [*shop.product_ids[:6], "new", "newer"]
+    limits = KindLimits(max_own_kind=1, max_same_kind=2)
+    cola = [np.zeros(1, np.int32)]
+    free = Champion(shop, ids).rank(cola, 7)[0][0].tolist()
+    assert free == [1, 2, 3, 4, 5, -1, -1]
+    limited = Champion(shop, ids, shop.kinds, limits).rank(cola, 7)[0][0].tolist()
+    assert limited == [1, 4, 5, -1, -1, 2, 3]  # nuts and bread left the catalogue
