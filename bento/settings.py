@@ -8,7 +8,7 @@ from typing import Annotated, Any, NamedTuple, Self
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from components.model.kinds import MaxOwnKind, MaxSameKind
+from components.model.kind_limits import MaxOwnKind, MaxSameKind
 
 PREFIX = "FBT_"
 

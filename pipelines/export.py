@@ -26,7 +26,7 @@ from bento.schemas.rules import Rule
 from components.contracts import COMPANIONS
 from components.model.atomic import atomic_write
 from components.model.bundle import read_bundle
-from components.model.kinds import NO_LIMITS, KindLimits
+from components.model.kind_limits import NO_LIMITS, KindLimits
 from components.progress import log_progress
 from components.registry.registry import RegistryError, fetch_artifact, get_version
 from components.spark import (

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from components.baskets.build import HalfLifeDays
 from components.embeddings.sweep import MinProductOrders, SampleShare
 from components.evaluation.gate import ChampionMargin, MinCoverage
-from components.model.kinds import MaxOwnKind, MaxSameKind
+from components.model.kind_limits import MaxOwnKind, MaxSameKind
 from components.orders.reasons import NON_PRODUCTS
 from components.ranking.variant_exceptions import is_file, parse_pairs
 from components.sources.columns import parse_columns

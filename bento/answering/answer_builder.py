@@ -18,7 +18,8 @@ from bento.answering.ordering import (
 from bento.answering.query import Query
 from bento.schemas.requests import RecommendRequest
 from components.model.arrays import Float32Array, Int64Array, concat_arrays
-from components.model.kinds import LIMITED_DEPTH, NO_LIMITS, KindLimits
+from components.model.kind_limits import NO_LIMITS, KindLimits
+from components.model.kinds import LIMITED_DEPTH
 from components.model.text_similarity import Attributes
 from components.model.top_k import find_top_k
 

@@ -8,7 +8,8 @@ from bento.answering.query import Query
 from bento.answering.rules import MAX_FACTOR
 from components.model.arrays import AnyArray, Float32Array, Int64Array
 from components.model.features import normalize_vectors
-from components.model.kinds import N_VISIBLE, KindLimits, Kinds, append_others
+from components.model.kind_limits import N_VISIBLE, KindLimits
+from components.model.kinds import Kinds, append_others
 from components.model.product_records import hash_facet
 
 DIVERSITY_POOL = 3

@@ -11,7 +11,8 @@ from bento.answering.query import Query
 from bento.answering.resolved_effects import ResolvedEffects, resolve_effects
 from bento.answering.rules import RuleEffects, RuleSet
 from bento.schemas.requests import PRICE_RATIO, RecommendRequest, SimilarRequest
-from components.model.kinds import N_VISIBLE, KindLimits, append_others
+from components.model.kind_limits import N_VISIBLE, KindLimits
+from components.model.kinds import append_others
 from components.model.recommender import Recommender
 
 PLAIN_FIELDS = frozenset(["items", "k", "session_id", "variant"])

@@ -14,7 +14,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from bento.schemas.base import Request, example
-from components.model.kinds import MaxOwnKind, MaxSameKind
+from components.model.kind_limits import MaxOwnKind, MaxSameKind
 
 ProductId = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 

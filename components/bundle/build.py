@@ -23,7 +23,7 @@ from components.model.bundle import (
     write_bundle,
 )
 from components.model.item_features import ItemFeatures
-from components.model.kinds import DEFAULT_LIMITS, KindLimits
+from components.model.kind_limits import DEFAULT_LIMITS, KindLimits
 from components.model.manifest import Manifest
 from components.model.tree_ensemble import TreeEnsemble
 from components.model.variants import Variants

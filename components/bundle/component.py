@@ -24,7 +24,7 @@ def build_bundle(
     from pathlib import Path
 
     from components.bundle import build
-    from components.model.kinds import NO_LIMITS
+    from components.model.kind_limits import NO_LIMITS
     from components.results import log_metrics
 
     manifest = build.build_bundle(

@@ -7,7 +7,8 @@ import numpy as np
 
 from components.model.arrays import Float32Array, Int32Array, Int64Array
 from components.model.bundle import Bundle, read_bundle
-from components.model.kinds import LIMITED_DEPTH, NO_LIMITS, KindLimits, Kinds
+from components.model.kind_limits import NO_LIMITS, KindLimits
+from components.model.kinds import LIMITED_DEPTH, Kinds
 from components.model.recommender import Recommender
 
 LAST_ROW = 2**31 - 1  # Above those of any catalogue

@@ -5,7 +5,8 @@ from typing import Any
 
 from components.evaluation.measures import CatalogueFacts, measure
 from components.evaluation.tasks import Queries
-from components.model.kinds import LIMITED_DEPTH, NO_LIMITS, KindLimits
+from components.model.kind_limits import NO_LIMITS, KindLimits
+from components.model.kinds import LIMITED_DEPTH
 from components.model.recommender import Recommender
 
 SETTINGS = (

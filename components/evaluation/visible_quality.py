@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from components.model.arrays import AnyArray, Float64Array, Int32Array, Int64Array
-from components.model.kinds import N_VISIBLE
+from components.model.kind_limits import N_VISIBLE
 
 N_BESTSELLERS = 10
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from components.model.kinds import KindLimits
+from components.model.kind_limits import KindLimits
 
 FORMAT_VERSION = 1
 

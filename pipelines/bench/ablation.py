@@ -15,7 +15,7 @@ from components.embeddings.model import count_cooccurrence
 from components.embeddings.model import train_vectors as train_item2vec
 from components.evaluation.baselines import Ranker
 from components.model.bundle import Bundle, read_bundle
-from components.model.kinds import NO_LIMITS
+from components.model.kind_limits import NO_LIMITS
 from components.model.manifest import CartWeights
 from components.model.recommender import Recommender
 from components.neighbours.model import train_neighbours

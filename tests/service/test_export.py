@@ -17,7 +17,8 @@ from bento.schemas.rules import RuleRequest, Scope
 from bento.store.store import Store
 from components.contracts import COMPANIONS, read_table
 from components.model.bundle import read_bundle, write_bundle
-from components.model.kinds import DEFAULT_LIMITS, Kinds
+from components.model.kind_limits import DEFAULT_LIMITS
+from components.model.kinds import Kinds
 from components.model.product_records import build_records
 from components.model.token_index import build_token_index
 from components.package.server import serve_bundle

@@ -13,7 +13,8 @@ from components.evaluation.kind_limits import measure_limits
 from components.evaluation.measures import CatalogueFacts
 from components.evaluation.tasks import Queries
 from components.model.bundle import read_bundle
-from components.model.kinds import NO_LIMITS, KindLimits, Kinds, append_others
+from components.model.kind_limits import NO_LIMITS, KindLimits
+from components.model.kinds import Kinds, append_others
 from components.model.recommender import Recommender
 from components.model.variants import build_variants
 from tests.factories import corpus_of, make_bundle, products_table

@@ -18,7 +18,8 @@ from bento.schemas.requests import RecommendRequest, SimilarRequest
 from bento.schemas.responses import RecommendResponse
 from bento.schemas.rules import Rule, RuleRequest
 from components.model.bundle import read_bundle, write_bundle
-from components.model.kinds import DEFAULT_LIMITS, NO_LIMITS, KindLimits, Kinds
+from components.model.kind_limits import DEFAULT_LIMITS, NO_LIMITS, KindLimits
+from components.model.kinds import Kinds
 from components.model.product_records import build_records, hash_facet
 from components.model.recommender import Recommender
 from components.model.variants import build_variants
