@@ -90,7 +90,9 @@ class Fbt:
         self.metrics = ServiceMetrics(self.model_version, self.variant)
         bundle = read_bundle(find_bundle(settings), verify=False, products=False)
         self.manifest = bundle.manifest
-        self.selection = Selection(Recommender(bundle), Catalogue(bundle.records, bundle.facets))
+        limits = bundle.manifest.kind_limits.override(settings.max_own_kind, settings.max_same_kind)
+        catalogue = Catalogue(bundle.records, bundle.facets)
+        self.selection = Selection(Recommender(bundle), catalogue, limits)
         self._search = ProductSearch(bundle)
         self.rendering = ResponseRenderer(self.model_version, self.variant)
         self.poller = self._follow_changes(settings)

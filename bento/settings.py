@@ -8,6 +8,8 @@ from typing import Annotated, Any, NamedTuple, Self
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from components.model.kind_limits import MaxOwnKind, MaxSameKind
+
 PREFIX = "FBT_"
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -62,6 +64,13 @@ class Settings(BaseSettings):
 
     variant: str = Field(default="default", pattern=r"^[A-Za-z0-9._-]{1,64}$")
     """Name of this deployment in answers and metrics, such as an experiment's arm."""
+
+    max_own_kind: MaxOwnKind | None = None
+    """Most products of each kind asked for among the first five, unless a request gives its own; -1
+    is no limit. Default: as the model was trained."""
+
+    max_same_kind: MaxSameKind | None = None
+    """As FBT_MAX_OWN_KIND, of any kind."""
 
     database_url: SecretStr | None = None
     """postgresql://USER:PASSWORD@HOST/NAME, sqlite:///FILE or `off`. Default: an SQLite file in

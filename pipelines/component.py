@@ -20,6 +20,8 @@ def start(
     half_life_days: float,
     min_product_orders: int,
     variant_exceptions: str,
+    max_own_kind: int,
+    max_same_kind: int,
     trials: int,
     shards: int,
     sweep_share: float,

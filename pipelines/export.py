@@ -11,7 +11,7 @@ import tempfile
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from bento.schemas.rules import Rule
 from components.contracts import COMPANIONS
 from components.model.atomic import atomic_write
 from components.model.bundle import read_bundle
+from components.model.kind_limits import NO_LIMITS, KindLimits
 from components.progress import log_progress
 from components.registry.registry import RegistryError, fetch_artifact, get_version
 from components.spark import (
@@ -49,6 +50,8 @@ class Export:
     k: int = 20
     changes: Sequence[ChangedProduct] = field(default=(), compare=False, repr=False)
     rules: Sequence[Rule] = field(default=(), compare=False, repr=False)
+    limits: KindLimits = NO_LIMITS
+    """As settings are: None is as trained."""
     name: str = field(default_factory=lambda: uuid.uuid4().hex)
     """Distinguishes exports in a cache."""
 
@@ -72,9 +75,16 @@ def fetch_bundle(home: Home, version: str) -> Iterator[Path]:
 
 
 def export_bundle(bundle: Path, target: Path, k: int, rules: str | None, spark: bool) -> int:
-    """`rules` is a database's URL, `off`, or None for that of the environment."""
+    """`rules` is a database's URL, `off`, or None for that of the environment.
+
+    FBT_MAX_OWN_KIND and FBT_MAX_SAME_KIND of the environment count, too.
+    """
+    from bento.settings import read_settings
+
+    settings = read_settings()
     url = os.environ.get("FBT_DATABASE_URL") if rules is None else rules
     job = prepare_export(bundle.resolve(), k, None if url == "off" else url)
+    job = replace(job, limits=KindLimits(settings.max_own_kind, settings.max_same_kind))
     if not spark:
         return export(job, target)
     with spark_session("export") as session:
@@ -163,6 +173,7 @@ def load_selection(job: Export) -> Selection:
     if job.changes:
         selection.catalogue = selection.catalogue.with_changes(job.changes)
     selection.rules = RuleSet(job.rules)
+    selection.limits = selection.limits.override(*job.limits)
     return selection
 
 

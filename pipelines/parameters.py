@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from components.baskets.build import HalfLifeDays
 from components.embeddings.sweep import MinProductOrders, SampleShare
 from components.evaluation.gate import ChampionMargin, MinCoverage
+from components.model.kind_limits import MaxOwnKind, MaxSameKind
 from components.orders.reasons import NON_PRODUCTS
 from components.ranking.variant_exceptions import is_file, parse_pairs
 from components.sources.columns import parse_columns
@@ -65,6 +66,13 @@ class TrainingParameters(BaseModel):
     variant_exceptions: str = Field(
         default="",
         description="Variants to recommend nevertheless: A1+A2, B7+B9, or a file of such pairs",
+    )
+    max_own_kind: MaxOwnKind = Field(
+        default=1,
+        description="Most products of the asked kind among the first five; -1 = no limit",
+    )
+    max_same_kind: MaxSameKind = Field(
+        default=2, description="Most products of any kind among the first five; -1 = no limit"
     )
     trials: int = Field(default=8, ge=1, le=1000, description="Hyper-parameter settings to try")
     shards: int = Field(default=2, ge=1, le=64, description="Processes or pods for the trials")

@@ -34,6 +34,8 @@ def training(
     half_life_days: float = 0.0,
     min_product_orders: int = 5,
     variant_exceptions: str = "",
+    max_own_kind: int = 1,
+    max_same_kind: int = 2,
     trials: int = 8,
     shards: int = 2,
     sweep_share: float = 0.1,
@@ -66,6 +68,7 @@ def training(
         ts_format=ts_format, decimal=decimal, encoding=encoding, non_products=non_products,
         half_life_days=half_life_days,
         min_product_orders=min_product_orders, variant_exceptions=variant_exceptions,
+        max_own_kind=max_own_kind, max_same_kind=max_same_kind,
         trials=trials, shards=shards, sweep_share=sweep_share, min_coverage=min_coverage,
         champion_margin=champion_margin, seed=seed,
     )  # fmt: skip
@@ -120,7 +123,8 @@ def training(
     bundle = build_bundle(
         vectors=newest["sorted_vectors"], cooccurrence=newest["cooccurrence"],
         neighbours=newest["neighbours"], ranking=newest["pages"], product_table=product_table,
-        basket_counts=basket_counts, best=best, seed=seed,
+        basket_counts=basket_counts, best=best, seed=seed, max_own_kind=max_own_kind,
+        max_same_kind=max_same_kind,
     ).outputs["bundle"]  # fmt: skip
     evaluated = evaluate(bundle=bundle, baskets=baskets, champion=champion, seed=seed)
     evaluation = evaluated.outputs["evaluation"]

@@ -8,15 +8,23 @@ import numpy as np
 from bento.answering.answer import Answer, AnswerItem, Ranking
 from bento.answering.eligibility import Eligibility
 from bento.answering.explanation import Explainer
-from bento.answering.ordering import apply_factors, diversify, insert_pins, sort_ranking
+from bento.answering.ordering import (
+    apply_factors,
+    diversify,
+    insert_pins,
+    limit_kinds,
+    sort_ranking,
+)
 from bento.answering.query import Query
 from bento.schemas.requests import RecommendRequest
 from components.model.arrays import Float32Array, Int64Array, concat_arrays
+from components.model.kind_limits import NO_LIMITS, KindLimits
+from components.model.kinds import LIMITED_DEPTH
 from components.model.text_similarity import Attributes
 from components.model.top_k import find_top_k
 
-N_CANDIDATES = 100
-"""Minimum length of the first ranking, as filters and rules leave some products out."""
+N_CANDIDATES = LIMITED_DEPTH
+"""Minimum length of the first ranking, as filters, rules and limits leave some products out."""
 
 MAX_EXTRA_CANDIDATES = 20_000
 """Eligible products, the most bought first, that are scored if the first ranking is too short."""
@@ -28,7 +36,7 @@ class AnswerBuilder:
         self._recommender = query.recommender
         self._eligibility = Eligibility(query)
 
-    def build_companions(self, request: RecommendRequest) -> Answer:
+    def build_companions(self, request: RecommendRequest, limits: KindLimits = NO_LIMITS) -> Answer:
         query, eligible = self._query, self._eligibility
         on_page = request.context == "product_page" or (
             request.context is None and len(query.known) == 1
@@ -50,7 +58,7 @@ class AnswerBuilder:
             known, items = query.known[-1:] if on_page else query.known, self._recommender.items
             score = functools.partial(items.score_rows, known)
             ranking = self._fill_up(ranking, score, eligible.hidden_rows)
-        return self._build(ranking, explainer, request.diversity)
+        return self._build(ranking, explainer, request.diversity, limits)
 
     def build_substitutes(self) -> Answer:
         query, recommender = self._query, self._recommender
@@ -114,11 +122,18 @@ class AnswerBuilder:
             ranking.source,
         )
 
-    def _build(self, ranking: Ranking, explainer: Explainer, diversity: float = 0) -> Answer:
+    def _build(
+        self,
+        ranking: Ranking,
+        explainer: Explainer,
+        diversity: float = 0,
+        limits: KindLimits = NO_LIMITS,
+    ) -> Answer:
         query, k = self._query, self._k
         ranking = apply_factors(query, ranking)
         if diversity > 0:
             ranking = diversify(query, ranking, diversity)
+        ranking = limit_kinds(query, ranking, limits)
         best = sort_ranking(query, ranking.select(slice(k)))
         pairs = zip(best.rows.tolist(), best.scores.tolist(), strict=True)
         items = [AnswerItem(row, score, best.source) for row, score in pairs]

@@ -8,12 +8,18 @@ from bento.answering.query import Query
 from bento.answering.rules import MAX_FACTOR
 from components.model.arrays import AnyArray, Float32Array, Int64Array
 from components.model.features import normalize_vectors
+from components.model.kind_limits import N_VISIBLE, KindLimits
+from components.model.kinds import Kinds, append_others
+from components.model.product_records import hash_facet
 
 DIVERSITY_POOL = 3
 """Candidates of the diversity selection as a multiple of `k`; at least 30."""
 
 SAME_CATEGORY = 0.5
 """Added to the cosine similarity of two products of one category, for diversity."""
+
+N_COMPARED = 10
+"""Products of a category; if their kinds differ, categories are no kinds."""
 
 
 def apply_factors(query: Query, ranking: Ranking) -> Ranking:
@@ -35,7 +41,7 @@ def apply_factors(query: Query, ranking: Ranking) -> Ranking:
 
 
 def diversify(query: Query, ranking: Ranking, diversity: float) -> Ranking:
-    """The first `k` by maximal marginal relevance (Carbonell and Goldstein 1998)."""
+    """First `k` by maximal marginal relevance (Carbonell and Goldstein 1998), then the others."""
     k = query.request.k
     n = min(len(ranking.rows), max(30, DIVERSITY_POOL * k))
     relevance = 1 - np.arange(n) / max(n, 1)
@@ -48,7 +54,45 @@ def diversify(query: Query, ranking: Ranking, diversity: float) -> Ranking:
         best = int(np.argmax(gain))
         taken.append(best)
         nearest = np.maximum(nearest, similarity[best])
-    return ranking.select(np.array(taken, np.int64))
+    others = np.setdiff1d(np.arange(len(ranking.rows)), taken)
+    return ranking.select(np.concatenate([taken, others]).astype(np.int64))
+
+
+def limit_kinds(query: Query, ranking: Ranking, limits: KindLimits) -> Ranking:
+    """At least the first `k`."""
+    kinds = query.recommender.bundle.kinds
+    if kinds is None or limits.are_lifted:
+        return ranking
+    rows, exempt = ranking.rows.tolist(), _find_exempt(query, ranking.rows)
+    first = kinds.find_first(rows, _find_own_kinds(query, kinds), limits, exempt)
+    if first and first[-1] >= len(first):
+        order = append_others(first, min(len(rows), query.request.k))
+        ranking = ranking.select(np.array(order, np.int64))
+    if exempt:
+        query.rule_counts["exempt"] += len(exempt.intersection(ranking.rows[:N_VISIBLE].tolist()))
+    return ranking
+
+
+def _find_exempt(query: Query, rows: Int64Array) -> set[int]:
+    """Those of `rows`, and perhaps others, that rules exempt from limits."""
+    exempt: set[int] = set()
+    for effects in query.effects:
+        exempt |= effects.exempt_rows
+        if effects.exempt_facets:
+            exempt.update(rows[query.catalogue.has_facet(rows, effects.exempt_facets)].tolist())
+    return exempt
+
+
+def _find_own_kinds(query: Query, kinds: Kinds) -> set[int]:
+    own = {kinds.get(row) for row in query.rows}
+    if len(query.known) < max(len(query.product_ids), 1):
+        # A product that the bundle does not have is of the kind of its category.
+        categories = {one.category for one in query.list_rule_products() if one.category}
+        for category in categories:
+            same = query.catalogue.find_rows(hash_facet("category", category))[:N_COMPARED]
+            if len(found := {kinds.get(row) for row in same.tolist()}) == 1:
+                own |= found
+    return own
 
 
 def _compute_similarity(query: Query, rows: Int64Array) -> Float32Array:

@@ -41,11 +41,13 @@ def _no_factors() -> dict[str, Mapping[str, float]]:
 
 @dataclass(frozen=True, eq=False)
 class RuleEffects:
-    """`blocked` and `factors` have an entry for each of KINDS."""
+    """`blocked`, `factors` and `exempt` have an entry for each of KINDS."""
 
     blocked: Mapping[str, frozenset[str]] = field(default_factory=_no_names)
     factors: Mapping[str, Mapping[str, float]] = field(default_factory=_no_factors)
     """By name; they multiply the rank: below 1 is better."""
+    exempt: Mapping[str, frozenset[str]] = field(default_factory=_no_names)
+    """From limits of kinds, by name."""
     pins: tuple[Pin, ...] = ()
     """Sorted, one a product. Their ids are not blocked, but their categories or brands may be."""
     rule_ids: tuple[str, ...] = ()
@@ -112,12 +114,15 @@ def _combine_rules(rules: Sequence[Rule]) -> RuleEffects:
     if not rules:
         return NO_EFFECTS
     blocked: dict[str, set[str]] = {kind: set() for kind in KINDS}
+    exempt: dict[str, set[str]] = {kind: set() for kind in KINDS}
     moved: dict[str, dict[str, list[Rule]]] = {kind: defaultdict(list) for kind in KINDS}
     pins = []
     for rule in rules:
         kind, name = rule.target.key
         if rule.action == "block":
             blocked[kind].add(name)
+        elif rule.action == "exempt":
+            exempt[kind].add(name)
         elif rule.action == "pin":
             pins.append(Pin(rule.position or 1, name, rule.rule_id))
         else:
@@ -128,6 +133,7 @@ def _combine_rules(rules: Sequence[Rule]) -> RuleEffects:
             kind: {name: _net_factor(some) for name, some in by_name.items()}
             for kind, by_name in moved.items()
         },
+        exempt={kind: frozenset(names) for kind, names in exempt.items()},
         pins=_order_pins(pins, blocked["product_id"]),
         rule_ids=tuple(rule.rule_id for rule in rules),
     )
@@ -155,6 +161,7 @@ def _merge(one: RuleEffects, other: RuleEffects) -> RuleEffects:
     return RuleEffects(
         blocked=blocked,
         factors={kind: _multiply(one.factors[kind], other.factors[kind]) for kind in KINDS},
+        exempt={kind: _union(one.exempt[kind], other.exempt[kind]) for kind in KINDS},
         pins=_order_pins((*one.pins, *other.pins), blocked["product_id"]),
         rule_ids=one.rule_ids + other.rule_ids,
     )

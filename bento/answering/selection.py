@@ -11,10 +11,15 @@ from bento.answering.query import Query
 from bento.answering.resolved_effects import ResolvedEffects, resolve_effects
 from bento.answering.rules import RuleEffects, RuleSet
 from bento.schemas.requests import PRICE_RATIO, RecommendRequest, SimilarRequest
+from components.model.kind_limits import N_VISIBLE, KindLimits
+from components.model.kinds import append_others
 from components.model.recommender import Recommender
 
 PLAIN_FIELDS = frozenset(["items", "k", "session_id", "variant"])
 """Fields that need no more than the precomputed ranking of a product."""
+
+SHORT_DEPTH = 30
+"""Products of a precomputed ranking, among which five nearly always fit."""
 
 MAX_CACHED_EFFECTS = 64
 
@@ -22,16 +27,22 @@ MAX_CACHED_EFFECTS = 64
 class Selection:
     """`catalogue` and `rules` may be replaced at any time: a request reads each once."""
 
-    def __init__(self, recommender: Recommender, catalogue: Catalogue) -> None:
+    def __init__(
+        self, recommender: Recommender, catalogue: Catalogue, limits: KindLimits | None = None
+    ) -> None:
+        """`limits` are the manifest's by default."""
         self.recommender = recommender
         self.catalogue = catalogue
+        self.limits = recommender.bundle.manifest.kind_limits if limits is None else limits
         self.rules = RuleSet()
         self._resolved: tuple[Catalogue, dict[RuleEffects, ResolvedEffects]] = (catalogue, {})
 
     def recommend(self, request: RecommendRequest) -> Answer:
         if (answer := self._answer_plain(request)) is not None:
             return answer
-        return AnswerBuilder(self._build_query(request, request.items)).build_companions(request)
+        limits = self.limits.override(request.max_own_kind, request.max_same_kind)
+        query = self._build_query(request, request.items)
+        return AnswerBuilder(query).build_companions(request, limits)
 
     def similar(self, request: SimilarRequest) -> Answer:
         items = [] if request.item is None else [request.item]
@@ -49,12 +60,28 @@ class Selection:
         row = catalogue.row(request.items[0])
         if row is None or row >= recommender.n_items:
             return None
-        found, scores = recommender.items.rank_one(row, k)
-        rows, limit = found.tolist(), PRICE_RATIO * float(catalogue.price[row])
+        rows, scores = self._rank_one(row, k)
+        limit = PRICE_RATIO * float(catalogue.price[row])
         if len(rows) < k or catalogue.is_any_dearer(rows, limit):
             return None
-        items = [AnswerItem(*one) for one in zip(rows, scores.tolist(), repeat("model"))]
+        items = [AnswerItem(*one) for one in zip(rows, scores, repeat("model"))]
         return Answer(items, "model", catalogue)
+
+    def _rank_one(self, row: int, k: int) -> tuple[list[int], list[float]]:
+        """Rows and scores, fewer than `k` where it takes more to find those that fit."""
+        kinds, items = self.recommender.bundle.kinds, self.recommender.items
+        if kinds is None or self.limits.are_lifted:
+            found, scores = items.rank_one(row, k)
+            return found.tolist(), scores.tolist()
+        found, values = items.rank_one(row, max(k, SHORT_DEPTH))
+        rows, scores = found.tolist(), values.tolist()
+        first = kinds.find_first(rows, [kinds.get(row)], self.limits)
+        if len(first) < N_VISIBLE:
+            return [], []
+        if first[-1] < N_VISIBLE:
+            return rows[:k], scores[:k]
+        order = append_others(first, min(k, len(rows)))[:k]
+        return [rows[place] for place in order], [scores[place] for place in order]
 
     def _build_query(
         self, request: RecommendRequest | SimilarRequest, product_ids: Sequence[str]

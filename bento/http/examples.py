@@ -46,4 +46,9 @@ RULE: Examples = {
     },
     "block a brand": {"action": "block", "target": {"brand": "Recalled & Co"}},
     "bury a category": {"action": "bury", "target": {"category": "Gift wrap"}, "factor": 3},
+    "many cards with a card": {
+        "action": "exempt",
+        "target": {"category": "Cards"},
+        "when": {"category": "Cards"},
+    },
 }

@@ -160,7 +160,7 @@ class ServiceMetrics:
             self._refused(status)
         for reason in ("lag", "connections"):
             self._overload(reason)
-        for action in ("pin", "block", "boost", "bury"):
+        for action in ("pin", "block", "boost", "bury", "exempt"):
             self._rules(action)
 
     def _create_buffers(self, name: str, description: str, label: str) -> Callable[[Any], Any]:

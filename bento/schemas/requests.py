@@ -14,6 +14,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from bento.schemas.base import Request, example
+from components.model.kind_limits import MaxOwnKind, MaxSameKind
 
 ProductId = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 
@@ -154,6 +155,15 @@ class RecommendRequest(BaseRequest):
         allow_inf_nan=False,
         description="Trade-off between relevance (0) and dissimilarity of the products shown (1): "
         "maximal marginal relevance over vectors and categories.",
+    )
+    max_own_kind: MaxOwnKind | None = Field(
+        default=None,
+        description="Most products of each kind asked for among the first five; a kind is a "
+        "category or, without categories, products of similar name. -1 is no limit, null the "
+        "service's. Where too little fits, the best of the others fill up.",
+    )
+    max_same_kind: MaxSameKind | None = Field(
+        default=None, description="As `max_own_kind`, of any kind."
     )
     min_score: float | None = Field(
         default=None,

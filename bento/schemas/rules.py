@@ -16,7 +16,7 @@ from pydantic_core import PydanticCustomError
 
 from bento.schemas.base import Request, Response, example
 
-Action = Literal["pin", "block", "boost", "bury"]
+Action = Literal["pin", "block", "boost", "bury", "exempt"]
 
 DEFAULTS = {("position", "pin"): 1, ("factor", "boost"): 3.0, ("factor", "bury"): 3.0}
 
@@ -80,7 +80,9 @@ class RuleRequest(Request):
 
     action: Action = Field(
         description="`pin` shows a product at a fixed position, `block` never shows it, `boost` "
-        "and `bury` move it up and down. A block overrides a pin."
+        "and `bury` move it up and down, `exempt` lifts the limits of kinds for it: with a "
+        "category as `target` and `when`, yoghurt may be answered with four yoghurts. A block "
+        "overrides a pin."
     )
     target: Scope = Field(description="The products to act on. A pin takes a single product.")
     when: Scope | None = Field(

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from components.bundle.kinds import find_kinds
 from components.contracts import PRODUCTS, read_table
 from components.model.bundle import (
     IN_INDEX_FILE,
@@ -24,6 +25,7 @@ from components.model.bundle import (
 )
 from components.model.chance import Chance
 from components.model.item_features import ItemFeatures
+from components.model.kind_limits import DEFAULT_LIMITS, KindLimits
 from components.model.manifest import Manifest
 from components.model.tree_ensemble import TreeEnsemble
 from components.model.variants import Variants
@@ -33,6 +35,7 @@ from components.results import read_json
 def build_bundle(
     vectors: Path, cooccurrence: Path, neighbours: Path, ranking: Path, products: Path,
     basket_counts: Path, best: dict[str, Any], seed: int, target: Path,
+    limits: KindLimits = DEFAULT_LIMITS,
 ) -> Manifest:  # fmt: skip
     """Write the bundle directory `target` from what the training steps left.
 
@@ -45,6 +48,7 @@ def build_bundle(
     product_ids = pq.read_table(vectors / "product_ids.parquet")["product_id"]
     table = order_product_table(product_ids, products)
     in_vectors = np.load(vectors / "in_vectors.npy")
+    variants = Variants.load(ranking)
     manifest = Manifest(
         **read_json(ranking / "blend.json"),
         **read_json(ranking / "search.json"),
@@ -53,6 +57,7 @@ def build_bundle(
         n_products=table.num_rows,
         n_orders=read_json(ranking / "counted.json")["n_orders"],
         dims=in_vectors.shape[1],
+        **limits._asdict(),
         beta_cart=read_json(vectors / "betas.json")["beta_cart"],
         ranking=read_json(ranking / "ranking.json"),
         data_window=_window(counts),
@@ -72,8 +77,9 @@ def build_bundle(
         ItemFeatures.load(ranking),
         precomputed=PrecomputedItems.load(ranking),
         reranker=TreeEnsemble.load_if_saved(ranking),
-        variants=Variants.load(ranking),
+        variants=variants,
         chance=Chance.load(ranking),
+        kinds=find_kinds(table, in_vectors, variants),
         index_path=ranking / INDEX_FILE if manifest.index else None,
         in_index_path=ranking / IN_INDEX_FILE if manifest.substitutes else None,
     )

@@ -15,6 +15,8 @@ def build_bundle(
     basket_counts: dsl.Input[dsl.Artifact],
     best: dict,
     seed: int,
+    max_own_kind: int,
+    max_same_kind: int,
     bundle: dsl.Output[dsl.Model],
     metrics: dsl.Output[dsl.Metrics],
 ):
@@ -22,10 +24,12 @@ def build_bundle(
     from pathlib import Path
 
     from components.bundle import build
+    from components.model.kind_limits import NO_LIMITS
     from components.results import log_metrics
 
     manifest = build.build_bundle(
         Path(vectors.path), Path(cooccurrence.path), Path(neighbours.path), Path(ranking.path),
         Path(product_table.path), Path(basket_counts.path), best, seed, Path(bundle.path),
+        NO_LIMITS.override(max_own_kind, max_same_kind),
     )  # fmt: skip
     log_metrics(metrics, manifest.model_dump())

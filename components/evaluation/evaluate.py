@@ -21,11 +21,11 @@ from components.evaluation.baselines import (
 from components.evaluation.champion import read_champion
 from components.evaluation.cold import evaluate_cold_start
 from components.evaluation.excess import compute_shares
+from components.evaluation.kind_limits import measure_limits
 from components.evaluation.measures import MEASURES, CatalogueFacts, measure
 from components.evaluation.metrics import coverage, intervals, popularity_percentile
 from components.evaluation.tasks import TASKS, Queries, draw_queries
-from components.evaluation.visible_quality import encode_kinds
-from components.model.arrays import Float64Array, Int64Array
+from components.model.arrays import Float64Array, Int32Array, Int64Array
 from components.model.bundle import Bundle, read_bundle
 from components.model.recommender import Recommender
 from components.progress import log_progress
@@ -52,6 +52,7 @@ def evaluate(
          "paired": {"item": {OTHER: {"mean", "low", "high"}}, "cart": ...},
          "paired_excess": as paired,
          "ann_recall": 0..1, None if exact, "cold": see `evaluate_cold_start`,
+         "kind_limits": see `measure_limits`,
          "examples": [{"product_id", "label", "n_orders", "recommendations":
                        [{"product_id", "label", "score", "support", "lift"}]}]}
 
@@ -67,11 +68,12 @@ def evaluate(
     train, test = encode(baskets, catalogue, *REFIT_SPLITS), encode(baskets, catalogue, "test")
     recommender = Recommender(bundle)
     rankers = {"model": recommender, **_build_baselines(train, bundle.n_orders)}
-    if champion := read_champion(champion_dir, product_ids):
+    limits = bundle.manifest.kind_limits
+    if champion := read_champion(champion_dir, product_ids, bundle.kinds, limits):
         rankers["champion"] = champion
     sizes = {"item": n_baskets, "cart": -(-n_baskets // 3)}
     queries = {task: draw_queries(test, task, sizes[task], seed) for task in TASKS}
-    facts = CatalogueFacts(compute_shares(test, n_items), _encode_kinds(bundle))
+    facts = CatalogueFacts(compute_shares(test, n_items), _get_kinds(bundle))
     results = {task: evaluate_task(task, rankers, queries[task], facts, seed) for task in TASKS}
     cold = evaluate_cold_start(recommender, test, seed)
     return {
@@ -86,6 +88,7 @@ def evaluate(
         },
         "ann_recall": bundle.manifest.search_recall,
         "cold": _replace_nonfinite(cold),
+        "kind_limits": measure_limits(recommender, queries["item"], facts, K),
         "examples": pick_examples(recommender),
     }
 
@@ -152,9 +155,8 @@ def _build_baselines(train: Corpus, n_orders: Int64Array) -> dict[str, Ranker]:
     }
 
 
-def _encode_kinds(bundle: Bundle) -> Int64Array | None:
-    categories = bundle.products["category"].slice(0, bundle.manifest.n_items)
-    return encode_kinds(categories.combine_chunks())
+def _get_kinds(bundle: Bundle) -> Int32Array | None:
+    return None if bundle.kinds is None else bundle.kinds.codes[: bundle.manifest.n_items]
 
 
 def _list_labels(bundle: Bundle) -> list[str]:

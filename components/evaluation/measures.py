@@ -6,7 +6,7 @@ from components.evaluation.excess import compute_excess_ndcg
 from components.evaluation.metrics import METRICS, score
 from components.evaluation.tasks import Queries
 from components.evaluation.visible_quality import VISIBLE_MEASURES, measure_visible
-from components.model.arrays import Float64Array, Int64Array
+from components.model.arrays import AnyArray, Float64Array, Int64Array
 
 MEASURES = ("excess", *METRICS, *VISIBLE_MEASURES)
 
@@ -16,7 +16,7 @@ class CatalogueFacts:
     """Facts of the products for the measures, in order of popularity."""
 
     shares: Float64Array  # (n_items,): see `compute_shares`, of the split that queries come from
-    kinds: Int64Array | None = None  # (n_items,): see `encode_kinds`
+    kinds: AnyArray | None = None  # (n_items,): see `Kinds`
 
     @property
     def n_items(self) -> int:

@@ -3,32 +3,17 @@
 from collections.abc import Sequence
 
 import numpy as np
-import pyarrow as pa
 
-from components.model.arrays import Float64Array, Int32Array, Int64Array
+from components.model.arrays import AnyArray, Float64Array, Int32Array, Int64Array
+from components.model.kind_limits import N_VISIBLE
 
-N_VISIBLE = 5
 N_BESTSELLERS = 10
 
 VISIBLE_MEASURES = ("bestsellers_at_5", "own_kind_at_5", "kinds_at_5")
 
 
-def encode_kinds(categories: pa.Array) -> Int64Array | None:
-    """Codes of the kinds of products, (n_items,): categories; None if none is known.
-
-    A product without a category is a kind of its own.
-    """
-    codes = categories.dictionary_encode().indices
-    if codes.null_count == len(codes):
-        return None
-    own = len(codes) + np.arange(len(codes))
-    is_known = codes.is_valid().to_numpy(zero_copy_only=False)
-    kinds: Int64Array = np.where(is_known, codes.fill_null(0).to_numpy(), own).astype(np.int64)
-    return kinds
-
-
 def measure_visible(
-    found: Int64Array, asked: Sequence[Int32Array], kinds: Int64Array | None
+    found: Int64Array, asked: Sequence[Int32Array], kinds: AnyArray | None
 ) -> dict[str, Float64Array]:
     """VISIBLE_MEASURES of rows `found` (n_queries, k), (n_queries,) each.
 
@@ -48,9 +33,7 @@ def measure_visible(
     return dict(zip(VISIBLE_MEASURES, (bestsellers, own, n_kinds), strict=True))
 
 
-def _mark_own_kinds(
-    shown: Int64Array, asked: Sequence[Int32Array], kinds: Int64Array
-) -> Int64Array:
+def _mark_own_kinds(shown: Int64Array, asked: Sequence[Int32Array], kinds: AnyArray) -> Int64Array:
     """1 where a kind is that of an asked product, in the shape of `shown`."""
     own = [np.isin(row, kinds[query]) for row, query in zip(shown, asked, strict=True)]
     return np.array(own, np.int64).reshape(shown.shape)

@@ -26,6 +26,7 @@ from components.model.chance import Chance
 from components.model.float16 import to_float16
 from components.model.item_features import SALES_COLUMNS, ItemFeatures, build_default_features
 from components.model.item_scores import ItemScores, build_item_scores
+from components.model.kinds import Kinds
 from components.model.manifest import FORMAT_VERSION, Manifest
 from components.model.product_records import Facets, ProductRecords, build_records
 from components.model.ragged import ArrayGroup, RaggedRows
@@ -106,6 +107,7 @@ class Bundle:
     variants: Variants | None = None
     chance: Chance | None = None
     """None in bundles of before: nothing is taken off then."""
+    kinds: Kinds | None = None
     index_path: Path | None = None
     """Of item pages, see `components.model.vector_index`."""
     in_index_path: Path | None = None
@@ -121,7 +123,7 @@ REQUIRED: tuple[type[ArrayGroup], ...] = (
     *(Pairs, Neighbours, ItemFeatures, ProductRecords, Facets, AttributeIndex, TokenIndex),
 )
 OPTIONAL: tuple[type[ArrayGroup], ...] = (
-    *(ItemScores, PrecomputedItems, TreeEnsemble, Variants, Chance),
+    *(ItemScores, PrecomputedItems, TreeEnsemble, Variants, Chance, Kinds),
 )
 
 
@@ -282,6 +284,7 @@ def _check_shapes(bundle: Bundle, path: Path) -> None:
         "variants.offsets": (n_items + 1,),
         "chance.shares": (n_items,),
         "chance.excess": bundle.pairs.rows.shape,
+        "kinds.codes": (n_products,),
     }
     if bundle.precomputed:
         expected["precomputed.rows"] = (n_items, bundle.precomputed.rows.shape[1])

@@ -4,6 +4,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from components.model.kind_limits import KindLimits
 from components.model.reranking import Calibration
 
 FORMAT_VERSION = 1
@@ -118,6 +119,10 @@ class Manifest(Blend):
     """Of log popularity in the softmax of carts."""
     index: IndexStats | None = None
     """None where item pages are ranked without one."""
+    max_own_kind: int | None = Field(default=None, ge=0)
+    """Most of a kind asked for among the first five products; None is no limit."""
+    max_same_kind: int | None = Field(default=None, ge=1)
+    """As `max_own_kind`, of any kind."""
     among_companions: bool = False
     """Whether item pages are ranked among companions and theirs only."""
     search: SearchStats | None = None
@@ -135,6 +140,10 @@ class Manifest(Blend):
     """See `train_ranking`."""
     files: dict[str, str] = Field(default_factory=dict)
     """sha256 by name."""
+
+    @property
+    def kind_limits(self) -> KindLimits:
+        return KindLimits(self.max_own_kind, self.max_same_kind)
 
     @property
     def search_recall(self) -> float | None:

@@ -11,6 +11,7 @@ from components.model.bundle import Bundle
 from components.model.cart_ranking import CartRanker
 from components.model.cold_start import ColdStartRanker
 from components.model.item_ranking import BLOCK, ItemRanker
+from components.model.kinds import LIMITED_DEPTH
 from components.model.substitutes import SubstituteScorer
 from components.model.text_similarity import Attributes, merge_attributes
 from components.model.top_k import RankedRows
@@ -90,8 +91,16 @@ class Recommender:
         """Rows and scores (n_queries, k), without the query's own products.
 
         A query is the rows of one product or of a cart. Missing ones are -1 and -inf. Equal scores
-        go to the lower row, which was bought more often.
+        go to the lower row, which was bought more often. Kinds are limited as the manifest says.
         """
+        kinds, limits = self.bundle.kinds, self.bundle.manifest.kind_limits
+        if kinds is None or limits.are_lifted:
+            return self.rank_unlimited(queries, k)
+        ranked = self.rank_unlimited(queries, max(k, LIMITED_DEPTH))
+        return kinds.limit(ranked, queries, limits, k)
+
+    def rank_unlimited(self, queries: Sequence[Int32Array], k: int) -> RankedRows:
+        """As `rank`, of whatever kinds."""
         rows = np.full((len(queries), k), -1, np.int64)
         scores = np.full((len(queries), k), -np.inf, np.float32)
         items = [i for i, query in enumerate(queries) if len(query) == 1]

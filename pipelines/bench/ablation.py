@@ -15,6 +15,7 @@ from components.embeddings.model import count_cooccurrence
 from components.embeddings.model import train_vectors as train_item2vec
 from components.evaluation.baselines import Ranker
 from components.model.bundle import Bundle, read_bundle
+from components.model.kind_limits import NO_LIMITS
 from components.model.manifest import CartWeights
 from components.model.recommender import Recommender
 from components.neighbours.model import train_neighbours
@@ -33,6 +34,7 @@ LEARNED_PARTS = ("co-occurrence", "neighbours", "blend", "re-ranker")
 DERIVED_PARTS = ("search", "substitutes", "variants", "pages")
 """Without learning."""
 
+BUNDLE_FOLDER = "bundle"
 REFIT_FOLDERS = ("sorted_vectors", "pairs", "near", "pages")
 
 
@@ -101,7 +103,7 @@ def train_rest(inputs: Inputs) -> dict[str, float]:
 def build_ablation(
     inputs: Inputs, vectors_cpu_s: float, rest_cpu_s: Mapping[str, float]
 ) -> Ablation:
-    folder, target, newest = inputs.folder, inputs.folder / "bundle", _refit_model(inputs)
+    folder, target, newest = inputs.folder, inputs.folder / BUNDLE_FOLDER, _refit_model(inputs)
     build_bundle(
         newest.vectors, newest.cooccurrence, newest.neighbours, newest.ranking, inputs.products,
         inputs.basket_counts, {"config": {}}, inputs.seed, target,
@@ -154,6 +156,7 @@ def _vectors_ranker(bundle: Bundle, betas: Mapping[str, float]) -> Ranker:
         "page_cooccurrence": 0.0,
         "page_trend": 0.0,
         "cart_weights": CartWeights(),
+        **NO_LIMITS._asdict(),
     }
     return Recommender(replace(bundle, manifest=bundle.manifest.model_copy(update=alone)))
 

@@ -13,13 +13,11 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from components.baskets.build import BasketSettings, build_baskets
 from components.baskets.corpus import (
@@ -30,17 +28,18 @@ from components.baskets.corpus import (
     read_baskets,
     sort_catalogue,
 )
-from components.contracts import PRODUCTS, read_table
 from components.evaluation.excess import compute_shares
 from components.evaluation.measures import MEASURES, CatalogueFacts, measure
 from components.evaluation.metrics import coverage, intervals
 from components.evaluation.tasks import TASKS, Queries, draw_queries
-from components.evaluation.visible_quality import VISIBLE_MEASURES, encode_kinds
-from components.model.arrays import Int64Array
+from components.evaluation.visible_quality import VISIBLE_MEASURES
+from components.model.arrays import Int32Array, Int64Array
+from components.model.bundle import read_bundle
 from components.orders.clean import OrderSettings, clean_orders
 from components.progress import log_progress
 from components.results import write_json
 from pipelines.bench.ablation import (
+    BUNDLE_FOLDER,
     LEARNED_PARTS,
     WHOLE,
     Inputs,
@@ -82,7 +81,7 @@ class EvaluationData:
     validation: Mapping[str, Queries]
     test: Mapping[str, Queries]
     facts: CatalogueFacts
-    """Of the test split."""
+    """Of the test split; kinds are found with fbt's own model."""
 
 
 @dataclass(frozen=True)
@@ -129,20 +128,21 @@ def prepare(orders: str, products: str, columns: str, folder: Path) -> Inputs:
 
 
 def compare(inputs: Inputs, peers: Sequence[Peer]) -> tuple[Figures, Rows]:
-    data = read_evaluation_data(inputs.baskets, inputs.products)
+    data = read_evaluation_data(inputs.baskets)
     of_peers = [run_peer(peer, data) for peer in peers]
     figures, results = run_own_model(inputs, data)
+    facts = replace(data.facts, kinds=_read_kinds(inputs))
     rows: Rows = []
     for task, queries in data.test.items():
         of_task = results[task] + [one[task] for one in of_peers if task in one]
-        rows_of_task = compute_rows(task, of_task, queries, data.facts)
+        rows_of_task = compute_rows(task, of_task, queries, facts)
         rows += rows_of_task
         figures |= compute_figures(task, rows_of_task)
     return figures, rows
 
 
-def read_evaluation_data(baskets_path: Path, products: Path | None = None) -> EvaluationData:
-    """Raises ValueError if there is nothing to compare. Kinds come from the table `products`."""
+def read_evaluation_data(baskets_path: Path) -> EvaluationData:
+    """Raises ValueError if there is nothing to compare."""
     baskets = read_baskets(baskets_path)
     product_ids, n_orders = build_catalogue(baskets, MIN_ORDERS)
     if len(n_orders) <= K:
@@ -153,8 +153,7 @@ def read_evaluation_data(baskets_path: Path, products: Path | None = None) -> Ev
     product_ids, n_orders = sort_catalogue(baskets, product_ids, *REFIT_SPLITS)
     splits = {split: encode(baskets, product_ids, split) for split in MAX_BASKETS}
     validation, test = (_draw(one, split, len(n_orders)) for split, one in splits.items())
-    kinds = _read_kinds(products, product_ids) if products else None
-    facts = CatalogueFacts(compute_shares(splits["test"], len(n_orders)), kinds)
+    facts = CatalogueFacts(compute_shares(splits["test"], len(n_orders)))
     corpus = encode(baskets, product_ids, "train")
     train = TrainingData(corpus, np.bincount(corpus.items, minlength=len(n_orders)), SEED)
     refit = TrainingData(encode(baskets, product_ids, *REFIT_SPLITS), n_orders, SEED)
@@ -168,11 +167,10 @@ def read_evaluation_data(baskets_path: Path, products: Path | None = None) -> Ev
     return EvaluationData(train, refit, validation, test, facts)
 
 
-def _read_kinds(products: Path, product_ids: pa.Array) -> Int64Array | None:
-    """See `encode_kinds`; (n_items,)."""
-    table = read_table(products, PRODUCTS, ["product_id", "category"])
-    rows = pc.index_in(product_ids, value_set=table["product_id"].combine_chunks())
-    return encode_kinds(table["category"].combine_chunks().take(rows))
+def _read_kinds(inputs: Inputs) -> Int32Array | None:
+    """Those of fbt, (n_items,), by which all methods are measured."""
+    bundle = read_bundle(inputs.folder / BUNDLE_FOLDER, products=False)
+    return None if bundle.kinds is None else bundle.kinds.codes[: bundle.manifest.n_items]
 
 
 def _draw(corpus: Corpus, split: str, n_items: int) -> dict[str, Queries]:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 import httpx
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -16,6 +17,8 @@ from bento.schemas.rules import RuleRequest, Scope
 from bento.store.store import Store
 from components.contracts import COMPANIONS, read_table
 from components.model.bundle import read_bundle, write_bundle
+from components.model.kind_limits import DEFAULT_LIMITS
+from components.model.kinds import Kinds
 from components.model.product_records import build_records
 from components.model.token_index import build_token_index
 from components.package.server import serve_bundle
@@ -36,10 +39,12 @@ def bundle(tmp_path_factory):
     products = pa.concat_tables([made.products, cold])
     manifest = made.manifest.model_copy(
         update={"n_products": products.num_rows, "created_at": "2024-01-01T00:00:00+00:00"}
+        | DEFAULT_LIMITS._asdict()
     )
+    kinds = Kinds(np.arange(products.num_rows, dtype=np.int32) % 5)
     records, facets = build_records(products)
     lookups = {"records": records, "facets": facets, "token_index": build_token_index(products)}
-    changed = replace(made, manifest=manifest, products=products, **lookups)
+    changed = replace(made, manifest=manifest, products=products, kinds=kinds, **lookups)
     write_bundle(changed, folder / "bundle")
     return folder / "bundle"
 
@@ -55,6 +60,7 @@ def database(tmp_path_factory):
         {"action": "block", "target": Scope(product_id="p3")},
         {"action": "boost", "target": Scope(category="a"), "factor": 10.0},
         {"action": "bury", "target": Scope(product_id="p0"), "factor": 5.0},
+        {"action": "exempt", "target": Scope(category="b"), "when": Scope(category="a")},
         {
             "action": "block",
             "target": Scope(product_id="p8"),
@@ -191,6 +197,22 @@ def test_the_command_takes_a_folder_and_the_database_of_the_environment(bundle, 
     )  # fmt: skip
     assert off.returncode == 0, off.stderr
     assert "new" not in rows_of(file)
+
+
+def test_limits_of_the_environment_count(bundle, tmp_path):
+    def own_kinds(limit):
+        file = tmp_path / f"{limit}.parquet"
+        options = ("--bundle", bundle, "--to", file, "--k", 5, "--rules", "off")
+        done = fbt(tmp_path / "home", *options, FBT_MAX_OWN_KIND=limit)
+        assert done.returncode == 0, done.stderr
+        rows = {id_: rows_of(file)[id_] for id_ in (f"p{row}" for row in range(40))}
+        return sum(
+            int(one["companion_id"][1:]) % 5 == int(id_[1:]) % 5
+            for id_, found in rows.items()
+            for one in found
+        )
+
+    assert own_kinds("-1") > own_kinds("") > own_kinds("0") == 0
 
 
 def test_the_command_takes_a_version_of_the_registry(bundle, tmp_path, mlflow_url, monkeypatch):

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from components.model.bundle import (
     read_bundle,
     write_bundle,
 )
+from components.model.kinds import Kinds
 from components.model.manifest import FORMAT_VERSION
 from components.model.recommender import Recommender
 from components.model.verification import VERIFIED_FILE, verify_bundle
@@ -40,7 +42,8 @@ def test_a_bundle_reads_as_it_was_written(tmp_path):
 
 
 def test_every_group_of_arrays_reads_as_it_was_written(tmp_path):
-    original = read_bundle(GOLDEN)
+    golden = read_bundle(GOLDEN)
+    original = replace(golden, kinds=Kinds(np.arange(golden.manifest.n_products, dtype=np.int32)))
     write_bundle(original, tmp_path / "copy")
     copy = read_bundle(tmp_path / "copy")
     for kind in (*REQUIRED, *OPTIONAL):

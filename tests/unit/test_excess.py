@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 import numpy as np
-import pyarrow as pa
 import pytest
 
 from components.baskets.corpus import Corpus
@@ -13,7 +12,7 @@ from components.evaluation.excess import compute_chance, compute_excess_ndcg, co
 from components.evaluation.measures import MEASURES, CatalogueFacts, measure
 from components.evaluation.metrics import score
 from components.evaluation.tasks import draw_queries
-from components.evaluation.visible_quality import VISIBLE_MEASURES, encode_kinds, measure_visible
+from components.evaluation.visible_quality import VISIBLE_MEASURES, measure_visible
 from components.model.arrays import Float32Array, Int32Array, Int64Array
 from tests.factories import corpus_of
 
@@ -98,18 +97,8 @@ def test_a_cart_has_the_kinds_of_all_its_products() -> None:
     assert measured["own_kind_at_5"].tolist() == [0.5]
 
 
-def test_products_without_category_are_kinds_of_their_own() -> None:
-    kinds = encode_kinds(pa.array(["tea", None, "tea", None]))
-    assert kinds is not None
-    assert kinds[0] == kinds[2]
-    assert len(set(kinds.tolist())) == 3
-
-
-@pytest.mark.parametrize("n_items", [0, 2])
-def test_without_categories_kinds_are_unknown(n_items: int) -> None:
-    kinds = encode_kinds(pa.nulls(n_items, pa.string()))
-    assert kinds is None
-    measured = measure_visible(np.array([[1]]), [np.array([0], np.int32)], kinds)
+def test_kinds_may_be_unknown() -> None:
+    measured = measure_visible(np.array([[1]]), [np.array([0], np.int32)], kinds=None)
     assert measured["bestsellers_at_5"].tolist() == [1]
     assert np.isnan(measured["own_kind_at_5"]).all()
 

@@ -55,6 +55,12 @@ def evaluation(champion: bool = True) -> dict[str, Any]:
         "tasks": {"item": task, "cart": task},
         "paired": {task: dict.fromkeys(names, difference) for task in ("item", "cart")},
         "ann_recall": None, "examples": examples, "cold": cold_products(),
+        "kind_limits": [
+            {"max_own_kind": None, "max_same_kind": None, "is_chosen": False, "ndcg": 0.2281,
+             "excess": 0.1806, "own_kind_at_5": 0.4, "kinds_at_5": 3.3},
+            {"max_own_kind": 1, "max_same_kind": 2, "is_chosen": True, "ndcg": 0.2179,
+             "excess": 0.1681, "own_kind_at_5": 0.14, "kinds_at_5": 4.4},
+        ],
     }  # fmt: skip
 
 
@@ -328,6 +334,12 @@ def test_headline_numbers_are_in_plain_words(page: str) -> None:
     assert "31 of 100 baskets held at least one of the 10 recommendations" in text
     assert "Bestsellers alone: 22." in text
     assert "62 of 100 products of the catalogue" in text
+
+
+def test_the_cost_of_every_limit_of_kinds_is_shown(page: str) -> None:
+    text = Seen(page).text
+    assert "no limit no limit 0.228 0.181 40 % 3.3" in text
+    assert "1 2 0.218 0.168 14 % 4.4" in text
 
 
 def test_nothing_is_fetched_from_anywhere(page: str) -> None:

@@ -50,6 +50,10 @@ class Effects:
         pairs = product._asdict().items()
         return any(name in part.blocked[kind] for part in self.parts for kind, name in pairs)
 
+    def exempts(self, product):
+        pairs = product._asdict().items()
+        return any(name in part.exempt[kind] for part in self.parts for kind, name in pairs)
+
     def factor(self, product):
         net = 1.0
         for part in self.parts:
@@ -261,7 +265,7 @@ def rule_sets(draw):
     """Any rules over three names, their windows within three hours of noon."""
     rules = []
     for i in range(draw(st.integers(0, 8))):
-        action = draw(st.sampled_from(["pin", "block", "boost", "bury"]))
+        action = draw(st.sampled_from(["pin", "block", "boost", "bury", "exempt"]))
         target = Scope(product_id=draw(names)) if action == "pin" else draw(scopes)
         starts, ends = draw(moments), draw(moments)
         if starts and ends and ends <= starts:
@@ -304,6 +308,9 @@ def test_rules_do_what_each_of_them_says(rules, asked, product, hours):
     assert sorted(found.rule_ids) == [one.rule_id for one in here]
     assert found.blocks(product) == any(
         one.action == "block" and holds(one.target, product) for one in here
+    )
+    assert found.exempts(product) == any(
+        one.action == "exempt" and holds(one.target, product) for one in here
     )
     factor = 1.0
     for one in here:

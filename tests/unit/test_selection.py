@@ -18,6 +18,8 @@ from bento.schemas.requests import RecommendRequest, SimilarRequest
 from bento.schemas.responses import RecommendResponse
 from bento.schemas.rules import Rule, RuleRequest
 from components.model.bundle import read_bundle, write_bundle
+from components.model.kind_limits import DEFAULT_LIMITS, NO_LIMITS, KindLimits
+from components.model.kinds import Kinds
 from components.model.product_records import build_records, hash_facet
 from components.model.recommender import Recommender
 from components.model.variants import build_variants
@@ -51,6 +53,11 @@ def shop_bundle(folder, seed, precomputed=True):
     variants = build_variants(np.array([0, 5]), np.array([1, 9]), N)
     records, facets = build_records(table)
     bundle = replace(bundle, products=table, records=records, facets=facets, variants=variants)
+    if seed > 1:
+        kinds = Kinds(np.arange(N, dtype=np.int32) % 7)
+        limits = DEFAULT_LIMITS._asdict()
+        manifest = bundle.manifest.model_copy(update=limits)
+        bundle = replace(bundle, kinds=kinds, manifest=manifest)
     if precomputed:
         bundle = replace(bundle, precomputed=precompute_items(Recommender(bundle), None))
     write_bundle(bundle, folder)
@@ -561,3 +568,128 @@ def test_the_quick_way_answers_as_the_long_one(shops, data):
     )
     question = {"items": [data.draw(st.sampled_from(IDS))], "k": data.draw(st.integers(1, 60))}
     assert ask(selection, question) == ask(selection, {**question, "exclude": []})
+
+
+# Kinds
+
+SOLD_DRINKS = ("cola", "lemonade", "water", "juice")
+SNACKS = [("cola", "lemonade"), ("water", "juice"), ("chips", "dip"), ("nuts", "bread")]
+OF_DRINKS = {"when": {"category": "drinks"}}
+
+
+@pytest.fixture(scope="module")
+def snacks(tmp_path_factory):
+    """Drinks sell best and go with each other; every other product is a kind of its own."""
+    folder = tmp_path_factory.mktemp("snacks") / "bundle"
+    others = ("chips", "dip", "nuts", "bread")
+    categories = {**dict.fromkeys(SOLD_DRINKS, "drinks"), **{id_: id_ for id_ in others}}
+    cold = {"iced tea": "drinks", "mystery box": None}
+    bundle = read_bundle(make_bundle(folder, SNACKS, categories, cold))
+    codes = np.array([0, 0, 0, 0, 1, 2, 3, 4, 0, 5], np.int32)
+    manifest = bundle.manifest.model_copy(update=DEFAULT_LIMITS._asdict())
+    return replace(bundle, kinds=Kinds(codes), manifest=manifest)
+
+
+FREE = ["lemonade", "water", "juice", "chips", "dip"]
+LIMITED = ["lemonade", "chips", "dip", "nuts", "bread"]
+NO_DRINK = ["chips", "dip", "nuts", "bread", "lemonade"]
+
+
+def ask_cola(bundle, **more):
+    return ids_of(ask(selection_of(bundle), {"items": ["cola"], "k": 5, **more}))
+
+
+def test_a_drink_is_answered_by_one_drink(snacks):
+    assert ask_cola(snacks) == LIMITED
+    assert ask_cola(snacks, k=7) == [*LIMITED, "water", "juice"]
+    assert ask_cola(snacks, k=1) == ["lemonade"]
+    assert ask_cola(snacks, exclude=["chips"]) == ["lemonade", "dip", "nuts", "bread", "water"]
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"max_own_kind": -1, "max_same_kind": -1}, FREE),
+        ({"max_own_kind": -1}, ["lemonade", "water", "chips", "dip", "nuts"]),
+        ({"max_own_kind": 2}, ["lemonade", "water", "chips", "dip", "nuts"]),
+        ({"max_own_kind": 0}, NO_DRINK),
+        ({"max_own_kind": 100, "max_same_kind": 100}, FREE),
+        ({"max_own_kind": None, "max_same_kind": None}, LIMITED),
+        ({"max_same_kind": 1}, LIMITED),
+    ],
+)
+def test_a_request_may_set_limits_of_its_own(snacks, given, expected):
+    assert ask_cola(snacks, **given) == expected
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"max_own_kind": -2}, "greater than or equal to -1"),
+        ({"max_own_kind": "some"}, "valid integer"),
+        ({"max_same_kind": 0}, "1 or more, or -1 for no limit"),
+        ({"max_same_kind": 101}, "less than or equal to 100"),
+    ],
+)
+def test_a_limit_that_is_none_is_refused(given, message):
+    with pytest.raises(ValueError, match=message):
+        RecommendRequest.model_validate({"items": ["cola"], **given})
+
+
+def test_a_service_may_have_limits_of_its_own(snacks):
+    for limits, expected in [(NO_LIMITS, FREE), (KindLimits(0, 2), NO_DRINK)]:
+        recommender = Recommender(snacks)
+        selection = Selection(recommender, Catalogue(snacks.records, snacks.facets), limits)
+        for more in ({}, {"exclude": []}):
+            assert ids_of(ask(selection, {"items": ["cola"], "k": 5, **more})) == expected
+
+
+def test_a_filter_for_one_kind_is_answered_with_it(snacks):
+    drinks = {"category": {"include": ["drinks"]}}
+    assert ask_cola(snacks, filters=drinks) == ["lemonade", "water", "juice"]
+
+
+def test_a_rule_exempts_products_from_limits(snacks):
+    def answer(rule, items):
+        rule = {"action": "exempt", **rule}
+        return ids_of(ask(with_rules(snacks, rule), {"items": items, "k": 5}))
+
+    drinks = {"target": {"category": "drinks"}}
+    assert answer(drinks, ["cola"]) == FREE
+    assert answer({**drinks, **OF_DRINKS}, ["cola"]) == FREE
+    assert answer({**drinks, "when": {"category": "bread"}}, ["cola"]) == LIMITED
+    juice = {"target": {"product_id": "juice"}}
+    assert answer(juice, ["cola"]) == ["lemonade", "juice", "chips", "dip", "nuts"]
+    assert ask(with_rules(snacks, {"action": "exempt", **drinks}), {"items": ["cola"]}).items
+
+
+def test_boosts_come_before_limits_and_pins_after(snacks):
+    boost = {"action": "boost", "target": {"product_id": "juice"}, "factor": 100}
+    found = ids_of(ask(with_rules(snacks, boost), {"items": ["cola"], "k": 5}))
+    assert found == ["juice", "chips", "dip", "nuts", "bread"]
+    pin = {"action": "pin", "target": {"product_id": "water"}, "position": 1}
+    found = ids_of(ask(with_rules(snacks, pin), {"items": ["cola"], "k": 5}))
+    assert found == ["water", "lemonade", "chips", "dip", "nuts"]
+
+
+def test_diverse_answers_are_limited_too(snacks):
+    assert ask_cola(snacks, diversity=0.01, max_own_kind=0) == NO_DRINK
+
+
+def test_a_drink_that_the_model_does_not_know_is_of_the_kind_of_its_category(snacks):
+    def n_drinks(question):
+        found = ids_of(ask(selection_of(snacks), {"k": 5, **question}))
+        return len(set(found) & set(SOLD_DRINKS))
+
+    new = {"attributes": {"name": "Tonic", "category": "drinks"}}
+    for question in ({"items": ["iced tea"]}, {"items": ["tonic"], **new}, {"items": [], **new}):
+        assert n_drinks(question) == 1
+        assert n_drinks({**question, "max_own_kind": -1, "max_same_kind": -1}) > 1
+
+
+def test_substitutes_are_of_any_kind(snacks):
+    found = selection_of(snacks).similar(SimilarRequest(item="cola", k=3))
+    assert len(found.shown) == 3
+    alike = replace(snacks, kinds=None)
+    expected = selection_of(alike).similar(SimilarRequest(item="cola", k=3))
+    assert [one.row for one in found.shown] == [one.row for one in expected.shown]

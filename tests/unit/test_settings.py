@@ -62,6 +62,8 @@ def test_values_are_read(environment):
         ("FBT_MAX_CONNECTIONS", "0", "found '0', expected greater than or equal to 1"),
         ("FBT_MAX_LAG_MS", "soon", "found 'soon', expected a valid number"),
         ("FBT_READ_TIMEOUT_S", "nan", "found 'nan', expected"),
+        ("FBT_MAX_OWN_KIND", "-2", "found '-2', expected greater than or equal to -1"),
+        ("FBT_MAX_SAME_KIND", "0", "found '0', expected 1 or more, or -1 for no limit"),
         ("FBT_TRACING", "perhaps", "found 'perhaps', expected a valid boolean"),
         ("FBT_RATE_LIMIT", "100", "found '100', expected a number of requests per second"),
         ("FBT_RATE_LIMIT", "0/s", "found '0/s', expected a number of requests"),

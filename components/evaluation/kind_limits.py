@@ -1,0 +1,43 @@
+"""The cost of limits of kinds, on the same item pages for each."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from components.evaluation.measures import CatalogueFacts, measure
+from components.evaluation.tasks import Queries
+from components.model.kind_limits import NO_LIMITS, KindLimits
+from components.model.kinds import LIMITED_DEPTH
+from components.model.recommender import Recommender
+
+SETTINGS = (
+    NO_LIMITS,
+    KindLimits(max_own_kind=1),
+    KindLimits(max_own_kind=1, max_same_kind=2),
+    KindLimits(max_own_kind=0, max_same_kind=2),
+    KindLimits(max_own_kind=1, max_same_kind=1),
+)
+SHOWN = ("ndcg", "excess", "own_kind_at_5", "kinds_at_5")
+
+
+def measure_limits(
+    recommender: Recommender, queries: Queries, facts: CatalogueFacts, k: int
+) -> list[dict[str, Any]]:
+    """Means of SHOWN for each of SETTINGS and the model's own limits; empty without kinds:
+
+    [{"max_own_kind": 1, "max_same_kind": None, "is_chosen": False, "ndcg": 0.1, ...}]
+    """
+    kinds, chosen = recommender.bundle.kinds, recommender.bundle.manifest.kind_limits
+    if kinds is None or not len(queries):
+        return []
+    ranked = recommender.rank_unlimited(queries.asked, LIMITED_DEPTH)
+    rows = []
+    for limits in _list_settings(chosen):
+        found, _ = kinds.limit(ranked, queries.asked, limits, k)
+        scores = measure(found, queries, facts)
+        means = {name: float(scores[name].mean()) for name in SHOWN}
+        rows.append({**limits._asdict(), "is_chosen": limits == chosen, **means})
+    return rows
+
+
+def _list_settings(chosen: KindLimits) -> Sequence[KindLimits]:
+    return SETTINGS if chosen in SETTINGS else (*SETTINGS, chosen)
