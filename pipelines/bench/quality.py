@@ -199,6 +199,9 @@ def _draw(corpus: Corpus, split: str, n_items: int) -> dict[str, Queries]:
 
 def run_peer(peer: Peer, data: EvaluationData) -> dict[str, list[MethodResult]]:
     """Tune the peer, fit it again, and rank the test queries; results by task."""
+    if reason := peer.unavailable_reason(data.train):
+        print_note(f"{peer.name} is left out: {reason}")
+        return {}
     start = time.monotonic()
     tuned = tune(peer, data.train, data.validation, data.validation_shares)
     if not tuned:

@@ -1,7 +1,7 @@
 """A peer: another method, with the settings to try."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from components.baskets.corpus import Corpus
@@ -50,6 +50,8 @@ class Peer:
     fit: Callable[[TrainingData, Setting], Model]
     settings: Mapping[str, Sequence[Setting]]
     modes: Mapping[str, Sequence[Setting]]
+    unavailable_reason: Callable[[TrainingData], str] = field(default=lambda data: "")
+    """Empty if the method can be trained."""
     max_train_cpu_s: float = float("inf")
     """Later, costlier settings are skipped after a longer or failed training."""
 

@@ -11,8 +11,8 @@ def rp3beta() -> Peer:
     """Walks item → basket → another item: transitions to the power `alpha`, popularity `beta`."""
     pages = [(0.3, 0.05), (0.4, 0), (0.4, 0.1), (0.4, 0.2), (0.4, 0.3), (0.6, 0.1), (0.6, 0.3)]
     pages += [(0.8, 0.4)]
-    carts = [(0.4, 0.2), (0.4, 0.4), (0.5, 0.3), (0.5, 0.5), (0.6, 0.4), (0.7, 0.3), (0.7, 0.5)]
-    carts += [(0.8, 0.6)]
+    carts = [(0.4, 0.2), (0.4, 0.4), (0.5, 0.3), (0.5, 0.5), (0.6, 0.4), (0.6, 0.2), (0.7, 0.3)]
+    carts += [(0.7, 0.5)]
     settings = {
         task: [{"alpha": alpha, "beta": beta} for alpha, beta in tried]
         for task, tried in ((ITEM, pages), (CART, carts))

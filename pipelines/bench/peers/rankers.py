@@ -52,12 +52,10 @@ class ItemItemMatrix:
         return int(8 * self._similar.nnz + 8 * self._similar.shape[0])
 
     def ranker(self, mode: Setting) -> Ranker:
-        return ScoreRanker(lambda queries: self.score(queries, mode))
+        return ScoreRanker(lambda queries: self._scores(queries, FUSIONS[mode["fuse"]]))
 
-    def score(self, queries: Sequence[Int32Array], mode: Setting) -> Float32Array:
-        """(n_queries, n_items)"""
-        score = self._score_dense if self._is_dense else self._score_sparse
-        return score(queries, FUSIONS[mode["fuse"]])
+    def _scores(self, queries: Sequence[Int32Array], fuse: Any) -> Float32Array:
+        return (self._score_dense if self._is_dense else self._score_sparse)(queries, fuse)
 
     def _score_sparse(self, queries: Sequence[Int32Array], fuse: Any) -> Float32Array:
         similar = self._similar
