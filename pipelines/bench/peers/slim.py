@@ -28,7 +28,7 @@ MOST_SWEEPS, TOLERANCE = 30, 1e-3
 
 
 def slim() -> Peer:
-    # Two less than allowed: three CPU minutes for 25,000 products.
+    # Two less than allowed: half a CPU minute each for 25,000 products.
     tried = [(0, 5), (1, 20), (0, 50), (1, 50), (0, 400), (0, 6400)]
     settings = [{"l1": l1, "l2": l2} for l1, l2 in tried]
     return Peer("SLIM", _fit, for_both_tasks(settings), for_both_tasks([{"fuse": "sum"}]))
