@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from components.model.atomic import atomic_write
 from components.report.plots import COLOURS, new_figure, style
 from pipelines.bench.peers.peer import CART, ITEM
+from pipelines.bench.peers.tuning import EXCESS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -33,6 +34,7 @@ def check_format(path: Path) -> None:
 
 def draw(rows: Sequence[Row], path: Path) -> None:
     check_format(path)
+    rows = [row for row in rows if row.get("tuned_by") != EXCESS]
     tasks = list(dict.fromkeys(row["task"] for row in rows))
     by_task = {task: [row for row in rows if row["task"] == task] for task in tasks}
     height = MARGIN_IN + LINE_IN * max(map(len, by_task.values()))

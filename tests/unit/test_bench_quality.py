@@ -9,15 +9,15 @@ import pytest
 
 from components.contracts import BASKETS, PRODUCTS, write_table
 from components.evaluation.measures import CatalogueFacts
-from components.evaluation.tasks import draw_queries
+from components.evaluation.tasks import Queries, draw_queries
 from components.results import write_json
 from pipelines.bench import quality, quality_chart, run_bench
 from pipelines.bench.ablation import WHOLE, Inputs
-from pipelines.bench.peers import counting, rules
+from pipelines.bench.peers import counting, random_walk, rules, session_knn, slim
 from pipelines.bench.peers.all_peers import list_peers
 from pipelines.bench.peers.peer import CART, ITEM, MAX_SETTINGS, Peer, TrainingData, for_both_tasks
 from pipelines.bench.peers.rankers import ItemItemMatrix
-from pipelines.bench.peers.tuning import tune
+from pipelines.bench.peers.tuning import EXCESS, NDCG, tune
 from pipelines.bench.processes import python_command, run_with_cpu_limit
 from pipelines.cli import main
 from tests.factories import corpus_of
@@ -98,6 +98,56 @@ def test_chance_takes_the_bestseller_off():
         assert model.ranker({"fuse": "sum"}).rank(asked(1), 1)[0].tolist() == [[best]]
 
 
+def test_lift_shows_neither_bestsellers_nor_coincidences():
+    """Product 0 is in every second basket of product 1, 2 in every third, 3 in one."""
+    baskets = 3 * [(0, 1)] + 2 * [(1, 2)] + [(1, 3)] + 6 * [(0, 4)]
+    data = data_of(*baskets, n_items=5)
+    for by in ("lift", "confidence"):
+        model = counting.lift().fit(data, {"by": by, "floor": 2})
+        rows, scores = model.ranker({"fuse": "sum"}).rank(asked(1), 4)
+        assert rows[0, 0] == 2
+        assert scores[0, 0] == pytest.approx(2 if by == "lift" else 1 / 3)
+        assert not scores[0, 1:].any()
+
+
+@pytest.mark.parametrize(("beta", "best"), [(0.0, 0), (0.5, 2)])
+def test_rp3beta_takes_popularity_off(beta, best):
+    """Product 0 is in nine baskets, three of them with product 1; product 2 in two, all with it."""
+    data = data_of(*3 * [(0, 1)], *2 * [(1, 2)], *6 * [(0, 3)], n_items=4)
+    model = random_walk.rp3beta().fit(data, {"alpha": 1.0, "beta": beta})
+    rows, scores = model.ranker({"fuse": "sum"}).rank(asked(1), 1)
+    assert rows.tolist() == [[best]]
+    expected = 3 / 5 if best == 0 else 2 / 5 / 2**0.5
+    assert scores[0, 0] == pytest.approx(expected)
+
+
+def test_vsknn_asks_the_nearest_baskets_alone():
+    """Product 2 is often with 0 or with 1, product 3 only with both."""
+    data = data_of(*5 * [(0, 2)], *5 * [(1, 2)], *2 * [(0, 1, 3)], (4, 5), n_items=6)
+    for k, best in ((2, 3), (12, 2)):
+        model = session_knn.vsknn().fit(data, {"k": k, "size": 0.0})
+        assert model.ranker({"idf": 0.0}).rank(asked(0, 1), 1)[0].tolist() == [[best]]
+
+
+def test_slim_explains_away_what_a_nearer_product_explains():
+    """Product 2 goes with 1, with 0 only where 1 is; 3 goes with 0 less often, whatever else."""
+    baskets = 20 * [(0, 1, 2)] + 20 * [(0, 1)] + 40 * [(1, 2)] + 10 * [(0, 3)] + 30 * [(3, 4)]
+    model = slim.slim().fit(data_of(*baskets, n_items=5), {"l1": 0.0, "l2": 0.1})
+    rows, scores = model.ranker({"fuse": "sum"}).rank(asked(0), 4)
+    assert rows[0].tolist() == [1, 3, 2, 4]
+    assert scores[0, 2:].tolist() == pytest.approx([0, 0], abs=0.01)
+
+
+def test_slim_weighs_products_that_are_bought_by_few(monkeypatch):
+    """Only the three most bought predict, the last set is predicted all the same."""
+    monkeypatch.setattr(slim, "MOST_PREDICTORS", 3)
+    baskets = 9 * [(0, 1)] + 9 * [(0, 2)] + 4 * [(2, 4)] + 2 * [(1, 3)]
+    model = slim.slim().fit(data_of(*baskets, n_items=5), {"l1": 0.0, "l2": 1.0})
+    rank = model.ranker({"fuse": "sum"}).rank
+    assert rank(asked(1), 2)[0].tolist() == [[0, 3]]
+    assert rank(asked(4), 1)[1].tolist() == [[0]]
+
+
 @pytest.mark.parametrize(("fuse", "best"), [("sum", 2), ("max", 3)])
 def test_a_cart_is_heard_together_or_by_its_loudest(fuse, best):
     """Products 0 and 1 both say a little for 2, only product 0 says more for 3."""
@@ -147,22 +197,64 @@ def scripted(settings, max_train_cpu_s=float("inf")):
     return Peer("scripted", fit, settings, modes, max_train_cpu_s=max_train_cpu_s), tried
 
 
+def tune_alike(peer, data, queries):
+    """Choices by NDCG, where chance is even."""
+    chosen = tune(peer, data, queries, np.full(data.n_items, 1 / data.n_items))
+    return {task: by[NDCG] for task, by in chosen.items()}
+
+
 def test_the_best_on_validation_is_chosen_for_each_task(sets):
     queries = {
         ITEM: draw_queries(corpus_of((0, 5), (5, 0)), ITEM, 10, 0),
         CART: draw_queries(corpus_of(*10 * [(1, 2, 7)]), CART, 10, 0),
     }
     peer, tried = scripted({ITEM: [{"says": 9}, {"says": 5}], CART: [{"says": 5}, {"says": 7}]})
-    tuned = tune(peer, sets, queries)
+    tuned = tune_alike(peer, sets, queries)
     assert (tuned[ITEM].setting, tuned[CART].setting) == ({"says": 5}, {"says": 7})
     assert tried == [9, 5, 7]  # what both tasks try is trained once
     assert (tuned[ITEM].n_tried, tuned[CART].n_tried) == (2, 2)
 
 
+@pytest.fixture
+def bestseller_or_companion():
+    """Beside product 3, four baskets have the bestseller 0, one has product 9."""
+    relevant = corpus_of((0,), (0,), (0,), (0,), (9,))
+    return Queries(5 * asked(3), relevant, np.arange(5)), np.eye(1, 24)[0] * 0.9
+
+
+def test_each_measure_chooses_its_own_of_the_same_models(sets, bestseller_or_companion):
+    queries, shares = bestseller_or_companion
+    peer, tried = scripted({ITEM: [{"says": 0}, {"says": 9}], CART: []})
+    chosen = tune(peer, sets, {ITEM: queries}, shares)[ITEM]
+    assert (chosen[NDCG].setting, chosen[EXCESS].setting) == ({"says": 0}, {"says": 9})
+    assert tried == [0, 9]
+    assert chosen[EXCESS].scores[EXCESS] > 0 > chosen[NDCG].scores[EXCESS]
+
+
+@pytest.mark.parametrize(
+    ("says", "methods", "trained"),
+    [
+        ([0, 9], ["scripted", "scripted (by excess)"], [0, 9, 0, 9]),
+        ([9], ["scripted"], [9, 9]),
+    ],
+)
+def test_a_peer_has_a_second_row_where_excess_chooses_otherwise(
+    sets, bestseller_or_companion, says, methods, trained
+):
+    queries, shares = bestseller_or_companion
+    of_task, facts = {ITEM: queries}, CatalogueFacts(shares)
+    data = quality.EvaluationData(sets, sets, of_task, of_task, shares, facts)
+    peer, tried = scripted({ITEM: [{"says": one} for one in says], CART: []})
+    found = quality.run_peer(peer, data)[ITEM]
+    assert [one.method for one in found] == methods
+    assert [one.found[0, 0] for one in found] == says[: len(methods)]
+    assert tried == trained
+
+
 def test_dearer_settings_are_left_when_patience_ends(sets, capsys):
     queries = {ITEM: draw_queries(corpus_of((0, 5)), ITEM, 10, 0)}
     peer, tried = scripted(for_both_tasks([{"says": 9}, {"says": 5}]), max_train_cpu_s=-1)
-    assert tune(peer, sets, queries)[ITEM].setting == {"says": 9}
+    assert tune_alike(peer, sets, queries)[ITEM].setting == {"says": 9}
     assert tried == [9]
     assert "costlier settings are skipped" in capsys.readouterr().out
 
@@ -170,18 +262,18 @@ def test_dearer_settings_are_left_when_patience_ends(sets, capsys):
 def test_a_training_that_fails_is_said_and_left_out(sets, capsys):
     queries = {ITEM: draw_queries(corpus_of((0, 5)), ITEM, 10, 0)}
     peer, _ = scripted(for_both_tasks([{"says": -99}, {"says": 5}]))
-    tuned = tune(peer, sets, queries)[ITEM]
+    tuned = tune_alike(peer, sets, queries)[ITEM]
     assert (tuned.setting, tuned.n_tried) == ({"says": 5}, 1)
     assert "{'says': -99} failed (IndexError" in capsys.readouterr().out
     nothing, _ = scripted(for_both_tasks([{"says": -99}]))
-    assert tune(nothing, sets, queries) == {}
+    assert tune_alike(nothing, sets, queries) == {}
 
 
 def test_after_a_failure_nothing_dearer_is_tried(sets, capsys):
     queries = {ITEM: draw_queries(corpus_of((0, 5)), ITEM, 10, 0)}
     settings = for_both_tasks([{"says": 9}, {"says": -99}, {"says": 5}])
     peer, tried = scripted(settings, max_train_cpu_s=1e9)
-    assert tune(peer, sets, queries)[ITEM].setting == {"says": 9}
+    assert tune_alike(peer, sets, queries)[ITEM].setting == {"says": 9}
     assert tried == [9, -99]
 
 
@@ -350,7 +442,8 @@ def test_everybody_is_compared_in_both_tasks(compared):
     peers = {peer.name for peer in list_peers()}
     for task in (ITEM, CART):
         mine = {row["method"] for row in rows if row["task"] == task and row["ours"]}
-        assert {row["method"] for row in rows if row["task"] == task} - mine == peers
+        others = {row["method"] for row in rows if row["task"] == task} - mine
+        assert {one.removesuffix(" (by excess)") for one in others} == peers
         assert WHOLE in mine
         assert f"{WHOLE}: co-occurrence" in mine
     for row in rows:

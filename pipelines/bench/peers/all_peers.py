@@ -2,7 +2,16 @@
 
 from collections.abc import Sequence
 
-from pipelines.bench.peers import counting, ease, gensim_defaults, implicit_models, rules
+from pipelines.bench.peers import (
+    counting,
+    ease,
+    gensim_defaults,
+    implicit_models,
+    random_walk,
+    rules,
+    session_knn,
+    slim,
+)
 from pipelines.bench.peers.peer import Peer
 
 
@@ -12,6 +21,7 @@ def list_peers() -> Sequence[Peer]:
         counting.cooccurrence(),
         counting.tuned_cooccurrence(),
         counting.counts_minus_chance(),
+        counting.lift(),
         counting.cosine(),
         counting.jaccard(),
         counting.pmi(),
@@ -21,6 +31,9 @@ def list_peers() -> Sequence[Peer]:
         implicit_models.als_defaults(),
         implicit_models.als(),
         gensim_defaults.gensim_defaults(),
+        random_walk.rp3beta(),
+        session_knn.vsknn(),
+        slim.slim(),
         ease.ease(),
         implicit_models.bpr(),
         rules.rules(),

@@ -19,6 +19,8 @@ from pipelines.bench.peers.peer import (
 )
 from pipelines.bench.peers.rankers import SUM_OR_MAX, ItemItemMatrix
 
+LEAST_LIFT = 1.5
+
 
 def baskets_matrix(corpus: Corpus, n_items: int, dtype: Any = np.float32) -> Any:
     """Sparse (n_baskets, n_items) of ones."""
@@ -111,6 +113,23 @@ def _fit_counts_minus_chance(data: TrainingData, setting: Setting) -> Model:
     products = np.repeat(np.arange(data.n_items), np.diff(together.indptr))
     beyond = together.data - shares[together.indices] * n_others[products]
     together.data = (beyond / (n_orders[products] + setting["shrink"])).astype(np.float32)
+    return ItemItemMatrix(together)
+
+
+def lift() -> Peer:
+    """The rule that shop plug-ins come with: enough common baskets, and lift of at least 1.5."""
+    floors = (2, 5, 10, 20)
+    settings = [{"by": by, "floor": floor} for by in ("lift", "confidence") for floor in floors]
+    return Peer("lift", _fit_lift, for_both_tasks(settings), SUM_OR_MAX)
+
+
+def _fit_lift(data: TrainingData, setting: Setting) -> Model:
+    together, query, candidate = _count_with_orders(data)
+    confidence = together.data / query
+    values = confidence * np.float32(len(data.train.with_at_least(2))) / candidate
+    shown = (values >= LEAST_LIFT) & (together.data >= setting["floor"])
+    together.data = np.where(shown, values if setting["by"] == "lift" else confidence, 0)
+    together.eliminate_zeros()
     return ItemItemMatrix(together)
 
 

@@ -10,8 +10,8 @@ from components.model.bundle import read_bundle
 from components.progress import log_progress
 from pipelines.bench.ablation import WHOLE, Inputs, build_ablation, train_rest, train_vectors
 from pipelines.bench.peers.implicit_models import fit_knn, item_knn, item_knn_bm25
-from pipelines.bench.peers.peer import ITEM
-from pipelines.bench.peers.tuning import K, Tuned, tune
+from pipelines.bench.peers.peer import ITEM, Peer
+from pipelines.bench.peers.tuning import NDCG, K, Tuned, tune
 from pipelines.bench.quality import MIN_ORDERS, EvaluationData, read_evaluation_data
 from tests.bench.served.diy import write_model
 
@@ -32,7 +32,7 @@ class Rivals:
 def train_rivals(inputs: Inputs) -> Rivals:
     """Train both on the training baskets, tune on the validation ones, judge on the test ones."""
     data = read_evaluation_data(inputs.baskets)
-    tuned = best_knn(data)
+    peer, tuned = best_knn(data)
     log_progress("fbt: training")
     vectors = train_vectors(inputs)["vectors"]
     ours = build_ablation(inputs, vectors, train_rest(inputs))
@@ -41,7 +41,8 @@ def train_rivals(inputs: Inputs) -> Rivals:
     model = inputs.folder / "diy"
     write_model(fit_knn(data.train, tuned.setting), cards, model)
     queries, n_items = data.test[ITEM], data.train.n_items
-    rankers = ours.parts[WHOLE].ranker, tuned.model.ranker(tuned.mode)
+    knn = peer.fit(data.train, tuned.setting)
+    rankers = ours.parts[WHOLE].ranker, knn.ranker(tuned.mode)
     ndcg = [
         float(score(one.rank(queries.asked, K)[0], queries.relevant, n_items)["ndcg"].mean())
         for one in rankers
@@ -51,9 +52,10 @@ def train_rivals(inputs: Inputs) -> Rivals:
     return Rivals(bundle, model, str(dict(tuned.setting)), ndcg[0], ndcg[1], known)
 
 
-def best_knn(data: EvaluationData) -> Tuned:
+def best_knn(data: EvaluationData) -> tuple[Peer, Tuned]:
     """The best of implicit's item-item models on validation baskets, for single products."""
     queries = {ITEM: data.validation[ITEM]}
     peers = (item_knn("cosine"), item_knn("tf-idf"), item_knn_bm25())
-    found = [tune(peer, data.train, queries)[ITEM] for peer in peers]
-    return max(found, key=lambda one: one.ndcg)
+    shares = data.validation_shares
+    found = [(peer, tune(peer, data.train, queries, shares)[ITEM][NDCG]) for peer in peers]
+    return max(found, key=lambda one: one[1].scores[NDCG])
