@@ -23,6 +23,8 @@ from components.model.bundle import (
 )
 from components.model.item_features import ItemFeatures
 from components.model.manifest import Manifest
+from components.model.seasons import Seasons
+from components.model.sensitive_goods import build_sensitive_goods
 from components.model.tree_ensemble import TreeEnsemble
 from components.model.variants import Variants
 from components.results import read_json
@@ -71,6 +73,8 @@ def build_bundle(
         precomputed=PrecomputedItems.load(ranking),
         reranker=TreeEnsemble.load_if_saved(ranking),
         variants=Variants.load(ranking),
+        sensitive=build_sensitive_goods(table),
+        seasons=Seasons.load_if_saved(ranking),
         index_path=ranking / INDEX_FILE if manifest.index else None,
     )
     return write_bundle(bundle, target)

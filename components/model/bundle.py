@@ -28,6 +28,8 @@ from components.model.item_scores import ItemScores, build_item_scores
 from components.model.manifest import FORMAT_VERSION, Manifest
 from components.model.product_records import Facets, ProductRecords, build_records
 from components.model.ragged import ArrayGroup, RaggedRows
+from components.model.seasons import Seasons
+from components.model.sensitive_goods import SensitiveGoods
 from components.model.text_similarity import AttributeIndex, build_attribute_index
 from components.model.token_index import TokenIndex, build_token_index
 from components.model.tree_ensemble import TreeEnsemble
@@ -102,6 +104,9 @@ class Bundle:
     reranker: TreeEnsemble | None = None
     """Of carts; None where it did not pay."""
     variants: Variants | None = None
+    sensitive: SensitiveGoods | None = None
+    seasons: Seasons | None = None
+    """None where the orders cover no year, or have no times."""
     index_path: Path | None = None
 
     @property
@@ -113,7 +118,9 @@ class Bundle:
 REQUIRED: tuple[type[ArrayGroup], ...] = (
     *(Pairs, Neighbours, ItemFeatures, ProductRecords, Facets, AttributeIndex, TokenIndex),
 )
-OPTIONAL: tuple[type[ArrayGroup], ...] = (ItemScores, PrecomputedItems, TreeEnsemble, Variants)
+OPTIONAL: tuple[type[ArrayGroup], ...] = (
+    *(ItemScores, PrecomputedItems, TreeEnsemble, Variants, SensitiveGoods, Seasons),
+)
 
 
 def assemble_bundle(
@@ -268,6 +275,8 @@ def _check_shapes(bundle: Bundle, path: Path) -> None:
         "token_index.id_offsets": (n_products + 1,),
         "item_scores.offsets": (n_items + 1,),
         "variants.offsets": (n_items + 1,),
+        "sensitive.classes": (n_products,),
+        "seasons.quiet": (n_items,),
     }
     if bundle.precomputed:
         expected["precomputed.rows"] = (n_items, bundle.precomputed.rows.shape[1])
