@@ -1,6 +1,7 @@
 """Awkward pairs: what is sensitive, out of season, or thinly supported is marked, or left out."""
 
 import json
+from collections import Counter
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 
@@ -30,6 +31,7 @@ from components.model.sensitive_goods import (
 from components.model.text_similarity import tokenize
 from components.ranking.precompute import precompute_items
 from components.ranking.seasons import find_seasons
+from components.report.awkward import check_day, list_awkward_pairs, read_day
 from tests.factories import make_bundle
 
 
@@ -330,3 +332,44 @@ def test_a_day_before_the_data_is_refused_with_the_days_that_are_there():
 @pytest.mark.parametrize("day", [date(2023, 3, 1), date(2030, 1, 1), None])
 def test_days_from_the_first_order_on_are_allowed(day):
     check_as_of(day, WINDOW, "FBT_AS_OF")
+
+
+# In the report
+
+
+def test_the_report_lists_pairs_by_mark_with_names_places_and_counts(bundle):
+    ranked = replace(bundle, precomputed=precompute_items(Recommender(bundle), None))
+    found = list_awkward_pairs(ranked, JUNE)
+    beside = {(one.asked_id, one.other_id): one for one in found["sensitive"]}
+    pair = beside["cheese", "red wine"]
+    assert (pair.place, pair.together, pair.goods) == (1, 7, "alcohol")
+    assert pair.other == "Red Wine, the good one"
+    assert ("cigars", "tobacco") not in beside
+    assert ("bread", "butter") in {(one.asked_id, one.other_id) for one in found["thin_evidence"]}
+    assert {one.other_id for one in found["out_of_season"]} == {"butter"}
+    assert not list_awkward_pairs(ranked, JANUARY)["out_of_season"]
+    for pairs in found.values():
+        assert len(pairs) == len({one.asked_id for one in pairs}) <= 7
+        assert max(Counter(one.other_id for one in pairs).values()) <= 2
+
+
+def test_without_pages_seasons_or_classes_nothing_is_listed(bundle):
+    assert list_awkward_pairs(bundle, JUNE) == {}
+    old = replace(bundle, sensitive=None, seasons=None)
+    old = replace(old, precomputed=precompute_items(Recommender(old), None))
+    found = list_awkward_pairs(old, JUNE)
+    assert found["sensitive"] == found["out_of_season"] == []
+
+
+def test_the_day_of_the_report_is_given_or_that_of_the_newest_order():
+    assert read_day("2024-06-15", WINDOW[1]) == JUNE
+    assert read_day("", WINDOW[1]) == date(2024, 2, 28)
+    assert read_day("", "") is None
+
+
+def test_a_run_for_a_day_before_the_data_is_refused():
+    counts = dict(zip(("first_order", "last_order"), WINDOW, strict=True))
+    with pytest.raises(AsOfError, match="parameter as_of: found 2022-01-01"):
+        check_day("2022-01-01", counts)
+    check_day("", counts)
+    check_day("2022-01-01", {"first_order": "", "last_order": ""})
