@@ -120,7 +120,7 @@ class Fallback(Response):
     reason: str
 
 
-_ANSWER = {
+_ANSWER: dict[str, Any] = {
     "request_id": "f2a1c9d07b5e4a3f8a4f0a1b2c3d4e5f",
     "model_version": "3",
     "variant": "default",

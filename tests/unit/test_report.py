@@ -19,7 +19,7 @@ from components.report import formats, formatting, tables
 from components.report import ranking as report_ranking
 from components.report.plots import project
 from components.report.report import PNG_PLOTS, RunFiles, write_report
-from components.weighting.choose import CANDIDATES, ORDERED_CANDIDATES
+from components.weighting.choose import CANDIDATES, ORDERED_CANDIDATES, SEASONAL_CANDIDATES
 from tests.factories import make_bundle
 
 FORMULA = "=cmd|' /C calc'!A0"
@@ -558,7 +558,8 @@ def test_what_ranking_did_not_measure_is_said_to_be_missing(bare_text: str) -> N
 def test_whatever_ranking_may_say_has_words() -> None:
     assert list(report_ranking.FEATURES) == list(OFFLINE_FEATURES)
     assert list(report_ranking.LEVELS) == list(LEVELS)
-    assert list(report_ranking.WEIGHTINGS) == [*CANDIDATES, *ORDERED_CANDIDATES]
+    every = [*CANDIDATES, *SEASONAL_CANDIDATES, *ORDERED_CANDIDATES]
+    assert list(report_ranking.WEIGHTINGS) == every
     assert set(report_ranking.WEIGHTS["cart"]) == set(CartWeights.model_fields)
 
 
