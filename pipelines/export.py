@@ -11,13 +11,14 @@ import tempfile
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from bento.answering.awkward_settings import DEFAULT_SETTINGS, AwkwardSettings
 from bento.answering.rules import RuleSet
 from bento.answering.selection import Selection
 from bento.schemas.catalogue import ChangedProduct
@@ -49,6 +50,7 @@ class Export:
     k: int = 20
     changes: Sequence[ChangedProduct] = field(default=(), compare=False, repr=False)
     rules: Sequence[Rule] = field(default=(), compare=False, repr=False)
+    awkward: AwkwardSettings = DEFAULT_SETTINGS
     name: str = field(default_factory=lambda: uuid.uuid4().hex)
     """Distinguishes exports in a cache."""
 
@@ -72,9 +74,15 @@ def fetch_bundle(home: Home, version: str) -> Iterator[Path]:
 
 
 def export_bundle(bundle: Path, target: Path, k: int, rules: str | None, spark: bool) -> int:
-    """`rules` is a database's URL, `off`, or None for that of the environment."""
+    """`rules` is a database's URL, `off`, or None for that of the environment.
+
+    Sensitive pairs are as the environment's FBT_SENSITIVE_PAIRS says.
+    """
+    from bento.settings import read_settings
+
     url = os.environ.get("FBT_DATABASE_URL") if rules is None else rules
     job = prepare_export(bundle.resolve(), k, None if url == "off" else url)
+    job = replace(job, awkward=AwkwardSettings(read_settings().sensitive_pairs))
     if not spark:
         return export(job, target)
     with spark_session("export") as session:
@@ -162,7 +170,7 @@ def load_selection(job: Export) -> Selection:
     selection = build_selection(read_bundle(job.bundle, verify=False))
     if job.changes:
         selection.catalogue = selection.catalogue.with_changes(job.changes)
-    selection.rules = RuleSet(job.rules)
+    selection.rules, selection.awkward = RuleSet(job.rules), job.awkward
     return selection
 
 
