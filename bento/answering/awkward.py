@@ -54,4 +54,8 @@ def _classify_query(query: Query) -> Iterator[int]:
 def _find_quiet(query: Query, rows: Int64Array) -> BoolArray:
     if (seasons := query.recommender.bundle.seasons) is None:
         return np.zeros(len(rows), bool)
-    return seasons.find_quiet(rows, query.awkward.as_of or datetime.now(UTC).date())
+    day = query.awkward.as_of or datetime.now(UTC).date()
+    # Beside a product that is out of season, others are in their place.
+    if seasons.find_quiet(np.array(query.known, np.int64), day).any():
+        return np.zeros(len(rows), bool)
+    return seasons.find_quiet(rows, day)

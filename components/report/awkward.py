@@ -1,14 +1,14 @@
 """Pairs of the most bought products' pages that a person should look at first."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
 
 import numpy as np
 
-from components.model.arrays import AnyArray, BoolArray
+from components.model.arrays import AnyArray, BoolArray, Int8Array, IntpArray
 from components.model.awkward_pairs import MIN_TOGETHER, count_together, is_thin
 from components.model.bundle import Bundle
 from components.model.seasons import check_as_of
@@ -17,9 +17,9 @@ from components.model.sensitive_goods import CLASSES, PLAIN
 N_PRODUCTS = 2_000
 """Most bought ones, whose pages are looked through."""
 N_PLACES = 10
-MAX_PER_MARK = 7
+MAX_PAIRS = {"sensitive": 10, "thin_evidence": 5, "out_of_season": 5}
 MAX_REPEATS = 2
-"""Of one recommended product under one mark."""
+"""Of one recommended product under one mark; of sensitive goods, of one class beside another."""
 
 TITLES: Mapping[str, str] = {
     "sensitive": "Sensitive goods",
@@ -65,31 +65,34 @@ def check_day(as_of: str, basket_counts: Mapping[str, Any]) -> None:
 
 
 def list_awkward_pairs(bundle: Bundle, day: date | None) -> dict[str, list[AwkwardPair]]:
-    """By mark, most bought products first; without precomputed pages there are none."""
+    """By mark, most bought products first; sensitive goods first on pages of sensitive goods.
+
+    Without precomputed pages there are none.
+    """
     if bundle.precomputed is None:
         return {}
     rows = bundle.precomputed.rows[:N_PRODUCTS, :N_PLACES]
-    together = _count_together(bundle, rows)
+    together, classes = _count_together(bundle, rows), _read_classes(bundle)
+    pages = np.arange(len(rows))
+    sensitive_first = np.argsort(classes[: len(rows)] == PLAIN, kind="stable")
     found = {
-        "sensitive": _find_sensitive(bundle, rows),
-        "thin_evidence": _find_thin(together),
-        "out_of_season": _find_quiet(bundle, rows, day),
+        "sensitive": (_find_sensitive(classes, rows), sensitive_first, _pair(classes, rows)),
+        "thin_evidence": (_find_thin(together), pages, rows),
+        "out_of_season": (_find_quiet(bundle, rows, day), pages, rows),
     }
     texts = _Texts(bundle)
     return {
         mark: [
             texts.describe(asked, place, int(together[asked, place]))
-            for asked, place in _pick(rows, np.argwhere(applies & (rows >= 0)).tolist())
+            for asked, place in _pick(applies & (rows >= 0), order, groups, MAX_PAIRS[mark])
         ]
-        for mark, applies in found.items()
+        for mark, (applies, order, groups) in found.items()
     }
 
 
 class _Texts:
     def __init__(self, bundle: Bundle) -> None:
-        self._bundle = bundle
-        columns = (bundle.products[name].to_pylist() for name in ("name", "category", "product_id"))
-        self._products = list(zip(*columns, strict=True))
+        self._bundle, self._classes = bundle, _read_classes(bundle)
 
     def describe(self, asked: int, place: int, together: int) -> AwkwardPair:
         pages = self._bundle.precomputed
@@ -101,36 +104,46 @@ class _Texts:
         )
 
     def _label(self, row: int) -> tuple[str, str]:
-        name, category, product_id = self._products[row]
-        return name or category or product_id, product_id
+        (product,) = self._bundle.products.slice(row, 1).to_pylist()
+        product_id = product["product_id"]
+        return product["name"] or product["category"] or product_id, product_id
 
     def _class(self, row: int) -> str:
-        sensitive = self._bundle.sensitive
-        code = PLAIN if sensitive is None else int(sensitive.classes[row])
+        code = int(self._classes[row])
         return CLASSES[code - 1].replace("_", " ") if code else ""
 
 
-def _pick(rows: AnyArray, places: Iterable[list[int]]) -> Iterator[tuple[int, int]]:
-    """The first place of each page, and no product again and again."""
-    seen, repeats, n_found = set[int](), Counter[int](), 0
-    for asked, place in places:
-        other = int(rows[asked, place])
-        if asked in seen or repeats[other] == MAX_REPEATS:
+def _pick(
+    applies: BoolArray, pages: IntpArray, groups: AnyArray, limit: int
+) -> Iterator[tuple[int, int]]:
+    """The first place of each page, and no group again and again."""
+    repeats = Counter[int]()
+    for page in pages[applies[pages].any(axis=1)].tolist():
+        free = (int(one) for one in np.flatnonzero(applies[page]))
+        place = next((one for one in free if repeats[groups[page, one]] < MAX_REPEATS), None)
+        if place is None:
             continue
-        if n_found == MAX_PER_MARK:
+        yield page, place
+        repeats[groups[page, place]] += 1
+        if repeats.total() == limit:
             return
-        seen.add(asked)
-        repeats[other] += 1
-        n_found += 1
-        yield asked, place
 
 
-def _find_sensitive(bundle: Bundle, rows: AnyArray) -> BoolArray:
+def _read_classes(bundle: Bundle) -> Int8Array:
     if bundle.sensitive is None:
-        return np.zeros(rows.shape, bool)
-    codes = bundle.sensitive.classes
-    found: BoolArray = (codes[rows] != PLAIN) & (codes[rows] != codes[: len(rows), None])
+        return np.full(bundle.manifest.n_products, PLAIN, np.int8)
+    return bundle.sensitive.classes
+
+
+def _find_sensitive(classes: Int8Array, rows: AnyArray) -> BoolArray:
+    found: BoolArray = (classes[rows] != PLAIN) & (classes[rows] != classes[: len(rows), None])
     return found
+
+
+def _pair(classes: Int8Array, rows: AnyArray) -> AnyArray:
+    """A number for each pair of classes."""
+    pairs: AnyArray = classes[: len(rows), None].astype(np.int64) * (len(CLASSES) + 1)
+    return pairs + classes[rows]
 
 
 def _find_thin(together: AnyArray) -> BoolArray:
@@ -141,7 +154,8 @@ def _find_thin(together: AnyArray) -> BoolArray:
 def _find_quiet(bundle: Bundle, rows: AnyArray, day: date | None) -> BoolArray:
     if bundle.seasons is None or day is None:
         return np.zeros(rows.shape, bool)
-    return bundle.seasons.find_quiet(rows, day)
+    asked = bundle.seasons.find_quiet(np.arange(len(rows)), day)
+    return bundle.seasons.find_quiet(rows, day) & ~asked[:, None]
 
 
 def _count_together(bundle: Bundle, rows: AnyArray) -> AnyArray:

@@ -31,7 +31,7 @@ from components.model.sensitive_goods import (
 from components.model.text_similarity import tokenize
 from components.ranking.precompute import precompute_items
 from components.ranking.seasons import find_seasons
-from components.report.awkward import check_day, list_awkward_pairs, read_day
+from components.report.awkward import MAX_PAIRS, check_day, list_awkward_pairs, read_day
 from tests.factories import make_bundle
 
 
@@ -119,10 +119,13 @@ JUNE, JANUARY = date(2024, 6, 15), date(2024, 1, 15)
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory):
-    """Butter is out of season in June. Seven orders have cheese and wine, four bread and butter."""
+    """Butter and cigars are out of season in June.
+
+    Seven orders have cheese and wine, four bread and butter.
+    """
     found = read_bundle(make_bundle(tmp_path_factory.mktemp("awkward") / "bundle", PAIRS, {}))
     quiet = np.zeros(len(IDS), np.uint32)
-    quiet[IDS.index("butter")] = 1 << find_bin(JUNE)
+    quiet[[IDS.index("butter"), IDS.index("cigars")]] = 1 << find_bin(JUNE)
     counts = {("cheese", "red wine"): 7, ("bread", "butter"): 4}
     offsets, rows, support = [0], [], []
     for one in IDS:
@@ -227,6 +230,11 @@ def test_a_product_out_of_season_is_marked_at_that_time_of_the_year(bundle):
     in_january = ask(select(bundle, as_of=JANUARY), "bread", k=1, explain=True)
     assert marks(in_january) == {"butter": ["thin_evidence"]}
     assert marks(ask(select(bundle), "bread", k=1, explain=True)), "today"
+
+
+def test_beside_a_product_out_of_season_others_are_in_their_place(bundle):
+    found = marks(ask(select(bundle, as_of=JUNE), "cigars", k=7, explain=True))
+    assert "out_of_season" not in found["butter"]
 
 
 def test_products_of_old_bundles_are_not_marked(bundle):
@@ -341,16 +349,20 @@ def test_the_report_lists_pairs_by_mark_with_names_places_and_counts(bundle):
     ranked = replace(bundle, precomputed=precompute_items(Recommender(bundle), None))
     found = list_awkward_pairs(ranked, JUNE)
     beside = {(one.asked_id, one.other_id): one for one in found["sensitive"]}
+    assert next(iter(beside)) == ("baby formula", "cigarettes"), "two sensitive classes come first"
     pair = beside["cheese", "red wine"]
     assert (pair.place, pair.together, pair.goods) == (1, 7, "alcohol")
     assert pair.other == "Red Wine, the good one"
     assert ("cigars", "tobacco") not in beside
-    assert ("bread", "butter") in {(one.asked_id, one.other_id) for one in found["thin_evidence"]}
-    assert {one.other_id for one in found["out_of_season"]} == {"butter"}
+    thin = {(one.asked_id, one.other_id): one.together for one in found["thin_evidence"]}
+    assert thin["red wine", "cheese"] == 0
+    assert ("cheese", "red wine") not in thin
+    assert {one.other_id for one in found["out_of_season"]} == {"butter", "cigars"}
+    assert not {"butter", "cigars"} & {one.asked_id for one in found["out_of_season"]}
     assert not list_awkward_pairs(ranked, JANUARY)["out_of_season"]
-    for pairs in found.values():
-        assert len(pairs) == len({one.asked_id for one in pairs}) <= 7
-        assert max(Counter(one.other_id for one in pairs).values()) <= 2
+    for mark, pairs in found.items():
+        assert len(pairs) == len({one.asked_id for one in pairs}) <= MAX_PAIRS[mark]
+    assert max(Counter(one.other_id for one in found["thin_evidence"]).values()) <= 2
 
 
 def test_without_pages_seasons_or_classes_nothing_is_listed(bundle):
