@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,14 @@ import pyarrow as pa
 import pytest
 
 from components.contracts import BASKETS, write_table
-from components.model.bundle import read_manifest
+from components.model.bundle import (
+    PrecomputedItems,
+    read_bundle,
+    read_manifest,
+    write_bundle,
+)
 from components.model.manifest import CartWeights, IndexStats, Manifest, SearchStats
+from components.model.sensitive_goods import build_sensitive_goods
 from components.model.variants import LEVELS
 from components.ranking.queries import OFFLINE_FEATURES
 from components.report import formats, formatting, tables
@@ -621,3 +628,20 @@ def test_the_map_of_very_few_products(shape: tuple[int, int]) -> None:
 )  # fmt: skip
 def test_shares_are_not_rounded_to_nothing_or_everything(share: float, said: str) -> None:
     assert formatting.percent(share).replace("\u202f", " ") == f"{said} %"
+
+
+def test_awkward_pairs_are_listed_first_with_their_names(tmp_path: Path) -> None:
+    plain = read_bundle(make_bundle(tmp_path / "plain", [("cheese", f"{HOSTILE} wine")], cold={}))
+    marked = replace(
+        plain,
+        sensitive=build_sensitive_goods(plain.products),
+        precomputed=PrecomputedItems(np.array([[1], [0]], np.int32), np.ones((2, 1), np.float32)),
+    )
+    write_bundle(marked, tmp_path / "bundle")
+    text = Seen(render(tmp_path / "run", bundle=tmp_path / "bundle")).text
+    first, examples = text.index("Look at these first"), text.index("with their recommendations")
+    section = text[first:examples]
+    assert "Sensitive goods" in section
+    assert "<Script>Alert(1)</Script>" in section
+    assert "(alcohol) 1 1.00 0" in section
+    assert "Seasons are not known" in section
