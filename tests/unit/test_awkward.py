@@ -80,6 +80,8 @@ def test_sensitive_goods_are_found_in_any_language(name, expected):
         "Candy cigarettes", "Cigarettes russes", "Sigara böreği", "COSY HOUR CIGAR BOX MATCHES",
         "Baby bib", "SPACEBOY BABY GIFT SET", "Adult cereal", "Medicine ball 3 kg",
         "WOOD AND GLASS MEDICINE CABINET", "PHARMACIE FIRST AID TIN", "Böcek ilacı",
+        "Servis tabağı", "Tabak 6'lı", "Wine red T-shirt", "Wine fridge 12 bottles", "Radler Hose",
+        "LEKI poles", "Shag pile rug", "Glace rhum raisin", "Coq au vin",
         "Mixers (tonic wtr/gngr ale)", "Cooking wines", "Beerale - non alcoholic", "", None,
     ],
 )  # fmt: skip
