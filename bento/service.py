@@ -21,7 +21,7 @@ from bento.schemas.requests import (
     SimilarRequest,
 )
 from bento.schemas.responses import AboutModel, BatchResponse, RecommendResponse
-from bento.settings import Settings, read_settings
+from bento.settings import Settings, read_settings, variable_name
 
 if TYPE_CHECKING:
     # Workers load these themselves: readiness also waits for the process that starts workers.
@@ -66,13 +66,18 @@ class Fbt:
     def verify_deployment() -> None:
         """Check the settings and the bundle's hashes once, before workers start."""
         from bento.http.limits import AdminToken
+        from components.model.bundle import read_manifest
+        from components.model.seasons import check_as_of
         from components.model.verification import verify_bundle
 
         settings = read_settings()
         AdminToken(settings)
         verify_bundle(find_bundle(settings))
+        window = read_manifest(find_bundle(settings)).data_window
+        check_as_of(settings.as_of, window, variable_name("as_of"))
 
     def __init__(self) -> None:
+        from bento.answering.awkward_settings import AwkwardSettings
         from bento.answering.catalogue import Catalogue
         from bento.answering.product_search import ProductSearch
         from bento.answering.rendering import ResponseRenderer
@@ -91,8 +96,9 @@ class Fbt:
         bundle = read_bundle(find_bundle(settings), verify=False, products=False)
         self.manifest = bundle.manifest
         limits = bundle.manifest.kind_limits.override(settings.max_own_kind, settings.max_same_kind)
-        catalogue = Catalogue(bundle.records, bundle.facets)
+        catalogue = Catalogue(bundle.records, bundle.facets, bundle.sensitive)
         self.selection = Selection(Recommender(bundle), catalogue, limits)
+        self.selection.awkward = AwkwardSettings(settings.sensitive_pairs, settings.as_of)
         self._search = ProductSearch(bundle)
         self.rendering = ResponseRenderer(self.model_version, self.variant)
         self.poller = self._follow_changes(settings)

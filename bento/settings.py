@@ -2,8 +2,9 @@
 
 import ipaddress
 import re
+from datetime import date
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple, Self
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -99,6 +100,13 @@ class Settings(BaseSettings):
 
     cors_origins: Annotated[tuple[str, ...], NoDecode, BeforeValidator(split_commas)] = ()
     """Origins, between commas, whose pages may call the service; * is all."""
+
+    sensitive_pairs: Literal["off", "warn", "block"] = "warn"
+    """Tobacco, alcohol, infant formula, medicine and adult goods beside goods that are not of the
+    same class: `warn` marks them in explained answers, `block` leaves them out."""
+
+    as_of: date | None = None
+    """Day whose season counts for the mark `out_of_season`, as 2026-12-01. Default: today."""
 
     tracing: bool = False
     """OpenTelemetry spans, exported as BentoML's `tracing` configuration says."""

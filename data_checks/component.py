@@ -42,9 +42,11 @@ def check_order_lines(
 @step
 def check_baskets(
     baskets: dsl.Input[dsl.Dataset],
+    basket_counts: dsl.Input[dsl.Artifact],
     products: dsl.Input[dsl.Dataset],
     champion: dsl.Input[dsl.Artifact],
     timezone: str,
+    as_of: str,
     settings: dict,
     page: dsl.Output[dsl.HTML],
     checks: dsl.Output[dsl.Artifact],
@@ -56,13 +58,16 @@ def check_baskets(
     Args:
         champion: Folder of the model in use; drift is measured from its profile.
         timezone: Of the shop, in which its days begin.
+        as_of: Day of the report's seasons, which must not be before the data.
         settings: Thresholds that differ from the defaults, by name.
     """
+    from components.report.awkward import check_day
     from components.report.report import write_checks_page
-    from components.results import log_metrics
+    from components.results import log_metrics, read_json
     from data_checks.check import check_baskets, read_previous_profile
     from data_checks.settings import CheckSettings
 
+    check_day(as_of, read_json(basket_counts.path))
     before = read_previous_profile(champion.path, "baskets")
     thresholds = CheckSettings(timezone=timezone, **settings)
     found = check_baskets(baskets.path, products.path, before, thresholds)

@@ -27,6 +27,7 @@ def start(
     sweep_share: float,
     min_coverage: float,
     champion_margin: float,
+    as_of: str,
     seed: int,
 ) -> NamedTuple(
     "Start",

@@ -18,6 +18,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from bento.answering.awkward_settings import DEFAULT_SETTINGS, AwkwardSettings
 from bento.answering.rules import RuleSet
 from bento.answering.selection import Selection
 from bento.schemas.catalogue import ChangedProduct
@@ -52,6 +53,7 @@ class Export:
     rules: Sequence[Rule] = field(default=(), compare=False, repr=False)
     limits: KindLimits = NO_LIMITS
     """As settings are: None is as trained."""
+    awkward: AwkwardSettings = DEFAULT_SETTINGS
     name: str = field(default_factory=lambda: uuid.uuid4().hex)
     """Distinguishes exports in a cache."""
 
@@ -77,14 +79,15 @@ def fetch_bundle(home: Home, version: str) -> Iterator[Path]:
 def export_bundle(bundle: Path, target: Path, k: int, rules: str | None, spark: bool) -> int:
     """`rules` is a database's URL, `off`, or None for that of the environment.
 
-    FBT_MAX_OWN_KIND and FBT_MAX_SAME_KIND of the environment count, too.
+    FBT_MAX_OWN_KIND, FBT_MAX_SAME_KIND and FBT_SENSITIVE_PAIRS of the environment count, too.
     """
     from bento.settings import read_settings
 
     settings = read_settings()
     url = os.environ.get("FBT_DATABASE_URL") if rules is None else rules
     job = prepare_export(bundle.resolve(), k, None if url == "off" else url)
-    job = replace(job, limits=KindLimits(settings.max_own_kind, settings.max_same_kind))
+    limits = KindLimits(settings.max_own_kind, settings.max_same_kind)
+    job = replace(job, limits=limits, awkward=AwkwardSettings(settings.sensitive_pairs))
     if not spark:
         return export(job, target)
     with spark_session("export") as session:
@@ -172,7 +175,7 @@ def load_selection(job: Export) -> Selection:
     selection = build_selection(read_bundle(job.bundle, verify=False))
     if job.changes:
         selection.catalogue = selection.catalogue.with_changes(job.changes)
-    selection.rules = RuleSet(job.rules)
+    selection.rules, selection.awkward = RuleSet(job.rules), job.awkward
     selection.limits = selection.limits.override(*job.limits)
     return selection
 

@@ -59,7 +59,7 @@ def code_version() -> str:
     digest = hashlib.sha256()
     for package in PACKAGES:
         for file in sorted((root / package).rglob("*")):
-            if file.suffix in (".py", ".html", ".css", ".yaml") and file.is_file():
+            if file.suffix in (".py", ".html", ".css", ".yaml", ".json") and file.is_file():
                 digest.update(f"{file.relative_to(root)}\n".encode())
                 digest.update(file.read_bytes())
     return digest.hexdigest()[:12]

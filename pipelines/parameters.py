@@ -5,6 +5,7 @@ import inspect
 import re
 import shlex
 from collections.abc import Callable, Mapping
+from datetime import date
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -87,6 +88,10 @@ class TrainingParameters(BaseModel):
         default=0.02,
         description="Gate: tolerated loss of NDCG@10, as a share of the champion's",
     )  # fmt: skip
+    as_of: str = Field(
+        default="",
+        description="Day of the seasons in the report, as 2026-12-01; empty = the newest order's",
+    )
     seed: int = Field(default=1, ge=0, le=2**31 - 1, description="Seed of all random numbers")
 
     @field_validator("columns")
@@ -101,6 +106,14 @@ class TrainingParameters(BaseModel):
         if value not in ("", ".", ","):
             raise ValueError("a point or a comma, or empty for what the values show")
         return value
+
+    @field_validator("as_of")
+    @classmethod
+    def _check_day(cls, value: str) -> str:
+        try:
+            return value and date.fromisoformat(value).isoformat()
+        except ValueError:
+            raise ValueError("a day such as 2026-12-01, or empty") from None
 
     @field_validator("encoding")
     @classmethod

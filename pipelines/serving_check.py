@@ -45,7 +45,9 @@ def check_serving(bundle_dir: Path, n_requests: int, seed: int) -> dict[str, Any
 
 def build_selection(bundle: Bundle) -> Selection:
     """Without rules and catalogue changes."""
-    return Selection(Recommender(bundle), Catalogue(bundle.records, bundle.facets))
+    return Selection(
+        Recommender(bundle), Catalogue(bundle.records, bundle.facets, bundle.sensitive)
+    )
 
 
 def sample_queries(selection: Selection, n: int, seed: int) -> list[Query]:

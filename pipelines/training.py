@@ -41,6 +41,7 @@ def training(
     sweep_share: float = 0.1,
     min_coverage: float = 0.05,
     champion_margin: float = 0.02,
+    as_of: str = "",
     seed: int = 1,
 ):
     """Learn from order lines which products are bought together, and judge the result.
@@ -70,7 +71,7 @@ def training(
         min_product_orders=min_product_orders, variant_exceptions=variant_exceptions,
         max_own_kind=max_own_kind, max_same_kind=max_same_kind,
         trials=trials, shards=shards, sweep_share=sweep_share, min_coverage=min_coverage,
-        champion_margin=champion_margin, seed=seed,
+        champion_margin=champion_margin, as_of=as_of, seed=seed,
     )  # fmt: skip
     started.set_caching_options(False)
     run = started.outputs
@@ -91,8 +92,9 @@ def training(
     built.after(line_checks)
     baskets, basket_counts = built.outputs["baskets"], built.outputs["counts"]
     basket_checks = check_baskets(
-        baskets=baskets, products=product_table, champion=champion, timezone=timezone, settings={}
-    )
+        baskets=baskets, basket_counts=basket_counts, products=product_table, champion=champion,
+        timezone=timezone, as_of=as_of, settings={},
+    )  # fmt: skip
     chosen = choose_weighting(baskets=baskets, min_product_orders=min_product_orders, seed=seed)
     weighting = chosen.after(basket_checks).outputs["Output"]
     plan = plan_sweep(trials=trials, shards=shards, seed=seed).after(basket_checks)

@@ -37,6 +37,8 @@ class AnswerItem(NamedTuple):
     why: Explanation | None = None
     proposed_by: str = ""
     """Only if explained; see `bento.schemas.responses.RecommendedProduct`."""
+    marks: Sequence[str] | None = None
+    """Likewise."""
 
 
 class Answer(NamedTuple):

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from bento.answering.answer import Answer, AnswerItem, Ranking
+from bento.answering.awkward import mark_items
 from bento.answering.eligibility import Eligibility
 from bento.answering.explanation import Explainer
 from bento.answering.ordering import (
@@ -140,7 +141,7 @@ class AnswerBuilder:
         if any(effects.pins for effects in query.effects):
             items = insert_pins(query, self._eligibility, items)
         if query.request.explain:
-            items = [explainer.explain(item) for item in items]
+            items = mark_items(query, [explainer.explain(item) for item in items])
         return Answer(
             items,
             ranking.source,
@@ -167,5 +168,6 @@ def _describe_shortage(query: Query, n: int) -> str:
         given += ["min_score"] * (request.min_score is not None)
         given += ["price_ratio"] * query.has_price_limit()
     given += ["rules"] * bool(query.effects)
+    given += ["FBT_SENSITIVE_PAIRS"] * query.awkward.blocks_sensitive
     condition = f"pass {', '.join(given)}" if given else "can be shown"
     return f"{n or 'no'} product{'s' * (n != 1)} {condition}, {request.k} were asked for"

@@ -30,6 +30,7 @@ from components.model.product_records import (
     encode_card,
     list_facets,
 )
+from components.model.sensitive_goods import PLAIN, SensitiveGoods, classify
 from components.model.sorted_keys import find_keys
 from components.model.text_similarity import Attributes, merge_attributes
 from components.model.token_index import SearchableText, TokenIndex
@@ -64,12 +65,17 @@ class Catalogue:
     Columns hold NaN for unknown values, `in_stock` UNKNOWN.
     """
 
-    def __init__(self, records: ProductRecords, facets: Facets) -> None:
-        self._records, self._facets = records, facets
+    def __init__(
+        self, records: ProductRecords, facets: Facets, sensitive: SensitiveGoods | None = None
+    ) -> None:
+        self._records, self._facets, self._sensitive = records, facets, sensitive
         self.price: Float32Array = records.price
         self.margin: Float32Array = records.margin
         self.added_at: Float64Array = records.added_at
         self.in_stock: Int8Array = records.in_stock
+        self.sensitive: Int8Array = (
+            np.full(len(records.price), PLAIN, np.int8) if sensitive is None else sensitive.classes
+        )
         self.deleted: BoolArray | None = None
         """None if there are none."""
         self._added: dict[str, int] = {}
@@ -175,7 +181,7 @@ class Catalogue:
 
     def with_changes(self, changes: Sequence[ChangedProduct]) -> "Catalogue":
         """These changes replace earlier ones of the same products."""
-        new = Catalogue(self._records, self._facets)
+        new = Catalogue(self._records, self._facets, self._sensitive)
         new._added, new._changed = dict(self._added), dict(self._changed)
         rows, n_bundled = [], len(self._records.price)
         for change in changes:
@@ -185,6 +191,7 @@ class Catalogue:
             new._changed[row] = change
             rows.append(row)
         new._set_columns(self, rows)
+        new._set_sensitive(self, rows)
         new._set_facets(self, rows)
         new._segments = self._segments.with_texts({row: new._find_new_text(row) for row in rows})
         return new
@@ -210,6 +217,16 @@ class Catalogue:
         if name == "added_at":
             return datetime.fromisoformat(fields[name]).timestamp()
         return float(fields[name])
+
+    def _set_sensitive(self, old: "Catalogue", rows: Sequence[int]) -> None:
+        bundled = self.sensitive
+        self.sensitive = _extend_column(old.sensitive, len(self), PLAIN)
+        for row in rows:
+            if SEARCHED_FIELDS & self._changed[row].card.keys():
+                card = self.card(row)
+                self.sensitive[row] = classify(card.get("name"), card.get("category"))
+            else:
+                self.sensitive[row] = bundled[row] if row < len(bundled) else PLAIN
 
     def _set_facets(self, old: "Catalogue", rows: Sequence[int]) -> None:
         changed = {

@@ -7,6 +7,7 @@ from functools import cached_property
 import numpy as np
 
 from bento.answering.answer import Ranking
+from bento.answering.awkward import find_sensitive
 from bento.answering.catalogue import ProductFilter
 from bento.answering.query import Query
 from bento.schemas.requests import Filters
@@ -41,7 +42,7 @@ class Eligibility:
         """Without products that are hidden, deleted, blocked or filtered out."""
         if self._filter is not NO_FILTER or self._catalogue.deleted is not None:
             ranking = ranking.select(self._catalogue.match_filter(ranking.rows, self._filter))
-        if hidden or self._query.effects:
+        if hidden or self._query.effects or self._query.awkward.blocks_sensitive:
             ranking = ranking.select(self._is_allowed(ranking.rows, hidden))
         return ranking
 
@@ -73,6 +74,8 @@ class Eligibility:
 
     def _is_allowed(self, rows: Int64Array, hidden: Sequence[int]) -> BoolArray:
         allowed = ~is_among(rows, hidden)
+        if self._query.awkward.blocks_sensitive:
+            allowed &= ~find_sensitive(self._query, rows)
         for effects in self._query.effects:
             blocked = is_among(rows, effects.blocked_rows)
             if effects.blocked_facets:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from bento.answering.awkward_settings import DEFAULT_SETTINGS
 from bento.answering.catalogue import Catalogue
 from bento.answering.resolved_effects import ResolvedEffects
 from bento.answering.rules import QueryProduct
@@ -34,6 +35,7 @@ class Query:
         if (given := request.attributes) is not None:
             self.attributes = Attributes(given.name, given.category, given.brand, given.price)
         self.effects: list[ResolvedEffects] = []
+        self.awkward = DEFAULT_SETTINGS
         self.rule_counts = defaultdict[str, int](int)
 
     def describe_products(self) -> list[Attributes]:

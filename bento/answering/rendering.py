@@ -50,11 +50,13 @@ class ResponseRenderer:
 def _render_items(items: Sequence[AnswerItem], catalogue: Catalogue) -> list[bytes | memoryview]:
     pieces: list[bytes | memoryview] = []
     comma = b""
-    for row, score, source, why, proposed_by in items:
+    for row, score, source, why, proposed_by, marks in items:
         number = b"%.7g" % score if score is not None and isfinite(score) else NULL
         explanation = b"" if why is None else b',"because_of":' + to_json(why._asdict())
         if proposed_by:
             explanation += b',"proposed_by":"%b"' % proposed_by.encode()
+        if marks is not None:
+            explanation += b',"marks":' + to_json(marks)
         pieces += (
             comma,
             catalogue.card_json(row),

@@ -6,6 +6,8 @@ from itertools import repeat
 
 from bento.answering.answer import Answer, AnswerItem
 from bento.answering.answer_builder import AnswerBuilder
+from bento.answering.awkward import blocks_any
+from bento.answering.awkward_settings import DEFAULT_SETTINGS
 from bento.answering.catalogue import Catalogue
 from bento.answering.query import Query
 from bento.answering.resolved_effects import ResolvedEffects, resolve_effects
@@ -34,6 +36,7 @@ class Selection:
         self.recommender = recommender
         self.catalogue = catalogue
         self.limits = recommender.bundle.manifest.kind_limits if limits is None else limits
+        self.awkward = DEFAULT_SETTINGS
         self.rules = RuleSet()
         self._resolved: tuple[Catalogue, dict[RuleEffects, ResolvedEffects]] = (catalogue, {})
 
@@ -64,6 +67,8 @@ class Selection:
         limit = PRICE_RATIO * float(catalogue.price[row])
         if len(rows) < k or catalogue.is_any_dearer(rows, limit):
             return None
+        if blocks_any(self.awkward, catalogue, row, rows):
+            return None
         items = [AnswerItem(*one) for one in zip(rows, scores, repeat("model"))]
         return Answer(items, "model", catalogue)
 
@@ -87,6 +92,7 @@ class Selection:
         self, request: RecommendRequest | SimilarRequest, product_ids: Sequence[str]
     ) -> Query:
         query = Query(request, product_ids, self.recommender, self.catalogue)
+        query.awkward = self.awkward
         if not (rules := self.rules).is_empty:
             now = datetime.now(UTC)
             both = (rules.global_effects(now), rules.effects_for(query.list_rule_products(), now))

@@ -14,6 +14,8 @@ ItemSource = Literal[Source, "pin"]
 
 Match = Literal["id", "name", "id_start", "words", "typos", "some_words"]
 
+Mark = Literal["thin_evidence", "sensitive", "out_of_season"]
+
 ProposedBy = Literal["counts", "neighbours", "embeddings"]
 
 _TEACUP = {
@@ -101,6 +103,14 @@ class RecommendedProduct(ProductCard):
         "`counts` of orders with both, `neighbours` (in a cart: a regression over co-purchased "
         "products) or `embeddings` (vectors and popularity).",
     )
+    marks: list[Mark] | None = Field(
+        default=None,
+        description="Given with `explain`: what a person should look at first. `thin_evidence`: "
+        "among the first five by the model, but fewer than 5 orders have both. `sensitive`: "
+        "tobacco, alcohol, infant formula, medicine or adult goods, of another class than the "
+        "products asked for. `out_of_season`: at this time of the year it sells far less than in "
+        "the rest.",
+    )
 
 
 class Fallback(Response):
@@ -110,7 +120,7 @@ class Fallback(Response):
     reason: str
 
 
-_ANSWER = {
+_ANSWER: dict[str, Any] = {
     "request_id": "f2a1c9d07b5e4a3f8a4f0a1b2c3d4e5f",
     "model_version": "3",
     "variant": "default",
@@ -130,6 +140,7 @@ _ANSWER = {
                 "confidence": 0.2174,
                 "lift": 9.82,
             },
+            "marks": [],
         }
     ],
 }

@@ -15,6 +15,8 @@ from components.model.arrays import Float32Array, Int64Array
 MAX_UNORDERED_SHARE = 0.1
 """Largest share of baskets without positions for item order to be used."""
 
+DAYS_A_YEAR = 365.25
+
 
 class BasketWeighting(BaseModel):
     """The defaults switch everything off."""
@@ -27,6 +29,8 @@ class BasketWeighting(BaseModel):
     """Age in days at which a basket weighs half; 0 is off."""
     window_days: float = Field(default=0.0, ge=0, le=36_500)
     """Baskets older than this many days weigh nothing; 0 is off."""
+    season_days: float = Field(default=0.0, ge=0, le=366)
+    """Days of the year away from the newest at which a basket weighs half; 0 is off."""
     join_hours: float = Field(default=0.0, ge=0, le=24 * 365)
     """Orders of one user at most this far apart are joined; 0 is off."""
     reach: int = Field(default=0, ge=0, le=1000)
@@ -60,6 +64,8 @@ class TrainingBaskets:
             weights *= decay_weights(ages, weighting.half_life_days)
         if weighting.window_days:
             weights[ages > weighting.window_days] = 0
+        if weighting.season_days:
+            weights *= decay_weights(find_season_distances(ages), weighting.season_days)
         return TrainingBaskets(replace(corpus, weights=weights), ages)
 
 
@@ -87,6 +93,13 @@ def read_raw_baskets(
 def decay_weights(ages: Float32Array, half_life_days: float) -> Float32Array:
     weights: Float32Array = np.power(0.5, ages / half_life_days).astype(np.float32)
     return weights
+
+
+def find_season_distances(ages: Float32Array) -> Float32Array:
+    """Days between the day of the year of each basket and that of the newest, at most 183."""
+    into_year = ages % DAYS_A_YEAR
+    distances: Float32Array = np.minimum(into_year, DAYS_A_YEAR - into_year).astype(np.float32)
+    return distances
 
 
 def has_item_order(path: str | Path) -> bool:

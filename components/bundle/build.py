@@ -27,6 +27,8 @@ from components.model.chance import Chance
 from components.model.item_features import ItemFeatures
 from components.model.kind_limits import DEFAULT_LIMITS, KindLimits
 from components.model.manifest import Manifest
+from components.model.seasons import Seasons
+from components.model.sensitive_goods import build_sensitive_goods
 from components.model.tree_ensemble import TreeEnsemble
 from components.model.variants import Variants
 from components.results import read_json
@@ -80,6 +82,8 @@ def build_bundle(
         variants=variants,
         chance=Chance.load(ranking),
         kinds=find_kinds(table, in_vectors, variants),
+        sensitive=build_sensitive_goods(table),
+        seasons=Seasons.load_if_saved(ranking),
         index_path=ranking / INDEX_FILE if manifest.index else None,
         in_index_path=ranking / IN_INDEX_FILE if manifest.substitutes else None,
     )

@@ -30,6 +30,8 @@ from components.model.kinds import Kinds
 from components.model.manifest import FORMAT_VERSION, Manifest
 from components.model.product_records import Facets, ProductRecords, build_records
 from components.model.ragged import ArrayGroup, RaggedRows
+from components.model.seasons import Seasons
+from components.model.sensitive_goods import SensitiveGoods
 from components.model.text_similarity import AttributeIndex, build_attribute_index
 from components.model.token_index import TokenIndex, build_token_index
 from components.model.tree_ensemble import TreeEnsemble
@@ -108,6 +110,9 @@ class Bundle:
     chance: Chance | None = None
     """None in bundles of before: nothing is taken off then."""
     kinds: Kinds | None = None
+    sensitive: SensitiveGoods | None = None
+    seasons: Seasons | None = None
+    """None where the orders cover no year, or have no times."""
     index_path: Path | None = None
     """Of item pages, see `components.model.vector_index`."""
     in_index_path: Path | None = None
@@ -123,7 +128,8 @@ REQUIRED: tuple[type[ArrayGroup], ...] = (
     *(Pairs, Neighbours, ItemFeatures, ProductRecords, Facets, AttributeIndex, TokenIndex),
 )
 OPTIONAL: tuple[type[ArrayGroup], ...] = (
-    *(ItemScores, PrecomputedItems, TreeEnsemble, Variants, Chance, Kinds),
+    *(ItemScores, PrecomputedItems, TreeEnsemble, Variants, Chance, Kinds, SensitiveGoods),
+    Seasons,
 )
 
 
@@ -285,6 +291,8 @@ def _check_shapes(bundle: Bundle, path: Path) -> None:
         "chance.shares": (n_items,),
         "chance.excess": bundle.pairs.rows.shape,
         "kinds.codes": (n_products,),
+        "sensitive.classes": (n_products,),
+        "seasons.quiet": (n_items,),
     }
     if bundle.precomputed:
         expected["precomputed.rows"] = (n_items, bundle.precomputed.rows.shape[1])

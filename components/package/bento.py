@@ -16,7 +16,12 @@ from components.package.server import SERVICE, build_store_env
 SOURCE = Path(__file__).parents[2]
 BUNDLE_ALIAS = "bundle"
 """The service's name for its model; the Bento maps it to a stored one."""
-SERVED = ("bento/**/*.py", "components/__init__.py", "components/model/*.py")
+SERVED = (
+    "bento/**/*.py",
+    "components/__init__.py",
+    "components/model/*.py",
+    "components/model/*.json",
+)
 
 
 class PackagingError(RuntimeError):

@@ -31,6 +31,7 @@ from components.ranking.model import StepTimer
 from components.ranking.precompute import PRECOMPUTED_DEPTH, load_item_reranker, precompute_items
 from components.ranking.prepare import prepare_bundle
 from components.ranking.search_method import choose_search_method
+from components.ranking.seasons import find_seasons
 from components.refit.index_substitutes import index_substitutes
 from components.results import read_json, write_json
 
@@ -70,6 +71,8 @@ def refit(
     with atomic_write(target.ranking) as aside:
         shutil.copytree(ranking, aside)
         variants.save(aside)
+        if seasons := find_seasons(baskets_path, read_product_ids(target.vectors)):
+            seasons.save(aside)
         _write_ranking(bundle, aside, seed, timer)
     return timer.seconds
 

@@ -27,6 +27,11 @@ WEIGHTINGS: Mapping[str, tuple[str, str, str]] = {
         "orders within so many hours are one basket",
         "within {:g} hours",
     ),
+    "season_days": (
+        "More weight for the same season of earlier years",
+        "an order so many days of the year away counts half",
+        "half at {:g} days",
+    ),
     "reach": (
         "More weight for near products",
         "only products at most so far apart in a basket make a pair, and nearer ones count more",

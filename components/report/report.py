@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from components.model.atomic import atomic_write
 from components.model.bundle import Bundle, read_bundle
-from components.report import formats, formatting, ranking, reading, tables
+from components.report import awkward, formats, formatting, ranking, reading, tables
 from components.report.formatting import TASKS
 from components.results import read_json
 from components.sources.reading import Reading
@@ -76,9 +76,14 @@ def write_report(files: RunFiles, page: Path, plots: Path) -> None:
     with atomic_write(plots) as folder:
         folder.mkdir()
         pictures = {name: _draw(name, plotter, folder) for name, plotter in plotters.items()}
+    day = awkward.read_day(
+        files.parameters.get("as_of") or "", run["basket_counts"].get("last_order") or ""
+    )
     _render(
         "page.html", page, **run, manifest=bundle.manifest, stats=stats, trials=trials,
         parameters=files.parameters, pictures=pictures, readings=_read_readings(files.reading),
+        awkward=awkward.list_awkward_pairs(bundle, day), day=day,
+        seasons_known=bundle.seasons is not None,
     )  # fmt: skip
 
 
@@ -178,6 +183,10 @@ def _environment() -> "Environment":
         public = {name: one for name, one in vars(module).items() if not name.startswith("_")}
         environment.globals.update(public)
     environment.globals.update(
-        min_share_of_best=MIN_SHARE_OF_BEST, max_loss=MAX_NDCG_LOSS, n_candidates=N_CANDIDATES
+        min_share_of_best=MIN_SHARE_OF_BEST,
+        max_loss=MAX_NDCG_LOSS,
+        n_candidates=N_CANDIDATES,
+        awkward_titles=awkward.TITLES,
+        awkward_meanings=awkward.MEANINGS,
     )
     return environment

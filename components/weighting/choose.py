@@ -37,6 +37,12 @@ CANDIDATES: Mapping[str, tuple[float, ...]] = {
 }
 """Values tried beside the defaults of BasketWeighting."""
 
+SEASONAL_CANDIDATES: Mapping[str, tuple[float, ...]] = {"season_days": (60.0, 30.0)}
+"""Tried only where a season comes back: with a year of data it would be the age once more."""
+
+MIN_SEASONAL_DAYS = 395
+"""Thirteen months."""
+
 ORDERED_CANDIDATES: Mapping[str, tuple[float, ...]] = {"reach": (10,), "cart_recency": (0.9, 0.7)}
 """Tried only where the item order inside baskets is real."""
 
@@ -67,7 +73,9 @@ def choose_weighting(
 
     best, rows = BasketWeighting(), []
     ordered = ORDERED_CANDIDATES if has_item_order(baskets_path) else {}
-    for parameter, values in {**CANDIDATES, **ordered}.items():
+    is_seasonal = raw.ages is not None and raw.ages.max() >= MIN_SEASONAL_DAYS
+    seasonal = SEASONAL_CANDIDATES if is_seasonal else {}
+    for parameter, values in {**CANDIDATES, **seasonal, **ordered}.items():
         start, task = best, "cart" if parameter in CART_PARAMETERS else "item"
         tried = [start.model_copy(update={parameter: value}) for value in values]
         effects = [_compare(compute_ndcg(one), compute_ndcg(start), queries, seed) for one in tried]

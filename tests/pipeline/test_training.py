@@ -231,3 +231,15 @@ def test_a_source_that_is_not_there_fails_in_the_first_seconds(module_home, envi
     with pytest.raises(ValueError, match=r"absent\.csv: no such file"):
         run(parameters(module_home.root / "absent.csv"), module_home)
     assert time.monotonic() - started < 30
+
+
+@pytest.mark.timeout(600)
+def test_a_day_before_the_data_ends_the_run_before_anything_is_learned(
+    shop, module_home, environment
+):
+    told = []
+    with pytest.raises(
+        RunFailed, match="parameter as_of: found 2023-12-31, before the first order"
+    ):
+        run(parameters(shop, as_of="2023-12-31"), module_home, show=told.append)
+    assert not [line for line in told if "sweep" in line]

@@ -24,6 +24,8 @@ from components.model.bundle import (
 from components.model.kinds import Kinds
 from components.model.manifest import FORMAT_VERSION
 from components.model.recommender import Recommender
+from components.model.seasons import Seasons
+from components.model.sensitive_goods import SensitiveGoods
 from components.model.verification import VERIFIED_FILE, verify_bundle
 from tests.factories import make_bundle
 
@@ -42,8 +44,14 @@ def test_a_bundle_reads_as_it_was_written(tmp_path):
 
 
 def test_every_group_of_arrays_reads_as_it_was_written(tmp_path):
-    golden = read_bundle(GOLDEN)
-    original = replace(golden, kinds=Kinds(np.arange(golden.manifest.n_products, dtype=np.int32)))
+    original = read_bundle(GOLDEN)
+    n_items, n_products = original.manifest.n_items, original.manifest.n_products
+    original = replace(
+        original,
+        kinds=Kinds(np.arange(n_products, dtype=np.int32)),
+        sensitive=SensitiveGoods(np.arange(n_products, dtype=np.int8)),
+        seasons=Seasons(np.arange(n_items, dtype=np.uint32)),
+    )
     write_bundle(original, tmp_path / "copy")
     copy = read_bundle(tmp_path / "copy")
     for kind in (*REQUIRED, *OPTIONAL):

@@ -86,6 +86,7 @@ def test_every_shard_trains_with_the_largest_seed(shards):
         ({"non_products": "("}, "parameter non_products: found '('.*not a regular expression"),
         ({"variant_exceptions": "a"}, "parameter variant_exceptions: found 'a'.* not a pair"),
         ({"half_life_days": float("nan")}, "parameter half_life_days: found nan"),
+        ({"as_of": "Christmas"}, "parameter as_of: found 'Christmas', expected: a day such as"),
         ({"champion_margin": 1}, "parameter champion_margin: found 1, expected: .* less than 1"),
         ({"halflife": 3}, "parameter halflife: found 3"),
     ],

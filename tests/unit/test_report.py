@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,12 @@ import pyarrow as pa
 import pytest
 
 from components.contracts import BASKETS, write_table
-from components.model.bundle import read_manifest
+from components.model.bundle import (
+    PrecomputedItems,
+    read_bundle,
+    read_manifest,
+    write_bundle,
+)
 from components.model.manifest import (
     CartWeights,
     IndexStats,
@@ -19,13 +25,14 @@ from components.model.manifest import (
     SearchStats,
     SubstituteSearch,
 )
+from components.model.sensitive_goods import build_sensitive_goods
 from components.model.variants import LEVELS
 from components.ranking.queries import OFFLINE_FEATURES
 from components.report import formats, formatting, tables
 from components.report import ranking as report_ranking
 from components.report.plots import project
 from components.report.report import PNG_PLOTS, RunFiles, write_report
-from components.weighting.choose import CANDIDATES, ORDERED_CANDIDATES
+from components.weighting.choose import CANDIDATES, ORDERED_CANDIDATES, SEASONAL_CANDIDATES
 from tests.factories import make_bundle
 
 FORMULA = "=cmd|' /C calc'!A0"
@@ -589,7 +596,8 @@ def test_what_ranking_did_not_measure_is_said_to_be_missing(bare_text: str) -> N
 def test_whatever_ranking_may_say_has_words() -> None:
     assert list(report_ranking.FEATURES) == list(OFFLINE_FEATURES)
     assert list(report_ranking.LEVELS) == list(LEVELS)
-    assert list(report_ranking.WEIGHTINGS) == [*CANDIDATES, *ORDERED_CANDIDATES]
+    every = [*CANDIDATES, *SEASONAL_CANDIDATES, *ORDERED_CANDIDATES]
+    assert list(report_ranking.WEIGHTINGS) == every
     assert set(report_ranking.WEIGHTS["cart"]) == set(CartWeights.model_fields)
 
 
@@ -651,3 +659,20 @@ def test_the_map_of_very_few_products(shape: tuple[int, int]) -> None:
 )  # fmt: skip
 def test_shares_are_not_rounded_to_nothing_or_everything(share: float, said: str) -> None:
     assert formatting.percent(share).replace("\u202f", " ") == f"{said} %"
+
+
+def test_awkward_pairs_are_listed_first_with_their_names(tmp_path: Path) -> None:
+    plain = read_bundle(make_bundle(tmp_path / "plain", [("cheese", f"{HOSTILE} wine")], cold={}))
+    marked = replace(
+        plain,
+        sensitive=build_sensitive_goods(plain.products),
+        precomputed=PrecomputedItems(np.array([[1], [0]], np.int32), np.ones((2, 1), np.float32)),
+    )
+    write_bundle(marked, tmp_path / "bundle")
+    text = Seen(render(tmp_path / "run", bundle=tmp_path / "bundle")).text
+    first, examples = text.index("Look at these first"), text.index("with their recommendations")
+    section = text[first:examples]
+    assert "Sensitive goods" in section
+    assert "<Script>Alert(1)</Script>" in section
+    assert "(alcohol) 1 1.00 0" in section
+    assert "Seasons are not known" in section

@@ -68,6 +68,8 @@ def test_values_are_read(environment):
         ("FBT_RATE_LIMIT", "100", "found '100', expected a number of requests per second"),
         ("FBT_RATE_LIMIT", "0/s", "found '0/s', expected a number of requests"),
         ("FBT_TRUSTED_PROXIES", "10.0.0.1/8", "expected addresses or networks"),
+        ("FBT_SENSITIVE_PAIRS", "hide", "found 'hide', expected 'off', 'warn' or 'block'"),
+        ("FBT_AS_OF", "Christmas", "found 'Christmas', expected a valid date"),
         ("FBT_VARIANT", 'a"b', "FBT_VARIANT: found"),
     ],
 )

@@ -117,6 +117,48 @@ def test_what_pays_is_used(tmp_path):
     assert any(row["used"] and row["item"]["low"] > 0 for row in measured)
 
 
+def seasonal_rows(companion, n_days=1_000, per_day=6):
+    """`a` goes with `companion(day of the year)`, day by day; the newest tenth validates."""
+    rows = []
+    for i in range(n_days * per_day):
+        days_ago = i / per_day
+        split = "validation" if days_ago < 20 else "train"
+        rows.append(
+            (["a", companion((NEWEST - timedelta(days=days_ago)), i)], None, 24 * days_ago, split)
+        )
+    return rows
+
+
+def test_the_season_of_earlier_years_is_used_where_it_comes_back(tmp_path):
+    """`a` goes with a product of the fortnight, bought at that time of every year."""
+
+    def companion(day, i):
+        return "bcdef"[i % 5] if i % 4 == 0 else f"s{day.timetuple().tm_yday // 20}"
+
+    best, measured = choose_weighting(write_baskets(tmp_path, seasonal_rows(companion)), 5, seed=1)
+    rows = [row for row in measured if row["trick"] == "season_days"]
+    assert best.season_days
+    assert any(row["used"] and row["item"]["low"] > 0 for row in rows)
+
+
+def test_without_a_season_or_a_second_year_it_is_not_used(tmp_path):
+    def always(day, i):
+        return "bcdef"[i % 5 if i % 3 else 0]
+
+    best, measured = choose_weighting(write_baskets(tmp_path, seasonal_rows(always)), 5, seed=1)
+    assert "season_days" in {row["trick"] for row in measured}
+    assert not best.season_days
+    short = write_baskets(tmp_path / "short", seasonal_rows(always, n_days=390))
+    assert "season_days" not in {row["trick"] for row in choose_weighting(short, 5, seed=1)[1]}
+
+
+def test_the_same_day_of_another_year_weighs_as_the_newest(tmp_path):
+    days = [2 * 365.25, 365.25 + 10, 365.25 - 10, 182, 10, 0]
+    found = train_of(tmp_path, *[("ab", None, 24 * one) for one in days], season_days=10.0)
+    expected = [1, 0.5, 0.5, 0.5**18.2, 0.5, 1]
+    assert found.corpus.weights == pytest.approx(expected, rel=1e-3)
+
+
 def test_where_nothing_pays_nothing_is_used(tmp_path):
     """Always the same pairs, by nobody: no weighting can rank them better."""
     rows = [(["ab", "cd", "ef"][i % 3], None, i, "train") for i in range(600)]
