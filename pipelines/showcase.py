@@ -25,6 +25,7 @@ MIN_KINDS = 4
 MIN_TOGETHER, MIN_RATIO = 20, 1.5
 """Baskets with both, and how many times as many as by chance: a real pair."""
 
+MAX_NAME_LENGTH = 40
 NUMBERED = re.compile(r"#|\b(coupon|misc|miscellaneous|sales|supplies)\b", re.IGNORECASE)
 UNCLEAR = re.compile(rf"{NUMBERED.pattern}|[·/]", re.IGNORECASE)
 """Of a name: numbers that tell equal names apart, and words that tell nothing."""
@@ -68,7 +69,7 @@ class Page:
         return sum(
             [
                 len(self.pairs) == N_VISIBLE,
-                not UNCLEAR.search(self.name),
+                len(self.name) <= MAX_NAME_LENGTH and not UNCLEAR.search(self.name),
                 not any(map(NUMBERED.search, names)),
                 len({pair.kind for pair in self.pairs}) >= MIN_KINDS,
                 all(pair.row >= N_BESTSELLERS for pair in self.pairs),
@@ -111,7 +112,9 @@ def build_page(selection: Selection, row: int) -> Page:
 def describe_pairs(bundle: Bundle, row: int, companions: Sequence[int]) -> list[Pair]:
     entries = bundle.pairs.entries(row)
     together = dict(
-        zip(bundle.pairs.rows[entries].tolist(), bundle.pairs.support[entries].tolist(), strict=True)
+        zip(
+            bundle.pairs.rows[entries].tolist(), bundle.pairs.support[entries].tolist(), strict=True
+        )
     )
     expected = count_expected(bundle, row, companions)
     return [
@@ -130,7 +133,7 @@ def count_expected(bundle: Bundle, row: int, companions: Sequence[int]) -> list[
     """Baskets with both by chance; without the sizes of baskets where a bundle has none."""
     rows = np.array([one for one in companions if one < len(bundle.n_orders)], np.int32)
     if bundle.chance is not None:
-        expected = bundle.chance.count_expected(row, rows)
+        expected = bundle.chance.count_expected(np.array(row), rows)
     else:
         expected = bundle.n_orders[row] * bundle.n_orders[rows] / bundle.manifest.n_orders
     found = dict(zip(rows.tolist(), expected.tolist(), strict=True))
@@ -139,4 +142,3 @@ def count_expected(bundle: Bundle, row: int, companions: Sequence[int]) -> list[
 
 def get_kind(bundle: Bundle, row: int) -> int:
     return row if bundle.kinds is None else bundle.kinds.get(row)
-

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from functools import cache
 from typing import NamedTuple
 
-# Types that abbreviations make hard to read, or that are cut off at 30 characters.
+# Frequent types that abbreviations make hard to read, or that are cut off at 30 characters.
 TYPES = {
     "FLUID MILK WHITE ONLY": "White milk",
     "SOFT DRINKS 12/18&15PK CAN CAR": "Soft drinks, 12 to 18 cans",
@@ -40,18 +40,22 @@ TYPES = {
     "SEMI-SOLID SALAD DRESSING MAY": "Mayonnaise and salad cream",
     "RTS SOUP: CHUNKY/HOMESTYLE ET": "Chunky soup",
     "SGL SV/VEND MACH SNACKS CHIP/P": "Snacks and chips, single",
-    "BEANS GREEN: FS/WHL/CUT": "Green beans",
+    "BEANS GREEN: FS/WHL/CUT": "Canned green beans",
+    "PEAS GREEN": "Canned green peas",
+    "CORN": "Canned corn",
+    "CARROTS": "Canned carrots",
     "VARIETY BEANS - KIDNEY PINTO": "Kidney, pinto and other beans",
-    "TOMATOES: STEWED/DICED/CRMD": "Tomatoes, stewed or diced",
+    "TOMATOES: STEWED/DICED/CRMD": "Canned tomatoes",
     "SOUP CRACKERS (SALTINE/OYSTER)": "Saltine crackers",
     "CHEESE CRACKERS (CHEEZ-ITS/GOL": "Cheese crackers",
     "BUTTER SPRAY CRACKER (RITZ/CLU": "Butter crackers",
-    "SW GDS:DONUTS": "Donuts",
     "TRAY PACK/CHOC CHIP COOKIES": "Chocolate chip cookies",
     "FRZN GARLIC BREAD/TOAST/STICKS": "Frozen garlic bread",
     "FRZN BAGGED VEGETABLES - PLAIN": "Frozen vegetables, bagged",
     "FRZN BREADED PREPARED CHICK": "Frozen breaded chicken",
     "CANNED CAT FOOD (9 LIVES/FRISK": "Canned cat food",
+    "CAN CATFD GOURMET/SUP PREM (GR": "Canned cat food, gourmet",
+    "CAN DOGFD GOURMET/SUPER PREM (": "Canned dog food, gourmet",
     "ASEPTIC PACK JUICE AND DRINKS": "Juice boxes",
     "PREPARED BEANS - BAKED W/PORK": "Baked beans with pork",
     "BEERALEMALT LIQUORS": "Beer, ale and malt liquor",
@@ -59,39 +63,71 @@ TYPES = {
     "PLSTC CTLRYTBLCLTHSTTHPKSST": "Plastic cutlery and tablecloths",
     "FEM. HYGN.NAPKINS": "Sanitary napkins",
     "GASOLINE-REG UNLEADED": "Regular unleaded gasoline",
-    "CAN CATFD GOURMET/SUP PREM (GR": "Canned cat food, gourmet",
-    "CAN DOGFD GOURMET/SUPER PREM (": "Canned dog food, gourmet",
-}  # fmt: skip
+    "PREP FD: SIDE DISHES (HOT)": "Hot side dishes",
+    "CHIX:FRD 8PC/CUT UP (HOT)": "Hot fried chicken",
+    "EGGS - X-LARGE": "Extra large eggs",
+    "EGGS - LARGE": "Large eggs",
+    "EGGS - MEDIUM": "Medium eggs",
+    "SOUR CREAMS": "Sour cream",
+    "SW GDS:DONUTS": "Donuts",
+    "MARGARINE: TUBS AND BOWLS": "Margarine in tubs",
+    "PAPER TOWELS & HOLDERS": "Paper towels",
+    "VEGETABLE/SALAD OIL": "Vegetable oil",
+    "PEPPERS GREEN BELL": "Green bell peppers",
+    "PEPPERS RED BELL": "Red bell peppers",
+    "CARROTS MINI PEELED": "Baby carrots",
+    "CORN YELLOW": "Yellow corn",
+    "GARLIC WHOLE CLOVES": "Garlic",
+    "GRAPES RED": "Red grapes",
+    "GRAPES WHITE": "White grapes",
+    "ONIONS OTHER": "Onions",
+    "ONIONS RED (BULK&BAG)": "Red onions",
+    "ONIONS SWEET (BULK&BAG)": "Sweet onions",
+    "ONIONS WHITE (BULK&BAG)": "White onions",
+    "ONIONS YELLOW (BULK&BAG)": "Yellow onions",
+    "ORANGES NAVELS ALL": "Navel oranges",
+    "PEACHES YELLOW FLESH": "Yellow peaches",
+    "POTATOES RED (BULK&BAG)": "Red potatoes",
+    "POTATOES RUSSET (BULK&BAG)": "Russet potatoes",
+    "POTATOES SWEET&YAMS": "Sweet potatoes",
+    "TOMATOES GRAPE": "Grape tomatoes",
+    "TOMATOES HOTHOUSE ON THE VINE": "Tomatoes on the vine",
+    "TOMATOES VINE RIPE BULK": "Vine ripe tomatoes",
+}
 
 # Of types, word by word, where TYPES has nothing.
 WORDS = {
     "BRD": "breaded", "BTL": "bottle", "CARB": "carbonated", "CATFD": "cat food",
-    "CHIX": "chicken", "CND": "canned", "DNRS": "dinners", "DOGFD": "dog food", "DRNK": "drink",
-    "FD": "food", "FDS": "foods", "FEM.": "feminine", "FLVR": "flavored", "FLVRD": "flavored",
-    "FRD": "fried", "FRZ": "frozen", "FRZN": "frozen", "GDS": "goods", "GRND": "ground",
-    "HYGN.": "hygiene", "IQF": "frozen singly", "JCE": "juice", "MISC": "miscellaneous",
-    "MLT-PK": "multipack", "MULTI-PACK": "multipack", "NON-CARB": "still", "PICKLD": "pickled",
-    "PKG": "package", "PLSTC": "plastic", "PREM": "premium", "PREP": "prepared",
-    "REFRIG": "refrigerated", "SAL": "salad", "SAUS": "sausage", "SFT": "soft", "SGL": "single", "SHERBTS": "sherbet",
-    "SNGL": "single", "SPECILATY": "specialty", "CHOCOCLATE": "chocolate", "SRV": "serving",
-    "SS": "single serving", "SUP": "super", "SV": "serving", "SW": "sweet", "VEG": "vegetable",
-    "WT": "weight",
+    "CHIX": "chicken", "CHOCOCLATE": "chocolate", "CND": "canned", "DNRS": "dinners",
+    "DOGFD": "dog food", "DRNK": "drink", "FD": "food", "FDS": "foods", "FEM.": "feminine",
+    "FLVR": "flavored", "FLVRD": "flavored", "FRD": "fried", "FRZ": "frozen", "FRZN": "frozen",
+    "GDS": "goods", "GRND": "ground", "HYGN.": "hygiene", "IQF": "frozen singly",
+    "JCE": "juice", "MISC": "miscellaneous", "MLT-PK": "multipack", "MULTI-PACK": "multipack",
+    "NON-CARB": "still", "PICKLD": "pickled", "PKG": "package", "PLSTC": "plastic",
+    "PREM": "premium", "PREP": "prepared", "REFRIG": "refrigerated", "SAL": "salad",
+    "SAUS": "sausage", "SFT": "soft", "SGL": "single", "SHERBTS": "sherbet", "SNGL": "single",
+    "SPECILATY": "specialty", "SRV": "serving", "SS": "single serving", "SUP": "super",
+    "SV": "serving", "SW": "sweet", "VEG": "vegetable", "WT": "weight",
 }  # fmt: skip
 
 # Types that are clear only beside their category.
-VAGUE = frozenset(
-    """ADULT PREMIUM|ANGUS|BETTER FOR YOU|BLENDS|BUTTS|CONES|DRY|ECONOMY|ECONOMY - MEAT|ENHANCED|
-    ENTREES|FLAVORED/OTHER|FRESH|GARDEN PLUS|KITS|KOSHER/SPECIALTY|LEAN|LINKS - RAW|LOAVE|MAINSTREAM|
-    MISC|MISCELLANEOUS|OTHER|PAILS|PATTIES|PATTIES - RAW|POULTRY|PRE-COOKED|PREMIUM|PREMIUM - MEAT|
-    PREMIUM PINTS|PRIMAL|RED|REGULAR BEAN|REGULAR GARDEN|RIBS|ROLLS - PORK|SEASONAL|SMOKED/COOKED|
-    STICKS/ENROBED|SUPER PREMIUM PINTS|TRADITIONAL|TREATS|VALUE|VARIETY PACK""".replace(
-        "\n    ", ""
-    ).split("|")
-)
+VAGUE = {
+    "ADULT PREMIUM", "ANGUS", "BETTER FOR YOU", "BLENDS", "BUTTS", "CONES", "DRY", "ECONOMY",
+    "ECONOMY - MEAT", "ENHANCED", "ENTREES", "FLAVORED/OTHER", "FRESH", "GARDEN PLUS", "KITS",
+    "KOSHER/SPECIALTY", "LEAN", "LINKS - RAW", "LOAVE", "MAINSTREAM", "MISC", "MISCELLANEOUS",
+    "OTHER", "PAILS", "PATTIES", "PATTIES - RAW", "POULTRY", "PRE-COOKED", "PREMIUM",
+    "PREMIUM - MEAT", "PREMIUM PINTS", "PRIMAL", "RED", "REGULAR BEAN", "REGULAR GARDEN",
+    "RIBS", "ROLLS - PORK", "SEASONAL", "SMOKED/COOKED", "STICKS/ENROBED",
+    "SUPER PREMIUM PINTS", "TRADITIONAL", "TREATS", "VALUE", "VARIETY PACK",
+}  # fmt: skip
 
 UNITS = {"ga": "gal", "dz": "dozen", "doz": "dozen"}
 
 STORE_MAKER = 69  # Of nearly all of the store's own brands
+
+
+Maker = tuple[str, int]
+"""The class of the brand, National or Private, and the number."""
 
 
 class Product(NamedTuple):
@@ -102,20 +138,21 @@ class Product(NamedTuple):
     category: str | None
     size: str | None
     brand: str
-    """The class: National or Private."""
     maker: int
     n_bought: int
 
 
-def make_labels(products: Sequence[Product]) -> list[str]:
+def make_names(products: Sequence[Product]) -> list[str]:
     """A name for each, no two the same."""
     types = [write_type(one.type, one.category) for one in products]
     sizes = [write_size(one.size) for one in products]
-    names = [f"{kind}, {size}" if size else kind for kind, size in zip(types, sizes, strict=True)]
-    marks = mark_makers(products, types, names)
     names = [
-        f"{name}{marks.get((kind, one.brand, one.maker), '')}"
-        for kind, name, one in zip(types, names, products, strict=True)
+        f"{type_}, {size}" if size else type_ for type_, size in zip(types, sizes, strict=True)
+    ]
+    suffixes = name_makers(products, types, names)
+    names = [
+        f"{name}{suffixes.get((type_, one.brand, one.maker), '')}"
+        for type_, name, one in zip(types, names, products, strict=True)
     ]
     return number_equals(names, products)
 
@@ -145,26 +182,29 @@ def write_size(text: str | None) -> str:
     return " ".join(UNITS.get(word, word) for word in text.split())
 
 
-def mark_makers(
+def name_makers(
     products: Sequence[Product], types: Sequence[str], names: Sequence[str]
 ) -> dict[tuple[str, str, int], str]:
     """By type, brand class and maker, what tells the maker's names from those of others.
 
-    All names of a maker within a type have the mark, so that its sizes still differ in numbers only.
+    All of a maker's names within a type have it: its sizes still differ in numbers only.
     """
-    makers = defaultdict[str, set[tuple[str, int]]](set)
-    bought = defaultdict[str, Counter[tuple[str, int]]](Counter)
-    for kind, name, one in zip(types, names, products, strict=True):
+    makers = defaultdict[str, set[Maker]](set)
+    n_of_type, n_of_maker = Counter[str](), Counter[tuple[str, Maker]]()
+    for type_, name, one in zip(types, names, products, strict=True):
         makers[name].add((one.brand, one.maker))
-        bought[kind][one.brand, one.maker] += one.n_bought
+        n_of_type[type_] += one.n_bought
+        n_of_maker[type_, (one.brand, one.maker)] += one.n_bought
     shared = {
-        (kind, maker)
-        for kind, name in zip(types, names, strict=True)
+        (type_, (one.brand, one.maker))
+        for type_, name, one in zip(types, names, products, strict=True)
         if len(makers[name]) > 1
-        for maker in makers[name] & bought[kind].keys()
-        if 2 * bought[kind][maker] <= bought[kind].total()
     }
-    return {(kind, *maker): f" · {_write_maker(*maker)}" for kind, maker in shared}
+    return {
+        (type_, *maker): f" · {_write_maker(*maker)}"
+        for type_, maker in shared
+        if 2 * n_of_maker[type_, maker] <= n_of_type[type_]
+    }
 
 
 def _write_maker(brand: str, maker: int) -> str:
@@ -174,7 +214,7 @@ def _write_maker(brand: str, maker: int) -> str:
 
 
 def number_equals(names: Sequence[str], products: Sequence[Product]) -> list[str]:
-    """The names; of equal ones, all but that of the most bought product get a number, from 2 on."""
+    """Of equal names, all but that of the most bought product get a number, from 2 on."""
     order = sorted(range(len(names)), key=lambda i: (-products[i].n_bought, products[i].product_id))
     counts, numbered = Counter[str](), list(names)
     for i in order:
