@@ -279,7 +279,7 @@ def draw_with_a_bestseller(n):
 
 def test_a_bestseller_is_first_on_all_pages_unless_chance_is_taken_off(tmp_path):
     splits, shares = (("train", 0.4), ("validation", 1.0)), {}
-    baskets = baskets_from(list(draw_with_a_bestseller(2_500)), splits=splits)
+    baskets = baskets_from(list(draw_with_a_bestseller(3_200)), splits=splits)
     for discount in (0.0, 1.0):
         (tmp_path / str(discount)).mkdir()
         recommender = built(tmp_path / str(discount), baskets, discount=discount)
