@@ -22,7 +22,6 @@ from components.model.bundle import (
     read_bundle,
     write_bundle,
 )
-from components.model.chance import Chance
 from components.model.kinds import Kinds
 from components.model.manifest import FORMAT_VERSION
 from components.model.recommender import Recommender
@@ -51,12 +50,6 @@ def test_every_group_of_arrays_reads_as_it_was_written(tmp_path):
     n_items, n_products = original.manifest.n_items, original.manifest.n_products
     original = replace(
         original,
-        chance=Chance(
-            shares=np.arange(n_items, dtype=np.float32),
-            others=np.ones(2, np.float32),
-            baskets=np.ones((n_items, 2), np.float32),
-            excess=np.arange(len(original.pairs.rows), dtype=np.float32),
-        ),
         kinds=Kinds(np.arange(n_products, dtype=np.int32)),
         sensitive=SensitiveGoods(np.arange(n_products, dtype=np.int8)),
         seasons=Seasons(np.arange(n_items, dtype=np.uint32)),
@@ -77,6 +70,15 @@ def test_neighbours_of_another_catalogue_are_refused(tmp_path):
     np.save(wrong / "neighbours_offsets.npy", offsets[:-1])
     with pytest.raises(BundleError, match=r"neighbours\.offsets"):
         read_bundle(wrong, verify=False)
+
+
+def test_chance_of_another_catalogue_is_refused(tmp_path):
+    original = read_bundle(GOLDEN)
+    chance = build_chance(corpus_of([0, 1]), original.pairs, BasketWeighting())
+    write_bundle(replace(original, chance=chance), tmp_path / "wrong")
+    np.save(tmp_path / "wrong" / "chance_baskets.npy", chance.baskets[1:])
+    with pytest.raises(BundleError, match=r"chance\.baskets"):
+        read_bundle(tmp_path / "wrong", verify=False)
 
 
 def test_a_required_file_that_the_manifest_does_not_know_is_named(tmp_path):
