@@ -296,6 +296,8 @@ def _check_shapes(bundle: Bundle, path: Path) -> None:
     }
     if bundle.precomputed:
         expected["precomputed.rows"] = (n_items, bundle.precomputed.rows.shape[1])
+    if bundle.chance:
+        expected["chance.baskets"] = (n_items, len(bundle.chance.others))
     for name, shape in expected.items():
         if getattr(bundle, name.split(".")[0]) is None:
             continue

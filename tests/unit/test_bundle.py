@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from components.baskets.weighting import BasketWeighting
 from components.model import bundle as bundles
 from components.model.bundle import (
     ARRAYS,
@@ -27,7 +28,8 @@ from components.model.recommender import Recommender
 from components.model.seasons import Seasons
 from components.model.sensitive_goods import SensitiveGoods
 from components.model.verification import VERIFIED_FILE, verify_bundle
-from tests.factories import make_bundle
+from components.ranking.chance import build_chance
+from tests.factories import corpus_of, make_bundle
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "bundle_format_1"
 
@@ -51,6 +53,7 @@ def test_every_group_of_arrays_reads_as_it_was_written(tmp_path):
         kinds=Kinds(np.arange(n_products, dtype=np.int32)),
         sensitive=SensitiveGoods(np.arange(n_products, dtype=np.int8)),
         seasons=Seasons(np.arange(n_items, dtype=np.uint32)),
+        chance=build_chance(corpus_of([0, 1], [0, 1, 2]), original.pairs, BasketWeighting()),
     )
     write_bundle(original, tmp_path / "copy")
     copy = read_bundle(tmp_path / "copy")
@@ -67,6 +70,15 @@ def test_neighbours_of_another_catalogue_are_refused(tmp_path):
     np.save(wrong / "neighbours_offsets.npy", offsets[:-1])
     with pytest.raises(BundleError, match=r"neighbours\.offsets"):
         read_bundle(wrong, verify=False)
+
+
+def test_chance_of_another_catalogue_is_refused(tmp_path):
+    original = read_bundle(GOLDEN)
+    chance = build_chance(corpus_of([0, 1]), original.pairs, BasketWeighting())
+    write_bundle(replace(original, chance=chance), tmp_path / "wrong")
+    np.save(tmp_path / "wrong" / "chance_baskets.npy", chance.baskets[1:])
+    with pytest.raises(BundleError, match=r"chance\.baskets"):
+        read_bundle(tmp_path / "wrong", verify=False)
 
 
 def test_a_required_file_that_the_manifest_does_not_know_is_named(tmp_path):

@@ -11,32 +11,23 @@ from components.baskets.corpus import Corpus
 from components.bundle.build import build_bundle
 from components.contracts import BASKETS, PRODUCTS, write_table
 from components.embeddings.model import train_model
-from components.evaluation.metrics import ideal_dcg, score
+from components.evaluation.excess import compute_excess_ndcg
+from components.evaluation.metrics import find_hits, score
 from components.model.bundle import read_bundle
 from components.model.cart_ranking import N_CANDIDATES
 from components.model.features import COLUMN, FEATURES
 from components.model.recommender import Recommender
-from components.model.reranking import mix_scores
+from components.model.reranking import mix_log_odds
 from components.neighbours.model import train_neighbours
 from components.ranking import blend as blending
 from components.ranking.gains import split_folds
 from components.ranking.model import train_ranking
-from components.ranking.queries import K, LabelledQueries, ndcg
+from components.ranking.queries import K, ndcg
 from components.ranking.reranker import fit_if_significant, predict
 from components.refit.refit import ModelPaths, refit
+from tests.factories import corpus_of, make_labelled_queries
 
 NO_BASKETS = Corpus(np.empty(0, np.int32), np.zeros(1, np.int64), np.empty(0, np.float32))
-
-
-def make_queries(features, hits, is_candidate=None):
-    """Queries whose hits are all that is relevant."""
-    is_candidate = np.ones(hits.shape, bool) if is_candidate is None else is_candidate
-    rows = np.where(is_candidate, np.arange(hits.shape[1]), -1)
-    gain = 1 / ideal_dcg(np.maximum(hits.sum(axis=1), 1), K)
-    every = np.arange(len(hits))
-    return LabelledQueries(
-        features, rows, every, hits & is_candidate, gain.astype(np.float32), every
-    )
 
 
 def fit_carts(queries, blend, mix=0.0):
@@ -48,7 +39,7 @@ def random_queries(n=400, seed=0):
     rng = np.random.default_rng(seed)
     features = rng.random((n, 30, len(FEATURES)), np.float32)
     hits = rng.permuted(np.tile(np.arange(30) < 5, (n, 1)), axis=1)
-    return make_queries(features, hits)
+    return make_labelled_queries(features, np.tile(np.arange(30), (n, 1)), hits)
 
 
 def test_ndcg_of_labelled_queries_is_that_of_the_evaluation():
@@ -61,14 +52,32 @@ def test_ndcg_of_labelled_queries_is_that_of_the_evaluation():
     offsets = np.concatenate([[0], np.cumsum(sizes)])
     relevant = Corpus(np.concatenate(baskets).astype(np.int32), offsets, np.ones(n, np.float32))
     hits = np.array([np.isin(a, b) for a, b in zip(rows, baskets, strict=True)])
-    queries = LabelledQueries(
-        np.zeros((n, N_CANDIDATES, 1), np.float32), rows, np.arange(n), hits,
-        (1 / ideal_dcg(sizes, K)).astype(np.float32), np.arange(n),
-    )  # fmt: skip
+    features = np.zeros((n, N_CANDIDATES, 1), np.float32)
+    queries = make_labelled_queries(features, rows, hits, n_relevant=sizes)
     scores = rng.random((n, N_CANDIDATES)).astype(np.float32)
     order = np.argsort(-np.where(rows >= 0, scores, -np.inf), axis=1)[:, :K]
     expected = score(np.take_along_axis(rows, order, 1), relevant, n_items)["ndcg"]
     np.testing.assert_allclose(ndcg(scores, queries), expected, rtol=1e-6)
+
+
+def test_discounted_ndcg_is_the_excess_of_the_evaluation():
+    rng = np.random.default_rng(1)
+    n, n_items = 50, 200
+    rows = np.stack([rng.permutation(n_items)[:N_CANDIDATES] for _ in range(n)])
+    rows[:25, 5:] = -1
+    shares = rng.dirichlet(np.full(n_items, 0.1))
+    relevant = corpus_of(*(rng.permutation(n_items)[: 1 + i % 15] for i in range(n)))
+    queries = make_labelled_queries(
+        np.zeros((n, N_CANDIDATES, 1), np.float32), rows, find_hits(rows, relevant, n_items),
+        n_relevant=relevant.sizes, shares=shares,
+    )  # fmt: skip
+    scores = rng.random((n, N_CANDIDATES)).astype(np.float32)
+    order = np.argsort(-np.where(rows >= 0, scores, -np.inf), axis=1, kind="stable")[:, :K]
+    expected = compute_excess_ndcg(np.take_along_axis(rows, order, 1), relevant, shares)
+    full = ndcg(scores, queries, popularity_discount=1)
+    np.testing.assert_allclose(full, expected, rtol=1e-5, atol=1e-7)
+    half = ndcg(scores, queries, popularity_discount=0.5)
+    np.testing.assert_allclose(half, (full + ndcg(scores, queries)) / 2, rtol=1e-5, atol=1e-7)
 
 
 def test_useless_parts_get_weight_zero_in_carts():
@@ -135,7 +144,7 @@ def baskets_from(lists, weight=1.0, splits=(("train", 0.8), ("validation", 1.0))
     ]
 
 
-def built(folder, baskets, cards=(), min_orders=1, exceptions=(), tricks=None):
+def built(folder, baskets, cards=(), min_orders=1, exceptions=(), tricks=None, discount=0.0):
     """The whole training on few products, as a recommender."""
     paths = {name: folder / name for name in ("vectors", "pairs", "near", "ranked", "cards")}
     write_table(
@@ -152,7 +161,7 @@ def built(folder, baskets, cards=(), min_orders=1, exceptions=(), tricks=None):
     train_neighbours(given, paths["vectors"], paths["near"])
     train_ranking(
         given, paths["vectors"], paths["pairs"], paths["near"], paths["cards"], paths["ranked"], 1,
-        tricks, exceptions,
+        tricks, exceptions, discount,
     )  # fmt: skip
     newest = ModelPaths(*(folder / name for name in ("vectors 2", "pairs 2", "near 2", "ranked 2")))
     refit(given, paths["vectors"], paths["ranked"], paths["cards"], newest, 1, tricks)
@@ -236,6 +245,66 @@ def test_items_are_precomputed_with_the_stored_vectors(tmp_path):
     np.testing.assert_allclose(bundle.precomputed.scores, scores, rtol=1e-5, atol=1e-6)
 
 
+# With chance taken off
+
+
+def test_equally_popular_products_are_answered_as_without_a_discount(tmp_path):
+    baskets = baskets_from([PAIRS[i % 4] for i in range(400)])
+    for discount in (0.0, 1.0):
+        (tmp_path / str(discount)).mkdir()
+        recommender = built(tmp_path / str(discount), baskets, CARDS, discount=discount)
+        assert_sane(recommender)
+        assert recommender.bundle.manifest.popularity_discount == discount
+        np.testing.assert_allclose(recommender.bundle.chance.shares, 1 / 8, rtol=1e-5)
+        ids = recommender.bundle.product_ids
+        for one, other in PAIRS:
+            assert ids[recommender.recommend([one], 1).rows[0]] == other
+
+
+THINGS = [f"p{row:02d}" for row in range(40)]
+
+
+def draw_with_a_bestseller(n):
+    """z is in 57 % of the baskets, whatever else; 40 % of those of p00 hold p01, and so on.
+
+    The others hold any other product, about 4 of 40.
+    """
+    rng = np.random.default_rng(3)
+    for _ in range(n):
+        firsts = 2 * rng.permutation(20)[:4]
+        pairs = [[(0, 1), (0,), (1,)][rng.choice(3, p=[0.25, 0.375, 0.375])] for _ in firsts]
+        rows = [first + one for first, pair in zip(firsts, pairs, strict=True) for one in pair]
+        yield [*(THINGS[row] for row in rows), *(["z"] if rng.random() < 0.57 else [])]
+
+
+def test_a_bestseller_is_first_on_all_pages_unless_chance_is_taken_off(tmp_path):
+    splits, shares = (("train", 0.4), ("validation", 1.0)), {}
+    baskets = baskets_from(list(draw_with_a_bestseller(3_200)), splits=splits)
+    for discount in (0.0, 1.0):
+        (tmp_path / str(discount)).mkdir()
+        recommender = built(tmp_path / str(discount), baskets, discount=discount)
+        assert_sane(recommender)
+        ids = recommender.bundle.product_ids
+        assert ids[0] == "z"
+        first = [ids[recommender.recommend([one], 1).rows[0]] for one in THINGS]
+        partners = [THINGS[row ^ 1] for row in range(40)]
+        shares[discount] = [first.count("z") / 40, np.mean(np.array(first) == partners)]
+        for one, other in zip(THINGS, THINGS[5:], strict=False):
+            assert np.isfinite(recommender.recommend([one, other], 39).scores).all()
+    assert shares[0.0][0] > 0.8
+    assert shares[1.0][1] > 0.8
+
+
+def test_baskets_of_one_size_and_one_product_with_all_others_are_trained_with(tmp_path):
+    rng = np.random.default_rng(0)
+    recommender = built(
+        tmp_path, baskets_from([["z", *rng.permutation(list("abcdefgh"))[:3]] for _ in range(600)]),
+        discount=1.0,
+    )  # fmt: skip
+    assert_sane(recommender)
+    assert recommender.bundle.chance.shares[0] == pytest.approx(0.25)
+
+
 # Refit on validation baskets
 
 
@@ -262,13 +331,19 @@ def test_a_product_that_rises_moves_with_its_vectors_records_and_recommendations
     assert bundle.precomputed.rows[1][0] == 0
 
 
-def test_blend_and_trees_are_standardised_before_they_are_mixed():
+def test_the_blend_moves_log_odds_by_their_own_deviation():
     predicted, blended = np.array([[0.0, 1.0, 9.0]]), np.array([[300.0, 100.0, -np.inf]])
     is_candidate = np.array([[True, True, False]])
-    assert mix_scores(predicted, blended, is_candidate, 0.5)[0].tolist() == pytest.approx(
-        [-0.5, 0.5, 0]
-    )
-    assert mix_scores(predicted, blended, is_candidate, 2.0)[0].tolist() == pytest.approx(
-        [1, -1, 0]
-    )
-    assert mix_scores(predicted, blended, is_candidate, 0) is predicted
+    moved = mix_log_odds(predicted, blended, is_candidate, 0.5)[0, :2]
+    assert moved.tolist() == pytest.approx([0.25, 0.75])
+    moved = mix_log_odds(predicted, blended, is_candidate, 2.0)[0, :2]
+    assert moved.tolist() == pytest.approx([1, 0])
+    assert mix_log_odds(predicted, blended, is_candidate, 0) is predicted
+
+
+def test_mixed_log_odds_are_in_order_of_both_standardised():
+    predicted, blended = np.random.default_rng(0).normal(size=(2, 20, 30)).astype(np.float32)
+    mixed = mix_log_odds(predicted, 100 * blended, np.ones((20, 30), bool), 0.5)
+    both = [(one - one.mean(1, keepdims=True)) / one.std(1, keepdims=True)
+            for one in (predicted, blended)]  # fmt: skip
+    np.testing.assert_array_equal(mixed.argsort(axis=1), (both[0] + 0.5 * both[1]).argsort(axis=1))
