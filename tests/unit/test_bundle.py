@@ -188,6 +188,10 @@ def test_the_golden_bundle_loads_and_answers():
     for one, other in (("tea", "milk"), ("milk", "tea"), ("coffee", "sugar")):
         answer = recommender.recommend([one], 1)
         assert bundle.product_ids[answer.rows[0]] == other
+    assert bundle.chance is None
+    answer = recommender.recommend(["bread", "pasta", "tea"], 6)
+    found = [bundle.product_ids[row] for row in answer.rows]
+    assert found == ["milk", "butter", "pesto", "coffee"]
 
 
 def edit_manifest(bundle: Path, **facts: object) -> None:
