@@ -9,6 +9,7 @@ import numpy as np
 
 from components.model.arrays import BoolArray, Float32Array, Int32Array, Int64Array
 from components.model.bundle import Bundle
+from components.model.evidence import mark_real, put_likely_first
 from components.model.float16 import inner_products, to_float32
 from components.model.top_k import RankedRows, find_top_k, rank_candidates, rank_columns
 from components.model.variants import drop_variants
@@ -41,7 +42,8 @@ class ItemRanker:
         """As `Recommender.rank`, for queries of one product each."""
         if self.is_precomputed(k):
             return self._lookup(products, k)
-        return self.rank_by_blend(products, k)
+        ranked = self.rank_by_blend(products, k)
+        return put_likely_first(self.bundle, products[:, None], ranked)
 
     def rank_one(self, row: int, k: int) -> RankedRows:
         if self.is_precomputed(k):
@@ -49,12 +51,24 @@ class ItemRanker:
             rows = self.bundle.precomputed.rows[row, :k].astype(np.int64)
             scores = self.bundle.precomputed.scores[row, :k]
         else:
-            block, values = self.rank_by_blend(np.array([row], np.int32), k)
+            block, values = self.rank(np.array([row], np.int32), k)
             rows, scores = block[0], values[0]
         if rows[-1] >= 0:
             return rows, scores
         n = int((rows >= 0).sum())
         return rows[:n], scores[:n]
+
+    def mark_real(self, row: int, rows: Int64Array) -> list[bool]:
+        """Which of `rows`, the first of `rank_one`, are REAL; all in bundles of before."""
+        table, chance = self.bundle.precomputed, self.bundle.chance
+        if chance is None or chance.grades is None:
+            return [True] * len(rows)
+        if table is not None and table.is_real is not None and self.is_precomputed(len(rows)):
+            marks: list[bool] = table.is_real[row, : len(rows)].tolist()
+            return marks
+        found = mark_real(self.bundle, np.array([row], np.int32), rows[None])
+        assert found is not None
+        return found[0].tolist()
 
     def rank_by_blend(self, products: Int32Array, k: int) -> RankedRows:
         is_exact = self._index is None and not self.bundle.manifest.among_companions
