@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from itertools import repeat
 
 from bento.answering.answer import Answer, AnswerItem
 from bento.answering.answer_builder import AnswerBuilder
@@ -12,6 +11,7 @@ from bento.answering.catalogue import Catalogue
 from bento.answering.query import Query
 from bento.answering.resolved_effects import ResolvedEffects, resolve_effects
 from bento.answering.rules import RuleEffects, RuleSet
+from bento.answering.sources import name_sources
 from bento.schemas.requests import PRICE_RATIO, RecommendRequest, SimilarRequest
 from components.model.kind_limits import N_VISIBLE, KindLimits
 from components.model.kinds import append_others
@@ -63,30 +63,35 @@ class Selection:
         row = catalogue.row(request.items[0])
         if row is None or row >= recommender.n_items:
             return None
-        rows, scores = self._rank_one(row, k)
+        rows, scores, sources = self._rank_one(row, k)
         limit = PRICE_RATIO * float(catalogue.price[row])
         if len(rows) < k or catalogue.is_any_dearer(rows, limit):
             return None
         if blocks_any(self.awkward, catalogue, row, rows):
             return None
-        items = [AnswerItem(*one) for one in zip(rows, scores, repeat("model"))]
+        items = [AnswerItem(*one) for one in zip(rows, scores, sources, strict=True)]
         return Answer(items, "model", catalogue)
 
-    def _rank_one(self, row: int, k: int) -> tuple[list[int], list[float]]:
-        """Rows and scores, fewer than `k` where it takes more to find those that fit."""
-        kinds, items = self.recommender.bundle.kinds, self.recommender.items
-        if kinds is None or self.limits.are_lifted:
-            found, scores = items.rank_one(row, k)
-            return found.tolist(), scores.tolist()
-        found, values = items.rank_one(row, max(k, SHORT_DEPTH))
+    def _rank_one(self, row: int, k: int) -> tuple[list[int], list[float], list[str]]:
+        """Rows, scores and sources, fewer than `k` where it takes more to find those that fit."""
+        kinds, stock = self.recommender.bundle.kinds, self.catalogue.stock
+        if self.limits.are_lifted:
+            kinds = None
+        depth = k if kinds is None and stock is None else max(k, SHORT_DEPTH)
+        found, values = self.recommender.items.rank_one(row, depth)
         rows, scores = found.tolist(), values.tolist()
-        first = kinds.find_first(rows, [kinds.get(row)], self.limits)
-        if len(first) < N_VISIBLE:
-            return [], []
-        if first[-1] < N_VISIBLE:
-            return rows[:k], scores[:k]
-        order = append_others(first, min(k, len(rows)))[:k]
-        return [rows[place] for place in order], [scores[place] for place in order]
+        sources = name_sources(self.recommender.items.mark_real(row, found))
+        if stock is not None:
+            shown = [place for place, one in enumerate(rows) if stock[one]]
+            rows, scores, sources = _select(shown, rows, scores, sources)
+        if kinds is not None:
+            first = kinds.find_first(rows, [kinds.get(row)], self.limits)
+            if len(first) < N_VISIBLE:
+                return [], [], []
+            if first[-1] >= N_VISIBLE:
+                order = append_others(first, min(k, len(rows)))
+                rows, scores, sources = _select(order, rows, scores, sources)
+        return rows[:k], scores[:k], sources[:k]
 
     def _build_query(
         self, request: RecommendRequest | SimilarRequest, product_ids: Sequence[str]
@@ -110,3 +115,13 @@ class Selection:
         if (resolved := cache.get(effects)) is None:
             resolved = cache[effects] = resolve_effects(effects, catalogue)
         return resolved
+
+
+def _select(
+    places: list[int], rows: list[int], scores: list[float], sources: list[str]
+) -> tuple[list[int], list[float], list[str]]:
+    return (
+        [rows[place] for place in places],
+        [scores[place] for place in places],
+        [sources[place] for place in places],
+    )

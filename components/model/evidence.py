@@ -59,11 +59,11 @@ def put_likely_first(
     if (behind[:, 1:] >= behind[:, :-1]).all():
         return ranked
     order = np.argsort(behind, axis=1, kind="stable")
-    rows, scores = (np.take_along_axis(one, order, 1) for one in (rows, scores))
-    return rows, np.minimum.accumulate(scores, axis=1)
+    falling = np.minimum.accumulate(np.take_along_axis(scores, order, 1), axis=1)
+    return np.take_along_axis(rows, order, 1), falling
 
 
 def mark_real(bundle: "Bundle", products: Int32Array, rows: AnyArray) -> BoolArray | None:
     """Which of the companions `rows` (n_products, depth) are REAL; None in bundles of before."""
-    grades = find_grades(bundle, products[:, None], rows)
+    grades = find_grades(bundle, list(products[:, None]), rows)
     return None if grades is None else grades == REAL

@@ -43,7 +43,7 @@ class ItemRanker:
         if self.is_precomputed(k):
             return self._lookup(products, k)
         ranked = self.rank_by_blend(products, k)
-        return put_likely_first(self.bundle, products[:, None], ranked)
+        return put_likely_first(self.bundle, list(products[:, None]), ranked)
 
     def rank_one(self, row: int, k: int) -> RankedRows:
         if self.is_precomputed(k):
@@ -61,14 +61,16 @@ class ItemRanker:
     def mark_real(self, row: int, rows: Int64Array) -> list[bool]:
         """Which of `rows`, the first of `rank_one`, are REAL; all in bundles of before."""
         table, chance = self.bundle.precomputed, self.bundle.chance
+        marks: list[bool]
         if chance is None or chance.grades is None:
             return [True] * len(rows)
         if table is not None and table.is_real is not None and self.is_precomputed(len(rows)):
-            marks: list[bool] = table.is_real[row, : len(rows)].tolist()
+            marks = table.is_real[row, : len(rows)].tolist()
             return marks
         found = mark_real(self.bundle, np.array([row], np.int32), rows[None])
         assert found is not None
-        return found[0].tolist()
+        marks = found[0].tolist()
+        return marks
 
     def rank_by_blend(self, products: Int32Array, k: int) -> RankedRows:
         is_exact = self._index is None and not self.bundle.manifest.among_companions

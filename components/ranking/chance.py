@@ -1,4 +1,4 @@
-"""Counts of baskets by size, and what pairs are beyond chance: their probability, their evidence."""
+"""Counts of baskets by size; the probability of pairs beyond chance, and their evidence."""
 
 from dataclasses import replace
 

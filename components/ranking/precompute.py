@@ -39,7 +39,7 @@ def precompute_items(recommender: Recommender, model: Any) -> PrecomputedItems:
         products = np.arange(start, min(start + BATCH, n_items), dtype=np.int32)
         block = slice(start, start + len(products))
         ranked = _rank_batch(recommender, products, depth, model, texts)
-        rows[block], scores[block] = put_likely_first(bundle, products[:, None], ranked)
+        rows[block], scores[block] = put_likely_first(bundle, list(products[:, None]), ranked)
         if is_real is not None:
             is_real[block] = mark_real(bundle, products, rows[block])
         if number % PROGRESS_EVERY == 0 or block.stop == n_items:
