@@ -20,6 +20,7 @@ def start(
     half_life_days: float,
     min_product_orders: int,
     variant_exceptions: str,
+    popularity_discount: float,
     max_own_kind: int,
     max_same_kind: int,
     trials: int,

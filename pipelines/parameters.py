@@ -14,6 +14,7 @@ from components.baskets.build import HalfLifeDays
 from components.embeddings.sweep import MinProductOrders, SampleShare
 from components.evaluation.gate import ChampionMargin, MinCoverage
 from components.model.kind_limits import MaxOwnKind, MaxSameKind
+from components.model.manifest import PopularityDiscount
 from components.orders.reasons import NON_PRODUCTS
 from components.ranking.variant_exceptions import is_file, parse_pairs
 from components.sources.columns import parse_columns
@@ -68,6 +69,10 @@ class TrainingParameters(BaseModel):
         default="",
         description="Variants to recommend nevertheless: A1+A2, B7+B9, or a file of such pairs",
     )
+    popularity_discount: PopularityDiscount = Field(
+        default=0.75,
+        description="0 = what is bought most with a product, 1 = only what it adds to a basket",
+    )
     max_own_kind: MaxOwnKind = Field(
         default=1,
         description="Most products of the asked kind among the first five; -1 = no limit",
@@ -86,7 +91,7 @@ class TrainingParameters(BaseModel):
     )  # fmt: skip
     champion_margin: ChampionMargin = Field(
         default=0.02,
-        description="Gate: tolerated loss of NDCG@10, as a share of the champion's",
+        description="Gate: tolerated loss of NDCG@10 and its excess, as a share of the champion's",
     )  # fmt: skip
     as_of: str = Field(
         default="",

@@ -34,6 +34,7 @@ def training(
     half_life_days: float = 0.0,
     min_product_orders: int = 5,
     variant_exceptions: str = "",
+    popularity_discount: float = 0.75,
     max_own_kind: int = 1,
     max_same_kind: int = 2,
     trials: int = 8,
@@ -69,6 +70,7 @@ def training(
         ts_format=ts_format, decimal=decimal, encoding=encoding, non_products=non_products,
         half_life_days=half_life_days,
         min_product_orders=min_product_orders, variant_exceptions=variant_exceptions,
+        popularity_discount=popularity_discount,
         max_own_kind=max_own_kind, max_same_kind=max_same_kind,
         trials=trials, shards=shards, sweep_share=sweep_share, min_coverage=min_coverage,
         champion_margin=champion_margin, as_of=as_of, seed=seed,
@@ -95,13 +97,16 @@ def training(
         baskets=baskets, basket_counts=basket_counts, products=product_table, champion=champion,
         timezone=timezone, as_of=as_of, settings={},
     )  # fmt: skip
-    chosen = choose_weighting(baskets=baskets, min_product_orders=min_product_orders, seed=seed)
+    chosen = choose_weighting(
+        baskets=baskets, min_product_orders=min_product_orders,
+        popularity_discount=popularity_discount, seed=seed,
+    )  # fmt: skip
     weighting = chosen.after(basket_checks).outputs["Output"]
     plan = plan_sweep(trials=trials, shards=shards, seed=seed).after(basket_checks)
     with dsl.ParallelFor(plan.output) as shard:
         tried = sweep(
             shard=shard, baskets=baskets, min_product_orders=min_product_orders,
-            sample_share=sweep_share,
+            sample_share=sweep_share, popularity_discount=popularity_discount,
         )  # fmt: skip
     best = pick(results=dsl.Collected(tried.output)).output
     trained = train(
@@ -109,13 +114,15 @@ def training(
         best=best,
         weighting=weighting,
         min_product_orders=min_product_orders,
+        popularity_discount=popularity_discount,
         seed=seed,
     ).outputs
     neighbours = train_neighbours(baskets=baskets, vectors=trained["vectors"])
     ranking = train_ranking(
         baskets=baskets, vectors=trained["vectors"], cooccurrence=trained["cooccurrence"],
         neighbours=neighbours.outputs["neighbours"], product_table=product_table,
-        weighting=weighting, variant_exceptions=variant_exceptions, fingerprint=run["exceptions"],
+        weighting=weighting, variant_exceptions=variant_exceptions,
+        popularity_discount=popularity_discount, fingerprint=run["exceptions"],
         seed=seed,
     )  # fmt: skip
     newest = refit(

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from components.baskets.corpus import Corpus
 from components.contracts import PRODUCTS
+from components.evaluation.metrics import ideal_dcg
 from components.model.bundle import (
     Bundle,
     Neighbours,
@@ -21,6 +22,7 @@ from components.model.item_features import ItemFeatures
 from components.model.manifest import CartWeights, Manifest
 from components.model.vector_index import build_item_matrix, build_query_matrix
 from components.ranking.build_index import build_index, measure_index
+from components.ranking.queries import K, LabelledQueries
 
 PAIRS: Sequence[tuple[str, str]] = (
     ("tea", "milk"),
@@ -51,6 +53,22 @@ def corpus_of(*baskets: Sequence[int]) -> Corpus:
     items = np.array([item for basket in baskets for item in basket], np.int32)
     offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
     return Corpus(items, offsets, np.ones(len(baskets), np.float32))
+
+
+def make_labelled_queries(
+    features: np.ndarray, rows: np.ndarray, hits: np.ndarray, **fields: Any
+) -> LabelledQueries:
+    """One query a list, all of whose relevant products are candidates, without chance."""
+    n_relevant = np.maximum(fields.pop("n_relevant", hits.sum(axis=1)), 1).astype(np.int64)
+    fields = {
+        "chance": np.zeros(rows.shape, np.float32),
+        "list_index": np.arange(len(hits)),
+        "gain": (1 / ideal_dcg(n_relevant, K)).astype(np.float32),
+        "basket": np.arange(len(hits)),
+        "shares": np.zeros(1 + rows.max(initial=0)),
+        **fields,
+    }
+    return LabelledQueries(features, rows, hits=hits, n_relevant=n_relevant, **fields)
 
 
 def make_bundle(

@@ -17,7 +17,11 @@ def plan_sweep(trials: int, shards: int, seed: int) -> List[dict]:  # noqa: UP00
 
 @step
 def sweep(
-    shard: dict, baskets: dsl.Input[dsl.Dataset], min_product_orders: int, sample_share: float
+    shard: dict,
+    baskets: dsl.Input[dsl.Dataset],
+    min_product_orders: int,
+    sample_share: float,
+    popularity_discount: float,
 ) -> List[dict]:  # noqa: UP006
     """Try hyper-parameters on a sample of the training baskets."""
     import os
@@ -25,7 +29,10 @@ def sweep(
     from components.embeddings.sweep import SweepSettings, run_shard
     from components.results import drop_nulls
 
-    settings = SweepSettings(min_product_orders=min_product_orders, sample_share=sample_share)
+    settings = SweepSettings(
+        min_product_orders=min_product_orders, sample_share=sample_share,
+        popularity_discount=popularity_discount,
+    )  # fmt: skip
     tracking = os.environ.get("MLFLOW_TRACKING_URI")
     return drop_nulls(run_shard(shard, baskets.path, settings, tracking))
 
@@ -44,6 +51,7 @@ def train(
     best: dict,
     weighting: dict,
     min_product_orders: int,
+    popularity_discount: float,
     seed: int,
     vectors: dsl.Output[dsl.Model],
     cooccurrence: dsl.Output[dsl.Model],
@@ -57,6 +65,6 @@ def train(
     settings = {**best["config"], "seed": seed}
     found = train_model(
         baskets.path, settings, min_product_orders, vectors.path, cooccurrence.path,
-        BasketWeighting(**weighting),
+        BasketWeighting(**weighting), popularity_discount,
     )  # fmt: skip
     log_metrics(metrics, found)

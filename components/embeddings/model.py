@@ -26,7 +26,7 @@ N_QUERIES = 4_000  # For a coarse beta; `components.ranking` tunes it again in t
 def train_model(
     baskets_path: str | Path, settings: dict[str, Any], min_product_orders: int,
     vectors_path: str | Path, cooccurrence_path: str | Path,
-    weighting: BasketWeighting | None = None,
+    weighting: BasketWeighting | None = None, popularity_discount: float = 0.0,
 ) -> dict[str, Any]:  # fmt: skip
     """Write both directories of arrays; returns sizes, seconds and the betas.
 
@@ -34,14 +34,17 @@ def train_model(
     co-occurrence only.
     """
     chosen = TrainSettings(**{"workers": len(os.sched_getaffinity(0)), **settings})
-    found = train_vectors(baskets_path, chosen, min_product_orders, vectors_path)
+    found = train_vectors(
+        baskets_path, chosen, min_product_orders, vectors_path, popularity_discount
+    )
     n_pairs = count_cooccurrence(baskets_path, vectors_path, cooccurrence_path, weighting)
     return {**found, "pairs": n_pairs}
 
 
 def train_vectors(
-    baskets_path: str | Path, settings: TrainSettings, min_product_orders: int, target: str | Path
-) -> dict[str, Any]:
+    baskets_path: str | Path, settings: TrainSettings, min_product_orders: int, target: str | Path,
+    popularity_discount: float = 0.0,
+) -> dict[str, Any]:  # fmt: skip
     baskets = read_baskets(baskets_path)
     product_ids, n_orders = build_catalogue(baskets, min_product_orders)
     corpus = encode(baskets, product_ids, "train")
@@ -53,8 +56,9 @@ def train_vectors(
     vectors = train(corpus, len(product_ids), settings, show=log_progress)
     wall_s, cpu_s = time.monotonic() - start, time.process_time() - cpu_start
     judged = draw_validation(
-        product_ids, n_orders, len(corpus), validation, N_QUERIES, settings.seed
-    )
+        product_ids, n_orders, len(corpus), validation, N_QUERIES, settings.seed,
+        popularity_discount,
+    )  # fmt: skip
     betas = tune_betas(vectors, judged)
     log_progress(f"betas on validation baskets: {betas}")
     write_vectors(vectors, product_ids, n_orders, betas, target)

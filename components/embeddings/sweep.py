@@ -21,10 +21,11 @@ from components.embeddings.item2vec import TrainSettings, Vectors, train
 from components.embeddings.tracking import start_tracking
 from components.embeddings.validation import (
     ValidationSet,
-    compute_ndcg,
     draw_validation,
+    measure,
     tune_betas,
 )
+from components.model.manifest import PopularityDiscount
 from components.progress import log_progress
 
 INITIAL_CONFIG: dict[str, Any] = {
@@ -63,6 +64,8 @@ class SweepSettings(BaseModel):
     """Item queries; an eighth of that for carts."""
     start: dict[str, Any] = Field(default_factory=lambda: dict(INITIAL_CONFIG))
     """First trial of shard 0; the sampler chooses missing values."""
+    popularity_discount: PopularityDiscount = 0.0
+    """Share of chance that the objective takes off NDCG."""
     seed: int = Field(default=1, ge=0)
     """Of the sample, the same in all shards."""
 
@@ -89,8 +92,9 @@ def run_shard(
 ) -> list[dict[str, Any]]:  # fmt: skip
     """One result per trial, failed ones included.
 
-    A result is {"trial", "shard", "state": complete, pruned or failed, "ndcg_item", "ndcg_cart",
-    "config", "beta_single", "beta_cart", "cpu_s", "error"}, with None for the unknown.
+    A result is {"trial", "shard", "state": complete, pruned or failed, "objective_item",
+    "ndcg_item", "ndcg_cart", "config", "beta_single", "beta_cart", "cpu_s", "error"}, with None for
+    the unknown; for the objective see `ValidationSet`.
 
     Raises SweepError when all trials failed, ValueError when the sample has no catalogue.
     """
@@ -119,13 +123,15 @@ def run_trial(study: Any, sample: Sample, seed: int, name: str) -> dict[str, Any
     trial = study.ask()
     config: dict[str, Any] = {}
     result: dict[str, Any] = {"state": "failed", "config": config, "cpu_s": 0.0, "error": ""}
-    result |= dict.fromkeys(("ndcg_item", "ndcg_cart", "beta_single", "beta_cart"))
+    result |= dict.fromkeys(
+        ("objective_item", "ndcg_item", "ndcg_cart", "beta_single", "beta_cart")
+    )
     start = time.process_time()
     try:
         config |= suggest(trial)
         vectors = _train_with_pruning(trial, TrainSettings(**config, seed=seed), sample, name)
         result |= tune_betas(vectors, sample.validation) | {"state": "complete"}
-        study.tell(trial, result["ndcg_item"])
+        study.tell(trial, result["objective_item"])
     except TrialPruned as pruned:
         result |= {"state": "pruned", "error": str(pruned)}
         study.tell(trial, state=TrialState.PRUNED)
@@ -156,15 +162,16 @@ def suggest(trial: Any) -> dict[str, Any]:
 def pick(results: Sequence[Sequence[dict[str, Any]]]) -> dict[str, Any]:
     """{"config", "beta_single", "beta_cart", "trials": [all results]}.
 
-    The cheapest trial within 1 % of the best NDCG of item queries. Raises SweepError when no trial
+    The cheapest trial within 1 % of the best objective. Raises SweepError when no trial
     was completed.
     """
     trials = [trial for shard in results for trial in shard]
     complete = [trial for trial in trials if _is_complete(trial)]
     _check_any_complete(trials)
-    best = max(trial["ndcg_item"] for trial in complete)
-    near = [trial for trial in complete if trial["ndcg_item"] >= MIN_SHARE_OF_BEST * best]
-    picked = min(near, key=lambda trial: (trial["cpu_s"], -trial["ndcg_item"]))
+    best = max(trial["objective_item"] for trial in complete)
+    least = best - (1 - MIN_SHARE_OF_BEST) * abs(best)
+    near = [trial for trial in complete if trial["objective_item"] >= least]
+    picked = min(near, key=lambda trial: (trial["cpu_s"], -trial["objective_item"]))
     chosen = {key: picked[key] for key in ("config", "beta_single", "beta_cart")}
     return {**chosen, "trials": trials}
 
@@ -183,8 +190,9 @@ def draw_sample(baskets_path: str | Path, settings: SweepSettings) -> Sample:
     product_ids, n_orders = build_catalogue(baskets, settings.min_product_orders)
     corpus, validation = (encode(baskets, product_ids, split) for split in ("train", "validation"))
     judged = draw_validation(
-        product_ids, n_orders, len(corpus), validation, settings.n_queries, settings.seed
-    )
+        product_ids, n_orders, len(corpus), validation, settings.n_queries, settings.seed,
+        settings.popularity_discount,
+    )  # fmt: skip
     return Sample(corpus, judged)
 
 
@@ -195,10 +203,11 @@ def _train_with_pruning(trial: Any, settings: TrainSettings, sample: Sample, nam
     def compare(n_done: int, vectors: Vectors) -> None:
         if n_done != math.ceil(settings.epochs / 2):
             return
-        ndcg = max(compute_ndcg(vectors, sample.validation, "item", beta) for beta in BETAS_AT_HALF)
-        trial.report(ndcg, step=1)
+        measured = [measure(vectors, sample.validation, "item", beta) for beta in BETAS_AT_HALF]
+        best = max(one.objective for one in measured)
+        trial.report(best, step=1)
         if trial.should_prune():
-            raise TrialPruned(f"NDCG {ndcg:.4f} at half of its epochs is below the median")
+            raise TrialPruned(f"objective {best:.4f} at half of its epochs is below the median")
 
     return train(sample.train, len(sample.validation.n_orders), settings, compare, name)
 
@@ -223,7 +232,7 @@ def _check_any_complete(results: Sequence[dict[str, Any]]) -> None:
 
 
 def _is_complete(result: dict[str, Any]) -> bool:
-    return result["state"] == "complete" and math.isfinite(result["ndcg_item"])
+    return result["state"] == "complete" and math.isfinite(result["objective_item"])
 
 
 def _format_result(result: dict[str, Any]) -> str:

@@ -37,6 +37,10 @@ class Champion:
         self._new_rows = np.array([new_rows.get(id_, -1) for id_ in old_ids], np.int64)
         self._old_rows = np.array([old_rows.get(id_, -1) for id_ in product_ids], np.int32)
 
+    @property
+    def popularity_discount(self) -> float:
+        return self._recommender.bundle.manifest.popularity_discount
+
     def rank(self, queries: Sequence[Int32Array], k: int) -> tuple[Int64Array, Float32Array]:
         """As `Recommender.rank`, but -1 may be anywhere in a row."""
         if self._kinds is None or self._limits.are_lifted:

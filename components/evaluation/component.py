@@ -20,7 +20,7 @@ def evaluate(
 
     found = evaluate.evaluate(bundle.path, baskets.path, champion.path, seed)
     write_json(found, evaluation.path)
-    log_metrics(metrics, {"test": found["tasks"], "paired": found["paired"]})
+    log_metrics(metrics, {"test": found["tasks"], **{one: found[one] for one in evaluate.PAIRED}})
 
 
 @step

@@ -21,7 +21,7 @@ from components.evaluation.baselines import (
 from components.evaluation.champion import read_champion
 from components.evaluation.cold import evaluate_cold_start
 from components.evaluation.excess import compute_shares
-from components.evaluation.kind_limits import measure_limits
+from components.evaluation.kind_limits import limit_ranker, measure_limits
 from components.evaluation.measures import MEASURES, CatalogueFacts, measure
 from components.evaluation.metrics import coverage, intervals, popularity_percentile
 from components.evaluation.tasks import TASKS, Queries, draw_queries
@@ -47,6 +47,7 @@ def evaluate(
     """Metrics on up to `n_baskets` test baskets, a third of them for carts, which take longer:
 
         {"k": 10, "split": "test", "n_queries": {"item": 9000, "cart": 5000}, "catalogue": 24581,
+         "popularity_discount": {"model": 0..1, "champion": 0..1 or None},
          "tasks": {"item": {RANKER: {METRIC: {"mean", "low", "high"}, "coverage": 0..1,
                                      "popularity_percentile": 0..100}}, "cart": ...},
          "paired": {"item": {OTHER: {"mean", "low", "high"}}, "cart": ...},
@@ -56,9 +57,9 @@ def evaluate(
          "examples": [{"product_id", "label", "n_orders", "recommendations":
                        [{"product_id", "label", "score", "support", "lift"}]}]}
 
-    RANKER is model, popularity, cooccurrence, cosine, counts_minus_chance or champion; METRIC is
-    one of MEASURES; `paired` is the model's NDCG minus the OTHER's, `paired_excess` the same of
-    excess NDCG. Numbers that cannot be computed are None.
+    RANKER is model, popularity, cooccurrence, cosine, counts_minus_chance or champion, all with the
+    model's limits of kinds; METRIC is one of MEASURES; `paired` is the model's NDCG minus the
+    OTHER's, `paired_excess` the same of excess NDCG. Numbers that cannot be computed are None.
     """
     bundle = read_bundle(bundle_dir)
     n_items = bundle.manifest.n_items
@@ -67,13 +68,15 @@ def evaluate(
     baskets = read_baskets(baskets_path)
     train, test = encode(baskets, catalogue, *REFIT_SPLITS), encode(baskets, catalogue, "test")
     recommender = Recommender(bundle)
-    rankers = {"model": recommender, **_build_baselines(train, bundle.n_orders)}
     limits = bundle.manifest.kind_limits
+    rankers: dict[str, Ranker] = {"model": recommender}
+    for name, baseline in _build_baselines(train, bundle.n_orders).items():
+        rankers[name] = limit_ranker(baseline, bundle.kinds, limits)
     if champion := read_champion(champion_dir, product_ids, bundle.kinds, limits):
         rankers["champion"] = champion
     sizes = {"item": n_baskets, "cart": -(-n_baskets // 3)}
     queries = {task: draw_queries(test, task, sizes[task], seed) for task in TASKS}
-    facts = CatalogueFacts(compute_shares(test, n_items), _get_kinds(bundle))
+    facts = CatalogueFacts(compute_shares(test, n_items), get_kinds(bundle))
     results = {task: evaluate_task(task, rankers, queries[task], facts, seed) for task in TASKS}
     cold = evaluate_cold_start(recommender, test, seed)
     return {
@@ -81,6 +84,10 @@ def evaluate(
         "split": "test",
         "n_queries": {task: len(queries[task]) for task in TASKS},
         "catalogue": n_items,
+        "popularity_discount": {
+            "model": bundle.manifest.popularity_discount,
+            "champion": champion.popularity_discount if champion else None,
+        },
         "tasks": {task: _replace_nonfinite(metrics) for task, (metrics, _) in results.items()},
         **{
             name: {task: _replace_nonfinite(paired[name]) for task, (_, paired) in results.items()}
@@ -155,7 +162,7 @@ def _build_baselines(train: Corpus, n_orders: Int64Array) -> dict[str, Ranker]:
     }
 
 
-def _get_kinds(bundle: Bundle) -> Int32Array | None:
+def get_kinds(bundle: Bundle) -> Int32Array | None:
     return None if bundle.kinds is None else bundle.kinds.codes[: bundle.manifest.n_items]
 
 

@@ -28,15 +28,19 @@ def compute_chance(shares: Float64Array, n_relevant: Int64Array) -> Float64Array
     return known
 
 
-def compute_excess_ndcg(found: Int64Array, relevant: Corpus, shares: Float64Array) -> Float64Array:
+def compute_excess_ndcg(
+    found: Int64Array, relevant: Corpus, shares: Float64Array, popularity_discount: float = 1.0
+) -> Float64Array:
     """(n_queries,), below 0 where there are fewer hits than by chance; the ideal is NDCG's.
+
+    A smaller discount takes that share of chance off; with 0 it is NDCG.
 
     `found` is (n_queries, k), -1 being a miss without chance; `shares` (n_items,) are those of the
     lines that the queries are drawn from.
     """
     hits = find_hits(found, relevant, len(shares))
     shown = np.where(found >= 0, shares[np.maximum(found, 0)], 0.0)
-    gains = hits - compute_chance(shown, relevant.sizes[:, None])
+    gains = hits - popularity_discount * compute_chance(shown, relevant.sizes[:, None])
     discounts = 1 / np.log2(np.arange(found.shape[1]) + 2)
     excess: Float64Array = (gains * discounts).sum(axis=1) / ideal_dcg(
         relevant.sizes, len(discounts)

@@ -1,6 +1,6 @@
 """bundle.json: everything about a model that is not an array."""
 
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -8,6 +8,9 @@ from components.model.kind_limits import KindLimits
 from components.model.reranking import Calibration
 
 FORMAT_VERSION = 1
+
+PopularityDiscount = Annotated[float, Field(ge=0, le=1)]
+"""Share of what a product would earn by chance that is taken off."""
 
 
 class IndexStats(BaseModel):
@@ -99,8 +102,8 @@ class Blend(BaseModel):
     page_calibration: Calibration = Calibration()
     """Of a re-ranker's mixed log odds."""
     cart_calibration: Calibration = Calibration()
-    popularity_discount: float = Field(default=0.0, ge=0, le=1)
-    """Share of what a product would earn by chance that is taken off its score."""
+    popularity_discount: PopularityDiscount = 0.0
+    """Applied to the expected gains of re-rankers."""
 
 
 class Manifest(Blend):

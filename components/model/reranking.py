@@ -51,7 +51,7 @@ def mix_log_odds(
 def compute_gain(log_odds: Float32Array, calibration: Calibration) -> Float32Array:
     """Expected NDCG of a candidate in first place."""
     slope, intercept = calibration
-    gain: Float32Array = 1 / (1 + np.exp(-(slope * log_odds + intercept)))
+    gain: Float32Array = np.exp(-np.logaddexp(0, -(slope * log_odds + intercept)))
     return gain.astype(np.float32)
 
 

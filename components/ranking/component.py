@@ -14,6 +14,7 @@ def train_ranking(
     product_table: dsl.Input[dsl.Dataset],
     weighting: dict,
     variant_exceptions: str,
+    popularity_discount: float,
     fingerprint: str,
     seed: int,
     ranking: dsl.Output[dsl.Model],
@@ -33,6 +34,6 @@ def train_ranking(
     found = model.train_ranking(
         baskets.path, Path(vectors.path), Path(cooccurrence.path), Path(neighbours.path),
         Path(product_table.path), Path(ranking.path), seed, BasketWeighting(**weighting),
-        read_exceptions(variant_exceptions),
+        read_exceptions(variant_exceptions), popularity_discount,
     )  # fmt: skip
     log_metrics(metrics, found)

@@ -44,6 +44,7 @@ NOISY_ITEM_FEATURES = (
 )
 NOISY_QUERY_FEATURES = ("asked_popularity", "asked_trend", "asked_basket_size")
 NOISE_LEVEL = 0.3  # Standard deviation of the noise, in standard deviations of the feature
+CURVE = (0.0, 0.25, 0.5, 0.75, 1.0)  # Popularity discounts that the report compares
 CALIBRATION_STEPS = 12  # Of Newton's method, which converges in half as many
 MIN_HITS = 200  # Hits below which no model is fitted
 
@@ -111,26 +112,25 @@ def fit_if_significant(
     queries: LabelledQueries, folds: tuple[Gains, Gains], blend_scores: Float32Array, mix: float,
     seed: int, popularity_discount: float = 0.0,
 ) -> tuple[Any, dict[str, Any]]:  # fmt: skip
-    """A LightGBM model of all baskets, and {"pays", "gain", "why", "calibration", "features"}.
+    """A LightGBM model of all baskets, and what was measured:
 
+        {"pays", "gain", "why", "calibration", "curve", "features"}
+
+    The curve is {"popularity_discount", "ndcg", "excess"} at several discounts, cross-validated.
     The model is None unless the cross-validated gain over `blend_scores`, of `ndcg` with that
     discount, has a lower 95 % bound above 0. `mix` weighs the blend, see `mix_log_odds`.
     """
     n_hits = int(queries.hits.sum())
     if n_hits < MIN_HITS:
         why = f"{n_hits} hits are too few to learn from"
-        return None, {
-            "pays": False,
-            "gain": None,
-            "why": why,
-            "calibration": [1, 0],
-            "features": [],
-        }
+        nothing: dict[str, Any] = {"calibration": [1, 0], "curve": [], "features": []}
+        return None, {"pays": False, "gain": None, "why": why, **nothing}
     gains = folds[0] + folds[1]
     dataset = build_ranking_dataset(queries, gains, seed)
     log_odds = cross_validate(queries, dataset, folds, blend_scores, mix, seed)
     calibration = calibrate(log_odds, queries, folds)
-    gain = _measure_folds(log_odds, queries, calibration, popularity_discount)
+    ranked = _discount(log_odds, queries, calibration, popularity_discount)
+    gain = _measure_folds(ranked, queries, popularity_discount)
     gain -= ndcg(blend_scores, queries, popularity_discount)
     interval = intervals({"gain": gain}, queries.basket, seed)["gain"]
     pays = interval["low"] > 0
@@ -139,8 +139,11 @@ def fit_if_significant(
         f"(95 % {interval['low']:+.4f} to {interval['high']:+.4f}) over the blend"
     )
     model = dataset.fit(gains, seed) if pays else None
-    found = {"pays": pays, "gain": interval, "why": why, "calibration": list(calibration)}
-    return model, {**found, "features": compute_importance(model)}
+    return model, {
+        "pays": pays, "gain": interval, "why": why, "calibration": list(calibration),
+        "curve": [_measure_discount(log_odds, queries, calibration, one) for one in CURVE],
+        "features": compute_importance(model),
+    }  # fmt: skip
 
 
 def cross_validate(
@@ -171,16 +174,29 @@ def calibrate(
     return Calibration(*found.tolist()) if np.isfinite(found).all() else Calibration()
 
 
-def _measure_folds(
+def _measure_discount(
     log_odds: Float32Array, queries: LabelledQueries, calibration: Calibration,
     popularity_discount: float,
-) -> Float64Array:  # fmt: skip
+) -> dict[str, float]:  # fmt: skip
+    ranked = _discount(log_odds, queries, calibration, popularity_discount)
+    ndcg, excess = (float(_measure_folds(ranked, queries, one).mean()) for one in (0.0, 1.0))
+    return {"popularity_discount": popularity_discount, "ndcg": ndcg, "excess": excess}
+
+
+def _discount(
+    log_odds: Float32Array, queries: LabelledQueries, calibration: Calibration,
+    popularity_discount: float,
+) -> Float32Array:  # fmt: skip
+    """Expected gains beyond chance, in the shape of `log_odds` (2, n_lists, depth)."""
+    chance = np.float32(popularity_discount) * queries.chance
+    return compute_gain(log_odds, calibration) - chance
+
+
+def _measure_folds(
+    scores: Float32Array, queries: LabelledQueries, popularity_discount: float
+) -> Float64Array:
     """`ndcg` (n_queries,) of each query by the model that did not learn from its basket."""
-    taken_off = np.float32(popularity_discount) * queries.chance
-    even, odd = (
-        ndcg(compute_gain(one, calibration) - taken_off, queries, popularity_discount)
-        for one in log_odds
-    )
+    even, odd = (ndcg(one, queries, popularity_discount) for one in scores)
     measured: Float64Array = np.where(queries.basket % 2 == 0, even, odd)
     return measured
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from components.evaluation.gate import PAIRED
 from components.experiment import find_or_create_experiment
 from components.model.bundle import compute_sha256, read_manifest
 from components.progress import log_progress
@@ -42,7 +43,9 @@ def register_run(artefacts: Mapping[str, Path], parameters: Mapping[str, Any], r
     manifest = read_manifest(artefacts["bundle"])
     evaluation = read_json(artefacts["evaluation.json"])
     verdict = read_json(artefacts["verdict.json"])
-    metrics = flatten_numbers({"test": evaluation["tasks"], "paired": evaluation["paired"]})
+    metrics = flatten_numbers(
+        {"test": evaluation["tasks"], **{name: evaluation[name] for name in PAIRED.values()}}
+    )
     if manifest.search_recall is not None:
         metrics["ann_recall_at_10"] = manifest.search_recall
     model = evaluation["tasks"]
@@ -52,6 +55,8 @@ def register_run(artefacts: Mapping[str, Path], parameters: Mapping[str, Any], r
         BUNDLE_HASH_TAG: bundle_hash,
         "fbt.ndcg_a": f"{model['item']['model']['ndcg']['mean']:.4f}",
         "fbt.ndcg_b": f"{model['cart']['model']['ndcg']['mean']:.4f}",
+        "fbt.excess_a": f"{model['item']['model']['excess']['mean']:.4f}",
+        "fbt.excess_b": f"{model['cart']['model']['excess']['mean']:.4f}",
         "fbt.coverage_a": f"{model['item']['model']['coverage']:.3f}",
         "fbt.data_window": " to ".join(manifest.data_window or ("no timestamps",)),
         "fbt.git_revision": manifest.git_revision,

@@ -264,6 +264,26 @@ def draw_features(shares: Sequence[tuple[str, float]], title: str, used: bool) -
     return figure
 
 
+def draw_discounts(curve: Sequence[Mapping[str, float]], chosen: float, title: str) -> "Figure":
+    """Both measures over the popularity discount, the chosen one marked."""
+    figure, [axes] = new_figure(3.2)
+    discounts = [one["popularity_discount"] for one in curve]
+    for name, label, colour in (("ndcg", "NDCG", "c3"), ("excess", "excess NDCG", "accent")):
+        values = [one[name] for one in curve]
+        axes.plot(discounts, values, color=COLOURS[colour], marker="o", linewidth=2)
+        axes.annotate(
+            label, (discounts[-1], values[-1]), (0, 8), textcoords="offset points", ha="right",
+            color=COLOURS[colour],
+        )  # fmt: skip
+    axes.axvline(chosen, color=COLOURS["ink"], linewidth=1, linestyle=(0, (3, 3)))
+    axes.set_xlabel("popularity discount (dashed: this run's)")
+    axes.set_ylim(bottom=0)
+    axes.margins(y=0.2)
+    axes.grid(axis="y")
+    _title(axes, title)
+    return figure
+
+
 def _bars(axes: "Axes", bars: Sequence[tuple[str, float, str]], own: Sequence[bool]) -> None:
     colours = [COLOURS["accent" if mine else "faint"] for mine in own]
     axes.barh(range(len(bars)), [size for _, size, _ in bars], height=0.62, color=colours)

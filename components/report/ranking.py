@@ -110,6 +110,8 @@ FEATURES = {
     "same_category": "same category",
     "same_brand": "same brand",
     "price_ratio": "price ratio to the query",
+    "excess_sum": "bought together beyond chance, summed",
+    "excess_max": "bought together beyond chance, strongest",
     "described_alike": "similarity of texts",
 }
 """Features of the candidate, unless they name the query: the page's or the cart's products."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from components.model.atomic import atomic_write
 from components.model.bundle import Bundle, read_bundle
+from components.model.manifest import Manifest
 from components.report import awkward, formats, formatting, ranking, reading, tables
 from components.report.formatting import TASKS
 from components.results import read_json
@@ -71,7 +72,7 @@ def write_report(files: RunFiles, page: Path, plots: Path) -> None:
     trials = tables.list_trials(files.best)
     plotters = _plan_run_plots(bundle, run["evaluation"], stats, trials)
     plotters |= _plan_ranking_plots(
-        bundle.manifest.ranking, run["evaluation"], run["tricks"], run["basket_counts"]
+        bundle.manifest, run["evaluation"], run["tricks"], run["basket_counts"]
     )
     with atomic_write(plots) as folder:
         folder.mkdir()
@@ -127,12 +128,12 @@ def _plan_run_plots(
 
 
 def _plan_ranking_plots(
-    measured: Mapping[str, Any], evaluation: dict[str, Any], tricks: list[dict[str, Any]],
+    manifest: Manifest, evaluation: dict[str, Any], tricks: list[dict[str, Any]],
     basket_counts: dict[str, Any],
 ) -> Plotters:  # fmt: skip
     from components.report import plots
 
-    by_task = {task: ranking.task_measurements(measured, task) for task in TASKS}
+    by_task = {task: ranking.task_measurements(manifest.ranking, task) for task in TASKS}
     parts = {task: ranking.list_parts(found) for task, found in by_task.items()}
     changes = {
         title: ranking.weighting_changes(tricks, task, basket_counts)
@@ -151,6 +152,10 @@ def _plan_ranking_plots(
         if shares := ranking.top_features(by_task[task]):
             used = bool(by_task[task]["forest"].get("pays"))
             plotters[f"features_{task}"] = partial(plots.draw_features, shares, title, used)
+        if curve := by_task[task].get("forest", {}).get("curve"):
+            plotters[f"discounts_{task}"] = partial(
+                plots.draw_discounts, curve, manifest.popularity_discount, title
+            )
     if cold := evaluation.get("cold"):
         plotters["cold"] = partial(plots.draw_cold_start, cold)
     return plotters

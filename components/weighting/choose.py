@@ -1,10 +1,11 @@
-"""Which basket weighting helps, measured on validation baskets by co-occurrence.
+"""Which basket weighting helps, measured on validation baskets by co-occurrence beyond chance.
 
 The models learn from the same counts, and counting takes a second where training takes a minute.
 """
 
 import functools
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ from components.baskets.weighting import (
 )
 from components.embeddings.cooccurrence import make_pair_counter
 from components.evaluation.baselines import distinct_products, rank_sums
-from components.evaluation.metrics import intervals, score
+from components.evaluation.excess import compute_excess_ndcg, compute_shares
+from components.evaluation.metrics import intervals
 from components.evaluation.tasks import Queries, draw_queries
 from components.model.arrays import Float64Array
 from components.model.candidate_pairs import compute_cart_recency
@@ -51,25 +53,22 @@ CART_PARAMETERS = ("cart_recency",)
 
 
 def choose_weighting(
-    baskets_path: str | Path, min_product_orders: int, seed: int
+    baskets_path: str | Path, min_product_orders: int, seed: int, popularity_discount: float = 0.0
 ) -> tuple[BasketWeighting, list[dict[str, Any]]]:
     """The best weighting by greedy forward selection, and the effect of each value tried:
 
         [{"trick", "value", "used", "item": {"mean", "low", "high"}, "cart": ...}]
 
-    item and cart are paired relative changes of NDCG@10. The item task decides, since carts depend
-    more on neighbours than on counts.
+    item and cart are paired relative changes of NDCG@10 less `popularity_discount` of what chance
+    earns. The item task decides, since carts depend more on neighbours than on counts.
     """
-    product_ids, queries = _draw_validation_queries(baskets_path, min_product_orders, seed)
-    raw = read_raw_baskets(baskets_path, product_ids)
+    judged = _draw_validation_queries(baskets_path, min_product_orders, seed, popularity_discount)
+    raw, queries = read_raw_baskets(baskets_path, judged.product_ids), judged.queries
 
     @functools.cache
-    def compute_ndcg(weighting: BasketWeighting) -> dict[str, Float64Array]:
-        training, n_items = raw.apply(weighting), len(product_ids)
-        return {
-            task: _compute_ndcg(training, weighting, asked, n_items)
-            for task, asked in queries.items()
-        }
+    def measure(weighting: BasketWeighting) -> dict[str, Float64Array]:
+        training = raw.apply(weighting)
+        return {task: _measure(training, weighting, task, judged) for task in queries}
 
     best, rows = BasketWeighting(), []
     ordered = ORDERED_CANDIDATES if has_item_order(baskets_path) else {}
@@ -78,7 +77,7 @@ def choose_weighting(
     for parameter, values in {**CANDIDATES, **seasonal, **ordered}.items():
         start, task = best, "cart" if parameter in CART_PARAMETERS else "item"
         tried = [start.model_copy(update={parameter: value}) for value in values]
-        effects = [_compare(compute_ndcg(one), compute_ndcg(start), queries, seed) for one in tried]
+        effects = [_compare(measure(one), measure(start), queries, seed) for one in tried]
         gains = [effect[task]["mean"] if effect[task]["low"] > 0 else 0.0 for effect in effects]
         if max(gains) > 0:
             best = tried[int(np.argmax(gains))]
@@ -89,42 +88,55 @@ def choose_weighting(
     return best, rows
 
 
+@dataclass(frozen=True)
+class _Judged:
+    product_ids: Any
+    """Of the catalogue."""
+    queries: dict[str, Queries]
+    shares: Float64Array
+    """(n_items,): of the lines that queries are drawn from."""
+    popularity_discount: float
+
+
 def _draw_validation_queries(
-    baskets_path: str | Path, min_product_orders: int, seed: int
-) -> tuple[Any, dict[str, Queries]]:
-    """Product ids of the catalogue, and queries by task."""
+    baskets_path: str | Path, min_product_orders: int, seed: int, popularity_discount: float
+) -> _Judged:
     baskets = read_baskets(baskets_path)
     product_ids, _ = build_catalogue(baskets, min_product_orders)
     validation = encode(baskets, product_ids, "validation")
     # A large shop's baskets as text take as much memory as counting does.
     del baskets
     release_memory()
-    return product_ids, {
-        task: draw_queries(validation, task, n, seed) for task, n in N_QUERIES.items()
-    }
+    queries = {task: draw_queries(validation, task, n, seed) for task, n in N_QUERIES.items()}
+    shares = compute_shares(validation, len(product_ids))
+    return _Judged(product_ids, queries, shares, popularity_discount)
 
 
-def _compute_ndcg(
-    training: TrainingBaskets, weighting: BasketWeighting, queries: Queries, n_items: int
+def _measure(
+    training: TrainingBaskets, weighting: BasketWeighting, task: str, judged: _Judged
 ) -> Float64Array:
+    """(n_queries,) of a ranking by the share of the lines beside a product, beyond chance."""
+    queries, n_items = judged.queries[task], len(judged.product_ids)
     if not len(queries):
         return np.zeros(0)
     corpus = training.apply_size_exponent(weighting.size_exponent)
     counter = make_pair_counter(corpus, n_items, weighting.reach)
+    chance = judged.popularity_discount * compute_shares(corpus, n_items)
     asked = distinct_products(queries.asked)
     shares = counter.shares(asked)
     totals = np.maximum(counter.product_weights[asked], 1e-9)
-    shares.data = (shares.data / np.repeat(totals, np.diff(shares.indptr))).astype(np.float32)
+    shares.data = shares.data / np.repeat(totals, np.diff(shares.indptr))
+    shares.data = (shares.data - chance[shares.indices]).astype(np.float32)
     weights = functools.partial(compute_cart_recency, weighting.cart_recency)
     rows, _ = rank_sums(shares, asked, queries.asked, K, weights)
-    return score(rows, queries.relevant, n_items)["ndcg"]
+    return compute_excess_ndcg(rows, queries.relevant, judged.shares, judged.popularity_discount)
 
 
 def _compare(
     new: Mapping[str, Float64Array], old: Mapping[str, Float64Array],
     queries: Mapping[str, Queries], seed: int,
 ) -> dict[str, dict[str, float]]:  # fmt: skip
-    """Paired relative change of NDCG by task."""
+    """Paired relative changes by task."""
     effects = {}
     for task, asked in queries.items():
         base = float(old[task].mean()) if len(asked) else 0.0

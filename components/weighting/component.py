@@ -9,6 +9,7 @@ from components.step import step
 def choose_weighting(
     baskets: dsl.Input[dsl.Dataset],
     min_product_orders: int,
+    popularity_discount: float,
     seed: int,
     measured: dsl.Output[dsl.Artifact],
 ) -> dict:
@@ -16,6 +17,8 @@ def choose_weighting(
     from components.results import write_json
     from components.weighting import choose
 
-    weighting, rows = choose.choose_weighting(baskets.path, min_product_orders, seed)
+    weighting, rows = choose.choose_weighting(
+        baskets.path, min_product_orders, seed, popularity_discount
+    )
     write_json(rows, measured.path)
     return weighting.model_dump()

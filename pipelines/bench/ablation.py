@@ -24,6 +24,7 @@ from components.refit.refit import ModelPaths, refit
 from components.results import read_json, write_json
 from components.weighting.choose import choose_weighting
 from pipelines.bench.peers.rankers import ItemItemMatrix
+from pipelines.parameters import TrainingParameters
 
 WHOLE = "fbt"
 """As served; its parts are `fbt: PART`."""
@@ -48,6 +49,7 @@ class Inputs:
     folder: Path
     min_product_orders: int
     seed: int
+    popularity_discount: float = TrainingParameters.model_fields["popularity_discount"].default
 
 
 @dataclass(frozen=True)
@@ -67,11 +69,16 @@ class Ablation:
 def train_vectors(inputs: Inputs) -> dict[str, float]:
     """CPU seconds of the basket weighting, and of item2vec."""
     start = time.process_time()
-    weighting, _ = choose_weighting(inputs.baskets, inputs.min_product_orders, inputs.seed)
+    weighting, _ = choose_weighting(
+        inputs.baskets, inputs.min_product_orders, inputs.seed, inputs.popularity_discount
+    )
     write_json(weighting.model_dump(), inputs.folder / "weighting.json")
     tried = time.process_time()
     settings = TrainSettings(seed=inputs.seed)
-    train_item2vec(inputs.baskets, settings, inputs.min_product_orders, inputs.folder / "vectors")
+    train_item2vec(
+        inputs.baskets, settings, inputs.min_product_orders, inputs.folder / "vectors",
+        inputs.popularity_discount,
+    )  # fmt: skip
     return {"weighting": tried - start, "vectors": time.process_time() - tried}
 
 
@@ -84,8 +91,9 @@ def train_rest(inputs: Inputs) -> dict[str, float]:
     steps = folder / "vectors", folder / "cooccurrence", folder / "neighbours"
     neighbours = train_neighbours(inputs.baskets, folder / "vectors", folder / "neighbours")
     ranking = train_ranking(
-        inputs.baskets, *steps, inputs.products, folder / "ranking", inputs.seed, weighting
-    )["cpu_s"]
+        inputs.baskets, *steps, inputs.products, folder / "ranking", inputs.seed, weighting,
+        popularity_discount=inputs.popularity_discount,
+    )["cpu_s"]  # fmt: skip
     again = refit(
         inputs.baskets, folder / "vectors", folder / "ranking", inputs.products,
         _refit_model(inputs), inputs.seed, weighting,
@@ -109,6 +117,8 @@ def build_ablation(
         inputs.basket_counts, {"config": {}}, inputs.seed, target,
     )  # fmt: skip
     bundle = read_bundle(target)
+    # Limits are applied to all methods alike, see `pipelines.bench.quality`.
+    bundle = replace(bundle, manifest=bundle.manifest.model_copy(update=NO_LIMITS._asdict()))
     of_rest = {name: rest_cpu_s[name] for name in LEARNED_PARTS}
     everything = vectors_cpu_s + sum(rest_cpu_s.values())
     sizes = {name: (target / name).stat().st_size for name in bundle.manifest.files}
@@ -156,7 +166,6 @@ def _vectors_ranker(bundle: Bundle, betas: Mapping[str, float]) -> Ranker:
         "page_cooccurrence": 0.0,
         "page_trend": 0.0,
         "cart_weights": CartWeights(),
-        **NO_LIMITS._asdict(),
     }
     return Recommender(replace(bundle, manifest=bundle.manifest.model_copy(update=alone)))
 

@@ -32,13 +32,15 @@ from components.baskets.corpus import (
     read_baskets,
     sort_catalogue,
 )
+from components.evaluation.evaluate import get_kinds
 from components.evaluation.excess import compute_shares
 from components.evaluation.measures import MEASURES, CatalogueFacts, measure
 from components.evaluation.metrics import coverage, intervals
 from components.evaluation.tasks import TASKS, Queries, draw_queries
 from components.evaluation.visible_quality import VISIBLE_MEASURES
-from components.model.arrays import Float64Array, Int32Array, Int64Array
-from components.model.bundle import read_bundle
+from components.model.arrays import Float64Array, Int64Array
+from components.model.bundle import Bundle, read_bundle
+from components.model.kinds import LIMITED_DEPTH
 from components.orders.clean import OrderSettings, clean_orders
 from components.progress import log_progress
 from components.results import write_json
@@ -98,6 +100,7 @@ class MethodResult:
     method: str
     is_own: bool
     found: Int64Array
+    """(n_queries, depth), deep enough for limits of kinds."""
     train_cpu_s: float
     n_bytes: int
     details: Mapping[str, Any]
@@ -140,14 +143,32 @@ def compare(inputs: Inputs, peers: Sequence[Peer]) -> tuple[Figures, Rows]:
     data = read_evaluation_data(inputs.baskets)
     of_peers = [run_peer(peer, data) for peer in peers]
     figures, results = run_own_model(inputs, data)
-    facts = replace(data.facts, kinds=_read_kinds(inputs))
+    bundle = read_bundle(inputs.folder / BUNDLE_FOLDER, products=False)
+    facts = replace(data.facts, kinds=get_kinds(bundle))
     rows: Rows = []
     for task, queries in data.test.items():
         of_task = results[task] + [row for one in of_peers for row in one.get(task, [])]
-        rows_of_task = compute_rows(task, of_task, queries, facts)
+        unlimited = compute_rows(task, [_cut(one) for one in of_task], queries, facts)
+        limited = [_limit(one, queries, bundle) for one in of_task]
+        rows_of_task = compute_rows(task, limited, queries, facts)
         rows += rows_of_task
+        of_unlimited = compute_figures(task, unlimited)
+        figures |= {f"{name}_unlimited": figure for name, figure in of_unlimited.items()}
         figures |= compute_figures(task, rows_of_task)
     return figures, rows
+
+
+def _cut(one: MethodResult) -> MethodResult:
+    return replace(one, found=one.found[:, :K])
+
+
+def _limit(one: MethodResult, queries: Queries, bundle: Bundle) -> MethodResult:
+    """Under fbt's limits of kinds, if there are kinds: every method by the same."""
+    if bundle.kinds is None:
+        return _cut(one)
+    ranked = one.found, np.zeros(one.found.shape, np.float32)
+    found, _ = bundle.kinds.limit(ranked, queries.asked, bundle.manifest.kind_limits, K)
+    return replace(one, found=found)
 
 
 def read_evaluation_data(baskets_path: Path) -> EvaluationData:
@@ -175,12 +196,6 @@ def read_evaluation_data(baskets_path: Path) -> EvaluationData:
     log_progress(f"{train.n_items} products, {len(corpus)} training baskets")
     log_progress(f"test queries: {n_queries}")
     return EvaluationData(train, refit, validation, test, shares["validation"], facts)
-
-
-def _read_kinds(inputs: Inputs) -> Int32Array | None:
-    """Those of fbt, (n_items,), by which all methods are measured."""
-    bundle = read_bundle(inputs.folder / BUNDLE_FOLDER, products=False)
-    return None if bundle.kinds is None else bundle.kinds.codes[: bundle.manifest.n_items]
 
 
 def _draw(corpus: Corpus, split: str, n_items: int) -> dict[str, Queries]:
@@ -231,7 +246,7 @@ def _refit_and_rank(
         model = peer.fit(data.refit, setting)
         train_cpu_s = cpu_seconds() - before
         for task, by, tuned in (one for one in chosen if one[2].setting == setting):
-            found, _ = model.ranker(tuned.mode).rank(data.test[task].asked, K)
+            found, _ = model.ranker(tuned.mode).rank(data.test[task].asked, LIMITED_DEPTH)
             name = peer.name + NAME_ENDINGS[by]
             details = _describe(by, tuned)
             one = MethodResult(name, False, found, train_cpu_s, model.n_bytes, details)
@@ -281,7 +296,7 @@ def run_own_model(
 def _rank(parts: Mapping[str, Part], queries: Sequence[Any]) -> list[MethodResult]:
     # The whole model has two names and ranks once.
     rankers = {id(part.ranker): part.ranker for part in parts.values()}
-    found = {key: ranker.rank(queries, K)[0] for key, ranker in rankers.items()}
+    found = {key: ranker.rank(queries, LIMITED_DEPTH)[0] for key, ranker in rankers.items()}
     return [
         MethodResult(name, True, found[id(part.ranker)], part.train_cpu_s, part.n_bytes, {})
         for name, part in parts.items()

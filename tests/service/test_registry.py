@@ -76,9 +76,10 @@ def champion():
 @pytest.fixture
 def finished_run(tmp_path):
     """Everything that a run hands to `register_run`."""
-    task = {"model": {"ndcg": {"mean": 0.1}, "coverage": 0.5}}
+    task = {"model": {"ndcg": {"mean": 0.1}, "excess": {"mean": 0.05}, "coverage": 0.5}}
+    tasks = {"item": task, "cart": task}
     files = {
-        "evaluation.json": {"tasks": {"item": task, "cart": task}, "paired": {}},
+        "evaluation.json": {"tasks": tasks, "paired": {}, "paired_excess": {}},
         "verdict.json": {"passed": True},
         "checks/order_lines.json": {"table": "order_lines", "checks": []},
         "checks/baskets.json": {"table": "baskets", "checks": []},

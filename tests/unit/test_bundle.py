@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from components.baskets.weighting import BasketWeighting
 from components.model import bundle as bundles
 from components.model.bundle import (
     ARRAYS,
@@ -21,13 +22,15 @@ from components.model.bundle import (
     read_bundle,
     write_bundle,
 )
+from components.model.chance import Chance
 from components.model.kinds import Kinds
 from components.model.manifest import FORMAT_VERSION
 from components.model.recommender import Recommender
 from components.model.seasons import Seasons
 from components.model.sensitive_goods import SensitiveGoods
 from components.model.verification import VERIFIED_FILE, verify_bundle
-from tests.factories import make_bundle
+from components.ranking.chance import build_chance
+from tests.factories import corpus_of, make_bundle
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "bundle_format_1"
 
@@ -48,9 +51,16 @@ def test_every_group_of_arrays_reads_as_it_was_written(tmp_path):
     n_items, n_products = original.manifest.n_items, original.manifest.n_products
     original = replace(
         original,
+        chance=Chance(
+            shares=np.arange(n_items, dtype=np.float32),
+            others=np.ones(2, np.float32),
+            baskets=np.ones((n_items, 2), np.float32),
+            excess=np.arange(len(original.pairs.rows), dtype=np.float32),
+        ),
         kinds=Kinds(np.arange(n_products, dtype=np.int32)),
         sensitive=SensitiveGoods(np.arange(n_products, dtype=np.int8)),
         seasons=Seasons(np.arange(n_items, dtype=np.uint32)),
+        chance=build_chance(corpus_of([0, 1], [0, 1, 2]), original.pairs, BasketWeighting()),
     )
     write_bundle(original, tmp_path / "copy")
     copy = read_bundle(tmp_path / "copy")

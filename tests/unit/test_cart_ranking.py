@@ -13,6 +13,7 @@ from components.model.features import COLUMN, FEATURES, LIFT_SMOOTHING, FeatureB
 from components.model.item_scores import build_item_scores
 from components.model.manifest import CartWeights
 from components.model.recommender import Recommender
+from components.model.reranking import Calibration
 from components.model.top_k import find_top_k
 from components.model.tree_ensemble import TreeEnsemble, TreeScorer
 from components.model.variants import build_variants
@@ -285,8 +286,11 @@ def test_a_cart_is_ranked_by_the_re_ranker_where_there_is_one():
     plain, _ = Recommender(bundle).rank([cart], 10)
     rows, scores = Recommender(replace(bundle, reranker=tree)).rank([cart], 10)
     assert sorted(rows[0]) == sorted(plain[0])
-    assert scores[0].tolist() == np.where(popularity[rows[0]] <= border, 1, -1).tolist()
+    expected = np.where(popularity[rows[0]] <= border, 1 / (1 + np.exp(-1)), 1 / (1 + np.exp(1)))
+    np.testing.assert_allclose(scores[0], expected, rtol=1e-5)
     assert (np.diff(scores[0]) <= 0).all()
-    louder = bundle.manifest.model_copy(update={"cart_mix": 100.0})
+    louder = bundle.manifest.model_copy(
+        update={"cart_mix": 100.0, "cart_calibration": Calibration(0.01)}
+    )
     rows, _ = Recommender(replace(bundle, reranker=tree, manifest=louder)).rank([cart], 10)
     assert rows.tolist() == plain.tolist()

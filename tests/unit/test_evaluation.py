@@ -319,19 +319,36 @@ def interval(mean: float) -> dict[str, float]:
 
 
 def ranker(ndcg: float) -> dict[str, Any]:
-    return {"ndcg": interval(ndcg), "coverage": 0.2, "popularity_percentile": 60.0}
+    return {
+        "ndcg": interval(ndcg), "excess": interval(ndcg - 0.02), "coverage": 0.2,
+        "popularity_percentile": 60.0,
+    }  # fmt: skip
 
 
 GOOD: dict[str, Any] = {
     "k": 10,
     "n_queries": {"item": 1000, "cart": 1000},
     "catalogue": 5000,
+    "popularity_discount": {"model": 0.75, "champion": 0.75},
     "tasks": {
-        task: {"model": ranker(0.1), "popularity": ranker(0.07), "champion": ranker(0.1)}
+        task: {
+            "model": ranker(0.1),
+            "popularity": ranker(0.07),
+            "counts_minus_chance": ranker(0.09),
+            "champion": ranker(0.1),
+        }
         for task in ("item", "cart")
     },
-    "paired": {
-        task: {"popularity": interval(0.03), "champion": interval(0.0)} for task in ("item", "cart")
+    **{
+        measure: {
+            task: {
+                "popularity": interval(0.03),
+                "counts_minus_chance": interval(0.01),
+                "champion": interval(0.0),
+            }
+            for task in ("item", "cart")
+        }
+        for measure in ("paired", "paired_excess")
     },
     "ann_recall": 0.99,
 }
@@ -367,13 +384,17 @@ def test_a_good_model_passes() -> None:
         ("paired.item.popularity.low", "beats_popularity"),
         ("paired.item.champion.low", "not_worse_than_champion"),
         ("paired.cart.champion.low", "not_worse_than_champion"),
+        ("paired_excess.item.champion.low", "not_worse_than_champion"),
+        ("paired_excess.cart.champion.low", "not_worse_than_champion"),
+        ("paired_excess.item.counts_minus_chance.mean", "beats_counts_minus_chance"),
+        ("paired_excess.item.counts_minus_chance.low", "beats_counts_minus_chance"),
         ("tasks.item.model.coverage", "coverage_floor"),
     ],
 )
 def test_each_rule_fails_alone(path: str, name: str, broken: float | None) -> None:
     verdict = verdict_with({path: broken})
     assert failed(verdict) == [name]
-    with pytest.raises(GateFailed, match=f"1 of 5 rules failed.*\n- {name}: "):
+    with pytest.raises(GateFailed, match=f"1 of 6 rules failed.*\n- {name}: "):
         check_verdict(verdict)
     json.dumps(verdict, allow_nan=False)
 
@@ -399,7 +420,7 @@ def test_the_gate_judges_the_worse_of_both_searches() -> None:
 
 
 def test_exact_search_needs_no_recall() -> None:
-    rule = verdict_with({"ann_recall": None})["rules"][3]
+    rule = verdict_with({"ann_recall": None})["rules"][4]
     assert rule["passed"]
     assert "exact" in rule["why"]
 
@@ -417,22 +438,32 @@ def test_a_service_that_answers_wrongly_fails(change: dict[str, Any]) -> None:
     verdict = verdict_with({}, {**SERVING, **change})
     assert failed(verdict) == ["serving"]
     if change.get("errors"):
-        assert change["errors"][0] in verdict["rules"][4]["why"]
+        assert change["errors"][0] in verdict["rules"][5]["why"]
 
 
 def test_no_champion_passes_with_a_word() -> None:
     evaluation = copy.deepcopy(GOOD)
     for task in ("item", "cart"):
         del evaluation["tasks"][task]["champion"], evaluation["paired"][task]["champion"]
+        del evaluation["paired_excess"][task]["champion"]
     verdict = judge(evaluation, SERVING, GateSettings())
     assert verdict["passed"]
-    assert "no champion" in verdict["rules"][1]["why"]
+    assert "no champion" in verdict["rules"][2]["why"]
+
+
+def test_another_discount_moves_ndcg_but_not_its_excess() -> None:
+    worse = {"paired.item.champion.low": -0.05, "popularity_discount.champion": 0.0}
+    verdict = verdict_with(worse)
+    assert verdict["passed"]
+    assert "NDCG is not compared" in verdict["rules"][2]["why"]
+    worse["paired_excess.cart.champion.low"] = -0.05
+    assert failed(verdict_with(worse)) == ["not_worse_than_champion"]
 
 
 def test_a_small_loss_to_the_champion_is_within_the_margin() -> None:
     within, beyond = -0.02 * 0.1 + 1e-6, -0.02 * 0.1 - 1e-6
     assert verdict_with({"paired.cart.champion.low": within})["passed"]
-    rule = verdict_with({"paired.cart.champion.low": beyond})["rules"][1]
+    rule = verdict_with({"paired.cart.champion.low": beyond})["rules"][2]
     assert not rule["passed"]
     assert rule["by"] == pytest.approx(-1e-6)
     assert "in carts" in rule["why"]

@@ -11,32 +11,22 @@ from components.baskets.corpus import Corpus
 from components.bundle.build import build_bundle
 from components.contracts import BASKETS, PRODUCTS, write_table
 from components.embeddings.model import train_model
-from components.evaluation.metrics import ideal_dcg, score
+from components.evaluation.metrics import score
 from components.model.bundle import read_bundle
 from components.model.cart_ranking import N_CANDIDATES
 from components.model.features import COLUMN, FEATURES
 from components.model.recommender import Recommender
-from components.model.reranking import mix_scores
+from components.model.reranking import mix_log_odds
 from components.neighbours.model import train_neighbours
 from components.ranking import blend as blending
 from components.ranking.gains import split_folds
 from components.ranking.model import train_ranking
-from components.ranking.queries import K, LabelledQueries, ndcg
+from components.ranking.queries import K, ndcg
 from components.ranking.reranker import fit_if_significant, predict
 from components.refit.refit import ModelPaths, refit
+from tests.factories import make_labelled_queries
 
 NO_BASKETS = Corpus(np.empty(0, np.int32), np.zeros(1, np.int64), np.empty(0, np.float32))
-
-
-def make_queries(features, hits, is_candidate=None):
-    """Queries whose hits are all that is relevant."""
-    is_candidate = np.ones(hits.shape, bool) if is_candidate is None else is_candidate
-    rows = np.where(is_candidate, np.arange(hits.shape[1]), -1)
-    gain = 1 / ideal_dcg(np.maximum(hits.sum(axis=1), 1), K)
-    every = np.arange(len(hits))
-    return LabelledQueries(
-        features, rows, every, hits & is_candidate, gain.astype(np.float32), every
-    )
 
 
 def fit_carts(queries, blend, mix=0.0):
@@ -48,7 +38,7 @@ def random_queries(n=400, seed=0):
     rng = np.random.default_rng(seed)
     features = rng.random((n, 30, len(FEATURES)), np.float32)
     hits = rng.permuted(np.tile(np.arange(30) < 5, (n, 1)), axis=1)
-    return make_queries(features, hits)
+    return make_labelled_queries(features, np.tile(np.arange(30), (n, 1)), hits)
 
 
 def test_ndcg_of_labelled_queries_is_that_of_the_evaluation():
@@ -61,10 +51,8 @@ def test_ndcg_of_labelled_queries_is_that_of_the_evaluation():
     offsets = np.concatenate([[0], np.cumsum(sizes)])
     relevant = Corpus(np.concatenate(baskets).astype(np.int32), offsets, np.ones(n, np.float32))
     hits = np.array([np.isin(a, b) for a, b in zip(rows, baskets, strict=True)])
-    queries = LabelledQueries(
-        np.zeros((n, N_CANDIDATES, 1), np.float32), rows, np.arange(n), hits,
-        (1 / ideal_dcg(sizes, K)).astype(np.float32), np.arange(n),
-    )  # fmt: skip
+    features = np.zeros((n, N_CANDIDATES, 1), np.float32)
+    queries = make_labelled_queries(features, rows, hits, n_relevant=sizes)
     scores = rng.random((n, N_CANDIDATES)).astype(np.float32)
     order = np.argsort(-np.where(rows >= 0, scores, -np.inf), axis=1)[:, :K]
     expected = score(np.take_along_axis(rows, order, 1), relevant, n_items)["ndcg"]
@@ -262,13 +250,19 @@ def test_a_product_that_rises_moves_with_its_vectors_records_and_recommendations
     assert bundle.precomputed.rows[1][0] == 0
 
 
-def test_blend_and_trees_are_standardised_before_they_are_mixed():
+def test_the_blend_moves_log_odds_by_their_own_deviation():
     predicted, blended = np.array([[0.0, 1.0, 9.0]]), np.array([[300.0, 100.0, -np.inf]])
     is_candidate = np.array([[True, True, False]])
-    assert mix_scores(predicted, blended, is_candidate, 0.5)[0].tolist() == pytest.approx(
-        [-0.5, 0.5, 0]
-    )
-    assert mix_scores(predicted, blended, is_candidate, 2.0)[0].tolist() == pytest.approx(
-        [1, -1, 0]
-    )
-    assert mix_scores(predicted, blended, is_candidate, 0) is predicted
+    moved = mix_log_odds(predicted, blended, is_candidate, 0.5)[0, :2]
+    assert moved.tolist() == pytest.approx([0.25, 0.75])
+    moved = mix_log_odds(predicted, blended, is_candidate, 2.0)[0, :2]
+    assert moved.tolist() == pytest.approx([1, 0])
+    assert mix_log_odds(predicted, blended, is_candidate, 0) is predicted
+
+
+def test_mixed_log_odds_are_in_order_of_both_standardised():
+    predicted, blended = np.random.default_rng(0).normal(size=(2, 20, 30)).astype(np.float32)
+    mixed = mix_log_odds(predicted, 100 * blended, np.ones((20, 30), bool), 0.5)
+    both = [(one - one.mean(1, keepdims=True)) / one.std(1, keepdims=True)
+            for one in (predicted, blended)]  # fmt: skip
+    np.testing.assert_array_equal(mixed.argsort(axis=1), (both[0] + 0.5 * both[1]).argsort(axis=1))

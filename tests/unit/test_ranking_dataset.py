@@ -9,20 +9,18 @@ from components.evaluation.metrics import ideal_dcg
 from components.model.features import FEATURES
 from components.model.text_similarity import build_attribute_index
 from components.ranking.gains import split_folds
-from components.ranking.queries import OFFLINE_FEATURES, K, LabelledQueries, ndcg
+from components.ranking.queries import OFFLINE_FEATURES, K, ndcg
 from components.ranking.reranker import BLEND_WEIGHT, fit_if_significant, predict
 from components.ranking.text_features import TextSimilarity
-from tests.factories import corpus_of
+from tests.factories import corpus_of, make_labelled_queries
 
 
 def make_item_queries(products, rows):
     """Candidate lists of `products` without a query."""
-    none = np.empty(0, np.int64)
-    return LabelledQueries(
-        np.zeros((*np.shape(rows), len(OFFLINE_FEATURES)), np.float32), np.array(rows), none,
-        np.zeros((0, np.shape(rows)[1]), bool), none.astype(np.float32), none,
-        np.array(products, np.int32),
-    )  # fmt: skip
+    features = np.zeros((*np.shape(rows), len(OFFLINE_FEATURES)), np.float32)
+    hits = np.zeros((0, np.shape(rows)[1]), bool)
+    products = np.array(products, np.int32)
+    return make_labelled_queries(features, np.array(rows), hits, products=products)
 
 
 def test_item_gains_are_the_expectation_over_drawn_query_products():
@@ -48,11 +46,9 @@ def test_item_gains_are_the_expectation_over_drawn_query_products():
 
 def test_a_cart_has_gains_in_its_own_fold_alone():
     hits = np.array([[True, False], [False, True], [True, True]])
-    every = np.arange(3)
-    queries = LabelledQueries(
-        np.zeros((3, 2, len(FEATURES)), np.float32), np.tile([4, 5], (3, 1)), every, hits,
-        np.array([1.0, 0.5, 0.25], np.float32), np.array([7, 2, 4]),
-    )  # fmt: skip
+    features, rows = np.zeros((3, 2, len(FEATURES)), np.float32), np.tile([4, 5], (3, 1))
+    gain, basket = np.array([1.0, 0.5, 0.25], np.float32), np.array([7, 2, 4])
+    queries = make_labelled_queries(features, rows, hits, gain=gain, basket=basket)
     even, odd = split_folds(queries, corpus_of())
     assert (even.weight.tolist(), odd.weight.tolist()) == ([0, 1, 1], [1, 0, 0])
     assert even.total.tolist() == [[0, 0], [0, 0.5], [0.25, 0.25]]
@@ -77,9 +73,9 @@ def test_item_rerankers_are_fitted_on_all_baskets():
     features[..., -1] = is_pair
     basket = rng.permutation(2_000)[:400]
     asked = baskets.items[2 * basket]
-    queries = LabelledQueries(
-        features, rows, asked.astype(np.int64), is_pair[asked], np.ones(400, np.float32), basket,
-        products.astype(np.int32),
+    queries = make_labelled_queries(
+        features, rows, is_pair[asked], list_index=asked.astype(np.int64), basket=basket,
+        products=products.astype(np.int32),
     )  # fmt: skip
     folds, blend = split_folds(queries, baskets), features[..., 0]
     model, found = fit_if_significant(queries, folds, blend, BLEND_WEIGHT["item"], seed=1)

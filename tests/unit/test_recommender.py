@@ -417,10 +417,13 @@ def test_the_latest_of_a_cart_is_heard_most_where_its_order_tells(tmp_path):
 
 
 def test_places_without_a_candidate_stay_empty_behind_re_ranked_ones():
-    scores = np.array([[5, 4, 3, -np.inf], [5, -np.inf, -np.inf, -np.inf]], np.float32)
-    best = np.array([[0.1, 0.2], [0.3, 9]], np.float32)
-    expected = np.array([[0.1, 0.2, -0.9, -np.inf], [0.3, -np.inf, -np.inf, -np.inf]], np.float32)
-    np.testing.assert_allclose(stack_below(best, scores), expected, rtol=1e-6)
+    best = np.array([[0.1, 0.2], [0.3, -np.inf], [-np.inf, -np.inf]], np.float32)
+    stacked = stack_below(best, np.array([[True, True, False], [True, False, False], [False] * 3]))
+    np.testing.assert_array_equal(stacked[:, :2], best)
+    assert stacked[0, 0] > stacked[0, 2] > stacked[0, 3]
+    assert stacked[1, 0] > stacked[1, 2]
+    np.testing.assert_allclose(stacked[:2, 2], [0.1, 0.3], atol=1e-5)
+    assert not np.isfinite(stacked[[0, 1, 1, 2, 2, 2], [4, 3, 4, 2, 3, 4]]).any()
 
 
 def test_scores_among_some_are_those_of_all(tmp_path):

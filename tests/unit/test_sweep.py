@@ -202,7 +202,8 @@ def test_every_trial_is_a_run_below_one_parent(baskets: Path, tmp_path: Path) ->
 
 def trial(ndcg: float | None, cpu_s: float, state: str = "complete") -> dict[str, Any]:
     return {
-        "trial": 0, "shard": 0, "state": state, "ndcg_item": ndcg, "ndcg_cart": ndcg,
+        "trial": 0, "shard": 0, "state": state,
+        "objective_item": ndcg, "ndcg_item": ndcg, "ndcg_cart": ndcg,
         "cpu_s": cpu_s, "config": {"vector_size": cpu_s}, "beta_single": 0.75, "beta_cart": 0.25,
         "error": "boom",
     }  # fmt: skip
@@ -236,11 +237,20 @@ def test_the_steps_compile_as_the_pipeline_draws_them(tmp_path: Path) -> None:
         baskets = dsl.importer(artifact_uri="/baskets", artifact_class=dsl.Dataset)
         with dsl.ParallelFor(planned.output) as shard:
             tried = component.sweep(
-                shard=shard, baskets=baskets.output, min_product_orders=5, sample_share=0.1
+                shard=shard,
+                baskets=baskets.output,
+                min_product_orders=5,
+                sample_share=0.1,
+                popularity_discount=0.75,
             )
         best = component.pick(results=dsl.Collected(tried.output))
         component.train(
-            baskets=baskets.output, best=best.output, weighting={}, min_product_orders=5, seed=seed
+            baskets=baskets.output,
+            best=best.output,
+            weighting={},
+            min_product_orders=5,
+            popularity_discount=0.75,
+            seed=seed,
         )
 
     compiler.Compiler().compile(sweep, str(tmp_path / "sweep.yaml"))
