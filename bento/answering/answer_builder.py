@@ -17,9 +17,10 @@ from bento.answering.ordering import (
     sort_ranking,
 )
 from bento.answering.query import Query
-from bento.answering.sources import BESTSELLERS, MODEL, UNPROVEN, name_sources
+from bento.answering.sources import BESTSELLERS, EMBEDDINGS, MODEL, name_sources
 from bento.schemas.requests import RecommendRequest
 from components.model.arrays import Float32Array, Int64Array, concat_arrays
+from components.model.evidence import UNPROVEN, find_grades
 from components.model.kind_limits import NO_LIMITS, KindLimits
 from components.model.kinds import LIMITED_DEPTH
 from components.model.text_similarity import Attributes
@@ -58,8 +59,8 @@ class AnswerBuilder:
         if request.min_score is not None:
             ranking = ranking.select(ranking.scores >= request.min_score)
         elif len(ranking.rows) < self._k and not request.strict:
-            known, items = query.known[-1:] if on_page else query.known, self._recommender.items
-            score = functools.partial(items.score_rows, known)
+            known = query.known[-1:] if on_page else query.known
+            score = functools.partial(self._score_companions, known)
             ranking = self._fill_up(ranking, score, eligible.hidden_rows)
         return self._build(ranking, explainer, request.diversity, limits)
 
@@ -100,6 +101,15 @@ class AnswerBuilder:
             described, max(N_CANDIDATES, 2 * self._k)
         )
         return Ranking(rows, scores, source)
+
+    def _score_companions(self, known: list[int], rows: Int64Array) -> Float32Array:
+        """By vectors and popularity, those that are likely with `known` above all others."""
+        scores = self._recommender.items.score_rows(known, rows)
+        grades = find_grades(self._recommender.bundle, [np.array(known, np.int32)], rows[None])
+        if grades is None or not len(rows):
+            return scores
+        raised: Float32Array = scores + (grades[0] > UNPROVEN) * (np.ptp(scores) + 1)
+        return raised
 
     def _fill_up(
         self,
@@ -159,7 +169,7 @@ class AnswerBuilder:
     def _name_sources(self, ranking: Ranking, explainer: Explainer) -> list[str]:
         if ranking.source == MODEL and explainer.kind != "substitutes":
             return name_sources(explainer.mark_real(ranking.rows).tolist())
-        filled_up = UNPROVEN if self._query.known else BESTSELLERS
+        filled_up = EMBEDDINGS if self._query.known else BESTSELLERS
         rows = ranking.rows.tolist()
         return [filled_up if row in self._filled_up else ranking.source for row in rows]
 

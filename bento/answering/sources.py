@@ -5,14 +5,14 @@ from collections.abc import Iterable
 MODEL = "model"
 """Bought together with a product asked for more than by chance; of `/similar`, alike."""
 
-UNPROVEN = "embeddings"
+EMBEDDINGS = "embeddings"
 """Near by vectors and popularity, without enough baskets with both."""
 
 BESTSELLERS = "bestsellers"
 
-BY_MODEL = (MODEL, UNPROVEN)
+BY_MODEL = (MODEL, EMBEDDINGS)
 
-_NAMES = (UNPROVEN, MODEL)
+_NAMES = (EMBEDDINGS, MODEL)
 
 
 def name_sources(are_real: Iterable[bool]) -> list[str]:

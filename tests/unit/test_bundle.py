@@ -22,7 +22,6 @@ from components.model.bundle import (
     read_bundle,
     write_bundle,
 )
-from components.model.chance import Chance
 from components.model.kinds import Kinds
 from components.model.manifest import FORMAT_VERSION
 from components.model.recommender import Recommender
@@ -51,12 +50,6 @@ def test_every_group_of_arrays_reads_as_it_was_written(tmp_path):
     n_items, n_products = original.manifest.n_items, original.manifest.n_products
     original = replace(
         original,
-        chance=Chance(
-            shares=np.arange(n_items, dtype=np.float32),
-            others=np.ones(2, np.float32),
-            baskets=np.ones((n_items, 2), np.float32),
-            excess=np.arange(len(original.pairs.rows), dtype=np.float32),
-        ),
         kinds=Kinds(np.arange(n_products, dtype=np.int32)),
         sensitive=SensitiveGoods(np.arange(n_products, dtype=np.int8)),
         seasons=Seasons(np.arange(n_items, dtype=np.uint32)),
