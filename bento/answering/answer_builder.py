@@ -20,7 +20,7 @@ from bento.answering.query import Query
 from bento.answering.sources import BESTSELLERS, EMBEDDINGS, MODEL, name_sources
 from bento.schemas.requests import RecommendRequest
 from components.model.arrays import Float32Array, Int64Array, concat_arrays
-from components.model.evidence import UNPROVEN, find_grades
+from components.model.evidence import UNPROVEN, find_grades, has_grades
 from components.model.kind_limits import NO_LIMITS, KindLimits
 from components.model.kinds import LIMITED_DEPTH
 from components.model.text_similarity import Attributes
@@ -105,11 +105,12 @@ class AnswerBuilder:
     def _score_companions(self, known: list[int], rows: Int64Array) -> Float32Array:
         """By vectors and popularity, those that are likely with `known` above all others."""
         scores = self._recommender.items.score_rows(known, rows)
-        grades = find_grades(self._recommender.bundle, [np.array(known, np.int32)], rows[None])
-        if grades is None or not len(rows):
+        bundle = self._recommender.bundle
+        if not has_grades(bundle) or not len(rows):
             return scores
-        raised: Float32Array = scores + (grades[0] > UNPROVEN) * (np.ptp(scores) + 1)
-        return raised
+        is_likely = find_grades(bundle, np.array(known, np.int32), rows) > UNPROVEN
+        raised = scores + is_likely * (np.ptp(scores) + 1)
+        return raised.astype(np.float32)
 
     def _fill_up(
         self,

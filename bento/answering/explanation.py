@@ -9,7 +9,7 @@ from bento.answering.answer import AnswerItem, Explanation
 from bento.answering.query import Query
 from bento.answering.sources import BY_MODEL
 from components.model.arrays import BoolArray, Int64Array, concat_arrays
-from components.model.evidence import MIN_BASKETS, REAL, UNPROVEN, find_grades
+from components.model.evidence import MIN_BASKETS, REAL, UNPROVEN, find_grades, has_grades
 
 Kind = Literal["page", "cart", "substitutes"]
 
@@ -43,9 +43,9 @@ class Explainer:
 
         In bundles without grades all are, or if `is_strict` those of a lift above 1.
         """
-        grades = find_grades(self._bundle, [np.array(self._query.known, np.int32)], rows[None])
-        if grades is not None:
-            real: BoolArray = grades[0] == REAL
+        if has_grades(self._bundle):
+            known = np.array(self._query.known, np.int32)
+            real: BoolArray = find_grades(self._bundle, known, rows) == REAL
             return real
         if not is_strict:
             return np.ones(len(rows), bool)

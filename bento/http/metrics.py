@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from itertools import chain
-from operator import attrgetter
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from bento.http.constants import LATENCY_BUCKETS_S
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from bento.answering.answer import AnswerItem
 
 LENGTH_BUCKETS = [0, 1, 2, 3, 5, 8, 10, 15, 20, 30, 50, 100]
+
+SOURCE = 2
+"""Place of an AnswerItem's source."""
 
 ENDPOINTS = ("recommend", "similar")
 """Endpoints whose answers are counted by source."""
@@ -70,7 +73,7 @@ class BufferedProducts:
     def flush(self) -> None:
         if shown := self._shown.copy():
             self._shown.clear()
-            sources = map(attrgetter("source"), chain.from_iterable(shown))
+            sources = map(itemgetter(SOURCE), chain.from_iterable(shown))
             for source, n in Counter(sources).items():
                 self._counters[source].inc(n)
 

@@ -1,11 +1,11 @@
 """Whether two products are bought together more than by chance, and the order that follows."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from components.model.arrays import AnyArray, BoolArray, Int32Array, Int64Array
+from components.model.arrays import AnyArray, Int32Array, concat_arrays
 from components.model.top_k import RankedRows
 
 if TYPE_CHECKING:
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 UNPROVEN, LIKELY, REAL = 0, 1, 2
 """Grades of a pair: the bound of its baskets exceeds those expected at LIKELY_LEVEL, REAL_LEVEL."""
+
+N_GRADES = 3
 
 MIN_BASKETS = 2
 """Baskets with both: one is an anecdote."""
@@ -26,44 +28,40 @@ LIKELY_LEVEL = 0.5
 and 3 % of excess NDCG@10; with this 1 % of each (demo data)."""
 
 
-def find_grades(bundle: "Bundle", queries: Sequence[Int32Array], rows: Int64Array) -> Any:
-    """The highest grade of `rows` (n_queries, depth) with any product of a query; -1 is UNPROVEN.
+def has_grades(bundle: "Bundle") -> bool:
+    """Not in bundles of before."""
+    return bundle.chance is not None and bundle.chance.grades is not None
 
-    None in bundles of before.
-    """
-    if bundle.chance is None or bundle.chance.grades is None:
-        return None
-    n_items, grades = bundle.manifest.n_items, bundle.chance.grades
-    sizes = [len(query) for query in queries]
-    query = np.repeat(np.arange(len(queries)), sizes)
-    pair, owner = bundle.pairs.expand(np.concatenate([*queries, np.empty(0, np.int32)]))
-    graded = grades[pair] > UNPROVEN
-    pair, owner = pair[graded], owner[graded]
-    # The last of the equal keys has the highest grade.
-    found = np.sort((query[owner] * n_items + bundle.pairs.rows[pair]) * (REAL + 1) + grades[pair])
-    if not len(found):
-        return np.zeros(rows.shape, np.uint8)
-    keys = (np.arange(len(queries))[:, None] * n_items + rows) * (REAL + 1)
-    last = found[np.maximum(np.searchsorted(found, keys + REAL, side="right") - 1, 0)]
-    return np.where((last >= keys) & (last <= keys + REAL) & (rows >= 0), last - keys, UNPROVEN)
+
+def find_grades(bundle: "Bundle", query: Int32Array, rows: AnyArray) -> AnyArray:
+    """The highest grade of each of `rows` (n,) with any product of the query; -1 is UNPROVEN."""
+    assert bundle.chance is not None
+    assert bundle.chance.grades is not None
+    lists = [bundle.pairs.entries(product) for product in query.tolist()]
+    keys = concat_arrays([bundle.pairs.rows[one] for one in lists], np.int32) * np.int32(N_GRADES)
+    keys += concat_arrays([bundle.chance.grades[one] for one in lists], np.uint8)
+    if not len(keys):
+        return np.zeros(len(rows), np.int32)
+    keys.sort()
+    wanted = rows.astype(np.int32) * np.int32(N_GRADES)
+    # Of the keys of a product, the last has its highest grade.
+    grades = keys[keys.searchsorted(wanted + np.int32(REAL), side="right") - 1] - wanted
+    grades[(grades < UNPROVEN) | (grades > REAL)] = UNPROVEN
+    return grades
 
 
 def put_likely_first(
     bundle: "Bundle", queries: Sequence[Int32Array], ranked: RankedRows
 ) -> RankedRows:
     """Products that are LIKELY with the query at least, then the others; scores do not rise."""
-    rows, scores = ranked
-    if (grades := find_grades(bundle, queries, rows)) is None:
+    if not has_grades(bundle):
         return ranked
-    behind = np.where(rows < 0, 2, grades == UNPROVEN)
+    rows, scores = ranked
+    pairs = zip(queries, rows, strict=True)
+    behind = np.array([find_grades(bundle, query, own) == UNPROVEN for query, own in pairs])
+    behind = np.where(rows < 0, 2, behind.reshape(rows.shape))
     if (behind[:, 1:] >= behind[:, :-1]).all():
         return ranked
     order = np.argsort(behind, axis=1, kind="stable")
     falling = np.minimum.accumulate(np.take_along_axis(scores, order, 1), axis=1)
     return np.take_along_axis(rows, order, 1), falling
-
-
-def mark_real(bundle: "Bundle", products: Int32Array, rows: AnyArray) -> BoolArray | None:
-    """Which of the companions `rows` (n_products, depth) are REAL; None in bundles of before."""
-    grades = find_grades(bundle, list(products[:, None]), rows)
-    return None if grades is None else grades == REAL

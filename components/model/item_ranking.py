@@ -9,7 +9,7 @@ import numpy as np
 
 from components.model.arrays import BoolArray, Float32Array, Int32Array, Int64Array
 from components.model.bundle import Bundle
-from components.model.evidence import mark_real, put_likely_first
+from components.model.evidence import REAL, find_grades, has_grades, put_likely_first
 from components.model.float16 import inner_products, to_float32
 from components.model.top_k import RankedRows, find_top_k, rank_candidates, rank_columns
 from components.model.variants import drop_variants
@@ -60,17 +60,14 @@ class ItemRanker:
 
     def mark_real(self, row: int, rows: Int64Array) -> list[bool]:
         """Which of `rows`, the first of `rank_one`, are REAL; all in bundles of before."""
-        table, chance = self.bundle.precomputed, self.bundle.chance
-        marks: list[bool]
-        if chance is None or chance.grades is None:
-            return [True] * len(rows)
-        if table is not None and table.is_real is not None and self.is_precomputed(len(rows)):
-            marks = table.is_real[row, : len(rows)].tolist()
-            return marks
-        found = mark_real(self.bundle, np.array([row], np.int32), rows[None])
-        assert found is not None
-        marks = found[0].tolist()
-        return marks
+        n = len(rows)
+        if self._real is not None and n <= self._depth:
+            start = row * self._depth
+            return self._real[start : start + n].tolist()  # type: ignore[return-value]
+        if not has_grades(self.bundle):
+            return [True] * n
+        grades = find_grades(self.bundle, np.array([row], np.int32), rows)
+        return [grade == REAL for grade in grades.tolist()]
 
     def rank_by_blend(self, products: Int32Array, k: int) -> RankedRows:
         is_exact = self._index is None and not self.bundle.manifest.among_companions
@@ -134,6 +131,18 @@ class ItemRanker:
     def bias(self) -> Float32Array:
         """Of the whole catalogue."""
         return self.compute_bias(slice(None))
+
+    @cached_property
+    def _real(self) -> memoryview | None:
+        """Flat, for a few places."""
+        table = self.bundle.precomputed
+        if table is None or table.is_real is None:
+            return None
+        return memoryview(table.is_real.reshape(-1))  # type: ignore[arg-type]
+
+    @cached_property
+    def _depth(self) -> int:
+        return 0 if self.bundle.precomputed is None else self.bundle.precomputed.rows.shape[1]
 
     @cached_property
     def _index(self) -> Any:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from components.model.bundle import PrecomputedItems
-from components.model.evidence import mark_real, put_likely_first
+from components.model.evidence import REAL, find_grades, has_grades, put_likely_first
 from components.model.recommender import Recommender
 from components.model.reranking import rerank
 from components.progress import log_progress
@@ -32,16 +32,17 @@ def precompute_items(recommender: Recommender, model: Any) -> PrecomputedItems:
     depth = min(PRECOMPUTED_DEPTH, max(n_items - 1, 1))
     rows = np.full((n_items, depth), -1, np.int32)
     scores = np.full((n_items, depth), -np.inf, np.float32)
-    is_graded = bundle.chance is not None and bundle.chance.grades is not None
-    is_real = np.zeros(rows.shape, bool) if is_graded else None
+    is_real = np.zeros(rows.shape, bool) if has_grades(bundle) else None
     texts = None if model is None else TextSimilarity(bundle.attributes)
     for number, start in enumerate(range(0, n_items, BATCH)):
         products = np.arange(start, min(start + BATCH, n_items), dtype=np.int32)
         block = slice(start, start + len(products))
         ranked = _rank_batch(recommender, products, depth, model, texts)
-        rows[block], scores[block] = put_likely_first(bundle, list(products[:, None]), ranked)
+        queries = list(products[:, None])
+        rows[block], scores[block] = put_likely_first(bundle, queries, ranked)
         if is_real is not None:
-            is_real[block] = mark_real(bundle, products, rows[block])
+            pairs = zip(queries, rows[block], strict=True)
+            is_real[block] = [find_grades(bundle, query, own) == REAL for query, own in pairs]
         if number % PROGRESS_EVERY == 0 or block.stop == n_items:
             log_progress(f"item pages: {block.stop} of {n_items} products")
     return PrecomputedItems(rows, scores, is_real)

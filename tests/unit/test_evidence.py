@@ -118,11 +118,10 @@ def test_of_pairs_of_chance_no_more_pass_than_the_level_says():
 
 
 def test_grades_are_the_highest_with_any_product_of_the_query(counted):
-    rows = np.array([[MILK, SUGAR, COFFEE, BUTTER, PASTA, -1]] * 3)
-    queries = [np.array(one, np.int32) for one in ([TEA], [PASTA, TEA], [PASTA])]
+    rows = np.array([MILK, SUGAR, COFFEE, BUTTER, PASTA, -1])
     likely = [REAL, LIKELY, UNPROVEN, UNPROVEN, UNPROVEN, UNPROVEN]
-    assert find_grades(counted, queries, rows).tolist() == [likely, likely, [UNPROVEN] * 6]
-    assert find_grades(replace(counted, chance=None), queries, rows) is None
+    for query, expected in (([TEA], likely), ([PASTA, TEA], likely), ([PASTA], [UNPROVEN] * 6)):
+        assert find_grades(counted, np.array(query, np.int32), rows).tolist() == expected
 
 
 def test_likely_products_come_first_and_scores_fall(counted):
