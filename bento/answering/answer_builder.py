@@ -167,9 +167,9 @@ class AnswerBuilder:
             rules={action: n for action, n in query.rule_counts.items() if n},
         )
 
-    def _name_sources(self, ranking: Ranking, explainer: Explainer) -> list[str]:
+    def _name_sources(self, ranking: Ranking, explainer: Explainer) -> Sequence[str]:
         if ranking.source == MODEL and explainer.kind != "substitutes":
-            return name_sources(explainer.mark_real(ranking.rows).tolist())
+            return name_sources(explainer.mark_real(ranking.rows).tobytes())
         filled_up = EMBEDDINGS if self._query.known else BESTSELLERS
         rows = ranking.rows.tolist()
         return [filled_up if row in self._filled_up else ranking.source for row in rows]

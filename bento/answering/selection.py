@@ -72,26 +72,36 @@ class Selection:
         items = [AnswerItem(*one) for one in zip(rows, scores, sources, strict=True)]
         return Answer(items, "model", catalogue)
 
-    def _rank_one(self, row: int, k: int) -> tuple[list[int], list[float], list[str]]:
+    def _rank_one(self, row: int, k: int) -> tuple[list[int], list[float], Sequence[str]]:
         """Rows, scores and sources, fewer than `k` where it takes more to find those that fit."""
-        kinds, stock = self.recommender.bundle.kinds, self.catalogue.stock
-        if self.limits.are_lifted:
-            kinds = None
-        depth = k if kinds is None and stock is None else max(k, SHORT_DEPTH)
-        found, values = self.recommender.items.rank_one(row, depth)
-        rows, scores = found.tolist(), values.tolist()
-        sources = name_sources(self.recommender.items.mark_real(row, found))
-        if stock is not None:
-            shown = [place for place, one in enumerate(rows) if stock[one]]
-            rows, scores, sources = _select(shown, rows, scores, sources)
-        if kinds is not None:
-            first = kinds.find_first(rows, [kinds.get(row)], self.limits)
-            if len(first) < N_VISIBLE:
-                return [], [], []
-            if first[-1] >= N_VISIBLE:
-                order = append_others(first, min(k, len(rows)))
-                rows, scores, sources = _select(order, rows, scores, sources)
-        return rows[:k], scores[:k], sources[:k]
+        items, has_kinds = self.recommender.items, self.recommender.bundle.kinds is not None
+        is_limited = has_kinds and not self.limits.are_lifted
+        is_plain = not is_limited and self.catalogue.stock is None
+        found, values = items.rank_one(row, k if is_plain else max(k, SHORT_DEPTH))
+        rows, scores, are_real = found.tolist(), values.tolist(), items.mark_real(row, found)
+        if is_plain:
+            return rows, scores, name_sources(are_real)
+        shown = self._choose(row, rows, k)
+        if shown == rows[: len(shown)]:
+            n = len(shown)
+            return shown, scores[:n], name_sources(are_real[:n])
+        places = [rows.index(one) for one in shown]
+        real = bytes(are_real[place] for place in places)
+        return shown, [scores[place] for place in places], name_sources(real)
+
+    def _choose(self, row: int, rows: list[int], k: int) -> list[int]:
+        """Up to `k` of the best `rows`: in stock, and of different kinds."""
+        kinds = self.recommender.bundle.kinds
+        if (stock := self.catalogue.stock) is not None:
+            rows = [one for one in rows if stock[one]]
+        if kinds is None or self.limits.are_lifted:
+            return rows[:k]
+        first = kinds.find_first(rows, [kinds.get(row)], self.limits)
+        if len(first) < N_VISIBLE:
+            return []
+        if first[-1] < N_VISIBLE:
+            return rows[:k]
+        return [rows[place] for place in append_others(first, min(k, len(rows)))[:k]]
 
     def _build_query(
         self, request: RecommendRequest | SimilarRequest, product_ids: Sequence[str]
@@ -115,13 +125,3 @@ class Selection:
         if (resolved := cache.get(effects)) is None:
             resolved = cache[effects] = resolve_effects(effects, catalogue)
         return resolved
-
-
-def _select(
-    places: list[int], rows: list[int], scores: list[float], sources: list[str]
-) -> tuple[list[int], list[float], list[str]]:
-    return (
-        [rows[place] for place in places],
-        [scores[place] for place in places],
-        [sources[place] for place in places],
-    )

@@ -58,16 +58,17 @@ class ItemRanker:
         n = int((rows >= 0).sum())
         return rows[:n], scores[:n]
 
-    def mark_real(self, row: int, rows: Int64Array) -> list[bool]:
-        """Which of `rows`, the first of `rank_one`, are REAL; all in bundles of before."""
+    def mark_real(self, row: int, rows: Int64Array) -> bytes:
+        """1 for those of `rows`, as in `rank_one`, that are REAL; all in bundles of before."""
         n = len(rows)
         if self._real is not None and n <= self._depth:
             start = row * self._depth
-            return self._real[start : start + n].tolist()  # type: ignore[return-value]
+            return self._real[start : start + n].tobytes()
         if not has_grades(self.bundle):
-            return [True] * n
+            return b"\1" * n
         grades = find_grades(self.bundle, np.array([row], np.int32), rows)
-        return [grade == REAL for grade in grades.tolist()]
+        marks: bytes = (grades == REAL).tobytes()
+        return marks
 
     def rank_by_blend(self, products: Int32Array, k: int) -> RankedRows:
         is_exact = self._index is None and not self.bundle.manifest.among_companions
