@@ -4,24 +4,36 @@ import getpass
 import json
 import os
 import socket
-import statistics
 import time
 import urllib.request
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from textwrap import wrap
+from typing import Any, NamedTuple
 
+from components.model.bundle import read_bundle
 from components.registry.promotion import history, promote
-from components.registry.registry import fetch_artifact
 from pipelines.demo_data import write_demo_data
+from pipelines.export import fetch_bundle
 from pipelines.home import Home
 from pipelines.mlflow_server import mlflow_server
 from pipelines.parameters import TrainingParameters
 from pipelines.run import run
 from pipelines.serve import serve_champion
+from pipelines.serving_check import build_selection
+from pipelines.showcase import pick_showcase
 
 MLFLOW_PORT, SERVICE_PORT = 5000, 3000
-MIN_CATEGORIES = 4
-"""Of the first answer's five products."""
+WIDTH, INDENT = 96, 5 * " "
+
+Names = dict[str, str]
+"""Of products, by id."""
+
+
+class Example(NamedTuple):
+    """The products asked for, one or a cart, and the five answered."""
+
+    asked: Names
+    items: Sequence[Mapping[str, Any]]
 
 
 class DemoFailed(RuntimeError):
@@ -41,12 +53,10 @@ def demo(home: Home, check: bool) -> None:
             promote(version, by=f"{getpass.getuser()} (demo)")
         print(f"  ✓ promoted version {version} to champion", flush=True)
         with serve_champion(home, find_port_near(SERVICE_PORT)) as (server, served):
-            examples = fetch_examples(home, version)
-            answers = [request_companions(server.url, one["product_id"]) for one in examples]
-            product, answer = choose_example(examples, answers)
-            verify(answer, product["product_id"], served)
+            examples = ask_for_examples(server.url, pick_products(home, served), served)
             print(f"  ✓ Bento service        {server.url}\n", flush=True)
-            print(format_summary(answer, product, server.url, registry.url, str(finished.report)))
+            print("\n\n".join(map(format_example, examples)))
+            print(format_links(examples[0], server.url, registry.url, str(finished.report)))
             print(f"\ntook {time.monotonic() - started:.0f} s", flush=True)
             if not check:
                 print("Ctrl-C ends both servers.", flush=True)
@@ -54,8 +64,27 @@ def demo(home: Home, check: bool) -> None:
                 raise DemoFailed(f"the service ended by itself; log: {server.log}")
 
 
-def request_companions(url: str, product_id: str, k: int = 5) -> dict[str, Any]:
-    body = json.dumps({"items": [product_id], "k": k}).encode()
+def pick_products(home: Home, version: str) -> Names:
+    with fetch_bundle(home, version) as path:
+        pages = pick_showcase(build_selection(read_bundle(path)))
+    if not pages:
+        raise DemoFailed(f"version {version} has no companions for any product")
+    return {page.product_id: page.name for page in pages}
+
+
+def ask_for_examples(url: str, names: Names, version: str) -> list[Example]:
+    """A page each, and a cart of all; every answer is checked."""
+    carts = [list(names)] if len(names) > 1 else []
+    examples = []
+    for items in [*([one] for one in names), *carts]:
+        answer = request_companions(url, items)
+        verify(answer, items, version)
+        examples.append(Example({one: names[one] for one in items}, answer["items"]))
+    return examples
+
+
+def request_companions(url: str, items: Sequence[str], k: int = 5) -> dict[str, Any]:
+    body = json.dumps({"items": items, "k": k, "explain": True}).encode()
     headers = {"Content-Type": "application/json"}
     request = urllib.request.Request(f"{url}/recommend", body, headers)
     with urllib.request.urlopen(request, timeout=10) as answer:
@@ -63,7 +92,7 @@ def request_companions(url: str, product_id: str, k: int = 5) -> dict[str, Any]:
     return content
 
 
-def verify(answer: dict[str, Any], product_id: str, version: str) -> None:
+def verify(answer: dict[str, Any], asked: Sequence[str], version: str) -> None:
     items = answer["items"]
     ids, scores = ([item[name] for item in items] for name in ("product_id", "score"))
     found = answer["model_version"]
@@ -71,64 +100,59 @@ def verify(answer: dict[str, Any], product_id: str, version: str) -> None:
         (found == version, f"model_version is {found}, not {version}"),
         (answer["source"] == "model", f"source is {answer['source']}, not model"),
         (len(set(ids)) == 5, f"it has {len(set(ids))} different products, not 5"),
-        (product_id not in ids, "it contains the product itself"),
-        (scores == sorted(scores, reverse=True), "the scores are not sorted"),
+        (not set(asked) & set(ids), "it contains a product asked for"),
         (all(item["name"] for item in items), "a product has no name"),
+        (all(score is not None for score in scores), "a product has no score"),
     ]
     if errors := [text for right, text in checks if not right]:
-        raise DemoFailed(f"the service's answer for {product_id} is wrong: {'; '.join(errors)}")
+        product_ids = ", ".join(asked)
+        raise DemoFailed(f"the service's answer for {product_ids} is wrong: {'; '.join(errors)}")
 
 
-def fetch_examples(home: Home, version: str) -> list[dict[str, Any]]:
-    """The more popular half of the report's examples."""
-    target = home.root / "downloads" / f"evaluation-{version}"
-    fetch_artifact(version, "evaluation.json", target)
-    evaluation = json.loads(next(target.rglob("evaluation.json")).read_text())
-    examples: list[dict[str, Any]] = evaluation["examples"]
-    return examples[: len(examples) // 2]
-
-
-def choose_example(
-    examples: Sequence[dict[str, Any]], answers: Sequence[dict[str, Any]]
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The varied answer with the highest median lift, else that with most names."""
-
-    def median_lift(example: dict[str, Any]) -> float:
-        return statistics.median(one["lift"] or 0.0 for one in example["recommendations"][:5])
-
-    pairs = list(zip(examples, answers, strict=True))
-    varied = [pair for pair in pairs if is_varied(pair[1], pair[0]["label"])]
-    if varied:
-        return max(varied, key=lambda pair: median_lift(pair[0]))
-    return max(pairs, key=lambda pair: len({item["name"] for item in pair[1]["items"]}))
-
-
-def is_varied(answer: dict[str, Any], label: str) -> bool:
-    """Whether all names differ, the query's included, in enough categories."""
-    names = {label, *(item["name"] for item in answer["items"])}
-    categories = {item["category"] for item in answer["items"]}
-    return len(names) == 1 + len(answer["items"]) and len(categories) >= MIN_CATEGORIES
-
-
-def format_summary(
-    answer: dict[str, Any], product: dict[str, Any], service: str, registry: str, report: str
-) -> str:
-    lines = [f"Bought together with {product['label']} ({product['product_id']}):"]
-    lines += [
-        f"  {place}. {item['name']:<40} {item['category'] or ''}"
-        for place, item in enumerate(answer["items"], 1)
-    ]
-    body = json.dumps({"items": [product["product_id"]], "k": 5})
-    lines += [
-        "",
-        "Try it yourself:",
-        f"  curl -s {service}/recommend -H 'Content-Type: application/json' -d '{body}'",
-        "",
-        f"API docs       {service}/",
-        f"MLflow         {registry}/#/models/fbt",
-        f"Run's report   {report}",
-    ]
+def format_example(example: Example) -> str:
+    names = [f"{name} (product {product_id})" for product_id, name in example.asked.items()]
+    lines = [f"Bought together with {names[0]}:"]
+    if len(names) > 1:
+        lines = ["A cart:", *(INDENT + name for name in names), "Bought together with these:"]
+    for place, item in enumerate(example.items, 1):
+        reason = format_reason(item, example.asked)
+        lines += [
+            f"  {place}. {item['name']}",
+            *wrap(INDENT + reason, WIDTH, subsequent_indent=INDENT),
+        ]
     return "\n".join(lines)
+
+
+def format_reason(item: Mapping[str, Any], asked: Names) -> str:
+    """In words; a cart's reason is the product of it with the strongest evidence."""
+    if not (why := item.get("because_of")):
+        return "not seen together; bought in similar baskets"
+    partner = asked[why["product_id"]] if len(asked) > 1 else ""
+    n = why["bought_together"]
+    text = f"in {n:,} basket{'s' * (n != 1)} {f'with {partner}' if partner else 'together'}"
+    if (expected := why.get("expected")) and (ratio := why.get("times_more_often")):
+        text += f"; by chance it would be {_round(expected)}: {_round(ratio)} times as often"
+    return text
+
+
+def _round(number: float) -> str:
+    return f"{number:,.0f}" if number >= 9.95 else f"{number:.2g}"
+
+
+def format_links(example: Example, service: str, registry: str, report: str) -> str:
+    body = json.dumps({"items": list(example.asked), "k": 5, "explain": True})
+    return "\n".join(
+        [
+            "",
+            "Try it yourself:",
+            f"  curl -s {service}/recommend -H 'Content-Type: application/json' \\",
+            f"    -d '{body}'",
+            "",
+            f"API docs       {service}/",
+            f"MLflow         {registry}/#/models/fbt",
+            f"Run's report   {report}",
+        ]
+    )
 
 
 def find_port_near(wanted: int) -> int:

@@ -70,7 +70,7 @@ class TrainingParameters(BaseModel):
         description="Variants to recommend nevertheless: A1+A2, B7+B9, or a file of such pairs",
     )
     popularity_discount: PopularityDiscount = Field(
-        default=0.75,
+        default=1.0,
         description="0 = what is bought most with a product, 1 = only what it adds to a basket",
     )
     max_own_kind: MaxOwnKind = Field(

@@ -34,7 +34,7 @@ def training(
     half_life_days: float = 0.0,
     min_product_orders: int = 5,
     variant_exceptions: str = "",
-    popularity_discount: float = 0.75,
+    popularity_discount: float = 1.0,
     max_own_kind: int = 1,
     max_same_kind: int = 2,
     trials: int = 8,

@@ -302,8 +302,10 @@ def _check_shapes(bundle: Bundle, path: Path) -> None:
         expected["precomputed.rows"] = (n_items, bundle.precomputed.rows.shape[1])
         if bundle.precomputed.is_real is not None:
             expected["precomputed.is_real"] = expected["precomputed.rows"]
-    if bundle.chance and bundle.chance.grades is not None:
-        expected["chance.grades"] = bundle.pairs.rows.shape
+    if bundle.chance:
+        expected["chance.baskets"] = (n_items, len(bundle.chance.others))
+        if bundle.chance.grades is not None:
+            expected["chance.grades"] = bundle.pairs.rows.shape
     for name, shape in expected.items():
         if getattr(bundle, name.split(".")[0]) is None:
             continue

@@ -84,12 +84,14 @@ class ItemRanker:
         """
         rows, scores = self.rank_by_blend(products, n_best)
         pair = self._find_beyond_chance(products, n_beyond)
-        beyond = np.where(pair >= 0, self.bundle.pairs.rows[pair], -1)
+        beyond, probability = np.full(pair.shape, -1), np.zeros(pair.shape, np.float32)
+        beyond[pair >= 0] = self.bundle.pairs.rows[pair[pair >= 0]]
+        probability[pair >= 0] = self.bundle.pairs.probability[pair[pair >= 0]]
         is_known = (beyond[:, :, None] == rows[:, None, :]).any(axis=2)
         beyond[is_known | self._mark_variants(products, beyond)] = -1
         outward = to_float32(self.bundle.out_vectors[beyond])
         added = np.einsum("nd,nkd->nk", self.bundle.in_vectors[products], outward)
-        added += self.bias[beyond] + self.compute_gain(self.bundle.pairs.probability[pair])
+        added += self.bias[beyond] + self.compute_gain(probability)
         added[beyond < 0] = -np.inf
         return np.concatenate([rows, beyond], axis=1), np.concatenate([scores, added], axis=1)
 

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from components.model.arrays import Float32Array
+from components.model.arrays import Float32Array, Float64Array
 from components.model.cart_ranking import blend_cart_scores
 from components.model.features import COLUMN
 from components.model.item_ranking import COOCCURRENCE_SCALE
@@ -18,6 +18,9 @@ N_TUNING_QUERIES = 4_000
 N_PASSES = 2  # Passes of coordinate ascent over all weights
 
 MIN_RELATIVE_GAIN = 0.001  # Share of NDCG that a larger weight must gain over a smaller one
+MIN_STANDARD_ERRORS = (
+    0.5  # Of that gain, paired: few queries must not choose by chance; 0 costs 1 % of carts
+)
 
 ITEM_GRID: dict[str, Sequence[float]] = {
     "page_cooccurrence": (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0),
@@ -110,28 +113,37 @@ def _tune(
     # Without a hit among the candidates, NDCG is 0 whatever the weights.
     queries = queries.take(np.asarray(queries.hits.any(axis=1)))
 
-    def measure(**weights: float) -> float:
+    def measure(**weights: float) -> Float64Array:
         scores = score(queries.features, start.model_copy(update=weights))
-        return float(ndcg(scores, queries, discount).mean()) if len(queries) else 0.0
+        return ndcg(scores, queries, discount)
 
     best = _coordinate_ascent(measure, grid, {name: getattr(start, name) for name in grid})
     return start.model_copy(update=best)
 
 
 def _coordinate_ascent(
-    measure: Callable[..., float], grid: dict[str, Sequence[float]], start: dict[str, Any]
+    measure: Callable[..., Float64Array], grid: dict[str, Sequence[float]], start: dict[str, Any]
 ) -> dict[str, Any]:
-    """Of nearly equal values the smallest wins."""
+    """Of values that are not clearly worse than the best the smallest wins."""
     best = dict(start)
-    if not measure(**best):
+    if not measure(**best).any():
         return best  # no queries, or no hits
     measure = cache(measure)
     for _ in range(N_PASSES):
         for name, values in grid.items():
-            ndcgs = [measure(**{**best, name: value}) for value in values]
-            enough = max(ndcgs) * (1 - MIN_RELATIVE_GAIN)
-            best[name] = next(v for v, one in zip(values, ndcgs, strict=True) if one >= enough)
+            measured = [measure(**{**best, name: value}) for value in values]
+            leader = max(measured, key=np.mean)
+            best[name] = next(
+                v for v, one in zip(values, measured, strict=True) if _is_enough(one, leader)
+            )
     return best
+
+
+def _is_enough(values: Float64Array, best: Float64Array) -> bool:
+    """Whether the mean of `values` (n_queries,) is not clearly below that of the `best`."""
+    lost = best - values
+    error = lost.std() / np.sqrt(len(lost))
+    return bool(lost.mean() <= max(MIN_RELATIVE_GAIN * best.mean(), MIN_STANDARD_ERRORS * error))
 
 
 def _mean_ndcg(scores: Float32Array, queries: LabelledQueries) -> float:

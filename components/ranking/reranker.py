@@ -45,7 +45,7 @@ NOISY_ITEM_FEATURES = (
 NOISY_QUERY_FEATURES = ("asked_popularity", "asked_trend", "asked_basket_size")
 NOISE_LEVEL = 0.3  # Standard deviation of the noise, in standard deviations of the feature
 CURVE = (0.0, 0.25, 0.5, 0.75, 1.0)  # Popularity discounts that the report compares
-CALIBRATION_STEPS = 12  # Of Newton's method, which converges in half as many
+CALIBRATION_STEPS, MIN_CALIBRATION_STEP = 40, 1e-6  # Of Newton's method; 6 are usual
 MIN_HITS = 200  # Hits below which no model is fitted
 
 BLEND_WEIGHT = {"item": 0.25, "cart": 0.5}
@@ -160,18 +160,39 @@ def cross_validate(
 def calibrate(
     log_odds: Float32Array, queries: LabelledQueries, folds: tuple[Gains, Gains]
 ) -> Calibration:
-    """By logistic regression of the folds' gains on `log_odds` (2, n_lists, depth)."""
+    """By logistic regression of the folds' gains on `log_odds` (2, n_lists, depth).
+
+    Log odds that fall with the gains are left as they are.
+    """
     weight = np.stack([np.broadcast_to(one.weight[:, None], one.total.shape) for one in folds])
     known = queries.is_candidate & (weight > 0)
     weight, total = weight[known], np.stack([one.total for one in folds])[known]
     inputs = np.column_stack([log_odds[known], np.ones(len(weight))]).astype(np.float64)
-    found = np.array(Calibration())
+    found, loss, step = np.array(Calibration()), np.inf, np.zeros(2)
     for _ in range(CALIBRATION_STEPS):
-        gain = 1 / (1 + np.exp(-(inputs @ found)))
-        slope = inputs.T @ (weight * gain - total)
-        curvature = (inputs * (weight * gain * (1 - gain))[:, None]).T @ inputs
-        found -= np.linalg.solve(curvature + 1e-9 * np.eye(2), slope)
-    return Calibration(*found.tolist()) if np.isfinite(found).all() else Calibration()
+        tried = found - step
+        tried_loss = _compute_log_loss(inputs @ tried, weight, total)
+        if not tried_loss <= loss:
+            step /= 2  # Where gains are nearly 0 or 1, a whole step leads far away.
+            continue
+        found, loss = tried, tried_loss
+        step = _find_newton_step(inputs @ found, inputs, weight, total)
+        if np.abs(step).max() < MIN_CALIBRATION_STEP:
+            break
+    return Calibration(*found.tolist()) if found[0] > 0 else Calibration()
+
+
+def _find_newton_step(
+    log_odds: Float64Array, inputs: Float64Array, weight: Float64Array, total: Float64Array
+) -> Float64Array:
+    gain = np.exp(-np.logaddexp(0, -log_odds))
+    slope = inputs.T @ (weight * gain - total)
+    curvature = (inputs * (weight * gain * (1 - gain))[:, None]).T @ inputs
+    return np.linalg.solve(curvature + 1e-9 * np.eye(2), slope)
+
+
+def _compute_log_loss(log_odds: Float64Array, weight: Float64Array, total: Float64Array) -> float:
+    return float(weight @ np.logaddexp(0, log_odds) - total @ log_odds)
 
 
 def _measure_discount(

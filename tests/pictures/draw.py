@@ -1,7 +1,7 @@
 """Draws the two pictures of the README, with Chromium, from the demo as it runs.
 
 make demo                                   # in another terminal
-.venv/bin/python -m tests.pictures.draw 860776
+.venv/bin/python -m tests.pictures.draw 970030
 """
 
 import argparse

@@ -72,6 +72,15 @@ def test_neighbours_of_another_catalogue_are_refused(tmp_path):
         read_bundle(wrong, verify=False)
 
 
+def test_chance_of_another_catalogue_is_refused(tmp_path):
+    original = read_bundle(GOLDEN)
+    chance = build_chance(corpus_of([0, 1]), original.pairs, BasketWeighting())
+    write_bundle(replace(original, chance=chance), tmp_path / "wrong")
+    np.save(tmp_path / "wrong" / "chance_baskets.npy", chance.baskets[1:])
+    with pytest.raises(BundleError, match=r"chance\.baskets"):
+        read_bundle(tmp_path / "wrong", verify=False)
+
+
 def test_a_required_file_that_the_manifest_does_not_know_is_named(tmp_path):
     bundle = make_bundle(tmp_path / "bundle")
     (bundle / "pairs_rows.npy").unlink()
@@ -179,6 +188,10 @@ def test_the_golden_bundle_loads_and_answers():
     for one, other in (("tea", "milk"), ("milk", "tea"), ("coffee", "sugar")):
         answer = recommender.recommend([one], 1)
         assert bundle.product_ids[answer.rows[0]] == other
+    assert bundle.chance is None
+    answer = recommender.recommend(["bread", "pasta", "tea"], 6)
+    found = [bundle.product_ids[row] for row in answer.rows]
+    assert found == ["milk", "butter", "pesto", "coffee"]
 
 
 def edit_manifest(bundle: Path, **facts: object) -> None:

@@ -1,43 +1,82 @@
-"""Which answer the demo shows first."""
+"""What the demo prints of the answers, and which answers it refuses."""
 
 import pytest
 
-from pipelines.demo import choose_example, is_varied
+from pipelines.demo import DemoFailed, Example, format_example, format_reason, verify
+
+WHY = {"product_id": "7", "bought_together": 1_200, "expected": 407.3, "times_more_often": 2.946}
 
 
-def example(label, lift):
-    return {"label": label, "recommendations": [{"lift": lift}] * 5}
+def item(number, **more):
+    return {"product_id": f"{number}", "name": f"Product {number}", "score": 0.5} | more
 
 
-def answer(names, categories):
-    items = zip(names, categories, strict=True)
-    return {"items": [{"name": name, "category": category} for name, category in items]}
-
-
-LOOK_ALIKES = answer(["Soft drinks"] * 5, ["SOFT DRINKS"] * 5)
-VARIED = answer("abcde", "12344")
-SURER = answer("fghij", "56787")
-
-
-def test_look_alikes_are_never_the_first_answer_however_high_their_lift():
-    examples = [example("Soft drinks", 40.0), example("Tea", 3.0), example("Pasta", 5.0)]
-    assert choose_example(examples, [LOOK_ALIKES, VARIED, SURER]) == (examples[2], SURER)
+def answer(**more):
+    items = [item(number, because_of=WHY) for number in range(1, 6)]
+    return {"model_version": "3", "source": "model", "items": items} | more
 
 
 @pytest.mark.parametrize(
-    ("label", "found", "varied"),
+    ("why", "asked", "reason"),
     [
-        ("Tea", VARIED, True),
-        ("a", VARIED, False),
-        ("Tea", answer("abcdd", "12345"), False),
-        ("Tea", answer("abcde", "12333"), False),
+        (
+            WHY,
+            {"7": "Tea"},
+            "in 1,200 baskets together; by chance it would be 407: 2.9 times as often",
+        ),
+        (
+            WHY | {"bought_together": 1, "expected": 0.04, "times_more_often": 25.0},
+            {"7": "Tea", "8": "Cup"},
+            "in 1 basket with Tea; by chance it would be 0.04: 25 times as often",
+        ),
+        ({"product_id": "7", "bought_together": 12}, {"7": "Tea"}, "in 12 baskets together"),
+        (WHY | {"expected": None}, {"7": "Tea"}, "in 1,200 baskets together"),
+        (None, {"7": "Tea"}, "not seen together; bought in similar baskets"),
     ],
 )
-def test_a_varied_answer_has_five_names_and_four_categories(label, found, varied):
-    assert is_varied(found, label) is varied
+def test_the_reason_is_given_in_words(why, asked, reason):
+    assert format_reason(item(1, because_of=why), asked) == reason
 
 
-def test_without_a_varied_answer_the_one_with_the_most_names_is_shown():
-    pair = answer("aabbb", "11111")
-    examples = [example("x", 9.0), example("y", 1.0)]
-    assert choose_example(examples, [LOOK_ALIKES, pair]) == (examples[1], pair)
+def test_a_page_names_the_product_and_its_companions():
+    lines = format_example(Example({"7": "Tea"}, answer()["items"])).splitlines()
+    assert lines[0] == "Bought together with Tea (product 7):"
+    assert lines[1:3] == [
+        "  1. Product 1",
+        "     in 1,200 baskets together; by chance it would be 407: 2.9 times as often",
+    ]
+    assert len(lines) == 11
+
+
+def test_a_cart_names_its_products():
+    lines = format_example(Example({"7": "Tea", "8": "Cup"}, answer()["items"])).splitlines()
+    assert lines[:4] == [
+        "A cart:", "     Tea (product 7)", "     Cup (product 8)", "Bought together with these:",
+    ]  # fmt: skip
+    assert "in 1,200 baskets with Tea" in lines[5]
+
+
+def test_lines_fit_a_terminal():
+    long = {"7": "Tea " * 12, "8": "Cup"}
+    lines = format_example(Example(long, answer()["items"])).splitlines()
+    assert max(map(len, lines)) <= 96
+
+
+def test_a_right_answer_passes():
+    verify(answer(), ["7"], "3")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"model_version": "2"}, "model_version is 2, not 3"),
+        ({"source": "bestsellers"}, "source is bestsellers, not model"),
+        ({"items": [item(1)] * 5}, "1 different products, not 5"),
+        ({"items": [item(n) for n in range(5, 10)]}, "contains a product asked for"),
+        ({"items": [item(n, name=None) for n in range(5)]}, "a product has no name"),
+        ({"items": [item(n, score=None) for n in range(5)]}, "a product has no score"),
+    ],
+)
+def test_a_wrong_answer_is_refused_with_its_reason(wrong, message):
+    with pytest.raises(DemoFailed, match=message):
+        verify(answer(**wrong), ["7"], "3")

@@ -11,7 +11,8 @@ from components.baskets.corpus import Corpus
 from components.bundle.build import build_bundle
 from components.contracts import BASKETS, PRODUCTS, write_table
 from components.embeddings.model import train_model
-from components.evaluation.metrics import score
+from components.evaluation.excess import compute_excess_ndcg
+from components.evaluation.metrics import find_hits, score
 from components.model.bundle import read_bundle
 from components.model.cart_ranking import N_CANDIDATES
 from components.model.features import COLUMN, FEATURES
@@ -24,7 +25,7 @@ from components.ranking.model import train_ranking
 from components.ranking.queries import K, ndcg
 from components.ranking.reranker import fit_if_significant, predict
 from components.refit.refit import ModelPaths, refit
-from tests.factories import make_labelled_queries
+from tests.factories import corpus_of, make_labelled_queries
 
 NO_BASKETS = Corpus(np.empty(0, np.int32), np.zeros(1, np.int64), np.empty(0, np.float32))
 
@@ -57,6 +58,26 @@ def test_ndcg_of_labelled_queries_is_that_of_the_evaluation():
     order = np.argsort(-np.where(rows >= 0, scores, -np.inf), axis=1)[:, :K]
     expected = score(np.take_along_axis(rows, order, 1), relevant, n_items)["ndcg"]
     np.testing.assert_allclose(ndcg(scores, queries), expected, rtol=1e-6)
+
+
+def test_discounted_ndcg_is_the_excess_of_the_evaluation():
+    rng = np.random.default_rng(1)
+    n, n_items = 50, 200
+    rows = np.stack([rng.permutation(n_items)[:N_CANDIDATES] for _ in range(n)])
+    rows[:25, 5:] = -1
+    shares = rng.dirichlet(np.full(n_items, 0.1))
+    relevant = corpus_of(*(rng.permutation(n_items)[: 1 + i % 15] for i in range(n)))
+    queries = make_labelled_queries(
+        np.zeros((n, N_CANDIDATES, 1), np.float32), rows, find_hits(rows, relevant, n_items),
+        n_relevant=relevant.sizes, shares=shares,
+    )  # fmt: skip
+    scores = rng.random((n, N_CANDIDATES)).astype(np.float32)
+    order = np.argsort(-np.where(rows >= 0, scores, -np.inf), axis=1, kind="stable")[:, :K]
+    expected = compute_excess_ndcg(np.take_along_axis(rows, order, 1), relevant, shares)
+    full = ndcg(scores, queries, popularity_discount=1)
+    np.testing.assert_allclose(full, expected, rtol=1e-5, atol=1e-7)
+    half = ndcg(scores, queries, popularity_discount=0.5)
+    np.testing.assert_allclose(half, (full + ndcg(scores, queries)) / 2, rtol=1e-5, atol=1e-7)
 
 
 def test_useless_parts_get_weight_zero_in_carts():
@@ -123,7 +144,7 @@ def baskets_from(lists, weight=1.0, splits=(("train", 0.8), ("validation", 1.0))
     ]
 
 
-def built(folder, baskets, cards=(), min_orders=1, exceptions=(), tricks=None):
+def built(folder, baskets, cards=(), min_orders=1, exceptions=(), tricks=None, discount=0.0):
     """The whole training on few products, as a recommender."""
     paths = {name: folder / name for name in ("vectors", "pairs", "near", "ranked", "cards")}
     write_table(
@@ -140,7 +161,7 @@ def built(folder, baskets, cards=(), min_orders=1, exceptions=(), tricks=None):
     train_neighbours(given, paths["vectors"], paths["near"])
     train_ranking(
         given, paths["vectors"], paths["pairs"], paths["near"], paths["cards"], paths["ranked"], 1,
-        tricks, exceptions,
+        tricks, exceptions, discount,
     )  # fmt: skip
     newest = ModelPaths(*(folder / name for name in ("vectors 2", "pairs 2", "near 2", "ranked 2")))
     refit(given, paths["vectors"], paths["ranked"], paths["cards"], newest, 1, tricks)
@@ -222,6 +243,66 @@ def test_items_are_precomputed_with_the_stored_vectors(tmp_path):
     assert not bundle.manifest.ranking["pages"]["forest"]["pays"]
     np.testing.assert_array_equal(bundle.precomputed.rows, rows)
     np.testing.assert_allclose(bundle.precomputed.scores, scores, rtol=1e-5, atol=1e-6)
+
+
+# With chance taken off
+
+
+def test_equally_popular_products_are_answered_as_without_a_discount(tmp_path):
+    baskets = baskets_from([PAIRS[i % 4] for i in range(400)])
+    for discount in (0.0, 1.0):
+        (tmp_path / str(discount)).mkdir()
+        recommender = built(tmp_path / str(discount), baskets, CARDS, discount=discount)
+        assert_sane(recommender)
+        assert recommender.bundle.manifest.popularity_discount == discount
+        np.testing.assert_allclose(recommender.bundle.chance.shares, 1 / 8, rtol=1e-5)
+        ids = recommender.bundle.product_ids
+        for one, other in PAIRS:
+            assert ids[recommender.recommend([one], 1).rows[0]] == other
+
+
+THINGS = [f"p{row:02d}" for row in range(40)]
+
+
+def draw_with_a_bestseller(n):
+    """z is in 57 % of the baskets, whatever else; 40 % of those of p00 hold p01, and so on.
+
+    The others hold any other product, about 4 of 40.
+    """
+    rng = np.random.default_rng(3)
+    for _ in range(n):
+        firsts = 2 * rng.permutation(20)[:4]
+        pairs = [[(0, 1), (0,), (1,)][rng.choice(3, p=[0.25, 0.375, 0.375])] for _ in firsts]
+        rows = [first + one for first, pair in zip(firsts, pairs, strict=True) for one in pair]
+        yield [*(THINGS[row] for row in rows), *(["z"] if rng.random() < 0.57 else [])]
+
+
+def test_a_bestseller_is_first_on_all_pages_unless_chance_is_taken_off(tmp_path):
+    splits, shares = (("train", 0.4), ("validation", 1.0)), {}
+    baskets = baskets_from(list(draw_with_a_bestseller(3_200)), splits=splits)
+    for discount in (0.0, 1.0):
+        (tmp_path / str(discount)).mkdir()
+        recommender = built(tmp_path / str(discount), baskets, discount=discount)
+        assert_sane(recommender)
+        ids = recommender.bundle.product_ids
+        assert ids[0] == "z"
+        first = [ids[recommender.recommend([one], 1).rows[0]] for one in THINGS]
+        partners = [THINGS[row ^ 1] for row in range(40)]
+        shares[discount] = [first.count("z") / 40, np.mean(np.array(first) == partners)]
+        for one, other in zip(THINGS, THINGS[5:], strict=False):
+            assert np.isfinite(recommender.recommend([one, other], 39).scores).all()
+    assert shares[0.0][0] > 0.8
+    assert shares[1.0][1] > 0.8
+
+
+def test_baskets_of_one_size_and_one_product_with_all_others_are_trained_with(tmp_path):
+    rng = np.random.default_rng(0)
+    recommender = built(
+        tmp_path, baskets_from([["z", *rng.permutation(list("abcdefgh"))[:3]] for _ in range(600)]),
+        discount=1.0,
+    )  # fmt: skip
+    assert_sane(recommender)
+    assert recommender.bundle.chance.shares[0] == pytest.approx(0.25)
 
 
 # Refit on validation baskets
