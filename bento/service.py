@@ -189,6 +189,7 @@ class Fbt:
     ) -> bytes:
         """A RecommendResponse as JSON, after it was counted."""
         self.metrics.count_answer(endpoint, found.source, len(found.shown), len(found.unknown))
+        self.metrics.count_products(endpoint, found.shown)
         for action, n in found.rules.items():
             self.metrics.count_rules(action, n)
         return self.rendering.response(found, request_id, request.variant)

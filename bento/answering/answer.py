@@ -28,6 +28,8 @@ class Explanation(NamedTuple):
     support: float
     confidence: float
     lift: float
+    expected: float | None
+    times_more_often: float | None
 
 
 class AnswerItem(NamedTuple):

@@ -17,8 +17,10 @@ from bento.answering.ordering import (
     sort_ranking,
 )
 from bento.answering.query import Query
+from bento.answering.sources import BESTSELLERS, EMBEDDINGS, MODEL, name_sources
 from bento.schemas.requests import RecommendRequest
 from components.model.arrays import Float32Array, Int64Array, concat_arrays
+from components.model.evidence import UNPROVEN, find_grades, has_grades
 from components.model.kind_limits import NO_LIMITS, KindLimits
 from components.model.kinds import LIMITED_DEPTH
 from components.model.text_similarity import Attributes
@@ -36,6 +38,7 @@ class AnswerBuilder:
         self._query, self._k = query, query.request.k
         self._recommender = query.recommender
         self._eligibility = Eligibility(query)
+        self._filled_up: set[int] = set()
 
     def build_companions(self, request: RecommendRequest, limits: KindLimits = NO_LIMITS) -> Answer:
         query, eligible = self._query, self._eligibility
@@ -45,7 +48,7 @@ class AnswerBuilder:
         explainer = Explainer(query, "page" if on_page else "cart")
         ranking = self._rank_by_model(on_page) if query.known else self._rank_by_attributes()
         if request.strict:
-            ranking = ranking.select(explainer.has_evidence(ranking.rows))
+            ranking = ranking.select(explainer.mark_real(ranking.rows, is_strict=True))
         # The model leaves out the products asked for and their variants; for a page only one.
         n_left_out = min(len(query.known), 1) if on_page else len(query.known)
         all_left_out = n_left_out and n_left_out == len(query.rows)
@@ -56,8 +59,8 @@ class AnswerBuilder:
         if request.min_score is not None:
             ranking = ranking.select(ranking.scores >= request.min_score)
         elif len(ranking.rows) < self._k and not request.strict:
-            known, items = query.known[-1:] if on_page else query.known, self._recommender.items
-            score = functools.partial(items.score_rows, known)
+            known = query.known[-1:] if on_page else query.known
+            score = functools.partial(self._score_companions, known)
             ranking = self._fill_up(ranking, score, eligible.hidden_rows)
         return self._build(ranking, explainer, request.diversity, limits)
 
@@ -89,7 +92,7 @@ class AnswerBuilder:
             block, values = self._recommender.carts.rank([cart], depth)
             is_real = block[0] >= 0
             rows, scores = block[0][is_real], values[0][is_real]
-        return Ranking(rows, scores, "model")
+        return Ranking(rows, scores, MODEL)
 
     def _rank_by_attributes(self) -> Ranking:
         query = self._query
@@ -98,6 +101,16 @@ class AnswerBuilder:
             described, max(N_CANDIDATES, 2 * self._k)
         )
         return Ranking(rows, scores, source)
+
+    def _score_companions(self, known: list[int], rows: Int64Array) -> Float32Array:
+        """By vectors and popularity, those that are likely with `known` above all others."""
+        scores = self._recommender.items.score_rows(known, rows)
+        bundle = self._recommender.bundle
+        if not has_grades(bundle) or not len(rows):
+            return scores
+        is_likely = find_grades(bundle, np.array(known, np.int32), rows) > UNPROVEN
+        raised = scores + is_likely * (np.ptp(scores) + 1)
+        return raised.astype(np.float32)
 
     def _fill_up(
         self,
@@ -114,6 +127,7 @@ class AnswerBuilder:
         rows = concat_arrays(blocks, np.int64)[:MAX_EXTRA_CANDIDATES]
         scores = score(rows)
         best = find_top_k(scores, self._k - len(ranking.rows))
+        self._filled_up.update(rows[best].tolist())
         if ranking.scores.size and best.size:
             # These scores are made of fewer features: they stay below the ranking's.
             scores = np.minimum(scores, ranking.scores[-1])
@@ -136,8 +150,9 @@ class AnswerBuilder:
             ranking = diversify(query, ranking, diversity)
         ranking = limit_kinds(query, ranking, limits)
         best = sort_ranking(query, ranking.select(slice(k)))
-        pairs = zip(best.rows.tolist(), best.scores.tolist(), strict=True)
-        items = [AnswerItem(row, score, best.source) for row, score in pairs]
+        sources = self._name_sources(best, explainer)
+        found = zip(best.rows.tolist(), best.scores.tolist(), sources, strict=True)
+        items = [AnswerItem(*one) for one in found]
         if any(effects.pins for effects in query.effects):
             items = insert_pins(query, self._eligibility, items)
         if query.request.explain:
@@ -151,6 +166,13 @@ class AnswerBuilder:
             message=_describe_shortage(query, len(items)) if len(items) < k else "",
             rules={action: n for action, n in query.rule_counts.items() if n},
         )
+
+    def _name_sources(self, ranking: Ranking, explainer: Explainer) -> Sequence[str]:
+        if ranking.source == MODEL and explainer.kind != "substitutes":
+            return name_sources(explainer.mark_real(ranking.rows).tobytes())
+        filled_up = EMBEDDINGS if self._query.known else BESTSELLERS
+        rows = ranking.rows.tolist()
+        return [filled_up if row in self._filled_up else ranking.source for row in rows]
 
 
 def _describe_fallback(query: Query) -> str:
@@ -167,6 +189,7 @@ def _describe_shortage(query: Query, n: int) -> str:
         given += ["strict"] * request.strict
         given += ["min_score"] * (request.min_score is not None)
         given += ["price_ratio"] * query.has_price_limit()
+    given += ["the stock"] * query.hides_out_of_stock()
     given += ["rules"] * bool(query.effects)
     given += ["FBT_SENSITIVE_PAIRS"] * query.awkward.blocks_sensitive
     condition = f"pass {', '.join(given)}" if given else "can be shown"

@@ -9,6 +9,7 @@ from bento.answering.answer import AnswerItem
 from bento.answering.awkward_settings import AwkwardSettings
 from bento.answering.catalogue import Catalogue
 from bento.answering.query import Query
+from bento.answering.sources import BY_MODEL
 from components.model.arrays import BoolArray, Int64Array
 from components.model.awkward_pairs import count_together, is_thin
 from components.model.sensitive_goods import classify, find_clashes
@@ -19,7 +20,7 @@ def mark_items(query: Query, items: Sequence[AnswerItem]) -> list[AnswerItem]:
     together = count_together(query.recommender.bundle, query.known)
     applying = {
         "thin_evidence": [
-            item.source == "model" and is_thin(place, together.get(item.row, 0))
+            item.source in BY_MODEL and is_thin(place, together.get(item.row, 0))
             for place, item in enumerate(items)
         ],
         "sensitive": (find_sensitive(query, rows) & query.awkward.marks_sensitive).tolist(),

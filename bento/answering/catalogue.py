@@ -134,6 +134,11 @@ class Catalogue:
     def _price_view(self) -> memoryview:
         return memoryview(self.price)  # type: ignore[arg-type]
 
+    @cached_property
+    def stock(self) -> memoryview | None:
+        """`in_stock`, for a few rows; None if nothing is out of stock."""
+        return memoryview(self.in_stock) if (self.in_stock == 0).any() else None  # type: ignore[arg-type]
+
     def find_rows(self, token: int) -> Int32Array:
         """Rows with a facet, ascending."""
         if (rows := self._facet_rows.get(token)) is None:

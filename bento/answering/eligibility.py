@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
@@ -24,6 +25,8 @@ class Eligibility:
     def __init__(self, query: Query) -> None:
         self._query, self._catalogue = query, query.catalogue
         self._filter = to_product_filter(query.request.filters)
+        if query.hides_out_of_stock():
+            self._filter = replace(self._filter, in_stock=True)
         self._max_price = query.max_price()
 
     @cached_property

@@ -1,40 +1,58 @@
 """The evidence for a recommended product: orders with it and a product asked for."""
 
 from functools import cached_property
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
 from bento.answering.answer import AnswerItem, Explanation
 from bento.answering.query import Query
+from bento.answering.sources import BY_MODEL
 from components.model.arrays import BoolArray, Int64Array, concat_arrays
-
-MIN_BOUGHT_TOGETHER = 2
-"""Orders with both products from which on a pair counts as evidence."""
+from components.model.evidence import MIN_BASKETS, REAL, UNPROVEN, find_grades, has_grades
 
 Kind = Literal["page", "cart", "substitutes"]
 
 
+class PairEvidence(NamedTuple):
+    """Compared in this order."""
+
+    grade: int
+    confidence: float
+    n_both: int
+    expected: float | None
+    asked: int
+
+
 class Explainer:
     def __init__(self, query: Query, kind: Kind) -> None:
-        self._query, self._kind = query, kind
+        self._query, self.kind = query, kind
         self._bundle = query.recommender.bundle
 
     def explain(self, item: AnswerItem) -> AnswerItem:
         why = self._find_explanation(item.row)
-        if item.source != "model" or self._kind == "substitutes":
+        if item.source not in BY_MODEL or self.kind == "substitutes":
             return item._replace(why=why)
         # Regressions propose candidates for carts only.
-        is_regressed = self._kind == "cart" and item.row in self._neighbours
+        is_regressed = self.kind == "cart" and item.row in self._neighbours
         part = "counts" if why else "neighbours" if is_regressed else "embeddings"
         return item._replace(why=why, proposed_by=part)
 
-    def has_evidence(self, rows: Int64Array) -> BoolArray:
-        """Which rows were bought together more than once and more often than by chance."""
+    def mark_real(self, rows: Int64Array, is_strict: bool = False) -> BoolArray:
+        """Which rows are bought together with one of the products asked for more than by chance.
+
+        In bundles without grades all are, or if `is_strict` those of a lift above 1.
+        """
+        if has_grades(self._bundle):
+            known = np.array(self._query.known, np.int32)
+            real: BoolArray = find_grades(self._bundle, known, rows) == REAL
+            return real
+        if not is_strict:
+            return np.ones(len(rows), bool)
         whys = [self._find_explanation(row) for row in rows.tolist()]
         return np.array(
             [
-                why is not None and why.bought_together >= MIN_BOUGHT_TOGETHER and why.lift > 1
+                why is not None and why.bought_together >= MIN_BASKETS and why.lift > 1
                 for why in whys
             ],
             bool,
@@ -51,22 +69,35 @@ class Explainer:
     def _find_explanation(self, row: int) -> Explanation | None:
         if (pair := self._strongest_pairs.get(row)) is None:
             return None
-        confidence, n_both, asked = pair
+        _, confidence, n_both, expected, asked = pair
         n_orders = self._bundle.manifest.n_orders
         lift = confidence / max(int(self._bundle.n_orders[row]) / n_orders, 1e-12)
         product_id = self._query.product_ids[self._query.found.index(asked)]
-        return Explanation(product_id, n_both, n_both / n_orders, confidence, lift)
+        ratio = None if expected is None else n_both / max(expected, 1e-12)
+        return Explanation(product_id, n_both, n_both / n_orders, confidence, lift, expected, ratio)
 
     @cached_property
-    def _strongest_pairs(self) -> dict[int, tuple[float, int, int]]:
-        """By companion: the highest confidence, the orders with both, the product asked for."""
-        bundle = self._bundle
-        strongest: dict[int, tuple[float, int, int]] = {}
+    def _strongest_pairs(self) -> dict[int, PairEvidence]:
+        """By companion, of the best grade and then of the highest confidence."""
+        strongest: dict[int, PairEvidence] = {}
         for asked in self._query.known:
-            pairs = bundle.pairs.entries(asked)
-            n = max(int(bundle.n_orders[asked]), 1)
-            companions, together = bundle.pairs.rows[pairs], bundle.pairs.support[pairs]
-            for row, n_both in zip(companions.tolist(), together.tolist(), strict=True):
-                if row not in strongest or strongest[row][0] < n_both / n:
-                    strongest[row] = (n_both / n, n_both, asked)
+            for row, pair in self._list_pairs(asked):
+                if row not in strongest or strongest[row][:2] < pair[:2]:
+                    strongest[row] = pair
         return strongest
+
+    def _list_pairs(self, asked: int) -> list[tuple[int, PairEvidence]]:
+        bundle = self._bundle
+        entries = bundle.pairs.entries(asked)
+        rows, together = bundle.pairs.rows[entries], bundle.pairs.support[entries].tolist()
+        n = max(int(bundle.n_orders[asked]), 1)
+        grades, expected = [UNPROVEN] * len(together), [None] * len(together)
+        if (chance := bundle.chance) is not None:
+            expected = chance.count_expected(np.full(len(rows), asked), rows).tolist()
+            if chance.grades is not None:
+                grades = chance.grades[entries].tolist()
+        columns = zip(rows.tolist(), grades, together, expected, strict=True)
+        return [
+            (row, PairEvidence(grade, n_both / n, n_both, by_chance, asked))
+            for row, grade, n_both, by_chance in columns
+        ]

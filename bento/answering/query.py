@@ -48,6 +48,13 @@ class Query:
         pairs = zip(ids, described, strict=True)
         return [QueryProduct(id_, one.category, one.brand) for id_, one in pairs]
 
+    def hides_out_of_stock(self) -> bool:
+        """Whether products are left out that are known to be out of stock, unasked."""
+        filters = self.request.filters
+        is_given = filters is not None and filters.in_stock is not None
+        wanted = is_given or self.request.include_out_of_stock
+        return not wanted and self.catalogue.stock is not None
+
     def has_price_limit(self) -> bool:
         """Whether dearer products are left out instead of moved to the end."""
         request = self.request

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from itertools import repeat
 
 from bento.answering.answer import Answer, AnswerItem
 from bento.answering.answer_builder import AnswerBuilder
@@ -12,6 +11,7 @@ from bento.answering.catalogue import Catalogue
 from bento.answering.query import Query
 from bento.answering.resolved_effects import ResolvedEffects, resolve_effects
 from bento.answering.rules import RuleEffects, RuleSet
+from bento.answering.sources import name_sources
 from bento.schemas.requests import PRICE_RATIO, RecommendRequest, SimilarRequest
 from components.model.kind_limits import N_VISIBLE, KindLimits
 from components.model.kinds import append_others
@@ -63,30 +63,45 @@ class Selection:
         row = catalogue.row(request.items[0])
         if row is None or row >= recommender.n_items:
             return None
-        rows, scores = self._rank_one(row, k)
+        rows, scores, sources = self._rank_one(row, k)
         limit = PRICE_RATIO * float(catalogue.price[row])
         if len(rows) < k or catalogue.is_any_dearer(rows, limit):
             return None
         if blocks_any(self.awkward, catalogue, row, rows):
             return None
-        items = [AnswerItem(*one) for one in zip(rows, scores, repeat("model"))]
+        items = [AnswerItem(*one) for one in zip(rows, scores, sources, strict=True)]
         return Answer(items, "model", catalogue)
 
-    def _rank_one(self, row: int, k: int) -> tuple[list[int], list[float]]:
-        """Rows and scores, fewer than `k` where it takes more to find those that fit."""
-        kinds, items = self.recommender.bundle.kinds, self.recommender.items
+    def _rank_one(self, row: int, k: int) -> tuple[list[int], list[float], Sequence[str]]:
+        """Rows, scores and sources, fewer than `k` where it takes more to find those that fit."""
+        items, has_kinds = self.recommender.items, self.recommender.bundle.kinds is not None
+        is_limited = has_kinds and not self.limits.are_lifted
+        is_plain = not is_limited and self.catalogue.stock is None
+        found, values = items.rank_one(row, k if is_plain else max(k, SHORT_DEPTH))
+        rows, scores, are_real = found.tolist(), values.tolist(), items.mark_real(row, found)
+        if is_plain:
+            return rows, scores, name_sources(are_real)
+        shown = self._choose(row, rows, k)
+        if shown == rows[: len(shown)]:
+            n = len(shown)
+            return shown, scores[:n], name_sources(are_real[:n])
+        places = [rows.index(one) for one in shown]
+        real = bytes(are_real[place] for place in places)
+        return shown, [scores[place] for place in places], name_sources(real)
+
+    def _choose(self, row: int, rows: list[int], k: int) -> list[int]:
+        """Up to `k` of the best `rows`: in stock, and of different kinds."""
+        kinds = self.recommender.bundle.kinds
+        if (stock := self.catalogue.stock) is not None:
+            rows = [one for one in rows if stock[one]]
         if kinds is None or self.limits.are_lifted:
-            found, scores = items.rank_one(row, k)
-            return found.tolist(), scores.tolist()
-        found, values = items.rank_one(row, max(k, SHORT_DEPTH))
-        rows, scores = found.tolist(), values.tolist()
+            return rows[:k]
         first = kinds.find_first(rows, [kinds.get(row)], self.limits)
         if len(first) < N_VISIBLE:
-            return [], []
+            return []
         if first[-1] < N_VISIBLE:
-            return rows[:k], scores[:k]
-        order = append_others(first, min(k, len(rows)))[:k]
-        return [rows[place] for place in order], [scores[place] for place in order]
+            return rows[:k]
+        return [rows[place] for place in append_others(first, min(k, len(rows)))[:k]]
 
     def _build_query(
         self, request: RecommendRequest | SimilarRequest, product_ids: Sequence[str]

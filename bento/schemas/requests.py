@@ -84,7 +84,8 @@ class Filters(Request):
     price: PriceFilter | None = None
     in_stock: bool | None = Field(
         default=None,
-        description="true leaves out products known to be out of stock; false shows only those.",
+        description="true leaves out products known to be out of stock, as answers do by default; "
+        "false shows only those.",
     )
     attributes: dict[FilterText, TextFilter] = Field(
         default={}, max_length=20, description="Filters on the shop's own attributes, by name."
@@ -101,6 +102,11 @@ class BaseRequest(Request):
         description="Number of products. The answer has fewer only if no more may be shown.",
     )
     filters: Filters | None = None
+    include_out_of_stock: bool = Field(
+        default=False,
+        description="Also show products known to be out of stock. A `filters.in_stock` decides "
+        "before it. Unknown stock is shown in any case.",
+    )
     exclude: list[ProductId] = Field(
         default_factory=list, max_length=1000, description="Products to leave out."
     )
@@ -173,8 +179,9 @@ class RecommendRequest(BaseRequest):
     )
     strict: bool = Field(
         default=False,
-        description="Show only products bought together with one of `items` more than once and "
-        "more often than by chance, without fallback. The answer may then be short.",
+        description="Show only products of source `model` (and pins): bought together with one of "
+        "`items` at least twice and, with 95 % confidence, more often than by chance in baskets of "
+        "the same sizes. The answer may then be short.",
     )
     price_ratio: float | None = Field(
         default=PRICE_RATIO,

@@ -10,7 +10,9 @@ Source = Literal["model", "attribute_neighbours", "category_bestsellers", "bests
 
 SOURCES: tuple[str, ...] = get_args(Source)
 
-ItemSource = Literal[Source, "pin"]
+ItemSource = Literal[Source, "embeddings", "pin"]
+
+ITEM_SOURCES: tuple[str, ...] = get_args(ItemSource)
 
 Match = Literal["id", "name", "id_start", "words", "typos", "some_words"]
 
@@ -36,7 +38,18 @@ class Because(Response):
     bought_together: int = Field(description="Orders with both.")
     support: float = Field(description="Share of all orders that have both.")
     confidence: float = Field(description="Share of the orders with `product_id` that have both.")
-    lift: float = Field(description="How many times more often than by chance both are ordered.")
+    lift: float = Field(
+        description="`confidence` over the share of all orders that have the product. Large orders "
+        "raise it for every pair; `times_more_often` is adjusted for that."
+    )
+    expected: float | None = Field(
+        default=None,
+        description="Orders that would have both by chance, given the sizes of the orders with "
+        "`product_id`; null in models that did not count it.",
+    )
+    times_more_often: float | None = Field(
+        default=None, description="`bought_together` over `expected`; null as that."
+    )
 
 
 class ProductCard(Response):
@@ -92,14 +105,18 @@ class RecommendedProduct(ProductCard):
         "one answer.",
     )
     source: ItemSource = Field(
-        description="`model`, the name of a fallback, or `pin` if a rule put it there."
+        description="`model`: bought together with a product asked for at least twice and, with "
+        "95 % confidence, more often than by chance (of `/similar`: alike). `embeddings`: near by "
+        "vectors and popularity, not proven by orders. Else the fallback, or `pin` if a rule put "
+        "it there."
     )
     because_of: Because | None = Field(
         default=None, description="Given with `explain`; null if nothing was bought together."
     )
     proposed_by: ProposedBy | None = Field(
         default=None,
-        description="Given with `explain` for companions of source `model`: the candidate source. "
+        description="Given with `explain` for companions of source `model` or `embeddings`: the "
+        "candidate source. "
         "`counts` of orders with both, `neighbours` (in a cart: a regression over co-purchased "
         "products) or `embeddings` (vectors and popularity).",
     )
@@ -139,6 +156,8 @@ _ANSWER: dict[str, Any] = {
                 "support": 0.0206,
                 "confidence": 0.2174,
                 "lift": 9.82,
+                "expected": 51.3,
+                "times_more_often": 8.03,
             },
             "marks": [],
         }

@@ -73,10 +73,14 @@ class Neighbours(RaggedRows, prefix="neighbours"):
 
 @dataclass(frozen=True)
 class PrecomputedItems(ArrayGroup, prefix="precomputed"):
-    """Companions (n_items, depth), best first; -1 where there are none."""
+    """Companions (n_items, depth), best first; -1 where there are none.
+
+    `is_real` marks those of REAL evidence; None in bundles of before.
+    """
 
     rows: Int32Array
     scores: Float32Array
+    is_real: AnyArray | None = None
 
 
 @dataclass(frozen=True)
@@ -296,8 +300,12 @@ def _check_shapes(bundle: Bundle, path: Path) -> None:
     }
     if bundle.precomputed:
         expected["precomputed.rows"] = (n_items, bundle.precomputed.rows.shape[1])
+        if bundle.precomputed.is_real is not None:
+            expected["precomputed.is_real"] = expected["precomputed.rows"]
     if bundle.chance:
         expected["chance.baskets"] = (n_items, len(bundle.chance.others))
+        if bundle.chance.grades is not None:
+            expected["chance.grades"] = bundle.pairs.rows.shape
     for name, shape in expected.items():
         if getattr(bundle, name.split(".")[0]) is None:
             continue

@@ -12,6 +12,7 @@ from components.model.candidate_pairs import (
     compute_cart_weights,
     find_candidate_pairs,
 )
+from components.model.evidence import put_likely_first
 from components.model.features import COLUMN, FeatureBuilder, compute_logits
 from components.model.item_ranking import VARIANT_OVERFETCH, ItemRanker
 from components.model.item_scores import get_cart_weights
@@ -54,7 +55,9 @@ class CartRanker:
         elif (chance := self._take_off(rows[:, :N_CANDIDATES])) is not None:
             calibration = bundle.manifest.cart_calibration
             rows, scores = discount_blend(rows, scores, calibration, chance)
-        return np.where(scores > -np.inf, rows, -1)[:, :k], scores[:, :k]
+        rows = np.where(scores > -np.inf, rows, -1)
+        rows, scores = put_likely_first(bundle, carts, (rows, scores))
+        return rows[:, :k], scores[:, :k]
 
     def normalize(self, queries: Sequence[Int32Array]) -> list[Int32Array]:
         """Every product once: ascending, or in cart order where recency counts."""

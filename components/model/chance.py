@@ -19,13 +19,14 @@ class Chance(ArrayGroup, prefix="chance"):
 
     `shares` (n_items,) are those of all lines. A basket of a bin has on average `others` (n_bins,)
     lines beside the product. `baskets` (n_items, n_bins) count. `excess` (n_pairs,) is the pairs'
-    probability beyond chance.
+    probability beyond chance, `grades` (n_pairs,) their evidence (`components.model.evidence`).
     """
 
     shares: Float32Array
     others: Float32Array
     baskets: Float32Array
     excess: Float32Array
+    grades: AnyArray | None = None
 
     def count_expected(self, products: AnyArray, rows: AnyArray) -> Float32Array:
         """Baskets with both by chance, in the shape of `products` and `rows` broadcast."""

@@ -9,6 +9,7 @@ import numpy as np
 
 from components.model.arrays import BoolArray, Float32Array, Int32Array, Int64Array
 from components.model.bundle import Bundle
+from components.model.evidence import REAL, find_grades, has_grades, put_likely_first
 from components.model.float16 import inner_products, to_float32
 from components.model.top_k import RankedRows, find_top_k, rank_candidates, rank_columns
 from components.model.variants import drop_variants
@@ -41,7 +42,8 @@ class ItemRanker:
         """As `Recommender.rank`, for queries of one product each."""
         if self.is_precomputed(k):
             return self._lookup(products, k)
-        return self.rank_by_blend(products, k)
+        ranked = self.rank_by_blend(products, k)
+        return put_likely_first(self.bundle, list(products[:, None]), ranked)
 
     def rank_one(self, row: int, k: int) -> RankedRows:
         if self.is_precomputed(k):
@@ -49,12 +51,24 @@ class ItemRanker:
             rows = self.bundle.precomputed.rows[row, :k].astype(np.int64)
             scores = self.bundle.precomputed.scores[row, :k]
         else:
-            block, values = self.rank_by_blend(np.array([row], np.int32), k)
+            block, values = self.rank(np.array([row], np.int32), k)
             rows, scores = block[0], values[0]
         if rows[-1] >= 0:
             return rows, scores
         n = int((rows >= 0).sum())
         return rows[:n], scores[:n]
+
+    def mark_real(self, row: int, rows: Int64Array) -> bytes:
+        """1 for those of `rows`, as in `rank_one`, that are REAL; all in bundles of before."""
+        n = len(rows)
+        if self._real is not None and n <= self._depth:
+            start = row * self._depth
+            return self._real[start : start + n].tobytes()
+        if not has_grades(self.bundle):
+            return b"\1" * n
+        grades = find_grades(self.bundle, np.array([row], np.int32), rows)
+        marks: bytes = (grades == REAL).tobytes()
+        return marks
 
     def rank_by_blend(self, products: Int32Array, k: int) -> RankedRows:
         is_exact = self._index is None and not self.bundle.manifest.among_companions
@@ -120,6 +134,18 @@ class ItemRanker:
     def bias(self) -> Float32Array:
         """Of the whole catalogue."""
         return self.compute_bias(slice(None))
+
+    @cached_property
+    def _real(self) -> memoryview | None:
+        """Flat, for a few places."""
+        table = self.bundle.precomputed
+        if table is None or table.is_real is None:
+            return None
+        return memoryview(table.is_real.reshape(-1))  # type: ignore[arg-type]
+
+    @cached_property
+    def _depth(self) -> int:
+        return 0 if self.bundle.precomputed is None else self.bundle.precomputed.rows.shape[1]
 
     @cached_property
     def _index(self) -> Any:

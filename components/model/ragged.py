@@ -11,7 +11,10 @@ from components.model.arrays import Int32Array, Int64Array, concat_arrays, load_
 
 
 class ArrayGroup:
-    """Base of dataclasses of arrays. Each array is stored as PREFIX_FIELD.npy."""
+    """Base of dataclasses of arrays. Each array is stored as PREFIX_FIELD.npy.
+
+    Arrays with a default are None in bundles of before.
+    """
 
     prefix: ClassVar[str]
 
@@ -21,7 +24,10 @@ class ArrayGroup:
     @classmethod
     def load(cls, folder: Path) -> Self:
         """Memory-mapped. Raises FileNotFoundError."""
-        return cls(**{name: load_array(folder / file) for name, file in cls._files().items()})
+        optional = {one.name for one in fields(cls) if one.default is None}  # type: ignore[arg-type]
+        files = cls._files().items()
+        kept = [(n, f) for n, f in files if n not in optional or (folder / f).exists()]
+        return cls(**{name: load_array(folder / file) for name, file in kept})
 
     @classmethod
     def load_if_saved(cls, folder: Path) -> Self | None:
@@ -30,7 +36,8 @@ class ArrayGroup:
 
     def save(self, folder: Path) -> None:
         for name, file in self._files().items():
-            np.save(folder / file, np.ascontiguousarray(getattr(self, name)))
+            if (array := getattr(self, name)) is not None:
+                np.save(folder / file, np.ascontiguousarray(array))
 
     @classmethod
     def _files(cls) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Counts of baskets by size, and the probability of pairs beyond chance."""
+"""Counts of baskets by size; the probability of pairs beyond chance, and their evidence."""
 
 from dataclasses import replace
 
@@ -7,9 +7,10 @@ import numpy as np
 from components.baskets.corpus import Corpus
 from components.baskets.weighting import BasketWeighting
 from components.evaluation.excess import compute_shares
-from components.model.arrays import Float32Array
+from components.model.arrays import AnyArray, Float32Array
 from components.model.bundle import Pairs
 from components.model.chance import Chance
+from components.model.evidence import LIKELY_LEVEL, MIN_BASKETS, REAL_LEVEL
 from components.spark import split_into_ranges
 
 # Lines beside a product from which on a bin begins.
@@ -31,7 +32,25 @@ def build_chance(corpus: Corpus, pairs: Pairs, weighting: BasketWeighting) -> Ch
     shares = compute_shares(corpus, n_items).astype(np.float32)
     means = np.maximum(means, 1)
     chance = Chance(shares, means.astype(np.float32), counts.astype(np.float32), pairs.probability)
-    return replace(chance, excess=_compute_excess(chance, pairs, weighting))
+    excess = _compute_excess(chance, pairs, weighting)
+    return replace(chance, excess=excess, grades=grade_pairs(chance, pairs))
+
+
+def grade_pairs(chance: Chance, pairs: Pairs) -> AnyArray:
+    """UNPROVEN, LIKELY or REAL, (n_pairs,): an exact test of the baskets with both (Poisson)."""
+    from scipy.special import gammaincinv
+
+    support, place = np.unique(pairs.support, return_inverse=True)
+    # At a level, the smallest mean of baskets with both by which as many are not surprising.
+    bounds = [gammaincinv(support, level)[place] for level in (LIKELY_LEVEL, REAL_LEVEL)]
+    grades = np.zeros(len(place), np.uint8)
+    for part in split_into_ranges(len(chance.shares), BLOCK):
+        products = np.arange(part.start, part.stop, dtype=np.int32)
+        pair, owner = pairs.expand(products)
+        expected = chance.count_expected(products[owner], pairs.rows[pair])
+        grades[pair] = sum(expected < bound[pair] for bound in bounds)
+    grades[pairs.support < MIN_BASKETS] = 0
+    return grades
 
 
 def _compute_excess(chance: Chance, pairs: Pairs, weighting: BasketWeighting) -> Float32Array:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from components.model.bundle import PrecomputedItems
+from components.model.evidence import REAL, find_grades, has_grades, put_likely_first
 from components.model.recommender import Recommender
 from components.model.reranking import discount_blend, rerank
 from components.progress import log_progress
@@ -26,18 +27,25 @@ MODEL_FILE = "page_model.txt"  # LightGBM's text format; the service has no Ligh
 
 def precompute_items(recommender: Recommender, model: Any) -> PrecomputedItems:
     """By the recommender's blend, re-ranked by the LightGBM `model` unless it is None."""
-    n_items = recommender.bundle.manifest.n_items
+    bundle = recommender.bundle
+    n_items = bundle.manifest.n_items
     depth = min(PRECOMPUTED_DEPTH, max(n_items - 1, 1))
     rows = np.full((n_items, depth), -1, np.int32)
     scores = np.full((n_items, depth), -np.inf, np.float32)
-    texts = None if model is None else TextSimilarity(recommender.bundle.attributes)
+    is_real = np.zeros(rows.shape, bool) if has_grades(bundle) else None
+    texts = None if model is None else TextSimilarity(bundle.attributes)
     for number, start in enumerate(range(0, n_items, BATCH)):
         products = np.arange(start, min(start + BATCH, n_items), dtype=np.int32)
         block = slice(start, start + len(products))
-        rows[block], scores[block] = _rank_batch(recommender, products, depth, model, texts)
+        ranked = _rank_batch(recommender, products, depth, model, texts)
+        queries = list(products[:, None])
+        rows[block], scores[block] = put_likely_first(bundle, queries, ranked)
+        if is_real is not None:
+            pairs = zip(queries, rows[block], strict=True)
+            is_real[block] = [find_grades(bundle, query, own) == REAL for query, own in pairs]
         if number % PROGRESS_EVERY == 0 or block.stop == n_items:
             log_progress(f"item pages: {block.stop} of {n_items} products")
-    return PrecomputedItems(rows, scores)
+    return PrecomputedItems(rows, scores, is_real)
 
 
 def save_item_reranker(model: Any, folder: Path) -> None:
