@@ -206,13 +206,13 @@ def _describe(
     log_odds: Float32Array, queries: LabelledQueries, calibration: Calibration
 ) -> dict[str, Any]:
     curve: list[dict[str, float]] = []
-    for discount in CURVE:
+    for discount in CURVE if len(queries) else ():
         measured = {
             name: float(_measure_folds(log_odds, queries, calibration, discount, one).mean())
             for name, one in (("ndcg", 0.0), ("excess", 1.0))
         }
         curve.append({"popularity_discount": discount, **measured})
-    return {"calibration": list(calibration), "curve": curve if len(queries) else []}
+    return {"calibration": list(calibration), "curve": curve}
 
 
 def _measure_folds(

@@ -15,6 +15,7 @@ from components.evaluation.excess import compute_excess_ndcg
 from components.evaluation.metrics import find_hits, score
 from components.model.bundle import read_bundle
 from components.model.cart_ranking import N_CANDIDATES
+from components.model.evidence import put_likely_first
 from components.model.features import COLUMN, FEATURES
 from components.model.recommender import Recommender
 from components.model.reranking import mix_log_odds
@@ -239,7 +240,8 @@ def test_items_are_precomputed_with_the_stored_vectors(tmp_path):
     assert bundle.out_vectors.dtype == np.float16
     assert (bundle.out_vectors != trained).any()
     products = np.arange(bundle.manifest.n_items, dtype=np.int32)
-    rows, scores = Recommender(bundle).items.rank_by_blend(products, 59)
+    ranked = Recommender(bundle).items.rank_by_blend(products, 59)
+    rows, scores = put_likely_first(bundle, list(products[:, None]), ranked)
     assert not bundle.manifest.ranking["pages"]["forest"]["pays"]
     np.testing.assert_array_equal(bundle.precomputed.rows, rows)
     np.testing.assert_allclose(bundle.precomputed.scores, scores, rtol=1e-5, atol=1e-6)
