@@ -1,6 +1,7 @@
 """Blend and re-rankers are tuned on validation baskets; odd baskets train or fail clearly."""
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -239,7 +240,8 @@ def test_items_are_precomputed_with_the_stored_vectors(tmp_path):
     assert bundle.out_vectors.dtype == np.float16
     assert (bundle.out_vectors != trained).any()
     products = np.arange(bundle.manifest.n_items, dtype=np.int32)
-    rows, scores = Recommender(bundle).items.rank_by_blend(products, 59)
+    blended = Recommender(replace(bundle, precomputed=None))
+    rows, scores = blended.items.rank(products, 59)
     assert not bundle.manifest.ranking["pages"]["forest"]["pays"]
     np.testing.assert_array_equal(bundle.precomputed.rows, rows)
     np.testing.assert_allclose(bundle.precomputed.scores, scores, rtol=1e-5, atol=1e-6)
