@@ -136,7 +136,9 @@ def format_reason(item: Mapping[str, Any], asked: Names) -> str:
 
 
 def _round(number: float) -> str:
-    return f"{number:,.0f}" if number >= 9.95 else f"{number:.2g}"
+    if number < 0.05:
+        return "under 0.1"
+    return f"{number:.1f}" if number < 9.95 else f"{number:,.0f}"
 
 
 def format_links(example: Example, service: str, registry: str, report: str) -> str:

@@ -17,7 +17,7 @@ from components.model.features import COLUMN, FeatureBuilder, compute_logits
 from components.model.item_ranking import VARIANT_OVERFETCH, ItemRanker
 from components.model.item_scores import get_cart_weights
 from components.model.manifest import CartWeights
-from components.model.reranking import rerank
+from components.model.reranking import discount_blend, rerank
 from components.model.sorted_keys import find_present, lookup_values
 from components.model.top_k import RankedRows, find_top_k, sort_rows
 from components.model.tree_ensemble import TreeScorer
@@ -52,6 +52,9 @@ class CartRanker:
             rows, scores = self._mask_variants(carts, *self._blend_pairs(pairs, sums, depth))
         if bundle.reranker is not None:
             rows, scores = self._rerank(pairs, sums, rows, scores)
+        elif (chance := self._take_off(rows[:, :N_CANDIDATES])) is not None:
+            calibration = bundle.manifest.cart_calibration
+            rows, scores = discount_blend(rows, scores, calibration, chance)
         rows = np.where(scores > -np.inf, rows, -1)
         rows, scores = put_likely_first(bundle, carts, (rows, scores))
         return rows[:, :k], scores[:, :k]

@@ -17,6 +17,15 @@ class Calibration(NamedTuple):
     intercept: float = 0.0
 
 
+def discount_blend(
+    rows: Int64Array, blended: Float32Array, calibration: Calibration, chance: Float32Array
+) -> RankedRows:
+    """As `rerank` where there is no model: the standardized blend gives the log odds."""
+    first = blended[:, : chance.shape[1]]
+    standard = standardize(first, np.isfinite(first))
+    return rerank(rows, blended, standard, 0.0, calibration, chance)
+
+
 def rerank(
     rows: Int64Array, blended: Float32Array, predicted: Float32Array, mix: float,
     calibration: Calibration, chance: Float32Array | None = None,

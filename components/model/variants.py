@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     # A service has no use for Arrow, which takes 9 MB of every worker.
     import pyarrow as pa
 
-# Differences between two names of the same product, each level with all before it.
+# Differences between two names of the same product, each level with all before it. A ` #2` at the
+# end, which only tells equal names apart, is none.
 LEVELS = ("none", "same_name", "but_numbers", "but_colours", "but_one_word")
 MAX_GROUP_SIZE = 100  # Of products with one name; a larger group is a kind of products
 MIN_TOKENS = 3  # Of a name of which one word may differ
@@ -105,7 +106,7 @@ def drop_variants(
 
 def _list_keys(attributes: Attributes, level: str) -> list[int]:
     """Hashes; products that share one are variants."""
-    words = tokenize(attributes.name)
+    words = tokenize(_drop_number(attributes.name or ""))
     if level == "none" or not words:
         return []
     if level != "same_name":
@@ -123,6 +124,12 @@ def _list_keys(attributes: Attributes, level: str) -> list[int]:
             for i in range(len(words))
         ]
     return keys
+
+
+def _drop_number(name: str) -> str:
+    """Without the ` #2` that tells products of one name apart."""
+    head, _, number = name.rpartition(" #")
+    return head if head and number.isdigit() else name
 
 
 def _is_amount(word: str) -> bool:

@@ -8,7 +8,7 @@ import numpy as np
 from components.model.bundle import PrecomputedItems
 from components.model.evidence import REAL, find_grades, has_grades, put_likely_first
 from components.model.recommender import Recommender
-from components.model.reranking import rerank
+from components.model.reranking import discount_blend, rerank
 from components.progress import log_progress
 from components.ranking.queries import (
     BATCH,
@@ -64,17 +64,19 @@ def _rank_batch(
     recommender: Recommender, products: Any, depth: int, model: Any, texts: TextSimilarity | None
 ) -> tuple[Any, Any]:
     rows, scores = recommender.items.rank_by_blend(products, depth)
-    if texts is None:
+    manifest = recommender.bundle.manifest
+    if texts is None and not manifest.popularity_discount:
         return rows, scores
     candidates, blended = find_item_candidates(recommender, products)
-    features = compute_offline_features(recommender, texts, products, candidates)
     behind = np.where((rows[:, :, None] == candidates[:, None, :]).any(axis=2), -1, rows)
     rows = np.concatenate([candidates, behind], axis=1)
     blended = np.concatenate([blended, np.where(behind >= 0, scores, -np.inf)], axis=1)
-    manifest = recommender.bundle.manifest
     chance = recommender.compute_chance_gain(products, candidates)
-    rows, scores = rerank(
-        rows, blended, predict(model, features), BLEND_WEIGHT["item"], manifest.page_calibration,
-        np.float32(manifest.popularity_discount) * chance,
-    )  # fmt: skip
+    chance *= np.float32(manifest.popularity_discount)
+    if texts is None:
+        rows, scores = discount_blend(rows, blended, manifest.page_calibration, chance)
+    else:
+        features = compute_offline_features(recommender, texts, products, candidates)
+        predicted, mix = predict(model, features), BLEND_WEIGHT["item"]
+        rows, scores = rerank(rows, blended, predicted, mix, manifest.page_calibration, chance)
     return np.where(np.isfinite(scores), rows, -1)[:, :depth], scores[:, :depth]

@@ -17,7 +17,12 @@ import numpy as np
 from components.evaluation.metrics import intervals
 from components.model.arrays import BoolArray, Float32Array, Float64Array, IntpArray
 from components.model.features import COLUMN
-from components.model.reranking import Calibration, compute_gain, mix_log_odds
+from components.model.reranking import (
+    Calibration,
+    compute_gain,
+    mix_log_odds,
+    standardize,
+)
 from components.model.tree_ensemble import TreeEnsemble
 from components.ranking.gains import Gains
 from components.ranking.queries import OFFLINE_FEATURES, LabelledQueries, ndcg
@@ -116,22 +121,24 @@ def fit_if_significant(
 
         {"pays", "gain", "why", "calibration", "curve", "features"}
 
-    The curve is {"popularity_discount", "ndcg", "excess"} at several discounts, cross-validated.
-    The model is None unless the cross-validated gain over `blend_scores`, of `ndcg` with that
-    discount, has a lower 95 % bound above 0. `mix` weighs the blend, see `mix_log_odds`.
+    The model is None unless its cross-validated gain over the blend, of `ndcg` with that discount,
+    has a lower 95 % bound above 0. `mix` weighs the blend, see `mix_log_odds`. The calibration is
+    the model's, or without one that of the standardized blend; the curve is {"popularity_discount",
+    "ndcg", "excess"} at several discounts.
     """
+    blend = np.stack([standardize(blend_scores, queries.is_candidate)] * len(folds))
+    alone = calibrate(blend, queries, folds)
     n_hits = int(queries.hits.sum())
     if n_hits < MIN_HITS:
         why = f"{n_hits} hits are too few to learn from"
-        nothing: dict[str, Any] = {"calibration": [1, 0], "curve": [], "features": []}
-        return None, {"pays": False, "gain": None, "why": why, **nothing}
+        found: dict[str, Any] = {"pays": False, "gain": None, "why": why, "features": []}
+        return None, found | _describe(blend, queries, alone)
     gains = folds[0] + folds[1]
     dataset = build_ranking_dataset(queries, gains, seed)
     log_odds = cross_validate(queries, dataset, folds, blend_scores, mix, seed)
     calibration = calibrate(log_odds, queries, folds)
-    ranked = _discount(log_odds, queries, calibration, popularity_discount)
-    gain = _measure_folds(ranked, queries, popularity_discount)
-    gain -= ndcg(blend_scores, queries, popularity_discount)
+    gain = _measure_folds(log_odds, queries, calibration, popularity_discount)
+    gain -= _measure_folds(blend, queries, alone, popularity_discount)
     interval = intervals({"gain": gain}, queries.basket, seed)["gain"]
     pays = interval["low"] > 0
     why = (
@@ -139,11 +146,9 @@ def fit_if_significant(
         f"(95 % {interval['low']:+.4f} to {interval['high']:+.4f}) over the blend"
     )
     model = dataset.fit(gains, seed) if pays else None
-    return model, {
-        "pays": pays, "gain": interval, "why": why, "calibration": list(calibration),
-        "curve": [_measure_discount(log_odds, queries, calibration, one) for one in CURVE],
-        "features": compute_importance(model),
-    }  # fmt: skip
+    found = {"pays": pays, "gain": interval, "why": why, "features": compute_importance(model)}
+    used = (log_odds, queries, calibration) if pays else (blend, queries, alone)
+    return model, found | _describe(*used)
 
 
 def cross_validate(
@@ -162,8 +167,10 @@ def calibrate(
 ) -> Calibration:
     """By logistic regression of the folds' gains on `log_odds` (2, n_lists, depth).
 
-    Log odds that fall with the gains are left as they are.
+    Log odds that fall with the gains are left as they are, as without any gain.
     """
+    if not any(one.total.any() for one in folds):
+        return Calibration()
     weight = np.stack([np.broadcast_to(one.weight[:, None], one.total.shape) for one in folds])
     known = queries.is_candidate & (weight > 0)
     weight, total = weight[known], np.stack([one.total for one in folds])[known]
@@ -195,29 +202,33 @@ def _compute_log_loss(log_odds: Float64Array, weight: Float64Array, total: Float
     return float(weight @ np.logaddexp(0, log_odds) - total @ log_odds)
 
 
-def _measure_discount(
-    log_odds: Float32Array, queries: LabelledQueries, calibration: Calibration,
-    popularity_discount: float,
-) -> dict[str, float]:  # fmt: skip
-    ranked = _discount(log_odds, queries, calibration, popularity_discount)
-    ndcg, excess = (float(_measure_folds(ranked, queries, one).mean()) for one in (0.0, 1.0))
-    return {"popularity_discount": popularity_discount, "ndcg": ndcg, "excess": excess}
-
-
-def _discount(
-    log_odds: Float32Array, queries: LabelledQueries, calibration: Calibration,
-    popularity_discount: float,
-) -> Float32Array:  # fmt: skip
-    """Expected gains beyond chance, in the shape of `log_odds` (2, n_lists, depth)."""
-    chance = np.float32(popularity_discount) * queries.chance
-    return compute_gain(log_odds, calibration) - chance
+def _describe(
+    log_odds: Float32Array, queries: LabelledQueries, calibration: Calibration
+) -> dict[str, Any]:
+    curve: list[dict[str, float]] = []
+    for discount in CURVE:
+        measured = {
+            name: float(_measure_folds(log_odds, queries, calibration, discount, one).mean())
+            for name, one in (("ndcg", 0.0), ("excess", 1.0))
+        }
+        curve.append({"popularity_discount": discount, **measured})
+    return {"calibration": list(calibration), "curve": curve if len(queries) else []}
 
 
 def _measure_folds(
-    scores: Float32Array, queries: LabelledQueries, popularity_discount: float
-) -> Float64Array:
-    """`ndcg` (n_queries,) of each query by the model that did not learn from its basket."""
-    even, odd = (ndcg(one, queries, popularity_discount) for one in scores)
+    log_odds: Float32Array, queries: LabelledQueries, calibration: Calibration,
+    popularity_discount: float, measured_discount: float | None = None,
+) -> Float64Array:  # fmt: skip
+    """`ndcg` (n_queries,) of each query by the model that did not learn from its basket.
+
+    `log_odds` are (2, n_lists, depth).
+    """
+    measured_discount = popularity_discount if measured_discount is None else measured_discount
+    chance = np.float32(popularity_discount) * queries.chance
+    even, odd = (
+        ndcg(compute_gain(one, calibration) - chance, queries, measured_discount)
+        for one in log_odds
+    )
     measured: Float64Array = np.where(queries.basket % 2 == 0, even, odd)
     return measured
 

@@ -34,6 +34,7 @@ ALT = {
     "tricks": "Dots with intervals: change by each basket weighting",
     "mix": "Bars: ranking quality of the blend and of each of its parts alone",
     "features": "Bars: the most important features of the re-ranker",
+    "discounts": "Lines: NDCG and excess NDCG over the popularity discount",
     "cold": "Dots with intervals: quality of answers for products that the model does not know",
 }
 """Alternative texts, by the first word of the plot's name."""

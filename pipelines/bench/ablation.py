@@ -126,7 +126,8 @@ def build_ablation(
     def size(*prefixes: str) -> int:
         return sum(one for name, one in sizes.items() if name.startswith(prefixes))
 
-    unranked = replace(bundle, precomputed=None, reranker=None)
+    undiscounted = bundle.manifest.model_copy(update={"popularity_discount": 0.0})
+    unranked = replace(bundle, manifest=undiscounted, precomputed=None, reranker=None)
     betas = read_json(folder / "vectors" / "betas.json")
     blend_cpu_s = everything - of_rest["re-ranker"] - rest_cpu_s["pages"]
     whole = Part(Recommender(bundle), everything, sum(sizes.values()))

@@ -27,7 +27,7 @@ def answer(**more):
         (
             WHY | {"bought_together": 1, "expected": 0.04, "times_more_often": 25.0},
             {"7": "Tea", "8": "Cup"},
-            "in 1 basket with Tea; by chance it would be 0.04: 25 times as often",
+            "in 1 basket with Tea; by chance it would be under 0.1: 25 times as often",
         ),
         ({"product_id": "7", "bought_together": 12}, {"7": "Tea"}, "in 12 baskets together"),
         (WHY | {"expected": None}, {"7": "Tea"}, "in 1,200 baskets together"),

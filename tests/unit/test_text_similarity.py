@@ -201,6 +201,9 @@ def pairs_of(level, *names):
     ("one", "other", "level"),
     [
         ("Tea, green", "GREEN tea", "same_name"),
+        ("Tea, 8 oz #2", "Tea, 8 oz #13", "same_name"),
+        ("Tea, 8 oz", "Tea, 8 oz #2", "same_name"),
+        ("Tea #2 green", "Tea #3 green", "but_numbers"),
         ("Frozen peas 12 oz", "Frozen peas 500g", "but_numbers"),
         ("Set of 3 cake tins", "Cake tins", "but_numbers"),
         ("Pink regency teacup", "Green regency teacup", "but_colours"),
