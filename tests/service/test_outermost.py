@@ -103,9 +103,11 @@ def test_two_workers_count_every_request_once(server, client):
 def test_answers_are_counted_by_source_variant_and_length(server, client):
     labels = {"endpoint": "recommend", "source": "bestsellers", **OURS}
     before = metric(client, "fbt_answers_total", **labels)
+    shown = metric(client, "fbt_recommended_products_total", **labels)
     unknown = metric(client, "fbt_unknown_items_total", endpoint="recommend", **OURS)
-    client.post("/recommend", json={"items": ["no such", "nor such"]})
+    client.post("/recommend", json={"items": ["no such", "nor such"], "k": 3})
     assert settled(client, "fbt_answers_total", before + 1, **labels)[0]
+    assert settled(client, "fbt_recommended_products_total", shown + 3, **labels)[0]
     assert metric(client, "fbt_unknown_items_total", **OURS) == unknown + 2
     assert metric(client, "fbt_bundle_created_timestamp_seconds", **OURS) > 1e9
     for name in ("fbt_rules_applied_total", "fbt_shed_total"):
