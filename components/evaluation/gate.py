@@ -99,7 +99,7 @@ def _beats_popularity(evaluation: dict[str, Any], settings: GateSettings) -> Rul
 
 
 def _beats_counts_minus_chance(evaluation: dict[str, Any], settings: GateSettings) -> Rule:
-    name, title = "beats_counts_minus_chance", "Adds more than a subtraction"
+    name, title = "beats_counts_minus_chance", "Adds more than counts minus chance"
     difference = _read_paired(evaluation, "excess", "item", "counts_minus_chance")
     expected = -settings.champion_margin * difference.other
     passed = difference.mean >= 0 and difference.low >= expected

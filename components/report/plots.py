@@ -239,7 +239,7 @@ def draw_changes(columns: Mapping[str, Sequence[Change]]) -> "Figure":
                 _dot(axes, row, change.bounds, text, change.used)
         _label_rows(axes, [change.label for change in changes])
         axes.xaxis.set_major_formatter(lambda share, _: percent_change(share).replace(".0", ""))
-        axes.set_xlabel("change of NDCG@10, further right is better")
+        axes.set_xlabel("change of NDCG@10 less chance, further right is better")
         _title(axes, title)
     return figure
 
@@ -268,17 +268,17 @@ def draw_discounts(curve: Sequence[Mapping[str, float]], chosen: float, title: s
     """Both measures over the popularity discount, the chosen one marked."""
     figure, [axes] = new_figure(3.2)
     discounts = [one["popularity_discount"] for one in curve]
-    for name, label, colour in (("ndcg", "NDCG", "c3"), ("excess", "excess NDCG", "accent")):
+    lines = (("ndcg", "NDCG", "c3", 8), ("excess", "excess NDCG", "accent", -18))
+    for name, label, colour, offset in lines:
         values = [one[name] for one in curve]
         axes.plot(discounts, values, color=COLOURS[colour], marker="o", linewidth=2)
         axes.annotate(
-            label, (discounts[-1], values[-1]), (0, 8), textcoords="offset points", ha="right",
-            color=COLOURS[colour],
+            label, (discounts[-2], values[-2]), (0, offset), textcoords="offset points",
+            ha="center", color=COLOURS[colour],
         )  # fmt: skip
     axes.axvline(chosen, color=COLOURS["ink"], linewidth=1, linestyle=(0, (3, 3)))
     axes.set_xlabel("popularity discount (dashed: this run's)")
-    axes.set_ylim(bottom=0)
-    axes.margins(y=0.2)
+    axes.set_ylim(0, 1.25 * max(one["ndcg"] for one in curve) or None)
     axes.grid(axis="y")
     _title(axes, title)
     return figure

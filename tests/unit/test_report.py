@@ -567,7 +567,7 @@ def test_vectors_that_carts_listen_to_are_no_zero() -> None:
 
 def test_re_rankers_say_whether_they_ship_and_why(page: str) -> None:
     text = Seen(page).text
-    assert "Product page: used Change in NDCG@10: +0.0200 +0.0100 to +0.0300" in text
+    assert "Product page: used Change in NDCG@10 less chance: +0.0200 +0.0100 to +0.0300" in text
     assert "Cart: not used 3 hits are too few." in text
 
 
