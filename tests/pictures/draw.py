@@ -1,7 +1,7 @@
 """Draws the two pictures of the README, with Chromium, from the demo as it runs.
 
 make demo                                   # in another terminal
-.venv/bin/python -m tests.pictures.draw 970030
+.venv/bin/python -m tests.pictures.draw 962568
 """
 
 import argparse
@@ -56,7 +56,10 @@ def render_card(product: dict[str, Any]) -> str:
     name, category = product["name"], product["category"]
     price = f"${product['price']:.2f}" if product.get("price") else ""
     evidence = product.get("because_of")
-    note = f"in {evidence['bought_together']:,} baskets with it" if evidence else ""
+    note = ""
+    if evidence and evidence["times_more_often"]:
+        times = f"{evidence['times_more_often']:.1f}"
+        note = f"{evidence['bought_together']:,} baskets with it, {times} × chance"
     return (
         f'<div class="card"><div class="tile" style="--hue:{hue_of(category)}">{name[0]}</div>'
         f"<b>{html.escape(name)}</b><span>{html.escape(category.lower())}</span>"
