@@ -26,8 +26,7 @@ class GateSettings(BaseModel):
     popularity_gain: float = Field(default=0.0, ge=0, lt=1)
     """Exceeded by the lower 95 % bound of the gain over popularity on product pages."""
     champion_margin: ChampionMargin = 0.02
-    """Share of NDCG and excess NDCG that the lower bound may lose to the champion, and of excess to
-    counts minus chance."""
+    """Share of the champion's NDCG and excess NDCG that the lower bounds may lose."""
     min_coverage: MinCoverage = 0.05
     """Share of the catalogue, or of the places in all answers, to be recommended."""
     min_ann_recall: float = Field(default=0.98, ge=0, le=1)
@@ -55,7 +54,7 @@ def judge(
     """
     rules = [
         _beats_popularity(evaluation, settings),
-        _beats_counts_minus_chance(evaluation, settings),
+        _beats_counts_minus_chance(evaluation),
         _not_worse_than_champion(evaluation, settings),
         _coverage_floor(evaluation, settings),
         _ann_recall(evaluation, settings),
@@ -98,17 +97,16 @@ def _beats_popularity(evaluation: dict[str, Any], settings: GateSettings) -> Rul
     )
 
 
-def _beats_counts_minus_chance(evaluation: dict[str, Any], settings: GateSettings) -> Rule:
+def _beats_counts_minus_chance(evaluation: dict[str, Any]) -> Rule:
+    """In the mean: on the few test baskets of a small shop no method is clearly better."""
     name, title = "beats_counts_minus_chance", "Adds more than counts minus chance"
     difference = _read_paired(evaluation, "excess", "item", "counts_minus_chance")
-    expected = -settings.champion_margin * difference.other
-    passed = difference.mean >= 0 and difference.low >= expected
-    why = f"excess NDCG {difference.describe()}, expected at least {expected:+.4f}"
+    why = f"excess NDCG {difference.describe()}"
     remedy = (
         "the new model adds less to a basket than counts of pairs minus those by chance. Raise "
         "popularity_discount, or bring more orders or more sweep trials"
     )
-    return _build_rule(name, title, passed, difference.low, expected, why, remedy)
+    return _build_rule(name, title, difference.mean >= 0, difference.mean, 0.0, why, remedy)
 
 
 def _not_worse_than_champion(evaluation: dict[str, Any], settings: GateSettings) -> Rule:

@@ -387,7 +387,6 @@ def test_a_good_model_passes() -> None:
         ("paired_excess.item.champion.low", "not_worse_than_champion"),
         ("paired_excess.cart.champion.low", "not_worse_than_champion"),
         ("paired_excess.item.counts_minus_chance.mean", "beats_counts_minus_chance"),
-        ("paired_excess.item.counts_minus_chance.low", "beats_counts_minus_chance"),
         ("tasks.item.model.coverage", "coverage_floor"),
     ],
 )
