@@ -12,6 +12,8 @@ import numpy as np
 from components.model.arrays import AnyArray, Float32Array, Float64Array
 from components.model.ragged import ArrayGroup
 
+K = 10  # Of the NDCG@K that gains are measured in
+
 
 @dataclass(frozen=True)
 class Chance(ArrayGroup, prefix="chance"):
@@ -43,7 +45,7 @@ class Chance(ArrayGroup, prefix="chance"):
         probability: Float32Array = held / np.maximum(n_lines, 1e-9)
         return probability.astype(np.float32)
 
-    def compute_gain(self, products: AnyArray, rows: AnyArray, k: int) -> Float32Array:
+    def compute_gain(self, products: AnyArray, rows: AnyArray, k: int = K) -> Float32Array:
         """NDCG@k by chance of `rows` (n, depth) in first place on pages of `products` (n,).
 
         A basket asks for each of its products with the same probability, as the evaluation does.

@@ -115,14 +115,14 @@ class Recommender:
         return rows, scores
 
     def compute_chance_gain(self, products: Int32Array | None, rows: Int64Array) -> Float32Array:
-        """NDCG@10 that `rows` (n, depth) earn by chance in first place; 0 in bundles of before.
+        """NDCG@K that `rows` (n, depth) earn by chance in first place; 0 in bundles of before.
 
         On the pages of `products` (n,), or without them in carts, where one product is relevant.
         """
         chance = self.bundle.chance
         if chance is None:
             return np.zeros(rows.shape, np.float32)
-        return chance.shares[rows] if products is None else chance.compute_gain(products, rows, 10)
+        return chance.shares[rows] if products is None else chance.compute_gain(products, rows)
 
     def _describe(self, row: int | None, attributes: Attributes | None) -> Attributes:
         card = {} if row is None else self.bundle.records.card(row)

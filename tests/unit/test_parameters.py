@@ -89,7 +89,10 @@ def test_every_shard_trains_with_the_largest_seed(shards):
         ({"as_of": "Christmas"}, "parameter as_of: found 'Christmas', expected: a day such as"),
         ({"champion_margin": 1}, "parameter champion_margin: found 1, expected: .* less than 1"),
         ({"popularity_discount": 1.5}, "parameter popularity_discount: found 1.5, expected: .* 1"),
-        ({"popularity_discount": -0.1}, "parameter popularity_discount: found -0.1, expected: .* 0"),
+        (
+            {"popularity_discount": -0.1},
+            "parameter popularity_discount: found -0.1, expected: .* 0",
+        ),
         ({"halflife": 3}, "parameter halflife: found 3"),
     ],
 )
