@@ -5,6 +5,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from components.model.arrays import AnyArray, Float32Array, Float64Array, Int64Array, UInt64Array
+from components.model.features import normalize_vectors
 from components.model.kinds import Kinds
 from components.model.text_similarity import hash_token, tokenize
 from components.model.variants import Variants
@@ -35,7 +36,7 @@ def find_kinds(
     if len(rows):
         known = rows[rows < len(in_vectors)]
         vectors = in_vectors[known] - in_vectors.mean(axis=0, keepdims=True)
-        found = cluster_names(products["name"].take(rows), _normalize(vectors))
+        found = cluster_names(products["name"].take(rows), normalize_vectors(vectors))
         codes[rows] = np.where(found < 0, rows, len(codes) + found)
         if variants is not None:
             codes[rows] = join_variants(codes, variants)[rows]
@@ -132,9 +133,3 @@ def _score_phrases(rows: AnyArray, phrases: AnyArray, vectors: Float32Array) -> 
         cohesion < MIN_COHESION, 0, cohesion * np.sqrt(np.minimum(n, LARGE))
     )
     return scores
-
-
-def _normalize(vectors: Float32Array) -> Float32Array:
-    lengths = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
-    unit: Float32Array = vectors / np.maximum(lengths, 1e-9)[:, None]
-    return unit

@@ -15,12 +15,14 @@ def evaluate(
     metrics: dsl.Output[dsl.Metrics],
 ) -> None:
     """Rank the test baskets with the model, the baselines and the champion."""
-    from components.evaluation import evaluate
+    from components.evaluation import evaluate, gate
     from components.results import log_metrics, write_json
 
     found = evaluate.evaluate(bundle.path, baskets.path, champion.path, seed)
     write_json(found, evaluation.path)
-    log_metrics(metrics, {"test": found["tasks"], **{one: found[one] for one in evaluate.PAIRED}})
+    log_metrics(
+        metrics, {"test": found["tasks"], **{one: found[one] for one in gate.PAIRED.values()}}
+    )
 
 
 @step

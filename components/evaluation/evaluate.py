@@ -21,6 +21,7 @@ from components.evaluation.baselines import (
 from components.evaluation.champion import read_champion
 from components.evaluation.cold import evaluate_cold_start
 from components.evaluation.excess import compute_shares
+from components.evaluation.gate import PAIRED
 from components.evaluation.kind_limits import limit_ranker, measure_limits
 from components.evaluation.measures import MEASURES, CatalogueFacts, measure
 from components.evaluation.metrics import coverage, intervals, popularity_percentile
@@ -32,9 +33,6 @@ from components.progress import log_progress
 
 K = 10
 N_EXAMPLES = 50
-
-PAIRED = {"paired": "ndcg", "paired_excess": "excess"}
-"""Measures of which the model's differences from the others are tested."""
 
 
 def evaluate(
@@ -91,7 +89,7 @@ def evaluate(
         "tasks": {task: _replace_nonfinite(metrics) for task, (metrics, _) in results.items()},
         **{
             name: {task: _replace_nonfinite(paired[name]) for task, (_, paired) in results.items()}
-            for name in PAIRED
+            for name in PAIRED.values()
         },
         "ann_recall": bundle.manifest.search_recall,
         "cold": _replace_nonfinite(cold),
@@ -111,7 +109,7 @@ def evaluate_task(
         found, _ = ranker.rank(queries.asked, K)
         scores = measure(found, queries, facts)
         values |= {(name, metric): value for metric, value in scores.items()}
-        for paired, metric in PAIRED.items():
+        for metric, paired in PAIRED.items():
             values[name, paired] = values["model", metric] - scores[metric]
         metrics[name] = {
             "coverage": coverage(found, facts.n_items),
@@ -124,7 +122,8 @@ def evaluate_task(
     for name in rankers:
         metrics[name] |= {metric: bounds[name, metric] for metric in MEASURES}
     others = [name for name in rankers if name != "model"]
-    return metrics, {paired: {name: bounds[name, paired] for name in others} for paired in PAIRED}
+    tested = PAIRED.values()
+    return metrics, {paired: {name: bounds[name, paired] for name in others} for paired in tested}
 
 
 def pick_examples(recommender: Recommender, n: int = N_EXAMPLES) -> list[dict[str, Any]]:

@@ -13,6 +13,7 @@ MinCoverage = Annotated[float, Field(ge=0, le=1)]
 
 PLACES = {"item": "on product pages", "cart": "in carts"}
 PAIRED = {"ndcg": "paired", "excess": "paired_excess"}
+"""Measures of which the model's differences from the others are tested, and their names."""
 MEASURE_NAMES = {"ndcg": "NDCG", "excess": "excess NDCG"}
 
 

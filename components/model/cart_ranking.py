@@ -19,7 +19,7 @@ from components.model.item_scores import get_cart_weights
 from components.model.manifest import CartWeights
 from components.model.reranking import discount_blend, rerank
 from components.model.sorted_keys import find_present, lookup_values
-from components.model.top_k import RankedRows, find_top_k, sort_rows
+from components.model.top_k import RankedRows, find_in_rows, find_top_k, sort_rows
 from components.model.tree_ensemble import TreeScorer
 
 N_CANDIDATES, N_BEYOND = 60, 30
@@ -121,7 +121,7 @@ class CartRanker:
         added, beyond_scores = self._mask_variants(
             pairs.carts, *self._score_pairs(pairs, sums, beyond)
         )
-        behind = np.where((rows[:, :, None] == added[:, None, :]).any(axis=2), -1, rows)
+        behind = np.where(find_in_rows(rows, added), -1, rows)
         rows = np.concatenate([rows[:, :N_CANDIDATES], added, behind[:, N_CANDIDATES:]], axis=1)
         scores = np.concatenate(
             [scores[:, :N_CANDIDATES], beyond_scores, scores[:, N_CANDIDATES:]], axis=1
@@ -201,7 +201,7 @@ class CartRanker:
 def _find_beyond_chance(pairs: CandidatePairs, rows: Int64Array) -> Int64Array:
     """(n_carts, N_BEYOND) candidates most beyond chance; -1 for none and for those in `rows`."""
     beyond, _ = pairs.select_best(pairs.sum_excess(), N_BEYOND)
-    beyond[(beyond[:, :, None] == rows[:, None, :]).any(axis=2)] = -1
+    beyond[find_in_rows(beyond, rows)] = -1
     return beyond
 
 

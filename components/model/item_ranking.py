@@ -11,7 +11,13 @@ from components.model.arrays import BoolArray, Float32Array, Int32Array, Int64Ar
 from components.model.bundle import Bundle
 from components.model.evidence import REAL, find_grades, has_grades, put_likely_first
 from components.model.float16 import inner_products, to_float32
-from components.model.top_k import RankedRows, find_top_k, rank_candidates, rank_columns
+from components.model.top_k import (
+    RankedRows,
+    find_in_rows,
+    find_top_k,
+    rank_candidates,
+    rank_columns,
+)
 from components.model.variants import drop_variants
 from components.model.vector_index import build_query_matrix, load_index, search
 
@@ -78,17 +84,23 @@ class ItemRanker:
         return drop_variants(*rank(products, k + VARIANT_OVERFETCH), products.tolist(), variants, k)
 
     def find_candidates(self, products: Int32Array, n_best: int, n_beyond: int) -> RankedRows:
+        """As `add_beyond_chance`, to the `n_best` by the blend."""
+        return self.add_beyond_chance(products, self.rank_by_blend(products, n_best), n_beyond)
+
+    def add_beyond_chance(
+        self, products: Int32Array, ranked: RankedRows, n_beyond: int
+    ) -> RankedRows:
         """Rows and blended scores (n_products, n_best + n_beyond); -1 and -inf for none.
 
-        The `n_best` by the blend, then of the `n_beyond` pairs most beyond chance the others.
+        Those of `ranked`, as by `rank_by_blend`, then the others of the `n_beyond` pairs most
+        beyond chance.
         """
-        rows, scores = self.rank_by_blend(products, n_best)
+        rows, scores = ranked
         pair = self._find_beyond_chance(products, n_beyond)
         beyond, probability = np.full(pair.shape, -1), np.zeros(pair.shape, np.float32)
         beyond[pair >= 0] = self.bundle.pairs.rows[pair[pair >= 0]]
         probability[pair >= 0] = self.bundle.pairs.probability[pair[pair >= 0]]
-        is_known = (beyond[:, :, None] == rows[:, None, :]).any(axis=2)
-        beyond[is_known | self._mark_variants(products, beyond)] = -1
+        beyond[find_in_rows(beyond, rows) | self._mark_variants(products, beyond)] = -1
         outward = to_float32(self.bundle.out_vectors[beyond])
         added = np.einsum("nd,nkd->nk", self.bundle.in_vectors[products], outward)
         added += self.bias[beyond] + self.compute_gain(probability)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from components.model.arrays import AnyArray, Float32Array, Int64Array, IntpArray
+from components.model.arrays import AnyArray, BoolArray, Float32Array, Int64Array, IntpArray
 
 N_GROUPS = 512  # Of columns, whose maxima bound the k-th best
 
@@ -64,6 +64,12 @@ def sort_rows(rows: Int64Array, scores: Float32Array) -> RankedRows:
         return rows[:, best], scores[:, best]
     order = np.lexsort((rows, -scores), axis=1)
     return np.take_along_axis(rows, order, 1), np.take_along_axis(scores, order, 1)
+
+
+def find_in_rows(wanted: Int64Array, rows: Int64Array) -> BoolArray:
+    """Whether each of `wanted` (n, k) is in the same row of `rows` (n, depth)."""
+    found: BoolArray = (wanted[:, :, None] == rows[:, None, :]).any(axis=2)
+    return found
 
 
 def _find_lower_bounds(scores: Float32Array, depth: int) -> Float32Array:

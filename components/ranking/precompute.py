@@ -6,15 +6,13 @@ from typing import Any
 import numpy as np
 
 from components.model.bundle import PrecomputedItems
+from components.model.cart_ranking import N_CANDIDATES
 from components.model.evidence import REAL, find_grades, has_grades, put_likely_first
 from components.model.recommender import Recommender
 from components.model.reranking import discount_blend, rerank
+from components.model.top_k import find_in_rows
 from components.progress import log_progress
-from components.ranking.queries import (
-    BATCH,
-    compute_offline_features,
-    find_item_candidates,
-)
+from components.ranking.queries import BATCH, N_BEYOND_ITEM, compute_offline_features
 from components.ranking.reranker import BLEND_WEIGHT, predict
 from components.ranking.text_features import TextSimilarity
 
@@ -67,8 +65,9 @@ def _rank_batch(
     manifest = recommender.bundle.manifest
     if texts is None and not manifest.popularity_discount:
         return rows, scores
-    candidates, blended = find_item_candidates(recommender, products)
-    behind = np.where((rows[:, :, None] == candidates[:, None, :]).any(axis=2), -1, rows)
+    best = rows[:, :N_CANDIDATES], scores[:, :N_CANDIDATES]
+    candidates, blended = recommender.items.add_beyond_chance(products, best, N_BEYOND_ITEM)
+    behind = np.where(find_in_rows(rows, candidates), -1, rows)
     rows = np.concatenate([candidates, behind], axis=1)
     blended = np.concatenate([blended, np.where(behind >= 0, scores, -np.inf)], axis=1)
     chance = recommender.compute_chance_gain(products, candidates)

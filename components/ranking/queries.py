@@ -21,7 +21,6 @@ from components.model.candidate_pairs import find_candidate_pairs
 from components.model.cart_ranking import N_BEYOND, N_CANDIDATES
 from components.model.features import FEATURES
 from components.model.recommender import Recommender
-from components.model.top_k import RankedRows
 from components.ranking.text_features import TextSimilarity
 
 K = 10
@@ -105,11 +104,6 @@ def compute_offline_features(
     return np.concatenate([features, texts.compute_cosines(products, rows)[..., None]], axis=2)
 
 
-def find_item_candidates(recommender: Recommender, products: Int32Array) -> RankedRows:
-    """Rows and blended scores, (n_products, DEPTH["item"])."""
-    return recommender.items.find_candidates(products, N_CANDIDATES, N_BEYOND_ITEM)
-
-
 def _collect_item_candidates(
     recommender: Recommender, products: Int32Array
 ) -> tuple[Int64Array, Float32Array]:
@@ -117,7 +111,8 @@ def _collect_item_candidates(
     rows = [np.full((0, DEPTH["item"]), -1)]
     features = [np.zeros((0, DEPTH["item"], len(OFFLINE_FEATURES)), np.float32)]
     for batch in _split_batches(len(products)):
-        found = np.sort(find_item_candidates(recommender, products[batch])[0], axis=1)
+        best = recommender.items.find_candidates(products[batch], N_CANDIDATES, N_BEYOND_ITEM)
+        found = np.sort(best[0], axis=1)
         rows.append(found)
         features.append(compute_offline_features(recommender, texts, products[batch], found))
     return np.concatenate(rows), np.concatenate(features)
