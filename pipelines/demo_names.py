@@ -131,7 +131,7 @@ Maker = tuple[str, int]
 
 
 class Product(NamedTuple):
-    """What the data says of a product."""
+    """A row of the product table."""
 
     product_id: int
     type: str

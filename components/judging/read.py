@@ -1,4 +1,4 @@
-"""What judges' grades say about the systems."""
+"""Statistics of judges' grades, by system."""
 
 import json
 from collections.abc import Sequence

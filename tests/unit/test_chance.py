@@ -1,4 +1,4 @@
-"""What chance would earn is known for every product, and taken off in answers."""
+"""The chance of every product, and answers from which it is taken off."""
 
 from dataclasses import replace
 from pathlib import Path

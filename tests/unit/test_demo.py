@@ -1,4 +1,4 @@
-"""What the demo prints of the answers, and which answers it refuses."""
+"""The answers that the demo prints, and those that it refuses."""
 
 import pytest
 

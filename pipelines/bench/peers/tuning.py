@@ -15,7 +15,7 @@ from pipelines.bench.processes import cpu_seconds
 K = 10
 
 NDCG, EXCESS = TUNED_BY = ("ndcg", "excess")
-"""What peers are compared in, they are also tuned by."""
+"""Measures of the comparison, each also one of the tuning."""
 
 
 @dataclass(frozen=True)
