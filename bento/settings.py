@@ -101,6 +101,29 @@ class Settings(BaseSettings):
     cors_origins: Annotated[tuple[str, ...], NoDecode, BeforeValidator(split_commas)] = ()
     """Origins, between commas, whose pages may call the service; * is all."""
 
+    events_url: SecretStr | None = None
+    """Where shoppers' events and the recommendation log go: sqlite:///FILE,
+    postgresql://USER:PASSWORD@HOST/NAME, kafka://HOST:PORT,HOST:PORT/PREFIX or `off`. Default: the
+    database of FBT_DATABASE_URL where that is PostgreSQL, else an SQLite file in BentoML's home."""
+
+    events_key: SecretStr | None = None
+    """Public key that event requests must name; it allows nothing but to send events."""
+
+    events_rate_limit: Annotated[Rate | None, NoDecode, BeforeValidator(parse_rate)] = None
+    """Event requests of one client address, per worker, such as 10/s; more is answered 429."""
+
+    events_index_base: Literal[0, 1] = 0
+    """The `index` of the first product in the shop's events, unless a request declares its own."""
+
+    events_max_age_h: float = Field(default=72, ge=1, le=24 * 30)
+    """Older events are refused, those more than an hour in the future, too."""
+
+    log_share: float = Field(default=0.1, ge=0, le=1)
+    """Share of the answers in the recommendation log; all of them during an experiment."""
+
+    experiment: Path | None = None
+    """JSON file of an experiment; see bento/README.md."""
+
     sensitive_pairs: Literal["off", "warn", "block"] = "warn"
     """Tobacco, alcohol, infant formula, medicine and adult goods beside goods that are not of the
     same class: `warn` marks them in explained answers, `block` leaves them out."""

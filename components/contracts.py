@@ -83,6 +83,77 @@ COMPANIONS = pa.schema(
 )
 """Recommendations of the service, `rank` from 1; `score` is null for products from a rule."""
 
+EVENTS = pa.schema(
+    [
+        pa.field("event_id", pa.string(), nullable=False),
+        pa.field("event", pa.string(), nullable=False),
+        pa.field("ts", pa.timestamp("us", tz="UTC"), nullable=False),
+        pa.field("received_at", pa.timestamp("us", tz="UTC"), nullable=False),
+        pa.field("session_id", pa.string()),
+        pa.field("request_id", pa.string()),
+        pa.field("order_id", pa.string()),
+        pa.field("product_id", pa.string(), nullable=False),
+        pa.field("position", pa.int32()),
+        pa.field("quantity", pa.float64()),
+        pa.field("price", pa.float64()),
+    ],
+    metadata={"name": "events"},
+)
+"""One row for each product of an event, in folders `events/day=2026-11-29` by `ts` (UTC); see
+`components.events.event`."""
+
+RECOMMENDATIONS = pa.schema(
+    [
+        pa.field("request_id", pa.string(), nullable=False),
+        pa.field("ts", pa.timestamp("us", tz="UTC"), nullable=False),
+        pa.field("session_id", pa.string()),
+        pa.field("endpoint", pa.string(), nullable=False),
+        pa.field("context", pa.string(), nullable=False),
+        pa.field("model_version", pa.string(), nullable=False),
+        pa.field("arm", pa.string(), nullable=False),
+        pa.field("experiment", pa.string()),
+        pa.field("share", pa.float64(), nullable=False),
+        pa.field("asked", pa.list_(pa.string()), nullable=False),
+        pa.field("items", pa.list_(pa.string()), nullable=False),
+        pa.field("sources", pa.list_(pa.string()), nullable=False),
+        pa.field("rules", pa.list_(pa.string()), nullable=False),
+        pa.field("swapped", pa.int32()),
+        pa.field("swap_drawn", pa.bool_(), nullable=False),
+        pa.field("teams", pa.list_(pa.string())),
+    ],
+    metadata={"name": "recommendations"},
+)
+"""One row for each logged answer, in folders `recommendations/day=2026-11-29`; see
+`components.events.recommendation`."""
+
+SESSIONS = pa.schema(
+    [
+        pa.field("session_id", pa.string(), nullable=False),
+        pa.field("experiment", pa.string()),
+        pa.field("model_version", pa.string(), nullable=False),
+        pa.field("arm", pa.string(), nullable=False),
+        pa.field("first_ts", pa.timestamp("us", tz="UTC"), nullable=False),
+        pa.field("is_seen", pa.bool_(), nullable=False),
+        pa.field("lists", pa.float64(), nullable=False),
+        pa.field("impressions", pa.float64(), nullable=False),
+        pa.field("clicks", pa.float64(), nullable=False),
+        pa.field("adds", pa.float64(), nullable=False),
+        pa.field("purchases", pa.float64(), nullable=False),
+        pa.field("revenue", pa.float64(), nullable=False),
+        pa.field("orders", pa.float64(), nullable=False),
+        pa.field("attached_orders", pa.float64(), nullable=False),
+        pa.field("order_value", pa.float64(), nullable=False),
+        pa.field("earlier_orders", pa.float64(), nullable=False),
+        pa.field("earlier_order_value", pa.float64(), nullable=False),
+        pa.field("earlier_clicks", pa.float64(), nullable=False),
+    ],
+    metadata={"name": "sessions"},
+)
+"""What a session saw and did under one version and arm. `clicks`, `adds`, `purchases` and `revenue`
+count recommended products; `orders` and `order_value` all that it bought after `first_ts`, its
+first list; `attached_orders` hold a recommended product that was seen. `earlier_…` is before
+`first_ts`. `is_seen` is false where no list was in the viewport."""
+
 SPLITS = ("train", "validation", "test")
 
 

@@ -21,6 +21,10 @@ SERVED = (
     "components/__init__.py",
     "components/model/*.py",
     "components/model/*.json",
+    "components/contracts.py",
+    "components/events/**/*.py",
+    "components/experiments/__init__.py",
+    "components/experiments/experiment.py",
 )
 
 

@@ -19,7 +19,14 @@ MAY_IMPORT = {
     "components.model": ("components.model",),
     "components": ("components", "data_checks"),
     "data_checks": ("components", "data_checks"),
-    "bento": ("components.model", "bento"),
+    "components.events": ("components.events", "components.contracts", "components.model"),
+    "components.experiments.experiment": ("components.model",),
+    "bento": (
+        "components.model",
+        "components.events",
+        "components.experiments.experiment",
+        "bento",
+    ),
     "pipelines": ("components", "data_checks", "bento", "pipelines"),
 }
 
