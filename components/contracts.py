@@ -120,6 +120,7 @@ RECOMMENDATIONS = pa.schema(
         pa.field("swapped", pa.int32()),
         pa.field("swap_drawn", pa.bool_(), nullable=False),
         pa.field("teams", pa.list_(pa.string())),
+        pa.field("drawn_pair", pa.int32()),
     ],
     metadata={"name": "recommendations"},
 )
@@ -151,8 +152,28 @@ SESSIONS = pa.schema(
 )
 """What a session saw and did under one version and arm. `clicks`, `adds`, `purchases` and `revenue`
 count recommended products; `orders` and `order_value` all that it bought after `first_ts`, its
-first list; `attached_orders` hold a recommended product that was seen. `earlier_…` is before
+first list; `attached_orders` hold a recommended product that was seen. All of them end with the
+window (24 hours unless another is given) after `first_ts`; `earlier_…` is before
 `first_ts`. `is_seen` is false where no list was in the viewport."""
+
+FEEDBACK = pa.schema(
+    [
+        pa.field("day", pa.date32(), nullable=False),
+        pa.field("context", pa.string(), nullable=False),
+        pa.field("asked", pa.list_(pa.string()), nullable=False),
+        pa.field("product_id", pa.string(), nullable=False),
+        pa.field("impressions", pa.float64(), nullable=False),
+        pa.field("clicks", pa.float64(), nullable=False),
+        pa.field("adds", pa.float64(), nullable=False),
+        pa.field("purchases", pa.float64(), nullable=False),
+        pa.field("examined", pa.float64(), nullable=False),
+        pa.field("positive", pa.float64(), nullable=False),
+    ],
+    metadata={"name": "feedback"},
+)
+"""A recommended product that was seen, by the products asked for and the day (UTC) of the list.
+`examined` are impressions by the propensity of their place, `positive` outcomes by worth, both
+weighted by age; see `components.feedback.examples`. Nothing tells sessions apart."""
 
 SPLITS = ("train", "validation", "test")
 

@@ -20,8 +20,9 @@ def find_free_port():
 class Postgres:
     """A server that can be stopped and started. Everybody may enter, with any password."""
 
-    def __init__(self, programs, folder):
+    def __init__(self, programs, folder, durable=False):
         self._programs, self._folder, self.port = programs, folder, find_free_port()
+        self._fsync = int(durable)
         self._user = {}
         if os.geteuid() == 0:  # as root it refuses to run
             shutil.chown(folder, "postgres", "postgres")
@@ -34,7 +35,7 @@ class Postgres:
     def start(self):
         settings = (
             f"-c listen_addresses=127.0.0.1 -c port={self.port} -c unix_socket_directories= "
-            "-c fsync=0"
+            f"-c fsync={self._fsync}"
         )
         self._run(*self._control, "--log", self._folder / "log", "--options", settings, "start")
 
@@ -44,8 +45,7 @@ class Postgres:
     @contextlib.contextmanager
     def frozen(self):
         """Nothing moves, though connections stay open."""
-        leader = int((self._folder / "data" / "postmaster.pid").read_text().split()[0])
-        family = [psutil.Process(leader), *psutil.Process(leader).children()]
+        family = [psutil.Process(self.pid), *psutil.Process(self.pid).children()]
         for process in family:
             process.suspend()
         try:
@@ -53,6 +53,10 @@ class Postgres:
         finally:
             for process in family:
                 process.resume()
+
+    @property
+    def pid(self):
+        return int((self._folder / "data" / "postmaster.pid").read_text().split()[0])
 
     def sql(self, statements, database="postgres"):
         self._run("psql", "--set=ON_ERROR_STOP=1", self.url(database), input=statements, text=True)
@@ -69,14 +73,15 @@ class Postgres:
 
 
 @contextlib.contextmanager
-def postgres():
-    """A server that runs; skips the test where none is installed."""
+def postgres(durable=False):
+    """A server that runs; skips the test where none is installed. It waits for the disk only if it
+    is `durable`."""
     programs = max(Path("/usr/lib/postgresql").glob("*/bin"), default=None, key=newest)
     if programs is None or not (programs / "initdb").exists():
         pytest.skip("no PostgreSQL server (Debian: postgresql)")
     folder = Path(tempfile.mkdtemp(prefix="fbt-postgres-"))
     try:
-        server = Postgres(programs, folder)
+        server = Postgres(programs, folder, durable)
         server.start()
         try:
             yield server

@@ -33,3 +33,5 @@ class Recommendation(NamedTuple):
     """Whether the answer took part in the randomisation, swapped or not."""
     teams: list[str] | None = None
     """Under interleaving the arm that gave each of `items`; empty text for none."""
+    drawn_pair: int | None = None
+    """The upper position of the pair that was drawn, swapped or not; None unless `swap_drawn`."""

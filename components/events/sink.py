@@ -29,10 +29,15 @@ class Batch(NamedTuple):
     """To go on from; opaque."""
     is_last: bool
     """Whether nothing more was there."""
+    may_repeat: bool = False
+    """Whether records of it may have come in earlier batches."""
 
 
 class Sink(Protocol):
     """Safe to use from several processes; an instance belongs to one thread."""
+
+    name: str
+    """Its URL without user and password."""
 
     def write_events(self, events: Sequence[Event]) -> list[Outcome]:
         """Durable when it returns, all or none. Kafka cannot look ids up: it stores all, and its

@@ -50,7 +50,7 @@ def find_objects(source: str) -> "tuple[S3FileSystem, list[FileInfo]]":
         raise SourceError(f"{source}: names no bucket, expected s3://bucket/object; add it")
     root = f"{bucket}/{key}".rstrip("/")
     try:
-        system = _open_store(bucket)
+        system = open_store(bucket)
         infos = [system.get_file_info(root)]
         if infos[0].type == fs.FileType.Directory:
             inside = system.get_file_info(fs.FileSelector(root, recursive=True))
@@ -72,7 +72,7 @@ def _name(path: str, source: str) -> str:
     return path.removeprefix(root).strip("/") or path.rpartition("/")[2]
 
 
-def _open_store(bucket: str) -> "S3FileSystem":
+def open_store(bucket: str) -> "S3FileSystem":
     """FileSystem.from_uri would retry thirty times where no server answers."""
     from pyarrow import fs
 
