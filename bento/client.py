@@ -13,6 +13,7 @@ import time
 import urllib.parse
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import wraps
 from http import HTTPStatus
 from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar
@@ -22,6 +23,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from bento.retry import RetryPolicy, RetryState
 from bento.schemas.catalogue import CatalogueAnswer, CatalogueRequest, ProductChange
+from bento.schemas.events import ErasedSession, EventBatch, EventsAnswer
 from bento.schemas.problems import FieldError, Problem, field_errors
 from bento.schemas.requests import BatchRequest, RecommendRequest, SimilarRequest
 from bento.schemas.responses import (
@@ -51,6 +53,7 @@ class Call(Generic[Model]):
     body: bytes | None = None
     query: Mapping[str, str] | None = None
     protected: bool = False
+    names_key: bool = False
     bulk: bool = False
     idempotent: bool = True
 
@@ -85,7 +88,7 @@ def parse_answer(call: Call[Model], response: httpx.Response, n_tries: int) -> M
     status = response.status_code
     # A lost answer to an earlier try explains a 404.
     is_gone = status == HTTPStatus.NOT_FOUND and n_tries > 1
-    if call.method == "DELETE" and (response.is_success or is_gone):
+    if call.method == "DELETE" and (status == HTTPStatus.NO_CONTENT or is_gone):
         return call.answer()
     if not response.is_success:
         raise ProblemError(parse_problem(response))
@@ -140,6 +143,7 @@ class BaseClient:
         *,
         token: str | None = None,
         user: str | None = None,
+        events_key: str | None = None,
         retry_policy: RetryPolicy | None = None,
     ) -> None:
         """`token` is the admin token; `user` is the name for the audit trail of rules."""
@@ -150,6 +154,7 @@ class BaseClient:
             self._admin["Authorization"] = b"Bearer " + token.encode()
         if user is not None:
             self._admin["X-Fbt-User"] = user.encode()
+        self._key = {} if events_key is None else {"X-Fbt-Key": events_key.encode()}
 
     async def _get(self, path: str, answer: type[Model], **more: Any) -> Model:
         return await self._send(Call("GET", path, answer, **more))
@@ -179,6 +184,8 @@ class BaseClient:
 
     def _arguments(self, call: Call[Any], timeout: httpx.Timeout) -> dict[str, Any]:
         headers: dict[str, str | bytes] = dict(self._admin) if call.protected else {}
+        if call.names_key:
+            headers.update(self._key)
         if call.body is not None:
             headers["Content-Type"] = "application/json"
         request = {"method": call.method, "url": self._url + call.path, "params": call.query}
@@ -270,6 +277,19 @@ class AsyncClient(BaseClient):
         path = path_to("rules", rule_id)
         await self._send(Call("DELETE", path, NoContent, protected=True))
 
+    async def send_events(self, events: Iterable[Mapping[str, Any]]) -> EventsAnswer:
+        """Up to 1,000 events, such as bento.client_events makes; fields are those of SentEvent.
+
+        They are stored when this returns. Whatever went wrong, they may be sent again.
+        """
+        given = {"events": list(events), "sent_at": datetime.now(UTC).isoformat()}
+        kind = {"bulk": True, "names_key": True}
+        return await self._post("/events", EventBatch, EventsAnswer, given, **kind)
+
+    async def erase_session(self, session_id: str) -> ErasedSession:
+        path = path_to("events/sessions", session_id)
+        return await self._send(Call("DELETE", path, ErasedSession, protected=True))
+
     async def _request(self, **arguments: Any) -> httpx.Response:
         return await self._http.request(**arguments)
 
@@ -323,6 +343,8 @@ class Client(BaseClient):
     add_rule = blocking(AsyncClient.add_rule)
     replace_rule = blocking(AsyncClient.replace_rule)
     delete_rule = blocking(AsyncClient.delete_rule)
+    send_events = blocking(AsyncClient.send_events)
+    erase_session = blocking(AsyncClient.erase_session)
 
     async def _request(self, **arguments: Any) -> httpx.Response:
         return self._http.request(**arguments)

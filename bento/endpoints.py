@@ -12,6 +12,7 @@ from typing import Any
 
 from starlette.responses import HTMLResponse, Response
 
+from bento.events.routes import EVENT_ROUTES
 from bento.http import examples
 from bento.http.constants import BATCH, RECOMMEND, SIMILAR
 from bento.http.errors import HttpError, to_json
@@ -98,10 +99,10 @@ async def similar(service: Any, request: RequestContext) -> bytes:
     """
     # All products are compared.
     if service.manifest.n_items < THREAD_FROM_PRODUCTS:
-        ranking = service.selection.similar(request.data)
+        shown = service.answerer.similar(request.data, request.request_id)
     else:
-        ranking = await asyncio.to_thread(service.selection.similar, request.data)
-    answer: bytes = service.render_answer("similar", ranking, request.data, request.request_id)
+        shown = await asyncio.to_thread(service.answerer.similar, request.data, request.request_id)
+    answer: bytes = service.render("similar", shown, request.data, request.request_id)
     return answer
 
 
@@ -204,6 +205,9 @@ def find_user(request: RequestContext) -> str:
     return UNNAMED_USER
 
 
+ROUTES += EVENT_ROUTES
+
+
 @route("GET", "/readyz", answer=Ready, always=True, tag=INFRASTRUCTURE)
 async def ready(service: Any, _request: RequestContext) -> Any:
     """Whether the service can answer, and the state of its parts.
@@ -217,6 +221,9 @@ async def ready(service: Any, _request: RequestContext) -> Any:
         "variant": service.variant,
         "details": details,
     }
+
+
+READY = ROUTES[-1]
 
 
 async def check_part(provider: Any) -> Any:

@@ -112,14 +112,14 @@ class Settings(BaseSettings):
     events_rate_limit: Annotated[Rate | None, NoDecode, BeforeValidator(parse_rate)] = None
     """Event requests of one client address, per worker, such as 10/s; more is answered 429."""
 
-    events_index_base: Literal[0, 1] = 0
+    events_index_base: int = Field(default=0, ge=0, le=1)
     """The `index` of the first product in the shop's events, unless a request declares its own."""
 
     events_max_age_h: float = Field(default=72, ge=1, le=24 * 30)
     """Older events are refused, those more than an hour in the future, too."""
 
     log_share: float = Field(default=0.1, ge=0, le=1)
-    """Share of the answers in the recommendation log; all of them during an experiment."""
+    """Share of the answers in the recommendation log; of an experiment's sessions it holds all."""
 
     experiment: Path | None = None
     """JSON file of an experiment; see bento/README.md."""

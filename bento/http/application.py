@@ -37,6 +37,8 @@ from bento.http.routing import Route, group_by_pattern
 from bento.schemas.problems import FieldError
 from bento.settings import Settings, read_settings
 
+EVENT_HEADERS = ("Content-Type", "Content-Encoding", "X-Fbt-Key")
+
 _log = logging.getLogger("fbt")
 
 
@@ -46,7 +48,12 @@ def build_app(bentoml_app: Any) -> Any:
 
     settings = read_settings()
     raise_file_limit()
-    endpoints = Endpoints(bentoml_app, ROUTES, settings)
+    endpoints = Endpoints(bentoml_app, ROUTES, settings, lambda: take_over_service(bentoml_app))
+    return guard_connections(endpoints, settings).app
+
+
+def guard_connections(endpoints: "Endpoints", settings: Settings) -> ConnectionGuard:
+    """Of this process, with the limits and the middleware that the settings name."""
     app, overload_app = (
         add_middleware(one, settings) for one in (endpoints, endpoints.overload_app)
     )
@@ -60,7 +67,21 @@ def build_app(bentoml_app: Any) -> Any:
     )
     endpoints.sweep = guard.sweep
     guard.install()
-    return app
+    return guard
+
+
+def take_over_service(bentoml_app: Any) -> tuple[Any, RouteMetrics]:
+    """The service and the metrics that BentoML made at its start."""
+    import bentoml
+
+    context = bentoml.server_context
+    labels: dict[str, Any] = {
+        "service_name": context.bento_name,
+        "service_version": context.bento_version,
+        "runner_name": context.service_name,
+    }
+    service = bentoml.get_current_service()
+    return service, RouteMetrics(service.metrics, find_bentoml_metrics(bentoml_app), labels)
 
 
 def add_middleware(app: Any, settings: Settings) -> Any:
@@ -71,7 +92,7 @@ def add_middleware(app: Any, settings: Settings) -> Any:
             app,
             allow_origins=settings.cors_origins,
             allow_methods=("GET", "POST", "PUT", "DELETE"),
-            allow_headers=("Authorization", "Content-Type", "X-Request-Id"),
+            allow_headers=("Authorization", *EVENT_HEADERS, "X-Request-Id"),
             expose_headers=("X-Request-Id", "Retry-After"),
         )
     return add_tracing(app) if settings.tracing else app
@@ -87,8 +108,16 @@ def raise_file_limit() -> None:
 
 
 class Endpoints:
-    def __init__(self, app: Any, routes: Iterable[Route], settings: Settings) -> None:
+    def __init__(
+        self,
+        app: Any,
+        routes: Iterable[Route],
+        settings: Settings,
+        start: Callable[[], tuple[Any, RouteMetrics]],
+    ) -> None:
+        """`app` answers its own paths; `start` is called once it has started."""
         self.app = app
+        self._start_service = start
         self.settings = settings
         self.sweep: Callable[[float], None] = lambda _now: None
         self._monitor = EventLoopMonitor(settings.max_lag_ms / 1000, self._flush, self._on_second)
@@ -168,6 +197,8 @@ class Endpoints:
                 self._rate.check(request.client)
         if route.protected:
             self._token.check(headers)
+        if route.admit is not None:
+            route.admit(self.service, request)
         await request.load(route)
         content = route.handler(self.service, request)
         if route.is_async:
@@ -215,20 +246,8 @@ class Endpoints:
         await self.app(scope, receive, send_on)
 
     def _start(self) -> None:
-        """Take over the service and the metrics that BentoML made at its start."""
-        import bentoml
-
         configure_logging()
-        context = bentoml.server_context
-        labels: dict[str, Any] = {
-            "service_name": context.bento_name,
-            "service_version": context.bento_version,
-            "runner_name": context.service_name,
-        }
-        self.service = bentoml.get_current_service()
-        self._route_metrics = RouteMetrics(
-            find_bentoml_metrics(self.app), self.service.metrics, labels
-        )
+        self.service, self._route_metrics = self._start_service()
         self._monitor.start()
         fields = {
             "model_version": self.service.model_version,

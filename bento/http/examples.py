@@ -52,3 +52,35 @@ RULE: Examples = {
         "when": {"category": "Cards"},
     },
 }
+
+EVENTS: Examples = {
+    "an impression and a click": {
+        "events": [
+            {
+                "event": "view_item_list",
+                "event_id": "5e1f8c3a-1",
+                "session_id": "s-83f1",
+                "request_id": "7d0c5a9e0f6b4a7f8a52c7e1f0b3d911",
+                "items": [{"item_id": "22423", "index": 0}, {"item_id": "22699", "index": 1}],
+            },
+            {
+                "event": "select_item",
+                "event_id": "5e1f8c3a-2",
+                "session_id": "s-83f1",
+                "request_id": "7d0c5a9e0f6b4a7f8a52c7e1f0b3d911",
+                "items": [{"item_id": "22699", "index": 1}],
+            },
+        ]
+    },
+    "an order": {
+        "events": [
+            {
+                "event": "purchase",
+                "event_id": "5e1f8c3a-3",
+                "session_id": "s-83f1",
+                "order_id": "10042",
+                "items": [{"item_id": "22699", "quantity": 2, "price": 2.95}],
+            }
+        ]
+    },
+}

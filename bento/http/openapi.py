@@ -25,13 +25,14 @@ expected. An unknown path is answered 404, an unknown method of a path 405. Ever
 
 REFUSALS: Mapping[int, str] = {
     400: "The request is malformed; `errors` names every wrong field",
-    401: "The bearer token is missing or wrong",
+    401: "The bearer token or the key is missing or wrong",
     403: "The service was started without an admin token",
     404: "Nothing has this id",
     405: "The path does not have this method; `Allow` lists its methods",
     408: "The request was not complete in time",
     409: "The maximum number is reached",
     413: "The body is too large",
+    415: "The body has another type or encoding",
     429: "This client sends too many requests; try again after the seconds in `Retry-After`",
     500: "The service failed; its log has the reason under the request's id",
     503: "The service is overloaded or its database does not answer; try again after the seconds "
@@ -40,7 +41,7 @@ REFUSALS: Mapping[int, str] = {
 }
 
 REFUSAL_HEADERS: Mapping[int, Mapping[str, str]] = {
-    401: {"WWW-Authenticate": "Bearer"},
+    401: {"WWW-Authenticate": "What is asked for."},
     405: {"Allow": "The methods of the path."},
     429: {"Retry-After": "Seconds."},
     503: {"Retry-After": "Seconds; missing where a retry cannot help."},
@@ -48,6 +49,7 @@ REFUSAL_HEADERS: Mapping[int, Mapping[str, str]] = {
 
 PATH_PARAMETERS = {
     "product_id": ("The product's id, percent-encoded.", "85123A"),
+    "session_id": ("The visit's id, percent-encoded.", "s-83f1"),
     "rule_id": ("An id from `GET /rules`.", "0f5c1e3a9b7d4f60a1c2d3e4f5a6b7c8"),
 }
 """Description and example."""

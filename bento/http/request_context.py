@@ -76,7 +76,7 @@ class RequestContext:
     async def load(self, route: Route) -> None:
         """Raises HttpError (400, 413) and ClientGone."""
         self.body = await self._read_body(route.max_body)
-        if route.body is not None:
+        if route.body is not None and route.parses_body:
             self.data = parse_body(self.body, route.body)
         elif route.query is not None:
             self.data = parse_query(self.query, route.query)

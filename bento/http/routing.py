@@ -29,10 +29,12 @@ class Route:
     docstring is summary and description of the operation."""
     body: type[BaseModel] | None = None
     """The handler gets an instance as `request.data`."""
+    parses_body: bool = True
+    """Else `body` is documentation, and the handler reads `request.body`."""
     examples: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Bodies by their purpose."""
     query: type[BaseModel] | None = None
-    """Instead of a body."""
+    """The handler gets an instance as `request.data`: not beside a body that is parsed."""
     answer: type[BaseModel] | None = None
     media_type: str = "application/json"
     status: int = HTTPStatus.OK
@@ -41,6 +43,8 @@ class Route:
     tag: str = API
     protected: bool = False
     """Requires the admin token."""
+    admit: Callable[[Any, Any], None] | None = None
+    """Called with what a handler gets before the body is read; raises HttpError to refuse."""
     names_user: bool = False
     """Reads the header X-Fbt-User."""
     always: bool = False

@@ -120,12 +120,16 @@ class BaseRequest(Request):
         default=False, description="Add to every product the reason for it, with figures."
     )
     session_id: str | None = Field(
-        default=None, max_length=128, description="The visit, by its id in the shop's events."
+        default=None,
+        max_length=128,
+        description="The visit, by its id in the shop's events. It decides the arm of an "
+        "experiment.",
     )
     variant: str | None = Field(
         default=None,
         pattern=r"^[A-Za-z0-9._-]{1,64}$",
-        description="Arm of the shop's experiment. The answer repeats it.",
+        description="Arm of the shop's own experiment, which the answer repeats. During an "
+        "experiment of the service: an arm that shall answer, outside of the experiment.",
     )
 
 

@@ -172,7 +172,9 @@ class RecommendResponse(Response):
 
     request_id: str = Field(description="The request's X-Request-Id header, or a generated id.")
     model_version: str = Field(description="The registered model version that answered.")
-    variant: str = Field(description="The request's `variant`, else the deployment's.")
+    variant: str = Field(
+        description="The arm of an experiment, else the request's `variant`, else the deployment's."
+    )
     items: list[RecommendedProduct]
     source: Source = Field(
         description="`model`, or the fallback used because the model knows none of the products "
