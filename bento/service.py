@@ -2,7 +2,7 @@
 
 import gc
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,6 @@ import components.model  # noqa: F401
 from bento.http.constants import BATCH, LATENCY_BUCKETS_S, RECOMMEND, SIMILAR
 from bento.http.private_parts import ServiceFactory, find_bentoml_home
 from bento.schemas.requests import (
-    BaseRequest,
     BatchRequest,
     RecommendRequest,
     SearchRequest,
@@ -25,9 +24,9 @@ from bento.settings import Settings, read_settings, variable_name
 
 if TYPE_CHECKING:
     # Workers load these themselves: readiness also waits for the process that starts workers.
-    from bento.answering.answer import Answer
-    from bento.answering.rules import RuleSet
-    from bento.schemas.catalogue import ChangedProduct
+    from bento.answering.arms import Answerer, Shown
+    from bento.answering.selection import AnyRequest
+    from bento.recommendation_log import RecommendationLog
     from bento.store.poller import ChangePoller
 
 BUNDLE_MODEL = "bundle"
@@ -64,28 +63,28 @@ class Fbt:
     @bentoml.on_deployment  # type: ignore[untyped-decorator]
     @staticmethod
     def verify_deployment() -> None:
-        """Check the settings and the bundle's hashes once, before workers start."""
+        """Check the settings and the bundles' hashes once, before workers start."""
+        from bento.events.location import verify_events_url
         from bento.http.limits import AdminToken
+        from bento.served_arms import list_bundles, load_experiment
         from components.model.bundle import read_manifest
         from components.model.seasons import check_as_of
         from components.model.verification import verify_bundle
 
         settings = read_settings()
         AdminToken(settings)
-        verify_bundle(find_bundle(settings))
-        window = read_manifest(find_bundle(settings)).data_window
-        check_as_of(settings.as_of, window, variable_name("as_of"))
+        verify_events_url(settings)
+        for bundle in (find_bundle(settings), *list_bundles(load_experiment(settings))):
+            verify_bundle(bundle)
+            window = read_manifest(bundle).data_window
+            check_as_of(settings.as_of, window, variable_name("as_of"))
 
     def __init__(self) -> None:
-        from bento.answering.awkward_settings import AwkwardSettings
-        from bento.answering.catalogue import Catalogue
         from bento.answering.product_search import ProductSearch
-        from bento.answering.rendering import ResponseRenderer
-        from bento.answering.selection import Selection
+        from bento.events.collector import EventCollector
         from bento.http.metrics import ServiceMetrics
+        from bento.served_arms import OpenBundles
         from bento.store.async_store import AsyncStore
-        from components.model.bundle import read_bundle
-        from components.model.recommender import Recommender
 
         settings = read_settings()
         self.model_version = settings.model_version or bentoml.server_context.bento_version
@@ -93,14 +92,16 @@ class Fbt:
         self.details: dict[str, Callable[[], Any]] = {}
         """For `GET /readyz`: functions, async or not, that return the state of a part."""
         self.metrics = ServiceMetrics(self.model_version, self.variant)
-        bundle = read_bundle(find_bundle(settings), verify=False, products=False)
+        path, self._bundles = find_bundle(settings), OpenBundles(settings)
+        bundle = self._bundles.open(path)
         self.manifest = bundle.manifest
-        limits = bundle.manifest.kind_limits.override(settings.max_own_kind, settings.max_same_kind)
-        catalogue = Catalogue(bundle.records, bundle.facets, bundle.sensitive)
-        self.selection = Selection(Recommender(bundle), catalogue, limits)
-        self.selection.awkward = AwkwardSettings(settings.sensitive_pairs, settings.as_of)
+        self.selection = self._bundles.select(path)
         self._search = ProductSearch(bundle)
-        self.rendering = ResponseRenderer(self.model_version, self.variant)
+        self.answerer = self._open_answerer(settings, path)
+        self.events = EventCollector(settings)
+        self.metrics.add(self.events.metrics)
+        self.details["events"] = self.events.status
+        self.log = self._open_log(settings)
         self.poller = self._follow_changes(settings)
         self.store = AsyncStore(self.poller)
         self.metrics.set_bundle_created(bundle.manifest.created_at)
@@ -110,6 +111,34 @@ class Fbt:
         # The bundle stays in memory: the garbage collector need not visit it again.
         gc.freeze()
 
+    def _open_answerer(self, settings: Settings, path: Path) -> "Answerer":
+        from bento.answering.arms import Deployment, ServedModel
+        from bento.served_arms import build_arms, load_experiment
+
+        version, create_metrics = self.model_version, self.metrics.create_answer_metrics
+        experiment = load_experiment(settings)
+        if experiment is None:
+            metrics = create_metrics(version, self.variant)
+            return Deployment(ServedModel(version, self.variant, self.selection, metrics))
+        arms = build_arms(experiment, path, version, self._bundles, create_metrics)
+        self.details["experiment"] = arms.describe
+        return arms
+
+    def _open_log(self, settings: Settings) -> "RecommendationLog | None":
+        from bento.recommendation_log import RecommendationLog
+
+        if not self.events.is_on:
+            return None
+        count_dropped = self.events.metrics.count_unlogged
+        return RecommendationLog(self.events, settings.log_share, count_dropped).start()
+
+    @bentoml.on_shutdown  # type: ignore[untyped-decorator]
+    def stop(self) -> None:
+        """Store what is queued."""
+        if self.log is not None:
+            self.log.close()
+        self.events.stop()
+
     def _follow_changes(self, settings: Settings) -> "ChangePoller | None":
         from bento.store.poller import ChangePoller
 
@@ -117,25 +146,23 @@ class Fbt:
             self.details["database"] = lambda: {"state": "off"}
             return None
         poller = ChangePoller(
-            url, self._apply_products, self._apply_rules, on_stale=self.metrics.set_staleness
+            url,
+            self._bundles.apply_products,
+            self._bundles.apply_rules,
+            on_stale=self.metrics.set_staleness,
         )
         self.details["database"] = poller.status
         return poller.start()
 
-    def _apply_products(self, changes: "Sequence[ChangedProduct]") -> None:
-        self.selection.catalogue = self.selection.catalogue.with_changes(changes)
-
-    def _apply_rules(self, rules: "RuleSet") -> None:
-        self.selection.rules = rules
-
     def _warm_up(self) -> None:
         """Answer an item, a cart and for substitutes before the first request does."""
-        catalogue, n_items = self.selection.catalogue, self.manifest.n_items
-        ids = [catalogue.card(row)["product_id"] for row in range(min(n_items, 3))]
-        for items in (ids[:1], ids):
-            if items:
-                self.selection.recommend(RecommendRequest(items=items))
-                self.selection.similar(SimilarRequest(item=items[0]))
+        for selection in self._bundles.selections:
+            n_items = selection.recommender.n_items
+            ids = [selection.catalogue.product_id(row) for row in range(min(n_items, 3))]
+            for items in (ids[:1], ids):
+                if items:
+                    selection.recommend(RecommendRequest(items=items))
+                    selection.similar(SimilarRequest(item=items[0]))
 
     @bentoml.api(route=RECOMMEND)  # type: ignore[untyped-decorator]
     def recommend(self, request: RecommendRequest, /) -> RecommendResponse:
@@ -147,14 +174,15 @@ class Fbt:
 
     @bentoml.api(route=SIMILAR)  # type: ignore[untyped-decorator]
     def similar(self, request: SimilarRequest, /) -> RecommendResponse:
-        ranking, request_id = self.selection.similar(request), uuid.uuid4().hex
-        answer = self.render_answer("similar", ranking, request, request_id)
+        request_id = uuid.uuid4().hex
+        shown = self.answerer.similar(request, request_id)
+        answer = self.render("similar", shown, request, request_id)
         return RecommendResponse.model_validate_json(answer)
 
     def answer(self, request: RecommendRequest, request_id: str) -> bytes:
         """A RecommendResponse as JSON."""
-        ranking = self.selection.recommend(request)
-        return self.render_answer("recommend", ranking, request, request_id)
+        shown = self.answerer.recommend(request, request_id)
+        return self.render("recommend", shown, request, request_id)
 
     def search(self, request: SearchRequest) -> bytes:
         """A SearchResponse as JSON."""
@@ -184,15 +212,14 @@ class Fbt:
         }
         return own | self.manifest.model_dump(include=AboutModel.model_fields.keys() - own)
 
-    def render_answer(
-        self, endpoint: str, found: "Answer", request: BaseRequest, request_id: str
+    def render(
+        self, endpoint: str, shown: "Shown", request: "AnyRequest", request_id: str
     ) -> bytes:
-        """A RecommendResponse as JSON, after it was counted."""
-        self.metrics.count_answer(endpoint, found.source, len(found.shown), len(found.unknown))
-        self.metrics.count_products(endpoint, found.shown)
-        for action, n in found.rules.items():
-            self.metrics.count_rules(action, n)
-        return self.rendering.response(found, request_id, request.variant)
+        """A RecommendResponse as JSON, after it was counted and logged."""
+        shown.model.metrics.count_answer(endpoint, shown.answer)
+        if self.log is not None:
+            self.log.add(endpoint, shown, request, request_id)
+        return shown.model.renderer.response(shown.answer, request_id, shown.variant)
 
 
 def find_bundle(settings: Settings) -> Path:

@@ -3,9 +3,13 @@
 import os
 import shutil
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from http import HTTPStatus
 
+from bento.settings import variable_name
 from bento.store.poller import DATABASE_URL
 from components.package.bento import import_bento
 from components.package.server import Server, serve_bento
@@ -14,6 +18,10 @@ from components.registry.registry import BENTO_TAG, RegistryError, fetch_artifac
 from pipelines.home import Home
 
 POLL_S = 5.0
+PROBE_S = 10.0
+
+EVENTS_URL = variable_name("events_url")
+EVENTS_FILE = "events.db"
 
 
 @contextmanager
@@ -31,24 +39,60 @@ def serve_champion(home: Home, port: int) -> Iterator[tuple[Server, str]]:
 def follow_champion(home: Home, port: int, show: Callable[[str], None] = print) -> None:
     """The next champion's Bento is fetched before the server stops."""
     with serve_champion(home, port) as (server, version):
-        show(f"version {version} answers on {server.url}")
+        _show_served(server, version, home, show)
         following = _wait_for_change(server, version, home, show)
     while True:
         with _serve(following, home, port) as server:
-            show(f"version {following} answers on {server.url}")
+            _show_served(server, following, home, show)
             following = _wait_for_change(server, following, home, show)
 
 
-def _serve(version: str, home: Home, port: int) -> AbstractContextManager[Server]:
-    # The file outlives the server, so that rules also apply to the next version.
+def _show_served(server: Server, version: str, home: Home, show: Callable[[str], None]) -> None:
+    show(f"version {version} answers on {server.url}")
+    if find_events_url(home) != "off" and not takes_events(server.url):
+        show(
+            f"version {version} was packaged before there were events: POST /events answers 404, "
+            "and nothing is kept. `fbt run` packages a new version; `fbt serve --arm "
+            f"control={version}` serves this one with events"
+        )
+
+
+def takes_events(url: str) -> bool:
+    """Whether the service knows `/events`, asked by a body that is refused."""
+    headers = {"Content-Type": "application/json"}
+    request = urllib.request.Request(f"{url}/events", b"{}", headers)
+    try:
+        with urllib.request.urlopen(request, timeout=PROBE_S):
+            return True
+    except urllib.error.HTTPError as error:
+        return error.code != HTTPStatus.NOT_FOUND
+    except OSError:
+        return True  # not known
+
+
+def build_store_settings(home: Home) -> dict[str, str]:
+    """Where the service keeps rules and events: in files that outlive it."""
     database = os.environ.get(DATABASE_URL) or f"sqlite:///{home.root.resolve() / 'fbt.db'}"
+    return {DATABASE_URL: database, EVENTS_URL: find_events_url(home)}
+
+
+def _serve(version: str, home: Home, port: int) -> AbstractContextManager[Server]:
     return serve_bento(
         fetch_bento(version, home),
         home.bentos,
         port=port,
         log=home.logs / "serve.log",
-        settings={DATABASE_URL: database},
+        settings=build_store_settings(home),
     )
+
+
+def find_events_url(home: Home) -> str:
+    """As the service, but for a file that outlives it."""
+    if given := os.environ.get(EVENTS_URL):
+        return given
+    database = os.environ.get(DATABASE_URL, "")
+    is_postgres = database.partition(":")[0] in ("postgres", "postgresql")
+    return database if is_postgres else f"sqlite:///{home.root.resolve() / EVENTS_FILE}"
 
 
 def _wait_for_change(server: Server, version: str, home: Home, show: Callable[[str], None]) -> str:

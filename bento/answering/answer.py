@@ -56,3 +56,11 @@ class Answer(NamedTuple):
     """The reason for fewer than `k` products, or empty."""
     rules: Mapping[str, int] = NO_RULES
     """Number of products that rules of each action moved, inserted or removed."""
+    catalogues: Sequence[Catalogue] | None = None
+    """Of each of `shown`, where they come from two models."""
+
+    def list_product_ids(self) -> list[str]:
+        if self.catalogues is None:
+            return self.catalogue.list_product_ids([item[0] for item in self.shown])
+        pairs = zip(self.shown, self.catalogues, strict=True)
+        return [catalogue.product_id(item.row) for item, catalogue in pairs]

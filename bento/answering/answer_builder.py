@@ -32,6 +32,8 @@ N_CANDIDATES = LIMITED_DEPTH
 MAX_EXTRA_CANDIDATES = 20_000
 """Eligible products, the most bought first, that are scored if the first ranking is too short."""
 
+HOLDOUT_REASON = "the session is held out of recommendations by an experiment"
+
 
 class AnswerBuilder:
     def __init__(self, query: Query) -> None:
@@ -82,6 +84,27 @@ class AnswerBuilder:
         if len(ranking.rows) < self._k:
             ranking = self._fill_up(ranking, score, hidden)
         return self._build(ranking, Explainer(query, "substitutes"))
+
+    def build_bestsellers(self) -> Answer:
+        """Of all products, whatever was asked for: filters and blocking rules apply, no others."""
+        query, eligible = self._query, self._eligibility
+        rows: Int64Array = np.empty(0, np.int64)
+        for block in eligible.iterate_rows(eligible.hidden_rows):
+            rows = np.concatenate([rows, block])[: self._k]
+            if len(rows) == self._k:
+                break
+        scores = self._recommender.items.score_rows([], rows)
+        best = sort_ranking(query, Ranking(rows, scores, BESTSELLERS))
+        pairs = zip(best.rows.tolist(), best.scores.tolist(), strict=True)
+        items = [AnswerItem(row, score, BESTSELLERS) for row, score in pairs]
+        return Answer(
+            items,
+            BESTSELLERS,
+            query.catalogue,
+            query.unknown,
+            reason=HOLDOUT_REASON,
+            message=_describe_shortage(query, len(items)) if len(items) < self._k else "",
+        )
 
     def _rank_by_model(self, on_page: bool) -> Ranking:
         depth = max(N_CANDIDATES, self._k)

@@ -46,6 +46,7 @@ COLUMNS = {"price": np.nan, "margin": np.nan, "added_at": np.nan, "in_stock": UN
 
 MAX_CACHED_ATTRIBUTES = 10_000
 MAX_CACHED_FACETS = 1_000
+MAX_CACHED_IDS = 50_000
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,7 @@ class Catalogue:
         self._facet_rows: dict[int, Int32Array] = {}
         self._attributes: dict[int, Attributes] = {}
         self._segments: ChangedSegments = NO_SEGMENTS
+        self._ids: dict[int, str] = {}
 
     def __len__(self) -> int:
         """Rows, deleted ones included."""
@@ -112,6 +114,20 @@ class Catalogue:
         if (change := self._changed.get(row)) is None:
             return card
         return {**card, "product_id": change.product_id, **change.card}
+
+    def product_id(self, row: int) -> str:
+        if (product_id := self._ids.get(row)) is None:
+            if len(self._ids) >= MAX_CACHED_IDS:
+                self._ids.clear()
+            product_id = self._ids[row] = str(self.card(row)["product_id"])
+        return product_id
+
+    def list_product_ids(self, rows: Sequence[int]) -> list[str]:
+        ids = self._ids
+        try:
+            return [ids[row] for row in rows]
+        except KeyError:
+            return [self.product_id(row) for row in rows]
 
     def list_segments(self, token_index: TokenIndex) -> list[SegmentReader]:
         return self._segments.list_readers(token_index, self.deleted)
@@ -188,6 +204,7 @@ class Catalogue:
         """These changes replace earlier ones of the same products."""
         new = Catalogue(self._records, self._facets, self._sensitive)
         new._added, new._changed = dict(self._added), dict(self._changed)
+        new._ids = self._ids  # a product keeps its row
         rows, n_bundled = [], len(self._records.price)
         for change in changes:
             row = self.row(change.product_id)

@@ -6,6 +6,7 @@ from bento.answering.answer import AnswerItem, Ranking
 from bento.answering.eligibility import Eligibility
 from bento.answering.query import Query
 from bento.answering.rules import MAX_FACTOR
+from bento.answering.sources import PIN
 from components.model.arrays import AnyArray, Float32Array, Int64Array
 from components.model.features import normalize_vectors
 from components.model.kind_limits import N_VISIBLE, KindLimits
@@ -133,6 +134,6 @@ def insert_pins(
             continue
         placed.add(row)
         items = [item for item in items if item.row != row]
-        items.insert(min(pin.position - 1, len(items)), AnswerItem(row, None, "pin"))
+        items.insert(min(pin.position - 1, len(items)), AnswerItem(row, None, PIN))
     query.rule_counts["pin"] += len(placed)
     return items[: query.request.k]

@@ -33,7 +33,7 @@ class ResponseRenderer:
                 b',"variant":',
                 self._variant if variant is None else to_json(variant),
                 b',"items":[',
-                *_render_items(answer.shown, answer.catalogue),
+                *_render_shown(answer),
                 b'],"source":"',
                 answer.source.encode(),
                 b'","fallback":',
@@ -45,6 +45,15 @@ class ResponseRenderer:
                 b"}",
             ]
         )
+
+
+def _render_shown(answer: Answer) -> list[bytes | memoryview]:
+    if answer.catalogues is None:
+        return _render_items(answer.shown, answer.catalogue)
+    pieces: list[bytes | memoryview] = []
+    for item, catalogue in zip(answer.shown, answer.catalogues, strict=True):
+        pieces += (b",", *_render_items([item], catalogue))
+    return pieces[1:]
 
 
 def _render_items(items: Sequence[AnswerItem], catalogue: Catalogue) -> list[bytes | memoryview]:

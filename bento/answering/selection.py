@@ -4,14 +4,14 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from bento.answering.answer import Answer, AnswerItem
-from bento.answering.answer_builder import AnswerBuilder
+from bento.answering.answer_builder import HOLDOUT_REASON, AnswerBuilder
 from bento.answering.awkward import blocks_any
 from bento.answering.awkward_settings import DEFAULT_SETTINGS
 from bento.answering.catalogue import Catalogue
 from bento.answering.query import Query
 from bento.answering.resolved_effects import ResolvedEffects, resolve_effects
 from bento.answering.rules import RuleEffects, RuleSet
-from bento.answering.sources import name_sources
+from bento.answering.sources import MODEL, name_sources
 from bento.schemas.requests import PRICE_RATIO, RecommendRequest, SimilarRequest
 from components.model.kind_limits import N_VISIBLE, KindLimits
 from components.model.kinds import append_others
@@ -24,6 +24,14 @@ SHORT_DEPTH = 30
 """Products of a precomputed ranking, among which five nearly always fit."""
 
 MAX_CACHED_EFFECTS = 64
+
+AnyRequest = RecommendRequest | SimilarRequest
+
+
+def list_asked(request: AnyRequest) -> list[str]:
+    if isinstance(request, RecommendRequest):
+        return request.items
+    return [] if request.item is None else [request.item]
 
 
 class Selection:
@@ -44,12 +52,20 @@ class Selection:
         if (answer := self._answer_plain(request)) is not None:
             return answer
         limits = self.limits.override(request.max_own_kind, request.max_same_kind)
-        query = self._build_query(request, request.items)
+        query = self._build_query(request)
         return AnswerBuilder(query).build_companions(request, limits)
 
     def similar(self, request: SimilarRequest) -> Answer:
-        items = [] if request.item is None else [request.item]
-        return AnswerBuilder(self._build_query(request, items)).build_substitutes()
+        return AnswerBuilder(self._build_query(request)).build_substitutes()
+
+    def bestsellers(self, request: AnyRequest) -> Answer:
+        """For a holdout."""
+        return AnswerBuilder(self._build_query(request)).build_bestsellers()
+
+    def nothing(self, request: AnyRequest) -> Answer:
+        """For a holdout."""
+        query = Query(request, list_asked(request), self.recommender, self.catalogue)
+        return Answer((), MODEL, query.catalogue, query.unknown, message=HOLDOUT_REASON)
 
     def _answer_plain(self, request: RecommendRequest) -> Answer | None:
         """The answer for a product page without further conditions; None if there are any.
@@ -70,7 +86,7 @@ class Selection:
         if blocks_any(self.awkward, catalogue, row, rows):
             return None
         items = [AnswerItem(*one) for one in zip(rows, scores, sources, strict=True)]
-        return Answer(items, "model", catalogue)
+        return Answer(items, MODEL, catalogue)
 
     def _rank_one(self, row: int, k: int) -> tuple[list[int], list[float], Sequence[str]]:
         """Rows, scores and sources, fewer than `k` where it takes more to find those that fit."""
@@ -103,10 +119,8 @@ class Selection:
             return rows[:k]
         return [rows[place] for place in append_others(first, min(k, len(rows)))[:k]]
 
-    def _build_query(
-        self, request: RecommendRequest | SimilarRequest, product_ids: Sequence[str]
-    ) -> Query:
-        query = Query(request, product_ids, self.recommender, self.catalogue)
+    def _build_query(self, request: AnyRequest) -> Query:
+        query = Query(request, list_asked(request), self.recommender, self.catalogue)
         query.awkward = self.awkward
         if not (rules := self.rules).is_empty:
             now = datetime.now(UTC)

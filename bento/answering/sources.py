@@ -10,6 +10,9 @@ EMBEDDINGS = "embeddings"
 
 BESTSELLERS = "bestsellers"
 
+PIN = "pin"
+"""Put there by a rule."""
+
 BY_MODEL = (MODEL, EMBEDDINGS)
 
 

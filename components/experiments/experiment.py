@@ -1,6 +1,7 @@
 """An experiment: its arms, and which of them a session belongs to."""
 
 import hashlib
+from bisect import bisect_right
 from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
@@ -12,6 +13,14 @@ from components.model.kind_limits import MaxOwnKind, MaxSameKind
 
 Name = str
 NAME = r"^[A-Za-z0-9._-]{1,64}$"
+
+
+MetricName = Literal[
+    "clicks", "adds", "purchases", "revenue", "orders", "order_value",
+    "click_rate", "add_rate", "purchase_rate", "revenue_per_1000", "attach_rate",
+    "average_order_value",
+]  # fmt: skip
+"""The first six are per session; see `components.experiments.metric`."""
 
 
 class ArmSettings(BaseModel):
@@ -42,6 +51,16 @@ class Arm(BaseModel):
     """Its sessions get no recommendations, or bestsellers."""
 
 
+class Guardrail(BaseModel):
+    """A metric that may not get worse by more than `margin`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    metric: MetricName
+    margin: float = Field(gt=0, lt=1)
+    """Relative to the control: 0.02 is 2 %."""
+
+
 class Experiment(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -54,6 +73,16 @@ class Experiment(BaseModel):
     """The first is the control: sessions without an id get it, and are not counted."""
     swap_share: float = Field(default=0, ge=0, le=1)
     """Share of the answers in which one random pair of neighbours is swapped with probability ½."""
+    metric: MetricName = "clicks"
+    """Decides."""
+    effect: float = Field(default=0.05, gt=0, le=10)
+    """Relative effect that is worth finding."""
+    alpha: float = Field(default=0.05, gt=0, lt=0.5)
+    """Probability of a wrong verdict where the arms do not differ."""
+    planned_sessions: int = Field(default=20_000, ge=100)
+    """Of all arms, by `fbt experiment plan`; read-outs are sharpest there. Not to be changed
+    after the first look."""
+    guardrails: tuple[Guardrail, ...] = ()
 
     @model_validator(mode="after")
     def _check_arms(self) -> Self:
@@ -64,15 +93,15 @@ class Experiment(BaseModel):
             raise ValueError("arms: interleaving takes exactly two arms that are no holdouts")
         if self.arms[0].holdout is not None:
             raise ValueError("arms: the first is the control, which is no holdout")
+        guarded = [one.metric for one in self.guardrails]
+        if len(set(guarded)) < len(guarded):
+            raise ValueError(f"guardrails: found {guarded}, expected each metric once")
         return self
 
     def assign(self, session_id: str) -> Arm:
         """Always the same arm for a session, by a salted hash."""
         point = hash_to_unit(f"{self.salt or self.name}:{session_id}") * self._bounds[-1]
-        return next(
-            (arm for arm, end in zip(self.arms, self._bounds, strict=True) if point < end),
-            self.arms[-1],
-        )
+        return self.arms[min(bisect_right(self._bounds, point), len(self.arms) - 1)]
 
     @cached_property
     def _bounds(self) -> list[float]:
