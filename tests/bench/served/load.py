@@ -36,6 +36,7 @@ class Endpoint:
     server: Server
     questions: Path
     path: str = "/recommend"
+    script: Path = LUA
 
     @property
     def url(self) -> str:
@@ -111,7 +112,7 @@ def load(asked: Endpoint, connections: int, seconds: int, first: int) -> Slot:
     Raises RuntimeError when connections broke or nothing was answered.
     """
     command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "10s"]
-    command += ["-s", str(LUA), asked.url, "--", str(asked.questions), str(first)]
+    command += ["-s", str(asked.script), asked.url, "--", str(asked.questions), str(first)]
     before = read_cpu_times(asked.server)
     done = subprocess.run(
         pin_to_core(command, CLIENT_CORE), capture_output=True, text=True, check=False

@@ -78,7 +78,7 @@ class Connection(asyncio.Protocol):
         results, asked_at = self._pool.results, self._asked_at
         assert asked_at is not None
         self._asked_at = None
-        if head[9:12] == b"200":
+        if head[9:10] == b"2":
             results.latencies_s.append(self._pool.loop.time() - asked_at)
         else:
             results.add_error(head[9:12].decode())

@@ -73,6 +73,13 @@ class Servers:
         command, url = bento_command(target)
         return self._running(command, url, home, env)
 
+    def ingest(self, events_url: str, env: Mapping[str, str] = NO_MORE, core: int = 0) -> Server:
+        """`python -m bento.ingest` with one worker."""
+        port = find_free_port()
+        command = [sys.executable, "-m", "bento.ingest", "--host", HOST, "--port", str(port)]
+        env = {"FBT_EVENTS_URL": events_url, **env}
+        return self._running(command, f"http://{HOST}:{port}", self.home("ingest"), env, core)
+
     def _uvicorn(self, module: str, home: Path, env: Mapping[str, str]) -> Server:
         port = find_free_port()
         command = [sys.executable, "-m", "uvicorn", f"{PARTS}.{module}:app", "--factory"]
@@ -81,11 +88,16 @@ class Servers:
         return self._running(command, f"http://{HOST}:{port}", home, env)
 
     def _running(
-        self, command: Sequence[str], url: str, home: Path, env: Mapping[str, str]
+        self,
+        command: Sequence[str],
+        url: str,
+        home: Path,
+        env: Mapping[str, str],
+        core: int = SERVER_CORE,
     ) -> Server:
         return self.stack.enter_context(
             run_server(
-                pin_to_core(command, SERVER_CORE), url, env={**environment(home), **env},
+                pin_to_core(command, core), url, env={**environment(home), **env},
                 log=home / "server.log", cwd=home, timeout_s=READY_S,
             )
         )  # fmt: skip
