@@ -14,6 +14,7 @@ def train_ranking(
     product_table: dsl.Input[dsl.Dataset],
     weighting: dict,
     variant_exceptions: str,
+    feedback: str,
     popularity_discount: float,
     fingerprint: str,
     seed: int,
@@ -22,7 +23,7 @@ def train_ranking(
 ):
     """Tune the blend on validation baskets, and fit re-rankers.
 
-    `fingerprint` only invalidates the cache when exceptions change.
+    `fingerprint` only invalidates the cache when exceptions or feedback change.
     """
     from pathlib import Path
 
@@ -34,6 +35,6 @@ def train_ranking(
     found = model.train_ranking(
         baskets.path, Path(vectors.path), Path(cooccurrence.path), Path(neighbours.path),
         Path(product_table.path), Path(ranking.path), seed, BasketWeighting(**weighting),
-        read_exceptions(variant_exceptions), popularity_discount,
+        read_exceptions(variant_exceptions), popularity_discount, feedback,
     )  # fmt: skip
     log_metrics(metrics, found)

@@ -28,6 +28,7 @@ from components.ranking.blend import (
     tune_cart_blend,
     tune_item_blend,
 )
+from components.ranking.feedback import PlacedFeedback, read_feedback
 from components.ranking.gains import split_folds
 from components.ranking.precompute import save_item_reranker
 from components.ranking.prepare import prepare_bundle
@@ -47,12 +48,14 @@ def train_ranking(
     baskets_path: str | Path, vectors: Path, cooccurrence: Path, neighbours: Path, products: Path,
     target: Path, seed: int, weighting: BasketWeighting | None = None,
     exceptions: Sequence[tuple[str, str]] = (), popularity_discount: float = 0.0,
+    feedback: str | Path = "",
 ) -> dict[str, Any]:  # fmt: skip
     """Write the directory `target`: blend.json, variants, significant re-rankers, ranking.json.
 
     Returns the latter: {"pages": RANKED, "carts": RANKED, "variants": [see `choose_variants`],
     "exceptions": {"given": n, "unknown": n of ids}, "cpu_s": {STEP: seconds}}; RANKED is
     {"weights", "parts": {PART: NDCG@10}, "forest": see `fit_if_significant`, "n_questions"}.
+    `feedback` is the table FEEDBACK, for the re-ranker of item pages.
     """
     timer, weighting = StepTimer(), weighting or BasketWeighting()
     start = INITIAL_BLEND.model_copy(
@@ -65,6 +68,7 @@ def train_ranking(
         baskets_path, vectors, cooccurrence, neighbours, products, weighting, start
     )
     ids = bundle.product_ids[: bundle.manifest.n_items]
+    examples = read_feedback(feedback, baskets_path, ids) if feedback else None
     validation = encode(read_baskets(baskets_path), pa.array(ids, pa.string()), "validation")
     release_memory()
     timer("facts")
@@ -82,7 +86,8 @@ def train_ranking(
         Recommender(bundle), _draw_variant_queries(validation, seed), seed, exceptions
     )
     timer("variants")
-    models, ranked = _train_rerankers(queries, validation, bundle.manifest, seed)
+    placed = examples.place(queries["item"]) if examples else None
+    models, ranked = _train_rerankers(queries, validation, bundle.manifest, seed, placed)
     blend = blend.model_copy(
         update={
             "page_calibration": Calibration(*ranked["pages"]["forest"]["calibration"]),
@@ -110,8 +115,9 @@ def _draw_variant_queries(validation: Corpus, seed: int) -> dict[str, Queries]:
 
 
 def _train_rerankers(
-    queries: dict[str, LabelledQueries], validation: Corpus, manifest: Manifest, seed: int
-) -> tuple[dict[str, Any], dict[str, Any]]:
+    queries: dict[str, LabelledQueries], validation: Corpus, manifest: Manifest, seed: int,
+    feedback: PlacedFeedback | None = None,
+) -> tuple[dict[str, Any], dict[str, Any]]:  # fmt: skip
     """Models by task, None where not significant; RANKED by name."""
     items, carts = queries["item"], queries["cart"]
     beta = manifest.beta_cart
@@ -132,7 +138,7 @@ def _train_rerankers(
         folds = split_folds(queries[task], validation)
         models[task], fitted = fit_if_significant(
             queries[task], folds, scores[task], BLEND_WEIGHT[task], seed,
-            manifest.popularity_discount,
+            manifest.popularity_discount, feedback if task == "item" else None,
         )  # fmt: skip
         ranked[name] = {
             "weights": weights[task], "parts": parts[task], "forest": fitted,

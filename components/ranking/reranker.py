@@ -24,6 +24,7 @@ from components.model.reranking import (
     standardize,
 )
 from components.model.tree_ensemble import TreeEnsemble
+from components.ranking.feedback import FeedbackCells, PlacedFeedback
 from components.ranking.gains import Gains
 from components.ranking.queries import OFFLINE_FEATURES, LabelledQueries, ndcg
 
@@ -68,6 +69,8 @@ class RankingDataset:
     is_sampled: BoolArray
     share: float
     """Of the negatives that is drawn: they weigh so much more, and gains are not overestimated."""
+    feedback: FeedbackCells | None = None
+    """Its rows are the last of `data`."""
 
     def fit(self, gains: Gains, seed: int, n_trees: int = N_TREES) -> Any:
         import lightgbm
@@ -75,16 +78,23 @@ class RankingDataset:
         weight, total = gains.weight[self.position[0]], gains.total[self.position]
         chosen = np.flatnonzero((weight > 0) & (self.is_sampled | (total > 0)))
         weight, total = weight[chosen], total[chosen]
+        label, weight = total / weight, np.where(total > 0, weight, weight / self.share)
+        if self.feedback is not None:
+            label = np.concatenate([label, self.feedback.label(gains)])
+            weight = np.concatenate([weight, self.feedback.examined])
+            n_rows = len(self.position[0])
+            chosen = np.append(chosen, n_rows + np.arange(len(self.feedback)))
         data = self.data.subset(chosen).construct()
-        data.set_label((total / weight).astype(np.float32))
-        weight = np.where(total > 0, weight, weight / self.share)
+        data.set_label(label.astype(np.float32))
         data.set_weight((weight / weight.mean()).astype(np.float32))
         min_data_in_leaf = int(np.clip(len(chosen) / 2_000, 20, 200))
         parameters = {**PARAMETERS, "min_data_in_leaf": min_data_in_leaf, "seed": seed}
         return lightgbm.train(parameters, data, n_trees)
 
 
-def build_ranking_dataset(queries: LabelledQueries, gains: Gains, seed: int) -> RankingDataset:
+def build_ranking_dataset(
+    queries: LabelledQueries, gains: Gains, seed: int, feedback: FeedbackCells | None = None
+) -> RankingDataset:
     import lightgbm
 
     rng = np.random.default_rng(seed)
@@ -93,11 +103,15 @@ def build_ranking_dataset(queries: LabelledQueries, gains: Gains, seed: int) -> 
     is_sampled = usable & (rng.random(usable.shape) < share)
     position = np.nonzero(is_sampled | (gains.total > 0))
     features = _add_noise(queries.features[position], position[0], rng)
+    feedback = feedback if feedback is not None and len(feedback) else None
+    if feedback is not None:
+        shown = _add_noise(queries.features[feedback.position], feedback.position[0], rng)
+        features = np.concatenate([features, shown])
     names = list(OFFLINE_FEATURES[: features.shape[1]])
     data = lightgbm.Dataset(
         features, np.zeros(len(features)), feature_name=names, params=PARAMETERS
     )
-    return RankingDataset(data.construct(), position, is_sampled[position], share)
+    return RankingDataset(data.construct(), position, is_sampled[position], share, feedback)
 
 
 def _add_noise(
@@ -115,11 +129,13 @@ def _add_noise(
 
 def fit_if_significant(
     queries: LabelledQueries, folds: tuple[Gains, Gains], blend_scores: Float32Array, mix: float,
-    seed: int, popularity_discount: float = 0.0,
+    seed: int, popularity_discount: float = 0.0, feedback: PlacedFeedback | None = None,
 ) -> tuple[Any, dict[str, Any]]:  # fmt: skip
-    """A LightGBM model of all baskets, and what was measured:
+    """A LightGBM model of all baskets and feedback, and what was measured:
 
         {"pays", "gain", "why", "calibration", "curve", "features"}
+
+    and with feedback "feedback": its counts, and its "effect" on the cross-validated measure.
 
     The model is None unless its cross-validated gain over the blend, of `ndcg` with that discount,
     has a lower 95 % bound above 0. `mix` weighs the blend, see `mix_log_odds`. The calibration is
@@ -134,7 +150,7 @@ def fit_if_significant(
         found: dict[str, Any] = {"pays": False, "gain": None, "why": why, "features": []}
         return None, found | _describe(blend, queries, alone)
     gains = folds[0] + folds[1]
-    dataset = build_ranking_dataset(queries, gains, seed)
+    dataset = build_ranking_dataset(queries, gains, seed, feedback and feedback.independent)
     log_odds = cross_validate(queries, dataset, folds, blend_scores, mix, seed)
     calibration = calibrate(log_odds, queries, folds)
     gain = _measure_folds(log_odds, queries, calibration, popularity_discount)
@@ -145,10 +161,30 @@ def fit_if_significant(
         f"cross-validated on validation baskets it gains {interval['mean']:+.4f} "
         f"(95 % {interval['low']:+.4f} to {interval['high']:+.4f}) over the blend"
     )
+    found = {"pays": pays, "gain": interval, "why": why}
+    if feedback is not None:
+        effect = _measure_folds(log_odds, queries, calibration, popularity_discount)
+        effect -= _measure_without_feedback(
+            queries, folds, blend_scores, mix, seed, popularity_discount
+        )
+        effects = intervals({"effect": effect}, queries.basket, seed)
+        found["feedback"] = {**feedback.describe(), **effects}
+        dataset = build_ranking_dataset(queries, gains, seed, feedback.all)
     model = dataset.fit(gains, seed) if pays else None
-    found = {"pays": pays, "gain": interval, "why": why, "features": compute_importance(model)}
+    found["features"] = compute_importance(model)
     used = (log_odds, queries, calibration) if pays else (blend, queries, alone)
     return model, found | _describe(*used)
+
+
+def _measure_without_feedback(
+    queries: LabelledQueries, folds: tuple[Gains, Gains], blend_scores: Float32Array, mix: float,
+    seed: int, popularity_discount: float,
+) -> Float64Array:  # fmt: skip
+    """As `_measure_folds`."""
+    dataset = build_ranking_dataset(queries, folds[0] + folds[1], seed)
+    log_odds = cross_validate(queries, dataset, folds, blend_scores, mix, seed)
+    calibration = calibrate(log_odds, queries, folds)
+    return _measure_folds(log_odds, queries, calibration, popularity_discount)
 
 
 def cross_validate(

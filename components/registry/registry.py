@@ -89,7 +89,7 @@ def get_champion_run_id() -> str:
     """May be empty. Unlike a version's number, it is unique among registries."""
     with registry_client() as client:
         version = read_aliases(client).get(CHAMPION, "")
-        return _get_run_id(client, version) if version else ""
+        return get_run_id(client, version) if version else ""
 
 
 def list_versions() -> list[Version]:
@@ -117,7 +117,7 @@ def get_version(version: str) -> Version:
 def fetch_artifact(version: str, artefact: str, target: Path) -> bool:
     """False when the version has no such file or folder."""
     with registry_client() as client:
-        return _download(client, _get_run_id(client, version), artefact, target)
+        return _download(client, get_run_id(client, version), artefact, target)
 
 
 def fetch_champion(run_id: str, target: Path) -> None:
@@ -161,7 +161,7 @@ def set_challenger(version: str) -> None:
 
 def attach_archive(version: str, archive: Path, bento_tag: str) -> None:
     with registry_client() as client:
-        run_id = _get_run_id(client, version)
+        run_id = get_run_id(client, version)
         with _symlink_as(archive, f"{bento_tag.replace(':', '-')}.bento") as file:
             client.log_artifact(run_id, str(file), "bento")
         client.set_model_version_tag(MODEL, version, BENTO_TAG, bento_tag)
@@ -200,7 +200,7 @@ def _download(client: "MlflowClient", run_id: str, artefact: str, target: Path) 
     return True
 
 
-def _get_run_id(client: "MlflowClient", version: str) -> str:
+def get_run_id(client: "MlflowClient", version: str) -> str:
     run_id = client.get_model_version(MODEL, version).run_id
     if not run_id:
         raise RegistryError(

@@ -189,16 +189,16 @@ def _dots(
     for row, (label, ndcg) in enumerate(zip(labels, metrics, strict=True)):
         if not is_number(ndcg.get("mean")):
             continue
-        _dot(axes, row, ndcg, f"{ndcg['mean']:.3f}", label == own)
+        draw_dot(axes, row, ndcg, f"{ndcg['mean']:.3f}", label == own)
         if label == own:
             axes.axvline(
                 ndcg["mean"], color=COLOURS["accent"], linewidth=1, linestyle=(0, (2, 3)), zorder=0
             )
     axes.set_xlim(left=0)
-    _label_rows(axes, labels)
+    label_rows(axes, labels)
 
 
-def _dot(axes: "Axes", row: int, bounds: Mapping[str, Any], text: str, own: bool) -> None:
+def draw_dot(axes: "Axes", row: int, bounds: Mapping[str, Any], text: str, own: bool) -> None:
     """A mean with its interval, and `text` at the end of the row."""
     colour = COLOURS["accent" if own else "muted"]
     if is_number(bounds.get("low")) and is_number(bounds.get("high")):
@@ -214,7 +214,7 @@ def _label_end(axes: "Axes", row: int, text: str, own: bool) -> None:
     )  # fmt: skip
 
 
-def _label_rows(axes: "Axes", labels: Sequence[str]) -> None:
+def label_rows(axes: "Axes", labels: Sequence[str]) -> None:
     axes.set_yticks(range(len(labels)), labels)
     axes.set_ylim(len(labels) - 0.5, -0.6)
     axes.locator_params(axis="x", nbins=5)
@@ -236,8 +236,8 @@ def draw_changes(columns: Mapping[str, Sequence[Change]]) -> "Figure":
         for row, change in enumerate(changes):
             if is_number(change.bounds.get("mean")):
                 text = percent_change(change.bounds["mean"])
-                _dot(axes, row, change.bounds, text, change.used)
-        _label_rows(axes, [change.label for change in changes])
+                draw_dot(axes, row, change.bounds, text, change.used)
+        label_rows(axes, [change.label for change in changes])
         axes.xaxis.set_major_formatter(lambda share, _: percent_change(share).replace(".0", ""))
         axes.set_xlabel("change of NDCG@10 less chance, further right is better")
         _title(axes, title)
@@ -290,7 +290,7 @@ def _bars(axes: "Axes", bars: Sequence[tuple[str, float, str]], own: Sequence[bo
     for row, ((_, _, text), mine) in enumerate(zip(bars, own, strict=True)):
         _label_end(axes, row, text, mine)
     axes.set_xlim(left=0)
-    _label_rows(axes, [label for label, _, _ in bars])
+    label_rows(axes, [label for label, _, _ in bars])
 
 
 def draw_sweep(trials: Sequence[Trial], tasks: Sequence[str], legend: bool = True) -> "Figure":

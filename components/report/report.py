@@ -81,7 +81,7 @@ def write_report(files: RunFiles, page: Path, plots: Path) -> None:
     day = awkward.read_day(
         files.parameters.get("as_of") or "", run["basket_counts"].get("last_order") or ""
     )
-    _render(
+    render(
         "page.html", page, **run, manifest=bundle.manifest, stats=stats, trials=trials,
         parameters=files.parameters, pictures=pictures, readings=_read_readings(files.reading),
         awkward=awkward.list_awkward_pairs(bundle, day), day=day,
@@ -98,10 +98,10 @@ def write_checks_page(checks: Mapping[str, Any], page: str | Path) -> None:
 
     It is the only report of a run that a failed check ends.
     """
-    _render("checks_page.html", page, found=checks)
+    render("checks_page.html", page, found=checks)
 
 
-def _render(template: str, page: str | Path, **values: Any) -> None:
+def render(template: str, page: str | Path, /, **values: Any) -> None:
     html = _environment().get_template(template).render(**values)
     with atomic_write(page) as aside:
         # A lone surrogate, which JSON may hold, is no UTF-8.
