@@ -95,12 +95,18 @@ def find(objects, kind, name):
 
 def workloads(objects):
     """Everything with a pod template."""
-    return of_kind(objects, "Deployment", "StatefulSet", "Job")
+    return of_kind(objects, "Deployment", "StatefulSet", "Job", "CronJob")
+
+
+def template_of(workload):
+    """Of its pods."""
+    spec = workload["spec"]
+    return spec["jobTemplate"]["spec"]["template"] if "jobTemplate" in spec else spec["template"]
 
 
 def pod_of(workload):
     """The pod's specification."""
-    return workload["spec"]["template"]["spec"]
+    return template_of(workload)["spec"]
 
 
 def containers_of(workload, init=True):
@@ -111,7 +117,7 @@ def containers_of(workload, init=True):
 
 def labels_of(workload):
     """What its pods are selected by."""
-    return workload["spec"]["template"]["metadata"]["labels"]
+    return template_of(workload)["metadata"]["labels"]
 
 
 def selected(objects, labels, namespace):

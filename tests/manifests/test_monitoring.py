@@ -3,6 +3,7 @@
 `promtool` (Debian's package `prometheus`) evaluates them on series with an obvious answer.
 """
 
+import contextlib
 import json
 import re
 import shutil
@@ -12,6 +13,9 @@ import httpx
 import pytest
 import yaml
 
+from components.events.open import open_sink
+from components.online.exporter import Exporter, serve_metrics
+from components.online.live_settings import LiveSettings
 from components.package.server import serve_bundle
 from components.promoter.metrics import Metrics
 from data_checks.drift import NUMBERS
@@ -20,12 +24,9 @@ from data_checks.settings import CheckSettings
 from tests.factories import make_bundle
 from tests.manifests.conftest import K8S, of_kind, rendered
 
-FROM_THE_EVENTS = {"fbt_impressions_total", "fbt_events_total"}
-"""Settled names of series that come with the collection of events."""
-
 FROM_PROMETHEUS = {"up"}
 
-ALL = rendered("base+canary+monitoring")
+ALL = rendered("base+canary+events+monitoring+events/gateway+events/monitoring")
 
 needs_promtool = pytest.mark.skipif(
     not shutil.which("promtool"), reason="no promtool; Debian's package prometheus brings it"
@@ -33,8 +34,11 @@ needs_promtool = pytest.mark.skipif(
 
 
 def alerts():
-    (rules,) = of_kind(ALL, "PrometheusRule")
-    return {rule["alert"]: rule for group in rules["spec"]["groups"] for rule in group["rules"]}
+    return {rule["alert"]: rule for group in groups() for rule in group["rules"]}
+
+
+def groups():
+    return [group for one in of_kind(ALL, "PrometheusRule") for group in one["spec"]["groups"]]
 
 
 def dashboard():
@@ -61,16 +65,25 @@ def series_of(expression):
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory):
-    """Names of all series that the service and the promoter export."""
+    """Names of all series that service, promoter and exporter export."""
     folder = tmp_path_factory.mktemp("served")
     database = {"FBT_DATABASE_URL": f"sqlite:///{folder / 'fbt.db'}"}
     with serve_bundle(make_bundle(folder / "bundle"), settings=database) as server:
         httpx.post(f"{server.url}/recommend", json={"items": ["tea"], "k": 1})
         text = httpx.get(f"{server.url}/metrics").text
-    text += Metrics().render()[2].decode()
+    text += Metrics().render()[2].decode() + export_nothing(folder)
     return set(re.findall(r"^([a-z][a-z0-9_]*)", text, flags=re.MULTILINE)) | set(
         re.findall(r"^# TYPE (\S+)", text, flags=re.MULTILINE)
     )
+
+
+def export_nothing(folder):
+    """Of an exporter that has read an empty sink."""
+    with contextlib.closing(open_sink(f"sqlite:///{folder / 'empty.db'}")) as sink:
+        exporter = Exporter(LiveSettings(), lambda: contextlib.closing(sink))
+        exporter.read_all(sink)
+    with serve_metrics(exporter, "127.0.0.1", 0) as port:
+        return httpx.get(f"http://127.0.0.1:{port}/metrics").text
 
 
 def test_only_series_that_exist_are_asked_for(exported):
@@ -79,7 +92,7 @@ def test_only_series_that_exist_are_asked_for(exported):
     for panel in dashboard()["panels"]:
         for target in panel.get("targets", []):
             asked |= series_of(target["expr"])
-    assert asked - exported - FROM_THE_EVENTS - FROM_PROMETHEUS == set()
+    assert asked - exported - FROM_PROMETHEUS == set()
 
 
 def test_every_alert_links_to_its_section_of_the_runbook_and_no_section_is_without_alert():
@@ -128,7 +141,6 @@ def promtool(tmp_path, groups, case):
 
 def assert_firing(tmp_path, series, expected, at):
     """These alerts fire on these series, which are `{series: values}`, and no other."""
-    (rules,) = of_kind(ALL, "PrometheusRule")
     firing = {
         "expr": 'count by (alertname) (ALERTS{alertstate="firing"})',
         "eval_time": at,
@@ -136,7 +148,7 @@ def assert_firing(tmp_path, series, expected, at):
     }
     written = [{"series": name, "values": values} for name, values in series.items()]
     case = {"interval": "1m", "input_series": written, "promql_expr_test": [firing]}
-    promtool(tmp_path, rules["spec"]["groups"], case)
+    promtool(tmp_path, groups(), case)
 
 
 REQUESTS = 'fbt_requests_total{{namespace="fbt",endpoint="{endpoint}",status="{code}"}}'
@@ -146,10 +158,17 @@ BUCKETS = (
     'endpoint="/recommend",le="{le}"}}'
 )
 ANSWERS = 'fbt_recommend_requests_total{{namespace="fbt",source="{source}",model_version="3"}}'
+RECEIVED = 'fbt_events_received_total{{namespace="fbt",event="select_item",outcome="{outcome}"}}'
+IMPRESSIONS = 'fbt_impressions_total{{namespace="fbt",model_version="{version}"}}'
 
 WELL = {
     'up{job="fbt"}': "1x300",
     'up{job="fbt-promoter"}': "1x300",
+    'up{job="fbt-ingest"}': "1x300",
+    REQUESTS.format(endpoint="/events", code=202): "0+60x300",
+    RECEIVED.format(outcome="stored"): "0+600x300",
+    IMPRESSIONS.format(version="3"): "0+300x300",
+    'fbt_online_behind_seconds{namespace="fbt"}': "4x300",
     REQUESTS.format(endpoint="/recommend", code=200): "0+600x300",
     REQUESTS.format(endpoint="/recommend", code=500): "0x300",
     REQUESTS.format(endpoint="/rules/{rule_id}", code=200): "0+1x300",
@@ -181,6 +200,21 @@ WELL = {
         ("FbtErrors", {REQUESTS.format(endpoint="/recommend", code=500): "0+30x300"}),
         ("FbtErrors", {REQUESTS.format(endpoint="/similar", code=500): "0+30x300"}),
         ("FbtShed", {'fbt_shed_total{namespace="fbt",reason="lag"}': "0+30x300"}),
+        ("FbtIngestDown", {'up{job="fbt-ingest"}': "0x300"}),
+        ("FbtEventsFail", {REQUESTS.format(endpoint="/events", code=503): "0+5x300"}),
+        ("FbtEventsFail", {REQUESTS.format(endpoint="/events", code=429): "0+5x300"}),
+        ("FbtEventsRefused", {RECEIVED.format(outcome="refused"): "0+60x300"}),
+        ("FbtEventsRefused", {RECEIVED.format(outcome="conflict"): "0+60x300"}),
+        ("FbtLogDropped", {'fbt_log_dropped_total{namespace="fbt"}': "0+1x300"}),
+        ("FbtOnlineBehind", {'fbt_online_behind_seconds{namespace="fbt"}': "0+60x300"}),
+        ("FbtNoImpressions", {IMPRESSIONS.format(version="3"): "500x300"}),
+        (
+            "FbtNoImpressions",
+            {
+                IMPRESSIONS.format(version="3"): "500x300",
+                IMPRESSIONS.format(version="unknown"): "0+300x300",
+            },
+        ),
         ("FbtDatabaseStale", {'fbt_database_stale_seconds{namespace="fbt"}': "0+60x300"}),
         ("FbtChangesFail", {REQUESTS.format(endpoint="/rules/{rule_id}", code=503): "0+1x300"}),
         ("FbtDrift", {CHECK.format(check="drift_sizes"): "1x300"}),
@@ -224,7 +258,8 @@ WELL = {
     ],
 )
 def test_an_alert_fires_for_what_it_is_named_after_and_for_nothing_else(tmp_path, alert, changed):
-    at = "2h" if alert in ("FbtModelStale", "FbtNoNewVersion") else "30m"
+    slow = ("FbtModelStale", "FbtNoNewVersion", "FbtNoImpressions", "FbtEventsRefused")
+    at = "2h" if alert in slow else "30m"
     assert_firing(tmp_path, {**WELL, **changed}, [alert] if alert else [], at)
 
 
@@ -279,20 +314,22 @@ BOTH_SLOW = {
 }
 
 
-def shoppers(impressions, clicks):
-    """Canary is version 4, stable 3; counts are a minute's."""
+def shoppers(lower, upper, canary="4"):
+    """Stable is version 3; bounds are of clicks, and of several pairs."""
     made = {}
-    for version, pod, shown, clicked in zip(
-        (4, 3), ("new", "old"), impressions, clicks, strict=True
-    ):
-        labels = f'model_version="{version}"'
-        made[f'{ANSWERED}{{{labels},rollouts_pod_template_hash="{pod}"}}'] = "0+9x60"
-        # Reported to whichever pod is near: half of it to the stable ones.
-        for near in ("new", "old"):
-            near = f'rollouts_pod_template_hash="{near}",{labels}'
-            made[f"fbt_impressions_total{{{near}}}"] = f"0+{shown / 2}x60"
-            if clicked is not None:
-                made[f'fbt_events_total{{event="click",{near}}}'] = f"0+{clicked / 2}x60"
+    for version, pod in ((canary, "new"), ("3", "old")):
+        labels = f'model_version="{version}",rollouts_pod_template_hash="{pod}"'
+        made[f"{ANSWERED}{{{labels}}}"] = "0+9x60"
+    for bound, value in (("lower", lower), ("upper", upper)):
+        if value is not None:
+            for labels, other in (
+                ('event="select_item",model_version="4",against="3"', value),
+                ('event="select_item",model_version="3",against="4"', 9),
+                ('event="select_item",model_version="4",against="2"', 9),
+                ('event="purchase",model_version="4",against="3"', 9),
+                ('event="select_item",model_version="4",variant="a",against="3"', 9),
+            ):
+                made[f"fbt_online_lift_{bound}{{{labels}}}"] = f"{other}x60"
     return made
 
 
@@ -354,13 +391,20 @@ def shoppers(impressions, clicks):
             },
             0,
         ),
-        ("event-rate-against-stable", shoppers((1000, 9000), (20, 180)), 1),
-        ("event-rate-against-stable", shoppers((1000, 9000), (5, 180)), 0.25),
-        # Not one click of the canary was ever counted, so it has not even a series.
-        ("event-rate-against-stable", shoppers((1000, 9000), (None, 180)), 0),
-        # 30 minutes of 100 impressions make 60 clicks at stable's rate: too few.
-        ("event-rate-against-stable", shoppers((100, 9000), (0, 180)), None),
-        ("event-rate-against-stable", {}, None),
+        ("event-lift", shoppers(-0.2, 0.1), 0.1),
+        ("event-lift", shoppers(-0.6, -0.3), -0.3),
+        ("event-lift", shoppers(-0.9, 0.8), 0.8),
+        ("event-lift", shoppers(None, None), None),
+        ("event-lift", {}, None),
+        # The same version with other settings of its pods.
+        ("event-lift", shoppers(None, None, canary="3"), 0),
+        ("event-lift-at-the-end", shoppers(-0.2, 0.1), 0.1),
+        ("event-lift-at-the-end", shoppers(-0.4, -0.3), -0.3),
+        # What may be a loss of more than half is not known well enough.
+        ("event-lift-at-the-end", shoppers(-0.6, 0.8), None),
+        ("event-lift-at-the-end", shoppers(None, None), None),
+        ("event-lift-at-the-end", {}, None),
+        ("event-lift-at-the-end", shoppers(None, None, canary="3"), 0),
     ],
 )
 def test_what_a_query_says(tmp_path, metric, series, expected):

@@ -1,32 +1,40 @@
 """A canary from end to end without a cluster.
 
-Real service processes behind a real weighted proxy (nginx), a real Prometheus that scrapes them,
-and the queries and conditions of the AnalysisTemplates as they are applied to a cluster. Only the
-decision to move the weights is not made: Argo Rollouts makes it from these outcomes.
+Real service processes behind a real weighted proxy (nginx), the ingest of events, the exporter, a
+real Prometheus, and the queries and conditions of the AnalysisTemplates as they are applied to a
+cluster. Only the decision to move the weights is not made: Argo Rollouts makes it.
 """
 
 import contextlib
-import json
 import math
-import re
 import shutil
-import threading
+import sys
 import time
+import uuid
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 
 import httpx
 import pytest
-import yaml
-from prometheus_client import CollectorRegistry, Counter, start_http_server
 
+from components.events.open import open_sink
 from components.package import server as serving
 from components.package.server import build_store_env, find_free_port, run_server, serve_bundle
 from tests.factories import make_bundle
+from tests.service.analysis import (
+    ROOT,
+    TEMPLATES,
+    address,
+    answer,
+    exporter,
+    failed,
+    prometheus,
+    wait_for_scrape,
+)
+from tests.service.analysis import outcome as analysed
+from tests.shoppers import MINUTE_US, by_time, write
+from tests.shoppers import shop as shop_for
 from tests.world import new_world
-
-TEMPLATES = Path(__file__).parents[2] / "k8s" / "components" / "canary" / "analysis.yaml"
 
 REQUESTS = 640
 """Through the proxy of every canary; a quarter goes to the canary."""
@@ -36,12 +44,11 @@ SHOPPERS = 4
 START_S = 150.0
 """Seven services start at once."""
 
-PATIENT = {"max-latency-ratio": "4", "max-latency": "0.4"}
-"""A busy test machine delays single answers; the slow version is slower than that."""
-
 FAULTS = ("slow", "erring", "failing")
 CANARIES = {"good": "2", "slow": "3", "erring": "4", "failing": "5", "unloved": "6", "idle": "7"}
 """Names, as the pods' hash, and the model versions they serve."""
+CLICK_RATES = dict.fromkeys(("1", *CANARIES.values()), 0.1) | {"6": 0.04}
+"""Of lists, in the hour before: what is compared is of sessions that are over."""
 
 pytestmark = [
     pytest.mark.skipif(not TEMPLATES.is_file(), reason="this tree has no k8s/components/canary"),
@@ -62,6 +69,10 @@ class Shop:
     proxied: dict[str, list[str]]
     """Versions that answered through the proxy of each canary."""
 
+    def judge(self, canary, without=()):
+        """(of the whole analysis, of every metric)."""
+        return analysed(self.prometheus, canary, self.window_s, self.at, without)
+
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory):
@@ -69,26 +80,59 @@ def shop(tmp_path_factory):
     root = tmp_path_factory.mktemp("canary")
     bundle = make_bundle(root / "bundle")
     with contextlib.ExitStack() as stack:
-        urls = services(stack, bundle)
+        sink_url = f"sqlite:///{root / 'events.db'}"
+        shop_before(sink_url)
+        urls = services(stack, bundle, sink_url)
         proxies = nginx(stack, root, urls)
-        online = Online(stack)
-        prometheus_url = prometheus(stack, root, {**urls, "shop": online.url})
+        ingest_url = ingest(stack, root, sink_url)
+        online_url = stack.enter_context(exporter(root, sink_url, online_max_compared=10))
+        prometheus_url = prometheus(stack, root, {**urls, "online": online_url})
         wait_for_scrape(prometheus_url, len(urls) + 1)
         began = time.monotonic()
-        with online.reporting():
-            answered = drive({name: proxies[name] for name in CANARIES if name != "idle"})
-        time.sleep(1.5)  # the last scrape
+        busy = {name: proxies[name] for name in CANARIES if name != "idle"}
+        answered = drive(busy, ingest_url)
+        time.sleep(3)  # the last answers are logged, read and scraped
         window_s = math.ceil(time.monotonic() - began) + 2
         yield Shop(prometheus_url, time.time(), window_s, answered)
 
 
-def services(stack, bundle):
+def shop_before(sink_url):
+    """Half an hour of all versions but the idle one, over an hour ago."""
+    start_us = int(time.time() * 1e6) - 75 * MINUTE_US
+    records = [
+        record
+        for version, rate in CLICK_RATES.items()
+        if version != CANARIES["idle"]
+        for record in shop_for(
+            version, 4_000 if version == "1" else 1_500, rate, start_us=start_us, minutes=30
+        )
+    ]
+    with contextlib.closing(open_sink(sink_url)) as sink:
+        write(sink, sorted(records, key=by_time))
+
+
+def ingest(stack, root, sink_url):
+    port = find_free_port()
+    server = run_server(
+        [sys.executable, "-m", "bento.ingest", "--port", str(port)],
+        f"http://127.0.0.1:{port}",
+        env={**build_store_env(root), "PYTHONPATH": str(ROOT), "FBT_EVENTS_URL": sink_url},
+        log=root / "ingest.log",
+        cwd=root,
+    )
+    return stack.enter_context(server).url
+
+
+def services(stack, bundle, sink_url):
     """Addresses by name: real `bentoml serve` each."""
+    settings = {"FBT_EVENTS_URL": sink_url, "FBT_LOG_SHARE": "1"}
 
     def serve(name, version):
         if name in FAULTS:
-            return stack.enter_context(faulty_service(bundle, version, name)).url
-        return stack.enter_context(serve_bundle(bundle, version, timeout_s=START_S)).url
+            return stack.enter_context(faulty_service(bundle, version, name, settings)).url
+        return stack.enter_context(
+            serve_bundle(bundle, version, timeout_s=START_S, settings=settings)
+        ).url
 
     versions = {"stable": "1", **CANARIES}
     with ThreadPoolExecutor(2) as pool:
@@ -96,13 +140,12 @@ def services(stack, bundle):
 
 
 @contextlib.contextmanager
-def faulty_service(bundle, version, fault):
-    env = {"FBT_BUNDLE": str(bundle), "FBT_MODEL_VERSION": version, "FBT_FAULT": fault}
-    root = Path(__file__).parents[2]
+def faulty_service(bundle, version, fault, settings):
+    env = {**settings, "FBT_BUNDLE": str(bundle), "FBT_MODEL_VERSION": version, "FBT_FAULT": fault}
     with serving.create_temporary_home() as home:
         port = find_free_port()
         command = [serving.sys.executable, "-m", "bentoml", "serve", "tests.service.breakable:Fbt"]
-        command += ["--working-dir", str(root), "--host", "127.0.0.1", "--port", str(port)]
+        command += ["--working-dir", str(ROOT), "--host", "127.0.0.1", "--port", str(port)]
         env = {**build_store_env(home), **env}
         with run_server(
             command,
@@ -142,88 +185,21 @@ def nginx(stack, root, urls):
     return {name: f"http://127.0.0.1:{port}" for name, port in ports.items()}
 
 
-def prometheus(stack, root, targets):
-    port = find_free_port()
-    jobs = [
-        {"targets": [address(url)], "labels": {"rollouts_pod_template_hash": name}}
-        for name, url in targets.items()
-    ]
-    configuration = {
-        "global": {"scrape_interval": "1s", "scrape_timeout": "1s"},
-        "scrape_configs": [{"job_name": "fbt", "static_configs": jobs}],
-    }
-    (root / "prometheus.yml").write_text(json.dumps(configuration))
-    command = [
-        shutil.which("prometheus"), f"--config.file={root}/prometheus.yml",
-        f"--storage.tsdb.path={root}/tsdb",
-        f"--web.listen-address=127.0.0.1:{port}",
-    ]  # fmt: skip
-    url = f"http://127.0.0.1:{port}"
-    stack.enter_context(
-        run_server(command, url, env={}, log=root / "prometheus.log", cwd=root, ready="/-/ready")
-    )
-    return url
-
-
-def address(url):
-    return url.removeprefix("http://")
-
-
-class Online:
-    """What shoppers do with the recommendations, as a later part of the system will report it."""
-
-    CLICKS = dict.fromkeys(("1", *CANARIES.values()), 6) | {"6": 0, "7": 0}
-    """Of 60 impressions, ten times a second."""
-
-    def __init__(self, stack):
-        registry = CollectorRegistry()
-        labels = ["model_version", "variant"]
-        self.impressions = Counter("fbt_impressions", "Shown.", labels, registry=registry)
-        self.events = Counter("fbt_events", "Done.", ["event", *labels], registry=registry)
-        server, _ = start_http_server(0, "127.0.0.1", registry)
-        stack.callback(server.server_close)
-        stack.callback(server.shutdown)
-        self.url = f"http://127.0.0.1:{server.server_address[1]}"
-        self.stop = threading.Event()
-        for version, clicks in self.CLICKS.items():
-            self.impressions.labels(version, "page").inc(0)
-            if clicks:  # what nobody ever clicked has not even a series
-                self.events.labels("click", version, "page").inc(0)
-
-    @contextlib.contextmanager
-    def reporting(self):
-        thread = threading.Thread(target=self._report)
-        thread.start()
-        yield
-        self.stop.set()
-        thread.join()
-
-    def _report(self):
-        while not self.stop.wait(0.1):
-            for version, clicks in self.CLICKS.items():
-                if version != CANARIES["idle"]:
-                    self.impressions.labels(version, "page").inc(60)
-                if clicks:
-                    self.events.labels("click", version, "page").inc(clicks)
-
-
-def wait_for_scrape(url, n_targets):
-    until = time.monotonic() + 30
-    while answer(url, "sum(up)") != [n_targets]:
-        assert time.monotonic() < until, "not all targets are scraped"
-        time.sleep(0.2)
-
-
-def drive(proxies):
-    """REQUESTS through every proxy; the versions that answered."""
+def drive(proxies, ingest_url):
+    """REQUESTS through every proxy, and the impression of each answer to the ingest; the versions
+    that answered."""
     answered = {name: [] for name in proxies}
 
     def shopper(name):
-        with httpx.Client(base_url=proxies[name], timeout=10) as client:
+        with httpx.Client(timeout=10) as client:
             for _ in range(REQUESTS // SHOPPERS):
                 began = time.monotonic()
-                response = client.post("/recommend", json={"items": ["tea"], "k": 2})
-                version = response.json()["model_version"] if response.is_success else "error"
+                asked = {"items": ["tea"], "k": 2, "session_id": uuid.uuid4().hex}
+                response = client.post(f"{proxies[name]}/recommend", json=asked)
+                version = "error"
+                if response.is_success:
+                    version = response.json()["model_version"]
+                    report_impression(client, ingest_url, response.json(), asked["session_id"])
                 answered[name].append(version)
                 pause = SECONDS * SHOPPERS / REQUESTS
                 time.sleep(max(0.0, pause - (time.monotonic() - began)))
@@ -233,59 +209,16 @@ def drive(proxies):
     return answered
 
 
-def answer(prometheus_url, query, at=None):
-    """The result as Argo Rollouts sees it: the values of an instant vector."""
-    params = {"query": query} | ({"time": at} if at else {})
-    response = httpx.get(f"{prometheus_url}/api/v1/query", params=params, timeout=10)
-    assert response.status_code == 200, response.text
-    return [float(one["value"][1]) for one in response.json()["data"]["result"]]
-
-
-def metrics_of(shop, canary, without=()):
-    """All metrics of the template `fbt`, arguments filled in, as Argo does."""
-    documents = list(yaml.safe_load_all(TEMPLATES.read_text()))
-    templates = {one["metadata"]["name"]: one["spec"] for one in documents}
-    given = {one["name"]: one.get("value") for one in templates["fbt"]["args"]}
-    given |= {"canary-hash": canary, "stable-hash": "stable", **PATIENT}
-    names = [one["templateName"] for one in templates["fbt"]["templates"]]
-    for name in set(names) - set(without):
-        for metric in templates[name]["metrics"]:
-            text = json.dumps(metric)
-            for argument in templates[name]["args"]:
-                text = text.replace(f"{{{{args.{argument['name']}}}}}", given[argument["name"]])
-            assert "{{" not in text, "an argument that Argo would not know"
-            # The minutes of a real canary are the seconds of this one.
-            yield json.loads(re.sub(r"\[\d+m\]", f"[{shop.window_s}s]", text))
-
-
-def judged(metric, result):
-    """What Argo makes of a measurement: neither success nor failure is inconclusive."""
-    if holds(metric["failureCondition"], result):
-        return "Failed"
-    return "Successful" if holds(metric["successCondition"], result) else "Inconclusive"
-
-
-def holds(condition, result):
-    """The expression language of Argo's conditions, as far as they use it."""
-    python = condition.replace("&&", " and ").replace("||", " or ").replace("!is", " not is")
-    names = {"result": result, "len": len, "isNaN": math.isnan, "isInf": math.isinf}
-    return eval(python, {"__builtins__": {}}, names)
-
-
-def outcome(shop, canary, without=()):
-    """(of the whole analysis, of every metric)."""
-    each = {}
-    for metric in metrics_of(shop, canary, without):
-        query = metric["provider"]["prometheus"]["query"]
-        each[metric["name"]] = judged(metric, answer(shop.prometheus, query, shop.at))
-    for worst in ("Failed", "Inconclusive"):
-        if worst in each.values():
-            return worst, each
-    return "Successful", each
-
-
-def failed(each):
-    return {name for name, one in each.items() if one == "Failed"}
+def report_impression(client, ingest_url, shown, session_id):
+    event = {
+        "event": "view_item_list",
+        "event_id": uuid.uuid4().hex,
+        "session_id": session_id,
+        "request_id": shown["request_id"],
+        "items": [{"item_id": shown["items"][0]["product_id"]}],
+    }
+    response = client.post(f"{ingest_url}/events", json={"events": [event]})
+    assert response.status_code == 202, response.text
 
 
 def test_the_proxy_shares_the_traffic(shop):
@@ -295,46 +228,61 @@ def test_the_proxy_shares_the_traffic(shop):
 
 
 def test_a_good_version_passes_everything(shop):
-    whole, each = outcome(shop, "good")
+    whole, each = shop.judge("good")
     assert whole == "Successful", each
-    assert len(each) == 5
+    assert len(each) == 6
 
 
 def test_a_slow_version_fails_by_its_latency(shop):
-    whole, each = outcome(shop, "slow")
+    whole, each = shop.judge("slow")
     assert whole == "Failed", each
     assert failed(each) == {"latency-p99", "latency-p99-against-stable"}
 
 
 def test_an_erring_version_fails_by_its_success_rate(shop):
-    whole, each = outcome(shop, "erring")
+    whole, each = shop.judge("erring")
     assert whole == "Failed", each
     assert failed(each) == {"success-rate"}
 
 
 def test_a_version_that_never_answered_fails_too(shop):
     assert set(shop.proxied["failing"]) == {"1", "error"}
-    whole, each = outcome(shop, "failing")
+    whole, each = shop.judge("failing")
     assert whole == "Failed", each
     assert "success-rate" in failed(each)
 
 
-def test_a_version_that_nobody_clicks_fails_by_that_alone(shop):
-    whole, each = outcome(shop, "unloved")
+def test_a_version_that_is_clicked_less_fails_by_that_alone(shop):
+    whole, each = shop.judge("unloved")
     assert whole == "Failed", each
-    assert failed(each) == {"event-rate-against-stable"}
-    assert outcome(shop, "unloved", without=["fbt-online"])[0] == "Successful"
+    assert {"event-lift"} <= failed(each) <= {"event-lift", "event-lift-at-the-end"}
+    assert shop.judge("unloved", without=["fbt-online"])[0] == "Successful"
 
 
 def test_no_traffic_is_inconclusive_and_never_passes(shop):
-    whole, each = outcome(shop, "idle")
+    whole, each = shop.judge("idle")
     assert whole == "Inconclusive", each
     assert set(each.values()) == {"Inconclusive"}
 
 
 def test_a_version_that_is_not_scraped_is_inconclusive(shop):
-    whole, each = outcome(shop, "absent")
+    whole, each = shop.judge("absent")
     assert (whole, set(each.values())) == ("Inconclusive", {"Inconclusive"})
+
+
+def test_impressions_count_for_the_versions_that_answered(shop):
+    """From the services' log and the ingest, through the sink and the exporter."""
+    versions = [one for answered in shop.proxied.values() for one in answered if one != "error"]
+    counted = {
+        version: answer(
+            shop.prometheus,
+            f'sum(fbt_impressions_total{{model_version="{version}"}})',
+            shop.at,
+        )
+        for version in set(versions)
+    }
+    assert counted == {version: [versions.count(version)] for version in counted}
+    assert answer(shop.prometheus, 'fbt_impressions_total{model_version="unknown"}') == []
 
 
 ENDS = {
@@ -349,7 +297,7 @@ ENDS = {
 @pytest.mark.parametrize("canary", ENDS)
 def test_what_becomes_of_champion_and_cluster(shop, canary, tmp_path):
     """Argo Rollouts, played, does what the analysis says; the promoter, real, what follows."""
-    whole, each = outcome(shop, canary)
+    whole, each = shop.judge(canary)
     with new_world(make_bundle(tmp_path / "bundle"), "Rollout") as world:
         world.promote(world.mlflow.add())
         world.calm()
