@@ -10,6 +10,7 @@ from cyclopts import App, CycloptsError, Group, Parameter, validators
 from pydantic import ValidationError
 
 from components.sources.errors import SourceError
+from pipelines import online_commands
 from pipelines.home import code_version, open_home
 from pipelines.parameters import (
     TrainingParameters,
@@ -31,6 +32,7 @@ app.register_install_completion_command()
 TRAIN = Group.create_ordered("Train")
 MODELS = Group.create_ordered("Models")
 SERVE = Group.create_ordered("Serve")
+SHOPPERS = Group.create_ordered("Shoppers")
 CLUSTER = Group.create_ordered("Cluster")
 MEASURE = Group.create_ordered("Measure")
 
@@ -43,14 +45,18 @@ Overlay = Annotated[str, Parameter(help="folder below k8s/overlays")]
 Context = Annotated[str, Parameter(help="context of kubectl (default: the current one)")]
 SOURCE = Group("Source", validator=validators.LimitedChoice(1, 1))
 SHEET, PEERS, GRADES = (Group.create_ordered(name) for name in ("Sheet", "Peers", "Grades"))
-QUALITY, SERVING = Parameter(group="quality, serving"), Parameter(group="serving, soak")
+QUALITY, SERVING = Parameter(group="quality, serving"), Parameter(group="serving, soak, online")
+EXPERIMENT = Parameter(group="Experiment")
+
+online_commands.add_commands(app, SHOPPERS)
+OURS = (__name__, online_commands.__name__)
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Exits with 0 on success, 1 on an explained error, 2 on a wrong usage, 130 on Ctrl-C."""
     try:
         command, bound, _ = app.parse_args(arguments, exit_on_error=False, print_error=False)
-        if command.__module__ == __name__:  # neither help nor completion
+        if command.__module__ in OURS:  # neither help nor completion
             # `kill` ends the command like Ctrl-C: servers and steps are stopped on the way out.
             signal.signal(signal.SIGTERM, _interrupt)
             signal.signal(signal.SIGINT, _interrupt)
@@ -194,11 +200,54 @@ def mlflow(*, port: int = 5000) -> None:
 
 
 @app.command(group=SERVE)
-def serve(*, port: int = 3000) -> None:
-    """Serve the champion; change over whenever another version becomes champion."""
-    from pipelines.serve import follow_champion
+def serve(
+    *,
+    port: int = 3000,
+    arm: Annotated[list[str] | None, EXPERIMENT] = None,
+    name: Annotated[str, EXPERIMENT] = "",
+    swap_share: Annotated[float, EXPERIMENT] = 0,
+    interleave: Annotated[bool, EXPERIMENT] = False,
+    experiment: Annotated[Path | None, EXPERIMENT] = None,
+) -> None:
+    """Serve the champion; change over whenever another version becomes champion.
 
-    follow_champion(open_home(), port)
+    Args:
+        arm: instead, serve an experiment's arm NAME=VERSION, the control first; may be repeated.
+            VERSION is a number, an alias, or for a holdout none or bestsellers. After commas,
+            weight=2, diversity=0.3, max_own_kind=1, max_same_kind=2 or price_ratio=5
+        name: of the experiment; another one draws other sessions (default: its arms)
+        swap_share: share of the answers with a random swap, to measure position bias
+        interleave: mix the lists of two arms instead of sharing out sessions
+        experiment: JSON file instead of --arm; see bento/README.md
+    """
+    from pipelines.serve import follow_champion
+    from pipelines.serve_arms import describe_arms, make_plan, plan_file, serve_experiment
+
+    plan = make_plan(arm or (), name, swap_share, interleave, experiment)
+    if plan is None:
+        follow_champion(open_home(), port)
+        return
+    home = open_home()
+    with serve_experiment(plan, home, port) as server:
+        print(f"{describe_arms(plan)} on {server.url}; Ctrl-C ends it")
+        print(f"its file, for `fbt experiment read`: {plan_file(plan, home)}", flush=True)
+        if code := server.wait():
+            raise RuntimeError(f"serve: the server ended with code {code}; log: {server.log}")
+
+
+@app.command(group=SERVE)
+def ingest(*, port: int = 3001, host: str = "127.0.0.1", workers: int = 1) -> None:
+    """Take shoppers' events, without recommendations, into the store of fbt serve.
+
+    Args:
+        host: 0.0.0.0 lets other machines in
+        workers: processes
+    """
+    from bento.ingest import run
+    from pipelines.serve import build_store_settings
+
+    os.environ.update(build_store_settings(open_home()))
+    run(host, port, workers)
 
 
 @app.command(group=SERVE)
@@ -284,7 +333,7 @@ def compile(
     version: str = "",
     placement: Place = DEFAULT_PLACEMENT,
 ) -> None:
-    """Write the pipeline as files for a cluster.
+    """Write the pipelines as files for a cluster.
 
     Args:
         to: folder
@@ -292,8 +341,9 @@ def compile(
     """
     from pipelines.compile import compile_pipeline
 
-    for path in compile_pipeline(to, version or code_version(), placement):
-        print(path)
+    for name in ("training", "feedback"):
+        for path in compile_pipeline(to, version or code_version(), placement, name):
+            print(path)
 
 
 @app.command(group=CLUSTER)
@@ -345,12 +395,14 @@ def bench(
     work: Annotated[Path | None, SERVING] = None,
     quick: Annotated[bool | None, SERVING] = None,
     minutes: Annotated[float | None, SERVING] = None,
+    parts: Annotated[str | None, SERVING] = None,
 ) -> None:
     """Run a benchmark and print its table.
 
     Args:
         name: quality compares fbt with its peers on your orders; in a checkout also serving (load
-            on the service and its peers), soak (load for long), reading, baskets, scale, demo
+            on the service and its peers), soak (load for long), online (events, and whether
+            online measures are true), reading, baskets, scale, demo
         json: also write the figures to this file
         orders: as of fbt run (serving: default demo data)
         products: as of fbt run
@@ -359,12 +411,13 @@ def bench(
         work: folder that keeps generated bundles
         quick: small and short, to try the benchmark itself
         minutes: soak alone (default: 30)
+        parts: online alone, some of rates,tail,log,kills,estimators,report
     """
     from pipelines.bench import run_bench
 
     options = {
         "orders": orders, "products": products, "columns": columns, "chart": chart,
-        "work": work, "quick": quick, "minutes": minutes,
+        "work": work, "quick": quick, "minutes": minutes, "parts": parts,
     }  # fmt: skip
     run_bench(name, json, {key: value for key, value in options.items() if value is not None})
 

@@ -14,6 +14,9 @@ OVERLAYS = Path(__file__).parents[1] / "k8s" / "overlays"
 APP, PLATFORM, KFP = "fbt", "fbt-platform", "kubeflow"
 
 
+STORE_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+
+
 class ClusterError(RuntimeError):
     """The message contains the remedy."""
 
@@ -120,7 +123,12 @@ NEEDED = {
 IN_CLUSTER_STORES = ("local", "staging")
 """Their database and object store run in the cluster, with generated passwords."""
 
-BY_HAND = ((PLATFORM, "fbt-mlflow-database"), (PLATFORM, "fbt-object-store"), (APP, "fbt-database"))
+BY_HAND = (
+    (PLATFORM, "fbt-mlflow-database"),
+    (PLATFORM, "fbt-object-store"),
+    (APP, "fbt-database"),
+    (APP, "fbt-events-store"),
+)
 """Secrets with the addresses of external stores."""
 
 
@@ -169,6 +177,7 @@ def list_secrets(overlay: str) -> dict[tuple[str, str], SecretMaker]:
             (PLATFORM, "fbt-object-store"): lambda _: _store_keys(),
             (PLATFORM, "fbt-database"): lambda _: {"password": secrets.token_hex(24)},
             (APP, "fbt-database"): _service_database,
+            (APP, "fbt-events-store"): _copy_store_keys,
         }
     return makers
 
@@ -212,9 +221,17 @@ def _mlflow_database() -> Mapping[str, str]:
 
 def _service_database(kubectl: Kubectl) -> Mapping[str, str]:
     """The password is that of the database's own Secret."""
-    where = ("secret", "fbt-database", "--namespace", PLATFORM, "-o", "jsonpath={.data.password}")
-    password = base64.b64decode(kubectl.run("get", *where)).decode()
-    return {"url": _postgres("fbt", password)}
+    return {"url": _postgres("fbt", _read_secret(kubectl, "fbt-database", "password"))}
+
+
+def _copy_store_keys(kubectl: Kubectl) -> Mapping[str, str]:
+    """For jobs of the application."""
+    return {name: _read_secret(kubectl, "fbt-object-store", name) for name in STORE_KEYS}
+
+
+def _read_secret(kubectl: Kubectl, name: str, key: str) -> str:
+    where = ("secret", name, "--namespace", PLATFORM, "-o", f"jsonpath={{.data.{key}}}")
+    return base64.b64decode(kubectl.run("get", *where)).decode()
 
 
 def _postgres(name: str, password: str) -> str:
@@ -222,10 +239,7 @@ def _postgres(name: str, password: str) -> str:
 
 
 def _store_keys() -> Mapping[str, str]:
-    return {
-        "AWS_ACCESS_KEY_ID": secrets.token_hex(10),
-        "AWS_SECRET_ACCESS_KEY": secrets.token_hex(24),
-    }
+    return dict(zip(STORE_KEYS, (secrets.token_hex(10), secrets.token_hex(24)), strict=True))
 
 
 def _store_config(keys: Mapping[str, str]) -> str:

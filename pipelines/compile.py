@@ -1,27 +1,30 @@
-"""`fbt compile`: writes the pipeline as files for a cluster."""
+"""`fbt compile`: writes the pipelines as files for a cluster."""
 
 from pathlib import Path
 from typing import Any
 
 from components.model.atomic import atomic_write
 from pipelines.home import code_version
-from pipelines.placement import NAME, Placement, add_tag, place_pipeline
+from pipelines.placement import Placement, add_tag, place_pipeline
 
-PLAIN, OBJECTS = "training.yaml", "training-kubernetes.yaml"
+PLAIN = "training.yaml"
 
 
-def compile_pipeline(folder: Path, version: str, placement: Placement) -> list[Path]:
-    """Plain YAML, and Kubernetes Pipeline and PipelineVersion objects."""
+def compile_pipeline(
+    folder: Path, version: str, placement: Placement, name: str = "training"
+) -> list[Path]:
+    """Plain YAML, and Kubernetes Pipeline and PipelineVersion objects, of `training` or
+    `feedback`."""
     from kfp import compiler
 
     from pipelines.images import VERSION
-    from pipelines.training import training
+    from pipelines.kfp_local import find_pipeline
 
     image = add_tag(placement.image, VERSION, code_version())
     placement = placement.model_copy(update={"image": image})
-    pipeline = place_pipeline(training, placement, code_version())
-    plain, objects = folder / PLAIN, folder / OBJECTS
-    for path, options in ((plain, None), (objects, _manifest_options(compiler, version))):
+    pipeline = place_pipeline(find_pipeline(name), placement, code_version(), f"fbt-{name}")
+    plain, objects = folder / f"{name}.yaml", folder / f"{name}-kubernetes.yaml"
+    for path, options in ((plain, None), (objects, _manifest_options(compiler, version, name))):
         with atomic_write(path) as aside:
             named = aside.with_suffix(".yaml")  # the compiler requires the suffix
             compiler.Compiler().compile(
@@ -33,11 +36,11 @@ def compile_pipeline(folder: Path, version: str, placement: Placement) -> list[P
     return [plain, objects]
 
 
-def _manifest_options(compiler: Any, version: str) -> Any:
+def _manifest_options(compiler: Any, version: str, name: str) -> Any:
     return compiler.compiler_utils.KubernetesManifestOptions(
-        pipeline_name=NAME,
-        pipeline_display_name="fbt training",
-        pipeline_version_name=f"{NAME}-{version}",
+        pipeline_name=f"fbt-{name}",
+        pipeline_display_name=f"fbt {name}",
+        pipeline_version_name=f"fbt-{name}-{version}",
         pipeline_version_display_name=version,
         include_pipeline_manifest=True,
     )

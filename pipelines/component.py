@@ -20,6 +20,7 @@ def start(
     half_life_days: float,
     min_product_orders: int,
     variant_exceptions: str,
+    feedback: str,
     popularity_discount: float,
     max_own_kind: int,
     max_same_kind: int,
@@ -70,3 +71,19 @@ def judge(
     settings = gate.GateSettings(min_coverage=min_coverage, champion_margin=champion_margin)
     serving = check_serving(Path(bundle.path), n_requests=200, seed=seed)
     write_json(gate.judge(read_json(evaluation.path), serving, settings), verdict.path)
+
+
+@step
+def measure(
+    archive: str,
+    products: str,
+    order_lines: str,
+    experiments: str,
+    days: float,
+    window_h: float,
+    page: dsl.Output[dsl.HTML],
+) -> list:
+    """Write the report of online measures, and record them with the registry's versions."""
+    from pipelines.online import measure_archive
+
+    return measure_archive(archive, products, order_lines, experiments, days, window_h, page.path)

@@ -1,8 +1,10 @@
-"""The training pipeline in kfp.local: `python -m pipelines.kfp_local FILE.json [--again]`.
+"""A pipeline in kfp.local: `python -m pipelines.kfp_local NAME FILE.json [--again]`.
 
-`fbt run` starts it as a child process: its long output goes to a log, and Ctrl-C ends all steps.
+`fbt run` and `fbt feedback` start it as a child process: its long output goes to a log, and Ctrl-C
+ends all steps.
 """
 
+import importlib
 import json
 import logging
 import signal
@@ -23,15 +25,20 @@ def main() -> None:
     logging.basicConfig(
         level=logging.INFO, stream=sys.stdout, format="%(asctime)s - %(levelname)s - %(message)s"
     )
-    parameters = json.loads(Path(sys.argv[1]).read_text())
-    run_pipeline(parameters, open_home(), "--again" in sys.argv[2:])
+    parameters = json.loads(Path(sys.argv[2]).read_text())
+    run_pipeline(find_pipeline(sys.argv[1]), parameters, open_home(), "--again" in sys.argv[3:])
 
 
-def run_pipeline(parameters: dict[str, Any], home: Home, again: bool = False) -> None:
+def find_pipeline(name: str) -> Any:
+    """`training` or `feedback`."""
+    return getattr(importlib.import_module(f"pipelines.{name}"), name)
+
+
+def run_pipeline(
+    pipeline: Any, parameters: dict[str, Any], home: Home, again: bool = False
+) -> None:
     """Raises RuntimeError if a step fails, which has printed the reason."""
     from kfp import local
-
-    from pipelines.training import training
 
     # kfp warns of images without "python" in their name; local runs use no image.
     warnings.filterwarnings("ignore", module="kfp")
@@ -41,8 +48,8 @@ def run_pipeline(parameters: dict[str, Any], home: Home, again: bool = False) ->
         enable_caching=not again,
         cache_root=str(home.cache),
     )
-    set_image(training.pipeline_spec, STEPS_IMAGE.split(":")[0] + ":" + code_version())
-    training(**parameters)
+    set_image(pipeline.pipeline_spec, STEPS_IMAGE.split(":")[0] + ":" + code_version())
+    pipeline(**parameters)
 
 
 def set_image(spec: Any, image: str) -> None:

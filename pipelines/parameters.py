@@ -69,6 +69,11 @@ class TrainingParameters(BaseModel):
         default="",
         description="Variants to recommend nevertheless: A1+A2, B7+B9, or a file of such pairs",
     )
+    feedback: str = Field(
+        default="",
+        description="Examples of the feedback pipeline, feedback.parquet of its archive; "
+        "empty = off",
+    )
     popularity_discount: PopularityDiscount = Field(
         default=1.0,
         description="0 = what is bought most with a product, 1 = only what it adds to a basket",
@@ -183,9 +188,53 @@ def describe_errors(error: ValidationError) -> str:
     return "\n".join(lines)
 
 
-def document_parameters(pipeline: Callable[..., Any]) -> Callable[..., Any]:
+class FeedbackParameters(BaseModel):
+    """As TrainingParameters, of the feedback pipeline."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    archive: str = Field(
+        min_length=1, description="Folder of compacted events; in a cluster, of the events claim"
+    )
+    products: str = Field(
+        default="", description="Product table of a run, for categories and coverage"
+    )
+    order_lines: str = Field(
+        default="", description="Order lines of a run, whose orders need no pixel"
+    )
+    experiments: str = Field(
+        default="", description="JSON files of experiments to read, separated by commas"
+    )
+    days: float = Field(
+        default=56.0, ge=0, le=36_500, description="Newest days of the log that count; 0 = all"
+    )
+    window_h: float = Field(
+        default=24.0, gt=0, le=24 * 90,
+        description="Hours after a recommendation within which carts and orders count for it",
+    )  # fmt: skip
+    half_life_days: float = Field(
+        default=28.0, gt=0, le=36_500, description="Age in days at which an example counts half"
+    )
+    season_share: float = Field(
+        default=0.25, ge=0, le=1,
+        description="Weight of an example of the same days in an earlier year; 0 = off",
+    )  # fmt: skip
+    keep_days: float = Field(
+        default=7.0, ge=1, le=36_500, description="Days for which the sink keeps what was moved"
+    )
+    spark: bool = Field(
+        default=False, description="Compact on Spark's executors, for sinks of Kafka"
+    )
+
+
+def document_parameters(
+    model: type[BaseModel],
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Append the descriptions to the docstring, from which kfp makes its form."""
-    fields = TrainingParameters.model_fields
-    lines = [f"    {name}: {field.description}" for name, field in fields.items()]
-    pipeline.__doc__ = "\n".join([inspect.getdoc(pipeline) or "", "", "Args:", *lines])
-    return pipeline
+
+    def document(pipeline: Callable[..., Any]) -> Callable[..., Any]:
+        lines = [f"    {name}: {field.description}" for name, field in model.model_fields.items()]
+        pipeline.__doc__ = "\n".join([inspect.getdoc(pipeline) or "", "", "Args:", *lines])
+        return pipeline
+
+    return document

@@ -15,8 +15,12 @@ NAME = "fbt-training"
 USER = 10001
 """See k8s/images/Dockerfile."""
 
-SPARK_STEPS = ("read-orders", "build-baskets")
+SPARK_STEPS = ("read-orders", "build-baskets", "compact-events")
 """Steps with a Spark session."""
+
+ARCHIVE_STEPS = ("compact-events", "measure", "build-examples", "start", "train-ranking")
+"""Steps that see the archive of events, the last two for the feedback in it."""
+ARCHIVE_PATH = "/var/fbt/online"
 
 NODE_SELECTOR = "node_selector"
 
@@ -48,6 +52,10 @@ STEP_RESOURCES = {
     "build-bundle": StepResources(cpu="1", memory="4Gi"),
     "evaluate": StepResources(cpu="1", memory="4Gi", timeout_s=2 * 3600),
     "judge": StepResources(cpu="1", memory="4Gi"),
+    # Spark for a sink of Kafka.
+    "compact-events": StepResources(cpu="1", memory="5Gi", timeout_s=4 * 3600),
+    "measure": StepResources(cpu="1", memory="4Gi"),
+    "build-examples": StepResources(cpu="1", memory="4Gi"),
     "gate": StepResources(retries=0, timeout_s=600),
 }
 
@@ -92,6 +100,14 @@ class Placement(BaseModel):
         description="Mount path of the claim: KFP's folder of artifacts",
     )  # fmt: skip
 
+    events_claim: str = Field(
+        default="",
+        description=f"PersistentVolumeClaim of the archive of events, mounted at {ARCHIVE_PATH}",
+    )
+    events_secret: str = Field(
+        default="fbt-events", description="Secret with FBT_EVENTS_URL, for the feedback pipeline"
+    )
+
     @model_validator(mode="after")
     def _executors_see_the_data(self) -> "Placement":
         if self.spark_executors and not self.spark_claim:
@@ -105,7 +121,7 @@ def add_tag(image: str, version: str, code_version: str) -> str:
     return image if ":" in name or "@" in name else f"{image}:{version}-{code_version}"
 
 
-def place_pipeline(pipeline: Any, placement: Placement, code_version: str) -> Any:
+def place_pipeline(pipeline: Any, placement: Placement, code_version: str, name: str = NAME) -> Any:
     """With resources for every task, and one more parameter, `node_selector`."""
     from kfp import dsl
     from kfp.dsl.pipeline_context import Pipeline
@@ -121,7 +137,7 @@ def place_pipeline(pipeline: Any, placement: Placement, code_version: str) -> An
             _place_task(task, placement, selector, code_version)
 
     _add_selector(on_cluster, drawing)
-    return dsl.pipeline(name=NAME)(on_cluster)
+    return dsl.pipeline(name=name)(on_cluster)
 
 
 def _place_task(
@@ -145,6 +161,11 @@ def _place_task(
     task.set_env_variable("FBT_CODE_VERSION", code_version)
     for name, keys in _secrets(placement).items():
         kubernetes.use_secret_as_env(task, name, {key: key for key in keys}, optional=True)
+    if task.name == "compact-events" and placement.events_secret:
+        key = "FBT_EVENTS_URL"
+        kubernetes.use_secret_as_env(task, placement.events_secret, {key: key}, optional=True)
+    if task.name in ARCHIVE_STEPS and placement.events_claim:
+        kubernetes.mount_pvc(task, placement.events_claim, ARCHIVE_PATH)
     if task.name in SPARK_STEPS and placement.spark_executors:
         _place_spark(task, placement)
 

@@ -8,11 +8,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
+
+from pydantic import BaseModel
 
 from components.registry.registry import BENTO_TAG, Version, get_version
 from components.registry.version import find_versions
@@ -54,11 +56,11 @@ def run(
     started = time.monotonic()
     progress = Progress(show)
     log = home.logs / f"run-{time.strftime('%Y%m%d-%H%M%S')}.log"
-    code = _run_child(parameters, again, progress, log)
+    code = run_child("training", parameters, again, progress, log)
     if (page := find_report(home.runs, home.cache, progress)) and page.is_file():
         shutil.copyfile(page, report)
     if code:
-        failure = _format_failure(progress, log, report if page else None)
+        failure = format_failure(progress, log, report if page else None)
         if progress.failed == READING_STEP:
             failure += f"\n{suggest_inspect(parameters)}"
         raise RunFailed(failure)
@@ -71,17 +73,26 @@ def _find_finished_version(run_key: str) -> Version | None:
     return next((one for one in find_versions(run_key) if BENTO_TAG in one.tags), None)
 
 
-def _run_child(parameters: TrainingParameters, again: bool, progress: Progress, log: Path) -> int:
+def run_child(
+    pipeline: str,
+    parameters: BaseModel,
+    again: bool,
+    progress: Progress,
+    log: Path,
+    environment: Mapping[str, str] | None = None,
+) -> int:
+    """Its exit code."""
     with tempfile.NamedTemporaryFile("w", suffix=".json") as file, log.open("w") as copy:
         json.dump(parameters.model_dump(), file)
         file.flush()
         options = ["--again"] if again else []
         child = subprocess.Popen(
-            [sys.executable, "-u", "-m", "pipelines.kfp_local", file.name, *options],
+            [sys.executable, "-u", "-m", "pipelines.kfp_local", pipeline, file.name, *options],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
             errors="replace",
+            env={**os.environ, **(environment or {})},
             # In a group of its own, so that Ctrl-C ends all steps, Spark included.
             start_new_session=True,
         )
@@ -109,7 +120,7 @@ def _tee(lines: Iterable[str], copy: TextIO) -> Iterator[str]:
         yield line
 
 
-def _format_failure(progress: Progress, log: Path, report: Path | None) -> str:
+def format_failure(progress: Progress, log: Path, report: Path | None) -> str:
     reason = progress.reason or "no reason was printed"
     where = f"log: {log}" + (f"\nreport: {report}" if report else "")
     step = progress.failed or "the pipeline"

@@ -18,7 +18,7 @@ class RunInputs:
     fingerprint: str
     """Hash of the sources' content."""
     exceptions: str
-    """Hash of the pairs."""
+    """Hash of the pairs, and of feedback."""
     champion: str
     """MLflow run of the version to beat, or empty."""
     run_key: str
@@ -29,7 +29,10 @@ def inspect_inputs(parameters: TrainingParameters) -> RunInputs:
     """Raises SourceError, ExceptionsError, RegistryError."""
     sources = [one for one in (parameters.orders, parameters.products) if one]
     content = " ".join(fingerprint(one) for one in sources)
-    exceptions = _hash(read_exceptions(parameters.variant_exceptions))
+    found: list[Any] = read_exceptions(parameters.variant_exceptions)
+    if parameters.feedback:
+        found = [found, fingerprint(parameters.feedback)]
+    exceptions = _hash(found)
     check_experiment()
     key = [content, exceptions, os.environ.get("FBT_CODE_VERSION", ""), parameters.model_dump()]
     return RunInputs(content, exceptions, get_champion_run_id(), _hash(key))

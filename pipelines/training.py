@@ -17,11 +17,11 @@ from components.report.component import report
 from components.weighting.component import choose_weighting
 from data_checks.component import check_baskets, check_order_lines
 from pipelines.component import judge, start
-from pipelines.parameters import document_parameters
+from pipelines.parameters import TrainingParameters, document_parameters
 
 
 @dsl.pipeline(name="fbt-training")
-@document_parameters
+@document_parameters(TrainingParameters)
 def training(
     orders: str,
     products: str = "",
@@ -34,6 +34,7 @@ def training(
     half_life_days: float = 0.0,
     min_product_orders: int = 5,
     variant_exceptions: str = "",
+    feedback: str = "",
     popularity_discount: float = 1.0,
     max_own_kind: int = 1,
     max_same_kind: int = 2,
@@ -70,6 +71,7 @@ def training(
         ts_format=ts_format, decimal=decimal, encoding=encoding, non_products=non_products,
         half_life_days=half_life_days,
         min_product_orders=min_product_orders, variant_exceptions=variant_exceptions,
+        feedback=feedback,
         popularity_discount=popularity_discount,
         max_own_kind=max_own_kind, max_same_kind=max_same_kind,
         trials=trials, shards=shards, sweep_share=sweep_share, min_coverage=min_coverage,
@@ -121,7 +123,7 @@ def training(
     ranking = train_ranking(
         baskets=baskets, vectors=trained["vectors"], cooccurrence=trained["cooccurrence"],
         neighbours=neighbours.outputs["neighbours"], product_table=product_table,
-        weighting=weighting, variant_exceptions=variant_exceptions,
+        weighting=weighting, variant_exceptions=variant_exceptions, feedback=feedback,
         popularity_discount=popularity_discount, fingerprint=run["exceptions"],
         seed=seed,
     )  # fmt: skip

@@ -6,6 +6,7 @@ import os
 import pytest
 
 from pipelines.home import OFFLINE, Home
+from tests.kafka import kafka
 from tests.postgres import postgres
 
 pytest.register_assert_rewrite("tests.promotions")
@@ -25,7 +26,7 @@ WEBHOOKS = {
 def offline():
     """No test phones home, and none sees the registry or folders of whoever runs the tests."""
     os.environ.update(OFFLINE)
-    seen = ("FBT_CODE_VERSION", "FBT_DATABASE_URL", "FBT_HOME", *MLFLOW_PLACES)
+    seen = ("FBT_CODE_VERSION", "FBT_DATABASE_URL", "FBT_EVENTS_URL", "FBT_HOME", *MLFLOW_PLACES)
     for name in seen:
         os.environ.pop(name, None)
 
@@ -68,3 +69,10 @@ def postgres_server():
     """A real PostgreSQL, for all tests that use a database or table of their own."""
     with postgres() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def kafka_broker():
+    """A real Kafka broker, for all tests that use topics of their own."""
+    with kafka() as broker:
+        yield broker

@@ -16,6 +16,7 @@ from pipelines.tables import table
 MODULES = {
     "demo": "tests.bench.demo",
     "baskets": "tests.bench.baskets",
+    "online": "tests.bench.online",
     "quality": "pipelines.bench.quality",
     "reading": "tests.bench.reading",
     "scale": "tests.bench.scale",

@@ -21,6 +21,7 @@ from bento.client import (
     Unreachable,
     path_to,
 )
+from bento.client_events import Bought, add_to_cart, click, impression, purchase
 from bento.retry import parse_retry_after
 from bento.schemas.catalogue import ProductChange
 from bento.schemas.requests import Filters, PriceFilter, RecommendRequest
@@ -160,6 +161,27 @@ def test_a_rule_that_is_not_there(fbt):
         with pytest.raises(ProblemError) as problem:
             call("../no/such?rule")
         assert (problem.value.status, problem.value.errors[0].field) == (404, "rule_id")
+
+
+def test_events_are_stored_once_whatever_is_sent_again(fbt):
+    shown = {"session_id": "s1", "request_id": fbt.recommend("tea", k=2).request_id}
+    events = [
+        impression(["milk", "bread"], **shown),
+        click("milk", 0, **shown),
+        add_to_cart(Bought("milk", 2, 2.5), **shown),
+        purchase("o1", [Bought("milk", 2, 2.5), Bought("tea")], session_id="s1"),
+    ]
+    assert fbt.send_events(events).accepted == 4
+    assert fbt.send_events(events).duplicates == 4
+    assert fbt.erase_session("s1").erased >= 4
+    assert fbt.erase_session("nobody").erased == 0
+
+
+def test_a_wrong_event_is_found_before_it_is_sent(fbt):
+    wrong = click("milk", -1, session_id="s1", request_id="r1")
+    with pytest.raises(ProblemError) as caught:
+        fbt.send_events([wrong])
+    assert [error.field for error in caught.value.errors] == ["events.0.items.0.index"]
 
 
 def test_the_async_client_does_the_same(server):
@@ -341,6 +363,27 @@ def test_the_token_goes_only_where_it_is_needed():
             fbt.rules()
     assert "Authorization" not in got[0][2]
     assert got[1][2]["Authorization"] == "Bearer s"
+
+
+STORED = {"accepted": 1, "duplicates": 0, "conflicts": 0}
+STORED |= {"ignored_events": 0, "ignored_fields": 0, "refused": []}
+
+
+def test_events_are_sent_again_under_the_same_ids_when_the_service_says():
+    later = (429, {"Retry-After": "1"}, b"full")
+    event = click("milk", 0, session_id="s1", request_id="r1")
+    with scripted(later, BUSY, DROP, (202, {}, json.dumps(STORED).encode())) as (url, got):
+        policy = RetryPolicy(attempts=4, backoff_s=0.01)
+        began = time.monotonic()
+        with Client(url, token="s", events_key="public", retry_policy=policy) as fbt:
+            assert fbt.send_events([event]).accepted == 1
+    assert time.monotonic() - began > 1
+    bodies = {one[3] for one in got}
+    assert len(got) == 4
+    assert [one["event_id"] for one in json.loads(bodies.pop())["events"]] == [event["event_id"]]
+    assert not bodies
+    assert {one[2]["X-Fbt-Key"] for one in got} == {"public"}
+    assert not any("Authorization" in one[2] for one in got)
 
 
 def test_what_a_search_and_a_product_are_asked_with():

@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 from bento.schemas.catalogue import CatalogueAnswer
+from bento.schemas.events import EventsAnswer
 from bento.schemas.responses import BatchResponse, RecommendResponse, SearchResponse
 from bento.schemas.rules import Rule
 from components.model.bundle import read_bundle, write_bundle
@@ -20,6 +21,7 @@ from components.model.product_records import build_records
 from components.model.token_index import build_token_index
 from components.package.server import serve_bundle
 from tests.factories import make_bundle
+from tests.service.ingesting import stored
 from tests.service.serving import TOKEN, writable
 
 README = Path(__file__).parents[2] / "bento" / "README.md"
@@ -51,6 +53,7 @@ ANSWERS = {
     "Many questions at once": (BatchResponse, first_of_each),
     "Substitutes of a product": (RecommendResponse, lambda a: printed(a.items)),
     "Product search, typos included": (SearchResponse, lambda a: printed(a.items)),
+    "Events: seen, clicked, bought": (EventsAnswer, lambda a: [f"accepted {a.accepted}"]),
     "A rule: the cake stand first, beside the teacup": (Rule, None),
     "Out of stock, and another price": (CatalogueAnswer, None),
 }
@@ -66,8 +69,12 @@ def examples():
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("examples")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("examples")
+
+
+@pytest.fixture(scope="module")
+def server(folder):
     ids = list(NAMES)
     pairs = list(zip(ids[::2], ids[1::2], strict=True))
     made = read_bundle(make_bundle(folder / "unnamed", pairs, dict.fromkeys(ids, "Kitchen"), {}))
@@ -77,8 +84,13 @@ def server(tmp_path_factory):
     records, facets = build_records(named)
     lookups = {"records": records, "facets": facets, "token_index": build_token_index(named)}
     write_bundle(replace(made, products=named, **lookups), folder / "bundle")
-    with serve_bundle(folder / "bundle", "7", settings=writable(folder)) as server:
+    settings = {**writable(folder), "FBT_EVENTS_URL": events_url(folder)}
+    with serve_bundle(folder / "bundle", "7", settings=settings) as server:
         yield server
+
+
+def events_url(folder):
+    return f"sqlite:///{folder / 'events.db'}"
 
 
 def run(server, command, code):
@@ -129,3 +141,63 @@ def test_an_example_that_is_refused_fails(server):
     )  # fmt: skip
     assert done.returncode != 0
     assert json.loads(done.stdout)["status"] == 400
+
+
+def part(title):
+    """Code of a part of the section on events."""
+    text = README.read_text().partition(f"\n### {title}\n")[2].partition("\n#")[0]
+    return re.findall(r"```\w+\n(.*?)```", text, re.DOTALL)
+
+
+@pytest.mark.parametrize("code", part("From Google Analytics 4 and Segment"))
+def test_events_of_others_are_accepted(server, code):
+    answer = EventsAnswer.model_validate_json(run(server, ["bash", "-eu"], code))
+    assert (answer.accepted, answer.refused) == (1, [])
+
+
+BROWSER = """
+const listeners = {}, sent = [];
+globalThis.sessionStorage = {};
+globalThis.addEventListener = (name, then) => { listeners[name] = then; };
+globalThis.setInterval = () => {};
+Object.defineProperty(globalThis, "navigator", { value: { sendBeacon: (address, body) => {
+  sent.push(fetch(address, { method: "POST", body }));
+  return true;
+} } });
+globalThis.IntersectionObserver = class {
+  constructor(then) { this.then = then; }
+  observe(target) { target.observer = this; }
+  unobserve(target) { target.observer = null; }
+};
+const products = ["22423", "22699", "84879"].map((productId) => ({
+  dataset: { productId },
+  addEventListener(name, then) { this[name] = then; },
+}));
+const box = { dataset: { requestId: "browser" }, querySelectorAll: () => products };
+globalThis.document = { visibilityState: "visible", querySelectorAll: () => [box] };
+"""
+VISIT = """
+const see = (...seen) => {
+  products[0].observer.then(seen.map((n) => ({ isIntersecting: true, target: products[n] })));
+};
+see(0, 1);
+products[1].click();
+document.visibilityState = "hidden";
+listeners.visibilitychange();
+const answers = await Promise.all(sent.map(async (one) => (await one).json()));
+console.log(JSON.stringify(answers));
+"""
+
+
+def test_a_page_sends_what_was_seen_and_clicked(server, folder):
+    """The snippet of the README in Node, whose browser is made of a few lines."""
+    if not (node := shutil.which("node")):
+        pytest.skip("Debian's nodejs is not installed")
+    (snippet,) = part("In the browser")
+    code = BROWSER + snippet + VISIT
+    (answer,) = json.loads(run(server, [node, "--input-type=module", "-"], code))
+    assert (answer["accepted"], answer["refused"]) == (2, [])
+    seen, clicked = (event for event in stored(events_url(folder)) if event.request_id == "browser")
+    assert (seen.event, [one.position for one in seen.items]) == ("view_item_list", [0, 1])
+    assert (clicked.event, [one.product_id for one in clicked.items]) == ("select_item", ["22699"])
+    assert seen.session_id == clicked.session_id is not None

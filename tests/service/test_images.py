@@ -219,7 +219,7 @@ except OSError:
     pass
 else:
     sys.exit("the root file system can be written to")
-os.execv(python, [python, "-m", "pipelines.kfp_local", parameters])
+os.execv(python, [python, "-m", "pipelines.kfp_local", "training", parameters])
 """
 
 

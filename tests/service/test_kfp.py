@@ -20,8 +20,15 @@ from pipelines.cli import main
 from pipelines.compile import compile_pipeline
 from pipelines.images import VERSION
 from pipelines.kfp_server import KfpError
-from pipelines.parameters import TrainingParameters
-from pipelines.placement import SPARK_STEPS, STEP_RESOURCES, Placement, add_tag
+from pipelines.parameters import FeedbackParameters, TrainingParameters
+from pipelines.placement import (
+    ARCHIVE_PATH,
+    ARCHIVE_STEPS,
+    SPARK_STEPS,
+    STEP_RESOURCES,
+    Placement,
+    add_tag,
+)
 from pipelines.schedule import schedule, unschedule
 from pipelines.submit import Target, submit
 
@@ -291,6 +298,18 @@ def compiled(tmp_path_factory):
     return tuple(yaml.safe_load_all(plain.read_text()))
 
 
+@pytest.fixture(scope="module")
+def compiled_feedback(tmp_path_factory):
+    """As `compiled`, of the feedback pipeline, with a claim of the archive."""
+    placement = Placement(events_claim="fbt-online")
+    plain, objects = compile_pipeline(
+        tmp_path_factory.mktemp("compiled"), "v1", placement, "feedback"
+    )
+    pipeline, _ = yaml.safe_load_all(objects.read_text())
+    assert pipeline["metadata"]["name"] == "fbt-feedback"
+    return tuple(yaml.safe_load_all(plain.read_text()))
+
+
 def executors(compiled):
     """{step: (container, what Kubernetes is told)}."""
     pipeline, platform = compiled
@@ -344,8 +363,26 @@ def test_every_step_has_its_place(compiled):
         assert all(one["optional"] for one in told["secretAsEnv"]), step
 
 
-def test_no_need_is_for_a_step_that_is_not_there(compiled):
-    assert set(STEP_RESOURCES) | set(SPARK_STEPS) <= set(executors(compiled))
+def test_no_need_is_for_a_step_that_is_not_there(compiled, compiled_feedback):
+    steps = set(executors(compiled)) | set(executors(compiled_feedback))
+    assert set(STEP_RESOURCES) | set(SPARK_STEPS) | set(ARCHIVE_STEPS) <= steps
+
+
+def test_feedback_is_compacted_before_anything_is_read_and_never_cached(compiled_feedback):
+    found = structure(compiled_feedback)
+    moved = ["compact-events"]
+    after = {"compact-events": [], "measure": moved, "build-examples": moved}
+    assert found["tasks"] == {"root": after}
+    assert set(found["parameters"]) == {*FeedbackParameters.model_fields, "node_selector"}
+    for name, task in compiled_feedback[0]["root"]["dag"]["tasks"].items():
+        assert not task.get("cachingOptions", {}).get("enableCache"), name
+
+
+def test_steps_of_feedback_see_the_archive_and_one_alone_the_sink(compiled_feedback):
+    for step, (_, told) in executors(compiled_feedback).items():
+        assert [one["mountPath"] for one in told["pvcMount"]] == [ARCHIVE_PATH], step
+        secrets = {one["secretName"] for one in told["secretAsEnv"]}
+        assert ("fbt-events" in secrets) == (step == "compact-events")
 
 
 def test_only_spark_steps_drive_executors(compiled):
@@ -354,7 +391,7 @@ def test_only_spark_steps_drive_executors(compiled):
         for step, (container, _) in executors(compiled).items()
         if "FBT_SPARK_MASTER" in {one["name"] for one in container["env"]}
     }
-    assert driving == set(SPARK_STEPS)
+    assert driving == set(SPARK_STEPS) - {"compact-events"}
     for step in driving:
         container, told = executors(compiled)[step]
         # Orders at s3:// are then read by the executors, with hadoop-aws.

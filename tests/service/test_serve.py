@@ -11,6 +11,7 @@ import psutil
 import pytest
 from mlflow import MlflowClient
 
+from components.experiments.experiment import read_experiment
 from components.package.bento import build_bento
 from components.package.server import find_free_port
 from components.registry.promotion import promote
@@ -66,6 +67,46 @@ def version_served(port, expected, within_s=60):
             found = None
         time.sleep(0.5)
     return found
+
+
+@pytest.mark.timeout(240)
+def test_two_versions_are_served_behind_one_port(home, registry):
+    MlflowClient(registry).set_registered_model_alias(MODEL, "newest", "2")
+    arms = ["--arm", "old=1", "--arm", "new=newest", "--arm", "nobody=none", "--name", "spring"]
+    assert find_arms(home, arms) == {("old", "1"), ("new", "2"), ("nobody", "1")}
+    # What was served can be served again.
+    plan = home.root / "experiments" / "spring.json"
+    assert [arm.model_version for arm in read_experiment(plan).arms] == ["1", "2", ""]
+    assert find_arms(home, ["--experiment", str(plan)]) == {
+        ("old", "1"), ("new", "2"), ("nobody", "1")
+    }  # fmt: skip
+    assert not list((home.root / "downloads").iterdir())
+    assert (home.root / "events.db").exists()
+
+
+def find_arms(home, options):
+    """Arms and versions that answer forty sessions."""
+    port = find_free_port()
+    command = [sys.executable, "-m", "pipelines.cli", "serve", "--port", str(port), *options]
+    env = {**os.environ, "FBT_HOME": str(home.root)}
+    with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True) as service:
+        try:
+            assert "experiment spring: old (version 1)" in service.stdout.readline()
+            with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=20) as client:
+                bodies = [{"items": ["tea"], "session_id": f"s{i}"} for i in range(40)]
+                answers = [client.post("/recommend", json=body).json() for body in bodies]
+        finally:
+            service.send_signal(signal.SIGINT)
+            service.wait(60)
+    return {(answer["variant"], answer["model_version"]) for answer in answers}
+
+
+def test_an_unknown_version_is_named(home, registry):
+    command = [sys.executable, "-m", "pipelines.cli", "serve", "--arm", "old=9"]
+    env = {**os.environ, "FBT_HOME": str(home.root)}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert "no version or alias '9' (versions: 2, 1)" in done.stderr
 
 
 def test_without_a_champion_it_says_what_to_do(home, registry):

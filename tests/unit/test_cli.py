@@ -16,11 +16,12 @@ def own_home(tmp_path, monkeypatch):
 def test_help_lists_all_commands_by_group_and_writes_nothing(tmp_path, capsys):
     main(["--help"])
     words = capsys.readouterr().out.split()
-    places = [words.index(group) for group in ("Train", "Models", "Serve", "Cluster", "Measure")]
+    groups = ("Train", "Models", "Serve", "Shoppers", "Cluster", "Measure")
+    places = [words.index(group) for group in groups]
     assert places == sorted(places)
     commands = (
         "run demo compile submit schedule images cluster doctor models promote rollback serve "
-        "export mlflow bench judge --install-completion"
+        "export mlflow bench judge events report experiment simulate feedback --install-completion"
     )
     assert set(commands.split()) <= set(words)
     assert not (tmp_path / "home").exists()

@@ -28,8 +28,9 @@ get)
     shift
     case "$*" in
     *jsonpath*)
-        sed -n 's/.*"name": "fbt-database".*"password": "\([^"]*\)".*/\1/p' secrets |
-            { read -r password; printf %s "$password" | base64; }
+        key=${6##*.data.}
+        sed -n "s/.*\"name\": \"$2\", \"namespace\": \"$4\".*\"${key%\}}\": \"\([^\"]*\)\".*/\1/p" \
+            secrets | { read -r value; printf %s "$value" | base64; }
         exit 0 ;;
     esac
     grep -qxF "$*" there && exit 0
@@ -92,6 +93,7 @@ def test_passwords_meet_and_stand_on_no_command_line(kubectl):
     assert f":{database['password']}@postgres." in database["uri"]
     own = made["fbt-platform", "fbt-database"]["password"]
     assert own != database["password"]
+    assert made["fbt", "fbt-events-store"] == made["fbt-platform", "fbt-object-store"]
     assert made["fbt", "fbt-database"]["url"].startswith(f"postgresql://fbt:{own}@postgres.")
     assert len(made["fbt", "fbt-admin"]["token"]) > 32
     keys = made["fbt-platform", "fbt-object-store"]
@@ -113,7 +115,10 @@ def test_what_is_there_stays(kubectl):
         f"secret {name} --namespace fbt-platform"
         for name in ("fbt-mlflow-database", "fbt-object-store", "fbt-database")
     ]
-    there += [f"secret {name} --namespace fbt" for name in ("fbt-admin", "fbt-database")]
+    there += [
+        f"secret {name} --namespace fbt"
+        for name in ("fbt-admin", "fbt-database", "fbt-events-store")
+    ]
     (kubectl / "there").write_text("\n".join(there))
     cluster_up("local", show=lambda _: None)
     assert not (kubectl / "secrets").exists()

@@ -47,12 +47,19 @@ def test_values_are_read(environment):
             "FBT_CORS_ORIGINS": "https://a.example,https://b.example",
             "FBT_ACCESS_LOG": "1",
             "FBT_ADMIN_TOKEN": "secret",
+            "FBT_EVENTS_INDEX_BASE": "1",
+            "FBT_EVENTS_RATE_LIMIT": "10/s",
+            "FBT_EVENTS_MAX_AGE_H": "24",
+            "FBT_EVENTS_URL": "postgresql://u:secret@h/n",
+            "FBT_EVENTS_KEY": "key of secret",
         },
     )
     assert settings.rate_limit == Rate(100, 60)
     assert [str(one) for one in settings.trusted_proxies] == ["10.0.0.0/8", "::1/128"]
     assert settings.cors_origins == ("https://a.example", "https://b.example")
     assert settings.access_log
+    assert (settings.events_index_base, settings.events_rate_limit) == (1, Rate(10, 1))
+    assert settings.events_max_age_h == 24
     assert "secret" not in f"{settings!r} {settings.dump_changed()}"
 
 
@@ -70,6 +77,9 @@ def test_values_are_read(environment):
         ("FBT_TRUSTED_PROXIES", "10.0.0.1/8", "expected addresses or networks"),
         ("FBT_SENSITIVE_PAIRS", "hide", "found 'hide', expected 'off', 'warn' or 'block'"),
         ("FBT_AS_OF", "Christmas", "found 'Christmas', expected a valid date"),
+        ("FBT_EVENTS_INDEX_BASE", "2", "found '2', expected less than or equal to 1"),
+        ("FBT_EVENTS_MAX_AGE_H", "0", "found '0', expected greater than or equal to 1"),
+        ("FBT_LOG_SHARE", "10", "found '10', expected less than or equal to 1"),
         ("FBT_VARIANT", 'a"b', "FBT_VARIANT: found"),
     ],
 )
