@@ -28,6 +28,7 @@ from components.experiments.readout import read_arms
 from components.experiments.verdict import judge_experiment
 from components.experiments.words import describe_readout, describe_verdict
 from components.model.atomic import atomic_write
+from components.report.online_windows import find_first_reading, say_moment
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -188,9 +189,24 @@ def read(
             source.read_credits(experiment.name, window_h), experiment, credit, now, window_h
         )
         return Answer(describe_preference(preference), preference)
-    sessions = source.read(experiment.name, window_h)
+    sessions = _read_sessions(source, experiment, window_h, now)
     verdict = judge_experiment(sessions, experiment, now, window_h)
     return Answer(describe_verdict(verdict), verdict)
+
+
+def _read_sessions(
+    source: Source, experiment: Experiment, window_h: float, now: datetime | None
+) -> "pa.Table":
+    """Raises ValueError before enough sessions are over."""
+    sessions = source.read(experiment.name, window_h)
+    moment = find_first_reading(sessions, experiment, window_h)
+    if moment is not None and moment > (now or datetime.now(UTC)):
+        raise ValueError(
+            f"experiment {experiment.name}: readable from {say_moment(moment)}; a session counts "
+            f"when its {window_h:g} hours are over (see --window and --now), found "
+            f"{sessions.num_rows:,} that are not"
+        )
+    return sessions
 
 
 def read_once(
@@ -198,7 +214,8 @@ def read_once(
 ) -> str:
     """All metrics at the planned end, by tea-tasting. Raises ValueError."""
     experiment = read_experiment(path)
-    sessions = split_sessions(source.read(experiment.name, window_h), experiment, now, window_h)
+    found = _read_sessions(source, experiment, window_h, now)
+    sessions = split_sessions(found, experiment, now, window_h)
     shown = {arm.name: sessions.arms[arm.name] for arm in experiment.arms if arm.holdout is None}
     chosen = [find_metric(name) for name in metrics or _list_metrics(experiment)]
     return describe_readout(read_arms(shown, chosen, experiment.alpha), next(iter(shown)))

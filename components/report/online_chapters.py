@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,9 @@ AGREEING = ("click_through", "purchase_rate", "revenue_per_1000")
 MIN_SESSIONS = 100
 """Below, a version's online measures are not compared with its offline ones."""
 
+THIN_DAY = 0.1
+"""A day with less than this share of the usual impressions, such as the first or the last hour of
+an experiment, is no point of a line."""
 MIN_IMPRESSIONS = 100
 """Below, a category is not shown alone: its rates are chance."""
 
@@ -222,13 +226,22 @@ def _number(value: Any) -> float:
 
 
 def measure_days(online: OnlineEvents) -> list[Day]:
+    """Without thin days."""
     days: dict[tuple[Any, str], dict[str, Bounds]] = {}
+    impressions: dict[str, dict[Any, float]] = {}
     rows = measure(online, ["day", "experiment", "arm", "model_version"]).to_pylist()
     has_several = _has_several_experiments(rows)
     for row in rows:
-        key = (row["day"], _name_row(row, has_several))
-        days.setdefault(key, {})[row["measure"]] = _bound(row)
-    return [Day(day, label, found) for (day, label), found in days.items()]
+        day, label = row["day"], _name_row(row, has_several)
+        days.setdefault((day, label), {})[row["measure"]] = _bound(row)
+        if row["measure"] == "click_through":
+            impressions.setdefault(label, {})[day] = row["denominator"]
+    usual = {label: median(found.values()) for label, found in impressions.items()}
+    return [
+        Day(day, label, found)
+        for (day, label), found in days.items()
+        if impressions.get(label, {}).get(day, 0) >= THIN_DAY * usual.get(label, 0)
+    ]
 
 
 def measure_places(online: OnlineEvents) -> tuple[list[Place], str]:

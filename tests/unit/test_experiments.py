@@ -750,6 +750,18 @@ def test_an_experiment_is_read_from_events(capsys, tmp_path, monkeypatch):
     assert "there are sessions of 'spring'" in text
 
 
+def test_an_experiment_that_began_today_says_when_it_is_readable(capsys, tmp_path):
+    write_shop(tmp_path / "online", {"A": 0.1, "B": 0.2}, datetime.now(UTC) - timedelta(hours=1))
+    file = tmp_path / "spring.json"
+    file.write_text(make_experiment().model_dump_json())
+    with pytest.raises(SystemExit):
+        main(["experiment", "read", str(file), "--online", str(tmp_path / "online")])
+    text = capsys.readouterr().err
+    assert "experiment spring: readable from" in text
+    assert "when its 24 hours are over" in text
+    assert "found 2,000 that are not" in text
+
+
 def test_interleaved_arms_are_read_from_events(capsys, tmp_path):
     start = datetime.now(UTC) - timedelta(days=20)
     write_shop(tmp_path / "online", {"A": 0.1, "B": 0.2}, start, teams=True)

@@ -12,6 +12,7 @@ import pytest
 
 from components.contracts import ContractError
 from components.online.agreement import MeasuredVersion, OnlineValue, measure_agreement
+from components.online.events import open_events
 from components.online.propensities import estimate_needed_lists
 from components.online.settings import OnlineSettings
 from components.registry.online import read_version_measures
@@ -19,7 +20,7 @@ from components.registry.registry import get_version, register
 from components.report.experiment_chapters import say_lifts
 from components.report.formatting import percent
 from components.report.online import sort_parts, write_online_report
-from components.report.online_chapters import sum_small
+from components.report.online_chapters import measure_days, sum_small
 from components.report.online_page import (
     Bounds,
     Day,
@@ -445,6 +446,14 @@ def test_unsure_places_are_shown_and_said_how_many_lists_they_need(tmp_path):
     text = render(tmp_path, full_page(places=places)).text.replace("\u202f", " ")
     assert "59 % unsure 39 %–89 %" in text
     assert "3 900 4.0 % – –" in text
+
+
+def test_a_thin_day_is_no_point_of_a_line(tmp_path):
+    days = [TODAY - timedelta(days=n) for n in (3, 2)]
+    write_archive(tmp_path, days, n=40)
+    write_archive(tmp_path, [TODAY - timedelta(days=1)], n=2)
+    with open_events(tmp_path) as online:
+        assert sorted(one.day for one in measure_days(online)) == days
 
 
 def test_arms_of_two_experiments_stay_apart(tmp_path, registry):
