@@ -29,7 +29,7 @@ MULTIPROCESS_DIR = "PROMETHEUS_MULTIPROC_DIR"
 
 
 class IngestService:
-    """What the endpoints need of a service."""
+    """As much of a service as the endpoints need."""
 
     model_version = ""
 

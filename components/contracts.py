@@ -150,11 +150,11 @@ SESSIONS = pa.schema(
     ],
     metadata={"name": "sessions"},
 )
-"""What a session saw and did under one version and arm. `clicks`, `adds`, `purchases` and `revenue`
-count recommended products; `orders` and `order_value` all that it bought after `first_ts`, its
-first list; `attached_orders` hold a recommended product that was seen. All of them end with the
-window (24 hours unless another is given) after `first_ts`; `earlier_…` is before
-`first_ts`. `is_seen` is false where no list was in the viewport."""
+"""Lists and actions of a session under one version and arm. `clicks`, `adds`, `purchases` and
+`revenue` count recommended products; `orders` and `order_value` all that it bought after
+`first_ts`, its first list; `attached_orders` hold a recommended product that was seen. All of them
+end with the window (24 hours unless another is given); `earlier_…` is before it. `is_seen` is
+false where no list was in the viewport."""
 
 FEEDBACK = pa.schema(
     [

@@ -62,7 +62,7 @@ class Source(NamedTuple):
             return found
 
     def read_credits(self, experiment: str, window_h: float) -> "pa.Table":
-        """What each team earned in each session."""
+        """Outcomes of each team in each session."""
         from components.online.events import open_events
         from components.online.sessions import build_sessions, count_team_clicks
         from components.online.settings import OnlineSettings

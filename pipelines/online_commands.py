@@ -111,7 +111,7 @@ def online(
     window: float = 24,
     record: bool = False,
 ) -> None:
-    """What shoppers did with recommendations: rates, positions, experiments, holdout.
+    """Outcomes of recommendations: rates, positions, experiments, holdout.
 
     Args:
         events: folder of compacted events (default: FBT_HOME's)
@@ -208,7 +208,7 @@ def read(
     once: Annotated[list[str] | None, Parameter(consume_multiple=True)] = None,
     json: Path | None = None,
 ) -> None:
-    """What an experiment says so far; it may be read as often as you like.
+    """The verdict of an experiment so far; it may be read as often as you like.
 
     Args:
         experiment: its JSON file, as it was served

@@ -193,7 +193,7 @@ async def _recommend(
 
 
 async def _send(http: httpx.AsyncClient, shop: Shop, block: Block) -> Counter[str]:
-    """What shoppers did, and what became of it by the service's answers."""
+    """Actions of shoppers, and their outcome by the service's answers."""
     events = list(to_sent(to_events(shop.market, shop.behaviour, _build_trial(shop, block))))
     parts = range(0, len(events), EVENTS_A_REQUEST)
     url = f"{shop.events_url or shop.url}/events"

@@ -1,4 +1,4 @@
-"""What every format is turned into before it is checked."""
+"""The one shape of all formats, before it is checked."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple

@@ -107,7 +107,7 @@ class SentEvent(Sent):
 
 
 class EventBatch(Sent):
-    """What shoppers did."""
+    """Actions of shoppers."""
 
     model_config = example(
         events=[
@@ -167,7 +167,7 @@ class RefusedEvent(Response):
 
 
 class EventsAnswer(Response):
-    """What became of the events. Accepted ones are stored."""
+    """The outcome of each event. Accepted ones are stored."""
 
     model_config = example(
         accepted=49,
@@ -199,7 +199,7 @@ class EventsAnswer(Response):
 
 
 class ErasedSession(Response):
-    """What was removed."""
+    """A session that was erased."""
 
     model_config = example(session_id="s-83f1", erased=17)
 

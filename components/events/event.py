@@ -1,4 +1,4 @@
-"""What shoppers did, in the words of Google Analytics 4's e-commerce events."""
+"""Actions of shoppers, in the words of Google Analytics 4's e-commerce events."""
 
 import hashlib
 import json

@@ -27,7 +27,7 @@ Mapper = Callable[[Callable[[Any, range], Any], Any, Sequence[range]], Iterable[
 
 
 class Job(NamedTuple):
-    """What every process is told."""
+    """The orders for every process."""
 
     url: str
     root: str
@@ -68,7 +68,7 @@ def _plan(sink: KafkaSink, archive: Archive) -> tuple[list[Part], str] | None:
 
 
 def _stage_parts(job: Job, numbers: range) -> tuple[list[StagedFile], Compaction]:
-    """What Parquet has is left out; an id has one partition, so that no other process meets it."""
+    """Leaves out records of Parquet; an id has one partition, so that no other process meets it."""
     archive = Archive(job.root, job.filesystem)
     staged: list[StagedFile] = []
     total = Compaction(0, 0, 0, 0, 0)

@@ -21,7 +21,7 @@ class SinkUnavailable(RuntimeError):
 
 
 class Batch(NamedTuple):
-    """What a sink holds after a position."""
+    """Records of a sink after a position."""
 
     events: Sequence[Event]
     recommendations: Sequence[Recommendation]
@@ -48,8 +48,8 @@ class Sink(Protocol):
         Raises SinkUnavailable."""
 
     def read(self, position: str = "", limit: int = 10_000) -> Batch:
-        """What was stored after `position` (empty: the beginning), oldest first, up to about
-        `limit` records of either kind. Nothing is skipped that commits later. An event comes
+        """Records stored after `position` (empty: the beginning), oldest first, up to about `limit`
+        of either kind. Nothing is skipped that commits later. An event comes
         once. Raises SinkUnavailable."""
 
     def erase_session(self, session_id: str) -> int:

@@ -15,7 +15,7 @@ from components.events.recommendation import Recommendation
 Record = TypeVar("Record", Event, Recommendation)
 
 UNUSABLE = (pa.ArrowException, ValueError, TypeError, OverflowError)
-"""What a value raises that no table holds, such as a lone surrogate. Such a record must not stop
+"""Errors of a value that no table holds, such as a lone surrogate. Such a record must not stop
 all others for ever."""
 
 

@@ -47,7 +47,7 @@ class Moments(NamedTuple):
     n: Real
     value: Real
     variance: Real
-    """What one session adds: that of `value` is `variance / n`."""
+    """Of one session: that of `value` is `variance / n`."""
     support: Real = np.inf
     """Of a ratio: how many sessions with equal denominators would be worth as much."""
 

@@ -24,7 +24,7 @@ MetricName = Literal[
 
 
 class ArmSettings(BaseModel):
-    """What an arm changes in requests that do not ask for it themselves."""
+    """Defaults of an arm for requests that do not ask themselves."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

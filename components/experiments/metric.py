@@ -1,4 +1,4 @@
-"""What experiments are judged by: means per session, and ratios of two sums of sessions."""
+"""Metrics of experiments: means per session, and ratios of two sums of sessions."""
 
 from typing import NamedTuple, get_args
 

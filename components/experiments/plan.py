@@ -17,7 +17,7 @@ N_PATHS, N_STEPS = 40_000, 60
 """Of Brownian motion: the planned power of sequential read-outs is exact to half a point."""
 DECIMALS = 4
 HOLDOUT_METRICS = ("order_value", "orders", "average_order_value")
-"""What sessions without recommendations have, too."""
+"""Metrics that sessions without recommendations have, too."""
 N_ITERATIONS = 8
 """The effect's own share in the variance; an error of 15 % is below 0.1 % after four."""
 

@@ -1,4 +1,4 @@
-"""What an experiment says so far, valid at whatever time one looks."""
+"""The verdict of an experiment so far, valid at whatever time one looks."""
 
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime
@@ -34,7 +34,7 @@ from components.experiments.readout import (
 )
 
 HOLDOUT_METRIC = "order_value"
-"""What recommendations add is what people spend more, with or without a click."""
+"""Recommendations add as much as people spend more, with or without a click."""
 MAX_DAYS = 1000
 
 State = Literal["early", "open", "better", "worse", "alike"]
@@ -303,7 +303,7 @@ def compare_all(
 def compare_with_holdout(
     holdout: ArmSessions, control: ArmSessions, experiment: Experiment, n_holdouts: int
 ) -> Comparison:
-    """What the control's recommendations add."""
+    """The gain by the control's recommendations."""
     total = sum(arm.weight for arm in experiment.arms)
     metric = find_metric(HOLDOUT_METRIC)
     pair = _pair(control, holdout, metric, experiment, total, n_holdouts)

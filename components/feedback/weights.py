@@ -33,7 +33,7 @@ class Outcomes(NamedTuple):
 
 
 class Values(NamedTuple):
-    """What an outcome is worth, as a share of a bought product."""
+    """The worth of an outcome, as a share of a bought product."""
 
     click: float
     add: float

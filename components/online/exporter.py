@@ -1,4 +1,4 @@
-"""What shoppers do with recommendations, for Prometheus: counted from the sink while it fills.
+"""Actions of shoppers on recommendations, for Prometheus: counted from the sink while it fills.
 
 `fbt_online_lift_lower` and `_upper` bound by how much more one model version earns per list than
 another; they hold at all times together, so that a canary may be judged whenever one looks. After a

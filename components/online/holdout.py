@@ -1,4 +1,4 @@
-"""What recommendations add: sessions that may get them against sessions that may not."""
+"""The gain by recommendations: sessions that may get them against sessions that may not."""
 
 from statistics import NormalDist
 from typing import NamedTuple

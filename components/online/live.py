@@ -1,4 +1,4 @@
-"""What shoppers do with recommendations, counted while it happens, in bounded memory.
+"""Actions of shoppers on recommendations, counted while they happen, in bounded memory.
 
 Lists and events are taken in the order of the sink. An event counts for the list whose request id
 it names; carts and orders without one, for the last list of their session that held the product.

@@ -1,4 +1,4 @@
-"""What each session saw and did: the table that experiments are read from."""
+"""Lists and actions of each session: the table that experiments are read from."""
 
 from pathlib import Path
 

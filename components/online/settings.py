@@ -1,4 +1,4 @@
-"""What counts as an event of a person, and for which recommendation it counts."""
+"""Rules: which events are a person's, and for which recommendation they count."""
 
 from pathlib import Path
 from typing import Literal, Self

@@ -67,7 +67,7 @@ class FeedbackCells:
         return len(self.examined)
 
     def label(self, gains: Gains) -> Float64Array:
-        """What they earned, in the unit and with the mean of the gains of these candidates."""
+        """Their outcomes, in the unit and with the mean of the gains of these candidates."""
         earned = np.minimum(self.positive / self.examined, 1)
         weight, total = gains.weight[self.position[0]], gains.total[self.position]
         expected = np.divide(total, weight, out=np.zeros_like(total), where=weight > 0)

@@ -1,4 +1,4 @@
-"""What the report of online measures shows."""
+"""Contents of the report of online measures."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,7 +18,7 @@ class Bounds(NamedTuple):
 
 @dataclass(frozen=True)
 class Part:
-    """What a part of the impressions earned: a version and arm, a category, a place, a source."""
+    """Outcomes of a part of the impressions: a version and arm, a category, a place, a source."""
 
     label: str
     counts: Mapping[str, float]
@@ -96,7 +96,7 @@ class ExperimentPart:
 class HoldoutPart:
     arm: str
     kind: str
-    """What the holdout gets: `empty` or `bestsellers`."""
+    """For the holdout: `empty` or `bestsellers`."""
     sessions: float
     other_sessions: float
     differences: Sequence[Difference]
@@ -117,7 +117,7 @@ class OnlinePage:
     counts: Mapping[str, float]
     """Records read, by kind in words."""
     cleaning: Sequence[tuple[str, float]]
-    """What was left out: the rule in words, and the number."""
+    """Rows that were left out: the rule in words, and the number."""
     total: Part | None
     groups: Sequence[Part] = ()
     """By version and arm, in the order in which they are shown."""

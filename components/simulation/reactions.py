@@ -1,4 +1,4 @@
-"""What shoppers make of the lists that they are shown, and what they would have done without."""
+"""Reactions of shoppers to the lists that they are shown, and what they would have done without."""
 
 from dataclasses import dataclass
 

@@ -134,7 +134,7 @@ def _list_events(
 
 
 def _own_adds(market: Market, trial: Trial, ids: _Ids, sent: BoolArray) -> pa.Table:
-    """What shoppers came for goes into the cart from its own page, before the order."""
+    """Products that shoppers came for go into the cart from its own page, before the order."""
     owner, row = np.divmod(trial.visits.wanted, len(market))
     owner, row = owner[sent[owner]], row[sent[owner]]
     last = np.zeros(len(trial.visits), np.int64)

@@ -1,4 +1,4 @@
-"""What estimators are to find: rates and effects of a system, free of most of the chance."""
+"""The truth for estimators: rates and effects of a system, free of most of the chance."""
 
 from collections.abc import Mapping
 from typing import NamedTuple

@@ -37,7 +37,7 @@ class Visits:
     page: Int32Array
     page_us: Int64Array
     wanted: Int64Array
-    """What sessions came to buy: place in `numbers` times n_products plus the product, sorted."""
+    """Products to buy by session: place in `numbers` times n_products plus the product, sorted."""
 
     def __len__(self) -> int:
         return len(self.numbers)

@@ -361,7 +361,7 @@ class _Reader:
         return [(part.topic, str(part.partition), part.end) for part in parts]
 
     def plan(self, start: Offsets) -> list[Part]:
-        """What is there after the offsets; an empty part where it is nothing."""
+        """Messages after the offsets; an empty part where it is nothing."""
         parts = []
         for (topic, p), (low, high) in self._read_bounds(self._list_partitions(start)).items():
             offset = start[topic].get(str(p), low)
