@@ -155,7 +155,7 @@ def test_a_session_that_was_erased_before_compaction_never_comes(sink, tmp_path)
 
 @pytest.fixture
 def s3(monkeypatch):
-    """A bucket `shop` in an S3 server."""
+    """A bucket `events` in an S3 server."""
     server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
@@ -168,18 +168,18 @@ def s3(monkeypatch):
     }.items():
         monkeypatch.setenv(name, value)
     client = boto3.client("s3")
-    client.create_bucket(Bucket="shop")
+    client.create_bucket(Bucket="events")
     yield client
     server.stop()
 
 
 def test_parquet_may_lie_in_an_object_store(filled, own_home, s3, tmp_path):
-    archive = open_parquet("s3://shop/online/of fbt", own_home)
+    archive = open_parquet("s3://events/online/of fbt", own_home)
     assert compact(filled, archive)[:2] == (3, 2)
     filled.write_events([make_event("4", "bob")])
     assert compact(filled, archive)[:2] == (1, 0)
-    assert compact(filled, open_parquet("s3://shop/online/of fbt", own_home))[:2] == (0, 0)
-    keys = [one["Key"] for one in s3.list_objects_v2(Bucket="shop")["Contents"]]
+    assert compact(filled, open_parquet("s3://events/online/of fbt", own_home))[:2] == (0, 0)
+    keys = [one["Key"] for one in s3.list_objects_v2(Bucket="events")["Contents"]]
     assert len([key for key in keys if key.endswith(".parquet")]) == 3
     assert not [key for key in keys if "staging" in key and key.endswith(".parquet")]
     assert erase_session(archive, "anna") == 5
