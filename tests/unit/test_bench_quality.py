@@ -380,7 +380,7 @@ def test_without_carts_only_pages_are_compared(tmp_path, capsys):
     [
         (["quality"], "--orders is missing"),
         (["baskets", "--orders", "x.csv"], "bench baskets: it has no option --orders"),
-        (["speed"], "'speed' is unknown, expected one of demo, baskets, quality"),
+        (["speed"], "'speed' is unknown, expected one of demo, baskets, online, quality"),
         (["quality", "--orders", "{orders}", "--chart", "x.pdf"], "expected .svg or .png"),
         (["quality", "--orders", "{orders}", "--columns", "product=sku"], "'product' is unknown"),
         (
