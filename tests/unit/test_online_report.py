@@ -3,7 +3,6 @@
 import os
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pyarrow as pa
@@ -36,6 +35,7 @@ from components.report.online_plots import draw_days
 from pipelines.home import Home
 from pipelines.online import PRODUCT_TABLE, OnlineReport, find_products, report_online
 from tests.archive import NOON, TODAY, write_archive
+from tests.seen import Seen
 
 HOSTILE = "<script>alert(1)</script> \"quoted\" 'single' & $x^2$ 🍌 牛乳 http"
 LAST = datetime(2026, 11, 28, 22, tzinfo=UTC)
@@ -153,25 +153,6 @@ def empty_page() -> OnlinePage:
         made_at=LAST, first=None, last=None, rule="", counts={}, cleaning=[],
         total=None,
     )  # fmt: skip
-
-
-class Seen(HTMLParser):
-    """The text, tags and attributes that a browser would find."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.tags: list[str] = []
-        self.attributes: list[tuple[str, str]] = []
-        self.words: list[str] = []
-        self.feed(page)
-        self.text = " ".join(" ".join(self.words).split())
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        self.attributes += [(name, value or "") for name, value in attrs]
-
-    def handle_data(self, data: str) -> None:
-        self.words.append(data)
 
 
 def render(tmp_path: Path, page: OnlinePage) -> Seen:

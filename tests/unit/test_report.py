@@ -3,7 +3,6 @@
 import json
 import re
 from dataclasses import replace
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +33,7 @@ from components.report.plots import project
 from components.report.report import PNG_PLOTS, RunFiles, write_report
 from components.weighting.choose import CANDIDATES, ORDERED_CANDIDATES, SEASONAL_CANDIDATES
 from tests.factories import make_bundle
+from tests.seen import Seen
 
 FORMULA = "=cmd|' /C calc'!A0"
 HOSTILE = "<script>alert(1)</script> \"quoted\" 'single' & $x^2$ 🍌 牛乳 http"
@@ -256,25 +256,6 @@ def run_files(folder: Path, **other: Any) -> RunFiles:
 def render(folder: Path, **other: Any) -> str:
     write_report(run_files(folder, **other), folder / "report.html", folder / "plots")
     return (folder / "report.html").read_text(encoding="utf-8")
-
-
-class Seen(HTMLParser):
-    """The text, tags and attributes that a browser would find."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.tags: list[str] = []
-        self.attributes: list[tuple[str, str]] = []
-        self.words: list[str] = []
-        self.feed(page)
-        self.text = " ".join(" ".join(self.words).split())
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        self.attributes += [(name, value or "") for name, value in attrs]
-
-    def handle_data(self, data: str) -> None:
-        self.words.append(data)
 
 
 @pytest.fixture(scope="module")
