@@ -10,6 +10,7 @@ import pyarrow as pa
 from components.baskets.corpus import Corpus
 from components.contracts import PRODUCTS
 from components.evaluation.metrics import ideal_dcg
+from components.model.arrays import BoolArray
 from components.model.bundle import (
     Bundle,
     Neighbours,
@@ -22,7 +23,7 @@ from components.model.item_features import ItemFeatures
 from components.model.manifest import CartWeights, Manifest
 from components.model.vector_index import build_item_matrix, build_query_matrix
 from components.ranking.build_index import build_index, measure_index
-from components.ranking.queries import K, LabelledQueries
+from components.ranking.queries import OFFLINE_FEATURES, K, LabelledQueries
 
 PAIRS: Sequence[tuple[str, str]] = (
     ("tea", "milk"),
@@ -69,6 +70,32 @@ def make_labelled_queries(
         **fields,
     }
     return LabelledQueries(features, rows, hits=hits, n_relevant=n_relevant, **fields)
+
+
+def make_paired_queries() -> tuple[LabelledQueries, Corpus, BoolArray]:
+    """Products 2i and 2i + 1 are bought together; the last feature tells, the first does not.
+    Also their baskets, and (n, 10) whether a candidate is the pair."""
+    rng = np.random.default_rng(1)
+    n = 60
+    baskets = corpus_of(*((int(i), int(i) ^ 1) for i in rng.integers(n, size=2_000)))
+    products = np.arange(n)
+    rows = np.sort(
+        [
+            np.append(rng.permutation(np.setdiff1d(products, [i, i ^ 1]))[:9], i ^ 1)
+            for i in products
+        ],
+        axis=1,
+    )
+    is_pair = rows == (products ^ 1)[:, None]
+    features = rng.random((n, 10, len(OFFLINE_FEATURES)), np.float32)
+    features[..., -1] = is_pair
+    basket = rng.permutation(2_000)[:400]
+    asked = baskets.items[2 * basket]
+    queries = make_labelled_queries(
+        features, rows, is_pair[asked], list_index=asked.astype(np.int64), basket=basket,
+        products=products.astype(np.int32),
+    )  # fmt: skip
+    return queries, baskets, is_pair
 
 
 def make_bundle(

@@ -31,7 +31,7 @@ from components.ranking.reranker import (
     predict,
 )
 from tests.archive import TODAY, write_archive
-from tests.factories import corpus_of, make_labelled_queries
+from tests.factories import make_labelled_queries, make_paired_queries
 
 SETTINGS = FeedbackSettings(half_life_days=10, season_share=0.5, min_propensity=0.2)
 
@@ -192,27 +192,7 @@ def test_what_looks_earned_has_the_mean_of_the_gains_of_the_same_candidates():
 
 @pytest.fixture(scope="module")
 def pairs():
-    """Products 2i and 2i + 1 are bought together; the last feature tells, the first does not."""
-    rng = np.random.default_rng(1)
-    n = 60
-    baskets = corpus_of(*((int(i), int(i) ^ 1) for i in rng.integers(n, size=2_000)))
-    products = np.arange(n)
-    rows = np.sort(
-        [
-            np.append(rng.permutation(np.setdiff1d(products, [i, i ^ 1]))[:9], i ^ 1)
-            for i in products
-        ],
-        axis=1,
-    )
-    is_pair = rows == (products ^ 1)[:, None]
-    features = rng.random((n, 10, len(OFFLINE_FEATURES)), np.float32)
-    features[..., -1] = is_pair
-    basket = rng.permutation(2_000)[:400]
-    asked = baskets.items[2 * basket]
-    queries = make_labelled_queries(
-        features, rows, is_pair[asked], list_index=asked.astype(np.int64), basket=basket,
-        products=products.astype(np.int32),
-    )  # fmt: skip
+    queries, baskets, is_pair = make_paired_queries()
     return queries, split_folds(queries, baskets), is_pair
 
 

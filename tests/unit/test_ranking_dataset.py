@@ -12,7 +12,7 @@ from components.ranking.gains import split_folds
 from components.ranking.queries import OFFLINE_FEATURES, K, ndcg
 from components.ranking.reranker import BLEND_WEIGHT, fit_if_significant, predict
 from components.ranking.text_features import TextSimilarity
-from tests.factories import corpus_of, make_labelled_queries
+from tests.factories import corpus_of, make_labelled_queries, make_paired_queries
 
 
 def make_item_queries(products, rows):
@@ -56,27 +56,8 @@ def test_a_cart_has_gains_in_its_own_fold_alone():
 
 
 def test_item_rerankers_are_fitted_on_all_baskets():
-    """Products 2i and 2i + 1 are bought together; only the last feature tells."""
-    rng = np.random.default_rng(1)
-    n = 60
-    baskets = corpus_of(*((int(i), int(i) ^ 1) for i in rng.integers(n, size=2_000)))
-    products = np.arange(n)
-    rows = np.sort(
-        [
-            np.append(rng.permutation(np.setdiff1d(products, [i, i ^ 1]))[:9], i ^ 1)
-            for i in products
-        ],
-        axis=1,
-    )
-    is_pair = rows == (products ^ 1)[:, None]
-    features = rng.random((n, 10, len(OFFLINE_FEATURES)), np.float32)
-    features[..., -1] = is_pair
-    basket = rng.permutation(2_000)[:400]
-    asked = baskets.items[2 * basket]
-    queries = make_labelled_queries(
-        features, rows, is_pair[asked], list_index=asked.astype(np.int64), basket=basket,
-        products=products.astype(np.int32),
-    )  # fmt: skip
+    queries, baskets, _ = make_paired_queries()
+    features = queries.features
     folds, blend = split_folds(queries, baskets), features[..., 0]
     model, found = fit_if_significant(queries, folds, blend, BLEND_WEIGHT["item"], seed=1)
     assert found["pays"]
