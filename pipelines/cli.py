@@ -236,6 +236,18 @@ def serve(
 
 
 @app.command(group=SERVE)
+def workbench(*, port: int = 3002, host: str = "127.0.0.1", service: str = "") -> None:
+    """Open the pages where people look, compare, judge and correct.
+
+    Args:
+        service: URL of the service (default: FBT_SERVICE_URL, or http://127.0.0.1:3000)
+    """
+    from pipelines.workbench import run_workbench
+
+    run_workbench(open_home(), service, host, port)
+
+
+@app.command(group=SERVE)
 def ingest(*, port: int = 3001, host: str = "127.0.0.1", workers: int = 1) -> None:
     """Take shoppers' events, without recommendations, into the store of fbt serve.
 

@@ -10,7 +10,7 @@ from sqlalchemy import Column, Connection, MetaData, Table, Text, inspect, selec
 from bento.store.database import Database
 from bento.store.tables import METADATA, VERSION_TABLE
 
-HEAD = "0001"
+HEAD = "0004"
 """The newest version in `migrations/versions`. It is repeated here to save the slow import of
 Alembic where there is nothing to migrate."""
 

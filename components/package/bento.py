@@ -26,6 +26,8 @@ SERVED = (
     "components/experiments/__init__.py",
     "components/experiments/experiment.py",
 )
+NOT_SERVED = "bento/workbench"
+"""A process of its own."""
 
 
 class PackagingError(RuntimeError):
@@ -55,7 +57,8 @@ def import_bento(archive: Path, bentoml_home: Path) -> str:
 
 
 def stage_source(target: Path) -> None:
-    for file in sorted(file for pattern in SERVED for file in SOURCE.glob(pattern)):
+    files = {file for pattern in SERVED for file in SOURCE.glob(pattern)}
+    for file in sorted(file for file in files if SOURCE / NOT_SERVED not in file.parents):
         copy = target / file.relative_to(SOURCE)
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(file, copy)

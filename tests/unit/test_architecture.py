@@ -27,6 +27,7 @@ MAY_IMPORT = {
         "components.experiments.experiment",
         "bento",
     ),
+    "bento.workbench": ("components", "bento"),
     "pipelines": ("components", "data_checks", "bento", "pipelines"),
 }
 

@@ -1,0 +1,14 @@
+"""Compare: to be written."""
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from bento.workbench.pages import render
+from bento.workbench.routing import Views
+
+VIEWS = Views()
+
+
+@VIEWS.get("/compare")
+async def show(request: Request) -> Response:
+    return render(request, "compare/page.html")

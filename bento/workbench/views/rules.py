@@ -1,0 +1,14 @@
+"""Correct: to be written."""
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from bento.workbench.pages import render
+from bento.workbench.routing import Views
+
+VIEWS = Views()
+
+
+@VIEWS.get("/rules")
+async def show(request: Request) -> Response:
+    return render(request, "rules/page.html")
