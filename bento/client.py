@@ -31,6 +31,7 @@ from bento.schemas.responses import (
     BatchResponse,
     FoundProduct,
     Product,
+    Ready,
     RecommendResponse,
     SearchResponse,
 )
@@ -144,9 +145,14 @@ class BaseClient:
         token: str | None = None,
         user: str | None = None,
         events_key: str | None = None,
+        preview: bool = False,
         retry_policy: RetryPolicy | None = None,
     ) -> None:
-        """`token` is the admin token; `user` is the name for the audit trail of rules."""
+        """`token` is the admin token; `user` is the name for the audit trail of rules.
+
+        With `preview`, answers are for people who look: the service neither counts nor logs them.
+        """
+        self._shared = {"X-Fbt-Preview": b"1"} if preview else {}
         self._url = url.rstrip("/")
         self._retry_policy = retry_policy or RetryPolicy()
         self._admin: dict[str, bytes] = {}
@@ -183,7 +189,9 @@ class BaseClient:
             await self._sleep(wait_s)
 
     def _arguments(self, call: Call[Any], timeout: httpx.Timeout) -> dict[str, Any]:
-        headers: dict[str, str | bytes] = dict(self._admin) if call.protected else {}
+        headers: dict[str, str | bytes] = {**self._shared}
+        if call.protected:
+            headers.update(self._admin)
         if call.names_key:
             headers.update(self._key)
         if call.body is not None:
@@ -242,6 +250,10 @@ class AsyncClient(BaseClient):
 
     async def model(self) -> AboutModel:
         return await self._get("/model", AboutModel)
+
+    async def ready(self) -> Ready:
+        """The state of the service's parts; ProblemError with status 503 if it is not ready."""
+        return await self._get("/readyz", Ready)
 
     async def change_catalogue(
         self,
@@ -336,6 +348,7 @@ class Client(BaseClient):
     product = blocking(AsyncClient.product)
     products = blocking(AsyncClient.products)
     model = blocking(AsyncClient.model)
+    ready = blocking(AsyncClient.ready)
     change_catalogue = blocking(AsyncClient.change_catalogue)
     rules = blocking(AsyncClient.rules)
     rule_history = blocking(AsyncClient.rule_history)

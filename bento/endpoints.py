@@ -43,6 +43,8 @@ MAX_BATCH_BYTES = 16 * 1024 * 1024
 MAX_CATALOGUE_BYTES = 32 * 1024 * 1024
 
 USER_HEADER = b"x-fbt-user"
+PREVIEW_HEADER = b"x-fbt-preview"
+"""Of requests by people who look, such as the workbench's: they are neither counted nor logged."""
 UNNAMED_USER = "token"
 MAX_USER_LENGTH = 128
 
@@ -69,7 +71,8 @@ def recommend(service: Any, request: RequestContext) -> bytes:
     answer comes from products with a similar description, by the product table or by `attributes`,
     or else from bestsellers; see `source`.
     """
-    answer: bytes = service.answer(request.data, request.request_id)
+    is_preview = PREVIEW_HEADER in request.headers
+    answer: bytes = service.answer(request.data, request.request_id, is_preview)
     return answer
 
 
@@ -82,11 +85,11 @@ async def recommend_batch(service: Any, request: RequestContext) -> bytes:
 
     One malformed question refuses the whole batch.
     """
-    answers = []
+    answers, is_preview = [], PREVIEW_HEADER in request.headers
     for number, question in enumerate(request.data.requests):
         if number % BATCH_YIELD_EVERY == 0:
             await asyncio.sleep(0)
-        answers.append(service.answer(question, f"{request.request_id}.{number}"))
+        answers.append(service.answer(question, f"{request.request_id}.{number}", is_preview))
     return b'{"responses":[' + b",".join(answers) + b"]}"
 
 
@@ -102,7 +105,8 @@ async def similar(service: Any, request: RequestContext) -> bytes:
         shown = service.answerer.similar(request.data, request.request_id)
     else:
         shown = await asyncio.to_thread(service.answerer.similar, request.data, request.request_id)
-    answer: bytes = service.render("similar", shown, request.data, request.request_id)
+    is_preview = PREVIEW_HEADER in request.headers
+    answer: bytes = service.render("similar", shown, request.data, request.request_id, is_preview)
     return answer
 
 
@@ -161,7 +165,7 @@ async def rule_history(service: Any, request: RequestContext) -> Any:
     names_user=True, refusals=[409], examples=examples.RULE,
 )  # fmt: skip
 async def add_rule(service: Any, request: RequestContext) -> Any:
-    """Add a rule: pin, block, boost or bury.
+    """Add a rule: pin, block, boost, bury, exempt or set.
 
     Every serving process applies it within five seconds.
     """

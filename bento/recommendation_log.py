@@ -14,6 +14,7 @@ from typing import NamedTuple, Protocol
 
 import pydantic_core
 
+from bento.answering.answer import Answer
 from bento.answering.arms import Shown
 from bento.answering.selection import AnyRequest, list_asked
 from bento.schemas.requests import RecommendRequest
@@ -130,7 +131,14 @@ def to_recommendation(entry: LogEntry) -> Recommendation:
         swap is not None,
         None if teams is None else list(teams),
         None if swap is None else swap.pair,
+        list_rule_ids(answer),
     )
+
+
+def list_rule_ids(answer: Answer) -> list[list[str]] | None:
+    if not answer.acting_rules or not any(item.moved_by for item in answer.shown):
+        return None
+    return [list(item.moved_by) for item in answer.shown]
 
 
 def name_context(entry: LogEntry) -> str:

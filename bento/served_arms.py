@@ -1,18 +1,21 @@
 """Opens the bundles of an experiment's arms, and checks the experiment before workers start."""
 
 from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 from bento.answering.arms import Arms, ServedModel
 from bento.answering.awkward_settings import AwkwardSettings
 from bento.answering.catalogue import Catalogue
 from bento.answering.interleaving import INTERLEAVED
+from bento.answering.resolved_rules import ResolvedRules
 from bento.answering.rules import RuleSet
 from bento.answering.selection import Selection
 from bento.schemas.catalogue import ChangedProduct
 from bento.settings import Settings, SettingsError, variable_name
-from components.experiments.experiment import Arm, Experiment, read_experiment
+from components.experiments.experiment import Arm, ArmSettings, Experiment, read_experiment
 from components.model.bundle import Bundle, read_bundle
+from components.model.kind_limits import KindLimits
 from components.model.recommender import Recommender
 
 MetricsMaker = Callable[[str, str, bool], object]
@@ -84,10 +87,12 @@ class OpenBundles:
         """With the limits of kinds of model, deployment and arm, the last one given."""
         limits, settings = self.open(path).manifest.kind_limits, self._settings
         limits = limits.override(settings.max_own_kind, settings.max_same_kind)
-        if arm is not None:
-            limits = limits.override(arm.settings.max_own_kind, arm.settings.max_same_kind)
+        own = ArmSettings() if arm is None else arm.settings
+        limits = limits.override(own.max_own_kind, own.max_same_kind)
+        # A rule sets what a deployment may have, not what tells arms apart.
+        fixed = [name for name in KindLimits._fields if getattr(own, name) is not None]
         recommender, catalogue = self._opened[path.resolve()]
-        selection = Selection(recommender, catalogue, limits)
+        selection = Selection(recommender, catalogue, limits, fixed)
         selection.awkward = AwkwardSettings(settings.sensitive_pairs, settings.as_of)
         self._selections.append(selection)
         return selection
@@ -97,16 +102,27 @@ class OpenBundles:
         return self._selections
 
     def apply_products(self, changes: Sequence[ChangedProduct]) -> None:
-        changed: dict[int, Catalogue] = {}
+        changed: dict[int, ResolvedRules] = {}
         for selection in self._selections:
             old = selection.catalogue
             if id(old) not in changed:
-                changed[id(old)] = old.with_changes(changes)
-            selection.catalogue = changed[id(old)]
+                changed[id(old)] = resolve(selection.rules, old.with_changes(changes))
+            selection.adopt(changed[id(old)])
 
     def apply_rules(self, rules: RuleSet) -> None:
+        changed: dict[int, ResolvedRules] = {}
         for selection in self._selections:
-            selection.rules = rules
+            catalogue = selection.catalogue
+            if id(catalogue) not in changed:
+                changed[id(catalogue)] = resolve(rules, catalogue)
+            selection.adopt(changed[id(catalogue)])
+
+
+def resolve(rules: RuleSet, catalogue: Catalogue) -> ResolvedRules:
+    """Ready for use: no request has to wait for it."""
+    resolved = ResolvedRules(rules, catalogue)
+    resolved.find_global(datetime.now(UTC))
+    return resolved
 
 
 def build_arms(

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from bento.answering.arms import Answerer, Shown
     from bento.answering.selection import AnyRequest
     from bento.recommendation_log import RecommendationLog
+    from bento.rule_effect_counter import RuleEffectCounter
     from bento.store.poller import ChangePoller
 
 BUNDLE_MODEL = "bundle"
@@ -104,6 +105,7 @@ class Fbt:
         self.log = self._open_log(settings)
         self.poller = self._follow_changes(settings)
         self.store = AsyncStore(self.poller)
+        self.rule_effects = self._count_rule_effects()
         self.metrics.set_bundle_created(bundle.manifest.created_at)
         self._warm_up()
         if self.poller is not None:
@@ -137,6 +139,8 @@ class Fbt:
         """Store what is queued."""
         if self.log is not None:
             self.log.close()
+        if self.rule_effects is not None:
+            self.rule_effects.close()
         self.events.stop()
 
     def _follow_changes(self, settings: Settings) -> "ChangePoller | None":
@@ -153,6 +157,13 @@ class Fbt:
         )
         self.details["database"] = poller.status
         return poller.start()
+
+    def _count_rule_effects(self) -> "RuleEffectCounter | None":
+        from bento.rule_effect_counter import RuleEffectCounter
+
+        if (poller := self.poller) is None:
+            return None
+        return RuleEffectCounter(lambda: poller.store).start()
 
     def _warm_up(self) -> None:
         """Answer an item, a cart and for substitutes before the first request does."""
@@ -179,10 +190,10 @@ class Fbt:
         answer = self.render("similar", shown, request, request_id)
         return RecommendResponse.model_validate_json(answer)
 
-    def answer(self, request: RecommendRequest, request_id: str) -> bytes:
+    def answer(self, request: RecommendRequest, request_id: str, is_preview: bool = False) -> bytes:
         """A RecommendResponse as JSON."""
         shown = self.answerer.recommend(request, request_id)
-        return self.render("recommend", shown, request, request_id)
+        return self.render("recommend", shown, request, request_id, is_preview)
 
     def search(self, request: SearchRequest) -> bytes:
         """A SearchResponse as JSON."""
@@ -213,13 +224,20 @@ class Fbt:
         return own | self.manifest.model_dump(include=AboutModel.model_fields.keys() - own)
 
     def render(
-        self, endpoint: str, shown: "Shown", request: "AnyRequest", request_id: str
-    ) -> bytes:
-        """A RecommendResponse as JSON, after it was counted and logged."""
+        self, endpoint: str, shown: "Shown", request: "AnyRequest", request_id: str,
+        is_preview: bool = False,
+    ) -> bytes:  # fmt: skip
+        """A RecommendResponse as JSON, after a shopper's was counted and logged."""
+        if not is_preview:
+            self._count(endpoint, shown, request, request_id)
+        return shown.model.renderer.response(shown.answer, request_id, shown.variant)
+
+    def _count(self, endpoint: str, shown: "Shown", request: "AnyRequest", request_id: str) -> None:
         shown.model.metrics.count_answer(endpoint, shown.answer)
         if self.log is not None:
             self.log.add(endpoint, shown, request, request_id)
-        return shown.model.renderer.response(shown.answer, request_id, shown.variant)
+        if self.rule_effects is not None and shown.answer.applied:
+            self.rule_effects.add(shown.model.model_version, shown.answer)
 
 
 def find_bundle(settings: Settings) -> Path:

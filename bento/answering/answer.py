@@ -1,9 +1,10 @@
 """The answer to a request, before it is rendered as JSON."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 from bento.answering.catalogue import Catalogue
+from bento.answering.rules import RuleEffects
 from components.model.arrays import BoolArray, Float32Array, Int64Array
 
 NO_RULES: Mapping[str, int] = {}
@@ -41,6 +42,10 @@ class AnswerItem(NamedTuple):
     """Only if explained; see `bento.schemas.responses.RecommendedProduct`."""
     marks: Sequence[str] | None = None
     """Likewise."""
+    moved_by: Sequence[str] = ()
+    """Rules that moved this product."""
+    score_parts: Mapping[str, float] | None = None
+    """Only if explained."""
 
 
 class Answer(NamedTuple):
@@ -58,6 +63,14 @@ class Answer(NamedTuple):
     """Number of products that rules of each action moved, inserted or removed."""
     catalogues: Sequence[Catalogue] | None = None
     """Of each of `shown`, where they come from two models."""
+    applied: Sequence[RuleEffects] = ()
+    """Effects that could change the answer."""
+    acting_rules: Collection[str] = ()
+    """The rules that did: they moved, inserted or removed a product, or set settings."""
+    set_by: Sequence[str] = ()
+    """The rules that set settings."""
+    left_out: Sequence[tuple[int, str]] | None = None
+    """Rows that rules removed, with a rule each; only if explained."""
 
     def list_product_ids(self) -> list[str]:
         if self.catalogues is None:

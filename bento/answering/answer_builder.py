@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from bento.answering.answer import Answer, AnswerItem, Ranking
+from bento.answering.attribution import attribute
 from bento.answering.awkward import mark_items
 from bento.answering.eligibility import Eligibility
 from bento.answering.explanation import Explainer
@@ -178,8 +179,10 @@ class AnswerBuilder:
         items = [AnswerItem(*one) for one in found]
         if any(effects.pins for effects in query.effects):
             items = insert_pins(query, self._eligibility, items)
+        items = attribute(query, items)
         if query.request.explain:
-            items = mark_items(query, [explainer.explain(item) for item in items])
+            explained = [explainer.explain(item) for item in items]
+            items = mark_items(query, explainer.add_score_parts(explained))
         return Answer(
             items,
             ranking.source,
@@ -188,6 +191,9 @@ class AnswerBuilder:
             reason="" if query.known else _describe_fallback(query),
             message=_describe_shortage(query, len(items)) if len(items) < k else "",
             rules={action: n for action, n in query.rule_counts.items() if n},
+            applied=[one.effects for one in query.effects],
+            acting_rules={*query.acting_rules, *query.set_by},
+            set_by=query.set_by,
         )
 
     def _name_sources(self, ranking: Ranking, explainer: Explainer) -> Sequence[str]:

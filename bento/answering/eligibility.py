@@ -11,12 +11,10 @@ from bento.answering.answer import Ranking
 from bento.answering.awkward import find_sensitive
 from bento.answering.catalogue import ProductFilter
 from bento.answering.query import Query
+from bento.answering.resolved_effects import is_among
 from bento.schemas.requests import Filters
-from components.model.arrays import BoolArray, Int32Array, Int64Array
+from components.model.arrays import BoolArray, Int64Array
 from components.model.product_records import hash_facet
-
-MAX_LOOPED = 16
-"""Rows up to which comparing one by one is faster than `np.isin`."""
 
 NO_FILTER = ProductFilter()
 
@@ -46,7 +44,7 @@ class Eligibility:
         if self._filter is not NO_FILTER or self._catalogue.deleted is not None:
             ranking = ranking.select(self._catalogue.match_filter(ranking.rows, self._filter))
         if hidden or self._query.effects or self._query.awkward.blocks_sensitive:
-            ranking = ranking.select(self._is_allowed(ranking.rows, hidden))
+            ranking = ranking.select(self._is_allowed(ranking.rows, hidden, is_ranked=True))
         return ranking
 
     def apply_price_limit(self, ranking: Ranking) -> Ranking:
@@ -75,30 +73,27 @@ class Eligibility:
         pin = Ranking(np.array([row]), np.zeros(1, np.float32), "pin")
         return len(self.filter(pin, self.hidden_rows).rows) > 0
 
-    def _is_allowed(self, rows: Int64Array, hidden: Sequence[int]) -> BoolArray:
+    def _is_allowed(
+        self, rows: Int64Array, hidden: Sequence[int], is_ranked: bool = False
+    ) -> BoolArray:
         allowed = ~is_among(rows, hidden)
         if self._query.awkward.blocks_sensitive:
             allowed &= ~find_sensitive(self._query, rows)
-        for effects in self._query.effects:
-            blocked = is_among(rows, effects.blocked_rows)
-            if effects.blocked_facets:
-                blocked |= self._catalogue.has_facet(rows, effects.blocked_facets)
+        every = [one.blocked for one in self._query.effects if not one.blocked.is_empty]
+        before = allowed
+        for targets in every:
+            blocked = targets.mark(rows)
             self._query.rule_counts["block"] += int((blocked & allowed).sum())
-            allowed &= ~blocked
+            allowed = allowed & ~blocked
+        if every and is_ranked:
+            first = rows[before][: self._query.request.k]
+            for row in first[~allowed[before][: len(first)]].tolist():
+                self._query.acting_rules.update(*(one.find_rules(row) for one in every))
         return allowed
 
     def _is_too_dear(self, rows: Int64Array) -> BoolArray:
         dear: BoolArray = self._catalogue.price[rows] > self._max_price
         return dear
-
-
-def is_among(rows: Int64Array, others: Sequence[int] | Int32Array) -> BoolArray:
-    if len(others) > MAX_LOOPED:
-        return np.isin(rows, others)
-    found = np.zeros(len(rows), bool)
-    for other in others:
-        found |= rows == other
-    return found
 
 
 def to_product_filter(filters: Filters | None) -> ProductFilter:

@@ -1,6 +1,8 @@
 """The evidence for a recommended product: orders with it and a product asked for."""
 
+from collections.abc import Sequence
 from functools import cached_property
+from math import isfinite
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -10,6 +12,7 @@ from bento.answering.query import Query
 from bento.answering.sources import BY_MODEL
 from components.model.arrays import BoolArray, Int64Array, concat_arrays
 from components.model.evidence import MIN_BASKETS, REAL, UNPROVEN, find_grades, has_grades
+from components.model.score_parts import Parts, compute_cart_parts, compute_page_parts
 
 Kind = Literal["page", "cart", "substitutes"]
 
@@ -37,6 +40,30 @@ class Explainer:
         is_regressed = self.kind == "cart" and item.row in self._neighbours
         part = "counts" if why else "neighbours" if is_regressed else "embeddings"
         return item._replace(why=why, proposed_by=part)
+
+    def add_score_parts(self, items: Sequence[AnswerItem]) -> list[AnswerItem]:
+        """See `components.model.score_parts`."""
+        query, known = self._query, self._query.known
+        n_items = query.recommender.n_items
+        places = [i for i, one in enumerate(items) if one.source in BY_MODEL and one.row < n_items]
+        rows, items = np.array([items[i].row for i in places], np.int64), list(items)
+        if not known or not places:
+            return items
+        parts = self._compute_parts(rows)
+        for i, place in enumerate(places):
+            own = {name: float(values[i]) for name, values in parts.items()}
+            known_parts = {name: value for name, value in own.items() if isfinite(value)}
+            items[place] = items[place]._replace(score_parts=known_parts)
+        return items
+
+    def _compute_parts(self, rows: Int64Array) -> Parts:
+        query = self._query
+        if self.kind == "page":
+            return compute_page_parts(query.recommender, query.known[-1], rows)
+        if self.kind == "cart":
+            return compute_cart_parts(query.recommender, np.array(query.known), rows)
+        described = query.catalogue.find_attributes(query.found[0], query.attributes)
+        return query.recommender.substitutes.compute_parts(query.known[0], described, rows)
 
     def mark_real(self, rows: Int64Array, is_strict: bool = False) -> BoolArray:
         """Which rows are bought together with one of the products asked for more than by chance.

@@ -78,6 +78,7 @@ def interleave(
         catalogues=[answers[giver].catalogue for giver in givers],
         message=first.message if len(drafted) == len(first.shown) else "",
         rules={**answers[1].rules, **first.rules},
+        acting_rules={*first.acting_rules, *answers[1].acting_rules},
     )
     return mixed, [NO_TEAM if team is None else names[team] for _, team in drafted]
 

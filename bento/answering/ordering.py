@@ -24,21 +24,23 @@ N_COMPARED = 10
 
 
 def apply_factors(query: Query, ranking: Ranking) -> Ranking:
-    if not query.effects:
+    moving = [effects for effects in query.effects if not effects.moved.is_empty]
+    if not moving:
         return ranking
     factors = np.ones(len(ranking.rows))
-    for effects in query.effects:
-        if effects.row_factors:
-            factors *= [effects.row_factors.get(row, 1.0) for row in ranking.rows.tolist()]
-        for token, factor in effects.facet_factors:
-            factors[query.catalogue.has_facet(ranking.rows, [token])] *= factor
+    for effects in moving:
+        factors *= effects.compute_factors(ranking.rows, query.catalogue)
     if (factors == 1).all():
         return ranking
     factors = np.clip(factors, 1 / MAX_FACTOR, MAX_FACTOR)
     query.rule_counts["boost"] += int((factors < 1).sum())
     query.rule_counts["bury"] += int((factors > 1).sum())
     ranks = (1 + np.arange(len(factors))) * factors
-    return ranking.select(np.argsort(ranks, kind="stable"))
+    order, k = np.argsort(ranks, kind="stable"), query.request.k
+    seen = np.union1d(order[:k], np.arange(min(k, len(order))))
+    rows = ranking.rows[seen[factors[seen] != 1]].tolist()
+    query.acting_rules.update(*(one.moved.find_rules(row) for one in moving for row in rows))
+    return ranking.select(order)
 
 
 def diversify(query: Query, ranking: Ranking, diversity: float) -> Ranking:
@@ -70,17 +72,19 @@ def limit_kinds(query: Query, ranking: Ranking, limits: KindLimits) -> Ranking:
         order = append_others(first, min(len(rows), query.request.k))
         ranking = ranking.select(np.array(order, np.int64))
     if exempt:
-        query.rule_counts["exempt"] += len(exempt.intersection(ranking.rows[:N_VISIBLE].tolist()))
+        shown = exempt.intersection(ranking.rows[:N_VISIBLE].tolist())
+        query.rule_counts["exempt"] += len(shown)
+        usual = kinds.find_first(rows, _find_own_kinds(query, kinds), limits)
+        query.let_in = shown - {rows[place] for place in usual}
     return ranking
 
 
 def _find_exempt(query: Query, rows: Int64Array) -> set[int]:
-    """Those of `rows`, and perhaps others, that rules exempt from limits."""
+    """Those of `rows` that rules exempt from limits."""
     exempt: set[int] = set()
     for effects in query.effects:
-        exempt |= effects.exempt_rows
-        if effects.exempt_facets:
-            exempt.update(rows[query.catalogue.has_facet(rows, effects.exempt_facets)].tolist())
+        if not effects.exempt.is_empty:
+            exempt.update(rows[effects.exempt.mark(rows)].tolist())
     return exempt
 
 
@@ -134,6 +138,7 @@ def insert_pins(
             continue
         placed.add(row)
         items = [item for item in items if item.row != row]
-        items.insert(min(pin.position - 1, len(items)), AnswerItem(row, None, PIN))
+        pinned = AnswerItem(row, None, PIN, moved_by=(pin.rule_id,))
+        items.insert(min(pin.position - 1, len(items)), pinned)
     query.rule_counts["pin"] += len(placed)
     return items[: query.request.k]

@@ -2,7 +2,7 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
@@ -36,7 +36,13 @@ class Query:
             self.attributes = Attributes(given.name, given.category, given.brand, given.price)
         self.effects: list[ResolvedEffects] = []
         self.awkward = DEFAULT_SETTINGS
+        self.set_by: Sequence[str] = ()
+        """Rules whose settings `request` has got."""
         self.rule_counts = defaultdict[str, int](int)
+        self.acting_rules: set[str] = set()
+        """Rules that moved, inserted or removed a product."""
+        self.let_in: Collection[int] = ()
+        """Rows that are among the first as rules exempt them."""
 
     def describe_products(self) -> list[Attributes]:
         return [self.catalogue.find_attributes(row, self.attributes) for row in self.found]

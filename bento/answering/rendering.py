@@ -42,30 +42,39 @@ class ResponseRenderer:
                 to_json(answer.message) if answer.message else NULL,
                 b',"unknown":',
                 to_json(answer.unknown) if answer.unknown else b"[]",
+                b"" if answer.left_out is None else _render_left_out(answer),
                 b"}",
             ]
         )
 
 
+def _render_left_out(answer: Answer) -> bytes:
+    left_out = [
+        {"product_id": answer.catalogue.product_id(row), "rule_id": rule_id}
+        for row, rule_id in answer.left_out or ()
+    ]
+    return b',"left_out":' + to_json(left_out)
+
+
 def _render_shown(answer: Answer) -> list[bytes | memoryview]:
     if answer.catalogues is None:
-        return _render_items(answer.shown, answer.catalogue)
+        return _render_items(answer.shown, answer.catalogue, answer.set_by)
     pieces: list[bytes | memoryview] = []
     for item, catalogue in zip(answer.shown, answer.catalogues, strict=True):
-        pieces += (b",", *_render_items([item], catalogue))
+        pieces += (b",", *_render_items([item], catalogue, answer.set_by))
     return pieces[1:]
 
 
-def _render_items(items: Sequence[AnswerItem], catalogue: Catalogue) -> list[bytes | memoryview]:
+def _render_items(
+    items: Sequence[AnswerItem], catalogue: Catalogue, set_by: Sequence[str]
+) -> list[bytes | memoryview]:
     pieces: list[bytes | memoryview] = []
     comma = b""
-    for row, score, source, why, proposed_by, marks in items:
+    for item in items:
+        row, score, source, _, _, marks, _, _ = item
         number = b"%.7g" % score if score is not None and isfinite(score) else NULL
-        explanation = b"" if why is None else b',"because_of":' + to_json(why._asdict())
-        if proposed_by:
-            explanation += b',"proposed_by":"%b"' % proposed_by.encode()
-        if marks is not None:
-            explanation += b',"marks":' + to_json(marks)
+        # `marks` are there if the answer is explained.
+        explanation = b"" if marks is None else _render_explanation(item, set_by)
         pieces += (
             comma,
             catalogue.card_json(row),
@@ -73,6 +82,14 @@ def _render_items(items: Sequence[AnswerItem], catalogue: Catalogue) -> list[byt
         )
         comma = b","
     return pieces
+
+
+def _render_explanation(item: AnswerItem, set_by: Sequence[str]) -> bytes:
+    why = {} if item.why is None else {"because_of": item.why._asdict()}
+    proposed_by = {"proposed_by": item.proposed_by} if item.proposed_by else {}
+    parts = {} if item.score_parts is None else {"score_parts": dict(item.score_parts)}
+    rules = {"moved_by": [*item.moved_by, *set_by]}
+    return b"," + to_json({**why, **proposed_by, "marks": item.marks, **rules, **parts})[1:-1]
 
 
 def render_search(hits: Sequence[SearchHit], catalogue: Catalogue) -> bytes:

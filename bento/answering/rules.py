@@ -1,17 +1,19 @@
 """The effects of merchandising rules on a request. A block overrides a pin."""
 
-import functools
 import math
+from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from bento.schemas.rules import Rule
 
 MAX_FACTOR = 1e9
 """Bound of the product of all factors of a rank."""
+
+RuleIds = tuple[str, ...]
 
 
 class QueryProduct(NamedTuple):
@@ -22,6 +24,9 @@ class QueryProduct(NamedTuple):
 
 KINDS = QueryProduct._fields
 
+Named = Mapping[str, Mapping[str, RuleIds]]
+"""For each of KINDS, by name, the rules that target it."""
+
 
 class Pin(NamedTuple):
     """Pins sort in the order of insertion."""
@@ -31,26 +36,39 @@ class Pin(NamedTuple):
     rule_id: str
 
 
-def _no_names() -> dict[str, frozenset[str]]:
-    return {kind: frozenset() for kind in KINDS}
+class Factor(NamedTuple):
+    value: float
+    """It multiplies the rank: below 1 is better."""
+    rule_ids: RuleIds
 
 
-def _no_factors() -> dict[str, Mapping[str, float]]:
+class Setting(NamedTuple):
+    """Of several for one field, the largest applies."""
+
+    specificity: int
+    """2 for a product, 1 for a category or brand, 0 for all requests."""
+    created_at: datetime
+    rule_id: str
+    value: Any
+
+
+def _no_names() -> dict[str, Any]:
     return {kind: {} for kind in KINDS}
 
 
 @dataclass(frozen=True, eq=False)
 class RuleEffects:
-    """`blocked`, `factors` and `exempt` have an entry for each of KINDS."""
+    """Of the active rules for the same requests."""
 
-    blocked: Mapping[str, frozenset[str]] = field(default_factory=_no_names)
-    factors: Mapping[str, Mapping[str, float]] = field(default_factory=_no_factors)
-    """By name; they multiply the rank: below 1 is better."""
-    exempt: Mapping[str, frozenset[str]] = field(default_factory=_no_names)
-    """From limits of kinds, by name."""
+    blocked: Named = field(default_factory=_no_names)
+    factors: Mapping[str, Mapping[str, Factor]] = field(default_factory=_no_names)
+    exempt: Named = field(default_factory=_no_names)
+    """From limits of kinds."""
     pins: tuple[Pin, ...] = ()
     """Sorted, one a product. Their ids are not blocked, but their categories or brands may be."""
-    rule_ids: tuple[str, ...] = ()
+    settings: Mapping[str, Setting] = field(default_factory=dict)
+    """By field of the request."""
+    rule_ids: RuleIds = ()
 
     @property
     def is_empty(self) -> bool:
@@ -65,29 +83,52 @@ class RuleSet:
 
     def __init__(self, rules: Iterable[Rule] = ()) -> None:
         groups: dict[tuple[str, str] | None, list[Rule]] = defaultdict(list)
+        rules = list(rules)
         for rule in rules:
             groups[rule.when.key if rule.when else None].append(rule)
         self._global = _RuleGroup(groups.pop(None, []))
-        self._conditional = {key: _RuleGroup(some) for key, some in groups.items()}
-        self.is_empty = not self._global.rules and not self._conditional
+        self._conditional = {key: _RuleGroup(some) for key, some in groups.items() if key}
+        self._moments = _list_moments(rules)
+        self.is_empty = not rules
+
+    @property
+    def conditions(self) -> Iterable[tuple[str, str]]:
+        """Kind and name of every `when`."""
+        return self._conditional
+
+    def find_period(self, now: datetime) -> tuple[datetime, datetime]:
+        """The longest around `now` in which no rule starts or ends; the end is not of it."""
+        return _find_period(self._moments, now)
 
     def global_effects(self, now: datetime) -> RuleEffects:
         """Effects on every request: the same object until a rule starts or ends."""
         return self._global.effects_at(now)
 
-    def effects_for(self, products: Sequence[QueryProduct], now: datetime) -> RuleEffects:
-        """Effects of the rules whose `when` matches one of the products."""
-        groups = self._find_groups(products) if self._conditional else ()
-        return functools.reduce(_merge, (group.effects_at(now) for group in groups), NO_EFFECTS)
-
-    def _find_groups(self, products: Sequence[QueryProduct]) -> "list[_RuleGroup]":
+    def effects_for(self, products: Sequence[QueryProduct], now: datetime) -> list[RuleEffects]:
+        """Effects of the rules whose `when` matches one of the products, by `when`."""
+        if not self._conditional:
+            return []
         keys = {key for product in products for key in zip(KINDS, product, strict=True)}
         found = [self._conditional[key] for key in keys if key in self._conditional]
         # The order of a cart must not matter.
-        return sorted(found, key=lambda group: group.rules[0].rule_id)
+        found.sort(key=lambda group: group.rules[0].rule_id)
+        every = (group.effects_at(now) for group in found)
+        return [effects for effects in every if not effects.is_empty]
 
 
 _MIN, _MAX = (moment.replace(tzinfo=UTC) for moment in (datetime.min, datetime.max))
+
+
+def _list_moments(rules: Iterable[Rule]) -> list[datetime]:
+    """When one starts or ends, ascending."""
+    moments = {m for rule in rules for m in (rule.starts_at, rule.ends_at) if m is not None}
+    return sorted(moments)
+
+
+def _find_period(moments: Sequence[datetime], now: datetime) -> tuple[datetime, datetime]:
+    place = bisect_right(moments, now)
+    start = moments[place - 1] if place else _MIN
+    return start, moments[place] if place < len(moments) else _MAX
 
 
 class _RuleGroup:
@@ -95,86 +136,91 @@ class _RuleGroup:
 
     def __init__(self, rules: list[Rule]) -> None:
         self.rules = sorted(rules, key=lambda rule: rule.rule_id)
-        moments = {m for rule in rules for m in (rule.starts_at, rule.ends_at) if m is not None}
-        self._moments = sorted(moments)
+        self._moments = _list_moments(rules)
         self._cached = (_MAX, _MIN, NO_EFFECTS)
 
     def effects_at(self, now: datetime) -> RuleEffects:
         start, end, effects = self._cached
         if not start <= now < end:
-            start = max((m for m in self._moments if m <= now), default=_MIN)
-            end = min((m for m in self._moments if m > now), default=_MAX)
+            start, end = _find_period(self._moments, now)
             effects = _combine_rules([rule for rule in self.rules if rule.is_active(now)])
             # One assignment: another thread sees the old tuple or the new one.
             self._cached = (start, end, effects)
         return effects
 
 
+NO_RULES = RuleSet()
+
+
 def _combine_rules(rules: Sequence[Rule]) -> RuleEffects:
     if not rules:
         return NO_EFFECTS
-    blocked: dict[str, set[str]] = {kind: set() for kind in KINDS}
-    exempt: dict[str, set[str]] = {kind: set() for kind in KINDS}
-    moved: dict[str, dict[str, list[Rule]]] = {kind: defaultdict(list) for kind in KINDS}
-    pins = []
-    for rule in rules:
-        kind, name = rule.target.key
-        if rule.action == "block":
-            blocked[kind].add(name)
-        elif rule.action == "exempt":
-            exempt[kind].add(name)
-        elif rule.action == "pin":
-            pins.append(Pin(rule.position or 1, name, rule.rule_id))
-        else:
-            moved[kind][name].append(rule)
+    blocked = _group_by_target(rules, "block")
+    pins = [rule for rule in rules if rule.action == "pin"]
     return RuleEffects(
-        blocked={kind: frozenset(names) for kind, names in blocked.items()},
+        blocked=_take_ids(blocked),
         factors={
             kind: {name: _net_factor(some) for name, some in by_name.items()}
-            for kind, by_name in moved.items()
+            for kind, by_name in _group_by_target(rules, "boost", "bury").items()
         },
-        exempt={kind: frozenset(names) for kind, names in exempt.items()},
+        exempt=_take_ids(_group_by_target(rules, "exempt")),
         pins=_order_pins(pins, blocked["product_id"]),
+        settings=_choose_settings(rules),
         rule_ids=tuple(rule.rule_id for rule in rules),
     )
 
 
-def _net_factor(rules: Sequence[Rule]) -> float:
+def _group_by_target(rules: Iterable[Rule], *actions: str) -> dict[str, dict[str, list[Rule]]]:
+    """For each of KINDS, by name."""
+    groups: dict[str, dict[str, list[Rule]]] = {kind: defaultdict(list) for kind in KINDS}
+    for rule in rules:
+        if rule.action in actions and rule.target is not None:
+            kind, name = rule.target.key
+            groups[kind][name].append(rule)
+    return groups
+
+
+def _take_ids(groups: Mapping[str, Mapping[str, Sequence[Rule]]]) -> Named:
+    return {
+        kind: {name: tuple(rule.rule_id for rule in some) for name, some in by_name.items()}
+        for kind, by_name in groups.items()
+    }
+
+
+def _net_factor(rules: Sequence[Rule]) -> Factor:
     """Both products are bounded, so that they never make inf/inf."""
     boosts = math.prod(rule.factor or 1.0 for rule in rules if rule.action == "boost")
     buries = math.prod(rule.factor or 1.0 for rule in rules if rule.action == "bury")
-    return min(buries, MAX_FACTOR) / min(boosts, MAX_FACTOR)
+    value = min(buries, MAX_FACTOR) / min(boosts, MAX_FACTOR)
+    return Factor(value, tuple(rule.rule_id for rule in rules))
 
 
-def _order_pins(pins: Iterable[Pin], blocked: Iterable[str]) -> tuple[Pin, ...]:
+def _order_pins(rules: Iterable[Rule], blocked: Iterable[str]) -> tuple[Pin, ...]:
     first: dict[str, Pin] = {}
+    pins = [
+        Pin(rule.position or 1, rule.target.key[1], rule.rule_id) for rule in rules if rule.target
+    ]
     for pin in sorted(pins):
         if pin.product_id not in blocked:
             first.setdefault(pin.product_id, pin)
     return tuple(first.values())
 
 
-def _merge(one: RuleEffects, other: RuleEffects) -> RuleEffects:
-    if one.is_empty or other.is_empty:
-        return other if one.is_empty else one
-    blocked = {kind: _union(one.blocked[kind], other.blocked[kind]) for kind in KINDS}
-    return RuleEffects(
-        blocked=blocked,
-        factors={kind: _multiply(one.factors[kind], other.factors[kind]) for kind in KINDS},
-        exempt={kind: _union(one.exempt[kind], other.exempt[kind]) for kind in KINDS},
-        pins=_order_pins((*one.pins, *other.pins), blocked["product_id"]),
-        rule_ids=one.rule_ids + other.rule_ids,
-    )
+def _choose_settings(rules: Iterable[Rule]) -> dict[str, Setting]:
+    chosen: dict[str, Setting] = {}
+    for rule in rules:
+        given = {} if rule.settings is None else rule.settings.given
+        kind = None if rule.when is None else rule.when.key[0]
+        specificity = 0 if kind is None else 2 if kind == "product_id" else 1
+        for name, value in given.items():
+            new = Setting(specificity, rule.created_at, rule.rule_id, value)
+            chosen[name] = max(chosen.get(name, new), new)
+    return chosen
 
 
-def _union(one: frozenset[str], other: frozenset[str]) -> frozenset[str]:
-    # An operator would copy thousands of names even if the other side is empty.
-    return one | other if one and other else one or other
-
-
-def _multiply(one: Mapping[str, float], other: Mapping[str, float]) -> Mapping[str, float]:
-    if not one or not other:
-        return one or other
-    products = {name: factor * one.get(name, 1.0) for name, factor in other.items()}
-    bounded = {name: min(max(f, 1 / MAX_FACTOR), MAX_FACTOR) for name, f in products.items()}
-    return {**one, **bounded}
+def merge_settings(every: Iterable[Mapping[str, Setting]]) -> dict[str, Setting]:
+    merged: dict[str, Setting] = {}
+    for settings in every:
+        for name, new in settings.items():
+            merged[name] = max(merged.get(name, new), new)
+    return merged

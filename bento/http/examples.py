@@ -46,6 +46,7 @@ RULE: Examples = {
     },
     "block a brand": {"action": "block", "target": {"brand": "Recalled & Co"}},
     "bury a category": {"action": "bury", "target": {"category": "Gift wrap"}, "factor": 3},
+    "the service's default": {"action": "set", "settings": {"max_own_kind": 2}},
     "many cards with a card": {
         "action": "exempt",
         "target": {"category": "Cards"},

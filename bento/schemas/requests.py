@@ -119,6 +119,10 @@ class BaseRequest(Request):
     explain: bool = Field(
         default=False, description="Add to every product the reason for it, with figures."
     )
+    rules: bool = Field(
+        default=True,
+        description="Whether merchandising rules apply; false shows the model alone.",
+    )
     session_id: str | None = Field(
         default=None,
         max_length=128,

@@ -20,6 +20,27 @@ Mark = Literal["thin_evidence", "sensitive", "out_of_season"]
 
 ProposedBy = Literal["counts", "neighbours", "embeddings"]
 
+SCORE_PARTS = {
+    "in_out": "of a product page, input vector times output vector",
+    "popularity": "of a page, log of the share of orders, weighted",
+    "trend": "of a page, trend of sales, weighted",
+    "counts": "orders with both, by their size-weighted probability",
+    "neighbours": "of a cart, regression weights of co-purchased products",
+    "cosine": "of a cart, between the orders of both; of `/similar`, between input vectors",
+    "vectors": "of a cart, the largest softmax probability by vectors",
+    "blend": "sum of those before",
+    "log_odds": "of a cart, by the re-ranker alone",
+    "expected_gain": "NDCG@10 expected of the product in first place",
+    "chance_taken_off": "what chance would earn of it, times the popularity discount",
+    "description": "of `/similar`, likeness of name, category, brand and price",
+}
+"""Names stay the same between releases."""
+
+
+def _describe_parts() -> str:
+    return "; ".join(f"`{name}`: {text}" for name, text in SCORE_PARTS.items())
+
+
 _TEACUP = {
     "product_id": "22699",
     "name": "Roses regency teacup and saucer",
@@ -128,6 +149,27 @@ class RecommendedProduct(ProductCard):
         "products asked for. `out_of_season`: at this time of the year it sells far less than in "
         "the rest.",
     )
+    moved_by: list[str] | None = Field(
+        default=None,
+        description="Given with `explain`: ids of the rules that put it where it is. A pin, boosts "
+        "and buries of it, an `exempt` that let it in, and each `set` whose settings the list "
+        "follows.",
+    )
+    score_parts: dict[str, float] | None = Field(
+        default=None,
+        description="Given with `explain` for products of source `model` or `embeddings`: "
+        f"parts of the score, by stable names. {_describe_parts()}. Similar products score the sum "
+        "of their parts. Companions score `blend` or, where a re-ranker or a popularity discount "
+        "orders them, `expected_gain` less `chance_taken_off`; the parts before need not add up to "
+        "that. Products without proof score less than their parts: no more than those before them.",
+    )
+
+
+class LeftOut(Response):
+    """A product that a rule removed."""
+
+    product_id: str
+    rule_id: str = Field(description="The oldest of the rules that block it here.")
 
 
 class Fallback(Response):
@@ -184,6 +226,11 @@ class RecommendResponse(Response):
     fallback: Fallback | None = Field(description="The fallback that answered, if one did.")
     message: str | None = Field(description="The reason for fewer than `k` products, if so.")
     unknown: list[str] = Field(description="Products asked for that the model does not know.")
+    left_out: list[LeftOut] | None = Field(
+        default=None,
+        description="Given with `explain`: products that the answer would have without rules that "
+        "block, best first.",
+    )
 
 
 class BatchResponse(Response):

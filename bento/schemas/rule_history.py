@@ -32,6 +32,9 @@ class RuleChange(Response):
     rule_id: str
     before: dict[str, Any] | None = Field(description="The rule before; null for an added one.")
     after: dict[str, Any] | None = Field(description="The rule after; null for a deleted one.")
+    undoes: int | None = Field(
+        default=None, description="Revision of the change that this one takes back, if it does."
+    )
 
 
 class RuleHistory(Response):

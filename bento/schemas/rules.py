@@ -1,7 +1,7 @@
 """Merchandising rules as people write them and as the service stores them."""
 
 from datetime import UTC, datetime
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import (
     AfterValidator,
@@ -15,8 +15,11 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from bento.schemas.base import Request, Response, example
+from components.model.kind_limits import MaxOwnKind, MaxSameKind
 
-Action = Literal["pin", "block", "boost", "bury", "exempt"]
+Action = Literal["pin", "block", "boost", "bury", "exempt", "set"]
+
+ACTIONS: tuple[str, ...] = get_args(Action)
 
 DEFAULTS = {("position", "pin"): 1, ("factor", "boost"): 3.0, ("factor", "bury"): 3.0}
 
@@ -66,6 +69,38 @@ class Scope(Request):
         return "brand", self.brand or ""
 
 
+class RuleSettings(Request):
+    """Defaults of requests, by the names of their fields; at least one."""
+
+    model_config = example(max_own_kind=2)
+
+    max_own_kind: MaxOwnKind | None = Field(
+        default=None, description="As in a request: -1 is no limit."
+    )
+    max_same_kind: MaxSameKind | None = Field(
+        default=None, description="As in a request: -1 is no limit."
+    )
+    diversity: float | None = Field(default=None, ge=0, le=1, allow_inf_nan=False)
+    price_ratio: float | None = Field(
+        default=None,
+        gt=0,
+        allow_inf_nan=False,
+        description="As one given in a request: dearer products are left out. Not at checkout.",
+    )
+    strict: bool | None = None
+    include_out_of_stock: bool | None = None
+
+    @model_validator(mode="after")
+    def _check_not_empty(self) -> Self:
+        if not self.given:
+            raise PydanticCustomError("no_setting", "at least one setting")
+        return self
+
+    @property
+    def given(self) -> dict[str, Any]:
+        return self.model_dump(exclude_none=True)
+
+
 class RuleRequest(Request):
     """A merchandising rule."""
 
@@ -82,9 +117,15 @@ class RuleRequest(Request):
         description="`pin` shows a product at a fixed position, `block` never shows it, `boost` "
         "and `bury` move it up and down, `exempt` lifts the limits of kinds for it: with a "
         "category as `target` and `when`, yoghurt may be answered with four yoghurts. A block "
-        "overrides a pin."
+        "overrides a pin. `set` gives requests that do not ask themselves the values of "
+        "`settings`."
     )
-    target: Scope = Field(description="The products to act on. A pin takes a single product.")
+    target: Scope | None = Field(
+        default=None,
+        validate_default=True,
+        description="The products to act on. A pin takes a single product. Required, except with "
+        "`set`, which takes none.",
+    )
     when: Scope | None = Field(
         default=None,
         description="The rule applies to requests for such a product; null means all requests. "
@@ -106,6 +147,12 @@ class RuleRequest(Request):
         description="Of a boost or bury, by default 3. A boost divides the rank by it, a bury "
         "multiplies the rank. The factors of several rules multiply.",
     )
+    settings: RuleSettings | None = Field(
+        default=None,
+        description="Of a `set`, required there. Of several rules that set the same, the one with "
+        "the most specific `when` applies: a product before a category or brand, these before "
+        "null; of equals the one created last. A field of the request itself comes before all.",
+    )
     starts_at: UtcDatetime | None = Field(
         default=None, description="Start, inclusive; null means now."
     )
@@ -116,6 +163,17 @@ class RuleRequest(Request):
         default="", description="The reason for the rule."
     )
 
+    @field_validator("target")
+    @classmethod
+    def _check_target(cls, target: Scope | None, info: ValidationInfo) -> Scope | None:
+        # An invalid action is missing here and has an error of its own.
+        action = info.data.get("action")
+        if target is None and action not in ("set", None):
+            raise PydanticCustomError("target_missing", "a target, required of all rules but set")
+        if target is not None and action == "set":
+            raise PydanticCustomError("target_unused", "no target where action is set")
+        return target
+
     @field_validator("position", "factor")
     @classmethod
     def _set_default(cls, given: float | None, info: ValidationInfo) -> float | None:
@@ -124,12 +182,14 @@ class RuleRequest(Request):
 
     @model_validator(mode="after")
     def _check_consistency(self) -> Self:
-        if self.action == "pin" and self.target.product_id is None:
+        if self.action == "pin" and (self.target is None or self.target.product_id is None):
             raise PydanticCustomError("pin_target", "a pin whose target is a product_id")
         if self.action != "pin" and self.position is not None:
             raise PydanticCustomError("position_unused", "a position only where action is pin")
         if self.action not in ("boost", "bury") and self.factor is not None:
             raise PydanticCustomError("factor_unused", "a factor only for boost or bury")
+        if (self.action == "set") != (self.settings is not None):
+            raise PydanticCustomError("settings_place", "settings where action is set, only there")
         if self.starts_at and self.ends_at and self.ends_at <= self.starts_at:
             raise PydanticCustomError("window", "ends_at later than starts_at")
         return self

@@ -81,6 +81,12 @@ class CartRanker:
         rows = np.sort(np.concatenate([rows, _find_beyond_chance(pairs, rows)], axis=1), axis=1)
         return rows, self.features.compute(pairs, rows)
 
+    def predict_log_odds(self, features: Float32Array) -> Float32Array:
+        """(...) of FEATURES (..., n_features), by the bundle's trees."""
+        flat = self._trees.predict(features.reshape(-1, features.shape[-1]))
+        log_odds: Float32Array = flat.reshape(features.shape[:-1])
+        return log_odds
+
     @cached_property
     def has_item_scores(self) -> bool:
         """Whether they were computed with the manifest's cart weights."""
@@ -129,10 +135,10 @@ class CartRanker:
         scores[rows < 0] = -np.inf
         candidates = rows[:, : N_CANDIDATES + N_BEYOND]
         features = self.features.compute(pairs, candidates)
-        predicted = self._trees.predict(features.reshape(-1, features.shape[2]))
+        predicted = self.predict_log_odds(features)
         manifest = self.bundle.manifest
         return rerank(
-            rows, scores, predicted.reshape(candidates.shape), manifest.cart_mix,
+            rows, scores, predicted, manifest.cart_mix,
             manifest.cart_calibration, self._take_off(candidates),
         )  # fmt: skip
 

@@ -55,6 +55,15 @@ class SubstituteScorer:
         """As `score`, of some other rows (n,)."""
         return self._score_rows(row, rows, *self._find_alike(attributes))
 
+    def compute_parts(
+        self, row: int, attributes: Attributes, rows: Int64Array
+    ) -> dict[str, Float32Array]:
+        """The parts of `score_rows`, (n,) each."""
+        nothing = np.empty(0, np.int32), np.empty(0, np.float32)
+        cosine = self._score_rows(row, rows, *nothing)
+        both = self.score_rows(row, attributes, rows)
+        return {"cosine": cosine, "description": both - cosine}
+
     def _rank_near(self, row: int, attributes: Attributes, near: Int64Array, k: int) -> RankedRows:
         """As exactly, if `near` are the k nearest others: attributes only add to a cosine."""
         alike, similarity = self._find_alike(attributes)

@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from components.model.bundle import read_manifest
 from components.progress import log_progress
 from pipelines.tables import table
 from tests.bench.served import load, workers
@@ -23,6 +24,7 @@ from tests.bench.served.load import Endpoint, Slot, by_turns, check_same, median
 from tests.bench.served.questions import (
     K,
     carts,
+    many_rules,
     product_questions,
     rules,
     singles,
@@ -91,6 +93,7 @@ def bench(
         return gather(
             partial(compare_singles, folder, middle, effort),
             partial(compare_carts, folder, large, effort),
+            partial(compare_rules, folder, large, effort),
             partial(compare_sizes, folder, small, large, effort),
             partial(compare_memory, folder, large),
             partial(compare_starts, folder, large, effort),
@@ -194,6 +197,26 @@ def compare_carts(folder: Path, shop: Shop, effort: Effort) -> tuple[Figures, Ro
     }
     rows = load_rows("cart, filters, rules", found, "bare")
     return figures, [*rows, tail_row(tails)]
+
+
+def compare_rules(folder: Path, shop: Shop, effort: Effort) -> tuple[Figures, Rows]:
+    """One product without rules, and with as many as a service takes."""
+    log_progress("many rules")
+    with ExitStack() as stack:
+        servers = Servers(folder / "rules", stack)
+        n_items = read_manifest(shop.bundle).n_items
+        every = {"no rules": (), "many rules": many_rules(n_items)}
+        asked = [
+            Endpoint(name, servers.ours(shop.bundle, some), shop.singles)
+            for name, some in every.items()
+        ]
+        found = turns([(one, 16) for one in asked], effort)
+    p99, cpu = (
+        ratio(*([getattr(slot, name) for slot in found[one, 16]] for one in reversed(every)))
+        for name in ("p99_ms", "cpu_us")
+    )
+    figures = {"rules_p99_vs_none_c16": p99["ratio"], "rules_cpu_vs_none_c16": cpu["ratio"]}
+    return figures, load_rows("one product, by rules", found, "no rules")
 
 
 def tail_row(tails: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -7,11 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from tests.bench.served.bundles import N_CATEGORIES, ZIPF, category, product_id
+from tests.bench.served.bundles import N_BRANDS, N_CATEGORIES, ZIPF, category, product_id
 
 K = 10
 N_QUESTIONS = 20_000
 CART = 5
+SHARES = (0.3, 0.3, 0.2, 0.05, 0.15)
+"""Of the actions of `many_rules`."""
 
 
 def singles(n_items: int, seed: int = 2) -> list[dict[str, Any]]:
@@ -69,3 +71,29 @@ def rules() -> list[dict[str, Any]]:
         },
         {"action": "bury", "target": {"brand": "brand 2"}, "when": {"category": category(3)}},
     ]  # fmt: skip
+
+
+def many_rules(n_items: int, n: int = 10_000, seed: int = 4) -> list[dict[str, Any]]:
+    """As many rules as a service takes: half of them for all requests, most for products."""
+    rng = np.random.default_rng(seed)
+
+    def scope(p_category: float, p_brand: float) -> dict[str, str]:
+        draw = rng.random()
+        if draw < p_category:
+            return {"category": category(int(rng.integers(N_CATEGORIES)))}
+        if draw < p_category + p_brand:
+            return {"brand": f"brand {rng.integers(N_BRANDS)}"}
+        return {"product_id": product_id(int(rng.integers(n_items)))}
+
+    made: list[dict[str, Any]] = []
+    for number in range(n):
+        action = ("block", "boost", "bury", "exempt", "pin")[int(rng.choice(5, p=SHARES))]
+        is_global = number % 2 == 0
+        target = scope(0.002, 0.02) if is_global else scope(0.2, 0.2)
+        when = None if is_global else scope(0.01, 0.1)
+        if action == "pin":
+            target = {"product_id": product_id(int(rng.integers(n_items)))}
+            # What is pinned to every answer leaves no room for others.
+            when = when or scope(0, 0)
+        made.append({"action": action, "target": target, "when": when})
+    return made
