@@ -83,6 +83,9 @@ COMPANIONS = pa.schema(
 )
 """Recommendations of the service, `rank` from 1; `score` is null for products from a rule."""
 
+LATER = {"later": "yes"}
+"""Of a field that files of earlier releases lack: it is read as null."""
+
 EVENTS = pa.schema(
     [
         pa.field("event_id", pa.string(), nullable=False),
@@ -121,6 +124,7 @@ RECOMMENDATIONS = pa.schema(
         pa.field("swap_drawn", pa.bool_(), nullable=False),
         pa.field("teams", pa.list_(pa.string())),
         pa.field("drawn_pair", pa.int32()),
+        pa.field("rule_ids", pa.list_(pa.list_(pa.string())), metadata=LATER),
     ],
     metadata={"name": "recommendations"},
 )
@@ -199,13 +203,25 @@ def open_table(path: str | Path, schema: pa.Schema) -> "ds.Dataset":
         raise ContractError(f"{name}: {path} holds no Parquet file; the step that writes it failed")
     dataset = ds.dataset([str(part) for part in parts], format="parquet")
     _check_columns(dataset.schema, schema, path)
-    return dataset
+    return dataset.replace_schema(add_later_fields(dataset.schema, schema))
+
+
+def add_later_fields(found: pa.Schema, schema: pa.Schema) -> pa.Schema:
+    """With those that files of earlier releases lack."""
+    later = [field for field in schema if _is_later(field) and field.name not in found.names]
+    return pa.schema([*found, *later], found.metadata)
+
+
+def _is_later(field: pa.Field) -> bool:
+    return bool(field.metadata) and b"later" in field.metadata
 
 
 def _check_columns(found_schema: pa.Schema, schema: pa.Schema, path: Path) -> None:
     name = table_name(schema)
     found = {field.name: field.type for field in found_schema}
     for field in schema:
+        if field.name not in found and _is_later(field):
+            continue
         if field.name not in found:
             raise ContractError(
                 f"{name}: column {field.name!r} is missing in {path}; found {sorted(found)}, "

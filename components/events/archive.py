@@ -110,7 +110,13 @@ class Archive:
 
         wanted = columns or schema.names
         with self.filesystem.open_input_file(self._full(path)) as file:
-            return pq.read_table(file, columns=wanted)
+            found = pq.ParquetFile(file)
+            table = found.read([name for name in wanted if name in found.schema_arrow.names])
+        for name in wanted:
+            if name not in table.column_names:  # a field of LATER
+                missing = pa.nulls(table.num_rows, schema.field(name).type)
+                table = table.append_column(schema.field(name), missing)
+        return table.select(wanted)
 
     def count_rows(self, path: str) -> int:
         import pyarrow.parquet as pq

@@ -35,3 +35,6 @@ class Recommendation(NamedTuple):
     """Under interleaving the arm that gave each of `items`; empty text for none."""
     drawn_pair: int | None = None
     """The upper position of the pair that was drawn, swapped or not; None unless `swap_drawn`."""
+    rule_ids: list[list[str]] | None = None
+    """For each of `items` the rules that moved it; None where none was moved. Rules that set
+    settings of the whole list are not among them."""

@@ -155,9 +155,20 @@ def _open_files(db: "DuckDBPyConnection", root: Path, sources: Sources) -> None:
     for name, (path, schema) in found.items():
         if path is not None:
             parts = open_table(path, schema).files
-            db.read_parquet(parts, union_by_name=True).create_view(name)
+            _open_parts(db, name, parts, schema)
         else:
             db.register(name, schema.empty_table())
+
+
+def _open_parts(db: "DuckDBPyConnection", name: str, parts: list[str], schema: pa.Schema) -> None:
+    relation = db.read_parquet(parts, union_by_name=True)
+    if not set(schema.names) <= set(relation.columns):
+        # Only files of earlier releases, which lack fields of LATER.
+        db.register("empty", schema.empty_table())
+        db.execute(f"create table no_{name} as from empty")
+        relation.create_view(f"found_{name}")
+        relation = db.sql(f"from found_{name} union all by name from no_{name}")
+    relation.create_view(name)
 
 
 def _run(db: "DuckDBPyConnection", name: str) -> None:

@@ -6,11 +6,14 @@ import pytest
 
 from bento import recommendation_log
 from bento.answering.arms import Deployment, ServedModel
+from bento.answering.rules import RuleSet
 from bento.recommendation_log import RecommendationLog
 from bento.schemas.requests import ProductAttributes, RecommendRequest, SimilarRequest
+from bento.schemas.rules import Rule
 from bento.served_arms import OpenBundles
 from bento.settings import Settings
 from components.events.recommendation import Recommendation
+from components.events.sinks.blocks import read_block
 from tests.factories import make_bundle
 
 
@@ -103,3 +106,28 @@ def test_what_does_not_fit_is_counted(log_answers, monkeypatch):
 def test_the_place_is_the_one_that_the_list_was_made_for(log_answers, request_, context):
     (one,) = log_answers([request_])[0].records
     assert one.context == context
+
+
+def test_a_record_names_the_rules_of_each_product_and_earlier_records_none(tmp_path):
+    bundles = OpenBundles(Settings())
+    deployment = Deployment(ServedModel("3", "x", bundles.select(make_bundle(tmp_path / "b"))))
+    bundles.apply_rules(
+        RuleSet(
+            Rule.model_validate_json(json.dumps({
+                "action": action, "rule_id": action, "created_by": "ann",
+                "created_at": "2026-01-01T00:00:00Z", "updated_at": "2026-01-01T00:00:00Z", **more,
+            }))
+            for action, more in {
+                "pin": {"target": {"product_id": "pesto"}, "position": 2},
+                "set": {"settings": {"strict": False}},
+            }.items()
+        )
+    )  # fmt: skip
+    blocks = Blocks()
+    log = RecommendationLog(blocks, 1.0).start()
+    for request in (PAGE, PAGE.model_copy(update={"rules": False})):
+        log.add("recommend", deployment.recommend(request, "r"), request, "r")
+    log.close()
+    assert [one.rule_ids for one in blocks.records] == [[[], ["pin"]], None]
+    old = json.dumps([list(one[:-1]) for one in blocks.records])
+    assert [one.rule_ids for one in read_block(old)] == [None, None]
