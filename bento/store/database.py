@@ -72,10 +72,10 @@ class Database:
             raise StoreUnavailable(f"database {self.name}: {error.strerror}") from None
         with (
             self._translate_errors(),
-            contextlib.closing(self.engine.raw_connection()) as raw,
             # If the file is locked, another process does the same or the next start will. The first
             # query reports permanent errors.
             contextlib.suppress(sqlite3.Error),
+            contextlib.closing(self.engine.raw_connection()) as raw,
         ):
             raw.cursor().execute("PRAGMA journal_mode = WAL")
 

@@ -15,3 +15,19 @@ class RuleUnknown(StoreError):
 
 class TooManyRules(StoreError):
     pass
+
+
+class RuleChanged(StoreError):
+    """Somebody changed the rule since its state that the change was made for."""
+
+
+class NothingToUndo(StoreError):
+    pass
+
+
+class DraftUnknown(StoreError):
+    pass
+
+
+class DraftChanged(StoreError):
+    """The draft is not the one that was read."""

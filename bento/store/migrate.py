@@ -7,6 +7,8 @@ from typing import Any
 
 from sqlalchemy import Column, Connection, MetaData, Table, Text, inspect, select, text
 
+# METADATA is to hold all tables.
+from bento.store import draft_tables, judging_tables  # noqa: F401
 from bento.store.database import Database
 from bento.store.tables import METADATA, VERSION_TABLE
 

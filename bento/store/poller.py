@@ -17,7 +17,8 @@ from bento.schemas.catalogue import ChangedProduct
 from bento.store.errors import StoreError
 
 if TYPE_CHECKING:
-    from bento.store.store import Revision, Store
+    from bento.store.rule_rows import Revision
+    from bento.store.store import Store
 
 DATABASE_URL = "FBT_DATABASE_URL"
 DATABASE_FILE = "fbt.db"
@@ -101,6 +102,7 @@ class ChangePoller:
     def status(self) -> dict[str, Any]:
         return {
             "state": self._state(),
+            "epoch": self._revision.epoch if self._revision else None,
             "revision": self._revision.value if self._revision else None,
             "seconds_since_contact": round(self._since_contact(), 3),
             "error": self._error,

@@ -13,31 +13,30 @@ from typing import Any, NamedTuple
 
 import pydantic_core
 from pydantic import ValidationError
-from sqlalchemy import Connection, Row, delete, func, insert, select, update
+from sqlalchemy import Connection, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from bento.schemas.catalogue import CatalogueAnswer, CatalogueRequest, ChangedProduct
 from bento.schemas.rule_history import RuleChange, RuleHistory, RuleHistoryRequest
 from bento.schemas.rules import Rule, RuleList, RuleRequest
 from bento.store.database import Database
-from bento.store.errors import RuleUnknown, StoreUnavailable, TooManyRules
+from bento.store.errors import NothingToUndo, RuleChanged, RuleUnknown
 from bento.store.migrate import migrate
-from bento.store.tables import PRODUCT_CHANGES, REVISION, RULE_CHANGES, RULES
-
-MAX_RULES = 10_000
+from bento.store.rule_rows import (
+    STREAMED,
+    Revision,
+    find_newest_change,
+    find_rule_row,
+    increase_revision,
+    read_revision,
+    read_rules,
+    to_body,
+    to_rule,
+    write_rule,
+)
+from bento.store.tables import PRODUCT_CHANGES, RULE_CHANGES, RULES
 
 IDS_A_QUERY = 5_000
-
-STREAMED: dict[str, Any] = {"execution_options": {"yield_per": 250}}
-"""All rows at once would be one long call in C that blocks other threads."""
-
-
-class Revision(NamedTuple):
-    epoch: str
-    value: int
-    rules: int
-    """The last revision that changed a rule."""
-
 
 START = Revision("", 0, -1)
 
@@ -68,61 +67,68 @@ class Store:
     def close(self) -> None:
         self.database.close()
 
+    def revision(self) -> Revision:
+        with self.database.reading() as connection:
+            return read_revision(connection)
+
     def rules(self) -> RuleList:
         with self.database.reading() as connection:
-            revision = _revision(connection)
-            rules, malformed = _read_rules(connection)
+            revision = read_revision(connection)
+            rules, malformed = read_rules(connection)
             return RuleList(revision=revision.value, rules=rules, malformed=malformed)
 
     def rule(self, rule_id: str) -> Rule:
         """Raises RuleUnknown, also for a rule that cannot be read."""
         with self.database.reading() as connection:
-            row = _find_rule_row(connection, rule_id)
+            row = find_rule_row(connection, rule_id)
         try:
-            return _to_rule(row)
+            return to_rule(row)
         except ValidationError:
             raise RuleUnknown("a rule that this release cannot read") from None
 
     def add_rule(self, request: RuleRequest, by: str) -> Rule:
         """Raises TooManyRules."""
-        now = datetime.now(UTC)
-        rule = Rule(
-            **request.model_dump(), rule_id=uuid.uuid4().hex, created_at=now, updated_at=now,
-            created_by=by,
-        )  # fmt: skip
-        with self._writing(rules=True) as (connection, revision):
-            if (connection.scalar(select(func.count()).select_from(RULES)) or 0) >= MAX_RULES:
-                raise TooManyRules(f"rules: there are {MAX_RULES} already; delete some first")
-            connection.execute(insert(RULES).values(_as_row(rule)))
-            new = {"action": "add", "rule_id": rule.rule_id, "after": _to_body(request)}
-            _log_rule_change(connection, revision, by, **new)
-        return rule
+        rule_id = uuid.uuid4().hex
+        with self.database.writing() as connection:
+            write_rule(connection, rule_id, to_body(request), by)
+            return to_rule(find_rule_row(connection, rule_id))
 
     def replace_rule(self, rule_id: str, request: RuleRequest, by: str) -> Rule:
         """Raises RuleUnknown."""
-        with self._writing(rules=True) as (connection, revision):
-            before = _find_rule_row(connection, rule_id)
-            rule = Rule(
-                **request.model_dump(), rule_id=rule_id, created_at=before.created_at,
-                updated_at=datetime.now(UTC), created_by=before.created_by,
-            )  # fmt: skip
-            changed = update(RULES).where(RULES.c.rule_id == rule_id)
-            connection.execute(changed.values(_as_row(rule)))
-            bodies = {"before": before.body, "after": _to_body(request)}
-            _log_rule_change(connection, revision, by, action="replace", rule_id=rule_id, **bodies)
-        return rule
+        with self.database.writing() as connection:
+            find_rule_row(connection, rule_id)
+            write_rule(connection, rule_id, to_body(request), by)
+            return to_rule(find_rule_row(connection, rule_id))
 
     def delete_rule(self, rule_id: str, by: str) -> None:
         """Raises RuleUnknown."""
-        with self._writing(rules=True) as (connection, revision):
-            before = _find_rule_row(connection, rule_id)
-            connection.execute(delete(RULES).where(RULES.c.rule_id == rule_id))
-            old = {"action": "delete", "rule_id": rule_id, "before": before.body}
-            _log_rule_change(connection, revision, by, **old)
+        with self.database.writing() as connection:
+            find_rule_row(connection, rule_id)
+            write_rule(connection, rule_id, None, by)
 
-    def rule_history(self, request: RuleHistoryRequest) -> RuleHistory:
-        """Newest first."""
-        newest = select(RULE_CHANGES).order_by(RULE_CHANGES.c.revision.desc())
+    def undo_change(self, revision: int, seen: int, by: str) -> int:
+        """Bring the rule back to its state before a change; returns the revision of the undo.
+
+        `seen` is the rule's last change that the person knows of. Raises RuleUnknown for no such
+        change, RuleChanged if there is a later one than `seen`, NothingToUndo, TooManyRules.
+        """
+        with self.database.writing() as connection:
+            read_revision(connection, lock=True)
+            change = connection.execute(
+                select(RULE_CHANGES).where(RULE_CHANGES.c.revision == revision)
+            ).first()
+            if change is None:
+                raise RuleUnknown(f"no change {revision}")
+            if (newest := find_newest_change(connection, change.rule_id)) != seen:
+                raise RuleChanged(f"change {newest} came after {seen}")
+            current = select(RULES.c.body).where(RULES.c.rule_id == change.rule_id)
+            if connection.scalar(current) == change.before:
+                raise NothingToUndo(f"the rule is as it was before change {revision}")
+            return write_rule(connection, change.rule_id, change.before, by, undoes=revision)
+
+    def rule_history(self, request: RuleHistoryRequest, **wanted: str) -> RuleHistory:
+        """Newest first; `wanted` are values of columns, such as a `rule_id`."""
+        newest = select(RULE_CHANGES).order_by(RULE_CHANGES.c.revision.desc()).filter_by(**wanted)
         if request.before is not None:
             newest = newest.where(RULE_CHANGES.c.revision < request.before)
         with self.database.reading() as connection:
@@ -155,7 +161,7 @@ class Store:
     def read_delta(self, since: Revision | None = None, at_least: int = 5_000) -> Delta:
         """A part has `at_least` so many products. Without changes this is one query of one row."""
         with self.database.reading() as connection:
-            newest = _revision(connection)
+            newest = read_revision(connection)
             restarted = since is not None and (
                 newest.epoch != since.epoch or newest.value < since.value
             )
@@ -165,7 +171,7 @@ class Store:
                 return Delta(newest, False, False, [], None, [])
             rules, malformed = None, list[str]()
             if newest.rules != since.rules:
-                rules, malformed = _read_rules(connection)
+                rules, malformed = read_rules(connection)
             upto = _find_end_of_part(connection, since.value, newest.value, at_least)
             products = _read_changes(connection, since.value, upto)
         seen = newest._replace(value=upto)
@@ -174,14 +180,8 @@ class Store:
     @contextmanager
     def _writing(self, rules: bool) -> Iterator[tuple[Connection, int]]:
         """A transaction and its revision."""
-        one_more = update(REVISION).values(value=REVISION.c.value + 1)
-        if rules:
-            one_more = one_more.values(rules=REVISION.c.value + 1)
         with self.database.writing() as connection:
-            revision = connection.scalar(one_more.returning(REVISION.c.value))
-            if revision is None:
-                raise _no_revision()
-            yield connection, revision
+            yield connection, increase_revision(connection, rules)
 
     def _write_cards(
         self, connection: Connection, revision: int, cards: dict[str, tuple[dict[str, Any], bool]]
@@ -200,65 +200,6 @@ class Store:
             for name, (card, is_deleted) in cards.items()
         ]
         connection.execute(statement, rows)
-
-
-def _revision(connection: Connection) -> Revision:
-    row = connection.execute(select(REVISION.c.epoch, REVISION.c.value, REVISION.c.rules)).first()
-    if row is None:
-        raise _no_revision()
-    return Revision(*row)
-
-
-def _no_revision() -> StoreUnavailable:
-    return StoreUnavailable(
-        "database: found no row in fbt_revision, expected one; restore the table or drop all fbt_* "
-        "tables to begin anew"
-    )
-
-
-def _find_rule_row(connection: Connection, rule_id: str) -> Row[Any]:
-    row = connection.execute(select(RULES).where(RULES.c.rule_id == rule_id)).first()
-    if row is None:
-        raise RuleUnknown("no such rule")
-    return row
-
-
-def _read_rules(connection: Connection) -> tuple[list[Rule], list[str]]:
-    """Readable rules, oldest first, and the ids of the others."""
-    rules, malformed = [], []
-    for row in connection.execute(
-        select(RULES).order_by(RULES.c.created_at, RULES.c.rule_id), **STREAMED
-    ):
-        try:
-            rules.append(_to_rule(row))
-        except ValidationError:
-            malformed.append(row.rule_id)
-    return rules, malformed
-
-
-def _to_rule(row: Row[Any]) -> Rule:
-    request = RuleRequest.model_validate_json(row.body)
-    return Rule.model_construct(
-        **dict(request),
-        rule_id=row.rule_id,
-        created_at=row.created_at,
-        updated_at=row.updated_at,
-        created_by=row.created_by,
-    )
-
-
-def _as_row(rule: Rule) -> dict[str, Any]:
-    own = ("rule_id", "created_at", "updated_at", "created_by")
-    return {"body": _to_body(rule), **{name: getattr(rule, name) for name in own}}
-
-
-def _to_body(rule: RuleRequest) -> str:
-    return rule.model_dump_json(include=set(RuleRequest.model_fields), exclude_none=True)
-
-
-def _log_rule_change(connection: Connection, revision: int, by: str, **columns: Any) -> None:
-    own = {"revision": revision, "changed_at": datetime.now(UTC), "changed_by": by}
-    connection.execute(insert(RULE_CHANGES).values(**own, **columns))
 
 
 def _read_cards(

@@ -77,5 +77,7 @@ RULE_CHANGES = Table(
     Column("rule_id", Text, nullable=False, index=True),
     Column("before", JSON),
     Column("after", JSON),
+    Column("undoes", BigInteger),
 )
-"""The audit trail, append-only. `action` is add, replace or delete."""
+"""The audit trail, append-only. `action` is add, replace or delete; `undoes` is the revision that
+an undo takes back."""

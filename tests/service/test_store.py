@@ -182,14 +182,21 @@ class TestRules:
         assert pages == ["ed", "cb", "a"]
 
     def test_there_is_an_end_to_how_many(self, store, monkeypatch):
-        monkeypatch.setattr("bento.store.store.MAX_RULES", 2)
+        monkeypatch.setattr("bento.store.rule_rows.MAX_RULES", 2)
         store.add_rule(BLOCK, "ann")
         store.add_rule(BLOCK, "ann")
         with pytest.raises(TooManyRules, match="2 already"):
             store.add_rule(BLOCK, "ann")
 
     @pytest.mark.parametrize(
-        "body", ['{"action": "block"}', "[]", '{"action": "block", "target": {"shelf": "1"}}']
+        "body",
+        [
+            '{"action": "block"}',
+            "[]",
+            '{"action": "block", "target": {"shelf": "1"}}',
+            '{"action": "of a later release", "target": {"brand": "B"}}',
+            '{"action": "set", "settings": {"of_a_later_release": 1}}',
+        ],
     )
     def test_a_rule_that_cannot_be_read_harms_no_other(self, store, url, lives, body):
         good, bad = store.add_rule(BLOCK, "ann"), store.add_rule(PAIR, "ann")
@@ -468,6 +475,7 @@ class TestLive:
         assert shown.calls == calls == 1
         assert poller.status() == {
             "state": "fresh",
+            "epoch": store.revision().epoch,
             "revision": 1,
             "seconds_since_contact": pytest.approx(0, abs=1),
             "error": None,
@@ -516,6 +524,7 @@ class TestLive:
         store.migrate()
         store.change_products(change([product("milk", price=2.0)]))
         until(lambda: shown.products["tea"] == ChangedProduct("tea", {}))
+        until(lambda: "milk" in shown.products)
         assert shown.products["milk"] == ChangedProduct("milk", {"price": 2.0})
         assert not shown.blocks(brand="B")
 
