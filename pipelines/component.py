@@ -29,6 +29,7 @@ def start(
     sweep_share: float,
     min_coverage: float,
     champion_margin: float,
+    min_judged_grade: float,
     as_of: str,
     seed: int,
 ) -> NamedTuple(
@@ -56,8 +57,10 @@ def start(
 def judge(
     bundle: dsl.Input[dsl.Model],
     evaluation: dsl.Input[dsl.Artifact],
+    champion: dsl.Input[dsl.Artifact],
     min_coverage: float,
     champion_margin: float,
+    min_judged_grade: float,
     seed: int,
     verdict: dsl.Output[dsl.Artifact],
 ) -> None:
@@ -65,12 +68,17 @@ def judge(
     from pathlib import Path
 
     from components.evaluation import gate
+    from components.judging.graded import look_up_grades
     from components.results import read_json, write_json
     from pipelines.serving_check import check_serving
 
-    settings = gate.GateSettings(min_coverage=min_coverage, champion_margin=champion_margin)
+    settings = gate.GateSettings(
+        min_coverage=min_coverage, champion_margin=champion_margin,
+        min_judged_grade=min_judged_grade,
+    )  # fmt: skip
     serving = check_serving(Path(bundle.path), n_requests=200, seed=seed)
-    write_json(gate.judge(read_json(evaluation.path), serving, settings), verdict.path)
+    judged = look_up_grades(Path(bundle.path), Path(champion.path))
+    write_json(gate.judge(read_json(evaluation.path), serving, settings, judged), verdict.path)
 
 
 @step

@@ -79,11 +79,11 @@ def write_sheet(
     systems = [*(make_system(*one) for one in opened), *fitted]
     sheet, key = draw_sheet(systems, describe, n_products, seed, k)
     _check_folder(to, key)
-    _write(to / KEY, key.model_dump_json(indent=1))
-    _write(to / PAGE, render_page(sheet))
+    write_text(to / KEY, key.model_dump_json(indent=1))
+    write_text(to / PAGE, render_page(sheet))
     if text:
         is_json = text.suffix == ".json"
-        _write(text, sheet.model_dump_json(indent=1) if is_json else render_text(sheet))
+        write_text(text, sheet.model_dump_json(indent=1) if is_json else render_text(sheet))
     return to / PAGE
 
 
@@ -170,7 +170,7 @@ def _check_folder(folder: Path, key: Key) -> None:
         )
 
 
-def _write(path: Path, text: str) -> None:
+def write_text(path: Path, text: str) -> None:
     if path.is_dir():
         raise ValueError(f"judge: {path} is a folder, expected the name of a file")
     with atomic_write(path) as aside:
@@ -185,7 +185,7 @@ def read_judgement(files: Sequence[Path], key: Path | None, to: Path | None) -> 
         raise ValueError(f"judge: there is no key at {key}; name the sheet's key.json with --key")
     result = compare_systems(read_key(key), grades)
     if to:
-        _write(to, result.model_dump_json(indent=2))
+        write_text(to, result.model_dump_json(indent=2))
     return result
 
 

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from components.baskets.build import HalfLifeDays
 from components.embeddings.sweep import MinProductOrders, SampleShare
-from components.evaluation.gate import ChampionMargin, MinCoverage
+from components.evaluation.gate import ChampionMargin, MinCoverage, MinJudgedGrade
 from components.model.kind_limits import MaxOwnKind, MaxSameKind
 from components.model.manifest import PopularityDiscount
 from components.orders.reasons import NON_PRODUCTS
@@ -98,6 +98,10 @@ class TrainingParameters(BaseModel):
         default=0.02,
         description="Gate: tolerated loss of NDCG@10 and its excess, as a share of the champion's",
     )  # fmt: skip
+    min_judged_grade: MinJudgedGrade = Field(
+        default=0.0,
+        description="Gate: least mean grade (0 to 3) of lists that people graded; 0 = no rule",
+    )
     as_of: str = Field(
         default="",
         description="Day of the seasons in the report, as 2026-12-01; empty = the newest order's",

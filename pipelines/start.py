@@ -8,7 +8,7 @@ from typing import Any
 
 from components.ranking.variant_exceptions import read_exceptions
 from components.registry.artifact_access import check_experiment
-from components.registry.registry import get_champion_run_id
+from components.registry.registry import get_champion_reference
 from components.sources.source import fingerprint
 from pipelines.parameters import TrainingParameters
 
@@ -20,7 +20,7 @@ class RunInputs:
     exceptions: str
     """Hash of the pairs, and of feedback."""
     champion: str
-    """MLflow run of the version to beat, or empty."""
+    """MLflow run of the version to beat, and when it was judged, or empty."""
     run_key: str
     """Hash of code, data and parameters."""
 
@@ -35,7 +35,7 @@ def inspect_inputs(parameters: TrainingParameters) -> RunInputs:
     exceptions = _hash(found)
     check_experiment()
     key = [content, exceptions, os.environ.get("FBT_CODE_VERSION", ""), parameters.model_dump()]
-    return RunInputs(content, exceptions, get_champion_run_id(), _hash(key))
+    return RunInputs(content, exceptions, get_champion_reference(), _hash(key))
 
 
 def _hash(content: Any) -> str:

@@ -43,6 +43,7 @@ def training(
     sweep_share: float = 0.1,
     min_coverage: float = 0.05,
     champion_margin: float = 0.02,
+    min_judged_grade: float = 0.0,
     as_of: str = "",
     seed: int = 1,
 ):
@@ -75,7 +76,8 @@ def training(
         popularity_discount=popularity_discount,
         max_own_kind=max_own_kind, max_same_kind=max_same_kind,
         trials=trials, shards=shards, sweep_share=sweep_share, min_coverage=min_coverage,
-        champion_margin=champion_margin, as_of=as_of, seed=seed,
+        champion_margin=champion_margin, min_judged_grade=min_judged_grade, as_of=as_of,
+        seed=seed,
     )  # fmt: skip
     started.set_caching_options(False)
     run = started.outputs
@@ -140,8 +142,8 @@ def training(
     evaluated = evaluate(bundle=bundle, baskets=baskets, champion=champion, seed=seed)
     evaluation = evaluated.outputs["evaluation"]
     judged = judge(
-        bundle=bundle, evaluation=evaluation, min_coverage=min_coverage,
-        champion_margin=champion_margin, seed=seed,
+        bundle=bundle, evaluation=evaluation, champion=champion, min_coverage=min_coverage,
+        champion_margin=champion_margin, min_judged_grade=min_judged_grade, seed=seed,
     )  # fmt: skip
     verdict = judged.outputs["verdict"]
     page = report(

@@ -10,11 +10,17 @@ from pydantic import BaseModel, ConfigDict, Field
 
 ChampionMargin = Annotated[float, Field(ge=0, lt=1)]
 MinCoverage = Annotated[float, Field(ge=0, le=1)]
+MinJudgedGrade = Annotated[float, Field(ge=0, le=3)]
 
 PLACES = {"item": "on product pages", "cart": "in carts"}
 PAIRED = {"ndcg": "paired", "excess": "paired_excess"}
 """Measures of which the model's differences from the others are tested, and their names."""
 MEASURE_NAMES = {"ndcg": "NDCG", "excess": "excess NDCG"}
+
+
+MIN_JUDGED_PAGES = 10
+"""Graded lists of the model; fewer refuse no model. Most lists of a model that ranks otherwise are
+new, and people can judge them only once it is registered."""
 
 
 class GateFailed(ValueError):
@@ -30,6 +36,8 @@ class GateSettings(BaseModel):
     """Share of the champion's NDCG and excess NDCG that the lower bounds may lose."""
     min_coverage: MinCoverage = 0.05
     """Share of the catalogue, or of the places in all answers, to be recommended."""
+    min_judged_grade: MinJudgedGrade = 0.0
+    """Mean grade, 0 to 3, of the model's lists that people graded before; 0 = no rule."""
     min_ann_recall: float = Field(default=0.98, ge=0, le=1)
     """Share of the exact ten best that search must find."""
 
@@ -47,11 +55,15 @@ class Rule(TypedDict):
 
 
 def judge(
-    evaluation: dict[str, Any], serving: dict[str, Any], settings: GateSettings
+    evaluation: dict[str, Any],
+    serving: dict[str, Any],
+    settings: GateSettings,
+    judged: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """The verdict {"passed", "rules": [Rule, ...]}.
+    """The verdict {"passed", "rules": [Rule, ...], "warnings": [str, ...], "judged"}.
 
-    `serving` is {"started", "asked", "correct", "p50_ms", "p99_ms", "errors"} of a real service.
+    `serving` is {"started", "asked", "correct", "p50_ms", "p99_ms", "errors"} of a real service,
+    `judged` that of `components.judging.graded.look_up_grades`.
     """
     rules = [
         _beats_popularity(evaluation, settings),
@@ -61,7 +73,14 @@ def judge(
         _ann_recall(evaluation, settings),
         _serving(serving),
     ]
-    return {"passed": all(rule["passed"] for rule in rules), "rules": rules}
+    if settings.min_judged_grade:
+        rules.append(_judged_grade(judged or {}, settings))
+    return {
+        "passed": all(rule["passed"] for rule in rules),
+        "rules": rules,
+        "warnings": _list_warnings(judged or {}),
+        "judged": judged,
+    }
 
 
 def check_verdict(verdict: dict[str, Any]) -> None:
@@ -207,6 +226,41 @@ def _serving(serving: dict[str, Any]) -> Rule:
     passed = bool(serving.get("started")) and asked > 0 and correct >= asked
     title, remedy = "A real service answers correctly", f"{errors[0]}. See the service log"
     return _build_rule("serving", title, passed, correct, asked, why, remedy)
+
+
+def _judged_grade(judged: dict[str, Any], settings: GateSettings) -> Rule:
+    name, title = "judged_grade", "People grade its lists well"
+    least, grade = settings.min_judged_grade, _number(judged, "model", "mean")
+    n_graded, n_pages = (_count(judged, *path) for path in (("model", "n_pages"), ("n_pages",)))
+    if n_graded < MIN_JUDGED_PAGES:
+        why = (
+            f"people graded {n_graded} of the model's {n_pages} lists before, fewer than "
+            f"{MIN_JUDGED_PAGES}: judge it before it is promoted"
+        )
+        return _build_rule(name, title, True, math.nan, least, why)
+    why = (
+        f"people gave {grade:.2f} of 3 to {n_graded} of its {n_pages} lists in case "
+        f"{judged.get('case')!r}, expected at least {least:.2f}"
+    )
+    remedy = "look at the case's results in the workbench for what they disliked"
+    return _build_rule(name, title, grade >= least, grade, least, why, remedy)
+
+
+def _list_warnings(judged: dict[str, Any]) -> list[str]:
+    """What does not refuse the model, but a person should know before promoting it."""
+    difference, high = (_number(judged, "difference", one) for one in ("mean", "high"))
+    if not high < 0:
+        return []
+    n_pages = _count(judged, "difference", "n_pages")
+    return [
+        f"on {n_pages} pages people graded both lists, and the model's {difference:+.2f} against "
+        f"the champion's (95 % bound {high:+.2f})"
+    ]
+
+
+def _count(found: Any, *path: str) -> int:
+    value = _number(found, *path)
+    return 0 if math.isnan(value) else int(value)
 
 
 def _build_rule(

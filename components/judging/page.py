@@ -1,6 +1,7 @@
 """A sheet as one HTML page that works offline, or as text."""
 
 import json
+import re
 from pathlib import Path
 
 from components.judging.sheet import GRADES, QUESTION, Card, Sheet
@@ -14,6 +15,17 @@ def render_page(sheet: Sheet) -> str:
     content = json.dumps({"sheet": sheet.model_dump(), "question": QUESTION, "meanings": GRADES})
     # No text of the shop may end the script element.
     return TEMPLATE.read_text().replace(PLACEHOLDER, content.replace("<", "\\u003c"))
+
+
+def read_page(path: Path) -> Sheet:
+    """The sheet of a page that `render_page` made. Raises ValueError."""
+    try:
+        found = re.search(r'id="content">(.*?)</script>', path.read_text(encoding="utf-8"), re.S)
+        return Sheet.model_validate(json.loads(found[1])["sheet"] if found else None)
+    except (OSError, ValueError, KeyError, TypeError):
+        raise ValueError(
+            f"judge: {path} is no sheet, expected the page.html that was written with the key"
+        ) from None
 
 
 def render_text(sheet: Sheet) -> str:

@@ -106,18 +106,30 @@ def draw_sheet(
         raise ValueError(f"judge: lists of {k} products, expected at least 1")
     rng = np.random.default_rng(seed)
     asked = _draw_products(systems, n_products, rng)
-    found = [_rank(system, asked, k) for system in systems]
+    found = {system.name: _rank(system, asked, k) for system in systems}
+    lists = {page: {name: found[name][place] for name in found} for place, page in enumerate(asked)}
+    return _build_sheet(lists, list(found), describe, rng, seed, k)
+
+
+def label_lists(
+    lists: Mapping[str, Mapping[str, tuple[str, ...]]], systems: Sequence[str], describe: Describe,
+    seed: int, k: int,
+) -> tuple[Sheet, Key]:  # fmt: skip
+    """The sheet of given `lists`, product ids by page and system."""
+    return _build_sheet(lists, systems, describe, np.random.default_rng(seed), seed, k)
+
+
+def _build_sheet(
+    lists: Mapping[str, Mapping[str, tuple[str, ...]]], systems: Sequence[str], describe: Describe,
+    rng: np.random.Generator, seed: int, k: int,
+) -> tuple[Sheet, Key]:  # fmt: skip
     questions, labels = [], {}
-    for place, product_id in enumerate(asked):
-        lists = [of_system[place] for of_system in found]
-        by_list = _label(lists, rng)
-        labels[product_id] = {
-            system.name: by_list[shown] for system, shown in zip(systems, lists, strict=True)
-        }
+    for product_id, shown in lists.items():
+        by_list = _label([shown[one] for one in systems], rng)
+        labels[product_id] = {one: by_list[shown[one]] for one in systems}
         questions.append(_ask(product_id, by_list, describe))
     sheet = _sign(Sheet(sheet_id="", seed=seed, k=k, questions=tuple(questions)))
-    names = tuple(system.name for system in systems)
-    return sheet, Key(sheet_id=sheet.sheet_id, seed=seed, systems=names, labels=labels)
+    return sheet, Key(sheet_id=sheet.sheet_id, seed=seed, systems=tuple(systems), labels=labels)
 
 
 def check_names(names: Sequence[str]) -> None:
@@ -143,9 +155,15 @@ def _draw_products(systems: Sequence[System], n: int, rng: np.random.Generator) 
             f"judge: {n} products are to be drawn, and all systems have {len(rows)} in common; "
             f"expected 1 to {len(rows)}"
         )
-    strata = _split_by_orders(rows, first.n_orders[rows], n)
+    return [first.product_ids[row] for row in draw_rows(rows, first.n_orders, n, rng)]
+
+
+def draw_rows(rows: IntpArray, n_orders: Int64Array, n: int, rng: np.random.Generator) -> IntpArray:
+    """`n` of `rows`, which come most bought first: a third of each stratum, in random order."""
+    strata = _split_by_orders(rows, n_orders[rows], n)
     drawn = [rng.choice(stratum, size, replace=False) for stratum, size in strata]
-    return [first.product_ids[row] for row in rng.permutation(np.concatenate(drawn))]
+    shuffled: IntpArray = rng.permutation(np.concatenate(drawn))
+    return shuffled
 
 
 def _split_by_orders(rows: IntpArray, n_orders: Int64Array, n: int) -> list[tuple[IntpArray, int]]:

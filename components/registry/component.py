@@ -10,9 +10,9 @@ def fetch_champion(run_id: str, champion: dsl.Output[dsl.Artifact]):
     """Bring the champion's bundle and data profile, for comparison; nothing when there is none.
 
     Args:
-        run_id: Of the champion's run in MLflow. A version's number would not do: caches would take
-            another registry's version 3 for this one's.
-        champion: A folder with `bundle/` and `profile/`, or an empty one.
+        run_id: Of the champion's run in MLflow, and when it was judged (`RUN@TIME`). A version's
+            number would not do: caches would take another registry's version 3 for this one's.
+        champion: A folder with `bundle/`, `profile/` and `judging/`, or an empty one.
     """
     from pathlib import Path
 

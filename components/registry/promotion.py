@@ -53,7 +53,7 @@ def promote(version: str, by: str, force: bool = False) -> Move:
     version's tags then record.
     """
     found = get_version(version)
-    objection = _find_objection(found)
+    objection = find_objection(found)
     if objection and not force:
         raise PromotionError(
             f"promote: version {found.version} {objection}; read its report, and use --force to "
@@ -75,13 +75,20 @@ def revert_champion(rejected: str, to: str, by: str, why: str) -> Move | None:
 
 def rollback(by: str) -> Move:
     """Raises PromotionError without one before."""
-    *before, present = ["", *_compute_lineage(history())]
-    if len(before) < 2:
+    moves = history()
+    previous = find_previous(moves)
+    if not previous:
+        present = moves[0].to if moves else ""
         raise PromotionError(
             f"rollback: there was no champion before version {present or '(none)'}; "
             "promote one with `fbt promote VERSION`"
         )
-    return _move_champion(get_version(before[-1]), by, "rolled back")
+    return _move_champion(get_version(previous), by, "rolled back")
+
+
+def find_previous(moves: list[Move]) -> str:
+    """The champion that a roll back returns to, from the history; may be empty."""
+    return ["", "", *_compute_lineage(moves)][-2]
 
 
 def history() -> list[Move]:
@@ -112,7 +119,8 @@ def _compute_lineage(moves: list[Move]) -> list[str]:
     return line
 
 
-def _find_objection(version: Version) -> str:
+def find_objection(version: Version) -> str:
+    """Why it is promoted by force alone; may be empty."""
     if reason := version.tags.get(FAILED_TAG):
         return f"failed its last rollout ({reason})"
     if version.verdict != "passed":

@@ -1,11 +1,12 @@
 """Model versions in the MLflow registry.
 
 A version's run has the artefacts `bundle/`, `bento/`, `report.html`, `checks/`, `profile/`,
-`evaluation.json`, `verdict.json`.
+`evaluation.json`, `verdict.json`; `judging/` once people judged it.
 """
 
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -35,6 +36,8 @@ FAILED_TAG = "fbt.rollout_failed"
 """The reason; it prevents another rollout."""
 FORCED_TAG = "fbt.forced_by"
 """Name of the person."""
+JUDGED_AT_TAG = "fbt.judged_at"
+"""Of the newest judgement that is recorded with the version, ISO 8601."""
 
 MLFLOW_DEFAULTS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -80,9 +83,16 @@ def registry_client() -> "Iterator[MlflowClient]":
     except (MlflowException, RequestException) as error:
         reason = str(error).splitlines()[0][:300]
         raise RegistryError(
-            f"registry: MLflow at {uri} refused or cannot be reached ({reason}); once it answers, "
-            "run again: the steps that are done are not repeated"
+            hide_passwords(
+                f"registry: MLflow at {uri} refused or cannot be reached ({reason}); once it "
+                "answers, run again: the steps that are done are not repeated"
+            )
         ) from error
+
+
+def hide_passwords(text: str) -> str:
+    """Of URLs in it: messages come into logs and pages."""
+    return re.sub(r"//[^/@\s]*@", "//", text)
 
 
 def get_champion_run_id() -> str:
@@ -90,6 +100,16 @@ def get_champion_run_id() -> str:
     with registry_client() as client:
         version = read_aliases(client).get(CHAMPION, "")
         return get_run_id(client, version) if version else ""
+
+
+def get_champion_reference() -> str:
+    """`RUN`, or `RUN@TIME` where people judged it: caches must see that later ones did."""
+    run_id = get_champion_run_id()
+    if not run_id:
+        return ""
+    tags = next((one.tags for one in list_versions() if one.run_id == run_id), {})
+    judged_at = tags.get(JUDGED_AT_TAG)
+    return f"{run_id}@{judged_at}" if judged_at else run_id
 
 
 def list_versions() -> list[Version]:
@@ -120,12 +140,14 @@ def fetch_artifact(version: str, artefact: str, target: Path) -> bool:
         return _download(client, get_run_id(client, version), artefact, target)
 
 
-def fetch_champion(run_id: str, target: Path) -> None:
-    """Download `bundle/` and `profile/` if there is an id."""
+def fetch_champion(reference: str, target: Path) -> None:
+    """Download `bundle/`, `profile/` and `judging/`, as far as there are, if there is a champion;
+    see `get_champion_reference`."""
     target.mkdir(parents=True, exist_ok=True)
+    run_id = reference.partition("@")[0]
     if run_id:
         with registry_client() as client:
-            for artefact in ("bundle", "profile"):
+            for artefact in ("bundle", "profile", "judging"):
                 _download(client, run_id, artefact, target / artefact)
 
 

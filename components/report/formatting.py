@@ -30,6 +30,8 @@ REMEDIES = {
     "usually had too few orders, or products that are no products. Then try more trials.",
     "coverage": "The same few products come up everywhere. Bring a longer data window, or let "
     "the sweep try a smaller weight of popularity.",
+    "judged": "Open the case in the workbench, and read for which lists people gave low grades and "
+    "why. Block single products by rules; for whole kinds of mistakes try other settings.",
     "recall": "An engineer should rebuild the search index with a wider search. The model itself "
     "may be good.",
     "serv": "An engineer should look at the log of the service check. The numbers on this page "

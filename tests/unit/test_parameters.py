@@ -47,6 +47,7 @@ def test_the_pipeline_has_the_models_defaults():
         ("sweep_share", SweepSettings, "sample_share"),
         ("min_coverage", GateSettings, "min_coverage"),
         ("champion_margin", GateSettings, "champion_margin"),
+        ("min_judged_grade", GateSettings, "min_judged_grade"),
     ],
 )
 def test_a_parameter_has_the_bounds_and_the_default_of_its_step(parameter, settings, field):
