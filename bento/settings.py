@@ -4,7 +4,7 @@ import ipaddress
 import re
 from datetime import date
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, Self
+from typing import Annotated, Any, Literal, NamedTuple, Self, TypeVar
 
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -14,6 +14,8 @@ from components.model.kind_limits import MaxOwnKind, MaxSameKind
 PREFIX = "FBT_"
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+AnySettings = TypeVar("AnySettings", bound=BaseSettings)
 
 
 class SettingsError(RuntimeError):
@@ -153,9 +155,13 @@ def variable_name(field: str) -> str:
 
 
 def read_settings() -> Settings:
+    return read_environment(Settings)
+
+
+def read_environment(kind: type[AnySettings]) -> AnySettings:
     """Raises SettingsError, naming every wrong variable. An empty variable counts as unset."""
     try:
-        return Settings()
+        return kind()
     except ValidationError as error:
         texts = map(_describe_error, error.errors(include_url=False))
         raise SettingsError("; ".join(texts)) from None
@@ -166,6 +172,6 @@ def _describe_error(error: Any) -> str:
     if not error["loc"]:
         return f"settings: found both, expected {expected}"
     name = variable_name(str(error["loc"][0]))
-    is_secret = "token" in name.lower() or "url" in name.lower()
+    is_secret = any(word in name for word in ("TOKEN", "URL", "SECRET", "KEY"))
     found = "something else" if is_secret else repr(error["input"])
     return f"{name}: found {found}, expected {expected}"

@@ -18,6 +18,7 @@ class Role(IntEnum):
 class Person(NamedTuple):
     name: str
     role: Role
+    can_log_out: bool = False
 
     def may(self, role: str) -> bool:
         """For templates: `person.may("editor")`."""
