@@ -1,14 +1,9 @@
-"""Correct: to be written."""
+"""Correct: all pages of rules."""
 
-from starlette.requests import Request
-from starlette.responses import Response
-
-from bento.workbench.pages import render
 from bento.workbench.routing import Views
+from bento.workbench.views import rule_changes, rule_drafts, rule_form
 
 VIEWS = Views()
-
-
-@VIEWS.get("/rules")
-async def show(request: Request) -> Response:
-    return render(request, "rules/page.html")
+# The id of a rule may be any text: the page of one comes last.
+for part in (rule_changes, rule_drafts, rule_form):
+    VIEWS.routes += part.VIEWS.routes
