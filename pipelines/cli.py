@@ -44,8 +44,13 @@ By = Annotated[str, Parameter(help="name in the history (default: yours)")]
 Overlay = Annotated[str, Parameter(help="folder below k8s/overlays")]
 Context = Annotated[str, Parameter(help="context of kubectl (default: the current one)")]
 SOURCE = Group("Source", validator=validators.LimitedChoice(1, 1))
-SHEET, PEERS, GRADES = (Group.create_ordered(name) for name in ("Sheet", "Peers", "Grades"))
-QUALITY, SERVING = Parameter(group="quality, serving"), Parameter(group="serving, soak, online")
+SHEET, PEERS, GRADES, CASE = (
+    Group.create_ordered(name) for name in ("Sheet", "Peers", "Grades", "Case of the workbench")
+)
+QUALITY, SERVING = (
+    Parameter(group="quality, serving"),
+    Parameter(group="serving, soak, online, workbench"),
+)
 EXPERIMENT = Parameter(group="Experiment")
 
 online_commands.add_commands(app, SHOPPERS)
@@ -87,10 +92,10 @@ def _interrupt(*_: object) -> None:
 
 @app.command(group=TRAIN)
 def demo(*, check: bool = False) -> None:
-    """Train on the demo data, promote the model and serve it.
+    """Train on the demo data, promote the model, serve it and open the workbench on it.
 
     Args:
-        check: end after the first answer was verified
+        check: end after the answers and a page were verified
     """
     from pipelines.demo import demo
 
@@ -414,7 +419,7 @@ def bench(
     Args:
         name: quality compares fbt with its peers on your orders; in a checkout also serving (load
             on the service and its peers), soak (load for long), online (events, and whether
-            online measures are true), reading, baskets, scale, demo
+            online measures are true), workbench (its pages), reading, baskets, scale, demo
         json: also write the figures to this file
         orders: as of fbt run (serving: default demo data)
         products: as of fbt run
@@ -442,7 +447,7 @@ def judge(
     products: Annotated[int, Parameter(group=SHEET)] = 30,
     seed: Annotated[int, Parameter(group=SHEET)] = 0,
     k: Annotated[int, Parameter(group=SHEET)] = 5,
-    to: Annotated[Path, Parameter(group=SHEET)] = Path("judging"),
+    to: Annotated[Path | None, Parameter(group=SHEET)] = None,
     text: Annotated[Path | None, Parameter(group=SHEET)] = None,
     orders: Annotated[str, Parameter(group=PEERS)] = "",
     product_table: Annotated[str, Parameter(group=PEERS)] = "",
@@ -451,6 +456,8 @@ def judge(
     read: Annotated[list[Path] | None, Parameter(group=GRADES, consume_multiple=True)] = None,
     key: Annotated[Path | None, Parameter(group=GRADES)] = None,
     json: Annotated[Path | None, Parameter(group=GRADES)] = None,
+    case: Annotated[str, Parameter(group=CASE)] = "",
+    record: Annotated[bool, Parameter(group=CASE)] = False,
 ) -> None:
     """Have people grade models and simple methods blind, or read their grades.
 
@@ -460,7 +467,7 @@ def judge(
         products: how many to draw: a third bestsellers, a third rarely bought ones
         seed: of the drawing and of the systems' order
         k: products per list
-        to: folder of page.html, for the judges, and key.json, not for them
+        to: folder of page.html, for the judges, and key.json, not for them (default: judging)
         text: also write the lists to FILE.txt or FILE.json, for a terminal
         orders: as of fbt run, for the peers to learn from
         product_table: as --products of fbt run
@@ -469,9 +476,21 @@ def judge(
         read: grades that judges have saved; prints the systems' results
         key: key of the grades (default: key.json beside the first file)
         json: also write the results to this file
+        case: name of a case of the workbench: prints its results; with --read takes those grades
+            into it first, with --to writes it as files
+        record: write the case's grades to the registry, for the next run's report and gate
     """
     from pipelines.judging import Orders, format_result, read_judgement, write_sheet
 
+    if case:
+        if bundles or peers or text:
+            raise ValueError("judge: --case takes no --bundles, --peers and --text; it has lists")
+        from pipelines.judging_case import judge_case
+
+        print(judge_case(case, open_home(), read or (), key, json, to, record))
+        return
+    if record:
+        raise ValueError("judge: --record belongs to --case; name the case whose grades to write")
     if read:
         if bundles or peers:
             raise ValueError("judge: --read takes no --bundles and no --peers; the key names them")
@@ -480,7 +499,8 @@ def judge(
     if key or json:
         raise ValueError("judge: --key and --json belong to --read; name the grades with --read")
     source = Orders(orders, product_table, columns, baskets)
-    page = write_sheet(bundles or (), peers or (), source, products, seed, k, to, text)
+    folder = to or Path("judging")
+    page = write_sheet(bundles or (), peers or (), source, products, seed, k, folder, text)
     print(f"give {page} to the judges, and keep {page.with_name('key.json')} to yourself")
 
 

@@ -1,10 +1,12 @@
-"""`fbt demo`: trains on a year of baskets, and serves the model."""
+"""`fbt demo`: trains on a year of baskets, serves the model, and opens the workbench on it."""
 
 import getpass
+import html
 import json
 import os
 import socket
 import time
+import urllib.parse
 import urllib.request
 from collections.abc import Mapping, Sequence
 from textwrap import wrap
@@ -21,8 +23,9 @@ from pipelines.run import run
 from pipelines.serve import serve_champion
 from pipelines.serving_check import build_selection
 from pipelines.showcase import pick_showcase
+from pipelines.workbench import serve_workbench
 
-MLFLOW_PORT, SERVICE_PORT = 5000, 3000
+MLFLOW_PORT, SERVICE_PORT, WORKBENCH_PORT = 5000, 3000, 3002
 WIDTH, INDENT = 96, 5 * " "
 
 Names = dict[str, str]
@@ -52,14 +55,20 @@ def demo(home: Home, check: bool) -> None:
         if not (moves := history()) or moves[0].to != version:
             promote(version, by=f"{getpass.getuser()} (demo)")
         print(f"  ✓ promoted version {version} to champion", flush=True)
-        with serve_champion(home, find_port_near(SERVICE_PORT)) as (server, served):
+        with (
+            serve_champion(home, find_port_near(SERVICE_PORT)) as (server, served),
+            serve_workbench(home, server.url, find_port_near(WORKBENCH_PORT)) as workbench,
+        ):
             examples = ask_for_examples(server.url, pick_products(home, served), served)
-            print(f"  ✓ Bento service        {server.url}\n", flush=True)
+            print(f"  ✓ Bento service        {server.url}", flush=True)
+            verify_page(workbench.url, examples[0])
+            print(f"  ✓ workbench            {workbench.url}\n", flush=True)
             print("\n\n".join(map(format_example, examples)))
-            print(format_links(examples[0], server.url, registry.url, str(finished.report)))
+            urls = {"service": server.url, "workbench": workbench.url, "registry": registry.url}
+            print(format_links(examples[0], report=str(finished.report), **urls))
             print(f"\ntook {time.monotonic() - started:.0f} s", flush=True)
             if not check:
-                print("Ctrl-C ends both servers.", flush=True)
+                print("Ctrl-C ends all servers.", flush=True)
                 server.wait()
                 raise DemoFailed(f"the service ended by itself; log: {server.log}")
 
@@ -109,6 +118,21 @@ def verify(answer: dict[str, Any], asked: Sequence[str], version: str) -> None:
         raise DemoFailed(f"the service's answer for {product_ids} is wrong: {'; '.join(errors)}")
 
 
+def verify_page(url: str, example: Example) -> None:
+    """Raises DemoFailed unless the workbench shows the example's products, in their order."""
+    path = _page_path(example)
+    with urllib.request.urlopen(f"{url}{path}?k=5", timeout=10) as answer:
+        page = html.unescape(answer.read().decode())
+    places = [page.find(f">{item['name']}<") for item in example.items]
+    if -1 in places or places != sorted(places):
+        names = ", ".join(str(item["name"]) for item in example.items)
+        raise DemoFailed(f"the workbench's page {path} does not show, in this order: {names}")
+
+
+def _page_path(example: Example) -> str:
+    return f"/product/{urllib.parse.quote(next(iter(example.asked)), safe='')}"
+
+
 def format_example(example: Example) -> str:
     names = [f"{name} (product {product_id})" for product_id, name in example.asked.items()]
     lines = [f"Bought together with {names[0]}:"]
@@ -141,7 +165,7 @@ def _round(number: float) -> str:
     return f"{number:.1f}" if number < 9.95 else f"{number:,.0f}"
 
 
-def format_links(example: Example, service: str, registry: str, report: str) -> str:
+def format_links(example: Example, service: str, workbench: str, registry: str, report: str) -> str:
     body = json.dumps({"items": list(example.asked), "k": 5, "explain": True})
     return "\n".join(
         [
@@ -150,6 +174,7 @@ def format_links(example: Example, service: str, registry: str, report: str) -> 
             f"  curl -s {service}/recommend -H 'Content-Type: application/json' \\",
             f"    -d '{body}'",
             "",
+            f"Workbench      {workbench}{_page_path(example)}",
             f"API docs       {service}/",
             f"MLflow         {registry}/#/models/fbt",
             f"Run's report   {report}",

@@ -6,6 +6,7 @@ from starlette.requests import Request
 
 from bento.client import AsyncClient
 from bento.workbench.database import WorkbenchDatabase
+from bento.workbench.mapping.maps import Maps
 from bento.workbench.settings import WorkbenchSettings
 from bento.workbench.versions import LoadedVersions
 
@@ -16,6 +17,7 @@ class Workbench:
     service: AsyncClient
     database: WorkbenchDatabase
     versions: LoadedVersions
+    maps: Maps
 
 
 def get_workbench(request: Request) -> Workbench:

@@ -20,11 +20,12 @@ class WorkbenchDatabase:
     async def call(self, function: Callable[[Store], Result]) -> Result:
         """The function's result, from a thread. Raises PartUnavailable, or what it raises."""
         try:
-            return await asyncio.to_thread(self._call, function)
+            return await asyncio.to_thread(self.run, function)
         except StoreUnavailable as error:
             raise PartUnavailable("database", str(error)) from None
 
-    def _call(self, function: Callable[[Store], Result]) -> Result:
+    def run(self, function: Callable[[Store], Result]) -> Result:
+        """As `call`, on this thread. Raises StoreUnavailable, or what it raises."""
         if not self._is_migrated:
             self.store.migrate()
             self._is_migrated = True

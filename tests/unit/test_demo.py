@@ -2,7 +2,14 @@
 
 import pytest
 
-from pipelines.demo import DemoFailed, Example, format_example, format_reason, verify
+from pipelines.demo import (
+    DemoFailed,
+    Example,
+    format_example,
+    format_links,
+    format_reason,
+    verify,
+)
 
 WHY = {"product_id": "7", "bought_together": 1_200, "expected": 407.3, "times_more_often": 2.946}
 
@@ -54,6 +61,13 @@ def test_a_cart_names_its_products():
         "A cart:", "     Tea (product 7)", "     Cup (product 8)", "Bought together with these:",
     ]  # fmt: skip
     assert "in 1,200 baskets with Tea" in lines[5]
+
+
+def test_the_links_name_every_server_and_the_product_in_the_workbench():
+    urls = {name: f"http://{name}" for name in ("service", "workbench", "registry")}
+    links = format_links(Example({"a/b 7": "Tea"}, []), report="report.html", **urls)
+    assert "Workbench      http://workbench/product/a%2Fb%207\n" in links
+    assert all(url in links for url in urls.values())
 
 
 def test_lines_fit_a_terminal():
