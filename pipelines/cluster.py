@@ -131,6 +131,9 @@ BY_HAND = (
 )
 """Secrets with the addresses of external stores."""
 
+OF_COMPONENTS = ((APP, "fbt-workbench"),)
+"""Secrets made by hand, of components that an overlay has only once somebody adds them."""
+
 
 def cluster_up(
     overlay: str, context: str = "", wait_s: float = 900, show: Callable[[str], None] = print

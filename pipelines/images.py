@@ -12,7 +12,7 @@ from pipelines.home import code_version
 
 ROOT = Path(__file__).parents[1]
 DOCKERFILE = Path("k8s") / "images" / "Dockerfile"
-TARGETS = ("steps", "serve", "promoter", "mlflow")
+TARGETS = ("steps", "serve", "promoter", "mlflow", "workbench")
 VERSION = importlib.metadata.version("fbt")
 
 BUILDERS = {

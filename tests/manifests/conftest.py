@@ -32,7 +32,13 @@ def combinations():
 
 
 COMBINATIONS = list(combinations())
-TARGETS = [*OVERLAYS, *("base+" + "+".join(names) if names else "base" for names in COMBINATIONS)]
+WORKBENCH = "base+changes+workbench+workbench/gateway"
+"""In no overlay."""
+TARGETS = [
+    *OVERLAYS,
+    *("base+" + "+".join(names) if names else "base" for names in COMBINATIONS),
+    WORKBENCH,
+]
 
 
 @pytest.fixture(params=TARGETS)

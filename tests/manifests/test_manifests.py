@@ -13,15 +13,19 @@ from mlflow.environment_variables import (
 )
 
 from bento.endpoints import ROUTES
+from bento.settings import variable_name
 from bento.store.store import Store
+from bento.workbench.probe import PROBE
+from bento.workbench.settings import WorkbenchSettings
 from components.package.server import GRACE_S
 from components.promoter.settings import Settings as PromoterSettings
-from pipelines.cluster import BY_HAND
+from pipelines.cluster import BY_HAND, OF_COMPONENTS
 from pipelines.cluster import list_secrets as secrets_made
 from tests.manifests.conftest import (
     K8S,
     OVERLAYS,
     ROOT,
+    WORKBENCH,
     containers_of,
     find,
     labels_of,
@@ -446,7 +450,8 @@ def list_secrets(pod):
 
 def test_what_the_secrets_of_an_overlay_are_is_known_to_the_command(objects):
     """Whatever a workload needs, `fbt cluster up` makes, or says that it is made by hand."""
-    known = {*secrets_made("local"), *BY_HAND, ("fbt-platform", "fbt-object-store-config")}
+    known = {*secrets_made("local"), *BY_HAND, *OF_COMPONENTS}
+    known.add(("fbt-platform", "fbt-object-store-config"))
     for one in workloads(objects):
         for name in list_secrets(pod_of(one)):
             assert (namespace_of(one), name) in known, name_of(one)
@@ -503,6 +508,73 @@ def test_without_a_password_no_role_is_made(database, monkeypatch):
     statements = (K8S / "platform" / "stores" / "fbt.sql").read_text()
     with pytest.raises(subprocess.CalledProcessError):
         database.sql(statements)
+
+
+# ---------------------------------------------------------------- the workbench
+
+
+def test_the_workbench_is_in_no_overlay_until_somebody_adds_it():
+    assert not [one for one in OVERLAYS if find(rendered(one), "Deployment", "fbt-workbench")]
+
+
+def test_the_workbench_takes_every_setting_that_the_manifest_gives():
+    objects = rendered(WORKBENCH)
+    (container,) = containers_of(find(objects, "Deployment", "fbt-workbench"))
+    (config,) = [one for one in of_kind(objects, "ConfigMap") if is_workbench(one)]
+    names = {one["name"] for one in container["env"]} | set(config["data"])
+    own = {name for name in names if name.startswith("FBT_")}
+    assert own <= {variable_name(name) for name in WorkbenchSettings.model_fields}
+    assert names - own == {"MLFLOW_TRACKING_URI"}
+
+
+def is_workbench(one):
+    return one["metadata"]["name"].startswith("fbt-workbench")
+
+
+def test_the_workbench_lets_people_log_in_with_secrets_from_files():
+    objects = rendered(WORKBENCH)
+    deployment = find(objects, "Deployment", "fbt-workbench")
+    (container,) = containers_of(deployment)
+    (config,) = [one["data"] for one in of_kind(objects, "ConfigMap") if is_workbench(one)]
+    assert "FBT_WORKBENCH_OPEN" not in config
+    assert config["FBT_OIDC_ISSUER"].startswith("https://")
+    files = [one["value"] for one in container["env"] if one["name"].endswith("_FILE")]
+    mounts = {one["mountPath"] for one in container["volumeMounts"] if one.get("readOnly")}
+    assert {file.rpartition("/")[0] for file in files} == mounts
+    assert config["FBT_WORKBENCH_CACHE"] in {one["mountPath"] for one in container["volumeMounts"]}
+
+
+def test_people_come_to_the_workbench_by_the_address_that_it_knows():
+    objects = rendered(WORKBENCH)
+    (config,) = [one["data"] for one in of_kind(objects, "ConfigMap") if is_workbench(one)]
+    (host,) = find(objects, "HTTPRoute", "fbt-workbench")["spec"]["hostnames"]
+    assert config["FBT_WORKBENCH_URL"] == f"https://{host}"
+    (rule,) = find(objects, "NetworkPolicy", "fbt-workbench")["spec"]["ingress"]
+    (source,) = rule["from"]
+    assert source["namespaceSelector"]["matchLabels"] == {"kubernetes.io/metadata.name": "gateway"}
+
+
+def test_the_workbench_reaches_what_it_asks():
+    objects = rendered(f"{WORKBENCH}+network-policy")
+    egress = find(objects, "NetworkPolicy", "fbt-workbench")["spec"]["egress"]
+    ports = {port["port"] for rule in egress for port in rule["ports"]}
+    assert ports == {53, 443, 3000, 5000, 5432}
+    (service,) = selected(
+        objects, egress[0]["to"][0]["podSelector"]["matchLabels"], namespace_of(objects[0]) or "fbt"
+    )
+    assert service["metadata"]["name"] == "fbt"
+    lets_in = find(objects, "NetworkPolicy", "fbt")["spec"]["ingress"][0]["from"]
+    workbench = labels_of(find(objects, "Deployment", "fbt-workbench"))
+    assert any(
+        one.get("podSelector", {}).get("matchLabels", {"": ""}).items() <= workbench.items()
+        for one in lets_in
+    )
+
+
+def test_the_workbench_answers_the_probes_of_the_manifest():
+    (container,) = containers_of(find(rendered(WORKBENCH), "Deployment", "fbt-workbench"))
+    for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+        assert container[probe]["httpGet"]["path"] == PROBE.path
 
 
 # ---------------------------------------------------------------- the model's version

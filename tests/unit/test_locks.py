@@ -16,6 +16,7 @@ EXTRAS = {
     "steps": ["serve", "steps", "spark"],
     "promoter": ["deploy"],
     "mlflow": ["mlflow"],
+    "workbench": ["serve", "workbench"],
 }
 
 
