@@ -22,6 +22,7 @@ MODULES = {
     "scale": "tests.bench.scale",
     "serving": "tests.bench.serving",
     "soak": "tests.bench.soak",
+    "workbench": "tests.bench.workbench",
 }
 """Those below tests/ need a checkout."""
 
