@@ -17,4 +17,4 @@ demo: setup
 	@.venv/bin/fbt demo $(if $(CHECK),--check)
 
 test: setup
-	@.venv/bin/pytest
+	@.venv/bin/pytest --numprocesses 2 --dist loadgroup
