@@ -1,75 +1,42 @@
-"""Draws the two pictures of the README, with Chromium, from the demo as it runs.
+"""Draws the README's pictures of the workbench and of a run's report, with Chromium, from the demo.
 
 make demo                                   # in another terminal
 .venv/bin/python -m tests.pictures.draw 962568
 """
 
 import argparse
-import html
-import json
+import shutil
 import subprocess
-import tempfile
-import urllib.request
-import zlib
 from pathlib import Path
-from typing import Any
+
+from playwright.sync_api import sync_playwright
 
 HERE = Path(__file__).parent
-SIZE = (1200, 370)
+SIZE = {"width": 1200, "height": 1000}
 REPORT_SIZE = (1200, 640)
 
 
 def main() -> None:
-    """Ask the service for one product, and draw its page and the top of the report."""
+    """Draw the workbench's page of a product, and the top of the report."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("product_id")
-    parser.add_argument("--url", default="http://127.0.0.1:3000", help="of the service")
+    parser.add_argument("--workbench", default="http://127.0.0.1:3002", help="its address")
     parser.add_argument("--report", type=Path, default=Path(".fbt/report.html"))
     options = parser.parse_args()
-    product = fetch(f"{options.url}/products/{options.product_id}")
-    body = {"items": [options.product_id], "k": 5, "explain": True}
-    companions = fetch(f"{options.url}/recommend", body)["items"]
-    with tempfile.TemporaryDirectory() as folder:
-        page = Path(folder) / "page.html"
-        page.write_text(render_page(product, companions))
-        take_screenshot(page, HERE / "product_page.png", SIZE)
+    draw_page(f"{options.workbench}/product/{options.product_id}", HERE / "workbench.png")
     take_screenshot(options.report, HERE / "report.png", REPORT_SIZE)
 
 
-def fetch(url: str, body: dict[str, Any] | None = None) -> Any:
-    """The JSON answer of the service."""
-    data = json.dumps(body).encode() if body else None
-    request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
-    with urllib.request.urlopen(request, timeout=10) as answer:
-        return json.load(answer)
-
-
-def render_page(product: dict[str, Any], companions: list[dict[str, Any]]) -> str:
-    """A product page as a shop may show it: the product, and its companions in a row."""
-    template = (HERE / "product_page.html").read_text()
-    cards = "\n".join(render_card(one) for one in companions)
-    return template.replace("{{product}}", render_card(product)).replace("{{companions}}", cards)
-
-
-def render_card(product: dict[str, Any]) -> str:
-    """A tile: the demo data has no photographs, so a product is drawn by its initial."""
-    name, category = product["name"], product["category"]
-    price = f"${product['price']:.2f}" if product.get("price") else ""
-    evidence = product.get("because_of")
-    note = ""
-    if evidence and evidence["times_more_often"]:
-        times = f"{evidence['times_more_often']:.1f}"
-        note = f"{evidence['bought_together']:,} baskets with it, {times} × chance"
-    return (
-        f'<div class="card"><div class="tile" style="--hue:{hue_of(category)}">{name[0]}</div>'
-        f"<b>{html.escape(name)}</b><span>{html.escape(category.lower())}</span>"
-        f"<em>{price}</em><small>{note}</small></div>"
-    )
-
-
-def hue_of(category: str) -> int:
-    """A colour, the same for all products of a category, in degrees."""
-    return zlib.crc32(category.encode()) % 360
+def draw_page(address: str, target: Path) -> None:
+    """With the reason for the first companion opened."""
+    with sync_playwright() as playwright:
+        chromium = shutil.which("chromium")
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        page = browser.new_page(viewport=SIZE, color_scheme="light")
+        page.goto(address, wait_until="networkidle")
+        page.get_by_text("Why", exact=True).first.click()
+        page.screenshot(path=target)
+        browser.close()
 
 
 def take_screenshot(page: Path, target: Path, size: tuple[int, int]) -> None:
