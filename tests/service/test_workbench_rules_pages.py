@@ -1,5 +1,6 @@
 """Drafts and undo in SQLite and in a real PostgreSQL, the pages of rules, and two services."""
 
+import asyncio
 import contextlib
 import re
 import shutil
@@ -41,9 +42,12 @@ from bento.workbench.access.policy import AccessPolicy
 from bento.workbench.app import build_app
 from bento.workbench.context import Workbench
 from bento.workbench.database import WorkbenchDatabase
+from bento.workbench.errors import NotFound
 from bento.workbench.mapping.maps import Maps
 from bento.workbench.settings import WorkbenchSettings
 from bento.workbench.versions import LoadedVersions
+from components.registry import registry
+from components.registry.promotion import promote
 from tests.factories import make_bundle
 from tests.postgres import find_free_port, postgres
 from tests.service.serving import TOKEN, served
@@ -286,22 +290,43 @@ class TestUndo:
 IMPATIENT = RetryPolicy(connect_s=0.2, read_s=0.5, deadline_s=0.6, attempts=1)
 
 
+@pytest.fixture(autouse=True, scope="module")
+def registry_of_tests(mlflow_url):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", mlflow_url)
+        name_model(patch, "fbt-rules")
+        yield
+
+
+def name_model(patch, name):
+    for module in ("registry", "promotion"):
+        patch.setattr(f"components.registry.{module}.MODEL", name)
+
+
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory):
-    """Where the champion's bundle lies; there is no registry to ask."""
+    """With the champion's bundle in `champion`."""
     folder = tmp_path_factory.mktemp("cache")
-    make_bundle(folder / "versions" / "champion")
+    make_champion(folder)
     return folder
+
+
+def make_champion(folder, *shop):
+    bundle = make_bundle(folder / "champion", *shop)
+    version = registry.register({"bundle": bundle}, {}, {}, {registry.VERDICT_TAG: "passed"})
+    promote(version, "eve")
 
 
 def browser(url, cache, name="ann", role=Role.editor, service_url=None):
     """Of a person, at a workbench over the database at `url`."""
-    settings = WorkbenchSettings()
+    settings, versions = WorkbenchSettings(), LoadedVersions(cache, url, 2, patience_s=60)
+    with contextlib.suppress(NotFound):
+        asyncio.run(versions.get("champion"))
     workbench = Workbench(
         settings,
         AsyncClient(service_url or f"http://127.0.0.1:{find_free_port()}", retry_policy=IMPATIENT),
         WorkbenchDatabase(url),
-        LoadedVersions(cache, url, 2),
+        versions,
         Maps(cache / "maps"),
     )
     policy = AccessPolicy(settings, Person(name, role), frozenset(), "k" * 32, True)
@@ -504,9 +529,12 @@ class TestWriting:
         publish(ann, summary, confirmed="on")
         assert len(rules.rules().rules) == 2
 
-    def test_a_rule_that_blocks_everything_must_be_confirmed(self, url, tmp_path, rules):
+    def test_a_rule_that_blocks_everything_must_be_confirmed(
+        self, url, tmp_path, rules, monkeypatch
+    ):
+        name_model(monkeypatch, "fbt-rules-two-products")
         categories = dict.fromkeys(("tea", "milk"), "drinks")
-        make_bundle(tmp_path / "versions" / "champion", [("tea", "milk")], categories, {})
+        make_champion(tmp_path, [("tea", "milk")], categories, {})
         with browser(url, tmp_path) as ann:
             summary = save(ann, target_kind="category", target="drinks")
             assert "2 pages would show nothing at all" in to_words(summary.text)
@@ -719,7 +747,10 @@ class TestPartsGone:
                     server.start()
                 assert ann.get("/rules").status_code == 200
 
-    def test_without_any_version_rules_can_still_be_written(self, url, tmp_path, rules):
+    def test_without_any_version_rules_can_still_be_written(
+        self, url, tmp_path, rules, monkeypatch
+    ):
+        name_model(monkeypatch, "fbt-rules-without-versions")
         with browser(url, tmp_path / "empty") as ann:
             rules.add_rule(PIN, "bob")
             assert "Show pesto at position 1 beside tea" in ann.words("/rules")
@@ -736,7 +767,7 @@ class TestTwoServices:
     ):
         request.param = kind
         url = make_url(request, tmp_path)
-        shutil.copytree(cache / "versions" / "champion", tmp_path / "bundle")
+        shutil.copytree(cache / "champion", tmp_path / "bundle")
         settings = {"admin_token": TOKEN, "max_lag_ms": 60_000, "database_url": url}
         with contextlib.ExitStack() as stack:
             servers = [
