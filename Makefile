@@ -1,6 +1,6 @@
 # Set-up and the two commands. Everything else is a plain tool: `.venv/bin/fbt --help`, pytest, ruff.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test
+.PHONY: help setup demo test test-alone test-servers
 
 help:
 	@echo 'make demo          the whole way on the demo data, until Ctrl-C'
@@ -16,5 +16,12 @@ setup: .venv/.installed
 demo: setup
 	@.venv/bin/fbt demo $(if $(CHECK),--check)
 
+# Tests that share servers run one after the other, beside those that need none.
 test: setup
-	@.venv/bin/pytest --numprocesses 2 --dist loadgroup
+	@$(MAKE) --no-print-directory --jobs 2 --keep-going test-alone test-servers
+
+test-alone:
+	@.venv/bin/pytest tests/unit tests/manifests
+
+test-servers:
+	@.venv/bin/pytest tests/service tests/pipeline tests/browser tests/cluster

@@ -2,7 +2,6 @@
 
 import base64
 import os
-from pathlib import Path
 
 import pytest
 
@@ -11,12 +10,6 @@ from tests.kafka import kafka
 from tests.postgres import postgres
 
 pytest.register_assert_rewrite("tests.promotions")
-
-ROOT = Path(__file__).parent
-
-SERVERS = ("bench", "browser", "cluster", "pipeline", "service")
-"""Folders whose tests share servers, ports or the clock: with several workers one runs them all.
-Those of `manifests` share what is rendered; the others are free."""
 
 MLFLOW_PLACES = ("MLFLOW_TRACKING_URI", "MLFLOW_ARTIFACT_ROOT")
 
@@ -27,16 +20,6 @@ WEBHOOKS = {
     "MLFLOW_WEBHOOK_ALLOWED_SCHEMES": "http,https",
     "MLFLOW_WEBHOOK_CACHE_TTL": "1",
 }
-
-
-@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in the same hook
-def pytest_collection_modifyitems(items):
-    """For `--dist loadgroup`."""
-    for item in items:
-        folder = item.path.relative_to(ROOT).parts[0]
-        group = "servers" if folder in SERVERS else folder
-        if group != "unit":
-            item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture(autouse=True, scope="session")

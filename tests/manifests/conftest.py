@@ -27,8 +27,13 @@ def combinations():
     """Every set of components that may stand together, in the order in which they apply."""
     for size in range(len(COMPONENTS) + 1):
         for names in itertools.combinations(COMPONENTS, size):
-            if all(NEEDS.get(name, name) in names for name in names):
+            if all(NEEDS.get(name, name) in names for name in names) and is_worth_it(names):
                 yield names
+
+
+def is_worth_it(names):
+    """The workbench touches the service by a network policy alone: it need not double all sets."""
+    return "workbench" not in names or set(names) <= {"network-policy", "workbench"}
 
 
 COMBINATIONS = list(combinations())
