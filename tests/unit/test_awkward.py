@@ -143,6 +143,7 @@ def bundle(tmp_path_factory):
             np.array(offsets), np.array(rows, np.int32), np.array(support, np.int32),
             np.full(len(rows), 0.1, np.float32),
         ),
+        item_features=replace(found.item_features, recent=np.full(len(rows), 0.1, np.float32)),
     )  # fmt: skip
 
 

@@ -164,7 +164,7 @@ def write_lists(root, order, sessions, **more):
         "experiment": [None] * n, "share": np.ones(n), "asked": [["tea"]] * n,
         "items": [[f"p{one}" for one in row] for row in order], "sources": [["model"] * 4] * n,
         "rules": [[]] * n, "swapped": [None] * n, "swap_drawn": [False] * n, "teams": [None] * n,
-        "drawn_pair": [None] * n,
+        "drawn_pair": [None] * n, "rule_ids": [None] * n,
     }  # fmt: skip
     write(root / "recommendations", columns | more, RECOMMENDATIONS)
 

@@ -214,6 +214,7 @@ def app(tmp_path_factory):
             build_workbench(WorkbenchSettings(), folder), maps=Maps(folder / "maps", niceness=0)
         )
         with TestClient(build_app(workbench), base_url="http://127.0.0.1") as client:
+            wait_for(lambda: client.get(f"/map?version={version}").status_code == 200)
             yield SimpleNamespace(client=client, version=version, workbench=workbench)
 
 
