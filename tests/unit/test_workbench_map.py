@@ -27,6 +27,7 @@ from bento.workbench.mapping.plane import (
 )
 from bento.workbench.server import build_workbench
 from bento.workbench.settings import WorkbenchSettings
+from bento.workbench.versions import LoadedVersions
 from components.model.bundle import Pairs
 from components.model.chance import Chance
 from components.registry.registry import register
@@ -210,11 +211,13 @@ def app(tmp_path_factory):
         patch.chdir(folder)
         bundle = make_bundle(folder / "bundle", categories=names)
         version = register({"bundle": bundle}, {}, {}, {})
+        url = f"sqlite:///{folder / 'fbt.db'}"
         workbench = replace(
-            build_workbench(WorkbenchSettings(), folder), maps=Maps(folder / "maps", niceness=0)
+            build_workbench(WorkbenchSettings(), folder),
+            versions=LoadedVersions(folder / "versions", url, 2, patience_s=60),
+            maps=Maps(folder / "maps", niceness=0),
         )
         with TestClient(build_app(workbench), base_url="http://127.0.0.1") as client:
-            wait_for(lambda: client.get(f"/map?version={version}").status_code == 200)
             yield SimpleNamespace(client=client, version=version, workbench=workbench)
 
 
