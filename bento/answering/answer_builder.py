@@ -48,8 +48,8 @@ class AnswerBuilder:
         on_page = request.context == "product_page" or (
             request.context is None and len(query.known) == 1
         )
-        explainer = Explainer(query, "page" if on_page else "cart")
         ranking = self._rank_by_model(on_page) if query.known else self._rank_by_attributes()
+        explainer = Explainer(query, "page" if on_page else "cart", ranking)
         if request.strict:
             ranking = ranking.select(explainer.mark_real(ranking.rows, is_strict=True))
         # The model leaves out the products asked for and their variants; for a page only one.

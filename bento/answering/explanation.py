@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from bento.answering.answer import AnswerItem, Explanation
+from bento.answering.answer import AnswerItem, Explanation, Ranking
 from bento.answering.query import Query
 from bento.answering.sources import BY_MODEL
 from components.model.arrays import BoolArray, Int64Array, concat_arrays
@@ -28,8 +28,9 @@ class PairEvidence(NamedTuple):
 
 
 class Explainer:
-    def __init__(self, query: Query, kind: Kind) -> None:
-        self._query, self.kind = query, kind
+    def __init__(self, query: Query, kind: Kind, ranking: Ranking | None = None) -> None:
+        """`ranking` is that of the model, before anything was left out; substitutes need none."""
+        self._query, self.kind, self._ranking = query, kind, ranking
         self._bundle = query.recommender.bundle
 
     def explain(self, item: AnswerItem) -> AnswerItem:
@@ -61,7 +62,9 @@ class Explainer:
         if self.kind == "page":
             return compute_page_parts(query.recommender, query.known[-1], rows)
         if self.kind == "cart":
-            return compute_cart_parts(query.recommender, np.array(query.known), rows)
+            assert self._ranking is not None
+            ranked = self._ranking.rows, self._ranking.scores
+            return compute_cart_parts(query.recommender, np.array(query.known), rows, ranked)
         described = query.catalogue.find_attributes(query.found[0], query.attributes)
         return query.recommender.substitutes.compute_parts(query.known[0], described, rows)
 

@@ -15,6 +15,7 @@ from components.model.features import COLUMN
 from components.model.float16 import inner_products
 from components.model.recommender import Recommender
 from components.model.sorted_keys import lookup_values
+from components.model.top_k import RankedRows
 
 Parts = Mapping[str, AnyArray]
 
@@ -35,14 +36,17 @@ def compute_page_parts(recommender: Recommender, product: int, rows: Int64Array)
     }
     parts["blend"] = sum_parts(parts)
     if _has_page_gains(recommender):
-        ranked = items.rank_one(product, _find_depth(recommender))
+        assert bundle.precomputed is not None
+        ranked = items.rank_one(product, bundle.precomputed.rows.shape[1])
         chance = recommender.compute_chance_gain(np.array([product]), rows[None])[0]
         parts |= _split_gain(recommender, rows, ranked, chance)
     return parts
 
 
-def compute_cart_parts(recommender: Recommender, products: Int64Array, rows: Int64Array) -> Parts:
-    """As `compute_page_parts`."""
+def compute_cart_parts(
+    recommender: Recommender, products: Int64Array, rows: Int64Array, ranked: RankedRows
+) -> Parts:
+    """As `compute_page_parts`; `ranked` is the cart's ranking, the costly part of an answer."""
     bundle, carts = recommender.bundle, recommender.carts
     (cart,) = carts.normalize([products.astype(np.int32)])
     pairs = find_candidate_pairs(bundle, [cart])
@@ -59,9 +63,8 @@ def compute_cart_parts(recommender: Recommender, products: Int64Array, rows: Int
     if bundle.reranker is not None:
         parts["log_odds"] = carts.predict_log_odds(features)
     if bundle.reranker is not None or (bundle.chance and bundle.manifest.popularity_discount):
-        found, scores = carts.rank([cart], _find_depth(recommender))
         chance = recommender.compute_chance_gain(None, rows)
-        parts |= _split_gain(recommender, rows, (found[0], scores[0]), chance)
+        parts |= _split_gain(recommender, rows, ranked, chance)
     return parts
 
 
@@ -78,15 +81,10 @@ def _has_page_gains(recommender: Recommender) -> bool:
     return is_gain and recommender.bundle.precomputed is not None and items.is_precomputed(1)
 
 
-def _find_depth(recommender: Recommender) -> int:
-    table = recommender.bundle.precomputed
-    return 100 if table is None else int(table.rows.shape[1])
-
-
 def _split_gain(
     recommender: Recommender,
     rows: Int64Array,
-    ranked: tuple[Int64Array, Float32Array],
+    ranked: RankedRows,
     chance: Float32Array,
 ) -> dict[str, AnyArray]:
     """NaN for rows that are not ranked."""
