@@ -1,10 +1,13 @@
 """The order of an answer: boosts and buries, diversity, sorting, pins."""
 
+from collections.abc import Callable, Iterable
+
 import numpy as np
 
 from bento.answering.answer import AnswerItem, Ranking
 from bento.answering.eligibility import Eligibility
 from bento.answering.query import Query
+from bento.answering.resolved_effects import ResolvedEffects
 from bento.answering.rules import MAX_FACTOR
 from bento.answering.sources import PIN
 from components.model.arrays import AnyArray, Float32Array, Int64Array
@@ -131,14 +134,21 @@ def sort_ranking(query: Query, ranking: Ranking) -> Ranking:
 def insert_pins(
     query: Query, eligibility: Eligibility, items: list[AnswerItem]
 ) -> list[AnswerItem]:
-    pins = sorted(pin for effects in query.effects for pin in effects.pins)
+    items, n_placed = place_pins(query.effects, items, eligibility.allows_pin)
+    query.rule_counts["pin"] += n_placed
+    return items[: query.request.k]
+
+
+def place_pins(
+    effects: Iterable[ResolvedEffects], items: list[AnswerItem], may_pin: Callable[[int], bool]
+) -> tuple[list[AnswerItem], int]:
+    """The items, perhaps more than before, and the number of pins placed; `may_pin` takes rows."""
     placed: set[int] = set()
-    for pin, row in pins:
-        if row in placed or not eligibility.allows_pin(row):
+    for pin, row in sorted(pin for one in effects for pin in one.pins):
+        if row in placed or not may_pin(row):
             continue
         placed.add(row)
         items = [item for item in items if item.row != row]
         pinned = AnswerItem(row, None, PIN, moved_by=(pin.rule_id,))
         items.insert(min(pin.position - 1, len(items)), pinned)
-    query.rule_counts["pin"] += len(placed)
-    return items[: query.request.k]
+    return items, len(placed)

@@ -9,9 +9,10 @@ import numpy as np
 
 from bento.answering.answer import Answer, AnswerItem
 from bento.answering.catalogue import Catalogue
+from bento.answering.ordering import place_pins
 from bento.answering.resolved_effects import BLOCKED, EXEMPT, MOVED, ResolvedEffects
 from bento.answering.rules import MAX_FACTOR
-from bento.answering.sources import MODEL, PIN, name_sources
+from bento.answering.sources import MODEL, name_sources
 from components.model.arrays import Int64Array, UInt8Array
 from components.model.kind_limits import N_VISIBLE, KindLimits
 from components.model.kinds import append_others
@@ -151,15 +152,7 @@ class RuledPage:
         return items
 
     def _pin(self, items: list[AnswerItem]) -> list[AnswerItem]:
-        placed: set[int] = set()
-        for pin, row in sorted(pin for one in self._effects for pin in one.pins):
-            if row in placed or not self._may_pin(row):
-                continue
-            placed.add(row)
-            items = [item for item in items if item.row != row]
-            pinned = AnswerItem(row, None, PIN, moved_by=(pin.rule_id,))
-            items.insert(min(pin.position - 1, len(items)), pinned)
-        self._counts["pin"] = len(placed)
+        items, self._counts["pin"] = place_pins(self._effects, items, self._may_pin)
         return items[: self._k]
 
     def _may_pin(self, row: int) -> bool:
