@@ -376,7 +376,9 @@ def test_one_of_two_lists_is_preferred(visit):
     case = pages.make_case()
     shown = pages.read(f"/judge/{case}?mode=ab")
     fields = dict(re.findall(r'name="(page|first|second)" value="([^"]*)"', shown))
-    lists = dict(re.findall(r'class="name">([^<,]*).*?name="preferred" value="(\w+)"', shown, re.S))
+    found = r'class="name">([^<,]*).*?name="preferred" value="(\w+)"'
+    parts = shown.split('<section class="list')[1:]
+    lists = dict(re.search(found, one, re.DOTALL).groups() for one in parts)
     pages.submit(f"/judge/{case}/prefer", **fields, preferred=lists["Sugar"])
     assert "You have judged all pages" in pages.read(f"/judge/{case}?mode=ab")
     results = pages.read(f"/judge/{case}/results?reveal=1")
