@@ -68,6 +68,7 @@ def build_app(workbench: Workbench, policy: AccessPolicy | None = None) -> Starl
         lifespan=run_parts,
     )
     app.state.workbench, app.state.access = workbench, policy
+    app.state.kept = {}
     return app
 
 

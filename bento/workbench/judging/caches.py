@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from starlette.requests import Request
 
-from bento.workbench.context import Workbench, get_workbench
+from bento.workbench.context import Workbench, keep
 from bento.workbench.judging.page_views import count_views
 from bento.workbench.judging.queue import QueuedPage, build_queue
 from bento.workbench.judging.sheets import SheetCache
@@ -72,10 +72,4 @@ class JudgingCaches:
 
 
 def get_caches(request: Request) -> JudgingCaches:
-    """Of the running workbench."""
-    state = request.app.state
-    workbench = get_workbench(request)
-    if getattr(state, "judging_caches", (None,))[0] is not workbench:
-        state.judging_caches = workbench, JudgingCaches()
-    caches: JudgingCaches = state.judging_caches[1]
-    return caches
+    return keep(request, JudgingCaches, JudgingCaches)

@@ -23,7 +23,7 @@ from bento.workbench.comparing.overall import Overlap, Report, compare_versions
 from bento.workbench.comparing.preferences import save_choice
 from bento.workbench.comparing.products import parse_items
 from bento.workbench.comparing.views import PageViews
-from bento.workbench.context import get_workbench
+from bento.workbench.context import get_workbench, keep
 from bento.workbench.errors import BadInput, Conflict, NotFound
 from bento.workbench.pages import flash, render
 from bento.workbench.routing import Views
@@ -331,8 +331,4 @@ class CompareState:
 
 
 def get_state(request: Request) -> CompareState:
-    state = request.app.state
-    if not hasattr(state, "comparing"):
-        state.comparing = CompareState()
-    found: CompareState = state.comparing
-    return found
+    return keep(request, CompareState, CompareState)

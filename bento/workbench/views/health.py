@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from bento.workbench.access.person import Role
-from bento.workbench.context import get_workbench
+from bento.workbench.context import get_workbench, keep
 from bento.workbench.errors import Conflict, NotFound
 from bento.workbench.health.databases import compare_database
 from bento.workbench.health.links import Links
@@ -106,11 +106,7 @@ def read_form(form: FormData) -> Release:
 
 
 def get_health(request: Request) -> Health:
-    state = request.app.state
-    if not hasattr(state, "health"):
-        state.health = Health(get_workbench(request))
-    health: Health = state.health
-    return health
+    return keep(request, Health, lambda: Health(get_workbench(request)))
 
 
 def format_moment(iso: str) -> str:

@@ -14,7 +14,7 @@ from bento.store.drafts import DraftVersion, begin_draft, change_draft, list_dra
 from bento.store.errors import DraftChanged, DraftUnknown
 from bento.store.rule_rows import to_body
 from bento.workbench.access.person import Role
-from bento.workbench.context import get_workbench
+from bento.workbench.context import get_workbench, keep
 from bento.workbench.errors import NotFound, PartUnavailable
 from bento.workbench.pages import flash, render
 from bento.workbench.routing import Views
@@ -44,19 +44,11 @@ ACTIONS = {
 
 
 def get_books(request: Request) -> RuleBooks:
-    state = request.app.state
-    if not hasattr(state, "rule_books"):
-        state.rule_books = RuleBooks(get_workbench(request))
-    books: RuleBooks = state.rule_books
-    return books
+    return keep(request, RuleBooks, lambda: RuleBooks(get_workbench(request)))
 
 
 def get_effects(request: Request) -> EffectReader:
-    state = request.app.state
-    if not hasattr(state, "rule_effects"):
-        state.rule_effects = EffectReader(get_workbench(request))
-    effects: EffectReader = state.rule_effects
-    return effects
+    return keep(request, EffectReader, lambda: EffectReader(get_workbench(request)))
 
 
 def render_rules(request: Request, template: str, status: int = 200, **context: Any) -> Response:

@@ -20,7 +20,7 @@ from bento.store.rule_rows import to_body
 from bento.workbench.access.person import Role
 from bento.workbench.comparing.jobs import Jobs
 from bento.workbench.comparing.products import parse_items
-from bento.workbench.context import get_workbench
+from bento.workbench.context import get_workbench, keep
 from bento.workbench.errors import BadInput
 from bento.workbench.pages import flash, render
 from bento.workbench.routing import Views
@@ -247,8 +247,4 @@ def list_categories(loaded: LoadedVersion) -> list[str]:
 
 
 def get_state(request: Request) -> TuneState:
-    state = request.app.state
-    if not hasattr(state, "tuning"):
-        state.tuning = TuneState()
-    found: TuneState = state.tuning
-    return found
+    return keep(request, TuneState, TuneState)
