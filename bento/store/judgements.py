@@ -6,7 +6,7 @@ Every function is one transaction and raises StoreUnavailable.
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, TypeVar, get_args
 
 import pydantic_core
 from sqlalchemy import Connection, Row, Table, delete, func, insert, select, update
@@ -73,6 +73,9 @@ class Preference(NamedTuple):
     preferred: str
     """One of them, or empty for equal ones."""
     judged_at: datetime
+
+
+Judged = TypeVar("Judged", Judgement, Preference)
 
 
 class CaseLists(NamedTuple):
@@ -193,14 +196,7 @@ def remove_judgement(store: Store, case_id: str, page: str, content: str, judge:
 
 def read_judgements(store: Store, case_id: str, judge: str | None = None) -> list[Judgement]:
     """In the order of time."""
-    table = JUDGEMENTS.c
-    wanted = table.case_id == case_id
-    if judge is not None:
-        wanted &= table.judge == judge
-    fields = [table[name] for name in Judgement._fields]
-    ordered = select(*fields).where(wanted).order_by(table.judged_at, table.page, table.content)
-    with store.database.reading() as connection:
-        return [Judgement(*row) for row in connection.execute(ordered)]
+    return _read_judged(store, JUDGEMENTS, Judgement, case_id, judge, "page", "content")
 
 
 def count_judgements(store: Store) -> dict[str, dict[str, int]]:
@@ -237,14 +233,22 @@ def remove_preference(
 
 
 def read_preferences(store: Store, case_id: str, judge: str | None = None) -> list[Preference]:
-    table = PREFERENCES.c
-    wanted = table.case_id == case_id
+    """In the order of time."""
+    return _read_judged(store, PREFERENCES, Preference, case_id, judge, "page")
+
+
+def _read_judged(
+    store: Store, table: Table, kind: type[Judged], case_id: str, judge: str | None, *order: str
+) -> list[Judged]:
+    """Of one judge or of all."""
+    wanted = table.c.case_id == case_id
     if judge is not None:
-        wanted &= table.judge == judge
-    fields = [table[name] for name in Preference._fields]
-    ordered = select(*fields).where(wanted).order_by(table.judged_at, table.page)
+        wanted &= table.c.judge == judge
+    fields = [table.c[name] for name in kind._fields]
+    ordered = select(*fields).where(wanted)
+    ordered = ordered.order_by(table.c.judged_at, *(table.c[name] for name in order))
     with store.database.reading() as connection:
-        return [Preference(*row) for row in connection.execute(ordered)]
+        return [kind(*row) for row in connection.execute(ordered)]
 
 
 def _check_name(connection: Connection, name: str) -> None:
