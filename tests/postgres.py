@@ -6,6 +6,7 @@ import shutil
 import socket
 import subprocess
 import tempfile
+import uuid
 from pathlib import Path
 
 import psutil
@@ -60,6 +61,12 @@ class Postgres:
 
     def sql(self, statements, database="postgres"):
         self._run("psql", "--set=ON_ERROR_STOP=1", self.url(database), input=statements, text=True)
+
+    def new_database(self, password=None):
+        """The URL of an empty database of the caller's own."""
+        name = f"test_{uuid.uuid4().hex}"
+        self.sql(f"create database {name}")
+        return self.url(name, password)
 
     def url(self, database="postgres", password=None):
         user = f"shop:{password}" if password else "shop"

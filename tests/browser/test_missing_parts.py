@@ -2,7 +2,6 @@
 
 import contextlib
 import urllib.parse
-import uuid
 
 import pytest
 from playwright.sync_api import expect
@@ -50,10 +49,7 @@ class LonelyShop:
     def __init__(self, folder, postgres):
         self.postgres = postgres
         bundle = shop.train_single(folder)
-        name = f"workbench_{uuid.uuid4().hex}"
-        if postgres:
-            postgres.sql(f"create database {name}")
-        database = postgres.url(name) if postgres else f"sqlite:///{folder / 'fbt.db'}"
+        database = postgres.new_database() if postgres else f"sqlite:///{folder / 'fbt.db'}"
         self.parts = {
             "registry": Switch(lambda port: run_registry(folder / "registry", port)),
             "service": Switch(lambda port: run_service(bundle, "1", database, port)),

@@ -121,10 +121,7 @@ def sink(request, tmp_path):
     elif request.param == "kafka":
         url = request.getfixturevalue("kafka_broker").url()
     else:
-        server = request.getfixturevalue("postgres_server")
-        name = f"compacted_{time.time_ns()}"
-        server.sql(f"create database {name}")
-        url = server.url(name)
+        url = request.getfixturevalue("postgres_server").new_database()
     with contextlib.closing(open_sink(url)) as made:
         yield made
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import time
-import uuid
 
 import pytest
 
@@ -19,10 +18,7 @@ def url(request, tmp_path):
         return f"sqlite:///{tmp_path / 'events.db'}"
     if request.param == "kafka":
         return request.getfixturevalue("kafka_broker").url()
-    server = request.getfixturevalue("postgres_server")
-    name = f"events_{uuid.uuid4().hex}"
-    server.sql(f"create database {name}")
-    return server.url(name)
+    return request.getfixturevalue("postgres_server").new_database()
 
 
 def test_all_sinks_give_the_same_counts(url):

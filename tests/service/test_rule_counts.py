@@ -3,7 +3,6 @@
 import contextlib
 import re
 import time
-import uuid
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime, timedelta
 
@@ -28,10 +27,7 @@ PASSWORD = "ge%2Fheim%25%40"
 def url(request, tmp_path):
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path}/fbt.db"
-    server = request.getfixturevalue("postgres_server")
-    name = f"test_{uuid.uuid4().hex}"
-    server.sql(f"create database {name}")
-    return server.url(name, PASSWORD)
+    return request.getfixturevalue("postgres_server").new_database(PASSWORD)
 
 
 @pytest.fixture

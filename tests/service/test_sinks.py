@@ -10,7 +10,6 @@ import subprocess
 import sys
 import threading
 import time
-import uuid
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -74,10 +73,7 @@ def url(request, tmp_path):
         return f"sqlite:///{tmp_path}/100% fbt/events.db"
     if request.param == "kafka":
         return request.getfixturevalue("kafka_broker").url()
-    server = request.getfixturevalue("postgres_server")
-    name = f"events_{uuid.uuid4().hex}"
-    server.sql(f"create database {name}")
-    return server.url(name, ENCODED)
+    return request.getfixturevalue("postgres_server").new_database(ENCODED)
 
 
 @pytest.fixture

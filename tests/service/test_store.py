@@ -8,7 +8,6 @@ import subprocess
 import sys
 import threading
 import time
-import uuid
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from types import SimpleNamespace
@@ -49,10 +48,7 @@ def url(request, tmp_path):
     """The URL of a database of the test's own, without any table."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path}/100% fbt/fbt.db"
-    server = request.getfixturevalue("postgres_server")
-    name = f"test_{uuid.uuid4().hex}"
-    server.sql(f"create database {name}")
-    return server.url(name, ENCODED)
+    return request.getfixturevalue("postgres_server").new_database(ENCODED)
 
 
 @pytest.fixture

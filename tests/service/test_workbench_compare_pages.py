@@ -2,7 +2,6 @@
 
 import re
 import shutil
-import uuid
 from contextlib import contextmanager
 
 import pytest
@@ -282,10 +281,7 @@ class TestChoices:
     def database(self, request, tmp_path):
         url = f"sqlite:///{tmp_path / 'fbt.db'}"
         if request.param == "postgresql":
-            server = request.getfixturevalue("postgres_server")
-            name = f"test_{uuid.uuid4().hex}"
-            server.sql(f"create database {name}")
-            url = server.url(name)
+            url = request.getfixturevalue("postgres_server").new_database()
         store = Store(url)
         store.migrate()
         yield store

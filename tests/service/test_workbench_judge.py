@@ -63,10 +63,7 @@ EVIL = "<script>alert(1)</script> & 'x'; drop table fbt_judgements"
 def url(request, tmp_path):
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path}/fbt.db"
-    server = request.getfixturevalue("postgres_server")
-    name = f"judge_{uuid.uuid4().hex}"
-    server.sql(f"create database {name}")
-    return server.url(name)
+    return request.getfixturevalue("postgres_server").new_database()
 
 
 @pytest.fixture

@@ -63,10 +63,7 @@ def make_url(request, folder):
     """Of a database of the test's own."""
     if request.param == "sqlite":
         return f"sqlite:///{folder}/fbt.db"
-    server = request.getfixturevalue("postgres_server")
-    name = f"test_{uuid.uuid4().hex}"
-    server.sql(f"create database {name}")
-    return server.url(name)
+    return request.getfixturevalue("postgres_server").new_database()
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
