@@ -2,6 +2,7 @@
 
 import contextlib
 import shutil
+import time
 
 import pytest
 
@@ -9,6 +10,7 @@ from bento.client import Client
 from bento.store.store import Store
 from tests.browser import shop
 from tests.browser.environment import (
+    EFFECTIVE_S,
     TOKEN,
     Environment,
     register_versions,
@@ -108,17 +110,28 @@ def pytest_runtest_makereport(item, call):
 
 @pytest.fixture
 def store(environment):
-    """The database of the environment, without rules before and after."""
+    """The database of the environment, without rules before and after, for the services too."""
     with contextlib.closing(Store(environment.database)) as opened:
         opened.migrate()
-        delete_rules(opened)
+        delete_rules(opened, environment.services)
         yield opened
-        delete_rules(opened)
+        delete_rules(opened, environment.services)
 
 
-def delete_rules(store):
+def delete_rules(store, services):
+    """Until the services have read that they are gone: the next answer must not be of the past."""
     for rule in store.rules().rules:
         store.delete_rule(rule.rule_id, "test")
+    for url in services:
+        with Client(url) as client:
+            wait_for_revision(client, store.rules().revision)
+
+
+def wait_for_revision(client, revision):
+    end = time.monotonic() + EFFECTIVE_S
+    while client.ready().details["database"]["revision"] < revision:
+        assert time.monotonic() < end, client.ready()
+        time.sleep(0.05)
 
 
 @pytest.fixture

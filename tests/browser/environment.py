@@ -20,6 +20,8 @@ from pipelines.mlflow_server import mlflow_server
 
 TOKEN = "a-secret-of-the-shop"
 START_S = 120.0
+EFFECTIVE_S = 5.0
+"""Within so many seconds a rule counts on every replica."""
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,8 @@ from playwright.sync_api import expect
 
 from bento.client import Client
 from bento.schemas.rules import RuleRequest, Scope
+from tests.browser.environment import EFFECTIVE_S
 from tests.browser.shop import MARKUP, SQL
-
-EFFECTIVE_S = 5.0
-"""Within so many seconds a rule counts on every replica."""
 
 
 def list_companions(service, product_id, k=5):
