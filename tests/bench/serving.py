@@ -56,10 +56,12 @@ class Effort:
     starts: int
     """Of the service, to measure how long it takes to be ready."""
     tries: int = load.TRIES
+    warm: int = 5_000
+    """Requests to each worker whose memory is measured."""
 
 
 FULL = Effort(10_000, 100_000, 1_000_000, 24_000, rounds=7, seconds=3, starts=5)
-QUICK = Effort(10_000, 10_000, 10_000, 10_000, rounds=1, seconds=1, starts=1, tries=1)
+QUICK = Effort(10_000, 10_000, 10_000, 10_000, rounds=1, seconds=1, starts=1, tries=1, warm=100)
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,7 @@ def bench(
             partial(compare_carts, folder, large, effort),
             partial(compare_rules, folder, large, effort),
             partial(compare_sizes, folder, small, large, effort),
-            partial(compare_memory, folder, large),
+            partial(compare_memory, folder, large, effort),
             partial(compare_starts, folder, large, effort),
             partial(compare_cold, folder, cold),
             partial(compare_diy, folder, effort, quick, (orders, products, columns)),
@@ -246,12 +248,12 @@ def compare_sizes(folder: Path, small: Shop, large: Shop, effort: Effort) -> tup
     return figures, load_rows("one product, by catalogue", found, "small")
 
 
-def compare_memory(folder: Path, shop: Shop) -> tuple[Figures, Rows]:
+def compare_memory(folder: Path, shop: Shop, effort: Effort) -> tuple[Figures, Rows]:
     """What one more worker has for itself."""
     log_progress("memory of one more worker")
     with ExitStack() as stack:
         found = workers.measure_worker_memory(
-            Servers(folder / "memory", stack), shop.bundle, shop.singles
+            Servers(folder / "memory", stack), shop.bundle, shop.singles, effort.warm
         )
     rows: Rows = [
         {"part": "one more worker", "what": name, **{f"{key}_mb": mb for key, mb in one.items()}}

@@ -19,7 +19,7 @@ from tests.browser.environment import (
     run_workbench,
     wait_for_page,
 )
-from tests.browser.visitor import open_visitor
+from tests.browser.visitor import FAILED, open_visitor
 
 # Playwright's event loop runs as long as its fixture; other folders' tests have their own loops.
 FOLDER = {"scope": "package"}
@@ -82,14 +82,15 @@ def visitors(browser, request):
     """Opens visitors; at the end, none may have met a fault."""
     opened = []
 
-    def open_another(url, **choices):
-        opened.append(open_visitor(browser, url, **choices))
+    def open_another(url):
+        opened.append(open_visitor(browser, url))
         return opened[-1]
 
     yield open_another
     if getattr(request.node, "failed", False):
         for number, one in enumerate(opened):
-            one.screenshot(f"failed/{request.node.name[:80].replace('/', ' ')}-{number}")
+            name = f"{request.node.name[:80].replace('/', ' ')}-{number}.png"
+            one.save_picture(FAILED / name)
     for one in opened:
         one.page.context.close()
     assert not [fault for one in opened for fault in one.faults]

@@ -10,7 +10,7 @@ from playwright.sync_api import Browser, ConsoleMessage, Page, Response
 
 LAPTOP, TABLET = (1280, 800), (820, 1180)
 GRAVE = ("serious", "critical")
-ROOT = Path(__file__).parents[2]
+FAILED = Path(__file__).parents[2] / "build" / "screenshots" / "failed"
 STATUS = re.compile(r"the server responded with a status of (\d+)")
 
 
@@ -31,11 +31,14 @@ class Visitor:
     def text(self) -> str:
         return self.page.inner_text("body")
 
-    def screenshot(self, name: str) -> Path:
-        path = screenshots() / f"{name}.png"
+    def screenshot(self, name: str) -> None:
+        """For people to look at, where they want it."""
+        if folder := os.environ.get("FBT_SCREENSHOTS"):
+            self.save_picture(Path(folder) / f"{name}.png")
+
+    def save_picture(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self.page.screenshot(path=path, full_page=True)
-        return path
 
     def check_accessibility(self) -> None:
         """No serious or critical fault of axe-core's, whose rules of good practice count, too."""
@@ -61,12 +64,10 @@ class Visitor:
             self.faults.append(f"{message.text} ({message.location.get('url')})")
 
 
-def open_visitor(
-    browser: Browser, url: str, size: tuple[int, int] = LAPTOP, scheme: str = "light"
-) -> Visitor:
+def open_visitor(browser: Browser, url: str) -> Visitor:
     """With a session of its own."""
     context = browser.new_context(
-        viewport={"width": size[0], "height": size[1]}, color_scheme=scheme,
+        viewport={"width": LAPTOP[0], "height": LAPTOP[1]}, color_scheme="light",
         reduced_motion="reduce",
     )  # fmt: skip
     context.set_default_timeout(15_000)
@@ -79,7 +80,3 @@ def open_visitor(
 def watch(visitor: Visitor, page: Page) -> None:
     page.on("console", visitor.note)
     page.on("pageerror", lambda error: visitor.faults.append(str(error)))
-
-
-def screenshots() -> Path:
-    return Path(os.environ.get("FBT_SCREENSHOTS") or ROOT / "build" / "screenshots")

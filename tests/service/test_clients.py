@@ -251,7 +251,6 @@ def test_a_connection_too_many_is_told_so_and_probes_get_through(strict):
     ("settings", "says"),
     [
         ({"max_lag_ms": "soon"}, "FBT_MAX_LAG_MS: found 'soon', expected a valid number"),
-        ({"sensitive_pairs": "hide"}, "FBT_SENSITIVE_PAIRS: found 'hide', expected 'off'"),
         ({"admin_token_file": "/no/such/file"}, "FBT_ADMIN_TOKEN_FILE: found /no/such/file"),
     ],
 )

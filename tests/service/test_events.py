@@ -15,7 +15,6 @@ import pytest
 
 from components.package.server import ServerError, find_free_port
 from tests.factories import make_bundle
-from tests.kafka import kafka
 from tests.postgres import postgres
 from tests.service.ingesting import click, ingesting, numbered, slices, stored
 from tests.service.serving import TOKEN, connect, everything, metric, served
@@ -58,10 +57,10 @@ def sqlite(tmp_path):
 @pytest.fixture(params=["sqlite", "postgresql", "kafka"])
 def sink_url(request, sqlite):
     if request.param == "sqlite":
-        yield sqlite
-        return
-    with postgres() if request.param == "postgresql" else kafka() as server:
-        yield server.url()
+        return sqlite
+    if request.param == "kafka":
+        return request.getfixturevalue("kafka_broker").url()
+    return request.getfixturevalue("postgres_server").new_database()
 
 
 def send(client, *events, path="/events", **more):

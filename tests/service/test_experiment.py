@@ -23,11 +23,15 @@ OWN_FOLDER = "/proc/self/cwd/artifacts"
 """A path that means another folder in each process, as a laptop's path does on the server."""
 
 
-@pytest.fixture
-def team_url(tmp_path):
+@pytest.fixture(scope="module")
+def team_folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("team")
+
+
+@pytest.fixture(scope="module")
+def team_url(team_folder):
     """An MLflow server of its own, as a team runs it."""
-    folder = tmp_path / "team"
-    folder.mkdir()
+    folder = team_folder
     port = find_free_port()
     command = [
         sys.executable, "-m", "mlflow", "server",
@@ -44,11 +48,15 @@ def team_url(tmp_path):
 
 @pytest.fixture
 def laptop(team_url, tmp_path, monkeypatch):
-    """The team's server, and the environment of `fbt` on a laptop that names it."""
+    """The team's server, without the experiment before and after, and the environment of `fbt` on
+    a laptop that names it."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", team_url)
     for name, value in Home(tmp_path / "laptop").environment().items():
         monkeypatch.setenv(name, value)
-    return MlflowClient(team_url)
+    client = MlflowClient(team_url)
+    yield client
+    found = client.get_experiment_by_name(EXPERIMENT)
+    client.rename_experiment(found.experiment_id, f"{EXPERIMENT} {found.experiment_id}")
 
 
 @pytest.fixture
@@ -58,7 +66,9 @@ def parameters(tmp_path):
     return parse_parameters({"orders": str(orders)})
 
 
-def test_a_laptops_run_keeps_its_artefacts_on_the_teams_server(laptop, tmp_path, monkeypatch):
+def test_a_laptops_run_keeps_its_artefacts_on_the_teams_server(
+    laptop, team_folder, tmp_path, monkeypatch
+):
     # As `fbt demo` leaves it: the own root stands in the environment, and a server is named.
     monkeypatch.setenv("MLFLOW_ARTIFACT_ROOT", str(tmp_path / "laptop" / "artifacts"))
     check_experiment()
@@ -67,7 +77,7 @@ def test_a_laptops_run_keeps_its_artefacts_on_the_teams_server(laptop, tmp_path,
     assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"
     run = laptop.create_run(experiment.experiment_id).info.run_id
     laptop.log_text(run, "here", "bundle/bundle.json")
-    assert [path.name for path in (tmp_path / "team").rglob("bundle.json")] == ["bundle.json"]
+    assert [path.name for path in team_folder.rglob("bundle.json")] == ["bundle.json"]
     assert not (tmp_path / "laptop" / "artifacts").exists()
 
 

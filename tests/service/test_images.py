@@ -67,6 +67,14 @@ def link(source, name, site, scripts):
         target.chmod(0o755)
     else:
         target.symlink_to(source)
+        link_bytecode(source.parent, target.parent)
+
+
+def link_bytecode(source, target):
+    """Else every process under a read-only root compiles all that it imports."""
+    kept, cache = source / "__pycache__", target / "__pycache__"
+    if kept.is_dir() and not cache.exists():
+        cache.symlink_to(kept)
 
 
 @pytest.fixture(scope="module")

@@ -16,21 +16,35 @@ from components.package.bento import build_bento
 from components.package.server import find_free_port
 from components.registry.promotion import promote
 from components.registry.registry import CHAMPION, MODEL, VERDICT_TAG, attach_archive, register
+from pipelines.home import Home
 from pipelines.mlflow_server import mlflow_server
 from tests.factories import make_bundle
 
 
-@pytest.fixture
-def registry(home, monkeypatch):
+@pytest.fixture(scope="module")
+def registry_server(tmp_path_factory):
     """The address of a registry with two packaged versions that passed."""
-    with mlflow_server(home) as server:
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", server.url)
+    home = Home(tmp_path_factory.mktemp("serve") / "fbt")
+    for folder in (home.logs, home.mlflow):
+        folder.mkdir(parents=True)
+    with pytest.MonkeyPatch.context() as environment, mlflow_server(home) as server:
+        environment.setenv("MLFLOW_TRACKING_URI", server.url)
         for _ in range(2):
             bundle = make_bundle(home.root / "bundle")
             version = register({"bundle": bundle}, {}, {}, {VERDICT_TAG: "passed"})
             archive = home.root / f"{version}.archive"
             attach_archive(version, archive, build_bento(bundle, version, archive))
         yield server.url
+
+
+@pytest.fixture
+def registry(registry_server, monkeypatch):
+    """The same, whose versions have no alias before and after."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", registry_server)
+    yield registry_server
+    client = MlflowClient(registry_server)
+    for alias in client.get_registered_model(MODEL).aliases:
+        client.delete_registered_model_alias(MODEL, alias)
 
 
 @pytest.mark.timeout(240)

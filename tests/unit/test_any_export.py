@@ -37,7 +37,7 @@ pytestmark = pytest.mark.timeout(1200)
 ZONES = ("UTC", "Europe/Istanbul", "America/New_York", "Asia/Kolkata")
 
 
-SHARE = float(os.environ.get("FBT_EXPORT_CASES", "0.5"))
+SHARE = float(os.environ.get("FBT_EXPORT_CASES", "0.2"))
 """Of the cases that a release is tried with."""
 
 

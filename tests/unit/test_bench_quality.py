@@ -429,7 +429,7 @@ def compared(tmp_path_factory):
     inputs = Inputs(
         baskets, folder / "products", folder / "counts.json", folder / "ours", 5, seed=0
     )
-    # One training each, since Spark starts anew for every one.
+    # One training each: association rules take Spark seconds.
     peers = [
         replace(peer, settings={task: tried[:1] for task, tried in peer.settings.items()})
         for peer in list_peers()

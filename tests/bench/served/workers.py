@@ -30,11 +30,12 @@ from tests.bench.served.servers import (
     settings,
 )
 
-WARM_REQUESTS = 5_000
 POLL_S = 0.005
 
 
-def measure_worker_memory(servers: Servers, bundle: Path, questions: Path) -> dict[str, Any]:
+def measure_worker_memory(
+    servers: Servers, bundle: Path, questions: Path, n_requests: int
+) -> dict[str, Any]:
     """MB that one more worker has for itself alone: ours, and of an empty service.
 
     The bundle's pages are the kernel's, whoever maps them: this process maps them all meanwhile, so
@@ -53,7 +54,7 @@ def measure_worker_memory(servers: Servers, bundle: Path, questions: Path) -> di
         }
         for name, server in started.items():
             asked = Endpoint(name, server, questions)
-            load.send_at_least(2 * WARM_REQUESTS, asked)
+            load.send_at_least(2 * n_requests, asked)
             own[name] = [own_memory(pid) for pid in worker_pids(server)]
     return {
         name: {key: statistics.mean(one[key] for one in found) / 1e6 for key in found[0]}
