@@ -21,8 +21,6 @@ PAYLOAD_TYPE = "application/vnd.in-toto+json"
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE = "https://model_signing/signature/v1.0"
 MEDIA_TYPE = "application/vnd.dev.sigstore.bundle.v0.3+json"
-NO_KEY_ID = ""
-"""The format names the key beside the envelope."""
 
 
 class SignatureError(ValueError):
@@ -41,9 +39,9 @@ def sign_hashes(
 
     statement = json.dumps(_describe(name, hashes, ignored)).encode()
     envelope = Envelope(statement, PAYLOAD_TYPE, {})
-    public = key.public_key()
-    envelope.sign(CryptoSigner(key, SSlibKey.from_crypto(public, NO_KEY_ID)))
-    material = {"publicKey": {"hint": compute_fingerprint(public)}, "tlogEntries": []}
+    fingerprint = compute_fingerprint(key.public_key())
+    envelope.sign(CryptoSigner(key, SSlibKey.from_crypto(key.public_key(), fingerprint)))
+    material = {"publicKey": {"hint": fingerprint}, "tlogEntries": []}
     content = {"verificationMaterial": material, "dsseEnvelope": envelope.to_dict()}
     return json.dumps({"mediaType": MEDIA_TYPE, **content})
 
@@ -63,8 +61,12 @@ def read_signed_hashes(
             f"{', '.join(map(_shorten, keys))}"
         )
     try:
-        envelope = Envelope.from_dict(json.loads(signature)["dsseEnvelope"])
-        envelope.verify([SSlibKey.from_crypto(keys[fingerprint], NO_KEY_ID)], 1)
+        content = json.loads(signature)["dsseEnvelope"]
+        for one in content["signatures"]:
+            # The format names the key beside the envelope; model-signing leaves this empty.
+            one["keyid"] = fingerprint
+        envelope = Envelope.from_dict(content)
+        envelope.verify([SSlibKey.from_crypto(keys[fingerprint], fingerprint)], 1)
         return _read_statement(envelope)
     except VerificationError:
         raise SignatureError(
