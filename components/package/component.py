@@ -22,5 +22,5 @@ def package(bundle: dsl.Input[dsl.Model], version: str, archive: dsl.Output[dsl.
 
     tag = build_bento(Path(bundle.path), version, Path(archive.path))
     archive.metadata["bento_tag"] = tag
-    attach_archive(version, Path(archive.path), tag)
     attach_archive_signature(version, Path(archive.path), tag)
+    attach_archive(version, Path(archive.path), tag)

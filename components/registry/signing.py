@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 from components.model.bundle import BundleError, compute_sha256
 from components.model.verification import verify_bundle
+from components.registry import registry
 from components.registry.downloads import download_file, list_files
 from components.registry.registry import (
     BENTO_TAG,
     BUNDLE_HASH_TAG,
-    MODEL,
     RegistryError,
     Version,
     fetch_artifact,
@@ -75,7 +75,7 @@ def sign_version(version: str) -> str:
             _sign_registered_archive(found, name_archive(tag), Path(scratch), key)
     fingerprint = compute_fingerprint(key.public_key())
     with registry_client() as client:
-        client.set_model_version_tag(MODEL, found.version, SIGNED_TAG, fingerprint)
+        client.set_model_version_tag(registry.MODEL, found.version, SIGNED_TAG, fingerprint)
     return fingerprint
 
 
