@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from bento.workbench.bundle_cache import BundleCache, Progress
 from components.model.bundle import BundleError, compute_sha256
 from components.promoter.fetch import MISCONFIGURED, Source, fetch_bundle, find_bundle_problem
 from components.registry import registry
@@ -22,6 +23,7 @@ from components.registry.signing import (
 )
 from components.signing.bundle import SIGNATURE_FILE
 from components.signing.keys import KeyConfigurationError, read_verify_keys
+from pipelines.serve import fetch_bento
 from tests.factories import make_bundle
 from tests.signing_keys import make_keys
 
@@ -182,6 +184,27 @@ def test_signing_needs_a_key(add, monkeypatch):
     monkeypatch.delenv("FBT_SIGNING_KEY_FILE")
     with pytest.raises(KeyConfigurationError, match="neither FBT_SIGNING_KEY nor"):
         sign_version(source.version)
+
+
+def test_the_workbench_fetches_what_is_signed(add, tmp_path):
+    cache, progress = BundleCache(tmp_path / "cache"), Progress()
+    signed, unsigned = (registry.get_version(add(signed=one).version) for one in (True, False))
+    folder = cache.fetch(signed, progress, in_use=[])
+    assert (folder / SIGNATURE_FILE).is_file()
+    assert 0 < progress.done == progress.total
+    with pytest.raises(BundleError, match="version 2 is not signed"):
+        cache.fetch(unsigned, Progress(), in_use=[])
+    assert [one.name for one in (tmp_path / "cache").iterdir()] == ["1"]
+
+
+def test_a_bento_without_a_signature_is_not_imported(add, tmp_path, home):
+    source = add()
+    archive = tmp_path / "archive"
+    archive.write_bytes(b"code that nobody signed")
+    attach_archive(source.version, archive, "fbt:1")
+    with pytest.raises(BundleError, match=r"fbt-1\.bento of version 1 is not signed"):
+        fetch_bento(source.version, home)
+    assert list(home.bentos.iterdir()) == []
 
 
 def test_a_bento_is_signed_with_its_version(add, tmp_path):

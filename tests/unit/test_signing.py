@@ -8,8 +8,9 @@ import sys
 
 import pytest
 
-from components.model.bundle import BundleError
+from components.model.bundle import BundleError, compute_sha256
 from components.model.verification import verify_bundle
+from components.package.server import read_service_settings
 from components.signing.bundle import (
     SIGNATURE_FILE,
     check_archive_signature,
@@ -93,6 +94,7 @@ def test_what_a_key_signed_is_accepted_by_its_public_key(made, tmp_path, use, ke
 
 def test_the_signature_is_one_that_model_signing_accepts(signed, keys):
     """And finds wanting, once any file is another: the format is the standard's, not ours."""
+    check(signed)  # leaves a note beside the files
     command = [
         *(sys.executable, "-m", "model_signing", "verify", "key", str(signed)),
         *("--signature", str(signed / SIGNATURE_FILE), "--public_key", str(keys["ours"].public)),
@@ -198,8 +200,6 @@ def test_a_file_that_was_changed(signed):
 
 def test_a_file_that_was_changed_with_its_hash_in_the_manifest(signed):
     """Whoever writes to the store can do so; whoever has the key alone can sign it."""
-    from components.model.bundle import compute_sha256
-
     before = compute_sha256(signed / "n_orders.npy")
     (signed / "n_orders.npy").write_bytes(b"another")
     text = (signed / "bundle.json").read_text()
@@ -240,6 +240,11 @@ def test_an_archive_is_signed_with_its_name(tmp_path, use):
     archive.write_bytes(b"other code")
     with pytest.raises(BundleError, match="the signature is of sha256"):
         check_archive_signature(archive, "fbt-7.bento", "7", read_verify_keys())
+
+
+def test_the_service_does_not_get_the_private_key(use):
+    use("ours", "ours")
+    assert f"{SIGNING_KEY}_FILE" not in read_service_settings()
 
 
 def test_without_settings_nothing_is_signed_or_verified(monkeypatch):
