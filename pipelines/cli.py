@@ -188,6 +188,18 @@ def rollback(*, by: By = "") -> None:
     print(f"version {move.to} is champion again (before: {move.came_from})")
 
 
+@app.command(group=MODELS)
+def sign(version: str, /) -> None:
+    """Sign a registered version by the key in FBT_SIGNING_KEY.
+
+    Args:
+        version: number or alias
+    """
+    from components.registry.signing import sign_version
+
+    print(f"version {version} is signed by key {sign_version(version)}")
+
+
 def _user() -> str:
     import getpass
 

@@ -131,7 +131,7 @@ BY_HAND = (
 )
 """Secrets with the addresses of external stores."""
 
-OF_COMPONENTS = ((APP, "fbt-workbench"),)
+OF_COMPONENTS = ((APP, "fbt-workbench"), (APP, "fbt-verify-keys"))
 """Secrets made by hand, of components that an overlay has only once somebody adds them."""
 
 

@@ -29,7 +29,8 @@ from components.model.atomic import atomic_write
 from components.model.bundle import read_bundle
 from components.model.kind_limits import NO_LIMITS, KindLimits
 from components.progress import log_progress
-from components.registry.registry import RegistryError, fetch_artifact, get_version
+from components.registry import signing
+from components.registry.registry import get_version
 from components.spark import (
     Mapper,
     map_in_process,
@@ -71,8 +72,7 @@ def fetch_bundle(home: Home, version: str) -> Iterator[Path]:
     # Below FBT_HOME, which Spark's executors see, too.
     with tempfile.TemporaryDirectory(prefix="export-", dir=folder) as scratch:
         bundle = Path(scratch) / "bundle"
-        if not fetch_artifact(found, "bundle", bundle):
-            raise RegistryError(f"export: the run of version {found} has lost its bundle")
+        signing.fetch_bundle(found, bundle)
         yield bundle
 
 

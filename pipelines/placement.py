@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from components.signing.keys import SIGNING_KEY
 from components.step import STEPS_IMAGE
 
 if TYPE_CHECKING:
@@ -17,6 +18,9 @@ USER = 10001
 
 SPARK_STEPS = ("read-orders", "build-baskets", "compact-events")
 """Steps with a Spark session."""
+
+SIGNING_STEPS = ("register", "package")
+"""Steps that see the private key."""
 
 ARCHIVE_STEPS = ("compact-events", "measure", "build-examples", "start", "train-ranking")
 """Steps that see the archive of events, the last two for the feedback in it."""
@@ -79,6 +83,10 @@ class Placement(BaseModel):
         default="fbt-orders-store",
         description="Secret with AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_ENDPOINT_URL of "
         "the store of s3:// orders, if any",
+    )
+    signing_secret: str = Field(
+        default="fbt-signing-key",
+        description="Secret with FBT_SIGNING_KEY, the private key that signs versions, if any",
     )
     spark_executors: int = Field(
         default=0, ge=0, le=1000,
@@ -161,6 +169,10 @@ def _place_task(
     task.set_env_variable("FBT_CODE_VERSION", code_version)
     for name, keys in _secrets(placement).items():
         kubernetes.use_secret_as_env(task, name, {key: key for key in keys}, optional=True)
+    if task.name in SIGNING_STEPS and placement.signing_secret:
+        kubernetes.use_secret_as_env(
+            task, placement.signing_secret, {SIGNING_KEY: SIGNING_KEY}, optional=True
+        )
     if task.name == "compact-events" and placement.events_secret:
         key = "FBT_EVENTS_URL"
         kubernetes.use_secret_as_env(task, placement.events_secret, {key: key}, optional=True)

@@ -11,10 +11,13 @@ from http import HTTPStatus
 
 from bento.settings import variable_name
 from bento.store.poller import DATABASE_URL
+from components.model.bundle import BundleError
 from components.package.bento import import_bento
 from components.package.server import Server, serve_bento
 from components.registry.promotion import history
 from components.registry.registry import BENTO_TAG, RegistryError, fetch_artifact, get_version
+from components.registry.signing import check_archive
+from components.signing.keys import KeyConfigurationError
 from pipelines.home import Home
 
 POLL_S = 5.0
@@ -108,8 +111,9 @@ def _wait_for_change(server: Server, version: str, home: Home, show: Callable[[s
                 refused = champion
                 fetch_bento(champion, home)
                 return champion
-        except RegistryError as error:
-            # The registry does not answer, or the version has no Bento: keep on serving.
+        except (RegistryError, BundleError, KeyConfigurationError) as error:
+            # The registry does not answer, or the version has no Bento that is signed as it should
+            # be: keep on serving.
             show(f"version {version} is still served: {error}")
 
 
@@ -119,7 +123,10 @@ def _find_champion() -> str:
 
 
 def fetch_bento(version: str, home: Home) -> str:
-    """Import the Bento into the store of `home`; its tag."""
+    """Import the Bento into the store of `home`; its tag.
+
+    Raises RegistryError, and BundleError where the signature is missing or wrong.
+    """
     found = get_version(version)
     tag = found.tags.get(BENTO_TAG)
     if not tag:
@@ -134,6 +141,7 @@ def fetch_bento(version: str, home: Home) -> str:
         if not fetch_artifact(version, "bento", folder):
             raise RegistryError(f"serve: the run of version {version} has lost its Bento archive")
         archive = next(folder.rglob("*.bento"))
+        check_archive(archive, version, tag)
         return import_bento(archive, home.bentos)
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -12,7 +12,8 @@ from pydantic import ValidationError
 from components.experiments.experiment import Arm, ArmSettings, Experiment, read_experiment
 from components.model.atomic import atomic_write
 from components.package.server import Server, read_service_settings, serve_bundle
-from components.registry.registry import RegistryError, fetch_artifact, get_version
+from components.registry.registry import get_version
+from components.registry.signing import fetch_bundle
 from pipelines.home import Home
 from pipelines.parameters import describe_errors
 from pipelines.serve import build_store_settings
@@ -209,6 +210,6 @@ def fetch_bundles(experiment: Experiment, folder: Path) -> Experiment:
 
 def _fetch_bundle(version: str, folder: Path) -> Path:
     bundle = folder / version
-    if not bundle.exists() and not fetch_artifact(version, "bundle", bundle):
-        raise RegistryError(f"serve: the run of version {version} has lost its bundle")
+    if not bundle.exists():
+        fetch_bundle(version, bundle)
     return bundle

@@ -17,6 +17,8 @@ from components.model.bundle import BundleError, check_file, compute_sha256, rea
 from components.model.verification import verify_bundle
 from components.registry.downloads import download_file, list_files
 from components.registry.registry import BUNDLE_HASH_TAG, Version
+from components.signing.bundle import SIGNATURE_FILE, check_bundle_signature
+from components.signing.keys import read_verify_keys
 
 MANIFEST = "bundle.json"
 MAX_BUNDLES = 8
@@ -57,7 +59,8 @@ class BundleCache:
     def fetch(self, version: Version, progress: Progress, in_use: Collection[str]) -> Path:
         """The folder of a whole bundle with the right hashes, from here or from the registry.
 
-        Raises VersionUnavailable or RegistryError.
+        Raises VersionUnavailable, RegistryError, KeyConfigurationError, and BundleError for a
+        signature that is missing or wrong.
         """
         folder = self._folder / version.version
         if not self._is_whole(folder, version):
@@ -73,6 +76,7 @@ class BundleCache:
         try:
             if expected and expected != compute_sha256(folder / MANIFEST):
                 return False
+            check_signature(folder, version.version)
             verify_bundle(folder)
         except (BundleError, FileNotFoundError):
             return False
@@ -87,10 +91,15 @@ class BundleCache:
                 f"version {number}: its run has no bundle in the registry, expected "
                 f"bundle/{MANIFEST}; train the version again, or take another one"
             )
+        progress.done = sizes[MANIFEST] + sizes.get(SIGNATURE_FILE, 0)
         progress.total = sum(sizes.values())
         try:
             with atomic_write(folder) as aside:
                 aside.mkdir(parents=True)
+                download_file(run_id, f"bundle/{MANIFEST}", aside)
+                if f"bundle/{SIGNATURE_FILE}" in files:
+                    download_file(run_id, f"bundle/{SIGNATURE_FILE}", aside)
+                check_signature(aside, number)
                 self._fill(aside, version, sizes, progress)
         except OSError as error:
             raise VersionUnavailable(
@@ -103,7 +112,6 @@ class BundleCache:
         self, aside: Path, version: Version, sizes: dict[str, int], progress: Progress
     ) -> None:
         try:
-            download_file(version.run_id, f"bundle/{MANIFEST}", aside)
             check_file(aside / MANIFEST, version.tags.get(BUNDLE_HASH_TAG))
             known = self._list_known_files()
             wanted = read_manifest(aside).files.items()
@@ -157,6 +165,12 @@ class BundleCache:
                 if is_full and folder.name not in in_use:
                     shutil.rmtree(folder, ignore_errors=True)
                     del sizes[folder]
+
+
+def check_signature(folder: Path, number: str) -> None:
+    """Nothing where no keys to verify by are set. Raises BundleError or KeyConfigurationError."""
+    if keys := read_verify_keys():
+        check_bundle_signature(folder, number, keys)
 
 
 def _describe_damage(number: str, error: BundleError, folder: Path) -> str:

@@ -23,13 +23,19 @@ from bento.schemas.catalogue import ChangedProduct
 from bento.schemas.requests import RecommendRequest
 from bento.schemas.responses import RecommendResponse
 from bento.store.poller import ChangePoller
-from bento.workbench.bundle_cache import BundleCache, Progress, VersionUnavailable
+from bento.workbench.bundle_cache import (
+    BundleCache,
+    Progress,
+    VersionUnavailable,
+    check_signature,
+)
 from bento.workbench.errors import NotFound, PartUnavailable
 from bento.workbench.mapped_memory import count_mapped_bytes, release_pages
 from components.model.bundle import Bundle, BundleError, read_bundle
 from components.model.recommender import Recommender
 from components.model.verification import verify_bundle
 from components.registry.registry import RegistryError, Version, list_versions
+from components.signing.keys import KeyConfigurationError
 
 __all__ = ["LoadedVersion", "LoadedVersions", "VersionLoading", "VersionUnavailable"]
 
@@ -196,7 +202,7 @@ class LoadedVersions:
             with self._changing:
                 self._bring_up_to_date(loaded)
                 self._keep(loaded)
-        except BundleError as error:
+        except (BundleError, KeyConfigurationError) as error:
             failure: Exception = VersionUnavailable(f"version {number} cannot be opened: {error}")
         except RegistryError as error:
             failure = PartUnavailable("registry", str(error))
@@ -215,6 +221,7 @@ class LoadedVersions:
         if version is None:
             folder = self._bundles.find(number)
             assert folder is not None
+            check_signature(folder, number)
             verify_bundle(folder)
             return folder
         return self._bundles.fetch(version, progress, {*self._open, *self._loading})

@@ -18,7 +18,9 @@ def package(bundle: dsl.Input[dsl.Model], version: str, archive: dsl.Output[dsl.
 
     from components.package.bento import build_bento
     from components.registry.registry import attach_archive
+    from components.registry.signing import attach_archive_signature
 
     tag = build_bento(Path(bundle.path), version, Path(archive.path))
     archive.metadata["bento_tag"] = tag
+    attach_archive_signature(version, Path(archive.path), tag)
     attach_archive(version, Path(archive.path), tag)

@@ -15,10 +15,13 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TypedDict, Unpack
 
+from components.signing.keys import SIGNING_KEY
+
 HOST = "127.0.0.1"
 SERVICE = "bento.service:Fbt"
 SETTING_PREFIX = "FBT_"
-SET_BY_CALLER = ("FBT_BUNDLE", "FBT_MODEL_VERSION")
+NOT_THE_SERVICES = ("FBT_BUNDLE", "FBT_MODEL_VERSION", SIGNING_KEY, f"{SIGNING_KEY}_FILE")
+"""Set by the caller, or the caller's secret."""
 GRACE_S = 10.0
 
 
@@ -193,7 +196,7 @@ def read_service_settings() -> dict[str, str]:
     return {
         name: value
         for name, value in os.environ.items()
-        if name.startswith(SETTING_PREFIX) and name not in SET_BY_CALLER
+        if name.startswith(SETTING_PREFIX) and name not in NOT_THE_SERVICES
     }
 
 

@@ -13,17 +13,22 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from http.client import HTTPException
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from components.model.atomic import atomic_write
 from components.model.bundle import BundleError, compute_sha256, read_bundle, read_manifest
 from components.model.manifest import Manifest
 from components.model.verification import verify_bundle
+from components.signing.bundle import SIGNATURE_FILE, check_bundle_signature
+from components.signing.keys import KeyConfigurationError, read_verify_keys
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 
 MODEL = "fbt"
 BUNDLE_HASH_TAG = "fbt.bundle_sha256"
@@ -62,6 +67,8 @@ class Source:
     model: str = MODEL
     authorization: str = ""
     """The header."""
+    verify_keys: "Mapping[str, EllipticCurvePublicKey]" = field(default_factory=dict)
+    """By fingerprint. With any, the version has to be signed by one of them."""
 
     def read_registration(self) -> Registration:
         """Raises BundleError when there is no such version, or no bundle."""
@@ -126,14 +133,15 @@ class Source:
 def fetch_bundle(source: Source, target: Path) -> Manifest:
     """Download the bundle to the directory `target`, unless it is there, and check every hash.
 
-    Raises BundleError for a missing or damaged bundle, and RegistryUnavailable.
+    Raises BundleError for a missing, damaged or wrongly signed bundle, and RegistryUnavailable.
     """
     registration = _retry(source, source.read_registration)
-    if _is_complete(target, registration):
+    if _is_complete(target, registration, source):
         return read_manifest(target)
     with atomic_write(target) as aside:
         aside.mkdir(parents=True)
-        _retry(source, lambda: source.download("bundle.json", aside / "bundle.json"))
+        for name in list_first_files(source, registration):
+            _retry(source, partial(source.download, name, aside / name))
         manifest = read_registered_manifest(source, aside, registration)
         for name in manifest.files:
             _retry(source, partial(source.download, name, aside / name))
@@ -149,7 +157,8 @@ def find_bundle_problem(source: Source, scratch: Path) -> str:
     """
     try:
         registration = source.read_registration()
-        source.download("bundle.json", scratch / "bundle.json")
+        for name in list_first_files(source, registration):
+            source.download(name, scratch / name)
         read_registered_manifest(source, scratch, registration)
     except BundleError as error:
         return str(error)
@@ -158,14 +167,23 @@ def find_bundle_problem(source: Source, scratch: Path) -> str:
     return ""
 
 
+def list_first_files(source: Source, registration: Registration) -> list[str]:
+    """Those that tell whether the others are worth fetching."""
+    is_signed = SIGNATURE_FILE in registration.files
+    return ["bundle.json", *([SIGNATURE_FILE] if source.verify_keys and is_signed else [])]
+
+
 def read_registered_manifest(source: Source, folder: Path, registration: Registration) -> Manifest:
-    """Raises BundleError unless it is the registered one and all its files are in the registry."""
+    """Raises BundleError unless it is the registered one, signed as `source` wants it, and all its
+    files are in the registry."""
     recorded, found = registration.sha256, compute_sha256(folder / "bundle.json")
     if recorded and found != recorded:
         raise BundleError(
             f"fetch: bundle.json of version {source.version} has sha256 {found[:12]}…, its tag "
             f"{BUNDLE_HASH_TAG} says {recorded[:12]}…; register the version again"
         )
+    if source.verify_keys:
+        check_bundle_signature(folder, source.version, source.verify_keys)
     manifest = read_manifest(folder)
     missing = sorted(set(manifest.files) - registration.files)
     if missing:
@@ -179,7 +197,7 @@ def read_registered_manifest(source: Source, folder: Path, registration: Registr
 
 
 def source_from_environment() -> tuple[Source, Path]:
-    """Raises ConfigurationError."""
+    """Raises ConfigurationError or KeyConfigurationError."""
     names = ("FBT_MODEL_VERSION", "MLFLOW_TRACKING_URI", "FBT_BUNDLE")
     version, uri, target = (os.environ.get(name, "") for name in names)
     if not version:
@@ -192,7 +210,8 @@ def source_from_environment() -> tuple[Source, Path]:
             f"fetch: MLFLOW_TRACKING_URI is {uri!r} and FBT_BUNDLE {target!r}; expected the "
             "http(s) address of the MLflow server, and a directory"
         )
-    return Source(uri, version, authorization=authorization_from_environment()), Path(target)
+    authorization, keys = authorization_from_environment(), read_verify_keys()
+    return Source(uri, version, authorization=authorization, verify_keys=keys), Path(target)
 
 
 def authorization_from_environment() -> str:
@@ -210,20 +229,25 @@ def main() -> int:
     try:
         source, target = source_from_environment()
         manifest = fetch_bundle(source, target)
-    except (ConfigurationError, BundleError, RegistryUnavailable, OSError) as error:
+    except (
+        ConfigurationError, KeyConfigurationError, BundleError, RegistryUnavailable, OSError,
+    ) as error:  # fmt: skip
         print(error, file=sys.stderr)
-        if isinstance(error, ConfigurationError):
+        if isinstance(error, ConfigurationError | KeyConfigurationError):
             return MISCONFIGURED
         return DAMAGED if isinstance(error, BundleError) else UNAVAILABLE
-    print(f"fetch: version {source.version}, {len(manifest.files)} files, every hash as recorded")
+    recorded = "recorded, and signed" if source.verify_keys else "recorded"
+    print(f"fetch: version {source.version}, {len(manifest.files)} files, every hash as {recorded}")
     return 0
 
 
-def _is_complete(target: Path, registration: Registration) -> bool:
+def _is_complete(target: Path, registration: Registration, source: Source) -> bool:
     """Only a recorded hash can tell that an earlier try of the same pod has done it all."""
     try:
         if registration.sha256 != compute_sha256(target / "bundle.json"):
             return False
+        if source.verify_keys:
+            check_bundle_signature(target, source.version, source.verify_keys)
         verify_bundle(target)
         read_bundle(target, verify=False)
     except (OSError, BundleError):

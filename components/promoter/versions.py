@@ -25,6 +25,7 @@ from components.registry.registry import (
     list_versions,
     registry_client,
 )
+from components.signing.keys import KeyConfigurationError, read_verify_keys
 
 BY = "promoter"
 WEBHOOK = "fbt-promoter"
@@ -42,13 +43,14 @@ def find_problem(version: str, intact: set[str]) -> str:
     """Check the bundle; an empty text is good. `intact` caches. Raises RegistryError."""
     if version in intact:
         return ""
-    source = Source(
-        os.environ["MLFLOW_TRACKING_URI"], version, registry.MODEL, authorization_from_environment()
-    )
     try:
+        source = Source(
+            os.environ["MLFLOW_TRACKING_URI"], version, registry.MODEL,
+            authorization_from_environment(), read_verify_keys(),
+        )  # fmt: skip
         with tempfile.TemporaryDirectory(prefix="fbt-promoter-") as scratch:
             problem = find_bundle_problem(source, Path(scratch))
-    except RegistryUnavailable as error:
+    except (RegistryUnavailable, KeyConfigurationError) as error:
         raise RegistryError(str(error)) from error
     if not problem:
         intact.add(version)

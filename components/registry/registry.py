@@ -141,14 +141,22 @@ def fetch_artifact(version: str, artefact: str, target: Path) -> bool:
 
 
 def fetch_champion(reference: str, target: Path) -> None:
-    """Download `bundle/`, `profile/` and `judging/`, as far as there are, if there is a champion;
-    see `get_champion_reference`."""
+    """Download `bundle/`, and `profile/` and `judging/` as far as there are, if there is a
+    champion; see `get_champion_reference`. Raises RegistryError for one without a bundle."""
     target.mkdir(parents=True, exist_ok=True)
     run_id = reference.partition("@")[0]
-    if run_id:
-        with registry_client() as client:
-            for artefact in ("bundle", "profile", "judging"):
-                _download(client, run_id, artefact, target / artefact)
+    if not run_id:
+        return
+    with registry_client() as client:
+        for artefact in ("bundle", "profile", "judging"):
+            _download(client, run_id, artefact, target / artefact)
+    if not (target / "bundle" / "bundle.json").is_file():
+        # Without it the new model would be judged as if nothing served.
+        raise RegistryError(
+            f"registry: run {run_id} of the champion has no bundle/bundle.json, expected the bundle"
+            " to compare with; promote a version that has one by `fbt promote VERSION`, or "
+            "delete the alias `champion` in MLflow to go on without a comparison"
+        )
 
 
 def register(
@@ -184,9 +192,14 @@ def set_challenger(version: str) -> None:
 def attach_archive(version: str, archive: Path, bento_tag: str) -> None:
     with registry_client() as client:
         run_id = get_run_id(client, version)
-        with _symlink_as(archive, f"{bento_tag.replace(':', '-')}.bento") as file:
+        with _symlink_as(archive, name_archive(bento_tag)) as file:
             client.log_artifact(run_id, str(file), "bento")
         client.set_model_version_tag(MODEL, version, BENTO_TAG, bento_tag)
+
+
+def name_archive(bento_tag: str) -> str:
+    """Of the file below `bento/`."""
+    return f"{bento_tag.replace(':', '-')}.bento"
 
 
 def find_model(client: "MlflowClient") -> "RegisteredModel | None":

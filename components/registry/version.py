@@ -1,5 +1,6 @@
 """Registration of a run: parameters, metrics and tags of its version."""
 
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,9 @@ from components.registry.registry import (
     registry_client,
     set_challenger,
 )
+from components.registry.signing import SIGNED_TAG, sign_artefacts, sign_version
 from components.results import flatten_numbers, read_json
+from components.signing.keys import read_signing_key
 
 RUN_KEY_TAG = "fbt.run_key"
 
@@ -37,6 +40,8 @@ def register_run(artefacts: Mapping[str, Path], parameters: Mapping[str, Any], r
     bundle_hash = compute_sha256(artefacts["bundle"] / "bundle.json")
     for made in find_versions(run_key):
         if made.tags.get(BUNDLE_HASH_TAG) == bundle_hash:
+            if read_signing_key() and SIGNED_TAG not in made.tags:
+                sign_version(made.version)
             set_challenger(made.version)
             log_progress(f"is registered already, as version {made.version}")
             return made.version
@@ -71,8 +76,11 @@ def register_run(artefacts: Mapping[str, Path], parameters: Mapping[str, Any], r
         tags |= tag_reading(reading)
         params |= list_parameters(reading)
         metrics |= count_unreadable(reading)
-    version = register(artefacts, params, metrics, tags)
-    log_progress(f"registered as version {version}")
+    with tempfile.TemporaryDirectory(prefix="fbt-sign-") as scratch:
+        signatures, signed = sign_artefacts(artefacts["bundle"], Path(scratch))
+        version = register({**artefacts, **signatures}, params, metrics, {**tags, **signed})
+    key = f", signed by key {signed[SIGNED_TAG][:12]}" if signed else ""
+    log_progress(f"registered as version {version}{key}")
     return version
 
 

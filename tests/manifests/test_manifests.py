@@ -2,6 +2,7 @@
 
 import itertools
 import re
+import shlex
 import subprocess
 import tomllib
 
@@ -17,14 +18,23 @@ from bento.settings import variable_name
 from bento.store.store import Store
 from bento.workbench.probe import PROBE
 from bento.workbench.settings import WorkbenchSettings
+from components.model.bundle import compute_sha256
 from components.package.server import GRACE_S
 from components.promoter.settings import Settings as PromoterSettings
+from components.signing.keys import (
+    SIGNING_KEY,
+    VERIFY_KEYS,
+    compute_fingerprint,
+    read_signing_key,
+    read_verify_keys,
+)
 from pipelines.cluster import BY_HAND, OF_COMPONENTS
 from pipelines.cluster import list_secrets as secrets_made
 from tests.manifests.conftest import (
     K8S,
     OVERLAYS,
     ROOT,
+    SIGNED,
     WORKBENCH,
     containers_of,
     find,
@@ -575,6 +585,49 @@ def test_the_workbench_answers_the_probes_of_the_manifest():
     (container,) = containers_of(find(rendered(WORKBENCH), "Deployment", "fbt-workbench"))
     for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
         assert container[probe]["httpGet"]["path"] == PROBE.path
+
+
+# ---------------------------------------------------------------- signed bundles
+
+
+def verifiers(objects):
+    """What fetches bundles, by its workload: the pod and the container."""
+    for name, place in (("fbt", 0), ("fbt-promoter", -1), ("fbt-workbench", -1)):
+        workload = find(objects, "Deployment", name)
+        if workload:
+            yield name, pod_of(workload), containers_of(workload)[place]
+
+
+def test_whatever_fetches_a_bundle_verifies_it_or_does_not_start():
+    found = list(verifiers(rendered(SIGNED)))
+    assert [name for name, *_ in found] == ["fbt", "fbt-promoter", "fbt-workbench"]
+    for name, pod, container in found:
+        files = {one["name"]: one.get("value", "") for one in container["env"]}
+        folder, _, file = files[f"{VERIFY_KEYS}_FILE"].rpartition("/")
+        (mount,) = [one for one in container["volumeMounts"] if one["mountPath"] == folder]
+        (volume,) = [one["secret"] for one in pod["volumes"] if one["name"] == mount["name"]]
+        assert not volume.get("optional"), f"{name} would verify nothing without the Secret"
+        assert [one["path"] for one in volume["items"]] == [file]
+        # Not every pod has the group of its user.
+        assert volume["defaultMode"] & 0o004, name
+
+
+def test_nothing_is_verified_until_somebody_adds_the_component():
+    for one in OVERLAYS:
+        for name, _, container in verifiers(rendered(one)):
+            assert not [v for v in container["env"] if VERIFY_KEYS in v["name"]], f"{one}: {name}"
+
+
+def test_the_commands_of_the_readme_make_keys_that_sign_and_verify(tmp_path, monkeypatch):
+    section = (K8S / "README.md").read_text().partition("## Signed bundles\n")[2]
+    commands = re.findall(r"^openssl .*", section.partition("\n## ")[0], flags=re.MULTILINE)
+    for command in commands:
+        subprocess.run(shlex.split(command), cwd=tmp_path, check=True, capture_output=True)
+    monkeypatch.setenv(f"{SIGNING_KEY}_FILE", str(tmp_path / "signing.pem"))
+    monkeypatch.setenv(f"{VERIFY_KEYS}_FILE", str(tmp_path / "verify.pem"))
+    assert list(read_verify_keys()) == [compute_fingerprint(read_signing_key().public_key())]
+    # As the README says of the tag.
+    assert list(read_verify_keys()) == [compute_sha256(tmp_path / "verify.pem")]
 
 
 # ---------------------------------------------------------------- the model's version

@@ -25,8 +25,11 @@ from components.promoter.fetch import (
     find_bundle_problem,
 )
 from components.registry import registry
+from components.signing.bundle import SIGNATURE_FILE, sign_bundle
+from components.signing.keys import read_signing_key
 from tests.factories import make_bundle
 from tests.fakes import AWAY, BROKEN, FakeMlflow
+from tests.signing_keys import make_keys
 
 
 @pytest.fixture
@@ -132,6 +135,27 @@ def test_the_command(fake, tmp_path):
     assert code == DAMAGED
     assert "n_orders.npy is damaged" in said
     assert "Traceback" not in said
+
+
+def test_the_command_takes_what_is_signed_and_nothing_else(fake, tmp_path, monkeypatch):
+    keys, target = make_keys(tmp_path, "ours"), tmp_path / "pod" / "model"
+    env = {
+        "FBT_MODEL_VERSION": "1",
+        "MLFLOW_TRACKING_URI": fake.url,
+        "FBT_BUNDLE": str(target),
+        "FBT_VERIFY_KEYS_FILE": str(keys.public),
+    }
+    code, said = run(**env)
+    assert (code, "Traceback" in said) == (DAMAGED, False)
+    assert "bundle.json of version 1 is not signed" in said
+    assert list(target.parent.iterdir()) == [], "nothing half is left"
+    monkeypatch.setenv("FBT_SIGNING_KEY_FILE", str(keys.private))
+    (fake.bundle / SIGNATURE_FILE).write_text(sign_bundle(fake.bundle, read_signing_key()))
+    code, said = run(**env)
+    assert (code, said.strip().endswith("every hash as recorded, and signed")) == (0, True)
+    (fake.bundle / "n_orders.npy").write_bytes(b"another")
+    code, said = run(**{**env, "FBT_BUNDLE": str(tmp_path / "another")})
+    assert (code, "n_orders.npy is damaged" in said) == (DAMAGED, True)
 
 
 @pytest.mark.parametrize("unset", ["FBT_MODEL_VERSION", "MLFLOW_TRACKING_URI", "FBT_BUNDLE"])

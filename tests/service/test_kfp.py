@@ -24,6 +24,7 @@ from pipelines.parameters import FeedbackParameters, TrainingParameters
 from pipelines.placement import (
     ARCHIVE_PATH,
     ARCHIVE_STEPS,
+    SIGNING_STEPS,
     SPARK_STEPS,
     STEP_RESOURCES,
     Placement,
@@ -361,6 +362,15 @@ def test_every_step_has_its_place(compiled):
         assert "node_selector" in str(told["nodeSelector"]["nodeSelectorJson"]), step
         assert {"name": "MLFLOW_TRACKING_URI", "value": Placement().mlflow_uri} in container["env"]
         assert all(one["optional"] for one in told["secretAsEnv"]), step
+
+
+def test_the_private_key_is_seen_by_the_steps_that_sign(compiled):
+    seen = {
+        step
+        for step, (_, told) in executors(compiled).items()
+        if Placement().signing_secret in str(told["secretAsEnv"])
+    }
+    assert seen == set(SIGNING_STEPS)
 
 
 def test_no_need_is_for_a_step_that_is_not_there(compiled, compiled_feedback):

@@ -1,5 +1,6 @@
 """The promoter against a fake API server."""
 
+import shutil
 import time
 
 import pytest
@@ -10,8 +11,11 @@ from components.package.server import find_free_port
 from components.registry import registry
 from components.registry.promotion import history, rollback
 from components.registry.registry import BUNDLE_HASH_TAG, VERDICT_TAG, get_version, register
+from components.signing.bundle import SIGNATURE_FILE, sign_bundle
+from components.signing.keys import read_signing_key
 from tests.factories import make_bundle
 from tests.promotions import *  # noqa: F403
+from tests.signing_keys import make_keys
 from tests.world import await_, fake_world, looping
 
 
@@ -49,6 +53,45 @@ def test_without_a_secret_nothing_is_subscribed_to(world):
     with looping(world, webhook_url="http://127.0.0.1:9/webhook", webhook_secret=""):
         await_(lambda: "NoChampion" in world.said())
     assert not [path for _, path in world.mlflow.requests if "webhooks" in path]
+
+
+def test_a_version_that_nobody_known_signed_is_refused_before_a_pod_starts(
+    world, bundle, tmp_path, monkeypatch
+):
+    keys = make_keys(tmp_path, "ours")
+    monkeypatch.setenv("FBT_SIGNING_KEY_FILE", str(keys.private))
+    monkeypatch.setenv("FBT_VERIFY_KEYS_FILE", str(keys.public))
+    signed = shutil.copytree(bundle, tmp_path / "signed")
+    (signed / SIGNATURE_FILE).write_text(sign_bundle(signed, read_signing_key()))
+    world.deploy("Rollout")
+    first = world.mlflow.add()
+    world.mlflow.bundles[first] = signed
+    world.promote(first)
+    world.until(lambda: world.tag(first) == "live")
+    second = world.mlflow.add()
+    world.promote(second)
+    world.calm()
+    assert (world.pinned, world.champion) == (first, first)
+    reason = world.tag(second)
+    assert reason.startswith("refused: signing: bundle.json of version 2 is not signed")
+    assert "fbt sign 2" in reason
+    assert "is not signed" in world.said()["VersionRefused"]
+    # Signed, it may be promoted again.
+    world.mlflow.bundles[second] = signed
+    world.promote(second)
+    world.reconcile()
+    assert world.pinned == second
+
+
+def test_without_usable_keys_nothing_is_promoted_and_no_version_is_blamed(
+    world, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("FBT_VERIFY_KEYS_FILE", str(tmp_path / "absent"))
+    world.deploy("Rollout")
+    world.promote(world.mlflow.add())
+    with pytest.raises(registry.RegistryError, match=r"FBT_VERIFY_KEYS_FILE is .*absent"):
+        world.reconcile()
+    assert (world.pinned, world.champion, world.tag("1")) == ("", "1", "registered")
 
 
 def test_the_alias_set_in_mlflow_is_all_a_person_does(world, real_registry):

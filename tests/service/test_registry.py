@@ -5,6 +5,7 @@ import json
 import pytest
 from mlflow import MlflowClient
 
+from components.model.bundle import BundleError, compute_sha256
 from components.ranking.variant_exceptions import ExceptionsError
 from components.registry import registry
 from components.registry.promotion import OUTSIDE, PromotionError, history, promote, rollback
@@ -18,10 +19,12 @@ from components.registry.registry import (
     list_versions,
     register,
 )
+from components.registry.signing import SIGNED_TAG, fetch_bundle
 from components.registry.version import find_versions, register_run
 from pipelines.parameters import parse_parameters
 from pipelines.start import inspect_inputs
 from tests.factories import make_bundle
+from tests.signing_keys import make_keys
 
 READING = {
     "source": "orders.csv",
@@ -103,6 +106,23 @@ def test_a_step_that_is_tried_again_makes_no_second_version(client, finished_run
     assert register_run(finished_run, {}, "key") == first
     assert get_version("challenger").version == first
     assert register_run(finished_run, {}, "another key") not in (first, second)
+
+
+def test_a_version_is_signed_where_there_is_a_key(client, finished_run, tmp_path, monkeypatch):
+    keys = make_keys(tmp_path, "ours")
+    unsigned = register_run(finished_run, {}, "key")
+    assert SIGNED_TAG not in get_version(unsigned).tags
+    monkeypatch.setenv("FBT_SIGNING_KEY", keys.private.read_text())
+    monkeypatch.setenv("FBT_VERIFY_KEYS_FILE", str(keys.public))
+    with pytest.raises(BundleError, match="version 1 is not signed"):
+        fetch_bundle(unsigned, tmp_path / "got")
+    assert not (tmp_path / "got").exists()
+    # A step that is tried again, now with a key.
+    assert register_run(finished_run, {}, "key") == unsigned
+    signed = register_run(finished_run, {}, "another key")
+    for version in (unsigned, signed):
+        assert get_version(version).tags[SIGNED_TAG] == compute_sha256(keys.public)
+        fetch_bundle(version, tmp_path / "got")
 
 
 def test_a_version_says_how_its_orders_were_read(client, finished_run):
@@ -191,6 +211,13 @@ def test_the_champion_comes_with_its_profile(client, artefacts, tmp_path):
     profile = tmp_path / "champion" / "profile" / "order_lines.json"
     assert json.loads(profile.read_text()) == {"rows": 3}
     assert (tmp_path / "champion" / "bundle" / "bundle.json").is_file()
+
+
+def test_a_champion_that_lost_its_bundle_is_not_taken_for_none(client, artefacts, tmp_path):
+    profile = artefacts["profile/order_lines.json"]
+    promote(made({"profile/order_lines.json": profile}), by="ann")
+    with pytest.raises(RegistryError, match=r"champion has no bundle/bundle\.json.*fbt promote"):
+        fetch_champion(get_champion_run_id(), tmp_path / "champion")
 
 
 def test_no_champion_is_an_empty_folder(client, tmp_path):

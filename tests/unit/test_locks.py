@@ -12,11 +12,11 @@ from pipelines.images import TARGETS
 ROOT = Path(__file__).parents[2]
 LOCKS = {file.stem: file for file in (ROOT / "k8s/images/requirements").glob("*.lock")}
 EXTRAS = {
-    "serve": ["serve"],
-    "steps": ["serve", "steps", "spark"],
-    "promoter": ["deploy"],
+    "serve": ["serve", "signing"],
+    "steps": ["serve", "steps", "spark", "signing"],
+    "promoter": ["deploy", "signing"],
     "mlflow": ["mlflow"],
-    "workbench": ["serve", "workbench"],
+    "workbench": ["serve", "workbench", "signing"],
 }
 
 

@@ -16,7 +16,10 @@ from bento.workbench.mapped_memory import count_mapped_bytes, release_pages
 from bento.workbench.versions import LoadedVersions, VersionLoading, VersionUnavailable
 from components.model.bundle import read_bundle
 from components.registry.registry import Version
+from components.signing.bundle import SIGNATURE_FILE, sign_bundle
+from components.signing.keys import read_signing_key
 from tests.factories import make_bundle, make_large_bundle
+from tests.signing_keys import make_keys
 
 
 @pytest.fixture(autouse=True)
@@ -112,6 +115,21 @@ def test_a_damaged_file_is_named_with_the_version(cache):
     with pytest.raises(VersionUnavailable, match=r"version 2 .*n_orders\.npy is damaged"):
         get(versions, "2")
     assert get(versions, "1").version == "1"
+
+
+def test_with_keys_no_version_is_opened_that_none_of_them_signed(cache, tmp_path, monkeypatch):
+    keys = make_keys(tmp_path, "ours")
+    monkeypatch.setenv("FBT_SIGNING_KEY_FILE", str(keys.private))
+    monkeypatch.setenv("FBT_VERIFY_KEYS_FILE", str(keys.public))
+    signed = cache / "versions" / "1"
+    (signed / SIGNATURE_FILE).write_text(sign_bundle(signed, read_signing_key()))
+    versions = open_versions(cache)
+    assert get(versions, "1").version == "1"
+    with pytest.raises(VersionUnavailable, match=r"version 2 cannot be opened: .* is not signed"):
+        get(versions, "2")
+    monkeypatch.setenv("FBT_VERIFY_KEYS_FILE", str(tmp_path / "absent"))
+    with pytest.raises(VersionUnavailable, match="FBT_VERIFY_KEYS_FILE is"):
+        get(versions, "3")
 
 
 def test_a_failure_is_shown_again_without_another_try(cache):
