@@ -4,7 +4,11 @@ The next release is this one with one migration more.
 """
 
 import contextlib
+import json
+import os
+import re
 import sqlite3
+import subprocess
 from datetime import date
 from pathlib import Path
 
@@ -91,7 +95,9 @@ def read_rows(database: Database):
     with database.reading() as connection:
         names = set(inspect(connection).get_table_names()) - {VERSION_TABLE}
         return {
-            name: [dict(row) for row in connection.execute(text(f"select * from {name}")).mappings()]
+            name: [
+                dict(row) for row in connection.execute(text(f"select * from {name}")).mappings()
+            ]
             for name in names
         }
 
@@ -187,15 +193,9 @@ def test_events_of_the_next_release_are_read(url, monkeypatch):
     with contextlib.closing(open_sink(url)) as sink:
         with monkeypatch.context() as patched:
             longer = event._replace(items=((*item, "EUR"),))
-            patched.setattr(Event, "to_json", lambda _: json_of([*longer, "phone"]))
+            patched.setattr(Event, "to_json", lambda _: json.dumps([*longer, "phone"]))
             sink.write_events([event])
         assert sink.read().events == [event]
-
-
-def json_of(fields):
-    import json
-
-    return json.dumps(fields)
 
 
 @pytest.fixture(scope="module")
@@ -237,3 +237,63 @@ def test_services_of_two_releases_share_a_database(postgres_server, tmp_path, ne
         assert httpx.get(f"{back.url}/readyz").json()["details"]["database"]["state"] == "fresh"
         assert list_blocked(back) == ["tea", "milk", "salt"]
         assert f"newer than this release's {HEAD}" in back.log.read_text()
+
+
+GUIDE = Path(__file__).parents[2] / "k8s" / "UPGRADE.md"
+IN_THE_POD = """
+set -eu
+kubectl() {
+  case " $* " in *" -- "*) ;; *) return ;; esac
+  while [ "$1" != -- ]; do shift; done
+  shift
+  "$@"
+}
+"""
+"""What a command in the pod does, done here."""
+
+
+def run_guide(server, folder, containing):
+    """The blocks of the guide with such a command."""
+    blocks = re.findall(r"```sh\n(.*?)```", GUIDE.read_text(), re.S)
+    (block,) = [one for one in blocks if containing in one]
+    address = {"PGHOST": "127.0.0.1", "PGPORT": str(server.port)}
+    subprocess.run(
+        ["bash", "-c", IN_THE_POD + block], check=True, cwd=folder, env={**os.environ, **address}
+    )
+
+
+@pytest.fixture
+def stores_of_cluster(postgres_server):
+    """Roles and databases as in platform/stores; they go with the test."""
+    made = ("mlflow", "fbt", "mlflow_restored", "fbt_restored")
+    for statement in (
+        "create role mlflow superuser login",
+        "create role fbt login",
+        "create database mlflow owner mlflow",
+        "create database fbt owner fbt",
+    ):
+        postgres_server.sql(statement)
+    yield postgres_server
+    for name in made:
+        postgres_server.sql(f"drop database if exists {name} with (force)")
+    postgres_server.sql("drop role fbt; drop role mlflow")
+
+
+def test_the_guides_dumps_are_restored_beside(stores_of_cluster, tmp_path):
+    server = stores_of_cluster
+    ours = f"postgresql://fbt@127.0.0.1:{server.port}"
+    server.sql(
+        "create table experiments (name text); insert into experiments values ('Default')", "mlflow"
+    )
+    with contextlib.closing(Store(f"{ours}/fbt")) as store:
+        store.migrate()
+        rule = store.add_rule(BLOCK, "ann")
+    run_guide(server, tmp_path, ">mlflow.dump")
+    server.sql("alter table experiments rename to runs", "mlflow")
+    run_guide(server, tmp_path, "<mlflow.dump")
+    server.sql("insert into experiments select name from experiments", "mlflow_restored")
+    run_guide(server, tmp_path, "<fbt.dump")
+    with contextlib.closing(Store(f"{ours}/fbt_restored")) as store:
+        store.migrate()
+        assert store.rules().rules == [rule]
+        assert store.add_rule(BLOCK, "ann").rule_id
