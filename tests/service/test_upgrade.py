@@ -34,6 +34,7 @@ from components.package.bento import stage_source
 from tests.factories import make_bundle
 from tests.golden_database import GOLDEN
 from tests.service.serving import TOKEN, served
+from tests.service.test_store import until
 
 RELEASED = sorted({file.name.partition(".")[0] for file in GOLDEN.iterdir()})
 NEXT = f"{int(HEAD) + 1:04}"
@@ -153,6 +154,28 @@ def test_what_a_release_wrote_is_read(released, store, url):
         check_work_of_people(store)
 
 
+def test_the_sinks_tables_are_those_of_every_release(released, store, kind, tmp_path, request):
+    """They have no migrations."""
+    fresh = f"sqlite:///{tmp_path}/fresh.db"
+    if kind == "postgresql":
+        fresh = request.getfixturevalue("postgres_server").new_database()
+    open_sink(fresh).close()
+    with contextlib.closing(Database(fresh)) as database:
+        wanted = read_columns(database)
+    found = read_columns(store.database)
+    assert {name: found.get(name) for name in wanted} == wanted
+
+
+def read_columns(database: Database):
+    """By table, names and types."""
+    with database.reading() as connection:
+        tables = inspect(connection).get_multi_columns()
+    return {
+        name: [(column["name"], str(column["type"]), column["nullable"]) for column in columns]
+        for (_schema, name), columns in tables.items()
+    }
+
+
 def check_work_of_people(store):
     (draft,) = list_drafts(store)
     assert draft.created_by == "ann"
@@ -209,6 +232,20 @@ def next_release(tmp_path_factory):
     return folder
 
 
+@contextlib.contextmanager
+def serve(bundle, url, **source):
+    """A service that has read the database."""
+    settings = {"database_url": url, "admin_token": TOKEN, "max_lag_ms": 60_000}
+    with served(bundle, **settings, **source) as server:
+        until(lambda: read_state(server) == "fresh", within_s=60)
+        yield server
+
+
+def read_state(server):
+    answer = httpx.get(f"{server.url}/readyz", timeout=20)
+    return answer.json()["details"]["database"]["state"]
+
+
 def add_rule(server, product_id):
     rule = {"action": "block", "target": {"product_id": product_id}}
     answer = httpx.post(f"{server.url}/rules", headers=ADMIN, json=rule, timeout=20)
@@ -223,18 +260,15 @@ def list_blocked(server):
 def test_services_of_two_releases_share_a_database(postgres_server, tmp_path, next_release):
     """As while a canary of the next release runs, and after it was taken back."""
     url, bundle = postgres_server.new_database(), make_bundle(tmp_path / "bundle")
-    settings = {"database_url": url, "admin_token": TOKEN, "max_lag_ms": 60_000}
-    with contextlib.closing(Store(url)) as store, served(bundle, **settings) as stable:
+    with contextlib.closing(Store(url)) as store, serve(bundle, url) as stable:
         add_rule(stable, "tea")
         assert read_schema(store) == HEAD
-        source = {"root": next_release, "service": "bento.service:Fbt"}
-        with served(bundle, **source, **settings) as canary:
+        with serve(bundle, url, root=next_release, service="bento.service:Fbt") as canary:
             assert read_schema(store) == NEXT
             add_rule(canary, "milk")
             add_rule(stable, "salt")
             assert list_blocked(stable) == list_blocked(canary) == ["tea", "milk", "salt"]
-    with served(bundle, **settings) as back:
-        assert httpx.get(f"{back.url}/readyz").json()["details"]["database"]["state"] == "fresh"
+    with serve(bundle, url) as back:
         assert list_blocked(back) == ["tea", "milk", "salt"]
         assert f"newer than this release's {HEAD}" in back.log.read_text()
 
