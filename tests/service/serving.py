@@ -41,7 +41,6 @@ def served(
             env={**build_store_env(Path(home)), **variables},
             log=Path(home) / "log",
             cwd=Path(home),
-            timeout_s=400,  # XXX
         ) as server:
             yield server
 
