@@ -237,7 +237,7 @@ def serve(bundle, url, **source):
     """A service that has read the database."""
     settings = {"database_url": url, "admin_token": TOKEN, "max_lag_ms": 60_000}
     with served(bundle, **settings, **source) as server:
-        until(lambda: read_state(server) == "fresh", within_s=60)
+        until(lambda: read_state(server) == "fresh", within_s=120)
         yield server
 
 
