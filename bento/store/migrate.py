@@ -10,6 +10,7 @@ from sqlalchemy import Column, Connection, MetaData, Table, Text, inspect, selec
 # METADATA is to hold all tables.
 from bento.store import draft_tables, judging_tables  # noqa: F401
 from bento.store.database import Database
+from bento.store.errors import StoreUnavailable
 from bento.store.tables import METADATA, VERSION_TABLE
 
 HEAD = "0004"
@@ -27,7 +28,10 @@ _one_thread = threading.Lock()
 
 
 def migrate(database: Database) -> None:
-    """A schema newer than this release stays as it is. Raises StoreUnavailable."""
+    """A newer release's schema stays as it is: migrations only add, so that this one can use it.
+
+    Raises StoreUnavailable.
+    """
     database.prepare_file()
     with database.reading() as connection:
         if read_schema_version(connection) == HEAD:
@@ -57,9 +61,7 @@ def _upgrade(connection: Connection) -> None:
     script = ScriptDirectory.from_config(config)
     here = read_schema_version(connection)
     if here is not None and here not in {one.revision for one in script.walk_revisions()}:
-        _log.warning(
-            "database schema %s is newer than this release's %s; it stays as it is", here, HEAD
-        )
+        _check_newer(here)
         return
 
     def steps(current: Any, _context: Any) -> Any:
@@ -71,3 +73,18 @@ def _upgrade(connection: Connection) -> None:
         )
         with environment.begin_transaction():
             environment.run_migrations()
+
+
+def _check_newer(found: str) -> None:
+    """Raises StoreUnavailable for what is no version."""
+    if not (found.isdecimal() and found > HEAD):
+        raise StoreUnavailable(
+            f"database: {VERSION_TABLE} holds version {found[:40]!r}, expected 0001 to {HEAD} or a "
+            "newer release's number; restore the table from a backup"
+        )
+    _log.warning(
+        "database schema %s is newer than this release's %s: a newer release has upgraded it. "
+        "This one goes on with the tables and columns that it knows; upgrade it, too",
+        found,
+        HEAD,
+    )

@@ -92,7 +92,10 @@ async def show_error(request: Request, error: Exception) -> Response:
     # To send a form again is for the person to decide.
     is_retried = is_away and request.method == "GET"
     title = f"The {part} does not answer" if is_away else TITLES.get(status, TITLES[422])
-    return show_page(request, status, title, str(error), is_retried)
+    message = str(error)
+    if isinstance(error, NotFound):  # a sentence; others begin with the name of a field
+        message = message[:1].upper() + message[1:]
+    return show_page(request, status, title, message, is_retried)
 
 
 def find_status(error: Exception) -> int:

@@ -3,28 +3,30 @@
 from collections.abc import Sequence
 from urllib.parse import quote
 
-from starlette.requests import Request
-
 from bento.workbench.errors import BadInput
 
-MAX_ITEMS = 50
-"""As the service takes them."""
+MAX_ID, MAX_ITEMS = 256, 50
+"""As in requests to the service."""
 
 DEFAULT_K = 10
 
 
-def read_items(request: Request) -> list[str]:
-    """`items=a,b`, or several `items`, each an id that may have commas. Raises BadInput."""
-    given = request.query_params.getlist("items")
-    ids = given[0].split(",") if len(given) == 1 else given
-    items = list(dict.fromkeys(one for one in ids if one))
+def parse_items(given: Sequence[str]) -> list[str]:
+    """Product ids of a URL: one text has commas between them, several are an id each.
+
+    Raises BadInput.
+    """
+    texts = given[0].split(",") if len(given) == 1 else given
+    items = list(dict.fromkeys(one.strip() for one in texts if one.strip()))
+    if (longest := max(map(len, items), default=0)) > MAX_ID:
+        raise BadInput(f"product: found {longest} characters, expected {MAX_ID} at most")
     if len(items) > MAX_ITEMS:
-        raise BadInput(f"items: found {len(items)} products, expected at most {MAX_ITEMS}")
+        raise BadInput(f"items: found {len(items)} products, expected {MAX_ITEMS} at most")
     return items
 
 
 def cart_path(items: Sequence[str], k: int = DEFAULT_K, with_rules: bool = True) -> str:
-    """The path that `read_items` reads these from, its default parameters left out."""
+    """The path that `parse_items` reads these from, its default parameters left out."""
     if not any("," in one for one in items):
         query = ["items=" + ",".join(map(quote_all, items))] if items else []
     else:

@@ -36,6 +36,22 @@ SOURCES = {
 }
 """Of a recommendation, by the service's names."""
 
+PARTS = {
+    "in_out": "Complement, by vectors",
+    "popularity": "Popularity",
+    "trend": "Trend of sales",
+    "counts": "Orders with both",
+    "neighbours": "Regression on the cart",
+    "cosine": "Likeness, by cosine",
+    "vectors": "Probability, by vectors",
+    "blend": "Sum of these",
+    "log_odds": "Log odds of the re-ranker",
+    "expected_gain": "Expected gain",
+    "chance_taken_off": "Less what chance would earn",
+    "description": "Likeness of name and price",
+}
+"""Of a score, by the service's names, which SCORE_PARTS explains."""
+
 MARKS = {
     "thin_evidence": "Fewer than five orders have both.",
     "sensitive": "Tobacco, alcohol, infant formula, medicine or adult goods, beside others.",
@@ -134,6 +150,7 @@ TEMPLATES.env.filters |= {
 }
 TEMPLATES.env.globals |= {
     "SOURCES": SOURCES,
+    "PARTS": PARTS,
     "SCORE_PARTS": SCORE_PARTS,
     "MARKS": MARKS,
     "cart_path": cart_path,

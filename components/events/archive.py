@@ -106,12 +106,14 @@ class Archive:
         )
 
     def read(self, path: str, schema: pa.Schema, columns: list[str] | None = None) -> pa.Table:
+        """By default all columns, those that a newer release has added last."""
         import pyarrow.parquet as pq
 
-        wanted = columns or schema.names
         with self.filesystem.open_input_file(self._full(path)) as file:
             found = pq.ParquetFile(file)
-            table = found.read([name for name in wanted if name in found.schema_arrow.names])
+            there = found.schema_arrow.names
+            wanted = columns or [*schema.names, *(n for n in there if n not in schema.names)]
+            table = found.read([name for name in wanted if name in there])
         for name in wanted:
             if name not in table.column_names:  # a field of LATER
                 missing = pa.nulls(table.num_rows, schema.field(name).type)
@@ -131,7 +133,7 @@ class Archive:
         staged = f"{STAGING}/{uuid.uuid4().hex}.parquet"
         self.filesystem.create_dir(self._full(STAGING), recursive=True)
         with self.filesystem.open_output_stream(self._full(staged)) as stream:
-            table = file.table.cast(pa.schema(list(file.schema)))
+            table = file.table.cast(_add_newer_fields(file.schema, file.table.schema))
             pq.write_table(table, stream, compression="zstd")
         self._sync(self._full(staged))
         return StagedFile(staged, self._name(file))
@@ -222,6 +224,11 @@ def _try_lock(file: IO[str]) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+def _add_newer_fields(schema: pa.Schema, found: pa.Schema) -> pa.Schema:
+    """Columns of a newer release outlive a merge or an erasure by this one."""
+    return pa.schema([*schema, *(field for field in found if field.name not in schema.names)])
 
 
 def _read_day(path: str) -> date:

@@ -148,7 +148,8 @@ def merge_small(archive: Archive, today: date | None = None) -> int:
             for part in _split_sizes(list(files)):
                 if day < today and len(part) >= n_needed:
                     tables = [archive.read(one.path, schema) for one in part]
-                    new = NewFile(day, pa.concat_tables(tables).sort_by("ts"), schema)
+                    merged = pa.concat_tables(tables, promote_options="default").sort_by("ts")
+                    new = NewFile(day, merged, schema)
                     archive.change([new], [one.path for one in part], archive.position)
                     n_merged += len(part)
     return n_merged

@@ -11,6 +11,8 @@ EVENT_NAMES: tuple[EventName, ...] = get_args(EventName)
 
 
 class EventItem(NamedTuple):
+    """Stored as an array; a later release may add fields at its end."""
+
     product_id: str
     position: int | None = None
     """From 0, within the list of recommendations."""
@@ -20,7 +22,10 @@ class EventItem(NamedTuple):
 
 
 class Event(NamedTuple):
-    """An accepted event. Nothing else of what a shop sends is stored."""
+    """An accepted event. Nothing else of what a shop sends is stored.
+
+    It is stored as an array in this order of fields; a later release may add some at its end.
+    """
 
     event_id: str
     event: EventName
@@ -45,8 +50,12 @@ class Event(NamedTuple):
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Self:
-        *fields, items = json.loads(text)
-        return cls._make((*fields, tuple(EventItem(*one) for one in items)))
+        """Fields that a newer release has added are left out."""
+        *fields, items = json.loads(text)[:N_FIELDS]
+        return cls._make((*fields, tuple(EventItem(*one[:N_ITEM_FIELDS]) for one in items)))
+
+
+N_FIELDS, N_ITEM_FIELDS = len(Event._fields), len(EventItem._fields)
 
 
 def to_fields(event: Event) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from pydantic import ValidationError
 
 from components.model.arrays import (
     AnyArray,
@@ -27,7 +28,7 @@ from components.model.float16 import to_float16
 from components.model.item_features import SALES_COLUMNS, ItemFeatures, build_default_features
 from components.model.item_scores import ItemScores, build_item_scores
 from components.model.kinds import Kinds
-from components.model.manifest import FORMAT_VERSION, Manifest
+from components.model.manifest import FORMAT_VERSION, READ_FORMATS, Manifest
 from components.model.product_records import Facets, ProductRecords, build_records
 from components.model.ragged import ArrayGroup, RaggedRows
 from components.model.seasons import Seasons
@@ -232,14 +233,29 @@ def read_manifest(path: str | Path) -> Manifest:
     try:
         content = json.loads(file.read_text())
         found = content["format_version"]
-        if isinstance(found, int) and found <= FORMAT_VERSION:
+        if found in READ_FORMATS:
             return Manifest.model_validate(content)
     except (ValueError, KeyError, TypeError) as error:
+        if unknown := _list_unknown_fields(error):
+            raise BundleError(
+                f"bundle: {file} has {', '.join(unknown)}, which this fbt does not know, for a "
+                "newer one wrote it; upgrade fbt to serve this version"
+            ) from None
         raise BundleError(f"bundle: {file} is damaged ({error}); fetch the version again") from None
+    is_older = isinstance(found, int) and found < READ_FORMATS[0]
     raise BundleError(
-        f"bundle: {path} has format {found!r}, this fbt reads up to {FORMAT_VERSION}; "
-        "upgrade fbt to serve this version"
+        f"bundle: {path} has format {found!r}, this fbt reads {READ_FORMATS[0]} to "
+        f"{READ_FORMATS[-1]}; "
+        + ("train again with this fbt" if is_older else "upgrade fbt to serve this version")
     )
+
+
+def _list_unknown_fields(error: Exception) -> list[str]:
+    """Of a manifest with no other fault."""
+    faults = error.errors() if isinstance(error, ValidationError) else []
+    if any(fault["type"] != "extra_forbidden" for fault in faults):
+        return []
+    return [".".join(map(str, fault["loc"])) for fault in faults]
 
 
 def compute_sha256(file: Path) -> str:

@@ -8,6 +8,7 @@ from components.model.kind_limits import KindLimits
 from components.model.reranking import Calibration
 
 FORMAT_VERSION = 1
+READ_FORMATS = range(1, FORMAT_VERSION + 1)
 
 PopularityDiscount = Annotated[float, Field(ge=0, le=1)]
 """Share of what a product would earn by chance that is taken off."""

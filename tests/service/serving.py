@@ -14,24 +14,27 @@ from components.package.server import build_store_env, find_free_port, run_serve
 TOKEN = "a-secret-of-the-shop"
 
 ROOT = Path(__file__).parents[2]
+PROBED = "tests.service.probed:Fbt"
 
 
 @contextlib.contextmanager
-def served(bundle, version="7", workers=1, overrides=None, **settings):
-    """A server; `settings` are those of bento/settings.py."""
+def served(
+    bundle, version="7", workers=1, overrides=None, root=ROOT, service=PROBED, **settings
+):  # fmt: skip
+    """A server of the source in `root`; `settings` are those of bento/settings.py."""
     variables = {f"FBT_{name.upper()}": str(value) for name, value in settings.items()}
     bentoml = {"services": {"fbt": {"workers": workers}}, **(overrides or {})}
     variables |= {
         "FBT_BUNDLE": str(bundle),
         "FBT_MODEL_VERSION": version,
         "BENTOML_CONFIG_OVERRIDES": json.dumps(bentoml),
-        "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
+        "PYTHONPATH": os.pathsep.join([str(root), os.environ.get("PYTHONPATH", "")]),
         "OTEL_BSP_SCHEDULE_DELAY": "200",
     }
     with tempfile.TemporaryDirectory(prefix="fbt-serve-", ignore_cleanup_errors=True) as home:
         port = find_free_port()
-        command = [sys.executable, "-m", "bentoml", "serve", "tests.service.probed:Fbt"]
-        command += ["--working-dir", str(ROOT), "--host", "127.0.0.1", "--port", str(port)]
+        command = [sys.executable, "-m", "bentoml", "serve", service]
+        command += ["--working-dir", str(root), "--host", "127.0.0.1", "--port", str(port)]
         with run_server(
             command,
             f"http://127.0.0.1:{port}",

@@ -154,7 +154,7 @@ class TestVersions:
         assert "Tuned" in words(read(own_pages, "/tune"))
 
     def test_an_unknown_version_is_named_with_those_there_are(self, pages):
-        assert "no version or alias &#39;9&#39; is registered (versions: 2, 1)" in read(
+        assert "No version or alias &#39;9&#39; is registered (versions: 2, 1)" in read(
             pages, "/compare?a=9&b=1", 404
         )
 

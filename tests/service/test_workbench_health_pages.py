@@ -250,7 +250,7 @@ def test_an_unknown_version_is_not_promoted(browser, add):
     add()
     page = browser.get("/health/promote/99")
     assert page.status_code == 404
-    assert "there is no version 99 (versions: 1)" in page.text
+    assert "There is no version 99 (versions: 1)" in page.text
 
 
 @pytest.mark.parametrize("role", ["viewer", "editor"])

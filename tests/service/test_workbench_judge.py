@@ -540,6 +540,7 @@ def test_what_is_recorded_reaches_the_next_run(visit, judge, tmp_path, versions)
     case = pages.make_case("tea\nmilk\nbread\nbutter")
     grades = {**TEA, ("milk", "tea"): "3", ("milk", "coffee"): "0", ("butter", "bread"): "2"}
     pages.grade_all(case, grades)
+    assert "−1.25" in pages.read(f"/judge/{case}/results")
     assert "Recorded with versions 1, 2" in pages.submit(f"/judge/{case}/record").text
     tags = get_version("1").tags
     assert tags["fbt.judged_grade"].startswith("2.50 (")

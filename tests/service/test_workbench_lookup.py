@@ -16,7 +16,9 @@ import httpx
 import numpy as np
 import pytest
 
+from bento.schemas.responses import SCORE_PARTS
 from bento.workbench.carts import cart_path
+from bento.workbench.pages import PARTS
 from components.baskets.weighting import BasketWeighting
 from components.embeddings.cooccurrence import count_pairs
 from components.model.bundle import read_bundle, write_bundle
@@ -191,6 +193,11 @@ def test_the_reason_has_the_figures(pages):
     assert "Bought together 20 orders" in reason
     assert "Source bought together more often than by chance" in reason
     assert re.search(r"By chance [\d.]+ Times as often [\d.]+×", reason)
+    assert re.search(r"Complement, by vectors [\d.]+ Popularity −[\d.]+ .* Sum of these", reason)
+
+
+def test_every_part_of_a_score_has_words():
+    assert PARTS.keys() == SCORE_PARTS.keys()
 
 
 def test_k_is_chosen_and_checked(pages):

@@ -640,6 +640,20 @@ class TestBlock:
         assert ann.submit("/rules/block", target=target, back="/rules").status_code == 422
         assert rules.rules().rules == []
 
+    def test_without_a_version_the_service_knows_the_products(self, url, rules, cache, monkeypatch):
+        name_model(monkeypatch, "fbt-none")
+        with (
+            served(cache / "champion", database_url="off", max_lag_ms=60_000) as service,
+            browser(url, cache, service_url=service.url) as ann,
+        ):
+            assert ann.submit("/rules/block", target="absent").status_code == 422
+            assert rules.rules().rules == []
+            assert ann.submit("/rules/block", target="milk").status_code == 200
+            assert len(rules.rules().rules) == 1
+        with browser(url, cache) as ann:
+            assert ann.submit("/rules/block", target="tea").status_code == 503
+            assert len(rules.rules().rules) == 1
+
 
 class TestHistory:
     def test_undo_asks_if_the_rule_changed_since(self, ann, rules):

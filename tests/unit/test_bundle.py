@@ -23,7 +23,7 @@ from components.model.bundle import (
     write_bundle,
 )
 from components.model.kinds import Kinds
-from components.model.manifest import FORMAT_VERSION
+from components.model.manifest import FORMAT_VERSION, READ_FORMATS
 from components.model.recommender import Recommender
 from components.model.seasons import Seasons
 from components.model.sensitive_goods import SensitiveGoods
@@ -127,6 +127,30 @@ def test_a_newer_format_asks_for_a_newer_fbt(tmp_path):
     edit_manifest(bundle, format_version=FORMAT_VERSION + 1)
     with pytest.raises(BundleError, match=f"has format {FORMAT_VERSION + 1}.*upgrade fbt"):
         read_bundle(bundle)
+
+
+def test_a_field_of_a_newer_release_asks_for_a_newer_fbt(tmp_path):
+    bundle = make_bundle(tmp_path / "bundle")
+    edit_manifest(bundle, cart_weights={"vectors": 1.0, "prices": 0.5}, voices=2)
+    with pytest.raises(BundleError, match=r"has cart_weights\.prices, voices,.*upgrade fbt"):
+        read_bundle(bundle)
+
+
+@pytest.mark.parametrize("number", [0, -1])
+def test_a_format_that_is_too_old_asks_for_training(tmp_path, number):
+    bundle = make_bundle(tmp_path / "bundle")
+    edit_manifest(bundle, format_version=number)
+    with pytest.raises(BundleError, match=f"has format {number}, .*train again"):
+        read_bundle(bundle)
+
+
+def test_every_format_that_is_read_has_a_golden_bundle():
+    folders = {int(one.name.rpartition("_")[2]) for one in GOLDEN.parent.glob("bundle_format_*")}
+    assert folders == set(READ_FORMATS)
+    for number in READ_FORMATS:
+        golden = GOLDEN.with_name(f"bundle_format_{number}")
+        answer = Recommender(read_bundle(golden)).recommend(["tea"], 1)
+        assert len(answer.rows) == 1
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", '"format_version"', "{}", "\x00"])

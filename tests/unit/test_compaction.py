@@ -6,6 +6,7 @@ import sys
 import time
 from datetime import UTC, date, datetime, timedelta
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -131,6 +132,27 @@ def test_more_than_one_step_takes_all(sink, archive, monkeypatch):
 
 def read_by_three(read):
     return lambda self, position="", limit=3: read(self, position, limit)
+
+
+def add_column_of_next_release(archive):
+    (file,) = archive.files(EVENTS)
+    path = f"{archive.root}/{file.path}"
+    table = pq.read_table(path)
+    pq.write_table(table.append_column("currency", pa.array(["EUR"] * table.num_rows)), path)
+
+
+def test_columns_of_a_newer_release_outlive_a_merge_and_an_erasure(sink, archive):
+    sink.write_events([make_event("1"), make_event("2", session="bob")])
+    compact(sink, archive, MONDAY.date())
+    add_column_of_next_release(archive)
+    sink.write_events([make_event("3")])
+    assert compact(sink, archive, TODAY).merged == 2
+    erase_session(archive, "bob")
+    (file,) = archive.files(EVENTS)
+    rows = pq.read_table(f"{archive.root}/{file.path}").to_pylist()
+    found = sorted((row["event_id"], row["currency"]) for row in rows)
+    assert found == [("1", "EUR"), ("3", None)]
+    assert read_ids(archive) == ["1", "3"]
 
 
 def test_values_that_no_table_holds_are_left_out_and_counted(sink, archive):

@@ -5,12 +5,14 @@ import threading
 import numpy as np
 import pytest
 
+from bento.workbench.carts import parse_items
 from bento.workbench.comparing.blind import BlindSides
 from bento.workbench.comparing.jobs import Jobs
 from bento.workbench.comparing.lists import find_moves
 from bento.workbench.comparing.measures import list_measures
 from bento.workbench.comparing.overall import K, compare_versions, measure_overlap
-from bento.workbench.comparing.products import find_shared, parse_items
+from bento.workbench.comparing.products import find_shared
+from bento.workbench.errors import BadInput
 from bento.workbench.versions import LoadedVersion
 from components.model.bundle import read_bundle
 from tests.factories import CATEGORIES, make_bundle
@@ -234,6 +236,10 @@ class TestJobs:
 
 
 def test_items_are_separated_by_commas_or_given_one_by_one():
-    assert parse_items(["tea, milk,,tea"]) == ("tea", "milk")
-    assert parse_items(["a,b", "c"]) == ("a,b", "c")
-    assert parse_items([]) == ()
+    assert parse_items(["tea, milk,,tea"]) == ["tea", "milk"]
+    assert parse_items(["a,b", "c"]) == ["a,b", "c"]
+    assert parse_items([]) == []
+    with pytest.raises(BadInput, match="found 257 characters"):
+        parse_items(["m" * 257])
+    with pytest.raises(BadInput, match="found 51 products, expected 50 at most"):
+        parse_items([",".join(map(str, range(51)))])

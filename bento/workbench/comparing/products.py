@@ -1,18 +1,14 @@
 """Products that two versions know: their rows differ, their ids are the same."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from bento.workbench.errors import BadInput
 from bento.workbench.versions import LoadedVersion
 from components.model.arrays import Float64Array, Int64Array, UInt64Array
 from components.model.bundle import Bundle
 from components.model.hashing import hash_text
-
-MAX_ID, MAX_ITEMS = 256, 50
-"""As in requests to the service."""
 
 MISSING = np.uint64(0)
 """For no product; no id has this hash."""
@@ -29,20 +25,6 @@ class SharedProducts:
     n_known_b: int
     n_shared: int
     """Of all; `rows_a` may have fewer."""
-
-
-def parse_items(given: Sequence[str]) -> tuple[str, ...]:
-    """Product ids of a URL: one text has commas between them, several are an id each.
-
-    Raises BadInput.
-    """
-    texts = given[0].split(",") if len(given) == 1 else given
-    items = tuple(dict.fromkeys(one.strip() for one in texts if one.strip()))
-    if (longest := max(map(len, items), default=0)) > MAX_ID:
-        raise BadInput(f"product: found {longest} characters, expected {MAX_ID} at most")
-    if len(items) > MAX_ITEMS:
-        raise BadInput(f"items: found {len(items)} products, expected {MAX_ITEMS} at most")
-    return items
 
 
 def list_hashes(bundle: Bundle) -> UInt64Array:

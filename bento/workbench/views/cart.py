@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from bento.schemas.responses import Product, RecommendedProduct, RecommendResponse
-from bento.workbench.carts import cart_path, quote_all, read_items
+from bento.workbench.carts import cart_path, parse_items, quote_all
 from bento.workbench.context import get_workbench
 from bento.workbench.pages import render
 from bento.workbench.parts import find_rules
@@ -47,7 +47,8 @@ class CartLine(NamedTuple):
 
 @VIEWS.get("/cart")
 async def show_cart(request: Request) -> Response:
-    items, k, with_rules = read_items(request), read_k(request), read_with_rules(request)
+    items = parse_items(request.query_params.getlist("items"))
+    k, with_rules = read_k(request), read_with_rules(request)
     added = request.query_params.get("add", "").strip()
     if added and await find_product(request, added):
         return RedirectResponse(cart_path([*items, added], k, with_rules), 303)

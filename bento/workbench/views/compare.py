@@ -15,13 +15,13 @@ from bento.schemas.requests import RecommendRequest
 from bento.schemas.responses import RecommendedProduct, RecommendResponse
 from bento.store.store import Store
 from bento.workbench.access.person import Role
+from bento.workbench.carts import parse_items
 from bento.workbench.comparing.blind import BlindSides
 from bento.workbench.comparing.jobs import Job, Jobs
 from bento.workbench.comparing.lists import Move, find_moves
 from bento.workbench.comparing.measures import read_facts
 from bento.workbench.comparing.overall import Overlap, Report, compare_versions
 from bento.workbench.comparing.preferences import save_choice
-from bento.workbench.comparing.products import parse_items
 from bento.workbench.comparing.views import PageViews
 from bento.workbench.context import get_workbench, keep
 from bento.workbench.errors import BadInput, Conflict, NotFound
@@ -264,7 +264,7 @@ def read_question(params: QueryParams, versions: Sequence[Version]) -> Question:
     items = parse_items([params.get("product", ""), ""]) or parse_items(params.getlist("items"))
     is_blind = bool(items) and params.get("blind") == "1"
     served = params.get("served", "1" if items else "0") == "1" and not is_blind
-    return Question(a, b, items, served, is_blind, read_sample(params.get("n", "")))
+    return Question(a, b, tuple(items), served, is_blind, read_sample(params.get("n", "")))
 
 
 def read_sample(text: str) -> int:

@@ -17,7 +17,9 @@ from bento.workbench.parts import wait_until_served
 from bento.workbench.routing import Views
 from bento.workbench.rules.conflicts import is_known
 from bento.workbench.rules.form import parse_number
+from bento.workbench.rules.rule_book import RuleBook
 from bento.workbench.rules.words import plain
+from bento.workbench.views.lookup import find_product
 from bento.workbench.views.rule_drafts import read_number
 from bento.workbench.views.rule_form import get_books, render_rules
 
@@ -35,7 +37,7 @@ async def block(request: Request) -> Response:
     back = find_way_back(str(given.get("back", "")))
     rule = make_block(target, when)
     book = await get_books(request).read()
-    if book.catalogue is not None and not is_known(Scope(product_id=target), book.catalogue):
+    if not await is_product(request, book, target):
         raise BadInput(f"target: found {target[:80]}, expected a product of the catalogue")
     if any(one.kind == "same" for one in book.index.find(rule)):
         flash(request, f"Blocked already: {plain(book.describe(rule))}.", "warn")
@@ -58,6 +60,13 @@ async def block(request: Request) -> Response:
     flash(request, said, undo=f"/rules/changes/{revision}/undo")
     await wait_until_served(request, revision)
     return RedirectResponse(back, 303)
+
+
+async def is_product(request: Request, book: RuleBook, product_id: str) -> bool:
+    """By the service where no version is open. Raises FbtError if that does not answer."""
+    if book.catalogue is None:
+        return await find_product(request, product_id) is not None
+    return is_known(Scope(product_id=product_id), book.catalogue)
 
 
 def make_block(target: str, when: str) -> RuleRequest:

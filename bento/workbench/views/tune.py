@@ -18,8 +18,8 @@ from bento.schemas.rules import RuleRequest
 from bento.store.drafts import begin_draft
 from bento.store.rule_rows import to_body
 from bento.workbench.access.person import Role
+from bento.workbench.carts import parse_items
 from bento.workbench.comparing.jobs import Jobs
-from bento.workbench.comparing.products import parse_items
 from bento.workbench.context import get_workbench, keep
 from bento.workbench.errors import BadInput
 from bento.workbench.pages import flash, render
@@ -212,7 +212,7 @@ def read_question(params: QueryParams) -> Question:
     """Raises BadInput."""
     single = [params.get("product", ""), *params.getlist("page"), params.get("add", "")]
     given = [parse_items(params.getlist("items")), *(parse_items([one, ""]) for one in single)]
-    pages = list(dict.fromkeys(page for page in given if page))
+    pages = list(dict.fromkeys(tuple(page) for page in given if page))
     if len(pages) > MAX_PAGES:
         raise BadInput(f"page: found {len(pages)} pages, expected {MAX_PAGES} at most; remove one")
     lists = {name: params.getlist(name) for name in ("include", "exclude")}
