@@ -5,15 +5,17 @@ pod needs credentials of the artefact store.
 """
 
 import base64
+import errno
 import json
 import os
+import re
 import shutil
 import sys
 import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from http.client import HTTPException
@@ -37,6 +39,12 @@ RETRY_DELAYS_S = (1.0, 3.0, 9.0)
 """After them the kubelet retries."""
 
 
+LOCAL_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
+"""Of this pod's volume, not of the registry."""
+
+UNITS = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40, "": 1}
+"""Of Kubernetes' quantities."""
+
 T = TypeVar("T")
 
 
@@ -45,14 +53,15 @@ class RegistryUnavailable(RuntimeError):
 
 
 class ConfigurationError(ValueError):
-    """A variable of the pod is missing or invalid."""
+    """A variable of the pod is missing or invalid, or its volume too small."""
 
 
 @dataclass(frozen=True)
 class Registration:
     sha256: str
     """Of bundle.json; may be empty."""
-    files: set[str]
+    files: Mapping[str, int]
+    """Bytes by name; 0 where the registry does not tell."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +77,7 @@ class Source:
         query = {"name": self.model, "version": self.version}
         record = self._get_json("/api/2.0/mlflow/model-versions/get", query)["model_version"]
         tags = {tag["key"]: tag["value"] for tag in record.get("tags", [])}
-        files = self.list_files(record["run_id"]) if record.get("run_id") else set()
+        files = self.list_files(record["run_id"]) if record.get("run_id") else {}
         if "bundle.json" not in files:
             raise BundleError(
                 f"fetch: version {self.version} of {self.model!r} has no bundle in the registry at "
@@ -76,16 +85,17 @@ class Source:
             )
         return Registration(tags.get(BUNDLE_HASH_TAG, ""), files)
 
-    def list_files(self, run_id: str) -> set[str]:
-        names: set[str] = set()
+    def list_files(self, run_id: str) -> dict[str, int]:
+        sizes: dict[str, int] = {}
         token = ""
         while True:
             query = {"run_id": run_id, "path": "bundle"} | ({"page_token": token} if token else {})
             answer = self._get_json("/api/2.0/mlflow/artifacts/list", query)
-            names |= {file["path"].removeprefix("bundle/") for file in answer.get("files", [])}
+            for file in answer.get("files", []):
+                sizes[file["path"].removeprefix("bundle/")] = int(file.get("file_size") or 0)
             token = answer.get("next_page_token", "")
             if not token:
-                return names
+                return sizes
 
     def download(self, name: str, target: Path) -> None:
         query = {"name": self.model, "version": self.version, "path": name}
@@ -115,7 +125,7 @@ class Source:
             return urllib.request.urlopen(request, timeout=TIMEOUT_S)
         except urllib.error.HTTPError as error:
             if error.code != 404:
-                raise
+                raise ConnectionError(_describe_answer(path, error)) from None
             raise BundleError(
                 f"fetch: version {self.version} of {self.model!r} has no {query.get('path', '')!r} "
                 f"in the registry at {self.tracking_uri}; promote another version, or register "
@@ -123,14 +133,16 @@ class Source:
             ) from None
 
 
-def fetch_bundle(source: Source, target: Path) -> Manifest:
+def fetch_bundle(source: Source, target: Path, max_bytes: int | None = None) -> Manifest:
     """Download the bundle to the directory `target`, unless it is there, and check every hash.
 
-    Raises BundleError for a missing or damaged bundle, and RegistryUnavailable.
+    Raises BundleError for a missing or damaged bundle, ConfigurationError for one that is larger
+    than `max_bytes` or the disk, and RegistryUnavailable.
     """
     registration = _retry(source, source.read_registration)
     if _is_complete(target, registration):
         return read_manifest(target)
+    check_space(source, target, sum(registration.files.values()), max_bytes)
     with atomic_write(target) as aside:
         aside.mkdir(parents=True)
         _retry(source, lambda: source.download("bundle.json", aside / "bundle.json"))
@@ -167,7 +179,7 @@ def read_registered_manifest(source: Source, folder: Path, registration: Registr
             f"{BUNDLE_HASH_TAG} says {recorded[:12]}…; register the version again"
         )
     manifest = read_manifest(folder)
-    missing = sorted(set(manifest.files) - registration.files)
+    missing = sorted(set(manifest.files) - set(registration.files))
     if missing:
         raise BundleError(
             f"fetch: the registry has no {', '.join(missing)} of version {source.version}, found "
@@ -176,6 +188,37 @@ def read_registered_manifest(source: Source, folder: Path, registration: Registr
     if strange := [name for name in manifest.files if Path(name).name != name]:
         raise BundleError(f"fetch: bundle.json of version {source.version} names {strange}")
     return manifest
+
+
+def check_space(source: Source, target: Path, needed: int, max_bytes: int | None) -> None:
+    """Raises ConfigurationError before a pod outgrows its emptyDir, which would evict it."""
+    folder = next(one for one in target.absolute().parents if one.is_dir())
+    title = f"fetch: the bundle of version {source.version} has {needed:,} bytes"
+    if max_bytes is not None and needed > max_bytes:
+        raise ConfigurationError(
+            f"{title}, {folder} may hold {max_bytes:,} (FBT_BUNDLE_LIMIT); raise that and the "
+            "sizeLimit of the volume `bundle`, or promote a smaller version"
+        )
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise ConfigurationError(
+            f"{title}, the disk of {folder} {free:,} free; free some on the node, or promote a "
+            "smaller version"
+        )
+
+
+def limit_from_environment() -> int | None:
+    """Bytes; None for no limit. Raises ConfigurationError."""
+    text = os.environ.get("FBT_BUNDLE_LIMIT", "")
+    if not text:
+        return None
+    found = re.fullmatch(r"(\d+)(Ki|Mi|Gi|Ti|)", text)
+    if not found:
+        raise ConfigurationError(
+            f"fetch: FBT_BUNDLE_LIMIT is {text!r}; expected the sizeLimit of the pod's volume, as "
+            "in 4Gi"
+        )
+    return int(found[1]) * UNITS[found[2]]
 
 
 def source_from_environment() -> tuple[Source, Path]:
@@ -209,7 +252,7 @@ def authorization_from_environment() -> str:
 def main() -> int:
     try:
         source, target = source_from_environment()
-        manifest = fetch_bundle(source, target)
+        manifest = fetch_bundle(source, target, limit_from_environment())
     except (ConfigurationError, BundleError, RegistryUnavailable, OSError) as error:
         print(error, file=sys.stderr)
         if isinstance(error, ConfigurationError):
@@ -239,10 +282,33 @@ def _retry(source: Source, ask: Callable[[], T]) -> T:
         except BundleError:
             raise
         except (OSError, HTTPException, ValueError, KeyError) as error:
+            if isinstance(error, OSError) and error.errno in LOCAL_ERRORS:
+                raise ConfigurationError(
+                    f"fetch: the bundle cannot be written ({error}); give the pod a writable "
+                    "volume of enough size at FBT_BUNDLE"
+                ) from error
             if delay_s is None:
                 raise _to_unavailable(source, error) from error
         time.sleep(delay_s)
     raise AssertionError("unreachable")
+
+
+def _describe_answer(path: str, error: urllib.error.HTTPError) -> str:
+    """MLflow's own words, where it has some."""
+    try:
+        message = json.loads(error.read(2**16))["message"]
+    except (OSError, HTTPException, ValueError, KeyError, TypeError):
+        message = error.reason
+    hint = ""
+    if error.code >= 500:
+        # MLflow fetches artefacts itself, and tells its log alone why it could not.
+        hint = (
+            "; the log of MLflow has the reason, mostly its object store is away or refuses the "
+            "keys of the Secret fbt-object-store"
+        )
+    elif error.code in (401, 403):
+        hint = "; check MLFLOW_TRACKING_USERNAME, MLFLOW_TRACKING_PASSWORD or the token"
+    return f"{path} answered {error.code}: {message}{hint}"
 
 
 def _to_unavailable(source: Source, error: Exception) -> RegistryUnavailable:

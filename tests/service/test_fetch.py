@@ -190,7 +190,9 @@ def test_a_connection_that_breaks_is_no_damage(fake, tmp_path, quick, monkeypatc
 
 def test_a_manifest_that_names_another_folder(fake, tmp_path, quick, monkeypatch):
     monkeypatch.setattr(
-        Source, "list_files", lambda self, run_id: {"bundle.json", "../outside", "n_orders.npy"}
+        Source,
+        "list_files",
+        lambda self, run_id: dict.fromkeys(("bundle.json", "../outside", "n_orders.npy"), 0),
     )
     manifest = (fake.bundle / "bundle.json").read_text()
     changed = re.sub(r'"files": {[^}]*}', '"files": {"../outside": "00"}', manifest)

@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.cluster import NEEDED, OVERLAYS, REQUIREMENTS, ClusterError, cluster_up
+from pipelines.cluster import NEEDED, OVERLAYS, REQUIREMENTS, cluster_up
 from pipelines.doctor import doctor
 from pipelines.images import TARGETS, ImagesError, build_images
+from pipelines.kubectl import ClusterError
 
 ROOT = Path(__file__).parents[2]
 
