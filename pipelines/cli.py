@@ -384,6 +384,21 @@ def submit(*, parameters: Training, target: Server = DEFAULT_TARGET, wait: float
 
 
 @app.command(group=CLUSTER)
+def wait(run_id: str, /, *, endpoint: str = "", namespace: str = "", wait: float = 7200) -> None:
+    """Wait for the end of a run that was submitted before.
+
+    Args:
+        run_id: as fbt submit printed it
+        endpoint: KFP server (default: KF_PIPELINES_ENDPOINT)
+        namespace: your namespace, if KFP has several users
+        wait: seconds at most
+    """
+    from pipelines.run_wait import wait_for
+
+    wait_for(run_id, endpoint, namespace, wait)
+
+
+@app.command(group=CLUSTER)
 def schedule(
     *,
     parameters: Training | None = None,

@@ -16,6 +16,7 @@ from pipelines.cluster import (
     PLATFORM,
     Requirement,
     list_requirements,
+    list_secrets,
 )
 from pipelines.images import ImagesError, find_builder
 from pipelines.kubectl import ClusterError, Kubectl
@@ -190,7 +191,7 @@ def _numbers(version: str) -> tuple[int, ...]:
 
 def _render(kubectl: Kubectl, overlay: str) -> list[dict[str, Any]]:
     """The objects of an overlay and its platform."""
-    import yaml
+    import yaml  # type: ignore[import-untyped]
 
     folders = (OVERLAYS / overlay / "platform", OVERLAYS / overlay)
     texts = [kubectl.run("kustomize", str(folder)) for folder in folders]
@@ -200,7 +201,9 @@ def _render(kubectl: Kubectl, overlay: str) -> list[dict[str, Any]]:
 def _check_secrets(
     kubectl: Kubectl, overlay: str, manifests: list[dict[str, Any]]
 ) -> Iterator[Finding]:
-    for (namespace, name), keys in sorted(list_secret_keys(manifests).items()):
+    asked = list_secret_keys(manifests)
+    for namespace, name in sorted({*asked, *list_secrets(overlay)}):
+        keys = asked.get((namespace, name), set())
         check = partial(_check_secret, kubectl, overlay, namespace, name, keys)
         yield _guard(f"Secret {namespace}/{name}", check)
 
@@ -250,29 +253,27 @@ def _from_health(namespace: Namespace, health: Health, install: str) -> Finding:
 
 
 def _check_answers(kubectl: Kubectl) -> Iterator[Finding]:
-    yield _check_answer(
-        kubectl, "the API of Kubeflow Pipelines", f"{KFP_API}/healthz",
-        "kubectl -n kubeflow logs deploy/ml-pipeline",
-    )  # fmt: skip
-    mlflow = _check_answer(
-        kubectl, "MLflow", f"/api/v1/namespaces/{PLATFORM}/services/mlflow:5000/proxy/version",
-        f"kubectl -n {PLATFORM} logs deploy/mlflow -c mlflow",
-    )  # fmt: skip
-    yield mlflow
-    if mlflow.state is State.OK and (store := _check_artifacts(kubectl)):
-        yield store
+    kfp, logs = f"{KFP_API}/healthz", "kubectl -n kubeflow logs deploy/ml-pipeline"
+    yield from _check_answer(kubectl, "the API of Kubeflow Pipelines", kfp, logs)
+    mlflow = f"/api/v1/namespaces/{PLATFORM}/services/mlflow:5000/proxy/version"
+    logs = f"kubectl -n {PLATFORM} logs deploy/mlflow -c mlflow"
+    for answer in _check_answer(kubectl, "MLflow", mlflow, logs):
+        yield answer
+        if answer.state is State.OK:
+            yield from _check_artifacts(kubectl)
     yield from _check_promoter(kubectl)
 
 
-def _check_answer(kubectl: Kubectl, name: str, path: str, remedy: str) -> Finding:
+def _check_answer(kubectl: Kubectl, name: str, path: str, remedy: str) -> Iterator[Finding]:
+    """Nothing for a server that is not there, which its workload's check says."""
     try:
         answer = kubectl.read(path)
     except ClusterError as error:
-        return Finding(name, State.FAILED, f"no answer: {_shorten(error)}", remedy)
-    if answer is None:
-        return Finding(name, State.FAILED, "not there", remedy)
-    version = re.search(r"\d+\.\d+\.\d+", answer)
-    return Finding(name, State.OK, f"answers, version {version[0]}" if version else "answers")
+        yield Finding(name, State.FAILED, f"no answer: {_shorten(error)}", remedy)
+        return
+    if answer is not None:
+        version = re.search(r"\d+\.\d+\.\d+", answer)
+        yield Finding(name, State.OK, f"answers, version {version[0]}" if version else "answers")
 
 
 def _shorten(error: ClusterError) -> str:
@@ -280,21 +281,20 @@ def _shorten(error: ClusterError) -> str:
     return str(error).rpartition("failed: ")[2] or str(error)
 
 
-def _check_artifacts(kubectl: Kubectl) -> Finding | None:
-    """By MLflow itself, whose pod has the keys; None where nobody may start a command there."""
+def _check_artifacts(kubectl: Kubectl) -> Iterator[Finding]:
+    """By MLflow itself, whose pod has the keys; nothing where no command may be started there."""
     words = ("exec", "deploy/mlflow", "--namespace", PLATFORM, "--container", "mlflow")
     name = "MLflow's object store"
     try:
         kubectl.run(*words, "--", "python", "-c", _LIST_ARTIFACTS)
+        yield Finding(name, State.OK, "MLflow lists it")
     except ClusterError as error:
-        if "HTTP Error" not in str(error):
-            return None
-        remedy = (
-            f"Secret fbt-object-store and ConfigMap fbt-object-store of {PLATFORM}: keys, bucket, "
-            f"address; `kubectl -n {PLATFORM} logs deploy/mlflow -c mlflow` has the reason"
-        )
-        return Finding(name, State.FAILED, "MLflow cannot list it", remedy)
-    return Finding(name, State.OK, "MLflow lists it")
+        if "HTTP Error" in str(error):
+            remedy = (
+                f"keys in Secret, address and bucket in ConfigMap {PLATFORM}/fbt-object-store; "
+                f"the reason: `kubectl -n {PLATFORM} logs deploy/mlflow -c mlflow`"
+            )
+            yield Finding(name, State.FAILED, "MLflow cannot list it", remedy)
 
 
 _LIST_ARTIFACTS = (

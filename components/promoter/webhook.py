@@ -73,9 +73,10 @@ class WebhookVerifier:
         age = self.clock() - sent_at
         if abs(age) <= MAX_AGE_S:
             return
+        away = f"{abs(age):.0f} s {'behind' if age > 0 else 'ahead of'} this pod's"
         text = (
-            f"old timestamp: MLflow's clock is {abs(age):.0f} s {'behind' if age > 0 else 'ahead of'} "
-            f"this pod's, or the message is a copy; allowed are {MAX_AGE_S} s"
+            f"old timestamp: MLflow's clock is {away}, or the message is a copy; allowed are "
+            f"{MAX_AGE_S} s"
         )
         # Only who has the secret gets here, so that nobody else fills the log.
         log.warning("%s; set the clocks of the nodes (NTP); polls go on without webhooks", text)
