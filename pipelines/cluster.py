@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipelines.kubectl import ClusterError, Kubectl
-from pipelines.readiness import wait_until_ready
+from pipelines.readiness import POLL_S, wait_until_ready
 
 OVERLAYS = Path(__file__).parents[1] / "k8s" / "overlays"
 APP, PLATFORM, KFP = "fbt", "fbt-platform", "kubeflow"
@@ -24,8 +24,8 @@ class Requirement:
     name: str
     version: str
     why: str
-    probe: tuple[str, ...]
-    """Arguments of `kubectl get`."""
+    probe: str
+    """Path of the API server that is there where the software is."""
     install_commands: tuple[tuple[str, ...], ...]
     """Arguments of `kubectl`, in order."""
     version_at: tuple[str, str]
@@ -36,13 +36,14 @@ class Requirement:
 
 _KFP_SOURCE = "github.com/kubeflow/pipelines/manifests/kustomize"
 _CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+API_SERVICES = "/apis/apiregistration.k8s.io/v1/apiservices"
 KFP_API = f"/api/v1/namespaces/{KFP}/services/ml-pipeline:8888/proxy/apis/v2beta1"
 """By the API server, which reaches it where this machine does not."""
 
 REQUIREMENTS = {
     "kfp": Requirement(
         "Kubeflow Pipelines", "2.17.0", "runs the training pipeline",
-        ("deployment/ml-pipeline", "--namespace", KFP),
+        f"/apis/apps/v1/namespaces/{KFP}/deployments/ml-pipeline",
         (
             ("apply", "-k", f"{_KFP_SOURCE}/cluster-scoped-resources?ref=2.17.0"),
             ("wait", "--for", "condition=established", "--timeout=60s",
@@ -54,7 +55,7 @@ REQUIREMENTS = {
     ),
     "metrics": Requirement(
         "metrics-server", "0.8.0", "measures the load of pods for the autoscaler",
-        ("apiservice", "v1beta1.metrics.k8s.io"),
+        f"{API_SERVICES}/v1beta1.metrics.k8s.io",
         (("apply", "-f", "https://github.com/kubernetes-sigs/metrics-server/releases/download/"
           "v0.8.0/components.yaml"),),
         ("/apis/apps/v1/namespaces/kube-system/deployments/metrics-server",
@@ -62,7 +63,7 @@ REQUIREMENTS = {
     ),
     "rollouts": Requirement(
         "Argo Rollouts", "1.9.1", "moves traffic to a canary",
-        ("crd", "rollouts.argoproj.io"),
+        f"{_CRDS}/rollouts.argoproj.io",
         (
             ("create", "namespace", "argo-rollouts"),
             ("apply", "--namespace", "argo-rollouts", "-f",
@@ -74,7 +75,7 @@ REQUIREMENTS = {
     ),
     "prometheus": Requirement(
         "Prometheus operator", "0.93.0", "collects the metrics that canaries are judged by",
-        ("crd", "servicemonitors.monitoring.coreos.com"),
+        f"{_CRDS}/servicemonitors.monitoring.coreos.com",
         (("apply", "--server-side", "-f", "https://github.com/prometheus-operator/"
           "prometheus-operator/releases/download/v0.93.0/bundle.yaml"),),
         (f"{_CRDS}/servicemonitors.monitoring.coreos.com",
@@ -82,7 +83,7 @@ REQUIREMENTS = {
     ),
     "gateway": Requirement(
         "Gateway API", "1.6.1", "splits requests by weight",
-        ("crd", "httproutes.gateway.networking.k8s.io"),
+        f"{_CRDS}/httproutes.gateway.networking.k8s.io",
         (("apply", "-f", "https://github.com/kubernetes-sigs/gateway-api/releases/download/"
           "v1.6.1/standard-install.yaml"),),
         (f"{_CRDS}/httproutes.gateway.networking.k8s.io",
@@ -121,6 +122,7 @@ def cluster_up(
     wait_s: float = 900,
     show: Callable[[str], None] = print,
     kfp_source: str = "",
+    poll_s: float = POLL_S,
 ) -> None:
     """Change existing objects by `kubectl apply` only, existing Secrets never.
 
@@ -137,7 +139,8 @@ def cluster_up(
         show(kubectl.format_command(("apply", "-k", str(folder))))
         kubectl.run("apply", "-k", str(folder))
     show(f"waiting until these are ready, {wait_s:g} s at most")
-    wait_until_ready(kubectl, list_waited(overlay), wait_s, show)
+    with kubectl.connected() as connected:
+        wait_until_ready(connected, list_waited(overlay), wait_s, show, poll_s)
     show("usable; next: `fbt submit --orders …`, then `fbt promote VERSION`")
 
 
@@ -180,7 +183,7 @@ def list_requirements(overlay: str) -> list[Requirement]:
 
 
 def find_missing(kubectl: Kubectl, needed: list[Requirement]) -> list[Requirement]:
-    return [one for one in needed if not kubectl.exists(*one.probe)]
+    return [one for one in needed if kubectl.read(one.probe) is None]
 
 
 SecretMaker = Callable[[Kubectl], Mapping[str, str]]

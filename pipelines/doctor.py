@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 from pipelines.cluster import (
+    API_SERVICES,
     APP,
     KFP_API,
     OVERLAYS,
@@ -72,15 +73,17 @@ def _format(finding: Finding) -> Iterator[str]:
 
 def run_checks(overlay: str, context: str) -> Iterator[Finding]:
     """Stops early if no cluster answers."""
-    needed, kubectl = list_requirements(overlay), Kubectl(context)
+    needed = list_requirements(overlay)
     yield _check_builder()
-    found = shutil.which("kubectl")
-    yield Finding(
-        "kubectl on this machine", _state(bool(found)), remedy="install it from kubernetes.io"
-    )
-    if not found:
-        return
-    cluster = _guard("a cluster that answers", lambda: _check_cluster(kubectl))
+    found, remedy = bool(shutil.which("kubectl")), "install it from kubernetes.io"
+    yield Finding("kubectl on this machine", _state(found), remedy=remedy)
+    if found:
+        with Kubectl(context).connected() as kubectl:
+            yield from _check_all(kubectl, overlay, needed)
+
+
+def _check_all(kubectl: Kubectl, overlay: str, needed: list[Requirement]) -> Iterator[Finding]:
+    cluster = _guard("a cluster that answers", partial(_check_cluster, kubectl))
     yield replace(cluster, remedy=cluster.remedy or "kind create cluster --name fbt")
     if cluster.state is State.FAILED and not cluster.text.startswith("Kubernetes"):
         return
@@ -153,9 +156,9 @@ def _check_requirement(kubectl: Kubectl, one: Requirement) -> Iterator[Finding]:
 
 def _check_installed(kubectl: Kubectl, one: Requirement, name: str) -> Finding:
     commands = " && ".join(kubectl.format_command(words) for words in one.install_commands)
-    if not kubectl.exists(*one.probe):
+    if kubectl.read(one.probe) is None:
         return Finding(name, State.FAILED, NOT_INSTALLED, commands)
-    if one.probe[0] == "apiservice" and (reason := _find_silence(kubectl, one.probe[1])):
+    if one.probe.startswith(API_SERVICES) and (reason := _find_silence(kubectl, one.probe)):
         return Finding(name, State.FAILED, reason, "kubectl -n kube-system get pods")
     found = _read_version(kubectl, one)
     if found and _numbers(found) < _numbers(one.version):
@@ -163,9 +166,9 @@ def _check_installed(kubectl: Kubectl, one: Requirement, name: str) -> Finding:
     return Finding(name, State.OK, f"version {found}" if found and found != one.version else "")
 
 
-def _find_silence(kubectl: Kubectl, name: str) -> str:
+def _find_silence(kubectl: Kubectl, path: str) -> str:
     """Why an aggregated API does not answer; empty if it does."""
-    found = kubectl.read_object(f"/apis/apiregistration.k8s.io/v1/apiservices/{name}") or {}
+    found = kubectl.read_object(path) or {}
     for one in (found.get("status") or {}).get("conditions") or []:
         if one["type"] == "Available" and one["status"] != "True":
             return f"does not answer: {one.get('message', one.get('reason', ''))}"

@@ -59,6 +59,8 @@ class Obstacle:
     pod: str = ""
     container: str = ""
     n_restarts: int = 0
+    is_previous: bool = True
+    """Whether its log is that of the container before the present one."""
     log: tuple[str, ...] = ()
     """Its last lines, where the status has them."""
 
@@ -209,10 +211,11 @@ def _describe_crash(
         remedy = "raise resources.limits.memory of this container in the overlay"
     elif ended.get("exitCode") in PROBE_CODES and (probe := _last_message(events, ("Unhealthy",))):
         text = f"{text}; {_shorten(probe)}"
+    is_previous = "terminated" not in (status.get("state") or {})
+    log = tail(ended.get("message") or "")
     return Obstacle(
-        Kind.CRASH, text, remedy, _name(pod), status["name"], n_restarts,
-        tail(ended.get("message") or ""),
-    )  # fmt: skip
+        Kind.CRASH, text, remedy, _name(pod), status["name"], n_restarts, is_previous, log
+    )
 
 
 def _describe_running(

@@ -98,24 +98,37 @@ def wait_until_ready(
     poll_s: float = POLL_S,
 ) -> None:
     """Raises ClusterError."""
-    watch = Watch(kubectl, waited, show)
-    deadline, answered_at = time.monotonic() + wait_s, time.monotonic()
-    pending: list[Health] = []
-    while True:
+    look = AnsweredLook(Watch(kubectl, waited, show))
+    deadline = time.monotonic() + wait_s
+    n_ready = 0
+    # Twice: a container without a probe is ready for the moment until it ends.
+    while n_ready < 2:
+        pending = look()
+        n_ready = n_ready + 1 if pending == [] else 0
+        if n_ready == 0 and time.monotonic() > deadline:
+            raise ClusterError(describe_late(pending or (), wait_s))
+        time.sleep(poll_s)
+
+
+class AnsweredLook:
+    """Bears an API server that is away for a while."""
+
+    def __init__(self, watch: Watch) -> None:
+        self._watch, self._answered_at = watch, time.monotonic()
+
+    def __call__(self) -> list[Health] | None:
+        """None without an answer."""
         try:
-            pending = watch.look()
-            answered_at = time.monotonic()
-            if not pending:
-                return
+            pending = self._watch.look()
         except Stuck:
             raise
         except ClusterError as error:
-            if time.monotonic() - answered_at > MAX_SILENCE_S:
+            if time.monotonic() - self._answered_at > MAX_SILENCE_S:
                 raise
-            show(f"  {error}; asking again")
-        if time.monotonic() > deadline:
-            raise ClusterError(describe_late(pending, wait_s))
-        time.sleep(poll_s)
+            self._watch.show(f"  {error}; asking again")
+            return None
+        self._answered_at = time.monotonic()
+        return pending
 
 
 def describe_fault(namespace: Namespace, health: Health, one: Obstacle) -> str:

@@ -21,6 +21,8 @@ PATHS = {
     "StatefulSet": "/apis/apps/v1/namespaces/{}/statefulsets",
     "Rollout": "/apis/argoproj.io/v1alpha1/namespaces/{}/rollouts",
 }
+NO_LOG = "unable to retrieve container logs"
+"""The kubelet answers so for a container that it has removed."""
 MAX_OBSTACLES = 3
 """Of a workload; its other pods mostly have the same."""
 
@@ -64,13 +66,11 @@ class Namespace:
             f"/api/v1/namespaces/{self.name}/pods/{obstacle.pod}/log"
             f"?container={obstacle.container}&tailLines=20"
         )
-        for one in (f"{path}&previous=true", path):
-            try:
-                if text := self.kubectl.read(one):
-                    return tail(text)
-            except ClusterError:
-                continue
-        return ()
+        try:
+            text = self.kubectl.read(f"{path}&previous=true" if obstacle.is_previous else path)
+        except ClusterError:
+            return ()
+        return () if not text or text.startswith(NO_LOG) else tail(text)
 
 
 @dataclass(frozen=True)

@@ -26,14 +26,15 @@ WITHIN_S = 120
 
 
 @pytest.fixture(autouse=True)
-def on_path(monkeypatch):
+def path_of_kubectl(monkeypatch):
     folder = str(Path(kubectl_path()).parent)
     monkeypatch.setenv("PATH", os.pathsep.join([folder, os.environ["PATH"]]))
 
 
 @pytest.fixture
 def kubectl():
-    return Kubectl()
+    with Kubectl().connected() as connected:
+        yield connected
 
 
 @pytest.fixture
@@ -61,9 +62,13 @@ def image(kubectl):
 
 
 def deploy(kubectl, namespace, container, **pod):
-    """The Deployment `broken`, whose pod has the given fields; the container's are merged in."""
+    """The Deployment `broken`, whose pod has the given fields; the container's are merged in.
+
+    Without its probe, a container that ends at once would be ready for a moment.
+    """
     labels = {"app": "broken"}
-    container = {"name": "main", "command": ["sleep", "1000"], **container}
+    probe = {"exec": {"command": ["true"]}, "initialDelaySeconds": 4, "periodSeconds": 1}
+    container = {"name": "main", "command": ["sleep", "1000"], "readinessProbe": probe, **container}
     spec = {"terminationGracePeriodSeconds": 0, "containers": [container], **pod}
     kubectl.run("create", "-f", "-", stdin=json.dumps({
         "apiVersion": "apps/v1",
