@@ -30,8 +30,8 @@ class Requirement:
     """Arguments of `kubectl`, in order."""
     version_at: tuple[str, str]
     """Path of the API server, and the pattern whose group is the version there."""
-    namespace: str = ""
-    """Of its workloads."""
+    workloads: tuple[str, str] = ("", "")
+    """Namespace, and the name of its Deployment there; an empty name is all workloads."""
 
 
 _KFP_SOURCE = "github.com/kubeflow/pipelines/manifests/kustomize"
@@ -51,7 +51,7 @@ REQUIREMENTS = {
             ("apply", "-k", f"{_KFP_SOURCE}/env/platform-agnostic?ref=2.17.0"),
         ),
         (f"{KFP_API}/healthz", r'"tag_name": *"v?([\d.]+)'),
-        KFP,
+        (KFP, ""),
     ),
     "metrics": Requirement(
         "metrics-server", "0.8.0", "measures the load of pods for the autoscaler",
@@ -60,6 +60,7 @@ REQUIREMENTS = {
           "v0.8.0/components.yaml"),),
         ("/apis/apps/v1/namespaces/kube-system/deployments/metrics-server",
          r'/metrics-server:v?([\d.]+)'),
+        ("kube-system", "metrics-server"),
     ),
     "rollouts": Requirement(
         "Argo Rollouts", "1.9.1", "moves traffic to a canary",
@@ -71,7 +72,7 @@ REQUIREMENTS = {
         ),
         ("/apis/apps/v1/namespaces/argo-rollouts/deployments/argo-rollouts",
          r'/argo-rollouts:v?([\d.]+)'),
-        "argo-rollouts",
+        ("argo-rollouts", ""),
     ),
     "prometheus": Requirement(
         "Prometheus operator", "0.93.0", "collects the metrics that canaries are judged by",
@@ -80,6 +81,7 @@ REQUIREMENTS = {
           "prometheus-operator/releases/download/v0.93.0/bundle.yaml"),),
         (f"{_CRDS}/servicemonitors.monitoring.coreos.com",
          r'"operator\.prometheus\.io/version": *"v?([\d.]+)'),
+        ("default", "prometheus-operator"),
     ),
     "gateway": Requirement(
         "Gateway API", "1.6.1", "splits requests by weight",

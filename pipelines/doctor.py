@@ -142,16 +142,17 @@ def _check_requirement(kubectl: Kubectl, one: Requirement) -> Iterator[Finding]:
     name = f"{one.name} {one.version}, which {one.why}"
     main = _guard(name, lambda: _check_installed(kubectl, one, name))
     yield main
-    if not one.namespace or main.text == NOT_INSTALLED:
+    namespace, wanted = one.workloads
+    if main.text == NOT_INSTALLED or not namespace:
         return
     try:
-        namespace = Namespace(kubectl, one.namespace)
-        for workload in namespace.workloads:
-            health = check_workload(namespace, workload)
-            if not health.is_ready:
-                yield _from_health(namespace, health, "")
+        look = Namespace(kubectl, namespace)
+        for name in look.workloads:
+            health = check_workload(look, name)
+            if not health.is_ready and (not wanted or name == f"deployment/{wanted}"):
+                yield _from_health(look, health, "")
     except ClusterError as error:
-        yield Finding(f"workloads of {one.namespace}", State.FAILED, _shorten(error))
+        yield Finding(f"workloads of {namespace}", State.FAILED, _shorten(error))
 
 
 def _check_installed(kubectl: Kubectl, one: Requirement, name: str) -> Finding:
@@ -272,7 +273,9 @@ def _check_answer(kubectl: Kubectl, name: str, path: str, remedy: str) -> Iterat
     try:
         answer = kubectl.read(path)
     except ClusterError as error:
-        yield Finding(name, State.FAILED, f"no answer: {_shorten(error)}", remedy)
+        # Why it has no pods that are ready stands above.
+        state = State.WAITING if "no endpoints" in str(error) else State.FAILED
+        yield Finding(name, state, f"no answer: {_shorten(error)}", remedy)
         return
     if answer is not None:
         version = re.search(r"\d+\.\d+\.\d+", answer)

@@ -209,8 +209,8 @@ def _describe_crash(
         limit = _memory_limit(pod, status["name"])
         text = f"{where} was killed for memory, its limit is {limit}{times}"
         remedy = "raise resources.limits.memory of this container in the overlay"
-    elif ended.get("exitCode") in PROBE_CODES and (probe := _last_message(events, ("Unhealthy",))):
-        text = f"{text}; {_shorten(probe)}"
+    elif ended.get("exitCode") in PROBE_CODES and (killed := _last_message(events, ("Killing",))):
+        text = f"{text}; {_shorten(killed)}"
     is_previous = "terminated" not in (status.get("state") or {})
     log = tail(ended.get("message") or "")
     return Obstacle(
@@ -253,16 +253,16 @@ def _explain(message: str) -> str:
 
 
 def _explain_image(image: str) -> str:
-    registry = image.partition("/")[0]
-    if image.rpartition("/")[2].startswith("fbt-"):
-        if "/" in image and ("." in registry or ":" in registry):
+    registry, _, name = image.removeprefix("docker.io/library/").rpartition("/")
+    if name.startswith("fbt-"):
+        if registry:
             return (
-                f"`fbt images --registry {image.rpartition('/')[0]} --push`; a registry that asks "
-                "for a login needs an imagePullSecret"
+                f"`fbt images --registry {registry} --push`; a registry that asks for a login "
+                "needs an imagePullSecret"
             )
         return (
             "`fbt images`, then load the image into the cluster "
-            f"(kind: `kind load docker-image {image}`), or name a registry in `images:` of the "
+            f"(kind: `kind load docker-image {name}`), or name a registry in `images:` of the "
             "overlay"
         )
     return "bring the image to where the nodes reach it, and name it in `images:` of the overlay"
