@@ -99,7 +99,8 @@ def find_refusal(workload: Object, events: Sequence[Object]) -> Obstacle | None:
 
 
 def tail(text: str, n_lines: int = 5) -> tuple[str, ...]:
-    lines = [line.rstrip() for line in text.splitlines() if line.strip()]
+    # Without the carets of Python's tracebacks.
+    lines = [line.rstrip() for line in text.splitlines() if line.strip(" ^~")]
     return tuple(line[:200] for line in lines[-n_lines:])
 
 

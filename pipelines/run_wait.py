@@ -1,5 +1,6 @@
 """Waits for a run of Kubeflow Pipelines, also while its server is away."""
 
+import logging
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -38,6 +39,8 @@ def wait_for_end(
     max_away_s: float = MAX_AWAY_S,
 ) -> None:
     """As `wait_for`. kfp's own waiting ignores canceled runs, and ends with the connection."""
+    # It warns of each of its own retries.
+    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
     run = RunWatch(client, run_id, show, max_away_s)
     deadline = time.monotonic() + wait_s
     while run.look() not in FINAL_STATES:

@@ -36,6 +36,8 @@ from pipelines.submit import Target, submit
 GOLDEN = Path(__file__).parents[1] / "golden" / "pipeline.yaml"
 HUNG_UP = 0
 """As a state of a run: the connection ends without an answer."""
+TRIES = 4
+"""Of one question by kfp's client."""
 PAGE = 2
 """Recurring runs and versions on a page, whatever the client asks for."""
 
@@ -229,7 +231,7 @@ def test_a_run_that_takes_too_long_goes_on_and_says_where(kfp):
 
 
 def test_a_server_that_is_away_for_a_while_is_asked_again(kfp):
-    kfp.states = ["RUNNING", HUNG_UP, HUNG_UP, 503, "RUNNING", "SUCCEEDED"]
+    kfp.states = ["RUNNING", *[HUNG_UP] * TRIES, 503, "RUNNING", "SUCCEEDED"]
     said = []
     submit(PARAMETERS, target(kfp), wait_s=30, show=said.append, poll_s=0.01)
     assert [line.strip().split(" ")[0] for line in said[1:]] == [
