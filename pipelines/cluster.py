@@ -35,6 +35,7 @@ class Requirement:
 
 
 _KFP_SOURCE = "github.com/kubeflow/pipelines/manifests/kustomize"
+_KFP_VERSION = "ref=2.17.0&timeout=5m"
 _CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 API_SERVICES = "/apis/apiregistration.k8s.io/v1/apiservices"
 KFP_API = f"/api/v1/namespaces/{KFP}/services/ml-pipeline:8888/proxy/apis/v2beta1"
@@ -45,10 +46,10 @@ REQUIREMENTS = {
         "Kubeflow Pipelines", "2.17.0", "runs the training pipeline",
         f"/apis/apps/v1/namespaces/{KFP}/deployments/ml-pipeline",
         (
-            ("apply", "-k", f"{_KFP_SOURCE}/cluster-scoped-resources?ref=2.17.0"),
+            ("apply", "-k", f"{_KFP_SOURCE}/cluster-scoped-resources?{_KFP_VERSION}"),
             ("wait", "--for", "condition=established", "--timeout=60s",
              "crd/applications.app.k8s.io"),
-            ("apply", "-k", f"{_KFP_SOURCE}/env/platform-agnostic?ref=2.17.0"),
+            ("apply", "-k", f"{_KFP_SOURCE}/env/platform-agnostic?{_KFP_VERSION}"),
         ),
         (f"{KFP_API}/healthz", r'"tag_name": *"v?([\d.]+)'),
         (KFP, ""),

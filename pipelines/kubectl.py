@@ -1,6 +1,7 @@
 """kubectl: the way to a cluster, by whatever login it has."""
 
 import json
+import shlex
 import shutil
 import socket
 import subprocess
@@ -99,7 +100,7 @@ class Kubectl:
         return list((self.read_object(path) or {}).get("items") or [])
 
     def format_command(self, words: tuple[str, ...]) -> str:
-        return " ".join(["kubectl", *self._context(), *words])
+        return shlex.join(["kubectl", *self._context(), *words])
 
     def _context(self) -> list[str]:
         return ["--context", self.context] if self.context else []

@@ -101,7 +101,7 @@ def find_refusal(workload: Object, events: Sequence[Object]) -> Obstacle | None:
 def tail(text: str, n_lines: int = 5) -> tuple[str, ...]:
     # Without the carets of Python's tracebacks.
     lines = [line.rstrip() for line in text.splitlines() if line.strip(" ^~")]
-    return tuple(line[:200] for line in lines[-n_lines:])
+    return tuple(line[:300] for line in lines[-n_lines:])
 
 
 def is_ready(pod: Object) -> bool:
@@ -189,7 +189,7 @@ def _describe_container(
     if ended and (ended.get("exitCode") or reason == "CrashLoopBackOff"):
         return _describe_crash(pod, status, ended, where, events)
     if "running" in state:
-        return _describe_running(status, where, is_init, events, pod_and_container)
+        return _describe_running(pod, status, where, is_init, events)
     return _describe_creation(pod, where, events)
 
 
@@ -220,14 +220,13 @@ def _describe_crash(
 
 
 def _describe_running(
-    status: Object, where: str, is_init: bool, events: Sequence[Object], names: dict[str, str]
+    pod: Object, status: Object, where: str, is_init: bool, events: Sequence[Object]
 ) -> Obstacle:
     probe = "" if is_init else _last_message(events, ("Unhealthy",))
-    if not probe:
-        return Obstacle(Kind.PROGRESS, f"{where} runs", **names)
     # Until it has started, a probe that fails only tells that it has not.
-    kind = Kind.UNREADY if status.get("started") else Kind.PROGRESS
-    return Obstacle(kind, f"{where} runs: {_shorten(probe)}", **names)
+    kind = Kind.UNREADY if probe and status.get("started") else Kind.PROGRESS
+    text = f"{where} runs: {_shorten(probe)}" if probe else f"{where} runs"
+    return Obstacle(kind, text, pod=_name(pod), container=status["name"])
 
 
 def _describe_creation(pod: Object, where: str, events: Sequence[Object]) -> Obstacle:
