@@ -39,6 +39,9 @@ RETRY_DELAYS_S = (1.0, 3.0, 9.0)
 """After them the kubelet retries."""
 
 
+STORE_FAILURE = "Failed to list artifacts"
+"""With it MLflow begins what it was told by its object store, with that one's status."""
+
 LOCAL_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 """Of this pod's volume, not of the registry."""
 
@@ -124,8 +127,9 @@ class Source:
         try:
             return urllib.request.urlopen(request, timeout=TIMEOUT_S)
         except urllib.error.HTTPError as error:
-            if error.code != 404:
-                raise ConnectionError(_describe_answer(path, error)) from None
+            message = _read_message(error)
+            if error.code != 404 or message.startswith(STORE_FAILURE):
+                raise ConnectionError(_describe_answer(path, error.code, message)) from None
             raise BundleError(
                 f"fetch: version {self.version} of {self.model!r} has no {query.get('path', '')!r} "
                 f"in the registry at {self.tracking_uri}; promote another version, or register "
@@ -293,22 +297,24 @@ def _retry(source: Source, ask: Callable[[], T]) -> T:
     raise AssertionError("unreachable")
 
 
-def _describe_answer(path: str, error: urllib.error.HTTPError) -> str:
+def _read_message(error: urllib.error.HTTPError) -> str:
     """MLflow's own words, where it has some."""
     try:
-        message = json.loads(error.read(2**16))["message"]
+        return str(json.loads(error.read(2**16))["message"])
     except (OSError, HTTPException, ValueError, KeyError, TypeError):
-        message = error.reason
+        return str(error.reason)
+
+
+def _describe_answer(path: str, code: int, message: str) -> str:
     hint = ""
-    if error.code >= 500:
-        # MLflow fetches artefacts itself, and tells its log alone why it could not.
+    if code >= 500 or message.startswith(STORE_FAILURE):
         hint = (
-            "; the log of MLflow has the reason, mostly its object store is away or refuses the "
-            "keys of the Secret fbt-object-store"
+            "; MLflow's object store is away, has no such bucket or refuses the keys of the Secret "
+            "fbt-object-store: see MLflow's log"
         )
-    elif error.code in (401, 403):
+    elif code in (401, 403):
         hint = "; check MLFLOW_TRACKING_USERNAME, MLFLOW_TRACKING_PASSWORD or the token"
-    return f"{path} answered {error.code}: {message}{hint}"
+    return f"{path} answered {code}: {message}{hint}"
 
 
 def _to_unavailable(source: Source, error: Exception) -> RegistryUnavailable:

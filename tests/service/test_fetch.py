@@ -30,7 +30,7 @@ from components.promoter.fetch import (
 )
 from components.registry import registry
 from tests.factories import make_bundle
-from tests.fakes import AWAY, BROKEN, FakeMlflow
+from tests.fakes import AWAY, BROKEN, FakeMlflow, Refusal
 
 
 @pytest.fixture
@@ -231,14 +231,34 @@ def test_a_limit_that_is_none_is_named(tmp_path):
     assert (code, "FBT_BUNDLE_LIMIT is '4 GB'" in said) == (MISCONFIGURED, True)
 
 
-def test_an_object_store_that_refuses_its_keys_is_looked_for_in_the_right_place(
-    fake, tmp_path, quick
+@pytest.mark.parametrize(
+    ("status", "message"),
+    [
+        (500, "Internal Server Error"),
+        (401, "Failed to list artifacts in s3://fbt-mlflow: The request signature does not match"),
+        (404, "Failed to list artifacts in s3://fbt-mlflow: The specified bucket does not exist"),
+    ],
+)
+def test_an_object_store_that_fails_is_no_damage_and_its_secret_is_named(
+    fake, tmp_path, quick, monkeypatch, status, message
 ):
-    fake.faults.extend([BROKEN] * 3)
-    said = (
-        r"answered 500: etcdserver: request timed out; .* the keys of the Secret fbt-object-store"
-    )
+    def fail(given):
+        raise Refusal(status, message)
+
+    monkeypatch.setattr(fake, "GET_artifacts_list", fail)
+    said = f"answered {status}: {message}; MLflow's object store .* the Secret fbt-object-store"
     with pytest.raises(RegistryUnavailable, match=said):
+        fetch_bundle(Source(fake.url, "1"), tmp_path / "model")
+
+
+def test_a_login_that_mlflow_refuses_is_told_from_its_object_store(
+    fake, tmp_path, quick, monkeypatch
+):
+    def fail(given):
+        raise Refusal(401, "You are not authenticated")
+
+    monkeypatch.setattr(fake, "GET_model_versions_get", fail)
+    with pytest.raises(RegistryUnavailable, match="answered 401: .* check MLFLOW_TRACKING_USER"):
         fetch_bundle(Source(fake.url, "1"), tmp_path / "model")
 
 
