@@ -336,20 +336,28 @@ app.command(cluster)
 
 
 @cluster.command
-def up(*, overlay: Overlay = "local", context: Context = "", wait: float = 900) -> None:
+def up(
+    *,
+    overlay: Overlay = "local",
+    context: Context = "",
+    wait: float = 900,
+    kfp_source: str = "",
+) -> None:
     """Install everything that is missing, and wait until it is ready.
 
     Args:
         wait: seconds at most
+        kfp_source: folder or URL of KFP's manifests, for clusters without GitHub; k8s/README.md
+            has the commands that write them (default: GitHub)
     """
     from pipelines.cluster import cluster_up
 
-    cluster_up(overlay, context, wait)
+    cluster_up(overlay, context, wait, kfp_source=kfp_source)
 
 
 @app.command(group=CLUSTER)
 def doctor(*, overlay: Overlay = "local", context: Context = "") -> None:
-    """Check this machine and the cluster; print a remedy for everything that is missing."""
+    """Check this machine and the cluster; print a remedy for what is missing or broken."""
     from pipelines.doctor import doctor
 
     doctor(overlay, context)
@@ -385,6 +393,21 @@ def submit(*, parameters: Training, target: Server = DEFAULT_TARGET, wait: float
     from pipelines.submit import submit
 
     submit(parameters, target, wait)
+
+
+@app.command(group=CLUSTER)
+def wait(run_id: str, /, *, endpoint: str = "", namespace: str = "", wait: float = 7200) -> None:
+    """Wait for the end of a run that was submitted before.
+
+    Args:
+        run_id: as fbt submit printed it
+        endpoint: KFP server (default: KF_PIPELINES_ENDPOINT)
+        namespace: your namespace, if KFP has several users
+        wait: seconds at most
+    """
+    from pipelines.run_wait import wait_for
+
+    wait_for(run_id, endpoint, namespace, wait)
 
 
 @app.command(group=CLUSTER)

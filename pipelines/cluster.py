@@ -3,59 +3,18 @@
 import base64
 import json
 import secrets
-import shutil
-import subprocess
-import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+from pipelines.kubectl import ClusterError, Kubectl
+from pipelines.readiness import POLL_S, wait_until_ready
 
 OVERLAYS = Path(__file__).parents[1] / "k8s" / "overlays"
 APP, PLATFORM, KFP = "fbt", "fbt-platform", "kubeflow"
 
 
 STORE_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
-
-
-class ClusterError(RuntimeError):
-    """The message contains the remedy."""
-
-
-@dataclass(frozen=True)
-class Kubectl:
-    context: str = ""
-    """Empty = the current one."""
-
-    def run(self, *words: str, stdin: str = "") -> str:
-        """Standard output. Raises ClusterError."""
-        done = self._call(words, stdin)
-        if done.returncode:
-            reason = (done.stderr or done.stdout).strip()[-1500:]
-            raise ClusterError(f"cluster: `{self.format_command(words)}` failed: {reason}")
-        return done.stdout
-
-    def exists(self, *words: str) -> bool:
-        """Raises ClusterError if no cluster answers."""
-        done = self._call(("get", *words), "")
-        absent = "NotFound" in done.stderr or "doesn't have a resource type" in done.stderr
-        if done.returncode and not absent:
-            command = self.format_command(("get", *words))
-            raise ClusterError(f"cluster: `{command}` failed: {done.stderr.strip()}")
-        return done.returncode == 0
-
-    def format_command(self, words: tuple[str, ...]) -> str:
-        return " ".join(["kubectl", *self._context(), *words])
-
-    def _context(self) -> list[str]:
-        return ["--context", self.context] if self.context else []
-
-    def _call(self, words: tuple[str, ...], stdin: str) -> "subprocess.CompletedProcess[str]":
-        if not shutil.which("kubectl"):
-            raise ClusterError("cluster: kubectl is not installed; see kubernetes.io/docs/tasks")
-        return subprocess.run(
-            ["kubectl", *self._context(), *words],
-            input=stdin, capture_output=True, text=True, check=False,
-        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -65,54 +24,79 @@ class Requirement:
     name: str
     version: str
     why: str
-    probe: tuple[str, ...]
-    """Arguments of `kubectl get`."""
+    probe: str
+    """Path of the API server that is there where the software is."""
     install_commands: tuple[tuple[str, ...], ...]
     """Arguments of `kubectl`, in order."""
+    version_at: tuple[str, str]
+    """Path of the API server, and the pattern whose group is the version there."""
+    workloads: tuple[str, str] = ("", "")
+    """Namespace, and the name of its Deployment there; an empty name is all workloads."""
 
 
 _KFP_SOURCE = "github.com/kubeflow/pipelines/manifests/kustomize"
+_KFP_VERSION = "ref=2.17.0&timeout=5m"
+_CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+API_SERVICES = "/apis/apiregistration.k8s.io/v1/apiservices"
+KFP_API = f"/api/v1/namespaces/{KFP}/services/ml-pipeline:8888/proxy/apis/v2beta1"
+"""By the API server, which reaches it where this machine does not."""
 
 REQUIREMENTS = {
     "kfp": Requirement(
         "Kubeflow Pipelines", "2.17.0", "runs the training pipeline",
-        ("deployment/ml-pipeline", "--namespace", KFP),
+        f"/apis/apps/v1/namespaces/{KFP}/deployments/ml-pipeline",
         (
-            ("apply", "-k", f"{_KFP_SOURCE}/cluster-scoped-resources?ref=2.17.0"),
+            ("apply", "-k", f"{_KFP_SOURCE}/cluster-scoped-resources?{_KFP_VERSION}"),
             ("wait", "--for", "condition=established", "--timeout=60s",
              "crd/applications.app.k8s.io"),
-            ("apply", "-k", f"{_KFP_SOURCE}/env/platform-agnostic?ref=2.17.0"),
+            ("apply", "-k", f"{_KFP_SOURCE}/env/platform-agnostic?{_KFP_VERSION}"),
         ),
+        (f"{KFP_API}/healthz", r'"tag_name": *"v?([\d.]+)'),
+        (KFP, ""),
     ),
     "metrics": Requirement(
         "metrics-server", "0.8.0", "measures the load of pods for the autoscaler",
-        ("apiservice", "v1beta1.metrics.k8s.io"),
+        f"{API_SERVICES}/v1beta1.metrics.k8s.io",
         (("apply", "-f", "https://github.com/kubernetes-sigs/metrics-server/releases/download/"
           "v0.8.0/components.yaml"),),
+        ("/apis/apps/v1/namespaces/kube-system/deployments/metrics-server",
+         r'/metrics-server:v?([\d.]+)'),
+        ("kube-system", "metrics-server"),
     ),
     "rollouts": Requirement(
         "Argo Rollouts", "1.9.1", "moves traffic to a canary",
-        ("crd", "rollouts.argoproj.io"),
+        f"{_CRDS}/rollouts.argoproj.io",
         (
             ("create", "namespace", "argo-rollouts"),
             ("apply", "--namespace", "argo-rollouts", "-f",
              "https://github.com/argoproj/argo-rollouts/releases/download/v1.9.1/install.yaml"),
         ),
+        ("/apis/apps/v1/namespaces/argo-rollouts/deployments/argo-rollouts",
+         r'/argo-rollouts:v?([\d.]+)'),
+        ("argo-rollouts", ""),
     ),
     "prometheus": Requirement(
         "Prometheus operator", "0.93.0", "collects the metrics that canaries are judged by",
-        ("crd", "servicemonitors.monitoring.coreos.com"),
+        f"{_CRDS}/servicemonitors.monitoring.coreos.com",
         (("apply", "--server-side", "-f", "https://github.com/prometheus-operator/"
           "prometheus-operator/releases/download/v0.93.0/bundle.yaml"),),
+        (f"{_CRDS}/servicemonitors.monitoring.coreos.com",
+         r'"operator\.prometheus\.io/version": *"v?([\d.]+)'),
+        ("default", "prometheus-operator"),
     ),
     "gateway": Requirement(
         "Gateway API", "1.6.1", "splits requests by weight",
-        ("crd", "httproutes.gateway.networking.k8s.io"),
+        f"{_CRDS}/httproutes.gateway.networking.k8s.io",
         (("apply", "-f", "https://github.com/kubernetes-sigs/gateway-api/releases/download/"
           "v1.6.1/standard-install.yaml"),),
+        (f"{_CRDS}/httproutes.gateway.networking.k8s.io",
+         r'"gateway\.networking\.k8s\.io/bundle-version": *"v?([\d.]+)'),
     ),
 }  # fmt: skip
 """The versions are those of k8s/README.md."""
+
+KFP_FILES = ("cluster-scoped-resources.yaml", "platform-agnostic.yaml")
+"""As `kubectl kustomize` writes them from KFP's folders of these names."""
 
 NEEDED = {
     "local": ("kfp", "metrics"),
@@ -136,22 +120,63 @@ OF_COMPONENTS = ((APP, "fbt-workbench"), (APP, "fbt-verify-keys"))
 
 
 def cluster_up(
-    overlay: str, context: str = "", wait_s: float = 900, show: Callable[[str], None] = print
+    overlay: str,
+    context: str = "",
+    wait_s: float = 900,
+    show: Callable[[str], None] = print,
+    kfp_source: str = "",
+    poll_s: float = POLL_S,
 ) -> None:
-    """Change existing objects by `kubectl apply` only, existing Secrets never."""
+    """Change existing objects by `kubectl apply` only, existing Secrets never.
+
+    `kfp_source` is a folder or URL with the files of KFP_FILES, instead of GitHub.
+    """
     needed, kubectl = list_requirements(overlay), Kubectl(context)
     kubectl.run("version")
     for one in find_missing(kubectl, needed):
         show(f"installing {one.name} {one.version}, which {one.why}")
-        for command in one.install_commands:
-            kubectl.run(*command)
+        _install(kubectl, _take_from(kfp_source, one) if kfp_source else one)
     show(f"creating missing Secrets in {PLATFORM} and {APP}")
     _make_secrets(kubectl, overlay, show)
     for folder in (OVERLAYS / overlay / "platform", OVERLAYS / overlay):
         show(kubectl.format_command(("apply", "-k", str(folder))))
         kubectl.run("apply", "-k", str(folder))
-    _wait_until_ready(kubectl, overlay, wait_s, show)
+    show(f"waiting until these are ready, {wait_s:g} s at most")
+    with kubectl.connected() as connected:
+        wait_until_ready(connected, list_waited(overlay), wait_s, show, poll_s)
     show("usable; next: `fbt submit --orders …`, then `fbt promote VERSION`")
+
+
+def _take_from(source: str, one: Requirement) -> Requirement:
+    """KFP with its manifests from another place; others as they are."""
+    if one is not REQUIREMENTS["kfp"]:
+        return one
+    cluster_scoped, namespaced = (f"{source.rstrip('/')}/{name}" for name in KFP_FILES)
+    _, wait, _ = one.install_commands
+    commands = ("apply", "-f", cluster_scoped), wait, ("apply", "-f", namespaced)
+    return replace(one, install_commands=commands)
+
+
+def _install(kubectl: Kubectl, one: Requirement) -> None:
+    for command in one.install_commands:
+        try:
+            kubectl.run(*command)
+        except ClusterError as error:
+            if "AlreadyExists" in str(error):
+                continue
+            raise ClusterError(f"{error}\n  {_explain_source(one)}") from None
+
+
+def _explain_source(one: Requirement) -> str:
+    if one.name == REQUIREMENTS["kfp"].name:
+        return (
+            "without GitHub: write its manifests to files where GitHub can be reached, as "
+            "k8s/README.md shows under 'Without GitHub', and name their folder by --kfp-source"
+        )
+    return (
+        "without GitHub: bring the file here, `kubectl apply` it, and run this again; what is "
+        "installed is left as it is"
+    )
 
 
 def list_requirements(overlay: str) -> list[Requirement]:
@@ -161,7 +186,7 @@ def list_requirements(overlay: str) -> list[Requirement]:
 
 
 def find_missing(kubectl: Kubectl, needed: list[Requirement]) -> list[Requirement]:
-    return [one for one in needed if not kubectl.exists(*one.probe)]
+    return [one for one in needed if kubectl.read(one.probe) is None]
 
 
 SecretMaker = Callable[[Kubectl], Mapping[str, str]]
@@ -257,20 +282,12 @@ def _fernet_key() -> str:
     return base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
 
 
-def _wait_until_ready(
-    kubectl: Kubectl, overlay: str, wait_s: float, show: Callable[[str], None]
-) -> None:
-    """The service itself gets ready only after the first promotion."""
-    deadline = time.monotonic() + wait_s
-    waited = [
+def list_waited(overlay: str) -> list[tuple[str, str]]:
+    """Namespace and `kind/name`; the service itself gets ready only after the first promotion."""
+    stores = [(PLATFORM, "statefulset/postgres"), (PLATFORM, "statefulset/object-store")]
+    return [
+        *(stores if overlay in IN_CLUSTER_STORES else []),
         (PLATFORM, "deployment/mlflow"),
         (KFP, "deployment/ml-pipeline"),
         (APP, "deployment/fbt-promoter"),
     ]
-    if overlay in IN_CLUSTER_STORES:
-        stores = [(PLATFORM, "statefulset/postgres"), (PLATFORM, "statefulset/object-store")]
-        waited = [*stores, *waited]
-    for namespace, name in waited:
-        left = max(1, int(deadline - time.monotonic()))
-        show(f"waiting for {namespace}/{name}")
-        kubectl.run("rollout", "status", name, "--namespace", namespace, f"--timeout={left}s")

@@ -12,13 +12,12 @@ from pydantic import Field
 
 from pipelines.compile import PLAIN, compile_pipeline
 from pipelines.home import code_version
-from pipelines.kfp_server import KfpError, ensure_experiment, ensure_version, kfp_client
+from pipelines.kfp_server import ensure_experiment, ensure_version, kfp_client
 from pipelines.parameters import TrainingParameters
 from pipelines.placement import NAME, NODE_SELECTOR, Placement
+from pipelines.run_wait import POLL_S, wait_for_end
 
 EXPERIMENT = "fbt"
-FINAL_STATES = ("SUCCEEDED", "FAILED", "SKIPPED", "CANCELED", "ERROR")
-POLL_S = 10.0
 
 
 class Target(Placement):
@@ -51,7 +50,7 @@ def submit(
         link = f"{client._get_url_prefix()}/#/runs/details/{run.run_id}"
         show(f"run {run.run_id} of version {version_name(target)}: {link}")
         if wait_s:
-            _wait_for_end(client, str(run.run_id), link, wait_s, poll_s, show)
+            wait_for_end(client, str(run.run_id), wait_s, poll_s, show)
     return str(run.run_id)
 
 
@@ -73,25 +72,3 @@ def version_name(target: Target) -> str:
 def arguments(parameters: TrainingParameters, target: Target) -> dict[str, Any]:
     labels = dict(one.split("=", 1) for one in target.node_selector)
     return {**parameters.model_dump(), NODE_SELECTOR: labels}
-
-
-def _wait_for_end(
-    client: Any, run_id: str, link: str, wait_s: float, poll_s: float, show: Callable[[str], None]
-) -> None:
-    # kfp's own waiting ignores canceled runs.
-    deadline, state = time.monotonic() + wait_s, ""
-    while True:
-        found = client.get_run(run_id)
-        if found.state != state:
-            state = str(found.state)
-            show(f"  {state.lower()}")
-        if state in FINAL_STATES:
-            break
-        if time.monotonic() > deadline:
-            raise KfpError(
-                f"submit: the run has not ended after {wait_s:g} s and continues: {link}"
-            )
-        time.sleep(poll_s)
-    if state != "SUCCEEDED":
-        reason = f": {found.error.message}" if found.error else ""
-        raise KfpError(f"submit: the run {state.lower()}{reason}; see its steps: {link}")

@@ -5,8 +5,10 @@ pod needs credentials of the artefact store.
 """
 
 import base64
+import errno
 import json
 import os
+import re
 import shutil
 import sys
 import time
@@ -42,6 +44,15 @@ RETRY_DELAYS_S = (1.0, 3.0, 9.0)
 """After them the kubelet retries."""
 
 
+STORE_FAILURE = "Failed to list artifacts"
+"""With it MLflow begins what it was told by its object store, with that one's status."""
+
+LOCAL_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
+"""Of this pod's volume, not of the registry."""
+
+UNITS = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40, "": 1}
+"""Of Kubernetes' quantities."""
+
 T = TypeVar("T")
 
 
@@ -50,14 +61,15 @@ class RegistryUnavailable(RuntimeError):
 
 
 class ConfigurationError(ValueError):
-    """A variable of the pod is missing or invalid."""
+    """A variable of the pod is missing or invalid, or its volume too small."""
 
 
 @dataclass(frozen=True)
 class Registration:
     sha256: str
     """Of bundle.json; may be empty."""
-    files: set[str]
+    files: Mapping[str, int]
+    """Bytes by name; 0 where the registry does not tell."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +87,7 @@ class Source:
         query = {"name": self.model, "version": self.version}
         record = self._get_json("/api/2.0/mlflow/model-versions/get", query)["model_version"]
         tags = {tag["key"]: tag["value"] for tag in record.get("tags", [])}
-        files = self.list_files(record["run_id"]) if record.get("run_id") else set()
+        files = self.list_files(record["run_id"]) if record.get("run_id") else {}
         if "bundle.json" not in files:
             raise BundleError(
                 f"fetch: version {self.version} of {self.model!r} has no bundle in the registry at "
@@ -83,16 +95,17 @@ class Source:
             )
         return Registration(tags.get(BUNDLE_HASH_TAG, ""), files)
 
-    def list_files(self, run_id: str) -> set[str]:
-        names: set[str] = set()
+    def list_files(self, run_id: str) -> dict[str, int]:
+        sizes: dict[str, int] = {}
         token = ""
         while True:
             query = {"run_id": run_id, "path": "bundle"} | ({"page_token": token} if token else {})
             answer = self._get_json("/api/2.0/mlflow/artifacts/list", query)
-            names |= {file["path"].removeprefix("bundle/") for file in answer.get("files", [])}
+            for file in answer.get("files", []):
+                sizes[file["path"].removeprefix("bundle/")] = int(file.get("file_size") or 0)
             token = answer.get("next_page_token", "")
             if not token:
-                return names
+                return sizes
 
     def download(self, name: str, target: Path) -> None:
         query = {"name": self.model, "version": self.version, "path": name}
@@ -121,8 +134,9 @@ class Source:
         try:
             return urllib.request.urlopen(request, timeout=TIMEOUT_S)
         except urllib.error.HTTPError as error:
-            if error.code != 404:
-                raise
+            message = _read_message(error)
+            if error.code != 404 or message.startswith(STORE_FAILURE):
+                raise ConnectionError(_describe_answer(path, error.code, message)) from None
             raise BundleError(
                 f"fetch: version {self.version} of {self.model!r} has no {query.get('path', '')!r} "
                 f"in the registry at {self.tracking_uri}; promote another version, or register "
@@ -130,14 +144,16 @@ class Source:
             ) from None
 
 
-def fetch_bundle(source: Source, target: Path) -> Manifest:
+def fetch_bundle(source: Source, target: Path, max_bytes: int | None = None) -> Manifest:
     """Download the bundle to the directory `target`, unless it is there, and check every hash.
 
-    Raises BundleError for a missing, damaged or wrongly signed bundle, and RegistryUnavailable.
+    Raises BundleError for a missing, damaged or wrongly signed bundle, ConfigurationError for one
+    that is larger than `max_bytes` or the disk, and RegistryUnavailable.
     """
     registration = _retry(source, source.read_registration)
     if _is_complete(target, registration, source):
         return read_manifest(target)
+    check_space(source, target, sum(registration.files.values()), max_bytes)
     with atomic_write(target) as aside:
         aside.mkdir(parents=True)
         for name in list_first_files(source, registration):
@@ -185,7 +201,7 @@ def read_registered_manifest(source: Source, folder: Path, registration: Registr
     if source.verify_keys:
         check_bundle_signature(folder, source.version, source.verify_keys)
     manifest = read_manifest(folder)
-    missing = sorted(set(manifest.files) - registration.files)
+    missing = sorted(set(manifest.files) - set(registration.files))
     if missing:
         raise BundleError(
             f"fetch: the registry has no {', '.join(missing)} of version {source.version}, found "
@@ -194,6 +210,37 @@ def read_registered_manifest(source: Source, folder: Path, registration: Registr
     if strange := [name for name in manifest.files if Path(name).name != name]:
         raise BundleError(f"fetch: bundle.json of version {source.version} names {strange}")
     return manifest
+
+
+def check_space(source: Source, target: Path, needed: int, max_bytes: int | None) -> None:
+    """Raises ConfigurationError before a pod outgrows its emptyDir, which would evict it."""
+    folder = next(one for one in target.absolute().parents if one.is_dir())
+    title = f"fetch: the bundle of version {source.version} has {needed:,} bytes"
+    if max_bytes is not None and needed > max_bytes:
+        raise ConfigurationError(
+            f"{title}, {folder} may hold {max_bytes:,} (FBT_BUNDLE_LIMIT); raise that and the "
+            "sizeLimit of the volume `bundle`, or promote a smaller version"
+        )
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise ConfigurationError(
+            f"{title}, the disk of {folder} {free:,} free; free some on the node, or promote a "
+            "smaller version"
+        )
+
+
+def limit_from_environment() -> int | None:
+    """Bytes; None for no limit. Raises ConfigurationError."""
+    text = os.environ.get("FBT_BUNDLE_LIMIT", "")
+    if not text:
+        return None
+    found = re.fullmatch(r"(\d+)(Ki|Mi|Gi|Ti|)", text)
+    if not found:
+        raise ConfigurationError(
+            f"fetch: FBT_BUNDLE_LIMIT is {text!r}; expected the sizeLimit of the pod's volume, as "
+            "in 4Gi"
+        )
+    return int(found[1]) * UNITS[found[2]]
 
 
 def source_from_environment() -> tuple[Source, Path]:
@@ -228,7 +275,7 @@ def authorization_from_environment() -> str:
 def main() -> int:
     try:
         source, target = source_from_environment()
-        manifest = fetch_bundle(source, target)
+        manifest = fetch_bundle(source, target, limit_from_environment())
     except (
         ConfigurationError, KeyConfigurationError, BundleError, RegistryUnavailable, OSError,
     ) as error:  # fmt: skip
@@ -263,10 +310,35 @@ def _retry(source: Source, ask: Callable[[], T]) -> T:
         except BundleError:
             raise
         except (OSError, HTTPException, ValueError, KeyError) as error:
+            if isinstance(error, OSError) and error.errno in LOCAL_ERRORS:
+                raise ConfigurationError(
+                    f"fetch: the bundle cannot be written ({error}); give the pod a writable "
+                    "volume of enough size at FBT_BUNDLE"
+                ) from error
             if delay_s is None:
                 raise _to_unavailable(source, error) from error
         time.sleep(delay_s)
     raise AssertionError("unreachable")
+
+
+def _read_message(error: urllib.error.HTTPError) -> str:
+    """MLflow's own words, where it has some."""
+    try:
+        return str(json.loads(error.read(2**16))["message"])
+    except (OSError, HTTPException, ValueError, KeyError, TypeError):
+        return str(error.reason)
+
+
+def _describe_answer(path: str, code: int, message: str) -> str:
+    hint = ""
+    if code >= 500 or message.startswith(STORE_FAILURE):
+        hint = (
+            "; MLflow's object store is away, has no such bucket or refuses the keys of the Secret "
+            "fbt-object-store: see MLflow's log"
+        )
+    elif code in (401, 403):
+        hint = "; check MLFLOW_TRACKING_USERNAME, MLFLOW_TRACKING_PASSWORD or the token"
+    return f"{path} answered {code}: {message}{hint}"
 
 
 def _to_unavailable(source: Source, error: Exception) -> RegistryUnavailable:

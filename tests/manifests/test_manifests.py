@@ -467,6 +467,15 @@ def test_what_the_secrets_of_an_overlay_are_is_known_to_the_command(objects):
             assert (namespace_of(one), name) in known, name_of(one)
 
 
+def test_the_pod_knows_how_large_a_bundle_may_be(objects):
+    if deployment := find(objects, "Deployment", "fbt"):
+        pod = pod_of(deployment)
+        (fetch,) = pod["initContainers"]
+        (limit,) = [one["value"] for one in fetch["env"] if one["name"] == "FBT_BUNDLE_LIMIT"]
+        (volume,) = [one["emptyDir"] for one in pod["volumes"] if one["name"] == "bundle"]
+        assert limit == volume["sizeLimit"]
+
+
 # ---------------------------------------------------------------- rules and catalogue changes
 
 

@@ -1,6 +1,7 @@
 """The init container's command, against a real MLflow server and one that breaks."""
 
 import base64
+import errno
 import os
 import re
 import shutil
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import urllib.request
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -18,17 +20,19 @@ from components.promoter.fetch import (
     DAMAGED,
     MISCONFIGURED,
     UNAVAILABLE,
+    ConfigurationError,
     RegistryUnavailable,
     Source,
     authorization_from_environment,
     fetch_bundle,
     find_bundle_problem,
+    limit_from_environment,
 )
 from components.registry import registry
 from components.signing.bundle import SIGNATURE_FILE, sign_bundle
 from components.signing.keys import read_signing_key
 from tests.factories import make_bundle
-from tests.fakes import AWAY, BROKEN, FakeMlflow
+from tests.fakes import AWAY, BROKEN, FakeMlflow, Refusal
 from tests.signing_keys import make_keys
 
 
@@ -212,9 +216,81 @@ def test_a_connection_that_breaks_is_no_damage(fake, tmp_path, quick, monkeypatc
         fetch_bundle(Source(fake.url, "1"), tmp_path / "model")
 
 
+def test_a_bundle_that_is_larger_than_its_volume_is_not_begun(source, stored, tmp_path):
+    needed = sum(file.stat().st_size for file in stored.iterdir())
+    fetch_bundle(source, tmp_path / "whole" / "model", needed)
+    said = rf"has {needed:,} bytes, .*/pod may hold {needed - 1:,} \(FBT_BUNDLE_LIMIT\)"
+    (tmp_path / "pod").mkdir()
+    with pytest.raises(ConfigurationError, match=said):
+        fetch_bundle(source, tmp_path / "pod" / "model", needed - 1)
+    assert list((tmp_path / "pod").iterdir()) == []
+
+
+def test_a_bundle_that_is_larger_than_the_free_disk_is_not_begun(source, tmp_path, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=1000))
+    with pytest.raises(ConfigurationError, match=r"has [\d,]+ bytes, the disk of .* 1,000 free"):
+        fetch_bundle(source, tmp_path / "model")
+
+
+def test_a_disk_that_fills_up_is_not_taken_for_a_registry_that_is_away(fake, tmp_path, quick):
+    class Full(Source):
+        def download(self, name, target):
+            raise OSError(errno.ENOSPC, "No space left on device", str(target))
+
+    with pytest.raises(ConfigurationError, match=r"cannot be written .*No space left"):
+        fetch_bundle(Full(fake.url, "1"), tmp_path / "model")
+
+
+@pytest.mark.parametrize(
+    ("text", "n_bytes"), [("", None), ("4Gi", 4 * 2**30), ("512Mi", 2**29), ("100", 100)]
+)
+def test_the_limit_is_a_quantity_as_in_manifests(monkeypatch, text, n_bytes):
+    monkeypatch.setenv("FBT_BUNDLE_LIMIT", text)
+    assert limit_from_environment() == n_bytes
+
+
+def test_a_limit_that_is_none_is_named(tmp_path):
+    env = {"FBT_MODEL_VERSION": "1", "MLFLOW_TRACKING_URI": "http://127.0.0.1:1"}
+    code, said = run(**env, FBT_BUNDLE=str(tmp_path), FBT_BUNDLE_LIMIT="4 GB")
+    assert (code, "FBT_BUNDLE_LIMIT is '4 GB'" in said) == (MISCONFIGURED, True)
+
+
+@pytest.mark.parametrize(
+    ("status", "message"),
+    [
+        (500, "Internal Server Error"),
+        (401, "Failed to list artifacts in s3://fbt-mlflow: The request signature does not match"),
+        (404, "Failed to list artifacts in s3://fbt-mlflow: The specified bucket does not exist"),
+    ],
+)
+def test_an_object_store_that_fails_is_no_damage_and_its_secret_is_named(
+    fake, tmp_path, quick, monkeypatch, status, message
+):
+    def fail(given):
+        raise Refusal(status, message)
+
+    monkeypatch.setattr(fake, "GET_artifacts_list", fail)
+    said = f"answered {status}: {message}; MLflow's object store .* the Secret fbt-object-store"
+    with pytest.raises(RegistryUnavailable, match=said):
+        fetch_bundle(Source(fake.url, "1"), tmp_path / "model")
+
+
+def test_a_login_that_mlflow_refuses_is_told_from_its_object_store(
+    fake, tmp_path, quick, monkeypatch
+):
+    def fail(given):
+        raise Refusal(401, "You are not authenticated")
+
+    monkeypatch.setattr(fake, "GET_model_versions_get", fail)
+    with pytest.raises(RegistryUnavailable, match="answered 401: .* check MLFLOW_TRACKING_USER"):
+        fetch_bundle(Source(fake.url, "1"), tmp_path / "model")
+
+
 def test_a_manifest_that_names_another_folder(fake, tmp_path, quick, monkeypatch):
     monkeypatch.setattr(
-        Source, "list_files", lambda self, run_id: {"bundle.json", "../outside", "n_orders.npy"}
+        Source,
+        "list_files",
+        lambda self, run_id: dict.fromkeys(("bundle.json", "../outside", "n_orders.npy"), 0),
     )
     manifest = (fake.bundle / "bundle.json").read_text()
     changed = re.sub(r'"files": {[^}]*}', '"files": {"../outside": "00"}', manifest)

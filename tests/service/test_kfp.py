@@ -19,7 +19,7 @@ import yaml
 from pipelines.cli import main
 from pipelines.compile import compile_pipeline
 from pipelines.images import VERSION
-from pipelines.kfp_server import KfpError
+from pipelines.kfp_server import KfpError, kfp_client
 from pipelines.parameters import FeedbackParameters, TrainingParameters
 from pipelines.placement import (
     ARCHIVE_PATH,
@@ -30,10 +30,15 @@ from pipelines.placement import (
     Placement,
     add_tag,
 )
+from pipelines.run_wait import wait_for_end
 from pipelines.schedule import schedule, unschedule
 from pipelines.submit import Target, submit
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "pipeline.yaml"
+HUNG_UP = 0
+"""As a state of a run: the connection ends without an answer."""
+TRIES = 4
+"""Of one question by kfp's client."""
 PAGE = 2
 """Recurring runs and versions on a page, whatever the client asks for."""
 
@@ -91,6 +96,8 @@ class FakeKfp:
     def get_run(self, path, query, body):
         run = self.runs[path.split("/")[2]]
         state = self.states.pop(0) if len(self.states) > 1 else self.states[0]
+        if isinstance(state, int):
+            return state, {"code": 14, "message": "upstream is away"}
         error = {"error": {"code": 2, "message": "gate failed"}} if state == "FAILED" else {}
         return 200, {**run, "state": state, **error}
 
@@ -151,6 +158,9 @@ def kfp():
             query = {name: values[0] for name, values in parse_qs(url.query).items()}
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0)).decode()
             status, content = fake.answer(self.command, url.path, query, body)
+            if status == HUNG_UP:
+                self.close_connection = True
+                return
             text = json.dumps(content).encode()
             self.send_response(status)
             self.send_header("Content-Type", "application/json")
@@ -219,6 +229,37 @@ def test_a_run_that_takes_too_long_goes_on_and_says_where(kfp):
     kfp.states = ["RUNNING"]
     with pytest.raises(KfpError, match=r"has not ended after 0\.05 s and continues: http"):
         submit(PARAMETERS, target(kfp), wait_s=0.05, poll_s=0.01)
+
+
+def test_a_server_that_is_away_for_a_while_is_asked_again(kfp):
+    kfp.states = ["RUNNING", *[HUNG_UP] * TRIES, 503, "RUNNING", "SUCCEEDED"]
+    said = []
+    submit(PARAMETERS, target(kfp), wait_s=30, show=said.append, poll_s=0.01)
+    assert [line.strip().split(" ")[0] for line in said[1:]] == [
+        "running", "KFP", "KFP", "succeeded",
+    ]  # fmt: skip
+    assert f"KFP at {kfp.url} cannot be reached" in said[2]
+    assert said[3].strip() == f"KFP at {kfp.url} answers again"
+
+
+@pytest.mark.parametrize("state", [HUNG_UP, 503])
+def test_a_server_that_stays_away_does_not_lose_the_run(kfp, state):
+    kfp.states = ["RUNNING", state]
+    run = submit(PARAMETERS, target(kfp))
+    with kfp_client(kfp.url, "") as client, pytest.raises(KfpError) as ended:
+        wait_for_end(client, run, 30, 0.01, print, max_away_s=0.2)
+    assert f"`fbt wait {run} --endpoint {kfp.url}` waits for it again" in str(ended.value)
+    assert "is not lost" in str(ended.value)
+    assert "port-forward svc/ml-pipeline-ui" in str(ended.value)
+    kfp.states = ["SUCCEEDED"]
+    with patch.dict(os.environ, KF_PIPELINES_ENDPOINT=kfp.url):
+        main(["wait", run])
+
+
+def test_a_login_that_expired_while_waiting_ends_it_with_the_way_to_go_on(kfp):
+    kfp.states = ["RUNNING", 401]
+    with pytest.raises(KfpError, match=r"answered 401: .* is not lost .* `fbt wait run-"):
+        submit(PARAMETERS, target(kfp), wait_s=30, poll_s=0.01)
 
 
 def test_a_server_that_says_no_is_quoted(kfp):

@@ -20,8 +20,9 @@ def test_help_lists_all_commands_by_group_and_writes_nothing(tmp_path, capsys):
     places = [words.index(group) for group in groups]
     assert places == sorted(places)
     commands = (
-        "run demo compile submit schedule images cluster doctor models promote rollback sign serve "
-        "export mlflow bench judge events report experiment simulate feedback --install-completion"
+        "run demo compile submit wait schedule images cluster doctor models promote rollback sign "
+        "serve export mlflow bench judge events report experiment simulate feedback "
+        "--install-completion"
     )
     assert set(commands.split()) <= set(words)
     assert not (tmp_path / "home").exists()

@@ -1,4 +1,4 @@
-"""`fbt cluster up`, `doctor` and `images` against stand-ins for kubectl and the builders.
+"""`fbt cluster up` and `images` against stand-ins for kubectl and the builders.
 
 The stand-in for kubectl keeps what it is told in a folder: `get` finds what a file there names. It
 is no cluster; nothing is scheduled or served.
@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.cluster import NEEDED, OVERLAYS, REQUIREMENTS, ClusterError, cluster_up
-from pipelines.doctor import doctor
+from pipelines.cluster import NEEDED, OVERLAYS, REQUIREMENTS, cluster_up
 from pipelines.images import TARGETS, ImagesError, build_images
+from pipelines.kubectl import TIMEOUT_S, ClusterError
 
 ROOT = Path(__file__).parents[2]
 
@@ -27,20 +27,48 @@ case "$1" in
 get)
     shift
     case "$*" in
+    "--raw /apis/apps/v1/namespaces/"*/deployments/*) ;;
+    "--raw /apis/apps/v1/namespaces/"*) cat workloads; exit 0 ;;
     *jsonpath*)
         key=${6##*.data.}
         sed -n "s/.*\"name\": \"$2\", \"namespace\": \"$4\".*\"${key%\}}\": \"\([^\"]*\)\".*/\1/p" \
             secrets | { read -r value; printf %s "$value" | base64; }
         exit 0 ;;
     esac
-    grep -qxF "$*" there && exit 0
+    grep -qxF -- "$*" there && exit 0
     echo "Error from server (NotFound): $*" >&2
     exit 1 ;;
+proxy) exit 1 ;;
+apply)
+    case "$*" in
+    *github.com*)
+        [ -e no-github ] && { echo "fatal: Could not resolve host: github.com" >&2; exit 1; } ;;
+    esac ;;
 create)
+    [ "$2" = namespace ] && [ -e namespace ] && {
+        echo 'Error from server (AlreadyExists): namespaces "argo-rollouts" already exists' >&2
+        exit 1
+    }
     [ "$2" = -f ] && { cat >> secrets; echo >> secrets; } ;;
 esac
 exit 0
 """
+
+
+READY = [
+    {
+        "metadata": {"name": name, "generation": 1},
+        "spec": {"replicas": 1},
+        "status": {"observedGeneration": 1, "replicas": 1, "updatedReplicas": 1,
+                   "readyReplicas": 1, "availableReplicas": 1},
+    }
+    for name in ("mlflow", "ml-pipeline", "fbt-promoter", "postgres", "object-store")
+]  # fmt: skip
+"""All that is waited for, as both kinds and in every namespace."""
+
+
+def up(overlay, **options):
+    cluster_up(overlay, show=lambda _: None, poll_s=0, **options)
 
 
 @pytest.fixture
@@ -60,6 +88,7 @@ def kubectl(bin_folder):
     cluster = bin_folder / "cluster"
     cluster.mkdir()
     (cluster / "there").write_text("")
+    (cluster / "workloads").write_text(json.dumps({"items": READY}))
     return cluster
 
 
@@ -73,17 +102,17 @@ def calls(kubectl):
 
 
 def test_an_empty_cluster_gets_the_list_and_the_overlay_and_is_waited_for(kubectl):
-    cluster_up("local", show=lambda _: None)
+    up("local")
     text = "\n".join(calls(kubectl))
     assert "kubeflow/pipelines/manifests/kustomize/env/platform-agnostic?ref=2.17.0" in text
     assert "argo-rollouts" not in text
     applied = [line for line in calls(kubectl) if line.startswith("apply -k") and "over" in line]
     assert applied == [f"apply -k {OVERLAYS}/local/platform", f"apply -k {OVERLAYS}/local"]
-    assert "rollout status deployment/mlflow --namespace fbt-platform" in text
+    assert "get --raw /apis/apps/v1/namespaces/fbt-platform/deployments" in text
 
 
 def test_passwords_meet_and_stand_on_no_command_line(kubectl):
-    cluster_up("local", show=lambda _: None)
+    up("local")
     lines = (kubectl / "secrets").read_text().splitlines()
     made = {
         (one["metadata"]["namespace"], one["metadata"]["name"]): one["stringData"]
@@ -109,7 +138,10 @@ def test_passwords_meet_and_stand_on_no_command_line(kubectl):
 
 
 def test_what_is_there_stays(kubectl):
-    there = [" ".join(REQUIREMENTS[name].probe) for name in NEEDED["local"]]
+    there = [
+        f"--raw {REQUIREMENTS[name].probe} --request-timeout={TIMEOUT_S}s"
+        for name in NEEDED["local"]
+    ]
     there += [f"secret fbt-webhook --namespace {name}" for name in ("fbt", "fbt-platform")]
     there += [
         f"secret {name} --namespace fbt-platform"
@@ -120,36 +152,46 @@ def test_what_is_there_stays(kubectl):
         for name in ("fbt-admin", "fbt-database", "fbt-events-store")
     ]
     (kubectl / "there").write_text("\n".join(there))
-    cluster_up("local", show=lambda _: None)
+    up("local")
     assert not (kubectl / "secrets").exists()
     assert "github.com" not in "\n".join(calls(kubectl))
 
 
 def test_production_brings_its_own_stores_and_is_told_so(kubectl):
     with pytest.raises(ClusterError, match="Secret fbt-mlflow-database is missing in fbt-platform"):
-        cluster_up("production", show=lambda _: None)
+        up("production")
 
 
 def test_no_cluster_that_answers_is_an_error_in_its_own_words(kubectl):
     (kubectl / "away").touch()
     with pytest.raises(ClusterError, match="connection to the server was refused"):
-        cluster_up("local", show=lambda _: None)
+        up("local")
 
 
 def test_an_overlay_that_does_not_exist(kubectl):
     with pytest.raises(ClusterError, match="no overlay 'prod'; expected one of local, staging"):
-        cluster_up("prod")
+        up("prod")
 
 
-def test_the_doctor_gives_the_command_for_what_is_missing(kubectl):
-    said = []
-    with pytest.raises(ClusterError, match="checks failed"):
-        doctor("staging", show=said.append)
-    text = "\n".join(said)
-    assert "MISSING  Argo Rollouts 1.9.1, which moves traffic to a canary" in text
-    assert "kubectl apply --namespace argo-rollouts -f https://github.com/argoproj" in text
-    assert "ok       a cluster that answers" in text
-    assert "apt-get install buildah" in text
+def test_manifests_of_kubeflow_pipelines_may_come_from_a_folder(kubectl):
+    up("local", kfp_source="/mirror/kfp/")
+    text = "\n".join(calls(kubectl))
+    assert "apply -f /mirror/kfp/cluster-scoped-resources.yaml" in text
+    assert "apply -f /mirror/kfp/platform-agnostic.yaml" in text
+    assert "kubeflow/pipelines" not in text
+
+
+def test_an_installation_that_finds_no_github_says_how_to_do_without(kubectl):
+    (kubectl / "no-github").touch()
+    with pytest.raises(ClusterError, match=r"Could not resolve host.*\n.*--kfp-source"):
+        up("local")
+
+
+def test_a_namespace_of_an_earlier_try_is_no_hindrance(kubectl):
+    (kubectl / "namespace").touch()
+    with pytest.raises(ClusterError, match="Secret fbt-mlflow-database is missing"):
+        up("production")
+    assert "argo-rollouts/releases" in "\n".join(calls(kubectl))
 
 
 def test_the_list_is_that_of_the_readme_and_of_the_overlays():

@@ -382,6 +382,15 @@ class TestInbox:
         assert refusal(inbox, message(at=NOW - age)) == (400, "old timestamp")
         assert inbox.accept(message(at=NOW - age // 2), BODY)
 
+    @pytest.mark.parametrize("skew_s", [120, -120])
+    def test_clocks_that_are_two_minutes_apart_are_borne(self, inbox, skew_s):
+        assert inbox.accept(message(at=NOW + skew_s), BODY)
+
+    @pytest.mark.parametrize(("skew_s", "said"), [(400, "400 s ahead of"), (-400, "400 s behind")])
+    def test_clocks_that_are_further_apart_are_named(self, inbox, skew_s, said):
+        with pytest.raises(WebhookRejected, match=f"MLflow's clock is {said} this pod's"):
+            inbox.accept(message(at=NOW + skew_s), BODY)
+
     def test_a_timestamp_that_is_none(self, inbox):
         for at in ("", "soon", "²", "-1"):
             assert refusal(inbox, message(at=at)) == (400, "no timestamp")

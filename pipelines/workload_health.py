@@ -1,0 +1,171 @@
+"""Whether the workloads of a namespace are ready, and what keeps them from it."""
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+from pipelines.kubectl import ClusterError, Kubectl
+from pipelines.obstacles import (
+    Kind,
+    Obstacle,
+    find_obstacle,
+    find_refusal,
+    is_ready,
+    tail,
+)
+
+Object = dict[str, Any]
+
+PATHS = {
+    "Deployment": "/apis/apps/v1/namespaces/{}/deployments",
+    "StatefulSet": "/apis/apps/v1/namespaces/{}/statefulsets",
+    "Rollout": "/apis/argoproj.io/v1alpha1/namespaces/{}/rollouts",
+}
+NO_LOG = "unable to retrieve container logs"
+"""The kubelet answers so for a container that it has removed."""
+MAX_OBSTACLES = 3
+"""Of a workload; its other pods mostly have the same."""
+
+
+@dataclass
+class Namespace:
+    """One look: what was read once stays."""
+
+    kubectl: Kubectl
+    name: str
+
+    @cached_property
+    def workloads(self) -> dict[str, Object]:
+        """By `kind/name`, in lower case as kubectl has it."""
+        return {
+            f"{kind.lower()}/{one['metadata']['name']}": {**one, "kind": kind}
+            for kind, path in PATHS.items()
+            for one in self.kubectl.list_objects(path.format(self.name))
+        }
+
+    @cached_property
+    def pods(self) -> list[Object]:
+        return self._list("pods")
+
+    @cached_property
+    def events(self) -> list[Object]:
+        return self._list("events")
+
+    @cached_property
+    def claims(self) -> list[Object]:
+        return self._list("persistentvolumeclaims")
+
+    def _list(self, plural: str) -> list[Object]:
+        return self.kubectl.list_objects(f"/api/v1/namespaces/{self.name}/{plural}")
+
+    def read_log(self, obstacle: Obstacle) -> tuple[str, ...]:
+        """Its container's last lines; none where nobody kept them."""
+        if obstacle.log or not obstacle.container:
+            return obstacle.log
+        path = (
+            f"/api/v1/namespaces/{self.name}/pods/{obstacle.pod}/log"
+            f"?container={obstacle.container}&tailLines=20"
+        )
+        try:
+            text = self.kubectl.read(f"{path}&previous=true" if obstacle.is_previous else path)
+        except ClusterError:
+            return ()
+        return () if not text or text.startswith(NO_LOG) else tail(text)
+
+
+@dataclass(frozen=True)
+class Health:
+    name: str
+    """`namespace/kind/name`."""
+    is_present: bool = True
+    n_ready: int = 0
+    n_wanted: int = 0
+    obstacles: tuple[Obstacle, ...] = ()
+
+    @property
+    def is_ready(self) -> bool:
+        return self.is_present and not self.obstacles and self.n_ready >= self.n_wanted
+
+    @property
+    def is_harmless(self) -> bool:
+        """Ready, or on its way."""
+        return self.is_present and all(one.is_harmless for one in self.obstacles)
+
+    def describe(self) -> str:
+        if not self.is_present:
+            return "missing"
+        if self.is_ready:
+            return f"{self.n_ready} of {self.n_wanted} ready"
+        reasons = "; ".join(one.text for one in self.obstacles) or "not ready yet"
+        return f"{self.n_ready} of {self.n_wanted} ready; {reasons}"
+
+
+def check_workload(namespace: Namespace, name: str) -> Health:
+    """`name` is `kind/name`. Raises ClusterError."""
+    title = f"{namespace.name}/{name}"
+    workload = namespace.workloads.get(name)
+    if workload is None:
+        return Health(title, is_present=False)
+    n_wanted, n_ready = _count(workload)
+    health = Health(title, True, n_ready, n_wanted)
+    if _is_current(workload) and n_ready >= n_wanted:
+        return health
+    return replace(health, obstacles=tuple(_find_obstacles(namespace, workload)))
+
+
+def _find_obstacles(namespace: Namespace, workload: Object) -> list[Obstacle]:
+    found = [
+        find_obstacle(pod, namespace.events, namespace.claims)
+        for pod in namespace.pods
+        if _selects(workload, pod) and not is_ready(pod)
+    ]
+    found += [one for one in (find_refusal(workload, namespace.events),) if one]
+    if not any(one.kind is Kind.CHAMPION for one in found):
+        found += _find_rollout_trouble(workload)
+    # Each once, for pods of one workload mostly wait for the same, and faults first.
+    distinct = {(one.kind, one.container): one for one in found}
+    in_order = sorted(distinct.values(), key=lambda one: one.is_harmless)
+    return in_order[:MAX_OBSTACLES] or [Obstacle(Kind.PROGRESS, "its pods are made")]
+
+
+def _find_rollout_trouble(workload: Object) -> list[Obstacle]:
+    status = workload.get("status") or {}
+    phase = status.get("phase") if workload["kind"] == "Rollout" else ""
+    if phase not in ("Degraded", "Paused"):
+        return []
+    name, namespace = workload["metadata"]["name"], workload["metadata"]["namespace"]
+    remedy = f"kubectl argo rollouts get rollout {name} -n {namespace}"
+    kind = Kind.ROLLOUT if phase == "Degraded" else Kind.PROGRESS
+    return [Obstacle(kind, f"the Rollout is {phase}: {status.get('message', '')}", remedy)]
+
+
+def _count(workload: Object) -> tuple[int, int]:
+    """Pods wanted and ready."""
+    wanted = workload["spec"].get("replicas")
+    status = workload.get("status") or {}
+    ready = status.get(
+        "readyReplicas" if workload["kind"] == "StatefulSet" else "availableReplicas"
+    )
+    return (1 if wanted is None else int(wanted)), int(ready or 0)
+
+
+def _is_current(workload: Object) -> bool:
+    """Whether the pods are those of the newest template."""
+    status, wanted = workload.get("status") or {}, _count(workload)[0]
+    if workload["kind"] == "Rollout":
+        return status.get("phase") == "Healthy"
+    if int(status.get("observedGeneration") or 0) < int(
+        workload["metadata"].get("generation") or 0
+    ):
+        return False
+    if workload["kind"] == "StatefulSet":
+        current = status.get("currentRevision") == status.get("updateRevision")
+        return current or int(status.get("updatedReplicas") or 0) >= wanted
+    updated, total = int(status.get("updatedReplicas") or 0), int(status.get("replicas") or 0)
+    return updated >= wanted and total <= max(updated, wanted)
+
+
+def _selects(workload: Object, pod: Object) -> bool:
+    wanted = (workload["spec"].get("selector") or {}).get("matchLabels") or {}
+    labels = pod["metadata"].get("labels") or {}
+    return bool(wanted) and wanted.items() <= labels.items()

@@ -1,0 +1,55 @@
+"""The init container that makes MLflow's bucket, against an S3 server and against none."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+
+SCRIPT = Path(__file__).parents[2] / "k8s" / "platform" / "stores" / "bucket.py"
+
+
+@pytest.fixture
+def store():
+    """Address of a server that knows the keys of nobody until it is asked to."""
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+def run(endpoint):
+    env = {
+        **os.environ,
+        "MLFLOW_ARTIFACTS_DESTINATION": "s3://fbt-mlflow",
+        "MLFLOW_S3_ENDPOINT_URL": endpoint,
+        **{"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret"},
+        **{"AWS_DEFAULT_REGION": "us-east-1", "AWS_MAX_ATTEMPTS": "1"},
+    }
+    done = subprocess.run([sys.executable, SCRIPT], env=env, capture_output=True, text=True)
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_the_bucket_is_made_once(store):
+    for _ in range(2):
+        assert run(store) == (0, "bucket fbt-mlflow is there\n")
+
+
+def test_a_store_that_is_not_up_is_said_in_one_line():
+    code, said = run("http://127.0.0.1:1")
+    assert code == 1
+    assert said.startswith("bucket fbt-mlflow: http://127.0.0.1:1 is not up yet, or not there: ")
+    assert len(said.splitlines()) == 1
+
+
+def test_keys_that_the_store_refuses_are_named_with_their_secret(store):
+    # From now on the server checks signatures, and knows nobody.
+    asked = {"content": b"0", "headers": {"Content-Type": "text/plain"}}
+    httpx.post(f"{store}/moto-api/reset-auth", **asked).raise_for_status()
+    code, said = run(store)
+    assert (code, "refuses the keys of the Secret fbt-object-store" in said) == (1, True), said
