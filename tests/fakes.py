@@ -123,7 +123,7 @@ class FakeKubernetes(FakeServer):
     def answer(self, handler, method, path, query, body, kind):
         found = re.fullmatch(
             r"/(?:api/v1|apis/[^/]+/[^/]+)(?:/namespaces/([^/]+))?/([a-z]+)"
-            r"(?:/([^/]+))?(?:/(status))?",
+            r"(?:/([^/]+))?(?:/(status|scale))?",
             path,
         )
         if not found or found[2] in self.absent_kinds:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 TAG_PREFIX = "fbt.promotion."
-REVERTED = ("refused", "rollout failed")
+REVERTED = ("refused", "rollout failed", "aborted by hand")
 """Moves of the promoter."""
 OUTSIDE = "unknown (alias set outside of fbt, e.g. in the MLflow UI)"
 
@@ -39,7 +39,7 @@ class Move:
     came_from: str
     by: str
     why: str
-    """`promoted`, `rolled back`, `promoted by force`, `found`, `refused` or `rollout failed`."""
+    """`promoted`, `rolled back`, `promoted by force`, `found`, or one of REVERTED."""
 
 
 class PromotionError(ValueError):
