@@ -151,11 +151,11 @@ def test_the_first_version_of_a_rollout_arrives_and_the_next_one_gets_one_pod(na
 
 
 def test_moving_from_a_deployment_to_a_rollout_loses_no_pod_before_it_serves(namespace, world):
-    apply(namespace, "overlays/local", SERVICE)
+    apply(namespace, "overlays/local", SERVICE - {"HorizontalPodAutoscaler"})
     act_by_the_rights_of_the_manifests(namespace, world)
     world.promote(world.mlflow.add())
     edit(world, "Deployment", {"spec": {"replicas": 5}})
-    world.until(lambda: world.tag("1") == "live" and ready_pods(world)["1"] == 5)
+    world.until(lambda: world.tag("1") == "live" and ready_pods(world)["1"] == 5, within_s=120)
     apply(namespace, "overlays/staging", SERVICE | CANARY)
     wait_for_argo(world)
     fewest = []
