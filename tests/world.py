@@ -108,7 +108,11 @@ class Argo:
             status |= {"stableRS": current, "phase": "Healthy", "promoteFull": None}
         status["observedGeneration"] = str(own["metadata"]["generation"])
         status["workloadObservedGeneration"] = str(workload["metadata"]["generation"])
+        if current == status["stableRS"]:
+            status["abort"] = False
         self._write(status)
+        if status["abort"] and status["phase"] != "Degraded":
+            self.abort(message="")
 
     def abort(self, message='Metric "success-rate" assessed Failed'):
         status = self._status()
@@ -120,7 +124,8 @@ class Argo:
 
     def abort_by_hand(self):
         """What `kubectl argo rollouts abort` writes."""
-        self.cluster.patch("Rollout", "fbt/status", {"status": {"abort": True}})
+        if self.cluster.get("Rollout", "fbt"):
+            self.cluster.patch("Rollout", "fbt/status", {"status": {"abort": True}})
 
     def time_out(self):
         late = {"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded"}
