@@ -1,7 +1,7 @@
 """The overlay `staging` with its platform, in namespaces of a test's own, on a real cluster.
 
-Everything is the manifests': stores, MLflow, promoter, service, Rollout, analysis, monitors, network
-policies. Judgements come sooner, CPU requests are small, and faults of a version are those that its
+Everything is the manifests': stores, MLflow, promoter, service, Rollout, analysis, monitors,
+network policies. Judgements come sooner, CPU requests are small, and faults of a version are those that its
 bundle names.
 """
 
@@ -258,15 +258,16 @@ class Staging:
 
         return bool(MlflowClient().search_registered_models(f"name = '{MODEL}'"))
 
-    def events(self) -> list[dict]:
-        return self.cluster.list_objects("Event")
+    def analysed(self) -> list[dict]:
+        """Every AnalysisRun."""
+        text = run("-n", self.name, "get", "analysisruns", "-o", "json")
+        return list(json.loads(text)["items"])
 
     def judged_at(self) -> float:
         """When the last analysis failed, in seconds of the epoch."""
-        runs = json.loads(run("-n", self.name, "get", "analysisruns", "-o", "json"))["items"]
         ends = [
             measured["finishedAt"]
-            for one in runs
+            for one in self.analysed()
             for metric in one.get("status", {}).get("metricResults", [])
             for measured in metric.get("measurements", [])
             if measured["phase"] == "Failed"
