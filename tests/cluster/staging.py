@@ -84,6 +84,7 @@ class Staging:
     cluster: Cluster = field(init=False)
     url: str = ""
     """Of MLflow, from here."""
+    forward: contextlib.ExitStack = field(init=False)
 
     @property
     def platform(self) -> str:
@@ -165,35 +166,48 @@ class Staging:
         """Its address from here, for as long as the tests last."""
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
+        self.url = f"http://127.0.0.1:{port}"
+        self.forward = self.stack.enter_context(contextlib.ExitStack())
+        self.reopen_mlflow()
+        return self.url
+
+    def reopen_mlflow(self) -> None:
+        """The same address, after MLflow's pod was replaced."""
+        self.forward.close()
+        port = self.url.rpartition(":")[2]
         forward = subprocess.Popen(
             [kubectl(), "-n", self.platform, "port-forward", "svc/mlflow", f"{port}:5000"],
             stdout=subprocess.DEVNULL,
         )
-        self.stack.callback(forward.wait, 10)
-        self.stack.callback(forward.terminate)
-        self.url = f"http://127.0.0.1:{port}"
+        self.forward.callback(forward.wait, 10)
+        self.forward.callback(forward.terminate)
         wait_until(lambda: answers(f"{self.url}/health"), 60)
-        return self.url
 
     def register(self, folder: Path, fault: str = "", **options) -> str:
         """A version that passed its gate; `fault` is one of faulty_version.py."""
+        return self.register_bundle(self.make_bundle(folder, fault, **options))
+
+    def make_bundle(self, folder: Path, fault: str = "", **options) -> Path:
         bundle = make_bundle(folder / f"bundle-{secrets.token_hex(4)}", **options)
         manifest = json.loads((bundle / "bundle.json").read_text())
         # A unique one, for versions of equal bundles are told apart by their hash.
         manifest["code_version"] = fault or secrets.token_hex(4)
         (bundle / "bundle.json").write_text(json.dumps(manifest))
+        return bundle
+
+    def register_bundle(self, bundle: Path) -> str:
         digest = compute_sha256(bundle / "bundle.json")
         return register(
             {"bundle": bundle}, {}, {}, {VERDICT_TAG: "passed", BUNDLE_HASH_TAG: digest}
         )
 
     @contextlib.contextmanager
-    def open_shop(self, seconds: float = 600):
+    def open_shop(self, seconds: float = 600, tries: int = 1):
         """Shoppers, for at most these seconds; a `Shop`."""
         name = f"shop-{secrets.token_hex(3)}"
         create(config_map(self.shop, name, HERE / "traffic.py"))
         url = f"http://fbt.{self.name}.svc"
-        command = ["python", "/scripts/traffic.py", url, str(RATE), str(seconds)]
+        command = ["python", "/scripts/traffic.py", url, str(RATE), str(seconds), str(tries)]
         container = {
             "name": "shop",
             "image": "fbt-serve:0.1.0",
