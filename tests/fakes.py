@@ -389,6 +389,10 @@ class FakeMlflow(FakeServer):
         self.tags[given["key"]] = given["value"]
         return {}
 
+    def DELETE_registered_models_delete_tag(self, given):
+        self.tags.pop(given["key"], None)
+        return {}
+
     def POST_registered_models_alias(self, given):
         self.aliases[given["alias"]] = given["version"]
         return {}

@@ -481,6 +481,22 @@ class TestRaces:
         either.calm()
         assert either.pinned == "2"
 
+    def test_a_promotion_while_the_one_before_is_refused_is_kept(self, either, monkeypatch):
+        serving_one(either)
+        refused, wanted = either.mlflow.add(verdict="failed"), either.mlflow.add()
+        record = either.mlflow.POST_registered_models_set_tag
+
+        def promote_in_between(given):
+            if '"why": "refused"' in given["value"]:
+                either.promote(wanted)
+            return record(given)
+
+        monkeypatch.setattr(either.mlflow, "POST_registered_models_set_tag", promote_in_between)
+        either.promote(refused)
+        either.calm()
+        assert (either.pinned, either.champion) == (wanted, wanted)
+        assert '"why": "refused"' not in str(either.mlflow.tags)
+
     def test_without_the_lease_nothing_is_written(self, either):
         either.promote(either.mlflow.add())
         with pytest.raises(LeadershipLost):

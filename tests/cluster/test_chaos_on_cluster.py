@@ -61,10 +61,10 @@ class Chaos:
         outages = [self.mlflow_away, self.postgres_away] + [self.api_server_away] * bool(API_SERVER)
         due = [time.time() + seconds * (n + 1) / (len(outages) + 1) for n in range(len(outages))]
         deeds = [
-            self.promote, self.promote_two, self.promote_damaged, self.abort,
-            self.delete_service_pod, self.delete_service_pod, self.delete_service_pod, self.kill_service_pod,
-            self.kill_processes, self.kill_promoter, self.kill_promoter, self.kill_all_promoters,
-        ]  # fmt: skip
+            *(self.promote, self.promote_two, self.promote_damaged, self.abort),
+            *([self.delete_service_pod] * 3 + [self.kill_service_pod, self.kill_processes]),
+            *([self.kill_promoter] * 2 + [self.kill_all_promoters]),
+        ]
         while time.time() < until:
             is_due = due and time.time() > due[0]
             deed = outages[-len(due)] if is_due else self.random.choice(deeds)
