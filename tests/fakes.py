@@ -123,7 +123,7 @@ class FakeKubernetes(FakeServer):
     def answer(self, handler, method, path, query, body, kind):
         found = re.fullmatch(
             r"/(?:api/v1|apis/[^/]+/[^/]+)(?:/namespaces/([^/]+))?/([a-z]+)"
-            r"(?:/([^/]+))?(?:/(status))?",
+            r"(?:/([^/]+))?(?:/(status|scale))?",
             path,
         )
         if not found or found[2] in self.absent_kinds:
@@ -387,6 +387,10 @@ class FakeMlflow(FakeServer):
 
     def POST_registered_models_set_tag(self, given):
         self.tags[given["key"]] = given["value"]
+        return {}
+
+    def DELETE_registered_models_delete_tag(self, given):
+        self.tags.pop(given["key"], None)
         return {}
 
     def POST_registered_models_alias(self, given):

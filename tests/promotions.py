@@ -86,6 +86,24 @@ class TestGood:
         world.calm()
         assert world.cluster.get("Deployment", "fbt")["spec"]["replicas"] == 0
 
+    def test_a_rollout_begins_with_as_many_pods_as_the_deployment_had(self, world):
+        world.deploy("Deployment")
+        world.cluster.patch("Deployment", "fbt", {"spec": {"replicas": 4}})
+        serving_one(world)
+        world.argo = Argo(world.cluster)
+        world.cluster.create("Rollout", rollout())
+        world.argo.observe()
+        world.reconcile()
+        assert replicas(world) == {"Deployment": 4, "Rollout": 4}
+        # From now on the count is the autoscaler's.
+        world.cluster.patch("Rollout", "fbt", {"spec": {"replicas": 3}})
+        world.turn()
+        world.reconcile()
+        assert replicas(world) == {"Deployment": 4, "Rollout": 3}
+        world.argo.finish()
+        world.calm()
+        assert replicas(world) == {"Deployment": 0, "Rollout": 3}
+
     def test_the_champion_comes_and_the_next_replaces_it(self, either):
         serving_one(either)
         either.promote(either.mlflow.add())
@@ -246,6 +264,47 @@ class TestFailed:
         assert (world.pinned, world.tag("2")) == ("2", "live")
 
 
+class TestAbortedByHand:
+    def test_the_alias_goes_back_and_the_version_is_not_called_failed(self, canary):
+        promoted(canary)
+        canary.argo.abort_by_hand()
+        canary.calm()
+        assert (canary.pinned, canary.champion) == ("1", "1")
+        assert (canary.tag("1"), canary.tag("2")) == ("live", "aborted by hand")
+        assert canary.tag("2", "fbt.rollout_failed") == ""
+        assert "RolloutFailed" not in canary.said()
+        assert canary.said()["ChampionGivenBack"].endswith(": aborted by hand")
+        last = list(canary.mlflow.tags.values())[-1]
+        assert '"by": "promoter", "why": "aborted by hand"' in last
+
+    def test_argo_has_seen_it_before_the_promoter(self, canary):
+        promoted(canary)
+        canary.argo.abort_by_hand()
+        canary.argo.abort(message="")
+        canary.calm()
+        assert (canary.champion, canary.tag("2")) == ("1", "aborted by hand")
+
+    def test_it_may_be_promoted_again(self, canary):
+        promoted(canary)
+        canary.argo.abort_by_hand()
+        canary.calm()
+        canary.promote("2")
+        canary.calm()
+        assert (canary.pinned, canary.champion, canary.tag("2")) == ("2", "2", "live")
+
+    def test_the_next_champion_comes_all_the_same(self, canary):
+        promoted(canary)
+        canary.argo.abort_by_hand()
+        third = canary.mlflow.add()
+        canary.promote(third)
+        canary.calm()
+        assert (canary.pinned, canary.champion, canary.tag("2")) == (
+            third,
+            third,
+            "aborted by hand",
+        )
+
+
 class TestRefused:
     def test_a_version_that_failed_its_gate(self, either):
         serving_one(either)
@@ -305,6 +364,11 @@ class TestAliasDeleted:
         del canary.mlflow.aliases["champion"]
         canary.calm()
         assert (canary.pinned, canary.champion, canary.tag("2")) == ("2", "", "live")
+
+
+def replicas(world):
+    kinds = ("Deployment", "Rollout")
+    return {kind: world.cluster.get(kind, "fbt")["spec"]["replicas"] for kind in kinds}
 
 
 def said_all(world):
@@ -370,6 +434,7 @@ class TestByHand:
         canary.reconcile()
         assert canary.pinned == "1", "a new Rollout takes the template that it finds for judged"
         canary.restore("Rollout")
+        canary.reconcile()
         canary.turn()
         canary.reconcile()
         assert canary.pinned == "1", "version 1 has to be taken up first"
@@ -381,6 +446,16 @@ class TestByHand:
         canary.argo.abort()
         canary.calm()
         assert (canary.pinned, canary.champion) == ("1", "1")
+
+    def test_a_live_version_that_never_comes_back_holds_up_no_other(self, canary):
+        delete(canary, "Rollout")
+        canary.promote(canary.mlflow.add())
+        canary.reconcile()
+        canary.restore("Rollout")
+        canary.turn()
+        canary.argo.time_out()
+        canary.reconcile()
+        assert canary.pinned == "2"
 
     def test_a_rollout_of_another_deployment_is_none(self, canary):
         edit(canary, "Rollout", {"spec": {"workloadRef": {"name": "other"}}})
@@ -405,6 +480,22 @@ class TestRaces:
             either.promoter._execute(Pin("2"), stale)
         either.calm()
         assert either.pinned == "2"
+
+    def test_a_promotion_while_the_one_before_is_refused_is_kept(self, either, monkeypatch):
+        serving_one(either)
+        refused, wanted = either.mlflow.add(verdict="failed"), either.mlflow.add()
+        record = either.mlflow.POST_registered_models_set_tag
+
+        def promote_in_between(given):
+            if '"why": "refused"' in given["value"]:
+                either.promote(wanted)
+            return record(given)
+
+        monkeypatch.setattr(either.mlflow, "POST_registered_models_set_tag", promote_in_between)
+        either.promote(refused)
+        either.calm()
+        assert (either.pinned, either.champion) == (wanted, wanted)
+        assert '"why": "refused"' not in str(either.mlflow.tags)
 
     def test_without_the_lease_nothing_is_written(self, either):
         either.promote(either.mlflow.add())

@@ -19,7 +19,12 @@ from components.promoter.lease import Leadership, LeadershipLost
 from components.promoter.metrics import Metrics
 from components.promoter.reconcile import Promoter
 from components.promoter.settings import Settings
-from components.promoter.workload import POD_HASH_LABEL, VERSION_LABEL, read_pinned_version
+from components.promoter.workload import (
+    POD_HASH_LABEL,
+    REVISION_ANNOTATION,
+    VERSION_LABEL,
+    read_pinned_version,
+)
 from components.registry.registry import RegistryError
 from tests.fakes import FakeKubernetes, FakeMlflow, hash_of
 
@@ -96,20 +101,36 @@ class Argo:
         stable = status.get("stableRS", "")
         if current != status.get("currentPodHash"):
             # A first revision is stable at once, even one whose pods never get ready.
-            first = "" if read_pinned_version(workload) else current
-            status = {"stableRS": stable or first, "currentPodHash": current, "abort": False}
+            status = {"stableRS": stable or current, "currentPodHash": current, "abort": False}
             status |= {"phase": "Healthy" if stable == current else "Progressing"}
+            self._count_revision(own)
         if status.get("promoteFull") and read_pinned_version(workload):
             status |= {"stableRS": current, "phase": "Healthy", "promoteFull": None}
         status["observedGeneration"] = str(own["metadata"]["generation"])
         status["workloadObservedGeneration"] = str(workload["metadata"]["generation"])
+        if current == status["stableRS"]:
+            status["abort"] = False
         self._write(status)
+        if status["abort"] and status["phase"] != "Degraded":
+            self.abort(message="")
 
     def abort(self, message='Metric "success-rate" assessed Failed'):
         status = self._status()
         if status.get("currentPodHash") != status.get("stableRS"):
-            text = f"RolloutAborted: Rollout aborted update: {message}"
-            self._write({**status, "abort": True, "phase": "Degraded", "message": text})
+            text = "Rollout aborted update to revision 2" + (f": {message}" if message else "")
+            aborted = {"type": "Progressing", "reason": "RolloutAborted", "message": text}
+            aborted = {"conditions": [aborted], "message": f"RolloutAborted: {text}"}
+            self._write({**status, **aborted, "abort": True, "phase": "Degraded"})
+
+    def abort_by_hand(self):
+        """What `kubectl argo rollouts abort` writes."""
+        if self.cluster.get("Rollout", "fbt"):
+            self.cluster.patch("Rollout", "fbt/status", {"status": {"abort": True}})
+
+    def time_out(self):
+        late = {"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded"}
+        late["message"] = "ReplicaSet has timed out progressing."
+        self._write({**self._status(), "phase": "Degraded", "conditions": [late]})
 
     def pause(self, reason="InconclusiveAnalysisRun"):
         status = self._status()
@@ -130,9 +151,14 @@ class Argo:
         return dict((self.cluster.get("Rollout", "fbt") or {}).get("status") or {})
 
     def _write(self, status):
-        empty = dict.fromkeys(("message", "pauseConditions", "abort"))
+        empty = dict.fromkeys(("message", "pauseConditions", "abort", "conditions"))
         if self.cluster.get("Rollout", "fbt"):
             self.cluster.patch("Rollout", "fbt/status", {"status": {**empty, **status}})
+
+    def _count_revision(self, own):
+        before = own["metadata"].get("annotations", {}).get(REVISION_ANNOTATION, "0")
+        annotations = {REVISION_ANNOTATION: str(int(before) + 1)}
+        self.cluster.patch("Rollout", "fbt", {"metadata": {"annotations": annotations}})
 
     def _replica_set(self, workload):
         template = workload["spec"]["template"]

@@ -10,8 +10,8 @@ from enum import StrEnum
 
 from components.registry.registry import FAILED_TAG, ROLLOUT_TAG
 
-LIVE, ROLLING, REPLACED, SUPERSEDED, FAILED = (
-    "live", "rolling out", "replaced", "superseded", "failed",
+LIVE, ROLLING, REPLACED, SUPERSEDED, FAILED, BY_HAND = (
+    "live", "rolling out", "replaced", "superseded", "failed", "aborted by hand",
 )  # fmt: skip
 REFUSED = "refused: "
 
@@ -24,11 +24,16 @@ class Phase(StrEnum):
     PAUSED = "paused"
     """A canary waits for a person, after an inconclusive analysis or a pause by hand."""
     FAILED = "failed"
-    """Aborted, not ready in time, or its bundle is damaged."""
+    """Aborted by an analysis, not ready in time, or its bundle is damaged."""
+    ABORTED = "aborted"
+    """By a person."""
     IDLE = "idle"
     """The Deployment is scaled to 0 and has no Rollout."""
     UNKNOWN = "unknown"
     """The cluster's objects contradict each other for a moment."""
+
+
+GIVEN_UP = (Phase.FAILED, Phase.ABORTED)
 
 
 @dataclass(frozen=True)
@@ -43,8 +48,12 @@ class Workload:
     message: str = ""
     is_first: bool = False
     """Argo Rollouts compares it with a ReplicaSet without a version, which never served."""
+    is_new: bool = False
+    """The Rollout's first revision is on its way."""
     own_pods: int = 0
     """The Deployment's own replicas, beside its Rollout's."""
+    hand_over_to: str = ""
+    """uid of a Rollout that has fewer replicas, and has not been given as many before."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +103,7 @@ class RevertChampion:
     rejected: str
     to: str
     why: str
-    """`refused` or `rollout failed`."""
+    """`refused`, `rollout failed` or `aborted by hand`."""
 
 
 @dataclass(frozen=True)
@@ -119,15 +128,26 @@ class SkipSteps:
 
 
 @dataclass(frozen=True)
+class HandOver:
+    """Give the Rollout as many replicas as the Deployment has.
+
+    Once, because the count is the autoscaler's afterwards.
+    """
+
+    replicas: int
+    uid: str
+    """Of the Rollout."""
+
+
+@dataclass(frozen=True)
 class ScaleDown:
     """Scale the Deployment to 0, because its Rollout has the pods.
 
-    Argo Rollouts does so only when the first revision gets ready, which one without a version never
-    does. A pod of the Deployment would take every new template at once, past all canary steps.
+    A pod of the Deployment would take every new template at once, past all canary steps.
     """
 
 
-Action = EmitEvent | Tag | RevertChampion | Pin | MarkStable | SkipSteps | ScaleDown
+Action = EmitEvent | Tag | RevertChampion | Pin | MarkStable | SkipSteps | HandOver | ScaleDown
 
 
 def decide(state: State) -> list[Action]:
@@ -176,7 +196,9 @@ def _return_to_live(state: State, workload: Workload) -> Iterator[Action]:
 def _record_progress(state: State, workload: Workload) -> Iterator[Action]:
     pinned, phase = workload.pinned, workload.phase
     info = state.versions.get(pinned)
-    if workload.own_pods and (not pinned or phase is Phase.DONE):
+    if pinned and workload.hand_over_to:
+        yield HandOver(workload.own_pods, workload.hand_over_to)
+    elif workload.own_pods and (not pinned or phase is Phase.DONE):
         yield ScaleDown()
     if workload.is_first and phase in (Phase.MOVING, Phase.PAUSED):
         yield EmitEvent("FirstVersion", f"version {pinned} is the first, and no canary")
@@ -189,13 +211,14 @@ def _record_progress(state: State, workload: Workload) -> Iterator[Action]:
         yield Tag(pinned, FAILED_TAG, workload.message)
         yield Tag(pinned, ROLLOUT_TAG, FAILED)
         yield EmitEvent("RolloutFailed", f"version {pinned}: {workload.message}", True)
+    if phase is Phase.ABORTED and info and info.rollout != BY_HAND:
+        yield Tag(pinned, ROLLOUT_TAG, BY_HAND)
 
 
 def _is_restoring_stable(state: State, workload: Workload) -> bool:
     """A new Rollout has to bring up the live version before a canary can be compared with it."""
     info = state.versions.get(workload.pinned)
-    is_new = workload.kind == "Rollout" and not workload.stable and workload.phase is Phase.MOVING
-    return bool(is_new and info and info.rollout == LIVE)
+    return bool(workload.is_new and info and info.rollout == LIVE)
 
 
 def _record_arrival(state: State, workload: Workload) -> Iterator[Action]:
@@ -219,7 +242,7 @@ def _plan_rollout(state: State, workload: Workload) -> Iterator[Action]:
     if not target:
         yield EmitEvent("NoChampion", f"nobody is champion; version {pinned or '(none)'} stays")
         # Half a rollout is nobody's wish, even without a champion.
-        target = stable if workload.phase is Phase.FAILED and stable else pinned
+        target = stable if workload.phase in GIVEN_UP and stable else pinned
     elif objection := _find_champion_objection(state, workload):
         yield from _refuse_champion(state, workload, objection)
         target = stable or pinned
@@ -232,34 +255,40 @@ def _find_champion_objection(state: State, workload: Workload) -> str:
     champion = state.champion
     if champion == workload.stable:
         return ""
-    if workload.phase is Phase.FAILED and workload.pinned == champion:
-        return workload.message
+    if workload.phase in GIVEN_UP and workload.pinned == champion:
+        return BY_HAND if workload.phase is Phase.ABORTED else workload.message
     return find_objection(state.versions.get(champion))
 
 
 def _refuse_champion(state: State, workload: Workload, reason: str) -> Iterator[Action]:
     champion, stable = state.champion, workload.stable
-    info = state.versions.get(champion)
-    failed = workload.phase is Phase.FAILED and workload.pinned == champion
-    failed = failed or bool(info and info.failed)
-    if info and not failed and info.rollout != REFUSED + reason:
-        yield Tag(champion, ROLLOUT_TAG, REFUSED + reason)
-    if not failed:
+    info, why = state.versions.get(champion), _classify_rejection(state, workload)
+    if why == "refused":
+        if info and info.rollout != REFUSED + reason:
+            yield Tag(champion, ROLLOUT_TAG, REFUSED + reason)
         yield EmitEvent("VersionRefused", f"version {champion} {reason}", True)
     if stable:
         back = f"champion goes back from version {champion} to {stable}, which serves"
         yield EmitEvent("ChampionGivenBack", f"{back}: {reason}", True)
-        yield RevertChampion(champion, stable, "rollout failed" if failed else "refused")
+        yield RevertChampion(champion, stable, why)
     else:
         text = f"version {champion} {reason}; none served before"
         yield EmitEvent("NothingToGoBackTo", text, True)
 
 
+def _classify_rejection(state: State, workload: Workload) -> str:
+    """As RevertChampion.why."""
+    info, phase = state.versions.get(state.champion), workload.phase
+    if phase in GIVEN_UP and workload.pinned == state.champion:
+        return BY_HAND if phase is Phase.ABORTED else "rollout failed"
+    return "rollout failed" if info and info.failed else "refused"
+
+
 def _start_rollout(state: State, workload: Workload, target: str) -> Iterator[Action]:
     stable = workload.stable
-    failed = workload.pinned if workload.phase is Phase.FAILED else ""
+    given_up = workload.pinned if workload.phase in GIVEN_UP else ""
     for version, other in state.versions.items():
-        if version not in (target, failed) and other.rollout == ROLLING:
+        if version not in (target, given_up) and other.rollout == ROLLING:
             # The next promotion may come before a look saw this one arrive.
             yield Tag(version, ROLLOUT_TAG, LIVE if version == stable else SUPERSEDED)
     info = state.versions.get(target)

@@ -11,6 +11,7 @@ from components.promoter.cluster import Cluster, ClusterError, Conflict, Object
 from components.promoter.decide import (
     Action,
     EmitEvent,
+    HandOver,
     MarkStable,
     Pin,
     RevertChampion,
@@ -27,6 +28,7 @@ from components.promoter.metrics import Metrics
 from components.promoter.settings import Settings
 from components.promoter.versions import find_problem, read_versions, revert_alias, write_tag
 from components.promoter.workload import (
+    HANDED_OVER_ANNOTATION,
     POD_HASH_LABEL,
     STABLE_ANNOTATION,
     VERSION_LABEL,
@@ -103,6 +105,12 @@ class Promoter:
             case Pin(version):
                 labels = {"metadata": {"labels": {VERSION_LABEL: version}}}
                 self._write(deployment, {"spec": {"template": labels}})
+            case HandOver(replicas, uid):
+                scale = {"spec": {"replicas": replicas}}
+                self._cluster.patch("Rollout", f"{self._settings.rollout}/scale", scale)
+                self._write(
+                    deployment, {"metadata": {"annotations": {HANDED_OVER_ANNOTATION: uid}}}
+                )
             case ScaleDown():
                 self._write(deployment, {"spec": {"replicas": 0}})
             case SkipSteps():

@@ -19,6 +19,9 @@ FETCH = "fetch"
 """Init container."""
 POD_HASH_LABEL = "rollouts-pod-template-hash"
 """Argo's label of ReplicaSets and pods."""
+REVISION_ANNOTATION = "rollout.argoproj.io/revision"
+HANDED_OVER_ANNOTATION = "fbt/replicas-handed-over"
+"""On the Deployment: uid of the Rollout that began with as many replicas."""
 MAX_MESSAGE = 500
 
 
@@ -31,7 +34,16 @@ def workload_from_rollout(
     deployment: Object, rollout: Object, replica_sets: Iterable[Object], pods: Iterable[Object]
 ) -> Workload:
     workload = _read_rollout_progress(deployment, rollout, replica_sets, pods)
-    return replace(workload, own_pods=deployment["spec"].get("replicas", 1))
+    own, uid = deployment["spec"].get("replicas", 1), rollout["metadata"].get("uid", "")
+    annotations = deployment["metadata"].get("annotations") or {}
+    has_fewer = rollout["spec"].get("replicas", 1) < own
+    to_hand_over = has_fewer and annotations.get(HANDED_OVER_ANNOTATION) != uid
+    return replace(
+        workload,
+        is_new=workload.phase is Phase.MOVING and _is_first_revision(rollout),
+        own_pods=own,
+        hand_over_to=uid if to_hand_over else "",
+    )
 
 
 def _read_rollout_progress(
@@ -86,17 +98,34 @@ def _find_rollout_phase(
 ) -> tuple[Phase, str]:
     status = rollout.get("status", {})
     phase, message = status.get("phase", ""), status.get("message", "")
+    progress = _find_condition(rollout, "Progressing")
     if phase == "Healthy" and status.get("currentPodHash") == status.get("stableRS"):
         return Phase.DONE, ""
     if pinned != stable:
-        late = _find_condition(rollout, "Progressing").get("reason") == "ProgressDeadlineExceeded"
+        late = progress.get("reason") == "ProgressDeadlineExceeded"
+        if status.get("abort") and not late:
+            reason = _find_abort_reason(progress)
+            return (Phase.FAILED, reason) if reason else (Phase.ABORTED, "")
         if status.get("abort") or (phase == "Degraded" and late):
-            return Phase.FAILED, message or "the rollout was aborted"
+            return Phase.FAILED, progress.get("message") or "its pods did not get ready in time"
         if failure := find_fetch_failure(pods, pinned):
             return Phase.FAILED, failure
     if phase == "Paused":
         return Phase.PAUSED, _join_pause_reasons(status) or message
     return Phase.MOVING, message
+
+
+def _find_abort_reason(progress: Object) -> str:
+    """Of an analysis; empty when a person aborted, which Argo gives no reason for."""
+    if progress.get("reason") != "RolloutAborted":
+        return ""
+    return str(progress.get("message", "")).partition(": ")[2]
+
+
+def _is_first_revision(rollout: Object) -> bool:
+    """On its way: Argo calls the first revision stable at once, before a pod is ready."""
+    revision = (rollout["metadata"].get("annotations") or {}).get(REVISION_ANNOTATION, "1")
+    return revision == "1" and rollout.get("status", {}).get("phase", "") != "Degraded"
 
 
 def _find_deployment_phase(

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 TAG_PREFIX = "fbt.promotion."
-REVERTED = ("refused", "rollout failed")
+REVERTED = ("refused", "rollout failed", "aborted by hand")
 """Moves of the promoter."""
 OUTSIDE = "unknown (alias set outside of fbt, e.g. in the MLflow UI)"
 
@@ -39,7 +39,7 @@ class Move:
     came_from: str
     by: str
     why: str
-    """`promoted`, `rolled back`, `promoted by force`, `found`, `refused` or `rollout failed`."""
+    """`promoted`, `rolled back`, `promoted by force`, `found`, or one of REVERTED."""
 
 
 class PromotionError(ValueError):
@@ -65,12 +65,18 @@ def promote(version: str, by: str, force: bool = False) -> Move:
 def revert_champion(rejected: str, to: str, by: str, why: str) -> Move | None:
     """None when somebody was faster.
 
-    MLflow cannot compare and set: a promotion in the milliseconds between is lost, but recorded.
+    MLflow cannot compare and set: a promotion between the last two requests is lost.
     """
+    moves, move = history(), Move(_now(), get_version(to).version, rejected, by, why)
+    if not moves or moves[0].to != rejected:
+        return None
     with registry_client() as client:
+        _write_record(client, move)
         if read_aliases(client).get(CHAMPION, "") != rejected:
+            client.delete_registered_model_tag(MODEL, _name_record(move))
             return None
-    return _move_champion(get_version(to), by, why)
+        client.set_registered_model_alias(MODEL, CHAMPION, move.to)
+    return move
 
 
 def rollback(by: str) -> Move:
@@ -157,8 +163,11 @@ def _read_history(client: "MlflowClient") -> list[Move]:
 
 
 def _write_record(client: "MlflowClient", move: Move) -> None:
-    stamp = move.at.replace(":", "").replace("+0000", "Z")
-    client.set_registered_model_tag(MODEL, TAG_PREFIX + stamp, json.dumps(asdict(move)))
+    client.set_registered_model_tag(MODEL, _name_record(move), json.dumps(asdict(move)))
+
+
+def _name_record(move: Move) -> str:
+    return TAG_PREFIX + move.at.replace(":", "").replace("+0000", "Z")
 
 
 def _now() -> str:

@@ -20,8 +20,8 @@ from tests.factories import make_bundle
 from tests.fakes import FakeMlflow
 from tests.manifests.conftest import OVERLAYS, kubectl, of_kind, rendered
 from tests.promotions import *  # noqa: F403
-from tests.promotions import delete, promoted, serving_one
-from tests.world import POD, World
+from tests.promotions import delete, edit, promoted, serving_one
+from tests.world import POD, Argo, World, await_
 
 pytestmark = [
     pytest.mark.skipif(not os.environ.get("KUBECONFIG"), reason="no cluster: KUBECONFIG is unset"),
@@ -151,10 +151,11 @@ def test_the_first_version_of_a_rollout_arrives_and_the_next_one_gets_one_pod(na
 
 
 def test_moving_from_a_deployment_to_a_rollout_loses_no_pod_before_it_serves(namespace, world):
-    apply(namespace, "overlays/local", SERVICE)
+    apply(namespace, "overlays/local", SERVICE - {"HorizontalPodAutoscaler"})
     act_by_the_rights_of_the_manifests(namespace, world)
     world.promote(world.mlflow.add())
-    world.until(lambda: world.tag("1") == "live" and ready_pods(world)["1"] >= 1)
+    edit(world, "Deployment", {"spec": {"replicas": 5}})
+    world.until(lambda: world.tag("1") == "live" and ready_pods(world)["1"] == 5, within_s=120)
     apply(namespace, "overlays/staging", SERVICE | CANARY)
     wait_for_argo(world)
     fewest = []
@@ -162,11 +163,81 @@ def test_moving_from_a_deployment_to_a_rollout_loses_no_pod_before_it_serves(nam
     def moved():
         fewest.append(ready_pods(world)["1"])
         own = world.cluster.get("Deployment", "fbt")["spec"]["replicas"]
-        return own == 0 and ready_pods(world) == {"1": 2}
+        return own == 0 and len(world.cluster.list_objects("Pod", VERSION_LABEL)) == 5
 
     world.until(moved, within_s=90)
-    assert min(fewest) >= 1
+    assert min(fewest) >= 5
     assert world.champion == world.pinned == "1"
+
+
+@pytest.fixture
+def rolling(namespace, world):
+    """The manifests of staging under Argo Rollouts' own controller: 1 serves, 2 is a canary."""
+    apply(namespace, "overlays/staging", SERVICE | CANARY)
+    wait_for_argo(world)
+    act_by_the_rights_of_the_manifests(namespace, world)
+    world.promote(world.mlflow.add())
+    world.until(lambda: world.tag("1") == "live" and ready_pods(world) == {"1": 2}, within_s=90)
+    world.promote(world.mlflow.add())
+    world.until(lambda: status_of(world).get("currentStepIndex") == 1)
+    return world
+
+
+def test_a_canary_aborted_by_hand_goes_back_and_may_come_again(rolling):
+    Argo(rolling.cluster).abort_by_hand()
+    rolling.until(lambda: is_back_at_one(rolling))
+    assert rolling.tag("2") == "aborted by hand"
+    assert rolling.tag("2", "fbt.rollout_failed") == ""
+    rolling.promote("2")
+    rolling.until(lambda: status_of(rolling).get("currentStepIndex") == 1)
+    assert (rolling.pinned, rolling.champion, rolling.tag("2")) == ("2", "2", "rolling out")
+
+
+def test_an_abort_that_argo_saw_before_the_promoter_is_by_hand_too(rolling):
+    Argo(rolling.cluster).abort_by_hand()
+    await_(lambda: status_of(rolling).get("phase") == "Degraded")
+    rolling.until(lambda: is_back_at_one(rolling))
+    assert rolling.tag("2") == "aborted by hand"
+
+
+def test_canary_pods_that_are_never_ready_fail_with_the_reason_of_argo(rolling):
+    rolling.never_ready = {"3"}
+    rolling.promote(rolling.mlflow.add())
+    rolling.until(lambda: is_back_at_one(rolling))
+    assert "has timed out progressing" in rolling.tag("3", "fbt.rollout_failed")
+    assert (rolling.tag("2"), rolling.tag("3")) == ("superseded", "failed")
+
+
+def test_two_promotions_within_a_second_end_as_one_canary_of_the_second(rolling):
+    for _ in range(2):
+        rolling.promote(rolling.mlflow.add())
+        rolling.reconcile()
+    rolling.until(lambda: ready_pods(rolling) == {"1": 2, "4": 1})
+    assert (rolling.pinned, rolling.tag("3"), rolling.tag("4")) == (
+        "4",
+        "superseded",
+        "rolling out",
+    )
+
+
+def test_a_rollout_that_was_deleted_serves_again_before_it_takes_the_canary(namespace, rolling):
+    rolling.cluster._request("DELETE", "Rollout", "fbt")
+    rolling.until(lambda: rolling.pinned == "1")
+    rolling.never_ready = {"1"}
+    apply(namespace, "overlays/staging", {"Rollout"})
+    wait_for_argo(rolling)
+    rolling.until(lambda: "WaitingForStable" in rolling.said())
+    assert status_of(rolling)["stableRS"]
+    assert rolling.pinned == "1"
+    rolling.never_ready = set()
+    rolling.until(lambda: rolling.pinned == "2")
+    assert ready_pods(rolling)["1"] >= 1
+
+
+def is_back_at_one(world):
+    status = status_of(world)
+    settled = status.get("phase") == "Healthy" and status["stableRS"] == status["currentPodHash"]
+    return settled and world.pinned == world.champion == "1"
 
 
 def apply(namespace, overlay, kinds):

@@ -395,6 +395,7 @@ def test_the_promoter_may_do_its_work_by_the_names_it_knows(objects):
         "deployments": [known.deployment],
         "rollouts": [known.rollout],
         "rollouts/status": [known.rollout],
+        "rollouts/scale": [known.rollout],
         "leases": [known.lease],
     }
 
@@ -410,6 +411,7 @@ def test_the_promoter_creates_and_changes_no_more_than_it_has_to(objects):
     assert not role or writes == {
         ("deployments", "patch"),
         ("rollouts/status", "patch"),
+        ("rollouts/scale", "patch"),
         ("leases", "create"),
         ("leases", "update"),
         ("leases", "patch"),

@@ -241,6 +241,7 @@ WELL = {
         ("FbtFallbacks", {ANSWERS.format(source="bestsellers"): "0+300x300"}),
         ("FbtCanaryPaused", {'fbt_promoter_phase{namespace="fbt",phase="paused"}': "1x300"}),
         ("FbtRolloutFailed", {'fbt_promoter_phase{namespace="fbt",phase="failed"}': "1x300"}),
+        ("FbtRolloutFailed", {'fbt_promoter_phase{namespace="fbt",phase="aborted"}': "1x300"}),
         (
             "FbtPromoterBlind",
             {'fbt_promoter_last_reconcile_timestamp_seconds{namespace="fbt"}': "0x300"},

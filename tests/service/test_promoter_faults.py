@@ -16,7 +16,8 @@ from components.promoter.webhook import signature
 from components.registry.registry import RegistryError
 from tests.factories import make_bundle
 from tests.fakes import AWAY, BROKEN, LOST, OK
-from tests.world import PASSING, await_, looping, new_world
+from tests.promotions import replicas
+from tests.world import PASSING, Argo, await_, looping, new_world
 
 
 @pytest.fixture(scope="module")
@@ -28,6 +29,14 @@ def bundle(tmp_path_factory):
 def world(bundle, request):
     """A world in which version 1 serves, with Argo Rollouts and without."""
     with new_world(bundle, request.param) as world:
+        world.promote(world.mlflow.add())
+        world.calm()
+        yield world
+
+
+@pytest.fixture
+def canary(bundle):
+    with new_world(bundle, "Rollout") as world:
         world.promote(world.mlflow.add())
         world.calm()
         yield world
@@ -64,13 +73,7 @@ class TestKilledAtEveryStep:
                 world.reconcile()
                 world.turn()
                 world.argo.abort() if world.argo else world.turn()
-            world.leadership.renew()
-            ended_early = False
-            with faulty(getattr(world, server), [OK] * cut + [LOST] + [AWAY] * 50):
-                try:
-                    world.promoter.reconcile()
-                except PASSING:
-                    ended_early = True
+            ended_early = look_cut_off(world, server, cut)
             world.restart()
             world.calm()
             expected = before if fails else version
@@ -80,6 +83,89 @@ class TestKilledAtEveryStep:
                 break
         assert not ended_early, "no look makes that many requests"
         assert cut > 3
+
+    @pytest.mark.parametrize("server", ["fake", "mlflow"])
+    def test_a_new_promoter_sees_the_arrival(self, world, server):
+        def arrive():
+            version = world.mlflow.add()
+            world.promote(version)
+            world.reconcile()
+            world.turn()
+            world.argo.finish() if world.argo else world.turn()
+            return version
+
+        for version in cut_at_every_request(world, server, arrive):
+            assert (world.pinned, world.champion, stable_of(world)) == (version,) * 3
+
+    @pytest.mark.parametrize("server", ["fake", "mlflow"])
+    def test_a_new_promoter_takes_an_abort_by_hand_for_one(self, canary, server):
+        def abort():
+            version = canary.mlflow.add()
+            canary.promote(version)
+            canary.reconcile()
+            canary.turn()
+            canary.argo.abort_by_hand()
+            return version
+
+        for version in cut_at_every_request(canary, server, abort):
+            assert (canary.pinned, canary.champion, stable_of(canary)) == ("1",) * 3
+            assert canary.tag(version) == "aborted by hand"
+
+    def test_a_new_promoter_hands_the_replicas_over(self, bundle):
+        with new_world(bundle, "Deployment") as world:
+            world.promote(world.mlflow.add())
+            world.calm()
+            world.argo = Argo(world.cluster)
+
+            def change_over():
+                with contextlib.suppress(ClusterError):
+                    world.cluster._request("DELETE", "Rollout", "fbt")
+                world.cluster.patch("Deployment", "fbt", {"spec": {"replicas": 3}})
+                world.restore("Rollout")
+                world.argo.observe()
+
+            for _ in cut_at_every_request(world, "fake", change_over):
+                assert replicas(world) == {"Deployment": 0, "Rollout": 3}
+
+    @pytest.mark.parametrize("server", ["fake", "mlflow"])
+    def test_a_new_promoter_brings_the_first_version(self, bundle, server):
+        for cut in range(40):
+            with new_world(bundle, "Rollout") as world:
+                world.promote(world.mlflow.add())
+                world.reconcile()
+                world.turn()
+                ended_early = look_cut_off(world, server, cut)
+                world.restart()
+                world.calm()
+                assert (world.pinned, world.champion, stable_of(world)) == ("1",) * 3
+                if not ended_early:
+                    return
+        raise AssertionError("no look makes that many requests")
+
+
+def cut_at_every_request(world, server, prepare):
+    """What `prepare` returned, once the world is calm again after a look that was cut off."""
+    for cut in range(40):
+        prepared = prepare()
+        ended_early = look_cut_off(world, server, cut)
+        world.restart()
+        world.calm()
+        yield prepared
+        if not ended_early:
+            assert cut > 2
+            return
+    raise AssertionError("no look makes that many requests")
+
+
+def look_cut_off(world, server, cut):
+    """A look of a promoter that is killed after so many requests; whether it had not ended."""
+    world.leadership.renew()
+    with faulty(getattr(world, server), [OK] * cut + [LOST] + [AWAY] * 50):
+        try:
+            world.promoter.reconcile()
+        except PASSING:
+            return True
+    return False
 
 
 def stable_of(world):
@@ -195,6 +281,7 @@ DEEDS = st.one_of(
     st.tuples(st.just("look"), FAULTS, FAULTS),
     st.tuples(st.just("look"), st.just([]), st.just([])),
     st.sampled_from([("turn",), ("finish",), ("abort",), ("pause",), ("restart",)]),
+    st.just(("abort_by_hand",)),
     st.sampled_from([("delete alias",), ("delete rollout",), ("restore rollout",)]),
     st.tuples(st.just("edit"), VERSIONS),
 )

@@ -9,7 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from components.promoter.decide import (
+    GIVEN_UP,
     EmitEvent,
+    HandOver,
     MarkStable,
     Phase,
     Pin,
@@ -31,7 +33,9 @@ from components.promoter.webhook import (
     signature,
 )
 from components.promoter.workload import (
+    HANDED_OVER_ANNOTATION,
     POD_HASH_LABEL,
+    REVISION_ANNOTATION,
     VERSION_LABEL,
     workload_from_deployment,
     workload_from_rollout,
@@ -86,6 +90,17 @@ class TestDecide:
         assert acts(with_pods("1", Phase.MOVING)) == []
         assert acts(with_pods("", Phase.MOVING)) == [ScaleDown()]
 
+    @pytest.mark.parametrize("phase", [Phase.DONE, Phase.MOVING])
+    def test_a_rollout_first_takes_the_deployments_count_over(self, phase):
+        workload = Workload("Rollout", "1", "1", phase, own_pods=8, hand_over_to="uid")
+        assert acts(serving(workload=workload)) == [HandOver(8, "uid")]
+
+    def test_a_new_rollout_brings_the_live_version_back_before_it_takes_a_canary(self):
+        workload = Workload("Rollout", "1", "1", Phase.MOVING, is_new=True)
+        assert acts(serving(champion="2", workload=workload)) == []
+        workload = replace(workload, is_new=False)
+        assert acts(serving(champion="2", workload=workload))[-1] == Pin("2")
+
     @pytest.mark.parametrize("phase", [Phase.MOVING, Phase.PAUSED, Phase.IDLE])
     def test_a_rollout_takes_its_time(self, phase):
         assert acts(rolling(phase)) == []
@@ -105,6 +120,14 @@ class TestDecide:
     def test_killed_after_the_alias_it_goes_on_with_the_cluster(self):
         state = rolling(Phase.FAILED, "p99", champion="1", failed="p99", rollout="failed")
         assert acts(state) == [Pin("1")]
+
+    def test_an_abort_by_hand_is_no_failure_of_the_version(self):
+        assert acts(rolling(Phase.ABORTED)) == [
+            Tag("2", ROLLOUT_TAG, "aborted by hand"),
+            RevertChampion("2", "1", "aborted by hand"),
+            Pin("1"),
+        ]
+        assert acts(rolling(Phase.ABORTED, champion="", rollout="aborted by hand")) == [Pin("1")]
 
     def test_a_plain_update_that_arrived_is_marked(self):
         workload = Workload("Deployment", "2", "1", Phase.DONE)
@@ -164,7 +187,7 @@ STATES = st.builds(
     State,
     champion=st.one_of(st.just(""), NUMBERS),
     versions=st.fixed_dictionaries({"1": CANDIDATES, "2": CANDIDATES, "3": CANDIDATES}),
-    workload=WORKLOADS.filter(lambda w: w.phase is not Phase.FAILED or w.pinned != w.stable),
+    workload=WORKLOADS.filter(lambda w: w.phase not in GIVEN_UP or w.pinned != w.stable),
 )
 
 
@@ -250,13 +273,20 @@ def deployment(version, **status):
 
 
 def rollout(**status):
-    return {"metadata": {"generation": 1}, "status": {"stableRS": "one", **status}}
+    metadata = {"generation": 1, "uid": "uid"}
+    return {"metadata": metadata, "spec": {}, "status": {"stableRS": "one", **status}}
 
 
 REPLICA_SETS = [
     {"metadata": {"labels": {POD_HASH_LABEL: name}}, "spec": {"template": template(version)}}
     for name, version in (("one", "1"), ("two", "2"))
 ]
+
+
+def aborted(message):
+    return [{"type": "Progressing", "reason": "RolloutAborted", "message": message}]
+
+
 LATE = [{"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded"}]
 
 
@@ -285,9 +315,40 @@ class TestWhatTheClusterSays:
             deployment("2"), rollout(**status), REPLICA_SETS, []
         ).is_first
 
-    def test_an_abort_of_this_version(self):
-        status = {"currentPodHash": "two", "abort": True, "phase": "Degraded", "message": "p99"}
-        assert self.workload_from_rollout(**status) == (Phase.FAILED, "p99")
+    @pytest.mark.parametrize(
+        ("conditions", "seen"),
+        [
+            ([], (Phase.ABORTED, "")),
+            (aborted("Rollout aborted update to revision 2"), (Phase.ABORTED, "")),
+            (aborted("Rollout aborted update to revision 2: p99: 3"), (Phase.FAILED, "p99: 3")),
+            (LATE, (Phase.FAILED, "its pods did not get ready in time")),
+        ],
+    )
+    def test_an_abort_of_this_version(self, conditions, seen):
+        """By hand, before and after Argo Rollouts saw it; by an analysis; by the deadline."""
+        status = {"currentPodHash": "two", "abort": True, "conditions": conditions}
+        assert self.workload_from_rollout(**status) == seen
+
+    def test_what_a_rollout_has_to_take_over(self):
+        def found(**annotations):
+            given = deployment("1")
+            given["metadata"]["annotations"] |= annotations
+            return workload_from_rollout(given, rollout(), REPLICA_SETS, [])
+
+        assert (found().own_pods, found().hand_over_to) == (2, "uid")
+        assert found(**{HANDED_OVER_ANNOTATION: "uid"}).hand_over_to == ""
+        assert found(**{HANDED_OVER_ANNOTATION: "one before"}).hand_over_to == "uid"
+
+    def test_a_rollout_is_new_until_its_first_revision_is_there_or_late(self):
+        def is_new(revision, phase):
+            given = rollout(currentPodHash="one", phase=phase)
+            given["metadata"]["annotations"] = {REVISION_ANNOTATION: revision}
+            return workload_from_rollout(deployment("1"), given, REPLICA_SETS, []).is_new
+
+        assert is_new("1", "Progressing")
+        assert not is_new("1", "Healthy")
+        assert not is_new("1", "Degraded")
+        assert not is_new("2", "Progressing")
 
     def test_an_abort_of_the_version_before(self):
         status = {"currentPodHash": "two", "abort": True, "phase": "Degraded"}
