@@ -10,12 +10,11 @@ from cyclopts import App, CycloptsError, Group, Parameter, validators
 from pydantic import ValidationError
 
 from components.sources.errors import SourceError
-from pipelines import online_commands
+from pipelines import feedback_commands, online_commands
 from pipelines.home import code_version, open_home
 from pipelines.parameters import (
     TrainingParameters,
     describe_errors,
-    parse_parameters,
     suggest_inspect,
 )
 from pipelines.placement import Placement
@@ -54,7 +53,8 @@ QUALITY, SERVING = (
 EXPERIMENT = Parameter(group="Experiment")
 
 online_commands.add_commands(app, SHOPPERS)
-OURS = (__name__, online_commands.__name__)
+feedback_commands.add_commands(app, SHOPPERS)
+OURS = (__name__, online_commands.__name__, feedback_commands.__name__)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -74,6 +74,8 @@ def main(arguments: list[str] | None = None) -> None:
         if isinstance(error.__cause__, ValidationError):
             _fail(describe_errors(error.__cause__), 1)
         _fail(f"{error} See fbt --help.", 2)
+    except ValidationError as error:
+        _fail(describe_errors(error), 1)
     except (ValueError, RuntimeError, OSError) as error:
         _fail(error, 1)
 
@@ -429,9 +431,9 @@ def schedule(
     from pipelines.schedule import schedule, unschedule
 
     if remove:
-        unschedule(name, target)
+        unschedule(name, "training", target)
     else:
-        schedule(name, cron, parameters or parse_parameters({"orders": ""}), target)
+        schedule(name, cron, parameters or TrainingParameters(orders=""), target)
 
 
 @app.command(group=MEASURE)

@@ -7,8 +7,6 @@ from components.model.atomic import atomic_write
 from pipelines.home import code_version
 from pipelines.placement import Placement, add_tag, place_pipeline
 
-PLAIN = "training.yaml"
-
 
 def compile_pipeline(
     folder: Path, version: str, placement: Placement, name: str = "training"

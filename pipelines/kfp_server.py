@@ -49,11 +49,9 @@ def kfp_client(endpoint: str, namespace: str) -> "Iterator[Client]":
 
 
 def ensure_version(client: "Client", package: str, name: str, version: str) -> tuple[str, str]:
-    """Ids of pipeline and version, uploaded unless the version exists."""
+    """Ids of pipeline and version, made unless they exist."""
     with contextlib.redirect_stdout(io.StringIO()):
-        pipeline = client.get_pipeline_id(name)
-        if pipeline is None:
-            pipeline = client.upload_pipeline(package, pipeline_name=name).pipeline_id
+        pipeline = find_pipeline_id(client, name) or _create_pipeline(client, name)
         for one in _list_all(
             client.list_pipeline_versions, "pipeline_versions", pipeline_id=pipeline
         ):
@@ -61,6 +59,19 @@ def ensure_version(client: "Client", package: str, name: str, version: str) -> t
                 return str(pipeline), str(one.pipeline_version_id)
         made = client.upload_pipeline_version(package, version, pipeline_id=pipeline)
     return str(pipeline), str(made.pipeline_version_id)
+
+
+def find_pipeline_id(client: "Client", name: str) -> str:
+    """Empty if there is none."""
+    return client.get_pipeline_id(name) or ""
+
+
+def _create_pipeline(client: "Client", name: str) -> str:
+    """Without a version: kfp's own upload would make a first one under the pipeline's name."""
+    from kfp_server_api import V2beta1Pipeline
+
+    wanted = V2beta1Pipeline(display_name=name, name=name)
+    return str(client._pipelines_api.pipeline_service_create_pipeline(wanted).pipeline_id)
 
 
 def ensure_experiment(client: "Client", name: str, namespace: str) -> str:
@@ -80,8 +91,10 @@ def _list_all(list_page: Any, field: str, **query: Any) -> Iterator[Any]:
             return
 
 
-def recurring_runs(client: "Client", experiment: str) -> list[Any]:
-    return list(_list_all(client.list_recurring_runs, "recurring_runs", experiment_id=experiment))
+def recurring_runs(client: "Client", experiment: str, pipeline: str) -> list[Any]:
+    """Of one pipeline: two may have schedules of the same name."""
+    found = _list_all(client.list_recurring_runs, "recurring_runs", experiment_id=experiment)
+    return [one for one in found if one.pipeline_version_reference.pipeline_id == pipeline]
 
 
 def _reason(error: Any) -> str:

@@ -1,4 +1,4 @@
-"""Commands around what shoppers do: events, reports, experiments, simulation, feedback."""
+"""Commands around what shoppers do: events, reports, experiments, simulation."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -7,9 +7,7 @@ from typing import Annotated, Literal
 from cyclopts import App, Group, Parameter, validators
 
 from pipelines.home import open_home
-from pipelines.parameters import FeedbackParameters
 
-Feedback = Annotated[FeedbackParameters, Parameter(name="*", group="Feedback")]
 EventsUrl = Annotated[
     str, Parameter(help="where events go (default: FBT_EVENTS_URL, else events.db in FBT_HOME)")
 ]
@@ -284,25 +282,8 @@ def simulate(
             drive(fetched)
 
 
-def feedback(*, parameters: Feedback, events: str = "") -> None:
-    """Report what shoppers did, and make examples of it for the next run, on this machine.
-
-    The report is feedback.html in FBT_HOME; online.html of `fbt report online` stays as it is.
-
-    Args:
-        events: URL of the sink whose events are moved to the archive first (default:
-            FBT_EVENTS_URL, else events.db in FBT_HOME if it is there)
-    """
-    from pipelines.feedback_run import run_feedback
-
-    result = run_feedback(parameters, open_home(), events)
-    print(f"report: {result.page}")
-    print(f"train with it: fbt run --feedback {result.examples} …")
-
-
 def add_commands(app: App, group: Group) -> None:
     for one in (events, report, experiment):
         one.group = (group,)
         app.command(one)
     app.command(simulate, group=group)
-    app.command(feedback, group=group)

@@ -6,7 +6,7 @@ import re
 import shlex
 from collections.abc import Callable, Mapping
 from datetime import date
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -29,6 +29,7 @@ class TrainingParameters(BaseModel):
     """The descriptions appear in the CLI's help and in the form of the KFP UI."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+    pipeline: ClassVar[str] = "training"
 
     orders: str = Field(
         min_length=1,
@@ -196,6 +197,7 @@ class FeedbackParameters(BaseModel):
     """As TrainingParameters, of the feedback pipeline."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+    pipeline: ClassVar[str] = "feedback"
 
     archive: str = Field(
         min_length=1, description="Folder of compacted events; in a cluster, of the events claim"
@@ -229,6 +231,9 @@ class FeedbackParameters(BaseModel):
     spark: bool = Field(
         default=False, description="Compact on Spark's executors, for sinks of Kafka"
     )
+
+
+Parameters = TrainingParameters | FeedbackParameters
 
 
 def document_parameters(

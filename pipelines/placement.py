@@ -178,6 +178,9 @@ def _place_task(
         kubernetes.use_secret_as_env(task, placement.events_secret, {key: key}, optional=True)
     if task.name in ARCHIVE_STEPS and placement.events_claim:
         kubernetes.mount_pvc(task, placement.events_claim, ARCHIVE_PATH)
+    if task.name == "register":
+        label = "metadata.labels['pipeline/runid']"
+        kubernetes.use_field_path_as_env(task, "FBT_KFP_RUN", label)
     if task.name in SPARK_STEPS and placement.spark_executors:
         _place_spark(task, placement)
 

@@ -1,4 +1,4 @@
-"""`fbt schedule`: creates a recurring run of this code on a cluster."""
+"""`fbt schedule` and `fbt feedback schedule`: recurring runs of this code on a cluster."""
 
 import hashlib
 import json
@@ -6,8 +6,14 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from pipelines.kfp_server import KfpError, ensure_experiment, kfp_client, recurring_runs
-from pipelines.parameters import TrainingParameters
+from pipelines.kfp_server import (
+    KfpError,
+    ensure_experiment,
+    find_pipeline_id,
+    kfp_client,
+    recurring_runs,
+)
+from pipelines.parameters import Parameters
 from pipelines.submit import EXPERIMENT, Target, arguments, upload_version, version_name
 
 FINGERPRINT_PREFIX = "fbt "
@@ -17,17 +23,18 @@ FINGERPRINT_PREFIX = "fbt "
 def schedule(
     name: str,
     cron: str,
-    parameters: TrainingParameters,
+    parameters: Parameters,
     target: Target,
     show: Callable[[str], None] = print,
 ) -> str:
     """An equal recurring run of that name is kept, a different one is replaced."""
     six_fields = _to_kfp_cron(cron)
     with kfp_client(target.endpoint, target.namespace) as client:
-        pipeline, version = upload_version(client, target)
+        pipeline, version = upload_version(client, parameters.pipeline, target)
         experiment = ensure_experiment(client, EXPERIMENT, target.namespace)
         wanted = _fingerprint(six_fields, parameters, target, version)
-        same, other = _find_scheduled(recurring_runs(client, experiment), name, wanted)
+        found = recurring_runs(client, experiment, pipeline)
+        same, other = _find_scheduled(found, name, wanted)
         if same:
             show(f"{name!r} is already scheduled: {cron}, version {version_name(target)}")
         else:
@@ -45,10 +52,13 @@ def schedule(
     return str(same[0].recurring_run_id)
 
 
-def unschedule(name: str, target: Target, show: Callable[[str], None] = print) -> None:
+def unschedule(
+    name: str, pipeline: str, target: Target, show: Callable[[str], None] = print
+) -> None:
     with kfp_client(target.endpoint, target.namespace) as client:
         experiment = ensure_experiment(client, EXPERIMENT, target.namespace)
-        same, other = _find_scheduled(recurring_runs(client, experiment), name, "")
+        found = recurring_runs(client, experiment, find_pipeline_id(client, f"fbt-{pipeline}"))
+        same, other = _find_scheduled(found, name, "")
         for one in [*same, *other]:
             client.delete_recurring_run(one.recurring_run_id)
             show(f"removed {name!r} ({one.recurring_run_id})")
@@ -60,7 +70,7 @@ def _find_scheduled(found: list[Any], name: str, wanted: str) -> tuple[list[Any]
     return same, [one for one in named if one not in same]
 
 
-def _fingerprint(cron: str, parameters: TrainingParameters, target: Target, version: str) -> str:
+def _fingerprint(cron: str, parameters: Parameters, target: Target, version: str) -> str:
     content = json.dumps([cron, arguments(parameters, target), version], sort_keys=True)
     return FINGERPRINT_PREFIX + hashlib.sha256(content.encode()).hexdigest()[:16]
 

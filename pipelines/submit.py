@@ -1,4 +1,4 @@
-"""`fbt submit`: uploads this code to a cluster, and runs it."""
+"""`fbt submit` and `fbt feedback submit`: upload this code to a cluster, and run it."""
 
 import contextlib
 import io
@@ -10,11 +10,11 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from pipelines.compile import PLAIN, compile_pipeline
+from pipelines.compile import compile_pipeline
 from pipelines.home import code_version
-from pipelines.kfp_server import ensure_experiment, ensure_version, kfp_client
-from pipelines.parameters import TrainingParameters
-from pipelines.placement import NAME, NODE_SELECTOR, Placement
+from pipelines.kfp_server import KfpError, ensure_experiment, ensure_version, kfp_client
+from pipelines.parameters import Parameters
+from pipelines.placement import ARCHIVE_PATH, NODE_SELECTOR, Placement
 from pipelines.run_wait import POLL_S, wait_for_end
 
 EXPERIMENT = "fbt"
@@ -29,7 +29,7 @@ class Target(Placement):
 
 
 def submit(
-    parameters: TrainingParameters,
+    parameters: Parameters,
     target: Target,
     wait_s: float = 0,
     show: Callable[[str], None] = print,
@@ -37,12 +37,12 @@ def submit(
 ) -> str:
     """The run's id. Raises KfpError if it fails or does not end in `wait_s`."""
     with kfp_client(target.endpoint, target.namespace) as client:
-        pipeline, version = upload_version(client, target)
+        pipeline, version = upload_version(client, parameters.pipeline, target)
         experiment = ensure_experiment(client, EXPERIMENT, target.namespace)
         with contextlib.redirect_stdout(io.StringIO()):
             run = client.run_pipeline(
                 experiment,
-                f"training {time.strftime('%Y-%m-%d %H:%M:%S')}",
+                f"{parameters.pipeline} {time.strftime('%Y-%m-%d %H:%M:%S')}",
                 pipeline_id=pipeline,
                 version_id=version,
                 params=arguments(parameters, target),
@@ -54,12 +54,17 @@ def submit(
     return str(run.run_id)
 
 
-def upload_version(client: Any, target: Target) -> tuple[str, str]:
+def upload_version(client: Any, pipeline: str, target: Target) -> tuple[str, str]:
     """Ids of pipeline and version, uploaded unless they exist."""
+    if pipeline == "feedback" and not target.events_claim:
+        raise KfpError(
+            "feedback: no claim is given, so the archive would end with its pod; expected "
+            f"--events-claim, a PersistentVolumeClaim, which pods see as {ARCHIVE_PATH}"
+        )
     name = version_name(target)
     with tempfile.TemporaryDirectory() as folder:
-        compile_pipeline(Path(folder), name, target)
-        return ensure_version(client, str(Path(folder) / PLAIN), NAME, name)
+        package, _ = compile_pipeline(Path(folder), name, target, pipeline)
+        return ensure_version(client, str(package), f"fbt-{pipeline}", name)
 
 
 def version_name(target: Target) -> str:
@@ -69,6 +74,6 @@ def version_name(target: Target) -> str:
     return f"{code_version()}-{hashlib.sha256(place.encode()).hexdigest()[:6]}"
 
 
-def arguments(parameters: TrainingParameters, target: Target) -> dict[str, Any]:
+def arguments(parameters: Parameters, target: Target) -> dict[str, Any]:
     labels = dict(one.split("=", 1) for one in target.node_selector)
     return {**parameters.model_dump(), NODE_SELECTOR: labels}

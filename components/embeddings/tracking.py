@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from components.experiment import find_or_create_experiment
+from components.experiment import find_or_create_experiment, tag_parent
 from components.progress import log_progress
 
 ENVIRONMENT = {
@@ -54,7 +54,7 @@ class _MlflowRecorder:
 
         self.client = MlflowClient(tracking_uri=self.uri)
         self.experiment = find_or_create_experiment(self.client).experiment_id
-        self.parent = self._create_run(name, params, {})
+        self.parent = self._create_run(name, params, tag_parent(self.client))
 
     def add(self, name: str, result: Mapping[str, Any]) -> None:
         run_id = self._create_run(name, result["config"], {"mlflow.parentRunId": self.parent})

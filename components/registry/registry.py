@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components.experiment import find_or_create_experiment
+from components.experiment import find_or_create_experiment, tag_parent
 from components.model.atomic import atomic_write
 
 if TYPE_CHECKING:
@@ -37,6 +37,8 @@ FAILED_TAG = "fbt.rollout_failed"
 """The reason; it prevents another rollout."""
 FORCED_TAG = "fbt.forced_by"
 """Name of the person."""
+KFP_RUN_TAG = "fbt.kfp_run"
+"""Id of the run in Kubeflow Pipelines that made the version, if one did."""
 JUDGED_AT_TAG = "fbt.judged_at"
 """Of the newest judgement that is recorded with the version, ISO 8601."""
 
@@ -173,7 +175,8 @@ def register(
     """
     with registry_client() as client:
         experiment = find_or_create_experiment(client).experiment_id
-        run = client.create_run(experiment, tags={"mlflow.runName": "training"})
+        tags_of_run = {"mlflow.runName": "training", **tag_parent(client)}
+        run = client.create_run(experiment, tags=tags_of_run)
         run_id = run.info.run_id
         try:
             _log_run(client, run_id, artefacts, params, metrics)

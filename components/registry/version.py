@@ -1,5 +1,6 @@
 """Registration of a run: parameters, metrics and tags of its version."""
 
+import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,6 +20,7 @@ from components.registry.reading import (
 from components.registry.registry import (
     BUNDLE_HASH_TAG,
     CHECKS_TAG,
+    KFP_RUN_TAG,
     ROLLOUT_TAG,
     VERDICT_TAG,
     Version,
@@ -69,6 +71,8 @@ def register_run(artefacts: Mapping[str, Path], parameters: Mapping[str, Any], r
         "fbt.products": str(manifest.n_items),
         ROLLOUT_TAG: "registered",
     }
+    if kfp_run := os.environ.get("FBT_KFP_RUN"):
+        tags[KFP_RUN_TAG] = kfp_run
     if failed := list_failed_checks(artefacts):
         tags[CHECKS_TAG] = " ".join(failed)
     params = {**parameters, **{f"model.{key}": value for key, value in manifest.config.items()}}

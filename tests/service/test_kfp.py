@@ -70,8 +70,14 @@ class FakeKfp:
     def list_pipelines(self, path, query, body):
         return 200, {"pipelines": named(self.pipelines, query)} if self.pipelines else {}
 
+    def create_pipeline(self, path, query, body):
+        return 200, self.add(self.pipelines, "pipeline", **json.loads(body))
+
     def upload(self, path, query, body):
-        return 200, self.add(self.pipelines, "pipeline", display_name=query["name"], spec=body)
+        made = self.add(self.pipelines, "pipeline", display_name=query["name"])
+        first = {"pipelineid": made["pipeline_id"], "name": query["name"]}
+        self.upload_version(path, first, body)
+        return 200, made
 
     def upload_version(self, path, query, body):
         return 200, self.add(
@@ -123,6 +129,7 @@ class FakeKfp:
 ROUTES = {
     "GET /healthz": "healthz",
     "GET /pipelines": "list_pipelines",
+    "POST /pipelines": "create_pipeline",
     "POST /pipelines/upload": "upload",
     "POST /pipelines/upload_version": "upload_version",
     "GET /pipelines/ID/versions": "list_versions",
@@ -193,8 +200,7 @@ def test_submitting_uploads_the_version_once_and_runs_it_each_time(kfp):
     first = submit(PARAMETERS, target(kfp), show=said.append)
     second = submit(PARAMETERS, target(kfp), show=said.append)
     assert first != second
-    assert len(kfp.pipelines) == 1
-    assert len(kfp.versions) == 1
+    assert [one["display_name"] for one in kfp.pipelines.values()] == ["fbt-training"]
     run = kfp.runs[second]
     (version,) = kfp.versions
     assert run["pipeline_version_reference"]["pipeline_version_id"] == version
@@ -203,6 +209,27 @@ def test_submitting_uploads_the_version_once_and_runs_it_each_time(kfp):
         "node_selector": {"disk": "ssd"},
     }
     assert f"{kfp.url}/#/runs/details/{second}" in said[-1]
+
+
+FEEDBACK = FeedbackParameters(archive="/var/fbt/online")
+
+
+def test_the_feedback_pipeline_is_submitted_under_its_own_name(kfp):
+    run = kfp.runs[submit(FEEDBACK, target(kfp, events_claim="fbt-online"))]
+    assert [one["display_name"] for one in kfp.pipelines.values()] == ["fbt-feedback"]
+    assert run["display_name"].startswith("feedback ")
+    assert run["runtime_config"]["parameters"] == {
+        **FEEDBACK.model_dump(),
+        "node_selector": {"disk": "ssd"},
+    }
+    (version,) = kfp.versions.values()
+    assert "compact-events" in version["spec"]
+
+
+def test_feedback_without_a_claim_is_refused_before_anything_is_made(kfp):
+    with pytest.raises(KfpError, match="expected --events-claim, a PersistentVolumeClaim"):
+        submit(FEEDBACK, target(kfp))
+    assert kfp.pipelines == {}
 
 
 def test_another_placement_is_another_version(kfp):
@@ -304,8 +331,17 @@ def test_a_schedule_that_somebody_switched_off_is_made_anew(kfp):
 def test_a_schedule_can_be_removed_again_and_again(kfp):
     schedule("nightly", "30 2 * * *", PARAMETERS, target(kfp))
     for _ in range(2):
-        unschedule("nightly", target(kfp))
+        unschedule("nightly", "training", target(kfp))
     assert kfp.recurring == {}
+
+
+def test_schedules_of_two_pipelines_may_have_one_name(kfp):
+    claimed = target(kfp, events_claim="fbt-online")
+    training = schedule("nightly", "30 2 * * *", PARAMETERS, claimed)
+    feedback = schedule("nightly", "30 1 * * *", FEEDBACK, claimed)
+    assert set(kfp.recurring) == {training, feedback}
+    unschedule("nightly", "feedback", claimed)
+    assert list(kfp.recurring) == [training]
 
 
 def test_the_command_that_removes_one_need_not_say_what_it_trained_on(kfp, tmp_path, capsys):
@@ -315,7 +351,11 @@ def test_the_command_that_removes_one_need_not_say_what_it_trained_on(kfp, tmp_p
         assert kfp.recurring == {}
         with pytest.raises(SystemExit):
             main(["schedule", "--endpoint", kfp.url])
-    assert "parameter orders: found ''" in capsys.readouterr().err
+        with pytest.raises(SystemExit):
+            main(["feedback", "schedule", "--endpoint", kfp.url])
+    said = capsys.readouterr().err
+    assert "parameter orders: found ''" in said
+    assert "parameter archive: found ''" in said
 
 
 @pytest.mark.parametrize("cron", ["", "nightly", "30 2 * *", "0 30 2 * * *"])
@@ -450,6 +490,16 @@ def test_only_spark_steps_drive_executors(compiled):
         fields = {one["name"]: one["fieldPath"] for one in told["fieldPathAsEnv"]}
         assert fields["FBT_POD_IP"] == "status.podIP"
         assert told["pvcMount"][0]["constant"] == "fbt-shared"
+
+
+def test_registration_alone_is_told_its_run(compiled):
+    told = {
+        step: one["fieldPath"]
+        for step, (_, told) in executors(compiled).items()
+        for one in told.get("fieldPathAsEnv", [])
+        if one["name"] == "FBT_KFP_RUN"
+    }
+    assert told == {"register": "metadata.labels['pipeline/runid']"}
 
 
 def test_a_verdict_is_not_asked_for_again(compiled):

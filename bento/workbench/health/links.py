@@ -5,10 +5,7 @@ from urllib.parse import quote
 
 from bento.workbench.health.services import hide_password
 from bento.workbench.settings import WorkbenchSettings
-from components.registry.registry import MODEL, Version
-
-KFP_TAG = "fbt.kfp_run"
-"""Of a version: the id of the pipeline run that made it."""
+from components.registry.registry import KFP_RUN_TAG, MODEL, Version
 
 
 class Links:
@@ -30,7 +27,7 @@ class Links:
 
     def to_pipeline_run(self, version: Version) -> str:
         """Its run, or all runs."""
-        run = version.tags.get(KFP_TAG)
+        run = version.tags.get(KFP_RUN_TAG)
         if not self._kfp:
             return ""
         return f"{self._kfp}/#/runs/details/{quote(run, safe='')}" if run else f"{self._kfp}/#/runs"
