@@ -73,6 +73,16 @@ def test_every_selector_finds_pods(objects):
         assert len(found) == 1, f"{name_of(one)} would scrape pods {len(found)} times"
 
 
+def test_no_pod_is_killed_for_a_slow_start(objects):
+    """Two minutes at least: on a busy node Python alone takes half a minute to import."""
+    for one in workloads(objects):
+        for container in containers_of(one):
+            if "livenessProbe" in container:
+                probe = container.get("startupProbe", {})
+                allowed_s = probe.get("failureThreshold", 0) * probe.get("periodSeconds", 0)
+                assert allowed_s >= 120, f"{name_of(one)}: {allowed_s} s"
+
+
 def test_every_port_is_open(objects):
     for one in workloads(objects):
         for container in containers_of(one):
