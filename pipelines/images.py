@@ -69,8 +69,8 @@ class Build:
     def command(self, builder: str, extra: Sequence[str]) -> list[str]:
         where = ["--file", str(DOCKERFILE), "--target", self.target]
         tags = [word for tag in self.tags for word in ("--tag", tag)]
-        arguments = _repeat("--build-arg", self._arguments)
-        labels = _repeat("--label", self.commit.labels)
+        arguments = repeat_option("--build-arg", self._arguments)
+        labels = repeat_option("--label", self.commit.labels)
         # The time of the files in an image; docker takes it from SOURCE_DATE_EPOCH.
         time = [] if builder == "docker" else ["--timestamp", str(self.commit.time_s)]
         return [builder, "build", *where, *tags, *arguments, *labels, *time, *extra, "."]
@@ -105,10 +105,10 @@ def build_images(
     builder, commit, made = find_builder(), read_commit(), list[str]()
     for target in targets or TARGETS:
         build = Build(target, commit, registry.rstrip("/") or DEFAULT_REGISTRY)
-        _run(build.command(builder, extra), show)
+        run_builder(build.command(builder, extra), show)
         for tag in build.tags:
             if push:
-                _run([builder, "push", tag], show)
+                run_builder([builder, "push", tag], show)
             made.append(tag)
     return made
 
@@ -144,11 +144,11 @@ def _ask_git(root: Path, *words: str) -> str:
     return "" if done.returncode else done.stdout.strip()
 
 
-def _repeat(option: str, values: dict[str, str]) -> list[str]:
+def repeat_option(option: str, values: dict[str, str]) -> list[str]:
     return [word for name, value in values.items() for word in (option, f"{name}={value}")]
 
 
-def _run(command: list[str], show: Callable[[str], None]) -> None:
+def run_builder(command: list[str], show: Callable[[str], None]) -> None:
     show("$ " + " ".join(command))
     if code := subprocess.run(command, cwd=ROOT, check=False).returncode:
         raise ImagesError(f"images: {' '.join(command[:2])} ended with code {code}; see above")

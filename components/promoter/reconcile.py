@@ -30,6 +30,7 @@ from components.promoter.workload import (
     POD_HASH_LABEL,
     STABLE_ANNOTATION,
     VERSION_LABEL,
+    build_pin,
     refers_to,
     workload_from_deployment,
     workload_from_rollout,
@@ -101,8 +102,8 @@ class Promoter:
             case RevertChampion():
                 revert_alias(action)
             case Pin(version):
-                labels = {"metadata": {"labels": {VERSION_LABEL: version}}}
-                self._write(deployment, {"spec": {"template": labels}})
+                if deployment is not None:
+                    self._write(deployment, {"spec": {"template": build_pin(deployment, version)}})
             case ScaleDown():
                 self._write(deployment, {"spec": {"replicas": 0}})
             case SkipSteps():
