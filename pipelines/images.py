@@ -16,7 +16,7 @@ DOCKERFILE = Path("k8s") / "images" / "Dockerfile"
 TARGETS = ("steps", "serve", "promoter", "mlflow", "workbench")
 VERSION = importlib.metadata.version("fbt")
 DEFAULT_REGISTRY = "docker.io/library"
-"""What Kubernetes and docker mean by a name without a registry; podman and buildah mean localhost."""
+"""What Kubernetes and docker take a name without a registry for; podman and buildah, localhost."""
 
 BUILDERS = {
     "docker": ("docker", "info"),

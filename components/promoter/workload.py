@@ -67,7 +67,9 @@ def workload_from_deployment(deployment: Object, pods: Iterable[Object]) -> Work
 def read_pinned_version(owner: Object) -> str:
     """Of a Deployment or ReplicaSet; may be empty."""
     template = owner["spec"].get("template", {})
-    if any(is_image_without_reference(one) for one in template.get("spec", {}).get("volumes") or []):
+    if any(
+        is_image_without_reference(one) for one in template.get("spec", {}).get("volumes") or []
+    ):
         return ""  # Pods cannot start, whatever the label says.
     labels = template.get("metadata", {}).get("labels") or {}
     return str(labels.get(VERSION_LABEL, ""))

@@ -1,4 +1,4 @@
-"""Bundles as images: what `fbt bundle-image` builds, and what the promoter does with their names."""
+"""Bundles as images: what `fbt bundle-image` builds, and what the promoter does with the names."""
 
 import copy
 import json
