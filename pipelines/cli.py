@@ -322,7 +322,7 @@ def images(
     """Build the container images.
 
     Args:
-        targets: steps, serve, promoter, mlflow (default: all)
+        targets: steps, serve, promoter, mlflow, workbench (default: all)
         registry: prefix of the image names
         push: push to the registry
         extra: option of the builder; may be repeated
@@ -331,6 +331,28 @@ def images(
 
     for tag in build_images(targets, registry, push, extra or ()):
         print(tag)
+
+
+@app.command(group=CLUSTER)
+def bundle_image(
+    version: str,
+    /,
+    *,
+    registry: str = "",
+    push: bool = False,
+    extra: Annotated[list[str] | None, Parameter(allow_leading_hyphen=True)] = None,
+) -> None:
+    """Build an image of a registered model's bundle, for clusters that mount it.
+
+    Args:
+        version: number or alias in the registry, e.g. challenger
+        registry: prefix of the image name
+        push: push to the registry
+        extra: option of the builder; may be repeated
+    """
+    from pipelines.bundle_image import build_bundle_image
+
+    print(build_bundle_image(version, registry, push, extra or ()))
 
 
 cluster = App(name="cluster", help="Install fbt on a Kubernetes cluster.", group=CLUSTER)

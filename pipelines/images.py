@@ -5,15 +5,18 @@ import shutil
 import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
+from urllib.parse import urlsplit
 
-from components.bundle.build import git_revision
 from pipelines.home import code_version
 
 ROOT = Path(__file__).parents[1]
 DOCKERFILE = Path("k8s") / "images" / "Dockerfile"
 TARGETS = ("steps", "serve", "promoter", "mlflow", "workbench")
 VERSION = importlib.metadata.version("fbt")
+DEFAULT_REGISTRY = "docker.io/library"
+"""What Kubernetes and docker take a name without a registry for; podman and buildah, localhost."""
 
 BUILDERS = {
     "docker": ("docker", "info"),
@@ -28,23 +31,57 @@ class ImagesError(RuntimeError):
 
 
 @dataclass(frozen=True)
+class Commit:
+    """What an image is built from."""
+
+    revision: str
+    """With `-dirty` where files differ from it; `unknown` outside of a repository."""
+    time_s: int
+    """Since 1970."""
+    repository: str
+    """Its address without a login; may be empty."""
+
+    @property
+    def labels(self) -> dict[str, str]:
+        created = datetime.fromtimestamp(self.time_s, UTC)
+        labels = {
+            "created": created.isoformat().replace("+00:00", "Z"),
+            "licenses": "Apache-2.0",
+            "revision": self.revision,
+            "source": self.repository,
+            "version": VERSION,
+        }
+        return {f"org.opencontainers.image.{name}": text for name, text in labels.items() if text}
+
+
+@dataclass(frozen=True)
 class Build:
     target: str
-    registry: str = ""
-    """Prefix of the name; empty = local name."""
+    commit: Commit
+    registry: str = DEFAULT_REGISTRY
 
     @property
     def tags(self) -> list[str]:
         """The version, for manifests; version and code, for KFP's cache keys."""
-        name = f"{self.registry}/fbt-{self.target}" if self.registry else f"fbt-{self.target}"
-        return [f"{name}:{VERSION}", f"{name}:{VERSION}-{code_version()}"]
+        tag = f"{self.registry}/fbt-{self.target}:{VERSION}"
+        return [tag, f"{tag}-{code_version()}"]
 
     def command(self, builder: str, extra: Sequence[str]) -> list[str]:
-        tags = [word for tag in self.tags for word in ("--tag", tag)]
-        arguments = {"REVISION": git_revision() or "unknown", "VERSION": VERSION}
-        given = [w for name, value in arguments.items() for w in ("--build-arg", f"{name}={value}")]
         where = ["--file", str(DOCKERFILE), "--target", self.target]
-        return [builder, "build", *where, *tags, *given, *extra, "."]
+        tags = [word for tag in self.tags for word in ("--tag", tag)]
+        arguments = repeat_option("--build-arg", self._arguments)
+        labels = repeat_option("--label", self.commit.labels)
+        # The time of the files in an image; docker takes it from SOURCE_DATE_EPOCH.
+        time = [] if builder == "docker" else ["--timestamp", str(self.commit.time_s)]
+        return [builder, "build", *where, *tags, *arguments, *labels, *time, *extra, "."]
+
+    @property
+    def _arguments(self) -> dict[str, str]:
+        return {
+            "REVISION": self.commit.revision,
+            "VERSION": VERSION,
+            "SOURCE_DATE_EPOCH": str(self.commit.time_s),
+        }
 
 
 def build_images(
@@ -65,13 +102,13 @@ def build_images(
         raise ImagesError(
             f"images: {ROOT} has no {DOCKERFILE}; run fbt from a checkout of the source"
         )
-    builder, made = find_builder(), list[str]()
+    builder, commit, made = find_builder(), read_commit(), list[str]()
     for target in targets or TARGETS:
-        build = Build(target, registry.rstrip("/"))
-        _run(build.command(builder, extra), show)
+        build = Build(target, commit, registry.rstrip("/") or DEFAULT_REGISTRY)
+        run_builder(build.command(builder, extra), show)
         for tag in build.tags:
             if push:
-                _run([builder, "push", tag], show)
+                run_builder([builder, "push", tag], show)
             made.append(tag)
     return made
 
@@ -86,7 +123,32 @@ def find_builder() -> str:
     )
 
 
-def _run(command: list[str], show: Callable[[str], None]) -> None:
+def read_commit(root: Path = ROOT) -> Commit:
+    revision = _ask_git(root, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
+    time_s = _ask_git(root, "show", "--no-patch", "--format=%ct")
+    address = urlsplit(_ask_git(root, "remote", "get-url", "origin"))
+    # An address may hold a login.
+    repository = address._replace(netloc=address.netloc.rpartition("@")[2]).geturl()
+    return Commit(revision or "unknown", int(time_s or 0), repository)
+
+
+def _ask_git(root: Path, *words: str) -> str:
+    """Empty without an answer."""
+    # Another repository may lie around a copy of the source.
+    if not (root / ".git").exists():
+        return ""
+    try:
+        done = subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True)
+    except OSError:
+        return ""
+    return "" if done.returncode else done.stdout.strip()
+
+
+def repeat_option(option: str, values: dict[str, str]) -> list[str]:
+    return [word for name, value in values.items() for word in (option, f"{name}={value}")]
+
+
+def run_builder(command: list[str], show: Callable[[str], None]) -> None:
     show("$ " + " ".join(command))
     if code := subprocess.run(command, cwd=ROOT, check=False).returncode:
         raise ImagesError(f"images: {' '.join(command[:2])} ended with code {code}; see above")

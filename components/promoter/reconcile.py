@@ -32,6 +32,7 @@ from components.promoter.workload import (
     POD_HASH_LABEL,
     STABLE_ANNOTATION,
     VERSION_LABEL,
+    build_pin,
     refers_to,
     workload_from_deployment,
     workload_from_rollout,
@@ -103,8 +104,8 @@ class Promoter:
             case RevertChampion():
                 revert_alias(action)
             case Pin(version):
-                labels = {"metadata": {"labels": {VERSION_LABEL: version}}}
-                self._write(deployment, {"spec": {"template": labels}})
+                if deployment is not None:
+                    self._write(deployment, {"spec": {"template": build_pin(deployment, version)}})
             case HandOver(replicas, uid):
                 scale = {"spec": {"replicas": replicas}}
                 self._cluster.patch("Rollout", f"{self._settings.rollout}/scale", scale)

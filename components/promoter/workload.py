@@ -15,6 +15,9 @@ Object = Mapping[str, Any]
 
 VERSION_LABEL = "fbt/model-version"
 STABLE_ANNOTATION = "fbt/stable-version"
+BUNDLE_IMAGE_ANNOTATION = "fbt/bundle-image"
+"""The Deployment's: name of the images that carry bundles, tagged by version; see
+k8s/components/bundle-image."""
 FETCH = "fetch"
 """Init container."""
 POD_HASH_LABEL = "rollouts-pod-template-hash"
@@ -75,8 +78,34 @@ def workload_from_deployment(deployment: Object, pods: Iterable[Object]) -> Work
 
 def read_pinned_version(owner: Object) -> str:
     """Of a Deployment or ReplicaSet; may be empty."""
-    labels = owner["spec"].get("template", {}).get("metadata", {}).get("labels") or {}
+    template = owner["spec"].get("template", {})
+    if any(
+        is_image_without_reference(one) for one in template.get("spec", {}).get("volumes") or []
+    ):
+        return ""  # Pods cannot start, whatever the label says.
+    labels = template.get("metadata", {}).get("labels") or {}
     return str(labels.get(VERSION_LABEL, ""))
+
+
+def build_pin(deployment: Object, version: str) -> dict[str, Any]:
+    """The change of the pod template that brings a version to the pods."""
+    pin: dict[str, Any] = {"metadata": {"labels": {VERSION_LABEL: version}}}
+    annotations = deployment["metadata"].get("annotations") or {}
+    if image := annotations.get(BUNDLE_IMAGE_ANNOTATION):
+        # All volumes: a merge patch replaces lists.
+        volumes = deployment["spec"]["template"]["spec"].get("volumes") or []
+        pin["spec"] = {"volumes": [_refer_to(one, f"{image}:{version}") for one in volumes]}
+    return pin
+
+
+def is_image_without_reference(volume: Object) -> bool:
+    return "image" in volume and not volume["image"].get("reference")
+
+
+def _refer_to(volume: Object, reference: str) -> Object:
+    if "image" not in volume:
+        return volume
+    return {**volume, "image": {**volume["image"], "reference": reference}}
 
 
 def find_fetch_failure(pods: Iterable[Object], version: str) -> str:

@@ -31,7 +31,11 @@ def combinations():
                 yield names
 
 
-SELDOM = {"signed-bundles": {"canary", "changes"}, "workbench": {"network-policy"}}
+SELDOM = {
+    "bundle-image": {"canary", "changes"},
+    "signed-bundles": {"canary", "changes"},
+    "workbench": {"network-policy"},
+}
 """Components that touch too little to double all sets, and what they meet."""
 
 
@@ -68,15 +72,21 @@ def rendered(target):
 
 
 def _combined(components):
+    described = {"components": [f"../../components/{name}" for name in components]}
+    return combine(["base", "platform/promoter"], yaml.safe_dump(described))
+
+
+def combine(resources, rest):
+    """The objects of a kustomization as an overlay would write it: `rest` is text of it."""
     with tempfile.TemporaryDirectory() as folder:
-        relative = functools.partial(os.path.relpath, start=Path(folder).resolve())
-        described = {
-            "namespace": "fbt",
-            "resources": [relative(K8S / name) for name in ("base", "platform/promoter")],
-            "components": [relative(K8S / "components" / name) for name in components],
-        }
-        (Path(folder) / "kustomization.yaml").write_text(yaml.safe_dump(described))
-        return build(Path(folder).resolve())
+        inside = Path(folder).resolve()
+        relative = functools.partial(os.path.relpath, start=inside)
+        described = {"namespace": "fbt"} | yaml.safe_load(rest)
+        described["resources"] = [relative(K8S / name) for name in resources]
+        components = described.get("components") or []
+        described["components"] = [relative(K8S / "overlays/any" / name) for name in components]
+        (inside / "kustomization.yaml").write_text(yaml.safe_dump(described))
+        return build(inside)
 
 
 def build(folder):

@@ -36,6 +36,7 @@ from tests.manifests.conftest import (
     ROOT,
     SIGNED,
     WORKBENCH,
+    combine,
     containers_of,
     find,
     labels_of,
@@ -81,6 +82,31 @@ def test_every_selector_finds_pods(objects):
         services = of_kind(objects, "Service")
         found = [s for s in services if wanted <= s["metadata"].get("labels", {}).items()]
         assert len(found) == 1, f"{name_of(one)} would scrape pods {len(found)} times"
+
+
+def test_the_workbench_is_added_as_the_readme_says():
+    text = (K8S / "README.md").read_text()
+    (recipe,) = re.findall(
+        r"```yaml\n(components:\n  - \.\./\.\./components/workbench .*?)```", text, re.S
+    )
+    found = combine(["overlays/local"], recipe)
+    (settings,) = (one for one in of_kind(found, "ConfigMap") if "FBT_WORKBENCH_URL" in one["data"])
+    assert settings["data"]["FBT_WORKBENCH_URL"] == "https://workbench.shop.example"
+    assert find(found, "HTTPRoute", "fbt-workbench")["spec"]["hostnames"] == [
+        "workbench.shop.example"
+    ]
+    references = containers_of(find(found, "Deployment", "fbt-workbench"))[0]["envFrom"]
+    assert references == [{"configMapRef": {"name": settings["metadata"]["name"]}}]
+
+
+def test_no_pod_is_killed_for_a_slow_start(objects):
+    """Two minutes at least: on a busy node Python alone takes half a minute to import."""
+    for one in workloads(objects):
+        for container in containers_of(one):
+            if "livenessProbe" in container:
+                probe = container.get("startupProbe", {})
+                allowed_s = probe.get("failureThreshold", 0) * probe.get("periodSeconds", 0)
+                assert allowed_s >= 120, f"{name_of(one)}: {allowed_s} s"
 
 
 def test_every_port_is_open(objects):

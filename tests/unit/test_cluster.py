@@ -5,19 +5,26 @@ is no cluster; nothing is scheduled or served.
 """
 
 import json
+import os
 import re
 import shutil
 import stat
+import subprocess
 import tomllib
 from pathlib import Path
 
 import pytest
 
 from pipelines.cluster import NEEDED, OVERLAYS, REQUIREMENTS, cluster_up
-from pipelines.images import TARGETS, ImagesError, build_images
+from pipelines.images import TARGETS, Build, ImagesError, build_images, read_commit
 from pipelines.kubectl import TIMEOUT_S, ClusterError
 
 ROOT = Path(__file__).parents[2]
+AUTHOR = {
+    "GIT_AUTHOR_NAME": "fbt", "GIT_AUTHOR_EMAIL": "fbt@example.com",
+    "GIT_COMMITTER_NAME": "fbt", "GIT_COMMITTER_EMAIL": "fbt@example.com",
+    "GIT_COMMITTER_DATE": "2026-01-02T03:04:05+00:00",
+}  # fmt: skip
 
 KUBECTL = r"""#!/bin/sh
 cd "$(dirname "$0")/cluster" || exit 1
@@ -216,6 +223,50 @@ def test_images_are_built_by_whatever_works_and_get_two_tags(bin_folder):
     assert built.endswith("--layers .")
 
 
+def test_a_name_without_a_registry_is_the_one_that_kubernetes_pulls(bin_folder):
+    executable(bin_folder / "podman", "#!/bin/sh\n")
+    (tag, _) = build_images(["serve"], show=lambda _: None)
+    assert tag.startswith("docker.io/library/fbt-serve:")
+
+
+def test_labels_and_times_are_those_of_the_commit(repository):
+    commit = read_commit(repository)
+    assert re.fullmatch("[0-9a-f]{40}", commit.revision)
+    labels = commit.labels
+    assert labels["org.opencontainers.image.created"] == "2026-01-02T03:04:05Z"
+    assert labels["org.opencontainers.image.revision"] == commit.revision
+    assert labels["org.opencontainers.image.source"] == "https://git.example.com/shop/fbt.git"
+    for builder in ("docker", "podman", "buildah"):
+        words = Build("serve", commit).command(builder, [])
+        assert f"SOURCE_DATE_EPOCH={commit.time_s}" in words
+        assert ("--timestamp" in words) == (builder != "docker")
+        assert f"org.opencontainers.image.revision={commit.revision}" in words
+
+
+def test_a_build_of_changed_files_says_so(repository):
+    (repository / "file").write_text("changed")
+    assert read_commit(repository).revision.endswith("-dirty")
+
+
+def test_an_image_of_no_repository_has_no_source(tmp_path):
+    commit = read_commit(tmp_path)
+    assert commit.revision == "unknown"
+    assert "org.opencontainers.image.source" not in commit.labels
+
+
+@pytest.fixture
+def repository(tmp_path):
+    def git(*words):
+        subprocess.run(["git", "-C", str(tmp_path), *words], check=True, env=os.environ | AUTHOR)
+
+    (tmp_path / "file").write_text("committed")
+    git("init", "--quiet")
+    git("remote", "add", "origin", "https://somebody:secret@git.example.com/shop/fbt.git")
+    git("add", "file")
+    git("commit", "--quiet", "--message", "file")
+    return tmp_path
+
+
 def test_no_builder_is_said_with_a_way_to_one(bin_folder):
     with pytest.raises(ImagesError, match="none of docker, podman, buildah"):
         build_images([])
@@ -229,11 +280,12 @@ def test_targets_are_the_dockerfiles():
         build_images(["server"])
 
 
-def test_every_final_image_is_labelled_and_runs_as_nobody():
+def test_every_final_image_has_a_name_and_an_sbom_and_runs_as_nobody():
     text = (ROOT / "k8s" / "images" / "Dockerfile").read_text()
     assert re.search(r"^ARG BASE=\S+:\S+@sha256:[0-9a-f]{64}$", text, flags=re.MULTILINE)
     for target in TARGETS:
         stage = text.split(f" AS {target}\n")[1].split("\nFROM ")[0]
-        assert "org.opencontainers.image.revision" in stage, target
+        assert f'image.title="fbt-{target}"' in stage, target
+        assert f"/build/sbom fbt-{target}" in stage, target
         assert "USER 10001:10001" in stage, target
         assert "apt-get" not in stage, target

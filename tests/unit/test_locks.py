@@ -31,7 +31,7 @@ def names(requirements):
 
 
 def test_every_image_has_a_lock():
-    assert set(LOCKS) == {*TARGETS, "build"}
+    assert set(LOCKS) == {*TARGETS, "build", "sbom"}
     assert set(EXTRAS) == set(TARGETS)
 
 
