@@ -1,8 +1,8 @@
 """The overlay `staging` with its platform, in namespaces of a test's own, on a real cluster.
 
 Everything is the manifests': stores, MLflow, promoter, service, Rollout, analysis, monitors,
-network policies. Judgements come sooner, CPU requests are small, and faults of a version are those that its
-bundle names.
+network policies. Judgements come sooner, CPU requests are small, and faults of a version are those
+that its bundle names.
 """
 
 import contextlib
