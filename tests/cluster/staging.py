@@ -43,7 +43,7 @@ SOONER = {
     '"interval": "1m"': '"interval": "10s"',
     '"count": 5': '"count": 2',
 }
-PATIENT = {"max-latency-ratio": "4", "max-latency": "0.4", "min-requests": "20"}
+PATIENT = {"max-latency-ratio": "50", "max-latency": "0.5", "min-requests": "20"}
 """A busy test machine delays single answers; a slow version is slower than that."""
 
 

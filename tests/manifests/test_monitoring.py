@@ -275,7 +275,7 @@ def judged(tmp_path, metric, series, expected):
         for name, value in ((a["name"], a.get("value")) for a in one["spec"]["args"])
         if value
     }
-    template |= {"canary-hash": "new", "stable-hash": "old"}
+    template |= {"namespace": "fbt", "canary-hash": "new", "stable-hash": "old"}
     query = queries()[metric]
     for name, value in template.items():
         query = query.replace(f"{{{{args.{name}}}}}", value)
@@ -296,7 +296,7 @@ def judged(tmp_path, metric, series, expected):
 def pods(name, labels, canary, stable):
     """A series of the canary's pods and one of the stable ones."""
     return {
-        f'{name}{{{labels},rollouts_pod_template_hash="{pods}"}}': values
+        f'{name}{{{labels},namespace="fbt",rollouts_pod_template_hash="{pods}"}}': values
         for pods, values in (("new", canary), ("old", stable))
     }
 
@@ -319,7 +319,7 @@ def shoppers(lower, upper, canary="4"):
     """Stable is version 3; bounds are of clicks, and of several pairs."""
     made = {}
     for version, pod in ((canary, "new"), ("3", "old")):
-        labels = f'model_version="{version}",rollouts_pod_template_hash="{pod}"'
+        labels = f'namespace="fbt",model_version="{version}",rollouts_pod_template_hash="{pod}"'
         made[f"{ANSWERED}{{{labels}}}"] = "0+9x60"
     for bound, value in (("lower", lower), ("upper", upper)):
         if value is not None:
@@ -330,8 +330,25 @@ def shoppers(lower, upper, canary="4"):
                 ('event="purchase",model_version="4",against="3"', 9),
                 ('event="select_item",model_version="4",variant="a",against="3"', 9),
             ):
-                made[f"fbt_online_lift_{bound}{{{labels}}}"] = f"{other}x60"
+                series = f'fbt_online_lift_{bound}{{namespace="fbt",{labels}}}'
+                made[series] = f"{other}x60"
     return made
+
+
+@needs_promtool
+def test_pods_of_another_namespace_are_not_judged(tmp_path):
+    ours = pods(TOTAL, f'{ROUTE},http_response_code="200"', "0+60x60", "0x60")
+    theirs = pods(TOTAL, f'{ROUTE},http_response_code="503"', "0+600x60", "0x60")
+    theirs = {name.replace('namespace="fbt"', 'namespace="other"'): x for name, x in theirs.items()}
+    judged(tmp_path, "success-rate", {**ours, **theirs}, 1)
+
+
+def test_the_operators_own_labels_hide_none_of_the_metrics():
+    """It names the port in `endpoint`, and Prometheus then renames a metric's own label."""
+    monitors = {one["metadata"]["name"]: one["spec"] for one in of_kind(ALL, "ServiceMonitor")}
+    for name in ("fbt", "fbt-ingest"):
+        for endpoint in monitors[name]["endpoints"]:
+            assert {"action": "labeldrop", "regex": "endpoint"} in endpoint["relabelings"]
 
 
 @needs_promtool

@@ -28,7 +28,10 @@ def prometheus(stack, root, targets):
     """Its address; targets are by the hash of their pods."""
     port = find_free_port()
     jobs = [
-        {"targets": [address(url)], "labels": {"rollouts_pod_template_hash": name}}
+        {
+            "targets": [address(url)],
+            "labels": {"namespace": "fbt", "rollouts_pod_template_hash": name},
+        }
         for name, url in targets.items()
     ]
     configuration = {
@@ -88,7 +91,7 @@ def metrics_of(canary, window_s, without=()):
     documents = list(yaml.safe_load_all(TEMPLATES.read_text()))
     templates = {one["metadata"]["name"]: one["spec"] for one in documents}
     given = {one["name"]: one.get("value") for one in templates["fbt"]["args"]}
-    given |= {"canary-hash": canary, "stable-hash": "stable", **PATIENT}
+    given |= {"namespace": "fbt", "canary-hash": canary, "stable-hash": "stable", **PATIENT}
     names = [one["templateName"] for one in templates["fbt"]["templates"]]
     for name in set(names) - set(without):
         for metric in templates[name]["metrics"]:
