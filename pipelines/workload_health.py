@@ -123,10 +123,11 @@ def _find_obstacles(namespace: Namespace, workload: Object) -> list[Obstacle]:
     if not any(one.kind is Kind.CHAMPION for one in found):
         found += _find_rollout_trouble(workload)
     # Each once, for pods of one workload mostly wait for the same.
-    distinct = {(one.kind, one.container): one for one in reversed(found)}
-    return sorted(reversed(distinct.values()), key=_rank) or [
-        Obstacle(Kind.PROGRESS, "its pods are made")
-    ]
+    distinct: dict[tuple[Kind, str], Obstacle] = {}
+    for one in found:
+        distinct.setdefault((one.kind, one.container), one)
+    made = Obstacle(Kind.PROGRESS, "its pods are made")
+    return sorted(distinct.values(), key=_rank) or [made]
 
 
 def _rank(one: Obstacle) -> int:
