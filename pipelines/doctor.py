@@ -28,6 +28,8 @@ from pipelines.workload_health import PATHS, Health, Namespace, check_workload
 KUBERNETES = (1, 34)
 """The oldest, as in k8s/README.md."""
 PROMOTER = "fbt-promoter"
+IN_CLUSTER = re.compile(r"(http://([a-z0-9-]+)\.([a-z0-9-]+)\.svc:(\d+))")
+"""Address of a Service."""
 NOT_INSTALLED = "not installed"
 
 
@@ -93,6 +95,7 @@ def _check_all(kubectl: Kubectl, overlay: str, needed: list[Requirement]) -> Ite
     yield from _check_secrets(kubectl, overlay, manifests)
     yield from _check_own_workloads(kubectl, overlay, manifests)
     yield from _check_answers(kubectl)
+    yield from _check_prometheus(kubectl, manifests)
 
 
 def _state(is_ok: bool) -> State:
@@ -307,6 +310,20 @@ _LIST_ARTIFACTS = (
     "import urllib.request as u; "
     "u.urlopen('http://127.0.0.1:5000/api/2.0/mlflow-artifacts/artifacts', timeout=20).read()"
 )
+
+
+def _check_prometheus(kubectl: Kubectl, manifests: list[dict[str, Any]]) -> Iterator[Finding]:
+    """The one that judges canaries; nothing for an address outside of the cluster."""
+    texts = [json.dumps(one) for one in manifests if one["kind"] == "AnalysisTemplate"]
+    for address, name, namespace, port in sorted(set(IN_CLUSTER.findall(" ".join(texts)))):
+        title = f"{address}, which judges canaries"
+        path = f"/api/v1/namespaces/{namespace}/services/{name}:{port}/proxy/-/ready"
+        found = list(_check_answer(kubectl, title, path, f"kubectl -n {namespace} get pods"))
+        remedy = (
+            "without one every canary is inconclusive: install one, or name yours as the argument "
+            "`prometheus` of components/canary/analysis.yaml"
+        )
+        yield from found or [Finding(title, State.FAILED, "not there", remedy)]
 
 
 def _check_promoter(kubectl: Kubectl) -> Iterator[Finding]:

@@ -21,7 +21,7 @@ MOUNT_EVENTS = ("FailedMount", "FailedAttachVolume", "FailedMapVolume")
 SANDBOX_EVENT = "FailedCreatePodSandBox"
 PROBE_CODES = (137, 143)
 """Of a container that the kubelet ended, for a failing liveness probe or for its memory."""
-MAX_TEXT = 400
+MAX_TEXT = 300
 """Characters of a message; a runtime's own may fill a screen."""
 
 

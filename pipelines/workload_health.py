@@ -23,8 +23,6 @@ PATHS = {
 }
 NO_LOG = "unable to retrieve container logs"
 """The kubelet answers so for a container that it has removed."""
-MAX_OBSTACLES = 3
-"""Of a workload; its other pods mostly have the same."""
 
 
 @dataclass
@@ -96,8 +94,9 @@ class Health:
             return "missing"
         if self.is_ready:
             return f"{self.n_ready} of {self.n_wanted} ready"
-        reasons = "; ".join(one.text for one in self.obstacles) or "not ready yet"
-        return f"{self.n_ready} of {self.n_wanted} ready; {reasons}"
+        reason = self.obstacles[0].text if self.obstacles else "not ready yet"
+        more = f" (and {len(self.obstacles) - 1} more)" if len(self.obstacles) > 1 else ""
+        return f"{self.n_ready} of {self.n_wanted} ready; {reason}{more}"
 
 
 def check_workload(namespace: Namespace, name: str) -> Health:
@@ -114,18 +113,30 @@ def check_workload(namespace: Namespace, name: str) -> Health:
 
 
 def _find_obstacles(namespace: Namespace, workload: Object) -> list[Obstacle]:
+    newest_first = sorted(namespace.pods, key=_created_at, reverse=True)
     found = [
         find_obstacle(pod, namespace.events, namespace.claims)
-        for pod in namespace.pods
+        for pod in newest_first
         if _selects(workload, pod) and not is_ready(pod)
     ]
     found += [one for one in (find_refusal(workload, namespace.events),) if one]
     if not any(one.kind is Kind.CHAMPION for one in found):
         found += _find_rollout_trouble(workload)
-    # Each once, for pods of one workload mostly wait for the same, and faults first.
-    distinct = {(one.kind, one.container): one for one in found}
-    in_order = sorted(distinct.values(), key=lambda one: one.is_harmless)
-    return in_order[:MAX_OBSTACLES] or [Obstacle(Kind.PROGRESS, "its pods are made")]
+    # Each once, for pods of one workload mostly wait for the same.
+    distinct: dict[tuple[Kind, str], Obstacle] = {}
+    for one in found:
+        distinct.setdefault((one.kind, one.container), one)
+    made = Obstacle(Kind.PROGRESS, "its pods are made")
+    return sorted(distinct.values(), key=_rank) or [made]
+
+
+def _rank(one: Obstacle) -> int:
+    """A container that ends is often the consequence of another fault."""
+    return 2 if one.is_harmless else int(one.kind is Kind.CRASH)
+
+
+def _created_at(pod: Object) -> str:
+    return str(pod["metadata"].get("creationTimestamp", ""))
 
 
 def _find_rollout_trouble(workload: Object) -> list[Obstacle]:

@@ -282,7 +282,7 @@ def test_a_login_that_mlflow_refuses_is_told_from_its_object_store(
         raise Refusal(401, "You are not authenticated")
 
     monkeypatch.setattr(fake, "GET_model_versions_get", fail)
-    with pytest.raises(RegistryUnavailable, match="answered 401: .* check MLFLOW_TRACKING_USER"):
+    with pytest.raises(RegistryUnavailable, match=r"answered 401: .* check MLFLOW_TRACKING_USER"):
         fetch_bundle(Source(fake.url, "1"), tmp_path / "model")
 
 

@@ -245,6 +245,16 @@ def test_what_is_missing_is_said_with_its_command(cluster):
     assert "ok       a cluster that answers: Kubernetes 1.36.3" in text
 
 
+def test_the_prometheus_that_judges_canaries_is_asked(cluster):
+    cluster.install("staging")
+    name = "http://prometheus-operated.monitoring.svc:9090, which judges canaries"
+    assert "every canary is inconclusive" in checks("staging")[name].remedy
+    path = "/api/v1/namespaces/monitoring/services/prometheus-operated:9090/proxy/-/ready"
+    cluster.pages[path] = b"Prometheus Server is Ready."
+    assert checks("staging")[name].state is State.OK
+    assert name not in checks("local")
+
+
 def test_no_cluster_ends_the_list(cluster):
     cluster.down = True
     *_, last = checks().values()
