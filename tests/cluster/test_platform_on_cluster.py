@@ -33,9 +33,6 @@ MAX_MB = 2500
 
 UNPULLABLE = ("ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName")
 COMPLAINT = re.compile(r"Traceback|\b(ERROR|CRITICAL|FATAL|panic)\b")
-NEVER_READY = ("fbt-events-compact", "fbt-events-retention")
-"""Jobs."""
-
 EVENTS = [
     {"event": "view_item_list", "event_id": "1", "session_id": "s", "request_id": "r",
      "items": [{"item_id": "milk", "index": 0}]},
@@ -82,11 +79,11 @@ class Platform:
         run("create", "-f", "-", stdin=json.dumps({"apiVersion": "v1", **one}))
 
     def pods(self):
-        """Of both namespaces, those that should stay."""
+        """Of both namespaces, without those of jobs."""
         found = []
         for namespace in (self.app, self.platform):
             found += json.loads(run("-n", namespace, "get", "pods", "-o", "json"))["items"]
-        return [one for one in found if not one["metadata"]["name"].startswith(NEVER_READY)]
+        return [one for one in found if "job-name" not in one["metadata"]["labels"]]
 
     def wait_until_ready(self, *except_for, within_s=600):
         wait_until(lambda: not self.find_waiting(except_for), within_s, self.find_waiting)
@@ -277,7 +274,7 @@ def run_compaction(platform):
 
 
 def test_the_workbench_shows_what_the_service_and_the_registry_say(platform):
-    page = ask(platform.open(platform.app, "fbt-workbench", 80) + "/products/tea")
+    page = ask(platform.open(platform.app, "fbt-workbench", 80) + "/product/tea")
     assert "milk" in page
 
 

@@ -85,10 +85,7 @@ def test_every_selector_finds_pods(objects):
 
 
 def test_the_workbench_is_added_as_the_readme_says():
-    text = (K8S / "README.md").read_text()
-    (recipe,) = re.findall(
-        r"```yaml\n(components:\n  - \.\./\.\./components/workbench .*?)```", text, re.S
-    )
+    recipe = find_recipe("workbench")
     found = combine(["overlays/local"], recipe)
     (settings,) = (one for one in of_kind(found, "ConfigMap") if "FBT_WORKBENCH_URL" in one["data"])
     assert settings["data"]["FBT_WORKBENCH_URL"] == "https://workbench.shop.example"
@@ -97,6 +94,28 @@ def test_the_workbench_is_added_as_the_readme_says():
     ]
     references = containers_of(find(found, "Deployment", "fbt-workbench"))[0]["envFrom"]
     assert references == [{"configMapRef": {"name": settings["metadata"]["name"]}}]
+
+
+def test_bundles_come_as_images_as_the_readme_says():
+    found = combine(["overlays/staging"], find_recipe("bundle-image"))
+    deployment = find(found, "Deployment", "fbt")
+    assert deployment["metadata"]["annotations"] == {
+        "fbt/bundle-image": "registry.example.com/fbt/fbt-bundle"
+    }
+    volumes = {one["name"]: one for one in pod_of(deployment)["volumes"]}
+    assert volumes["bundle"] == {"name": "bundle", "image": {"pullPolicy": "IfNotPresent"}}
+    for container in containers_of(deployment):
+        (mount,) = [one for one in container["volumeMounts"] if one["name"] == "bundle"]
+        assert mount["readOnly"], container["name"]
+
+
+def find_recipe(component):
+    """What k8s/README.md has an overlay add."""
+    blocks = re.findall(r"```yaml\n(components:\n.*?)```", (K8S / "README.md").read_text(), re.S)
+    (recipe,) = [
+        one for one in blocks if f"- ../../components/{component} " in one.replace("\n", " ")
+    ]
+    return recipe
 
 
 def test_no_pod_is_killed_for_a_slow_start(objects):
