@@ -337,6 +337,8 @@ def serve_faults(deployment: dict) -> None:
         "python", "-m", "bentoml", "serve", "faulty_version:Fbt", "--working-dir", "/faults",
         "--host", "0.0.0.0", "--port", "3000",
     ]  # fmt: skip
+    # On a busy machine event loops are late, and a service that is late refuses requests.
+    service["env"].append({"name": "FBT_MAX_LAG_MS", "value": "60000"})
     service["volumeMounts"].append({"name": "faults", "mountPath": "/faults"})
     volumes = deployment["spec"]["template"]["spec"]["volumes"]
     volumes.append({"name": "faults", "configMap": {"name": "faults"}})
