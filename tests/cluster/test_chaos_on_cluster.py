@@ -30,8 +30,9 @@ EVERY_S = (5.0, 20.0)
 """Between two deeds."""
 AWAY_S = 60
 HARD = ("kill a service pod", "kill the processes of a service pod", "API server away")
-SHADOW_S = 20
-"""So long after a hard kill a lost request may be its work: until no proxy names the dead pod."""
+SHADOW_S = (-6, 20)
+"""A request that began within these seconds of a hard kill may be lost by it: one in flight, and any
+until no proxy names the dead pod."""
 
 PASSING = (
     ClusterError, RegistryError, MlflowException, AssertionError, OSError,
@@ -231,7 +232,8 @@ def count_losses(chaos, seconds):
         for answer, number in one["answers"].items()
         if not answer.isdigit()
     ]
-    excused = [one for one in lost if any(0 <= one[0] - at <= SHADOW_S for at in hard)]
+    before, after = SHADOW_S
+    excused = [one for one in lost if any(before <= one[0] - at <= after for at in hard)]
     return {
         "requests": sum(sum(one["answers"].values()) for one in seconds),
         "second tries": sum(one["again"] for one in seconds),
