@@ -31,8 +31,8 @@ EVERY_S = (5.0, 20.0)
 AWAY_S = 60
 HARD = ("kill a service pod", "kill the processes of a service pod", "API server away")
 SHADOW_S = (-6, 20)
-"""A request that began within these seconds of a hard kill may be lost by it: one in flight, and any
-until no proxy names the dead pod."""
+"""A request that began within these seconds of a hard kill may be lost by it: one in flight, and
+any until no proxy names the dead pod."""
 
 PASSING = (
     ClusterError, RegistryError, MlflowException, AssertionError, OSError,
