@@ -116,11 +116,15 @@ class Argo:
 
     def abort(self, message='Metric "success-rate" assessed Failed'):
         status = self._status()
-        if status.get("currentPodHash") != status.get("stableRS"):
-            text = "Rollout aborted update to revision 2" + (f": {message}" if message else "")
-            aborted = {"type": "Progressing", "reason": "RolloutAborted", "message": text}
-            aborted = {"conditions": [aborted], "message": f"RolloutAborted: {text}"}
-            self._write({**status, **aborted, "abort": True, "phase": "Degraded"})
+        if status.get("currentPodHash") == status.get("stableRS"):
+            # Nothing judges a first revision, but its pods may never get ready.
+            if status.get("phase") == "Progressing":
+                self.time_out()
+            return
+        text = "Rollout aborted update to revision 2" + (f": {message}" if message else "")
+        aborted = {"type": "Progressing", "reason": "RolloutAborted", "message": text}
+        aborted = {"conditions": [aborted], "message": f"RolloutAborted: {text}"}
+        self._write({**status, **aborted, "abort": True, "phase": "Degraded"})
 
     def abort_by_hand(self):
         """What `kubectl argo rollouts abort` writes."""

@@ -153,8 +153,9 @@ def _find_abort_reason(progress: Object) -> str:
 
 def _is_first_revision(rollout: Object) -> bool:
     """On its way: Argo calls the first revision stable at once, before a pod is ready."""
-    revision = (rollout["metadata"].get("annotations") or {}).get(REVISION_ANNOTATION, "1")
-    return revision == "1" and rollout.get("status", {}).get("phase", "") != "Degraded"
+    annotations: Object = rollout["metadata"].get("annotations") or {}
+    is_first = bool(annotations.get(REVISION_ANNOTATION, "1") == "1")
+    return is_first and bool(rollout.get("status", {}).get("phase", "") != "Degraded")
 
 
 def _find_deployment_phase(

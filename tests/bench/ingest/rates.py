@@ -181,8 +181,8 @@ def measure_log_cost(
         asked = [
             Endpoint(name, servers.ours(bundle, env=env), questions) for name, env in every.items()
         ]
-        slots, tries = [(one, CONNECTIONS) for one in asked], min(rounds, load.TRIES)
-        found = load.by_turns(slots, rounds, seconds, tries)
+        turns, tries = [(one, CONNECTIONS) for one in asked], min(rounds, load.TRIES)
+        found = load.by_turns(turns, rounds, seconds, tries)
     rows: Rows = []
     for name in every:
         slots, base = found[name, CONNECTIONS], found["off", CONNECTIONS]
