@@ -8,7 +8,6 @@ import json
 import os
 import random
 import subprocess
-import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -154,14 +153,6 @@ def test_the_version_knows_its_run(first_run):
     if not os.environ.get("MLFLOW_TRACKING_URI", "").startswith("http"):
         pytest.skip("no MLflow server: MLFLOW_TRACKING_URI is unset")
     assert first_run in {one.tags.get(KFP_RUN_TAG) for one in list_versions()}
-
-
-def test_the_same_again_comes_from_the_cache(first_run, shop, target, client):
-    started = time.monotonic()
-    second = submit(small(f"{shop}/pairs.csv"), target, wait_s=RUN_S)
-    found = states(client, second)
-    assert found["train"] == ["SKIPPED"], "taken from the cache"
-    assert time.monotonic() - started < RUN_S
 
 
 def test_a_failed_gate_is_a_failed_run(shop, target):
