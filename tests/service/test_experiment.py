@@ -4,6 +4,7 @@
 `team_url` serves artefacts itself, from a folder that no client knows.
 """
 
+import json
 import os
 import sys
 from pathlib import Path
@@ -11,7 +12,12 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from components.experiment import EXPERIMENT, artifact_root, find_or_create_experiment
+from components.experiment import (
+    EXPERIMENT,
+    artifact_root,
+    find_or_create_experiment,
+    tag_parent,
+)
 from components.package.server import find_free_port, run_server
 from components.registry.artifact_access import check_experiment
 from components.registry.registry import RegistryError
@@ -143,3 +149,26 @@ def test_a_database_keeps_artefacts_where_its_client_says(home, monkeypatch):
         monkeypatch.setenv(name, value)
     experiment = find_or_create_experiment(MlflowClient(home.database_uri))
     assert experiment.artifact_location == home.artifact_root
+
+
+def test_an_experiment_that_kfp_made_gets_its_kind(home):
+    client = MlflowClient(home.database_uri)
+    client.create_experiment(EXPERIMENT)
+    find_or_create_experiment(client)
+    tags = find_or_create_experiment(client).tags
+    assert tags["mlflow.experimentKind"] == "custom_model_development"
+
+
+def test_runs_are_children_of_the_one_that_kfp_opened(home, monkeypatch):
+    client = MlflowClient(home.database_uri)
+    assert tag_parent(client) == {}
+    experiment = find_or_create_experiment(client).experiment_id
+    pipeline, step = (client.create_run(experiment).info.run_id for _ in range(2))
+    monkeypatch.setenv("MLFLOW_RUN_ID", step)
+    assert tag_parent(client) == {}, "a person's own variable"
+    monkeypatch.setenv("KFP_MLFLOW_CONFIG", json.dumps({"parentRunId": pipeline}))
+    assert tag_parent(client) == {"mlflow.parentRunId": step}
+    monkeypatch.delenv("MLFLOW_RUN_ID")
+    assert tag_parent(client) == {"mlflow.parentRunId": pipeline}
+    monkeypatch.setenv("KFP_MLFLOW_CONFIG", json.dumps({"parentRunId": "0" * 32}))
+    assert tag_parent(client) == {}, "the plug-in writes to another server"

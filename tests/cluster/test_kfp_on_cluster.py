@@ -1,0 +1,171 @@
+"""Kubeflow Pipelines at KF_PIPELINES_ENDPOINT, on the cluster of KUBECONFIG: real runs in pods.
+
+The image `fbt-steps` of FBT_STEPS_IMAGE (default: that of this code) has to be there. Orders of a
+small shop lie in a ConfigMap, and a pod of the steps' image serves them.
+"""
+
+import json
+import os
+import random
+import subprocess
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from pipelines.kfp_server import KfpError, kfp_client
+from pipelines.parameters import TrainingParameters
+from pipelines.schedule import schedule, unschedule
+from pipelines.submit import Target, submit, upload_version, version_name
+
+pytestmark = [
+    pytest.mark.skipif(
+        not (os.environ.get("KUBECONFIG") and os.environ.get("KF_PIPELINES_ENDPOINT")),
+        reason="no Kubeflow Pipelines: KUBECONFIG or KF_PIPELINES_ENDPOINT is unset",
+    ),
+    pytest.mark.timeout(7200),
+]
+
+KFP, SHOP, PORT = "kubeflow", "fbt-test-shop", 8000
+IMAGE = os.environ.get("FBT_STEPS_IMAGE", "fbt-steps")
+RUN_S = 5400
+N_PAIRS = 20
+
+
+def kubectl(*words, stdin=None):
+    done = subprocess.run(
+        ["kubectl", "--namespace", KFP, *words], input=stdin, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def pairs():
+    """400 orders of two or three pairs: p00a is always bought with p00b, and so on."""
+    chance = random.Random(7)
+    for order in range(400):
+        for pair in chance.sample(range(N_PAIRS), chance.choice([2, 2, 3])):
+            yield from ((order, f"p{pair:02d}{half}") for half in "ab")
+
+
+def noise():
+    """400 orders of four products drawn at random: there is nothing to learn."""
+    chance, weights = random.Random(7), [1 / (i + 1) for i in range(40)]
+    for order in range(400):
+        for product in sorted(set(chance.choices(range(40), weights, k=4))):
+            yield order, f"p{product}"
+
+
+def as_csv(lines):
+    start = datetime(2024, 1, 1, tzinfo=UTC)
+    rows = [
+        f"o{order},{product},{start + timedelta(hours=order):%FT%TZ}" for order, product in lines
+    ]
+    return "\n".join(["order_id,product_id,ts", *rows, ""])
+
+
+@pytest.fixture(scope="module")
+def shop(target):
+    """URL of the folder with the orders, as pods see it."""
+    image = f"{IMAGE}:0.1.0" if ":" not in IMAGE else IMAGE
+    container = {
+        "name": "web",
+        "image": image,
+        "command": ["python", "-m", "http.server", str(PORT), "--directory", "/orders"],
+        "volumeMounts": [{"name": "orders", "mountPath": "/orders"}],
+        "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
+    }
+    meta = {"name": SHOP, "labels": {"app": SHOP}}
+    made = [
+        {
+            "apiVersion": "v1", "kind": "ConfigMap", "metadata": meta,
+            "data": {"pairs.csv": as_csv(pairs()), "noise.csv": as_csv(noise())},
+        },
+        {
+            "apiVersion": "v1", "kind": "Pod", "metadata": meta,
+            "spec": {
+                "containers": [container],
+                "securityContext": {
+                    "runAsNonRoot": True, "runAsUser": 10001,
+                    "seccompProfile": {"type": "RuntimeDefault"},
+                },
+                "volumes": [{"name": "orders", "configMap": {"name": SHOP}}],
+            },
+        },
+        {
+            "apiVersion": "v1", "kind": "Service", "metadata": meta,
+            "spec": {"selector": {"app": SHOP}, "ports": [{"port": PORT}]},
+        },
+    ]  # fmt: skip
+    kubectl("apply", "-f", "-", stdin="---\n".join(json.dumps(one) + "\n" for one in made))
+    try:
+        kubectl("wait", "--for=condition=Ready", f"pod/{SHOP}", "--timeout=300s")
+        yield f"http://{SHOP}.{KFP}:{PORT}"
+    finally:
+        kubectl("delete", "pod,service,configmap", SHOP, "--wait=false", "--ignore-not-found")
+
+
+@pytest.fixture(scope="module")
+def target():
+    return Target(image=IMAGE)
+
+
+@pytest.fixture
+def client():
+    with kfp_client("", "") as connected:
+        yield connected
+
+
+def small(orders, **others):
+    return TrainingParameters(orders=orders, trials=2, shards=2, sweep_share=1, **others)
+
+
+@pytest.fixture(scope="module")
+def first_run(shop, target):
+    return submit(small(f"{shop}/pairs.csv"), target, wait_s=RUN_S)
+
+
+def states(client, run):
+    """{step: states of its pods, shards and retries apart}."""
+    found = {}
+    for task in client.get_run(run).run_details.task_details:
+        found.setdefault(task.display_name, []).append(task.state)
+    return found
+
+
+def test_one_upload_is_one_version(client, target):
+    ids = upload_version(client, "training", target)
+    assert upload_version(client, "training", target) == ids
+    listed = client.list_pipeline_versions(ids[0], page_size=100).pipeline_versions
+    names = [one.display_name for one in listed]
+    assert names.count(version_name(target)) == 1
+    assert "fbt-training" not in names
+
+
+def test_the_steps_run_as_pods_and_shards_fan_out(first_run, client):
+    found = states(client, first_run)
+    assert set(found["package"]) == {"SUCCEEDED"}
+    assert len(found["sweep"]) == 2
+
+
+def test_the_version_knows_its_run(first_run):
+    from components.registry.registry import KFP_RUN_TAG, list_versions
+
+    if not os.environ.get("MLFLOW_TRACKING_URI", "").startswith("http"):
+        pytest.skip("no MLflow server: MLFLOW_TRACKING_URI is unset")
+    assert first_run in {one.tags.get(KFP_RUN_TAG) for one in list_versions()}
+
+
+def test_a_failed_gate_is_a_failed_run(shop, target):
+    with pytest.raises(KfpError, match="the run failed"):
+        submit(small(f"{shop}/noise.csv"), target, wait_s=RUN_S)
+
+
+def test_a_schedule_is_there_once_and_goes_away(target, client):
+    parameters = small("s3://shop/orders")
+    first = schedule("fbt test", "30 2 1 1 *", parameters, target)
+    try:
+        assert schedule("fbt test", "30 2 1 1 *", parameters, target) == first
+    finally:
+        unschedule("fbt test", "training", target)
+    listed = client.list_recurring_runs(page_size=100).recurring_runs or []
+    assert "fbt test" not in [one.display_name for one in listed]
