@@ -237,8 +237,10 @@ def test_the_idle_platform_fits_a_laptop(platform):
     assert sum(used.values()) <= MAX_MB, used
 
 
-def test_no_log_of_a_ready_pod_complains(platform):
+def test_no_log_of_our_own_ready_pods_complains(platform):
     for pod in platform.pods():
+        if pod["metadata"]["namespace"] != platform.app:
+            continue
         where = ("-n", pod["metadata"]["namespace"], pod["metadata"]["name"])
         (ready,) = [one for one in pod["status"]["conditions"] if one["type"] == "Ready"]
         since = f"--since-time={ready['lastTransitionTime']}"
