@@ -107,6 +107,10 @@ NEEDED = {
 IN_CLUSTER_STORES = ("local", "staging")
 """Their database and object store run in the cluster, with generated passwords."""
 
+PROMETHEUS = OVERLAYS.parent / "platform" / "prometheus"
+PROMETHEUS_SERVICE = ("service", "prometheus-operated", "--namespace", "monitoring")
+"""Of the operator's Prometheus, which the AnalysisTemplates ask."""
+
 BY_HAND = (
     (PLATFORM, "fbt-mlflow-database"),
     (PLATFORM, "fbt-object-store"),
@@ -136,6 +140,9 @@ def cluster_up(
     for one in find_missing(kubectl, needed):
         show(f"installing {one.name} {one.version}, which {one.why}")
         _install(kubectl, _take_from(kfp_source, one) if kfp_source else one)
+    if needs_prometheus(kubectl, overlay):
+        show("installing a Prometheus, which judges canaries")
+        kubectl.run("apply", "-k", str(PROMETHEUS))
     show(f"creating missing Secrets in {PLATFORM} and {APP}")
     _make_secrets(kubectl, overlay, show)
     for folder in (OVERLAYS / overlay / "platform", OVERLAYS / overlay):
@@ -187,6 +194,12 @@ def list_requirements(overlay: str) -> list[Requirement]:
 
 def find_missing(kubectl: Kubectl, needed: list[Requirement]) -> list[Requirement]:
     return [one for one in needed if kubectl.read(one.probe) is None]
+
+
+def needs_prometheus(kubectl: Kubectl, overlay: str) -> bool:
+    """Not in production, which has one of its own."""
+    has_canary = "prometheus" in NEEDED[overlay] and overlay in IN_CLUSTER_STORES
+    return has_canary and not kubectl.exists(*PROMETHEUS_SERVICE)
 
 
 SecretMaker = Callable[[Kubectl], Mapping[str, str]]

@@ -118,6 +118,16 @@ def test_an_empty_cluster_gets_the_list_and_the_overlay_and_is_waited_for(kubect
     assert "get --raw /apis/apps/v1/namespaces/fbt-platform/deployments" in text
 
 
+def test_staging_gets_a_prometheus_unless_there_is_one(kubectl):
+    made = f"apply -k {OVERLAYS.parent}/platform/prometheus"
+    up("staging")
+    assert made in calls(kubectl)
+    (kubectl / "calls").write_text("")
+    (kubectl / "there").write_text("service prometheus-operated --namespace monitoring\n")
+    up("staging")
+    assert made not in calls(kubectl)
+
+
 def test_passwords_meet_and_stand_on_no_command_line(kubectl):
     up("local")
     lines = (kubectl / "secrets").read_text().splitlines()
