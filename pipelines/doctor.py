@@ -320,8 +320,8 @@ def _check_prometheus(kubectl: Kubectl, manifests: list[dict[str, Any]]) -> Iter
         path = f"/api/v1/namespaces/{namespace}/services/{name}:{port}/proxy/-/ready"
         found = list(_check_answer(kubectl, title, path, f"kubectl -n {namespace} get pods"))
         remedy = (
-            "without one every canary is inconclusive: `kubectl apply -k k8s/platform/prometheus` "
-            "makes one, or name yours as the argument `prometheus` of components/canary/analysis.yaml"
+            "without one every canary is inconclusive: `kubectl apply -k k8s/platform/prometheus`, "
+            "or name yours as the argument `prometheus` of components/canary/analysis.yaml"
         )
         yield from found or [Finding(title, State.FAILED, "not there", remedy)]
 

@@ -80,8 +80,9 @@ def refuses(source, target, *words):
 
 
 def test_a_signed_version_comes_with_its_signature(add, tmp_path, keys):
-    source = add()
-    assert find_bundle_problem(source, tmp_path) == ""
+    source, scratch = add(), tmp_path / "scratch"
+    scratch.mkdir()
+    assert find_bundle_problem(source, scratch) == ""
     fetch_bundle(source, tmp_path / "pod" / "model")
     assert (tmp_path / "pod" / "model" / SIGNATURE_FILE).is_file()
     assert registry.get_version(source.version).tags[SIGNED_TAG] == compute_sha256(keys.public)
