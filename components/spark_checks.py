@@ -1,4 +1,4 @@
-"""Looks for what Spark's executors need. Without it, steps wait for hours and no error is seen: a pod
+"""Looks for what Spark's executors need. Without it, steps wait for hours and show no error: a pod
 whose claim is missing never starts, and Spark asks again for executors that Kubernetes refuses.
 """
 
