@@ -110,6 +110,9 @@ def _build_settings(scratch: Path) -> dict[str, str]:
     if packages := os.environ.get("FBT_SPARK_PACKAGES"):
         settings["spark.jars.packages"] = packages
     if os.environ.get("FBT_SPARK_MASTER", "local").startswith("k8s"):
+        from components.spark_checks import check_executors
+
+        check_executors(os.environ)
         template = scratch / "executor.json"
         template.write_text(json.dumps(EXECUTOR_POD))
         settings |= kubernetes_settings(os.environ, template)
@@ -122,6 +125,7 @@ class SparkError(ValueError):
     """The driver's pod lacks variables that its executors need."""
 
 
+EXECUTOR_ACCOUNT = "fbt-spark-executor"
 EXECUTOR_POD: dict[str, Any] = {
     "apiVersion": "v1",
     "kind": "Pod",
@@ -171,7 +175,7 @@ def kubernetes_settings(environment: Mapping[str, str], template: Path) -> dict[
         "spark.kubernetes.driver.pod.name": environment["FBT_POD_NAME"],
         "spark.kubernetes.namespace": environment["FBT_POD_NAMESPACE"],
         "spark.kubernetes.container.image": environment["FBT_SPARK_IMAGE"],
-        "spark.kubernetes.authenticate.executor.serviceAccountName": "fbt-spark-executor",
+        "spark.kubernetes.authenticate.executor.serviceAccountName": EXECUTOR_ACCOUNT,
         "spark.kubernetes.executor.podTemplateFile": str(template),
         "spark.kubernetes.executor.podTemplateContainerName": "executor",
         "spark.dynamicAllocation.enabled": "false",

@@ -183,6 +183,17 @@ def _place_task(
         kubernetes.use_field_path_as_env(task, "FBT_KFP_RUN", label)
     if task.name in SPARK_STEPS and placement.spark_executors:
         _place_spark(task, placement)
+    if task.name == "start" and placement.spark_executors:
+        _tell_executors(task, placement)
+
+
+def _tell_executors(task: "PipelineTask", placement: Placement) -> None:
+    """To look for the claim before a step waits for it."""
+    from kfp import kubernetes
+
+    kubernetes.use_field_path_as_env(task, "FBT_POD_NAMESPACE", "metadata.namespace")
+    task.set_env_variable("FBT_SPARK_EXECUTORS", str(placement.spark_executors))
+    task.set_env_variable("FBT_SPARK_CLAIM", placement.spark_claim)
 
 
 def _place_spark(task: "PipelineTask", placement: Placement) -> None:

@@ -10,6 +10,7 @@ from components.ranking.variant_exceptions import read_exceptions
 from components.registry.artifact_access import check_experiment
 from components.registry.registry import get_champion_reference
 from components.sources.source import fingerprint
+from components.spark_checks import check_executors
 from pipelines.parameters import TrainingParameters
 
 
@@ -26,7 +27,8 @@ class RunInputs:
 
 
 def inspect_inputs(parameters: TrainingParameters) -> RunInputs:
-    """Raises SourceError, ExceptionsError, RegistryError."""
+    """Raises SparkError, SourceError, ExceptionsError, RegistryError."""
+    check_executors(os.environ)
     sources = [one for one in (parameters.orders, parameters.products) if one]
     content = " ".join(fingerprint(one) for one in sources)
     found: list[Any] = read_exceptions(parameters.variant_exceptions)

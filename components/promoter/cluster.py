@@ -17,9 +17,11 @@ KINDS: Mapping[str, tuple[str, str]] = {
     "Deployment": ("apis/apps/v1", "deployments"),
     "Event": ("api/v1", "events"),
     "Lease": ("apis/coordination.k8s.io/v1", "leases"),
+    "PersistentVolumeClaim": ("api/v1", "persistentvolumeclaims"),
     "Pod": ("api/v1", "pods"),
     "ReplicaSet": ("apis/apps/v1", "replicasets"),
     "Rollout": ("apis/argoproj.io/v1alpha1", "rollouts"),
+    "ServiceAccount": ("api/v1", "serviceaccounts"),
 }
 
 TIMEOUT_S = (3.0, 10.0)

@@ -492,6 +492,12 @@ def test_only_spark_steps_drive_executors(compiled):
         assert told["pvcMount"][0]["constant"] == "fbt-shared"
 
 
+def test_the_first_step_can_look_for_the_claim_of_executors_and_does_not_wait_for_it(compiled):
+    container, told = executors(compiled)["start"]
+    assert {"name": "FBT_SPARK_CLAIM", "value": "fbt-shared"} in container["env"]
+    assert "pvcMount" not in told
+
+
 def test_registration_alone_is_told_its_run(compiled):
     told = {
         step: one["fieldPath"]
