@@ -21,6 +21,8 @@ from components.sources.understand import ReadSettings
 from components.spark import POSTGRES_JAR, spark_session
 from tests.postgres import find_free_port
 
+SOON_S = 60
+"""Well before a server's retries would be over."""
 LINES = "order_id,product_id,quantity\n1,0042,2\n1,milk,1\n"
 TABLE = """
 create table lines (
@@ -149,7 +151,7 @@ class TestS3:
         started = time.monotonic()
         with pytest.raises(SourceError, match=r"s3://shop/orders\.csv: cannot be listed .*connect"):
             fingerprint("s3://shop/orders.csv")
-        assert time.monotonic() - started < 5
+        assert time.monotonic() - started < SOON_S
 
 
 @pytest.fixture(scope="module")
@@ -214,7 +216,7 @@ class TestJdbc:
         started = time.monotonic()
         with pytest.raises(SourceError, match=rf"{port}/shop: .*{port} refused") as caught:
             clean(f"{address}|select 1")
-        assert time.monotonic() - started < 10
+        assert time.monotonic() - started < SOON_S
         assert "geheim" not in str(caught.value)
 
     def test_no_driver(self, clean):

@@ -212,7 +212,7 @@ class TestLists:
 
     def test_a_product_of_neither_is_not_found(self, pages):
         text = read(pages, "/compare?product=%3Cb%3E", 404)
-        assert "neither version has a product &#39;&lt;b&gt;&#39;" in text
+        assert "Neither version has a product &#39;&lt;b&gt;&#39;" in text
 
     def test_a_cart_is_compared(self, pages):
         text = words(read(pages, "/compare?items=tea,bread"))

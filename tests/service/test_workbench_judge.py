@@ -470,7 +470,7 @@ def test_without_a_version_the_page_says_how_to_get_one(visit, monkeypatch):
     case = pages.make_case()
     monkeypatch.setattr("components.registry.registry.MODEL", "fbt-judge-none")
     other = visit("ben")
-    assert "no version is registered yet" in other.read(f"/judge/{case}", 404)
+    assert "No version is registered yet" in other.read(f"/judge/{case}", 404)
     other.read("/judge")
 
 

@@ -293,7 +293,7 @@ def test_in_a_large_cart_the_product_to_examine_is_chosen(pages):
 def test_a_cart_that_is_too_large_is_refused_with_its_size(pages):
     items = ",".join(map(str, range(51)))
     message = text_of(open_page(pages, f"/cart?items={items}", 422))
-    assert "items: found 51 products, expected at most 50" in message
+    assert "items: found 51 products, expected 50 at most" in message
 
 
 # People
