@@ -110,9 +110,6 @@ def _build_settings(scratch: Path) -> dict[str, str]:
     if packages := os.environ.get("FBT_SPARK_PACKAGES"):
         settings["spark.jars.packages"] = packages
     if os.environ.get("FBT_SPARK_MASTER", "local").startswith("k8s"):
-        from components.spark_checks import check_executors
-
-        check_executors(os.environ)
         template = scratch / "executor.json"
         template.write_text(json.dumps(EXECUTOR_POD))
         settings |= kubernetes_settings(os.environ, template)
