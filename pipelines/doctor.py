@@ -9,6 +9,7 @@ from enum import StrEnum
 from functools import partial
 from typing import Any
 
+from components.promoter.workload import find_condition
 from pipelines.cluster import (
     API_SERVICES,
     APP,
@@ -21,7 +22,7 @@ from pipelines.cluster import (
 )
 from pipelines.images import ImagesError, find_builder
 from pipelines.kubectl import ClusterError, Kubectl
-from pipelines.obstacles import event_time
+from pipelines.obstacles import event_time, is_ready
 from pipelines.secret_keys import list_secret_keys
 from pipelines.workload_health import PATHS, Health, Namespace, check_workload
 
@@ -126,16 +127,11 @@ def _check_cluster(kubectl: Kubectl) -> Finding:
         oldest = ".".join(map(str, KUBERNETES))
         return Finding(name, State.FAILED, text, f"upgrade it: expected {oldest} or newer")
     nodes = kubectl.list_objects("/api/v1/nodes")
-    away = [one["metadata"]["name"] for one in nodes if not _has_condition(one, "Ready")]
+    away = [one["metadata"]["name"] for one in nodes if not is_ready(one)]
     text = f"{text}, {len(nodes) - len(away)} of {len(nodes)} nodes ready"
     if away:
         return Finding(name, State.FAILED, text, f"kubectl describe node {away[0]}")
     return Finding(name, State.OK, text)
-
-
-def _has_condition(one: dict[str, Any], kind: str) -> bool:
-    conditions = (one.get("status") or {}).get("conditions") or []
-    return any((each["type"], each["status"]) == (kind, "True") for each in conditions)
 
 
 # ---------------------------------------------------------------- third-party software
@@ -172,11 +168,10 @@ def _check_installed(kubectl: Kubectl, one: Requirement, name: str) -> Finding:
 
 def _find_silence(kubectl: Kubectl, path: str) -> str:
     """Why an aggregated API does not answer; empty if it does."""
-    found = kubectl.read_object(path) or {}
-    for one in (found.get("status") or {}).get("conditions") or []:
-        if one["type"] == "Available" and one["status"] != "True":
-            return f"does not answer: {one.get('message', one.get('reason', ''))}"
-    return ""
+    found = find_condition(kubectl.read_object(path) or {}, "Available")
+    if found.get("status", "True") == "True":
+        return ""
+    return f"does not answer: {found.get('message', found.get('reason', ''))}"
 
 
 def _read_version(kubectl: Kubectl, one: Requirement) -> str:

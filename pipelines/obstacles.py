@@ -1,11 +1,11 @@
 """What keeps a pod from being ready, as its status and its Events have it."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from components.promoter.workload import VERSION_LABEL
+from components.promoter.workload import VERSION_LABEL, find_condition
 
 Object = dict[str, Any]
 
@@ -79,7 +79,8 @@ def find_obstacle(pod: Object, events: Sequence[Object], claims: Sequence[Object
         return Obstacle(Kind.CHAMPION, text, "fbt promote VERSION", _name(pod))
     if pod.get("status", {}).get("phase") == "Failed":
         return _describe_failed(pod)
-    if (scheduling := _find_condition(pod, "PodScheduled")) and scheduling["status"] == "False":
+    scheduling = find_condition(pod, "PodScheduled")
+    if scheduling.get("status") == "False":
         return _describe_unscheduled(pod, scheduling, events, claims)
     for one in _container_obstacles(pod, own):
         return one
@@ -88,8 +89,8 @@ def find_obstacle(pod: Object, events: Sequence[Object], claims: Sequence[Object
 
 def find_refusal(workload: Object, events: Sequence[Object]) -> Obstacle | None:
     """Why the API server lets no pods of a workload in."""
-    condition = _find_condition(workload, "ReplicaFailure")
-    message = condition["message"] if condition and condition["status"] == "True" else ""
+    condition = find_condition(workload, "ReplicaFailure")
+    message = condition["message"] if condition.get("status") == "True" else ""
     if not message and workload["kind"] != "Deployment":
         own = [one for one in events if one["involvedObject"].get("uid") == _uid(workload)]
         message = _last_message(own, ("FailedCreate",))
@@ -104,8 +105,9 @@ def tail(text: str, n_lines: int = 5) -> tuple[str, ...]:
     return tuple(line[:300] for line in lines[-n_lines:])
 
 
-def is_ready(pod: Object) -> bool:
-    return bool((one := _find_condition(pod, "Ready")) and one["status"] == "True")
+def is_ready(one: Object) -> bool:
+    """A pod or a node."""
+    return bool(find_condition(one, "Ready").get("status") == "True")
 
 
 def _waits_for_champion(pod: Object) -> bool:
@@ -125,7 +127,10 @@ def _describe_failed(pod: Object) -> Obstacle:
 
 
 def _describe_unscheduled(
-    pod: Object, condition: Object, events: Sequence[Object], claims: Sequence[Object]
+    pod: Object,
+    condition: Mapping[str, Any],
+    events: Sequence[Object],
+    claims: Sequence[Object],
 ) -> Obstacle:
     for claim in _unbound_claims(pod, claims):
         own = [one for one in events if one["involvedObject"].get("uid") == _uid(claim)]
@@ -304,11 +309,6 @@ def event_time(event: Object) -> str:
 def _shorten(text: str) -> str:
     line = " ".join(text.split())
     return line if len(line) <= MAX_TEXT else f"{line[:MAX_TEXT]}…"
-
-
-def _find_condition(one: Object, kind: str) -> Object | None:
-    conditions = one.get("status", {}).get("conditions") or []
-    return next((condition for condition in conditions if condition["type"] == kind), None)
 
 
 def _name(one: Object) -> str:

@@ -127,7 +127,7 @@ def _find_rollout_phase(
 ) -> tuple[Phase, str]:
     status = rollout.get("status", {})
     phase, message = status.get("phase", ""), status.get("message", "")
-    progress = _find_condition(rollout, "Progressing")
+    progress = find_condition(rollout, "Progressing")
     if phase == "Healthy" and status.get("currentPodHash") == status.get("stableRS"):
         return Phase.DONE, ""
     if pinned != stable:
@@ -172,7 +172,7 @@ def _find_deployment_phase(
     counts = [status.get(name, 0) for name in ("replicas", "updatedReplicas", "availableReplicas")]
     if counts == [wanted] * 3:
         return Phase.DONE, ""
-    progress = _find_condition(deployment, "Progressing")
+    progress = find_condition(deployment, "Progressing")
     if pinned != stable:
         if progress.get("reason") == "ProgressDeadlineExceeded":
             return Phase.FAILED, progress.get("message", "its pods did not get ready in time")
@@ -199,8 +199,9 @@ def _join_pause_reasons(status: Object) -> str:
     return ", ".join(one["reason"] for one in conditions if one.get("reason"))
 
 
-def _find_condition(owner: Object, kind: str) -> Object:
-    for one in owner.get("status", {}).get("conditions") or []:
+def find_condition(owner: Object, kind: str) -> Object:
+    """Of any object; empty where it has none of that kind."""
+    for one in (owner.get("status") or {}).get("conditions") or []:
         if one["type"] == kind:
             return dict(one)
     return {}
