@@ -16,6 +16,7 @@ from bento.settings import Settings, SettingsError, variable_name
 from components.experiments.experiment import Arm, ArmSettings, Experiment, read_experiment
 from components.model.bundle import Bundle, read_bundle
 from components.model.kind_limits import KindLimits
+from components.model.manifest import MANIFEST_FILE
 from components.model.recommender import Recommender
 
 MetricsMaker = Callable[[str, str, bool], object]
@@ -47,7 +48,7 @@ def load_experiment(settings: Settings) -> Experiment | None:
 
 def _check_arm(arm: Arm, settings: Settings, is_interleaved: bool) -> None:
     place = f"{variable_name('experiment')}: arm {arm.name}"
-    if arm.bundle is not None and not (arm.bundle / "bundle.json").is_file():
+    if arm.bundle is not None and not (arm.bundle / MANIFEST_FILE).is_file():
         raise SettingsError(f"{place}: no bundle in {arm.bundle}; give the folder of bundle.json")
     if arm.bundle is not None and not arm.model_version:
         raise SettingsError(f"{place}: a bundle of its own takes a model_version, to be told apart")

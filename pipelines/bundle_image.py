@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 
 from components.model.bundle import compute_sha256
-from components.model.manifest import Manifest
+from components.model.manifest import MANIFEST_FILE, Manifest
 from components.model.verification import VERIFIED_FILE
 from components.promoter.fetch import (
     BUNDLE_HASH_TAG,
@@ -48,7 +48,7 @@ def build_bundle_image(
         # Void elsewhere, and other for every copy.
         (context / "model" / VERIFIED_FILE).unlink(missing_ok=True)
         (context / "Dockerfile").write_text(DOCKERFILE)
-        labels = list_labels(manifest, number, compute_sha256(context / "model" / "bundle.json"))
+        labels = list_labels(manifest, number, compute_sha256(context / "model" / MANIFEST_FILE))
         command = [builder, "build", "--tag", tag, *repeat_option("--label", labels)]
         run_builder([*command, *_date(builder, manifest), *extra, folder], show)
     if push:

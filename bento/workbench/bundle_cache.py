@@ -14,13 +14,13 @@ from pathlib import Path
 
 from components.model.atomic import atomic_write
 from components.model.bundle import BundleError, check_file, compute_sha256, read_manifest
+from components.model.manifest import MANIFEST_FILE
 from components.model.verification import verify_bundle
 from components.registry.downloads import download_file, list_files
 from components.registry.registry import BUNDLE_HASH_TAG, Version
 from components.signing.bundle import SIGNATURE_FILE, check_bundle_signature
 from components.signing.keys import read_verify_keys
 
-MANIFEST = "bundle.json"
 MAX_BUNDLES = 8
 MAX_BYTES = 40 * 10**9
 """Of all bundles together; those that are open stay whatever they take."""
@@ -54,7 +54,7 @@ class BundleCache:
     def find(self, number: str) -> Path | None:
         """The folder of a version that was fetched before, as it is."""
         folder = self._folder / number
-        return folder if (folder / MANIFEST).is_file() else None
+        return folder if (folder / MANIFEST_FILE).is_file() else None
 
     def fetch(self, version: Version, progress: Progress, in_use: Collection[str]) -> Path:
         """The folder of a whole bundle with the right hashes, from here or from the registry.
@@ -74,7 +74,7 @@ class BundleCache:
         """False also for the bundle of another registry's version of this number."""
         expected = version.tags.get(BUNDLE_HASH_TAG)
         try:
-            if expected and expected != compute_sha256(folder / MANIFEST):
+            if expected and expected != compute_sha256(folder / MANIFEST_FILE):
                 return False
             check_signature(folder, version.version)
             verify_bundle(folder)
@@ -86,17 +86,17 @@ class BundleCache:
         number, run_id = version.version, version.run_id
         files = list_files(run_id, "bundle") if run_id else {}
         sizes = {Path(path).name: size for path, size in files.items()}
-        if MANIFEST not in sizes:
+        if MANIFEST_FILE not in sizes:
             raise VersionUnavailable(
                 f"version {number}: its run has no bundle in the registry, expected "
-                f"bundle/{MANIFEST}; train the version again, or take another one"
+                f"bundle/{MANIFEST_FILE}; train the version again, or take another one"
             )
-        progress.done = sizes[MANIFEST] + sizes.get(SIGNATURE_FILE, 0)
+        progress.done = sizes[MANIFEST_FILE] + sizes.get(SIGNATURE_FILE, 0)
         progress.total = sum(sizes.values())
         try:
             with atomic_write(folder) as aside:
                 aside.mkdir(parents=True)
-                download_file(run_id, f"bundle/{MANIFEST}", aside)
+                download_file(run_id, f"bundle/{MANIFEST_FILE}", aside)
                 if f"bundle/{SIGNATURE_FILE}" in files:
                     download_file(run_id, f"bundle/{SIGNATURE_FILE}", aside)
                 check_signature(aside, number)
@@ -112,7 +112,7 @@ class BundleCache:
         self, aside: Path, version: Version, sizes: dict[str, int], progress: Progress
     ) -> None:
         try:
-            check_file(aside / MANIFEST, version.tags.get(BUNDLE_HASH_TAG))
+            check_file(aside / MANIFEST_FILE, version.tags.get(BUNDLE_HASH_TAG))
             known = self._list_known_files()
             wanted = read_manifest(aside).files.items()
 
@@ -153,7 +153,7 @@ class BundleCache:
 
     def _list_folders(self) -> list[Path]:
         """Those used last come last."""
-        folders = [one for one in self._folder.glob("[0-9]*") if (one / MANIFEST).is_file()]
+        folders = [one for one in self._folder.glob("[0-9]*") if (one / MANIFEST_FILE).is_file()]
         return sorted(folders, key=lambda one: one.stat().st_mtime)
 
     def _remove_oldest(self, in_use: Collection[str]) -> None:

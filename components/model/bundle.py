@@ -28,7 +28,7 @@ from components.model.float16 import to_float16
 from components.model.item_features import SALES_COLUMNS, ItemFeatures, build_default_features
 from components.model.item_scores import ItemScores, build_item_scores
 from components.model.kinds import Kinds
-from components.model.manifest import FORMAT_VERSION, READ_FORMATS, Manifest
+from components.model.manifest import FORMAT_VERSION, MANIFEST_FILE, READ_FORMATS, Manifest
 from components.model.product_records import Facets, ProductRecords, build_records
 from components.model.ragged import ArrayGroup, RaggedRows
 from components.model.seasons import Seasons
@@ -194,7 +194,7 @@ def write_bundle(bundle: Bundle, path: str | Path, index: Any = None) -> Manifes
         hashes = {file.name: compute_sha256(file) for file in sorted(folder.iterdir())}
         update = {"files": hashes, "format_version": FORMAT_VERSION}
         manifest = bundle.manifest.model_copy(update=update)
-        (folder / "bundle.json").write_text(manifest.model_dump_json(indent=2))
+        (folder / MANIFEST_FILE).write_text(manifest.model_dump_json(indent=2))
     return manifest
 
 
@@ -224,7 +224,7 @@ def read_bundle(path: str | Path, verify: bool = True, products: bool = True) ->
 
 def read_manifest(path: str | Path) -> Manifest:
     """Raises BundleError as `read_bundle` does."""
-    file = Path(path) / "bundle.json"
+    file = Path(path) / MANIFEST_FILE
     if not file.is_file():
         raise BundleError(
             f"bundle: {path} holds no bundle.json, so it is no bundle or was only partly copied; "

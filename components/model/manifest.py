@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from components.model.kind_limits import KindLimits
 from components.model.reranking import Calibration
 
+MANIFEST_FILE = "bundle.json"
 FORMAT_VERSION = 1
 READ_FORMATS = range(1, FORMAT_VERSION + 1)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from components.model.bundle import check_file, read_manifest
+from components.model.manifest import MANIFEST_FILE
 
 VERIFIED_FILE = ".verified.json"
 
@@ -23,7 +24,7 @@ def verify_bundle(path: str | Path) -> None:
     manifest = read_manifest(path)
     for name in manifest.files:
         check_file(path / name, None)
-    found = {name: _stat_file(path / name) for name in ["bundle.json", *sorted(manifest.files)]}
+    found = {name: _stat_file(path / name) for name in [MANIFEST_FILE, *sorted(manifest.files)]}
     if _read_note(path) == found:
         return
     with ThreadPoolExecutor(2) as pool:

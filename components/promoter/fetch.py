@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from components.model.atomic import atomic_write
 from components.model.bundle import BundleError, compute_sha256, read_bundle, read_manifest
-from components.model.manifest import Manifest
+from components.model.manifest import MANIFEST_FILE, Manifest
 from components.model.verification import verify_bundle
 from components.signing.bundle import SIGNATURE_FILE, check_bundle_signature
 from components.signing.keys import KeyConfigurationError, read_verify_keys
@@ -88,7 +88,7 @@ class Source:
         record = self._get_json("/api/2.0/mlflow/model-versions/get", query)["model_version"]
         tags = {tag["key"]: tag["value"] for tag in record.get("tags", [])}
         files = self.list_files(record["run_id"]) if record.get("run_id") else {}
-        if "bundle.json" not in files:
+        if MANIFEST_FILE not in files:
             raise BundleError(
                 f"fetch: version {self.version} of {self.model!r} has no bundle in the registry at "
                 f"{self.tracking_uri}; promote another version, or register this one again"
@@ -186,13 +186,13 @@ def find_bundle_problem(source: Source, scratch: Path) -> str:
 def list_first_files(source: Source, registration: Registration) -> list[str]:
     """Those that tell whether the others are worth fetching."""
     is_signed = SIGNATURE_FILE in registration.files
-    return ["bundle.json", *([SIGNATURE_FILE] if source.verify_keys and is_signed else [])]
+    return [MANIFEST_FILE, *([SIGNATURE_FILE] if source.verify_keys and is_signed else [])]
 
 
 def read_registered_manifest(source: Source, folder: Path, registration: Registration) -> Manifest:
     """Raises BundleError unless it is the registered one, signed as `source` wants it, and all its
     files are in the registry."""
-    recorded, found = registration.sha256, compute_sha256(folder / "bundle.json")
+    recorded, found = registration.sha256, compute_sha256(folder / MANIFEST_FILE)
     if recorded and found != recorded:
         raise BundleError(
             f"fetch: bundle.json of version {source.version} has sha256 {found[:12]}…, its tag "
@@ -291,7 +291,7 @@ def main() -> int:
 def _is_complete(target: Path, registration: Registration, source: Source) -> bool:
     """Only a recorded hash can tell that an earlier try of the same pod has done it all."""
     try:
-        if registration.sha256 != compute_sha256(target / "bundle.json"):
+        if registration.sha256 != compute_sha256(target / MANIFEST_FILE):
             return False
         if source.verify_keys:
             check_bundle_signature(target, source.version, source.verify_keys)

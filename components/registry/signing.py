@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from components.model.bundle import BundleError, compute_sha256
+from components.model.manifest import MANIFEST_FILE
 from components.model.verification import verify_bundle
 from components.registry import registry
 from components.registry.downloads import download_file, list_files
@@ -21,7 +22,6 @@ from components.registry.registry import (
     registry_client,
 )
 from components.signing.bundle import (
-    MANIFEST_FILE,
     SIGNATURE_FILE,
     check_archive_signature,
     check_bundle_signature,

@@ -9,6 +9,7 @@ from typing import Any
 from components.evaluation.gate import PAIRED
 from components.experiment import find_or_create_experiment
 from components.model.bundle import compute_sha256, read_manifest
+from components.model.manifest import MANIFEST_FILE
 from components.progress import log_progress
 from components.registry.artifact_access import check_experiment
 from components.registry.reading import (
@@ -39,7 +40,7 @@ RUN_KEY_TAG = "fbt.run_key"
 def register_run(artefacts: Mapping[str, Path], parameters: Mapping[str, Any], run_key: str) -> str:
     """Return the version. A retried step finds the version of the same key and bundle."""
     check_experiment()
-    bundle_hash = compute_sha256(artefacts["bundle"] / "bundle.json")
+    bundle_hash = compute_sha256(artefacts["bundle"] / MANIFEST_FILE)
     for made in find_versions(run_key):
         if made.tags.get(BUNDLE_HASH_TAG) == bundle_hash:
             if read_signing_key() and SIGNED_TAG not in made.tags:

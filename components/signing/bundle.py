@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from components.model.bundle import BundleError, compute_sha256, read_manifest
+from components.model.manifest import MANIFEST_FILE
 from components.model.verification import VERIFIED_FILE
 from components.signing.signature import SignatureError, read_signed_hashes, sign_hashes
 
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
         EllipticCurvePublicKey,
     )
 
-MANIFEST_FILE = "bundle.json"
 SIGNATURE_FILE = "model.sig"
 
 
