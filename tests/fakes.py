@@ -359,12 +359,12 @@ class FakeMlflow(FakeServer):
                 text = {"error_code": "RESOURCE_DOES_NOT_EXIST", "message": refusal.reason}
                 return refusal.status, text
 
-    def GET_registered_models_get(self, given):
+    def GET_registered_models_search(self, given):
         if not self.versions:
-            raise Refusal(404, "no such model")
+            return {}
         aliases = [{"alias": a, "version": v} for a, v in self.aliases.items()]
         tags = [{"key": k, "value": v} for k, v in self.tags.items()]
-        return {"registered_model": {"name": self.model, "aliases": aliases, "tags": tags}}
+        return {"registered_models": [{"name": self.model, "aliases": aliases, "tags": tags}]}
 
     def GET_model_versions_search(self, given):
         return {"model_versions": [self.described(one) for one in self.versions]}

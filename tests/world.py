@@ -10,8 +10,9 @@ import time
 from contextlib import contextmanager, suppress
 
 import pytest
-from kubernetes import client
+import urllib3
 
+from components.promoter.api_server import ApiServer
 from components.promoter.cluster import KINDS, Cluster, ClusterError, Conflict
 from components.promoter.controller import Loop
 from components.promoter.decide import EmitEvent
@@ -67,10 +68,8 @@ def rollout(steps=({"setWeight": 5},)):
 
 
 def connected(url):
-    """The official client's connection to a fake."""
-    configuration = client.Configuration()
-    configuration.host, configuration.retries = url, False
-    return client.ApiClient(configuration)
+    """The connection to a fake."""
+    return ApiServer(url, urllib3.PoolManager(), str)
 
 
 class Direct(Cluster):

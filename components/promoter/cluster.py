@@ -1,15 +1,17 @@
-"""The Kubernetes API as plain dictionaries, by the official client's connection.
+"""The Kubernetes API as plain dictionaries.
 
-Its typed models refuse fields of newer servers and do not know Rollouts.
+The official client's typed models refuse fields of newer servers and do not know Rollouts.
 """
 
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from kubernetes.client import ApiClient
+from urllib3 import BaseHTTPResponse
+from urllib3.exceptions import HTTPError
+
+from components.promoter.api_server import ApiServer, find_pod_server, from_official_client
 
 Object = dict[str, Any]
 
@@ -48,7 +50,7 @@ class Gone(ClusterError):
 
 @dataclass(frozen=True)
 class Cluster:
-    api: "ApiClient"
+    api: ApiServer
     namespace: str
 
     def get(self, kind: str, name: str) -> Object | None:
@@ -90,7 +92,7 @@ class Cluster:
             ("fieldSelector", f"metadata.name={name}"),
             ("timeoutSeconds", str(timeout_s)),
         ]
-        response = self._request("GET", kind, query=query, stream=True)
+        response = self._send("GET", kind, query=query, stream=True)
         try:
             for line in _read_lines(response):
                 event = json.loads(line)
@@ -112,64 +114,75 @@ class Cluster:
         *,
         content_type: str = "application/json",
         query: list[tuple[str, str]] | None = None,
-        stream: bool = False,
     ) -> Any:
+        response = self._send(method, kind, name, body, content_type=content_type, query=query)
+        try:
+            return json.loads(response.data)
+        except ValueError as error:
+            raise _to_no_answer(f"{method} {kind} {name}", error) from error
+
+    def _send(
+        self,
+        method: str,
+        kind: str,
+        name: str = "",
+        body: Object | None = None,
+        *,
+        content_type: str = "application/json",
+        query: list[tuple[str, str]] | None = None,
+        stream: bool = False,
+    ) -> BaseHTTPResponse:
         path, plural = KINDS[kind]
         url = f"/{path}/namespaces/{self.namespace}/{plural}" + (f"/{name}" if name else "")
-        headers = {"Accept": "application/json", "Content-Type": content_type}
-        timeout = (TIMEOUT_S[0], 60.0) if stream else TIMEOUT_S
-        from kubernetes.client import ApiException
-        from urllib3.exceptions import HTTPError
-
+        request = f"{method} {kind} {name}"
         try:
-            return self.api.call_api(
-                url, method, query_params=query or [], header_params=headers, body=body,
-                response_type="object", auth_settings=["BearerToken"],
-                _return_http_data_only=True, _preload_content=not stream,
-                _request_timeout=timeout,
+            response = self.api.request(
+                method, url, body=None if body is None else json.dumps(body).encode(),
+                content_type=content_type, query=query or [], stream=stream,
+                timeout_s=(TIMEOUT_S[0], 60.0) if stream else TIMEOUT_S,
             )  # fmt: skip
-        except ApiException as error:
-            raise _to_cluster_error(f"{method} {kind} {name}", error) from None
-        except (HTTPError, OSError, ValueError) as error:
-            reason = str(error).splitlines()[0][:200]
-            raise ClusterError(
-                f"cluster: {method} {kind} {name} had no answer ({reason}); the promoter tries "
-                "again, and what serves goes on serving"
-            ) from error
+            if response.status < 300:
+                return response
+            raise _to_cluster_error(request, response.status, response.data)
+        except (HTTPError, OSError) as error:
+            raise _to_no_answer(request, error) from error
 
 
 def connect(namespace: str) -> Cluster:
     """By the pod's service account, else by KUBECONFIG."""
+    if found := find_pod_server():
+        return Cluster(found, namespace)
     from kubernetes import client, config
 
     configuration = client.Configuration()
     try:
-        config.load_incluster_config(configuration)
-    except config.ConfigException:
-        try:
-            config.load_kube_config(client_configuration=configuration)
-        except config.ConfigException as error:
-            raise ClusterError(
-                f"cluster: neither a pod's service account nor a kubeconfig was found ({error}); "
-                "run in a pod, or set KUBECONFIG"
-            ) from None
-    # The next reconcile is the retry.
-    configuration.retries = False
-    return Cluster(client.ApiClient(configuration), namespace)
+        config.load_kube_config(client_configuration=configuration)
+    except config.ConfigException as error:
+        raise ClusterError(
+            f"cluster: neither a pod's service account nor a kubeconfig was found ({error}); "
+            "run in a pod, or set KUBECONFIG"
+        ) from None
+    return Cluster(from_official_client(client.ApiClient(configuration)), namespace)
 
 
-def _to_cluster_error(request: str, error: Any) -> ClusterError:
+def _to_cluster_error(request: str, status: int, body: bytes) -> ClusterError:
     try:
-        reason = json.loads(error.body).get("message", "")
-    except (ValueError, TypeError, AttributeError):
-        reason = error.reason
-    kind = {409: Conflict, 410: Gone}.get(error.status, ClusterError)
-    return kind(f"cluster: {request}: {error.status} {reason}", error.status)
+        reason = str(json.loads(body)["message"])
+    except (ValueError, TypeError, KeyError):
+        reason = body[:200].decode(errors="replace")
+    kind = {409: Conflict, 410: Gone}.get(status, ClusterError)
+    return kind(f"cluster: {request}: {status} {reason}", status)
 
 
-def _read_lines(response: Any) -> Iterator[bytes]:
-    from urllib3.exceptions import HTTPError
+def _to_no_answer(request: str, error: Exception) -> ClusterError:
+    reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+    return ClusterError(
+        f"cluster: {request} had no answer ({reason}); the promoter tries again, and what serves "
+        "goes on serving"
+    )
 
+
+def _read_lines(response: BaseHTTPResponse) -> Iterator[bytes]:
     rest = b""
     try:
         for chunk in response.stream(2**16):

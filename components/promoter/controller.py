@@ -5,7 +5,6 @@ run: the holder of the lease acts.
 """
 
 import logging
-import os
 import signal
 import threading
 import time
@@ -158,9 +157,6 @@ class Loop:
 
 def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    # A poll is the retry: a registry that hangs must not hold up the lease.
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
     settings = settings_from_environment()
     loop = Loop(connect(settings.namespace), settings)
     signal.signal(signal.SIGTERM, loop.stop)

@@ -4,28 +4,26 @@ By MLflow's HTTP API, so that the serving image needs no MLflow, and through its
 pod needs credentials of the artefact store.
 """
 
-import base64
 import errno
-import json
 import os
 import re
 import shutil
 import sys
 import time
-import urllib.error
-import urllib.parse
-import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from http.client import HTTPException
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.error import HTTPError
 
 from components.model.atomic import atomic_write
 from components.model.bundle import BundleError, compute_sha256, read_bundle, read_manifest
 from components.model.manifest import MANIFEST_FILE, Manifest
 from components.model.verification import verify_bundle
+from components.registry.rest import MlflowServer, authorization_from_environment, read_message
 from components.signing.bundle import SIGNATURE_FILE, check_bundle_signature
 from components.signing.keys import KeyConfigurationError, read_verify_keys
 
@@ -39,7 +37,6 @@ BUNDLE_HASH_TAG = "fbt.bundle_sha256"
 DAMAGED, UNAVAILABLE, MISCONFIGURED = 65, 69, 78
 """As in sysexits.h."""
 
-TIMEOUT_S = 30.0
 RETRY_DELAYS_S = (1.0, 3.0, 9.0)
 """After them the kubelet retries."""
 
@@ -74,24 +71,22 @@ class Registration:
 
 @dataclass(frozen=True)
 class Source:
-    tracking_uri: str
+    server: MlflowServer
     version: str
     model: str = MODEL
-    authorization: str = ""
-    """The header."""
     verify_keys: "Mapping[str, EllipticCurvePublicKey]" = field(default_factory=dict)
     """By fingerprint. With any, the version has to be signed by one of them."""
 
     def read_registration(self) -> Registration:
         """Raises BundleError when there is no such version, or no bundle."""
         query = {"name": self.model, "version": self.version}
-        record = self._get_json("/api/2.0/mlflow/model-versions/get", query)["model_version"]
+        record = self._ask("model-versions/get", query)["model_version"]
         tags = {tag["key"]: tag["value"] for tag in record.get("tags", [])}
         files = self.list_files(record["run_id"]) if record.get("run_id") else {}
         if MANIFEST_FILE not in files:
             raise BundleError(
                 f"fetch: version {self.version} of {self.model!r} has no bundle in the registry at "
-                f"{self.tracking_uri}; promote another version, or register this one again"
+                f"{self.server.uri}; promote another version, or register this one again"
             )
         return Registration(tags.get(BUNDLE_HASH_TAG, ""), files)
 
@@ -100,7 +95,7 @@ class Source:
         token = ""
         while True:
             query = {"run_id": run_id, "path": "bundle"} | ({"page_token": token} if token else {})
-            answer = self._get_json("/api/2.0/mlflow/artifacts/list", query)
+            answer = self._ask("artifacts/list", query)
             for file in answer.get("files", []):
                 sizes[file["path"].removeprefix("bundle/")] = int(file.get("file_size") or 0)
             token = answer.get("next_page_token", "")
@@ -109,8 +104,10 @@ class Source:
 
     def download(self, name: str, target: Path) -> None:
         query = {"name": self.model, "version": self.version, "path": name}
+        call = "/model-versions/get-artifact"
         with (
-            self._open("/model-versions/get-artifact", query) as response,
+            self._explain(call, query),
+            self.server.open("GET", call, query) as response,
             target.open("wb") as file,
         ):
             shutil.copyfileobj(response, file, 2**20)
@@ -119,27 +116,22 @@ class Source:
         if expected.isdigit() and int(expected) != found:
             raise ConnectionError(f"{name} ended after {found} of {expected} bytes")
 
-    def _get_json(self, path: str, query: dict[str, str]) -> dict[str, Any]:
-        with self._open(path, query) as response:
-            answer = json.load(response)
-        if not isinstance(answer, dict):
-            raise ValueError(f"answered {path} with {type(answer).__name__}")
-        return answer
+    def _ask(self, call: str, query: dict[str, str]) -> dict[str, Any]:
+        with self._explain(call, query):
+            return self.server.ask("GET", call, query)
 
-    def _open(self, path: str, query: dict[str, str]) -> Any:
-        url = f"{self.tracking_uri.rstrip('/')}{path}?{urllib.parse.urlencode(query)}"
-        request = urllib.request.Request(url)
-        if self.authorization:
-            request.add_header("Authorization", self.authorization)
+    @contextmanager
+    def _explain(self, call: str, query: dict[str, str]) -> Iterator[None]:
+        """Raises BundleError for what is not there, ConnectionError for any other refusal."""
         try:
-            return urllib.request.urlopen(request, timeout=TIMEOUT_S)
-        except urllib.error.HTTPError as error:
-            message = _read_message(error)
+            yield
+        except HTTPError as error:
+            message = read_message(error)
             if error.code != 404 or message.startswith(STORE_FAILURE):
-                raise ConnectionError(_describe_answer(path, error.code, message)) from None
+                raise ConnectionError(_describe_answer(call, error.code, message)) from None
             raise BundleError(
                 f"fetch: version {self.version} of {self.model!r} has no {query.get('path', '')!r} "
-                f"in the registry at {self.tracking_uri}; promote another version, or register "
+                f"in the registry at {self.server.uri}; promote another version, or register "
                 "this one again"
             ) from None
 
@@ -257,19 +249,8 @@ def source_from_environment() -> tuple[Source, Path]:
             f"fetch: MLFLOW_TRACKING_URI is {uri!r} and FBT_BUNDLE {target!r}; expected the "
             "http(s) address of the MLflow server, and a directory"
         )
-    authorization, keys = authorization_from_environment(), read_verify_keys()
-    return Source(uri, version, authorization=authorization, verify_keys=keys), Path(target)
-
-
-def authorization_from_environment() -> str:
-    """From MLflow's own variables."""
-    if token := os.environ.get("MLFLOW_TRACKING_TOKEN"):
-        return f"Bearer {token}"
-    user = os.environ.get("MLFLOW_TRACKING_USERNAME")
-    if not user:
-        return ""
-    login = f"{user}:{os.environ.get('MLFLOW_TRACKING_PASSWORD', '')}"
-    return "Basic " + base64.b64encode(login.encode()).decode()
+    server = MlflowServer(uri, authorization_from_environment())
+    return Source(server, version, verify_keys=read_verify_keys()), Path(target)
 
 
 def main() -> int:
@@ -321,15 +302,7 @@ def _retry(source: Source, ask: Callable[[], T]) -> T:
     raise AssertionError("unreachable")
 
 
-def _read_message(error: urllib.error.HTTPError) -> str:
-    """MLflow's own words, where it has some."""
-    try:
-        return str(json.loads(error.read(2**16))["message"])
-    except (OSError, HTTPException, ValueError, KeyError, TypeError):
-        return str(error.reason)
-
-
-def _describe_answer(path: str, code: int, message: str) -> str:
+def _describe_answer(call: str, code: int, message: str) -> str:
     hint = ""
     if code >= 500 or message.startswith(STORE_FAILURE):
         hint = (
@@ -338,12 +311,12 @@ def _describe_answer(path: str, code: int, message: str) -> str:
         )
     elif code in (401, 403):
         hint = "; check MLFLOW_TRACKING_USERNAME, MLFLOW_TRACKING_PASSWORD or the token"
-    return f"{path} answered {code}: {message}{hint}"
+    return f"{call} answered {code}: {message}{hint}"
 
 
 def _to_unavailable(source: Source, error: Exception) -> RegistryUnavailable:
     return RegistryUnavailable(
-        f"fetch: MLflow at {source.tracking_uri} cannot be reached or fails ({error}); the pods "
+        f"fetch: MLflow at {source.server.uri} cannot be reached or fails ({error}); the pods "
         "that serve go on serving, this one tries again"
     )
 

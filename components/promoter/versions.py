@@ -1,17 +1,10 @@
 """The promoter's access to the registry."""
 
-import os
 import tempfile
 from pathlib import Path
-from typing import Any
 
 from components.promoter.decide import RevertChampion, Tag, VersionInfo
-from components.promoter.fetch import (
-    RegistryUnavailable,
-    Source,
-    authorization_from_environment,
-    find_bundle_problem,
-)
+from components.promoter.fetch import RegistryUnavailable, Source, find_bundle_problem
 from components.registry import registry
 from components.registry.promotion import revert_champion
 from components.registry.registry import (
@@ -23,8 +16,10 @@ from components.registry.registry import (
     RegistryError,
     Version,
     list_versions,
-    registry_client,
+    read_tracking_uri,
 )
+from components.registry.rest import MlflowServer, authorization_from_environment
+from components.registry.rest_client import rest_client
 from components.signing.keys import KeyConfigurationError, read_verify_keys
 
 BY = "promoter"
@@ -34,7 +29,7 @@ ALIAS_EVENTS = ("model_version_alias.created", "model_version_alias.deleted")
 
 def read_versions() -> tuple[str, dict[str, VersionInfo]]:
     """The champion (may be empty) and all versions. Raises RegistryError."""
-    versions = list_versions()
+    versions = list_versions(rest_client)
     champion = next((one.version for one in versions if CHAMPION in one.aliases), "")
     return champion, {one.version: _to_version_info(one) for one in versions}
 
@@ -44,10 +39,8 @@ def find_problem(version: str, intact: set[str]) -> str:
     if version in intact:
         return ""
     try:
-        source = Source(
-            os.environ["MLFLOW_TRACKING_URI"], version, registry.MODEL,
-            authorization_from_environment(), read_verify_keys(),
-        )  # fmt: skip
+        server = MlflowServer(read_tracking_uri(), authorization_from_environment())
+        source = Source(server, version, registry.MODEL, read_verify_keys())
         with tempfile.TemporaryDirectory(prefix="fbt-promoter-") as scratch:
             problem = find_bundle_problem(source, Path(scratch))
     except (RegistryUnavailable, KeyConfigurationError) as error:
@@ -59,7 +52,7 @@ def find_problem(version: str, intact: set[str]) -> str:
 
 def write_tag(tag: Tag) -> None:
     """Raises RegistryError."""
-    with registry_client() as client:
+    with rest_client() as client:
         if tag.value is None:
             client.delete_model_version_tag(registry.MODEL, tag.version, tag.key)
         else:
@@ -68,7 +61,7 @@ def write_tag(tag: Tag) -> None:
 
 def revert_alias(move: RevertChampion) -> None:
     """Does nothing when a person moved the alias in between. Raises RegistryError."""
-    revert_champion(move.rejected, move.to, BY, move.why)
+    revert_champion(move.rejected, move.to, BY, move.why, rest_client)
 
 
 def subscribe(url: str, secret: str) -> None:
@@ -76,15 +69,8 @@ def subscribe(url: str, secret: str) -> None:
 
     Raises RegistryError, also for a server that may not reach private addresses.
     """
-    with registry_client() as client:
-        events: Any = list(ALIAS_EVENTS)
-        present = [webhook for webhook in client.list_webhooks() if webhook.name == WEBHOOK]
-        if present:
-            # MLflow shows no secrets: the secret is written whatever it was.
-            webhook = present[0].webhook_id
-            client.update_webhook(webhook, url=url, events=events, secret=secret, status="ACTIVE")
-        else:
-            client.create_webhook(WEBHOOK, url, events, secret=secret)
+    with rest_client() as client:
+        client.set_webhook(WEBHOOK, url, ALIAS_EVENTS, secret)
 
 
 def _to_version_info(version: Version) -> VersionInfo:

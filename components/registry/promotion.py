@@ -6,23 +6,21 @@ Each move is a tag of the registered model. A move in the MLflow UI leaves no na
 import json
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
 
 from components.registry.registry import (
     CHAMPION,
     FAILED_TAG,
     FORCED_TAG,
     MODEL,
+    Connect,
     RegistryError,
     Version,
+    VersionClient,
     find_model,
     get_version,
     read_aliases,
     registry_client,
 )
-
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
 
 TAG_PREFIX = "fbt.promotion."
 REVERTED = ("refused", "rollout failed", "aborted by hand")
@@ -62,15 +60,18 @@ def promote(version: str, by: str, force: bool = False) -> Move:
     return _move_champion(found, by, "promoted by force" if objection else "promoted")
 
 
-def revert_champion(rejected: str, to: str, by: str, why: str) -> Move | None:
+def revert_champion(
+    rejected: str, to: str, by: str, why: str, connect: Connect = registry_client
+) -> Move | None:
     """None when somebody was faster.
 
     MLflow cannot compare and set: a promotion between the last two requests is lost.
     """
-    moves, move = history(), Move(_now(), get_version(to).version, rejected, by, why)
+    moves = history(connect)
+    move = Move(_now(), get_version(to, connect).version, rejected, by, why)
     if not moves or moves[0].to != rejected:
         return None
-    with registry_client() as client:
+    with connect() as client:
         _write_record(client, move)
         if read_aliases(client).get(CHAMPION, "") != rejected:
             client.delete_registered_model_tag(MODEL, _name_record(move))
@@ -97,9 +98,9 @@ def find_previous(moves: list[Move]) -> str:
     return ["", "", *_compute_lineage(moves)][-2]
 
 
-def history() -> list[Move]:
+def history(connect: Connect = registry_client) -> list[Move]:
     """Newest first. Records a move that was made outside of fbt."""
-    with registry_client() as client:
+    with connect() as client:
         champion = read_aliases(client).get(CHAMPION, "")
         moves = _read_history(client)
         if champion != (moves[0].to if moves else ""):
@@ -149,7 +150,7 @@ def _move_champion(version: Version, by: str, why: str) -> Move:
     return move
 
 
-def _read_history(client: "MlflowClient") -> list[Move]:
+def _read_history(client: VersionClient) -> list[Move]:
     model = find_model(client)
     tags = model.tags if model else {}
     records = sorted((k, v) for k, v in tags.items() if k.startswith(TAG_PREFIX))
@@ -162,7 +163,7 @@ def _read_history(client: "MlflowClient") -> list[Move]:
         ) from None
 
 
-def _write_record(client: "MlflowClient", move: Move) -> None:
+def _write_record(client: VersionClient, move: Move) -> None:
     client.set_registered_model_tag(MODEL, _name_record(move), json.dumps(asdict(move)))
 
 

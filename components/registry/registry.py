@@ -8,12 +8,12 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from components.experiment import find_or_create_experiment, tag_parent
 from components.model.atomic import atomic_write
@@ -21,6 +21,12 @@ from components.model.atomic import atomic_write
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion, RegisteredModel
+
+    from components.registry import rest_client
+
+VersionClient: TypeAlias = "MlflowClient | rest_client.RestClient"
+Connect = Callable[[], AbstractContextManager["VersionClient"]]
+"""The promoter does without MLflow, whose import doubles its memory."""
 
 MODEL = "fbt"
 CHAMPION, CHALLENGER = "champion", "challenger"
@@ -72,11 +78,7 @@ def registry_client() -> "Iterator[MlflowClient]":
     """Raises RegistryError instead of MLflow's exceptions inside of the block."""
     for name, value in MLFLOW_DEFAULTS.items():
         os.environ.setdefault(name, value)
-    uri = os.environ.get("MLFLOW_TRACKING_URI", "")
-    if not uri:
-        raise RegistryError(
-            "registry: MLFLOW_TRACKING_URI is not set; name the MLflow server by it"
-        )
+    uri = read_tracking_uri()
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
     from requests import RequestException
@@ -84,13 +86,22 @@ def registry_client() -> "Iterator[MlflowClient]":
     try:
         yield MlflowClient(tracking_uri=uri, registry_uri=uri)
     except (MlflowException, RequestException) as error:
-        reason = str(error).splitlines()[0][:300]
-        raise RegistryError(
-            hide_passwords(
-                f"registry: MLflow at {uri} refused or cannot be reached ({reason}); once it "
-                "answers, run again: the steps that are done are not repeated"
-            )
-        ) from error
+        raise RegistryError(describe_failure(uri, str(error))) from error
+
+
+def read_tracking_uri() -> str:
+    """Raises RegistryError."""
+    if uri := os.environ.get("MLFLOW_TRACKING_URI", ""):
+        return uri
+    raise RegistryError("registry: MLFLOW_TRACKING_URI is not set; name the MLflow server by it")
+
+
+def describe_failure(uri: str, reason: str) -> str:
+    first = (reason.splitlines() or [""])[0][:300]
+    return hide_passwords(
+        f"registry: MLflow at {uri} refused or cannot be reached ({first}); once it answers, run "
+        "again: the steps that are done are not repeated"
+    )
 
 
 def hide_passwords(text: str) -> str:
@@ -115,18 +126,18 @@ def get_champion_reference() -> str:
     return f"{run_id}@{judged_at}" if judged_at else run_id
 
 
-def list_versions() -> list[Version]:
+def list_versions(connect: Connect = registry_client) -> list[Version]:
     """Newest first."""
-    with registry_client() as client:
+    with connect() as client:
         aliases = read_aliases(client)
         found = client.search_model_versions(f"name = '{MODEL}'")
         versions = [_to_version(one, aliases) for one in found]
     return sorted(versions, key=lambda one: int(one.version), reverse=True)
 
 
-def get_version(version: str) -> Version:
+def get_version(version: str, connect: Connect = registry_client) -> Version:
     """By number or alias. Raises RegistryError."""
-    versions = list_versions()
+    versions = list_versions(connect)
     for found in versions:
         if version == found.version or version in found.aliases:
             return found
@@ -206,19 +217,13 @@ def name_archive(bento_tag: str) -> str:
     return f"{bento_tag.replace(':', '-')}.bento"
 
 
-def find_model(client: "MlflowClient") -> "RegisteredModel | None":
+def find_model(client: "VersionClient") -> "RegisteredModel | rest_client.RegisteredModel | None":
     """None when nothing has been registered yet."""
-    from mlflow.exceptions import MlflowException
-
-    try:
-        return client.get_registered_model(MODEL)
-    except MlflowException as error:
-        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-            return None
-        raise
+    found = client.search_registered_models(filter_string=f"name = '{MODEL}'")
+    return found[0] if found else None
 
 
-def read_aliases(client: "MlflowClient") -> dict[str, str]:
+def read_aliases(client: "VersionClient") -> dict[str, str]:
     """Version by alias."""
     model = find_model(client)
     return {alias: str(version) for alias, version in model.aliases.items()} if model else {}
@@ -249,7 +254,9 @@ def get_run_id(client: "MlflowClient", version: str) -> str:
     return run_id
 
 
-def _to_version(found: "ModelVersion", aliases: dict[str, str]) -> Version:
+def _to_version(
+    found: "ModelVersion | rest_client.ModelVersion", aliases: dict[str, str]
+) -> Version:
     created = datetime.fromtimestamp(found.creation_timestamp / 1000, UTC)
     version = str(found.version)
     return Version(

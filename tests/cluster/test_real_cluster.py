@@ -14,6 +14,7 @@ from collections import Counter
 
 import pytest
 
+from components.promoter.api_server import from_official_client
 from components.promoter.cluster import Cluster
 from components.promoter.workload import VERSION_LABEL
 from tests.factories import make_bundle
@@ -97,7 +98,7 @@ def test_the_rights_that_the_manifests_give_the_promoter_suffice(
     signed = signed_in(namespace, "fbt-promoter")
     with pytest.raises(client.ApiException, match="Forbidden"):
         client.CoreV1Api(signed).list_namespaced_secret(namespace)
-    world.promoter_cluster = Cluster(signed, namespace)
+    world.promoter_cluster = Cluster(from_official_client(signed), namespace)
     world.restart()
     world.deploy(either)
     serving_one(world)
@@ -269,7 +270,8 @@ def wait_for_argo(world):
 
 
 def act_by_the_rights_of_the_manifests(namespace, world):
-    world.promoter_cluster = Cluster(signed_in(namespace, "fbt-promoter"), namespace)
+    signed = from_official_client(signed_in(namespace, "fbt-promoter"))
+    world.promoter_cluster = Cluster(signed, namespace)
     world.restart()
 
 

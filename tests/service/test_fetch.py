@@ -23,12 +23,12 @@ from components.promoter.fetch import (
     ConfigurationError,
     RegistryUnavailable,
     Source,
-    authorization_from_environment,
     fetch_bundle,
     find_bundle_problem,
     limit_from_environment,
 )
 from components.registry import registry
+from components.registry.rest import MlflowServer, authorization_from_environment
 from components.signing.bundle import SIGNATURE_FILE, sign_bundle
 from components.signing.keys import read_signing_key
 from tests.factories import make_bundle
@@ -44,7 +44,9 @@ def source(mlflow_url, tmp_path, monkeypatch, request):
     monkeypatch.setattr(registry, "MODEL", name)
     bundle = make_bundle(tmp_path / "made" / "bundle")
     tags = {registry.BUNDLE_HASH_TAG: compute_sha256(bundle / "bundle.json")}
-    return Source(mlflow_url, registry.register({"bundle": bundle}, {}, {}, tags), name)
+    return Source(
+        MlflowServer(mlflow_url), registry.register({"bundle": bundle}, {}, {}, tags), name
+    )
 
 
 @pytest.fixture
@@ -108,7 +110,7 @@ def test_a_version_without_files(source, stored, tmp_path):
 
 def test_an_unknown_version(source, tmp_path):
     with pytest.raises(BundleError, match="version 77"):
-        fetch_bundle(Source(source.tracking_uri, "77", source.model), tmp_path / "model")
+        fetch_bundle(Source(source.server, "77", source.model), tmp_path / "model")
 
 
 def run(**env):
@@ -184,15 +186,15 @@ def test_nothing_of_mlflow_or_kubernetes_is_needed():
 
 def test_a_registry_that_comes_back_is_asked_again(fake, tmp_path, quick):
     fake.faults.extend([AWAY, BROKEN])
-    fetch_bundle(Source(fake.url, "1"), tmp_path / "model")
+    fetch_bundle(Source(MlflowServer(fake.url), "1"), tmp_path / "model")
 
 
 def test_a_registry_that_stays_away(fake, tmp_path, quick):
     fake.down = True
     with pytest.raises(RegistryUnavailable, match="cannot be reached"):
-        fetch_bundle(Source(fake.url, "1"), tmp_path / "model")
+        fetch_bundle(Source(MlflowServer(fake.url), "1"), tmp_path / "model")
     with pytest.raises(RegistryUnavailable):
-        find_bundle_problem(Source(fake.url, "1"), tmp_path)
+        find_bundle_problem(Source(MlflowServer(fake.url), "1"), tmp_path)
     assert UNAVAILABLE != DAMAGED
 
 
@@ -213,7 +215,7 @@ def test_a_connection_that_breaks_is_no_damage(fake, tmp_path, quick, monkeypatc
 
     monkeypatch.setattr(fake, "answer", cut_short)
     with pytest.raises(RegistryUnavailable, match=r"bundle\.json ended after|IncompleteRead"):
-        fetch_bundle(Source(fake.url, "1"), tmp_path / "model")
+        fetch_bundle(Source(MlflowServer(fake.url), "1"), tmp_path / "model")
 
 
 def test_a_bundle_that_is_larger_than_its_volume_is_not_begun(source, stored, tmp_path):
@@ -238,7 +240,7 @@ def test_a_disk_that_fills_up_is_not_taken_for_a_registry_that_is_away(fake, tmp
             raise OSError(errno.ENOSPC, "No space left on device", str(target))
 
     with pytest.raises(ConfigurationError, match=r"cannot be written .*No space left"):
-        fetch_bundle(Full(fake.url, "1"), tmp_path / "model")
+        fetch_bundle(Full(MlflowServer(fake.url), "1"), tmp_path / "model")
 
 
 @pytest.mark.parametrize(
@@ -272,7 +274,7 @@ def test_an_object_store_that_fails_is_no_damage_and_its_secret_is_named(
     monkeypatch.setattr(fake, "GET_artifacts_list", fail)
     said = f"answered {status}: {message}; MLflow's object store .* the Secret fbt-object-store"
     with pytest.raises(RegistryUnavailable, match=said):
-        fetch_bundle(Source(fake.url, "1"), tmp_path / "model")
+        fetch_bundle(Source(MlflowServer(fake.url), "1"), tmp_path / "model")
 
 
 def test_a_login_that_mlflow_refuses_is_told_from_its_object_store(
@@ -283,7 +285,7 @@ def test_a_login_that_mlflow_refuses_is_told_from_its_object_store(
 
     monkeypatch.setattr(fake, "GET_model_versions_get", fail)
     with pytest.raises(RegistryUnavailable, match=r"answered 401: .* check MLFLOW_TRACKING_USER"):
-        fetch_bundle(Source(fake.url, "1"), tmp_path / "model")
+        fetch_bundle(Source(MlflowServer(fake.url), "1"), tmp_path / "model")
 
 
 def test_a_manifest_that_names_another_folder(fake, tmp_path, quick, monkeypatch):
@@ -296,14 +298,14 @@ def test_a_manifest_that_names_another_folder(fake, tmp_path, quick, monkeypatch
     changed = re.sub(r'"files": {[^}]*}', '"files": {"../outside": "00"}', manifest)
     (fake.bundle / "bundle.json").write_text(changed)
     with pytest.raises(BundleError, match=r"names \['../outside'\]"):
-        fetch_bundle(Source(fake.url, "1"), tmp_path / "model")
+        fetch_bundle(Source(MlflowServer(fake.url), "1"), tmp_path / "model")
     assert not (tmp_path / "outside").exists()
 
 
 def test_a_hash_that_was_recorded_is_what_counts(fake, tmp_path):
     fake.versions["1"][BUNDLE_HASH_TAG] = "0" * 64
     with pytest.raises(BundleError, match=r"its tag fbt\.bundle_sha256 says 000000000000"):
-        fetch_bundle(Source(fake.url, "1"), tmp_path / "model")
+        fetch_bundle(Source(MlflowServer(fake.url), "1"), tmp_path / "model")
 
 
 def test_a_login_is_sent(monkeypatch, fake, tmp_path):
@@ -320,7 +322,7 @@ def test_a_login_is_sent(monkeypatch, fake, tmp_path):
             1
         ],
     )
-    fetch_bundle(Source(fake.url, "1", authorization=header), tmp_path / "model")
+    fetch_bundle(Source(MlflowServer(fake.url, header), "1"), tmp_path / "model")
     assert set(seen) == {header}
     monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "token")
     assert authorization_from_environment() == "Bearer token"

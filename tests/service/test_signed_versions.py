@@ -14,6 +14,7 @@ from components.model.bundle import BundleError, compute_sha256
 from components.promoter.fetch import MISCONFIGURED, Source, fetch_bundle, find_bundle_problem
 from components.registry import registry
 from components.registry.registry import RegistryError, attach_archive, fetch_artifact
+from components.registry.rest import MlflowServer
 from components.registry.signing import (
     SIGNED_TAG,
     attach_archive_signature,
@@ -54,7 +55,7 @@ def add(tmp_path):
             {"bundle": bundle, **with_signature[0]}, {}, {}, {**tags, **with_signature[1]}
         )
         uri = os.environ["MLFLOW_TRACKING_URI"]
-        return Source(uri, version, registry.MODEL, verify_keys=read_verify_keys())
+        return Source(MlflowServer(uri), version, registry.MODEL, verify_keys=read_verify_keys())
 
     return register
 
@@ -90,7 +91,7 @@ def test_a_signed_version_comes_with_its_signature(add, tmp_path, keys):
 
 def test_without_keys_a_signature_changes_nothing(add, tmp_path):
     source = add()
-    fetch_bundle(Source(source.tracking_uri, source.version, source.model), tmp_path / "model")
+    fetch_bundle(Source(source.server, source.version, source.model), tmp_path / "model")
     assert not (tmp_path / "model" / SIGNATURE_FILE).exists()
 
 
@@ -145,7 +146,7 @@ def test_what_a_pod_fetched_is_checked_again_when_its_container_starts_anew(add,
 def run_init_container(source, target, **env):
     given = {
         "FBT_MODEL_VERSION": source.version,
-        "MLFLOW_TRACKING_URI": source.tracking_uri,
+        "MLFLOW_TRACKING_URI": source.server.uri,
         "FBT_BUNDLE": str(target),
         **env,
     }
