@@ -1,7 +1,7 @@
 """Two fakes, and they say so: in-process HTTP servers that behave like Kubernetes and MLflow where
 it matters to the promoter, so that they can be made to fail at will.
 
-The promoter reaches them through the official clients, as it reaches the real ones. What is real
+The promoter reaches them by HTTP, as it reaches the real ones. What is real
 elsewhere: `tests/cluster` runs the same tests against a real API server, `tests/service` uses a
 real MLflow server.
 """

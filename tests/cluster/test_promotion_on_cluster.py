@@ -184,4 +184,4 @@ def test_the_promoter_is_small(staging, record_property):
             if pod["podRef"]["namespace"] == staging.name and "promoter" in pod["podRef"]["name"]:
                 size = pod["memory"]["workingSetBytes"]
                 record_property(pod["podRef"]["name"], size)
-                assert size <= 150e6
+                assert size <= 80e6
