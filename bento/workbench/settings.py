@@ -65,6 +65,9 @@ class WorkbenchSettings(BaseSettings):
     prometheus_url: str | None = None
     """Of the cluster's Prometheus, for canary and stable side by side."""
 
+    metrics_namespace: str = ""
+    """Whose pods are compared there. Default: those of all namespaces."""
+
     mlflow_url: str | None = None
     """MLflow's address in people's browsers. Default: MLFLOW_TRACKING_URI, if that is a URL."""
 

@@ -340,7 +340,8 @@ def test_an_experiment_without_events_says_how_they_come(browser, tmp_path):
 
 
 def openmetrics(now):
-    """Ten minutes of two versions: the canary, 2, answers half of its requests by fallbacks."""
+    """Ten minutes of two versions in each of two namespaces: the canary, 2, answers half of its
+    requests by fallbacks."""
     lines = []
 
     families = {}
@@ -355,13 +356,14 @@ def openmetrics(now):
     for (kind, name), each in families.items():
         lines.append(f"# TYPE {name} {kind}")
         lines += [
-            f"{name}_total{{{labels}}} {rate * t} {now - 600 + t}"
+            f'{name}_total{{{labels},namespace="{place}"}} {rate * t} {now - 600 + t}'
             for labels, rate in each
+            for place in ("shop", "other")
             for t in range(0, 601, 15)
         ]
     for end, value in (("lower", -0.3), ("upper", -0.1)):
         name = f"fbt_online_lift_{end}"
-        labels = 'event="select_item",variant="",model_version="2",against="1"'
+        labels = 'event="select_item",variant="",model_version="2",against="1",namespace="shop"'
         lines.append(f"# TYPE {name} gauge")
         lines += [f"{name}{{{labels}}} {value} {now - 60 + t}" for t in range(0, 61, 15)]
     return "\n".join([*lines, "# EOF", ""])
@@ -389,13 +391,16 @@ def prometheus(folder):
 
 
 @pytest.mark.skipif(shutil.which("prometheus") is None, reason="needs Debian's prometheus")
-def test_canary_and_stable_stand_side_by_side(mlflow, add, tmp_path):
+@pytest.mark.parametrize(("namespace", "requests"), [("shop", "600"), ("", "1,200")])
+def test_canary_and_stable_stand_side_by_side(mlflow, add, tmp_path, namespace, requests):
     add(rollout="live")
     add(rollout="rolling out")
-    with prometheus(tmp_path) as url, browser_of(tmp_path, prometheus_url=url) as browser:
-        words = read(browser)
+    with prometheus(tmp_path) as url:
+        places = {"prometheus_url": url, "metrics_namespace": namespace}
+        with browser_of(tmp_path, **places) as browser:
+            words = read(browser)
     assert "Version 2 is rolling out beside version 1." in words
-    assert "Requests in 5 minutes 600 600 at least 100 holds" in words
+    assert f"Requests in 5 minutes {requests} {requests} at least 100 holds" in words
     assert "Answers without error 100.0% 100.0% at least 99.5% holds" in words
     assert "Share of fallbacks 10.0% 50.0% at most 15.0% broken" in words
     assert "Clicks per list -30.0% to -10.0% above -5% broken" in words

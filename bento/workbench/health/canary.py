@@ -22,19 +22,16 @@ LATENCY_FLOOR_S = 0.01
 """Of stable's p99, which a canary is compared with."""
 
 QUERIES = {
-    "requests": 'sum(increase(fbt_recommend_requests_total{{model_version="{v}"}}[5m]))',
+    "requests": "sum(increase(fbt_recommend_requests_total{{{v}}}[5m]))",
     "success": 'sum(rate(fbt_requests_total{{endpoint="/recommend", status!~"5..", '
-    'model_version="{v}"}}[5m])) / '
-    'sum(rate(fbt_requests_total{{endpoint="/recommend", model_version="{v}"}}[5m]))',
+    "{v}}}[5m])) / "
+    'sum(rate(fbt_requests_total{{endpoint="/recommend", {v}}}[5m]))',
     "p99_s": "histogram_quantile(0.99, sum by (le) (rate(fbt_request_duration_seconds_bucket"
-    '{{endpoint="/recommend", model_version="{v}"}}[5m])))',
-    "fallbacks": 'sum(rate(fbt_recommend_requests_total{{source!="model", model_version="{v}"}}'
-    '[5m])) / sum(rate(fbt_recommend_requests_total{{model_version="{v}"}}[5m]))',
+    '{{endpoint="/recommend", {v}}}[5m])))',
+    "fallbacks": 'sum(rate(fbt_recommend_requests_total{{source!="model", {v}}}'
+    "[5m])) / sum(rate(fbt_recommend_requests_total{{{v}}}[5m]))",
 }
-LIFTS = (
-    'fbt_online_lift_{end}{{event="{event}", variant="", model_version="{canary}", '
-    'against="{stable}"}}'
-)
+LIFTS = 'fbt_online_lift_{end}{{event="{event}", variant="", {canary}, against="{stable}"}}'
 
 Numbers = Mapping[str, float | None]
 
@@ -55,15 +52,16 @@ class CanaryState(NamedTuple):
 
 
 async def read_canary(
-    client: httpx.AsyncClient, url: str, canary: str, stable: str
+    client: httpx.AsyncClient, url: str, canary: str, stable: str, namespace: str = ""
 ) -> CanaryState | Missing:
-    """Never raises."""
+    """Of the pods of a namespace, or of all. Never raises."""
     queries = {
-        f"{name} {version}": query.format(v=quote_label(version))
+        f"{name} {version}": query.format(v=_select(version, namespace))
         for version in (canary, stable)
         for name, query in QUERIES.items()
     }
-    names = {"event": EVENT, "canary": quote_label(canary), "stable": quote_label(stable)}
+    chosen = _select(canary, namespace)
+    names = {"event": EVENT, "canary": chosen, "stable": quote_label(stable)}
     queries |= {end: LIFTS.format(end=end, **names) for end in ("lower", "upper")}
     try:
         found = await asyncio.gather(*(ask(client, url, one) for one in queries.values()))
@@ -72,6 +70,12 @@ async def read_canary(
     by_name = dict(zip(queries, found, strict=True))
     one, other = ({name: by_name[f"{name} {v}"] for name in QUERIES} for v in (canary, stable))
     return CanaryState(canary, stable, judge(one, other, by_name["lower"], by_name["upper"]))
+
+
+def _select(version: str, namespace: str) -> str:
+    """Labels. Namespaces with registries of their own count versions alike."""
+    place = f', namespace="{quote_label(namespace)}"' if namespace else ""
+    return f'model_version="{quote_label(version)}"{place}'
 
 
 async def ask(client: httpx.AsyncClient, url: str, query: str) -> float | None:

@@ -75,7 +75,8 @@ class Health:
         if url is None or isinstance(releases, Missing) or not releases.rolling_out:
             return None
         canary = releases.rolling_out[0].version
-        return await read_canary(client, url, canary, releases.find_stable(canary))
+        namespace = self._settings.metrics_namespace
+        return await read_canary(client, url, canary, releases.find_stable(canary), namespace)
 
 
 def open_client() -> httpx.AsyncClient:
