@@ -58,13 +58,15 @@ class Commit:
 class Build:
     target: str
     commit: Commit
+    code: str
+    """Of before the build: a file that changes meanwhile names no tag that was never built."""
     registry: str = DEFAULT_REGISTRY
 
     @property
     def tags(self) -> list[str]:
         """The version, for manifests; version and code, for KFP's cache keys."""
         tag = f"{self.registry}/fbt-{self.target}:{VERSION}"
-        return [tag, f"{tag}-{code_version()}"]
+        return [tag, f"{tag}-{self.code}"]
 
     def command(self, builder: str, extra: Sequence[str]) -> list[str]:
         where = ["--file", str(DOCKERFILE), "--target", self.target]
@@ -104,7 +106,8 @@ def build_images(
         )
     builder, commit, made = find_builder(), read_commit(), list[str]()
     for target in targets or TARGETS:
-        build = Build(target, commit, registry.rstrip("/") or DEFAULT_REGISTRY)
+        place = registry.rstrip("/") or DEFAULT_REGISTRY
+        build = Build(target, commit, code_version(), place)
         run_builder(build.command(builder, extra), show)
         for tag in build.tags:
             if push:

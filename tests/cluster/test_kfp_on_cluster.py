@@ -25,7 +25,7 @@ pytestmark = [
     pytest.mark.timeout(7200),
 ]
 
-KFP, SHOP, PORT = "kubeflow", "fbt-test-shop", 8000
+KFP, SHOP, PORT, CLAIM = "kubeflow", "fbt-test-shop", 8000, "fbt-test-spark"
 IMAGE = os.environ.get("FBT_STEPS_IMAGE", "fbt-steps")
 RUN_S = 5400
 N_PAIRS = 20
@@ -153,6 +153,54 @@ def test_the_version_knows_its_run(first_run):
     if not os.environ.get("MLFLOW_TRACKING_URI", "").startswith("http"):
         pytest.skip("no MLflow server: MLFLOW_TRACKING_URI is unset")
     assert first_run in {one.tags.get(KFP_RUN_TAG) for one in list_versions()}
+
+
+@pytest.fixture(scope="module")
+def spark_run(shop):
+    """The same as `first_run`, but for two executors in pods of their own."""
+    claim = {
+        "apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": CLAIM},
+        "spec": {"accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": "1Gi"}}},
+    }  # fmt: skip
+    kubectl("apply", "-f", "-", stdin=json.dumps(claim))
+    try:
+        yield submit(small(f"{shop}/pairs.csv"), with_executors(CLAIM), wait_s=RUN_S)
+    finally:
+        kubectl("delete", "pvc", CLAIM, "--wait=false")
+
+
+def with_executors(claim):
+    return Target(
+        image=IMAGE, spark_executors=2, spark_executor_cores=1, spark_executor_memory="1g",
+        spark_claim=claim,
+    )  # fmt: skip
+
+
+def test_executors_are_pods_that_go_with_the_driver(spark_run):
+    events = json.loads(kubectl("get", "events", "--output", "json"))["items"]
+    started = {one["involvedObject"]["name"] for one in events if one["reason"] == "Started"}
+    assert len([name for name in started if "-exec-" in name]) >= 2
+    assert kubectl("get", "pods", "--selector", "spark-role=executor", "--output", "name") == ""
+
+
+def test_executors_make_the_same_bundle(first_run, spark_run):
+    from components.registry.registry import BUNDLE_HASH_TAG, KFP_RUN_TAG, list_versions
+
+    if not os.environ.get("MLFLOW_TRACKING_URI", "").startswith("http"):
+        pytest.skip("no MLflow server: MLFLOW_TRACKING_URI is unset")
+    hashes = {one.tags.get(KFP_RUN_TAG): one.tags[BUNDLE_HASH_TAG] for one in list_versions()}
+    assert hashes[spark_run] == hashes[first_run]
+
+
+def test_a_claim_that_is_missing_ends_the_run_with_its_name(shop):
+    said = []
+    with pytest.raises(KfpError, match="the run failed"):
+        submit(
+            small(f"{shop}/pairs.csv"), with_executors("fbt-absent"), wait_s=900, show=said.append
+        )
+    run = said[0].split()[1]
+    logs = kubectl("logs", "--selector", f"pipeline/runid={run}", "--container", "main")
+    assert "no PersistentVolumeClaim fbt-absent found in namespace kubeflow" in logs
 
 
 def test_a_failed_gate_is_a_failed_run(shop, target):

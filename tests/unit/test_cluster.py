@@ -4,6 +4,7 @@ The stand-in for kubectl keeps what it is told in a folder: `get` finds what a f
 is no cluster; nothing is scheduled or served.
 """
 
+import itertools
 import json
 import os
 import re
@@ -233,6 +234,18 @@ def test_images_are_built_by_whatever_works_and_get_two_tags(bin_folder):
     assert built.endswith("--layers .")
 
 
+def test_code_that_changes_during_the_build_names_no_tag_that_was_not_built(
+    bin_folder, monkeypatch
+):
+    executable(bin_folder / "podman", '#!/bin/sh\necho "$*" >> "$(dirname "$0")/built"\n')
+    versions = map(str, itertools.count())
+    monkeypatch.setattr("pipelines.images.code_version", lambda: next(versions))
+    tags = build_images(["serve", "promoter"])
+    built = (bin_folder / "built").read_text()
+    assert len(tags) == 4
+    assert all(f"--tag {tag} " in built for tag in tags)
+
+
 def test_a_name_without_a_registry_is_the_one_that_kubernetes_pulls(bin_folder):
     executable(bin_folder / "podman", "#!/bin/sh\n")
     (tag, _) = build_images(["serve"], show=lambda _: None)
@@ -247,7 +260,7 @@ def test_labels_and_times_are_those_of_the_commit(repository):
     assert labels["org.opencontainers.image.revision"] == commit.revision
     assert labels["org.opencontainers.image.source"] == "https://git.example.com/shop/fbt.git"
     for builder in ("docker", "podman", "buildah"):
-        words = Build("serve", commit).command(builder, [])
+        words = Build("serve", commit, "0123456789ab").command(builder, [])
         assert f"SOURCE_DATE_EPOCH={commit.time_s}" in words
         assert ("--timestamp" in words) == (builder != "docker")
         assert f"org.opencontainers.image.revision={commit.revision}" in words
