@@ -165,7 +165,8 @@ def kubernetes_settings(environment: Mapping[str, str], template: Path) -> dict[
     cores = int(environment.get("FBT_SPARK_EXECUTOR_CORES", "2"))
     return {
         "spark.driver.host": environment["FBT_POD_IP"],
-        "spark.driver.bindAddress": "0.0.0.0",
+        # Executors of Spark 4.3 are told this address, not that of the host.
+        "spark.driver.bindAddress": environment["FBT_POD_IP"],
         "spark.driver.port": str(DRIVER_PORT),
         "spark.driver.blockManager.port": str(BLOCKS_PORT),
         # Makes the driver's pod the owner of its executors.

@@ -21,7 +21,7 @@ POD = {
 
 def test_the_driver_is_found_by_its_address_and_owns_its_executors(tmp_path):
     settings = kubernetes_settings(POD, tmp_path / "executor.json")
-    assert settings["spark.driver.host"] == "10.0.0.7"
+    assert settings["spark.driver.host"] == settings["spark.driver.bindAddress"] == "10.0.0.7"
     assert settings["spark.kubernetes.driver.pod.name"] == "build-baskets-1"
     assert settings["spark.kubernetes.namespace"] == "kubeflow"
     assert settings["spark.kubernetes.container.image"] == "fbt-steps:0.1.0"
