@@ -15,7 +15,7 @@ from components.promoter.fetch import (
     fetch_bundle,
 )
 from components.registry.registry import get_version
-from components.registry.rest import MlflowServer, authorization_from_environment
+from components.registry.rest import connect_server
 from pipelines.images import DEFAULT_REGISTRY, ImagesError, find_builder, repeat_option, run_builder
 
 DOCKERFILE = """\
@@ -40,7 +40,7 @@ def build_bundle_image(
         raise ImagesError("bundle-image: --push needs --registry, the place to push to")
     builder, uri = find_builder(), _read_tracking_uri()
     number = get_version(version).version
-    source = Source(MlflowServer(uri, authorization_from_environment()), number)
+    source = Source(connect_server(uri), number)
     tag = f"{registry.rstrip('/') or DEFAULT_REGISTRY}/fbt-bundle:{number}"
     with tempfile.TemporaryDirectory(prefix="fbt-bundle-image-") as folder:
         context = Path(folder)

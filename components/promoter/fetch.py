@@ -23,7 +23,7 @@ from components.model.atomic import atomic_write
 from components.model.bundle import BundleError, compute_sha256, read_bundle, read_manifest
 from components.model.manifest import MANIFEST_FILE, Manifest
 from components.model.verification import verify_bundle
-from components.registry.rest import MlflowServer, authorization_from_environment, read_message
+from components.registry.rest import MlflowServer, connect_server, read_message
 from components.signing.bundle import SIGNATURE_FILE, check_bundle_signature
 from components.signing.keys import KeyConfigurationError, read_verify_keys
 
@@ -249,8 +249,7 @@ def source_from_environment() -> tuple[Source, Path]:
             f"fetch: MLFLOW_TRACKING_URI is {uri!r} and FBT_BUNDLE {target!r}; expected the "
             "http(s) address of the MLflow server, and a directory"
         )
-    server = MlflowServer(uri, authorization_from_environment())
-    return Source(server, version, verify_keys=read_verify_keys()), Path(target)
+    return Source(connect_server(uri), version, verify_keys=read_verify_keys()), Path(target)
 
 
 def main() -> int:

@@ -18,7 +18,7 @@ from components.registry.registry import (
     list_versions,
     read_tracking_uri,
 )
-from components.registry.rest import MlflowServer, authorization_from_environment
+from components.registry.rest import connect_server
 from components.registry.rest_client import rest_client
 from components.signing.keys import KeyConfigurationError, read_verify_keys
 
@@ -39,8 +39,9 @@ def find_problem(version: str, intact: set[str]) -> str:
     if version in intact:
         return ""
     try:
-        server = MlflowServer(read_tracking_uri(), authorization_from_environment())
-        source = Source(server, version, registry.MODEL, read_verify_keys())
+        source = Source(
+            connect_server(read_tracking_uri()), version, registry.MODEL, read_verify_keys()
+        )
         with tempfile.TemporaryDirectory(prefix="fbt-promoter-") as scratch:
             problem = find_bundle_problem(source, Path(scratch))
     except (RegistryUnavailable, KeyConfigurationError) as error:

@@ -9,7 +9,7 @@ import urllib.request
 from dataclasses import dataclass, field
 from http.client import HTTPException
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import unquote, urlencode, urlsplit
 
 
 @dataclass(frozen=True)
@@ -43,14 +43,24 @@ class MlflowServer:
         return urllib.request.urlopen(request, timeout=self.timeout_s, context=_trust(url))
 
 
-def authorization_from_environment() -> str:
-    """From MLflow's own variables."""
+def connect_server(uri: str, timeout_s: float = 30.0) -> MlflowServer:
+    """With the login of MLflow's own variables, else of the address."""
+    parts = urlsplit(uri)
+    login, _, place = parts.netloc.rpartition("@")
+    authorization = _authorization_from_environment() or (
+        _to_basic(unquote(login)) if login else ""
+    )
+    return MlflowServer(parts._replace(netloc=place).geturl(), authorization, timeout_s)
+
+
+def _authorization_from_environment() -> str:
     if token := os.environ.get("MLFLOW_TRACKING_TOKEN"):
         return f"Bearer {token}"
     user = os.environ.get("MLFLOW_TRACKING_USERNAME")
-    if not user:
-        return ""
-    login = f"{user}:{os.environ.get('MLFLOW_TRACKING_PASSWORD', '')}"
+    return _to_basic(f"{user}:{os.environ.get('MLFLOW_TRACKING_PASSWORD', '')}") if user else ""
+
+
+def _to_basic(login: str) -> str:
     return "Basic " + base64.b64encode(login.encode()).decode()
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from urllib.error import HTTPError
 
 from components.registry.registry import RegistryError, describe_failure, read_tracking_uri
-from components.registry.rest import MlflowServer, authorization_from_environment, read_message
+from components.registry.rest import MlflowServer, connect_server, read_message
 
 TIMEOUT_S = 10.0
 """The promoter's poll is the retry: a registry that hangs must not hold up its lease."""
@@ -102,8 +102,7 @@ class RestClient:
 
 def rest_client() -> AbstractContextManager[RestClient]:
     """Of MLFLOW_TRACKING_URI, as `registry_client`; every call raises RegistryError."""
-    server = MlflowServer(read_tracking_uri(), authorization_from_environment(), TIMEOUT_S)
-    return nullcontext(RestClient(server))
+    return nullcontext(RestClient(connect_server(read_tracking_uri(), TIMEOUT_S)))
 
 
 def _to_model(found: dict[str, Any]) -> RegisteredModel:
