@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from components.registry.registry import BUNDLE_HASH_TAG, KFP_RUN_TAG, list_versions
 from pipelines.kfp_server import KfpError, kfp_client
 from pipelines.parameters import TrainingParameters
 from pipelines.schedule import schedule, unschedule
@@ -27,6 +28,8 @@ pytestmark = [
 
 KFP, SHOP, PORT, CLAIM = "kubeflow", "fbt-test-shop", 8000, "fbt-test-spark"
 IMAGE = os.environ.get("FBT_STEPS_IMAGE", "fbt-steps")
+MLFLOW = os.environ.get("MLFLOW_TRACKING_URI", "")
+"""Of the cluster, as seen from here."""
 RUN_S = 5400
 N_PAIRS = 20
 
@@ -147,12 +150,17 @@ def test_the_steps_run_as_pods_and_shards_fan_out(first_run, client):
     assert len(found["sweep"]) == 2
 
 
-def test_the_version_knows_its_run(first_run):
-    from components.registry.registry import KFP_RUN_TAG, list_versions
-
-    if not os.environ.get("MLFLOW_TRACKING_URI", "").startswith("http"):
+@pytest.fixture
+def hashes(monkeypatch):
+    """Of the bundle, by the run that made the version."""
+    if not MLFLOW.startswith("http"):
         pytest.skip("no MLflow server: MLFLOW_TRACKING_URI is unset")
-    assert first_run in {one.tags.get(KFP_RUN_TAG) for one in list_versions()}
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", MLFLOW)
+    return lambda: {one.tags.get(KFP_RUN_TAG): one.tags[BUNDLE_HASH_TAG] for one in list_versions()}
+
+
+def test_the_version_knows_its_run(first_run, hashes):
+    assert first_run in hashes()
 
 
 @pytest.fixture(scope="module")
@@ -183,13 +191,8 @@ def test_executors_are_pods_that_go_with_the_driver(spark_run):
     assert kubectl("get", "pods", "--selector", "spark-role=executor", "--output", "name") == ""
 
 
-def test_executors_make_the_same_bundle(first_run, spark_run):
-    from components.registry.registry import BUNDLE_HASH_TAG, KFP_RUN_TAG, list_versions
-
-    if not os.environ.get("MLFLOW_TRACKING_URI", "").startswith("http"):
-        pytest.skip("no MLflow server: MLFLOW_TRACKING_URI is unset")
-    hashes = {one.tags.get(KFP_RUN_TAG): one.tags[BUNDLE_HASH_TAG] for one in list_versions()}
-    assert hashes[spark_run] == hashes[first_run]
+def test_executors_make_the_same_bundle(first_run, spark_run, hashes):
+    assert hashes()[spark_run] == hashes()[first_run]
 
 
 def test_a_claim_that_is_missing_ends_the_run_with_its_name(shop):
