@@ -50,6 +50,7 @@ CHANGING = 500
 
 RULES_AT_ONCE = 30
 TOKEN = "soak"
+SETTINGS = {"FBT_ADMIN_TOKEN": TOKEN}
 
 Row = dict[str, Any]
 
@@ -66,7 +67,7 @@ def bench(
         servers = Servers(folder / "servers", stack)
         asked = Endpoint(
             "ours",
-            servers.ours(shop.bundle, env={"FBT_ADMIN_TOKEN": TOKEN}),
+            servers.ours(shop.bundle, env=SETTINGS),
             mix_questions(shop, folder / "mixed.jsonl"),
         )
         with apply_changes(asked.server, n_products) as changes:

@@ -59,7 +59,7 @@ def run(tmp_path_factory):
     experiment["arms"][1]["bundle"] = str(bad)
     (folder / "experiment.json").write_text(json.dumps(experiment))
     url = f"sqlite:///{folder / 'events.db'}"
-    settings = {"events_url": url, "experiment": folder / "experiment.json", "max_lag_ms": 60_000}
+    settings = {"events_url": url, "experiment": folder / "experiment.json"}
     with served(good, database_url="off", **settings) as server:
         simulation = simulate(make_shop(server.url), N_SESSIONS)
     sink = open_sink(url)

@@ -22,6 +22,8 @@ def served(
     bundle, version="7", workers=1, overrides=None, root=ROOT, service=PROBED, **settings
 ):  # fmt: skip
     """A server of the source in `root`; `settings` are those of bento/settings.py."""
+    # A busy machine is no failure of the service.
+    settings = {"max_lag_ms": 60_000, **settings}
     variables = {f"FBT_{name.upper()}": str(value) for name, value in settings.items()}
     bentoml = {"services": {"fbt": {"workers": workers}}, **(overrides or {})}
     variables |= {
@@ -46,11 +48,9 @@ def served(
 
 
 def writable(folder):
-    """Settings of a service that can be told of rules and changes, and that is in no hurry."""
+    """Settings of a service that can be told of rules and changes."""
     return {
         "FBT_ADMIN_TOKEN": TOKEN,
-        # A busy machine is no failure of the service.
-        "FBT_MAX_LAG_MS": "60000",
         "FBT_DATABASE_URL": f"sqlite:///{folder / 'fbt.db'}",
     }
 

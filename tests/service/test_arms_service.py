@@ -33,8 +33,6 @@ def write_experiment(folder, **more):
 def serve(folder, workers=1, **variables):
     settings = {
         "BENTOML_CONFIG_OVERRIDES": json.dumps({"services": {"fbt": {"workers": workers}}}),
-        # A busy machine is no failure of the service.
-        "FBT_MAX_LAG_MS": "60000",
         "FBT_EVENTS_URL": f"sqlite:///{folder / 'events.db'}",
         **{f"FBT_{name.upper()}": str(value) for name, value in variables.items()},
     }

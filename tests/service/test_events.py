@@ -38,7 +38,7 @@ def url(tmp_path_factory):
 def server(bundle, url):
     """The whole service, with two workers and a key."""
     settings = {"events_url": url, "events_key": KEY, "admin_token": TOKEN}
-    limits = {"max_lag_ms": 60_000, "read_timeout_s": 2, "cors_origins": ORIGIN}
+    limits = {"read_timeout_s": 2, "cors_origins": ORIGIN}
     with served(bundle, workers=2, database_url="off", **settings, **limits) as server:
         yield server
 
@@ -433,7 +433,7 @@ def test_nothing_is_lost_or_doubled_when_the_database_is_restarted():
 def test_the_end_answers_whoever_was_let_in(bundle, sqlite):
     """The whole service, told to end while events come in."""
     done = threading.Event()
-    with served(bundle, events_url=sqlite, max_lag_ms=60_000, database_url="off") as server:
+    with served(bundle, events_url=sqlite, database_url="off") as server:
         shoppers = [Shopper(server.url, f"s{n}", done) for n in range(4)]
         for shopper in shoppers:
             shopper.start()

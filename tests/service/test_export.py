@@ -117,7 +117,7 @@ def test_every_page_is_as_the_service_answers(bundle, database, with_rules, tmp_
     assert list(rows) == products
     assert n_rows == sum(map(len, rows.values()))
     assert {"model"} < {row["source"] for some in rows.values() for row in some}
-    settings = {"FBT_DATABASE_URL": url or "off", "FBT_MAX_LAG_MS": "60000"}
+    settings = {"FBT_DATABASE_URL": url or "off"}
     with (
         serve_bundle(bundle, settings=settings) as server,
         httpx.Client(base_url=server.url, timeout=20) as client,

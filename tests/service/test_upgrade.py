@@ -235,7 +235,7 @@ def next_release(tmp_path_factory):
 @contextlib.contextmanager
 def serve(bundle, url, **source):
     """A service that has read the database."""
-    settings = {"database_url": url, "admin_token": TOKEN, "max_lag_ms": 60_000}
+    settings = {"database_url": url, "admin_token": TOKEN}
     with served(bundle, **settings, **source) as server:
         until(lambda: read_state(server) == "fresh", within_s=120)
         yield server

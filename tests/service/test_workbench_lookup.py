@@ -70,7 +70,6 @@ def make_home(folder):
 def service_of(bundle, home, port=0):
     settings = {
         "FBT_ADMIN_TOKEN": TOKEN,
-        "FBT_MAX_LAG_MS": "60000",
         "FBT_DATABASE_URL": f"sqlite:///{home.root / 'fbt.db'}",
     }
     with serve_bundle(bundle, "7", port=port, settings=settings) as server:

@@ -643,7 +643,7 @@ class TestBlock:
     def test_without_a_version_the_service_knows_the_products(self, url, rules, cache, monkeypatch):
         name_model(monkeypatch, "fbt-none")
         with (
-            served(cache / "champion", database_url="off", max_lag_ms=60_000) as service,
+            served(cache / "champion", database_url="off") as service,
             browser(url, cache, service_url=service.url) as ann,
         ):
             assert ann.submit("/rules/block", target="absent").status_code == 422
@@ -779,7 +779,7 @@ class TestTwoServices:
         request.param = kind
         url = make_url(request, tmp_path)
         shutil.copytree(cache / "champion", tmp_path / "bundle")
-        settings = {"admin_token": TOKEN, "max_lag_ms": 60_000, "database_url": url}
+        settings = {"admin_token": TOKEN, "database_url": url}
         with contextlib.ExitStack() as stack:
             servers = [
                 stack.enter_context(served(tmp_path / "bundle", **settings)) for _ in range(2)
