@@ -9,15 +9,15 @@ import contextlib
 import json
 import os
 import secrets
-import socket
 import subprocess
 import time
-import urllib.error
-import urllib.request
+import uuid
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 
@@ -26,12 +26,28 @@ from components.promoter.cluster import Cluster, connect
 from components.promoter.workload import POD_HASH_LABEL, VERSION_LABEL, read_pinned_version
 from components.registry.registry import BUNDLE_HASH_TAG, MODEL, VERDICT_TAG, register
 from pipelines.cluster import _fernet_key, _store_config
+from tests.cluster.kube import (
+    config_map,
+    create,
+    find_missing_images,
+    forward_port,
+    list_pods,
+    run,
+    wait_until,
+)
 from tests.factories import make_bundle
-from tests.manifests.conftest import containers_of, find, kubectl, labels_of, of_kind, rendered
+from tests.manifests.conftest import (
+    combine,
+    containers_of,
+    find,
+    kubectl,
+    labels_of,
+    of_kind,
+    rendered,
+)
 from tests.manifests.conftest import workloads as with_pods
 
 HERE = Path(__file__).parent
-UNPULLABLE = ("ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName")
 REPLICAS = 4
 RATE = 20.0
 """Requests a second of the shop."""
@@ -46,14 +62,7 @@ SOONER = {
 PATIENT = {"max-latency-ratio": "50", "max-latency": "0.5", "min-requests": "20"}
 """A busy test machine delays single answers; a slow version is slower than that."""
 
-
-def run(*words: str, stdin: str = "", timeout_s: float = 120) -> str:
-    """What kubectl says."""
-    done = subprocess.run(
-        [kubectl(), *words], input=stdin, capture_output=True, text=True, timeout=timeout_s
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+NO_SECRETS: Mapping[str, Mapping[str, str]] = MappingProxyType({})
 
 
 def find_missing_part() -> str:
@@ -81,6 +90,10 @@ def find_missing_part() -> str:
 class Staging:
     name: str
     stack: contextlib.ExitStack
+    component: str = ""
+    """Of k8s/components, added to the overlay."""
+    secrets: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """Of the service's namespace, which the component needs."""
     cluster: Cluster = field(init=False)
     url: str = ""
     """Of MLflow, from here."""
@@ -104,8 +117,11 @@ class Staging:
             create({"kind": "Namespace", "metadata": {"name": name, "labels": labels}})
             self.stack.callback(run, "delete", "namespace", name, "--wait=false")
         self.make_secrets()
-        for target in ("overlays/staging/platform", "overlays/staging"):
-            run("apply", "-f", "-", stdin=self.adapt(rendered(target)))
+        added = f"components: [../../components/{self.component}]" if self.component else "{}"
+        for objects in (
+            rendered("overlays/staging/platform"), combine(["overlays/staging"], added),
+        ):  # fmt: skip
+            run("apply", "-f", "-", stdin=self.adapt(objects))
         self.wait_for_rollout(self.platform, "statefulset/postgres")
         self.wait_for_rollout(self.platform, "statefulset/object-store")
         self.wait_for_rollout(self.platform, "deployment/mlflow")
@@ -127,6 +143,7 @@ class Staging:
             (self.name, "fbt-webhook", {"secret": secrets.token_hex(16)}),
             (self.name, "fbt-admin", {"token": secrets.token_hex(16)}),
             (self.name, "fbt-database", {"url": url}),
+            *((self.name, name, values) for name, values in self.secrets.items()),
         ):
             metadata = {"name": name, "namespace": namespace}
             create({"kind": "Secret", "metadata": metadata, "stringData": values})
@@ -158,30 +175,21 @@ class Staging:
             )  # fmt: skip
             if done.returncode == 0:
                 return
-            for image in find_missing_images(namespace):
+            for image in find_missing_images(list_pods(namespace)):
                 pytest.skip(f"the cluster has no image {image}")
         pytest.fail(f"{namespace}/{name}: {done.stdout} {run('-n', namespace, 'get', 'pods')}")
 
     def open_mlflow(self) -> str:
         """Its address from here, for as long as the tests last."""
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            port = free.getsockname()[1]
-        self.url = f"http://127.0.0.1:{port}"
         self.forward = self.stack.enter_context(contextlib.ExitStack())
-        self.reopen_mlflow()
+        self.url = self.forward.enter_context(forward_port(self.platform, "mlflow", 5000))
         return self.url
 
     def reopen_mlflow(self) -> None:
         """The same address, after MLflow's pod was replaced."""
         self.forward.close()
-        port = self.url.rpartition(":")[2]
-        forward = subprocess.Popen(
-            [kubectl(), "-n", self.platform, "port-forward", "svc/mlflow", f"{port}:5000"],
-            stdout=subprocess.DEVNULL,
-        )
-        self.forward.callback(forward.wait, 10)
-        self.forward.callback(forward.terminate)
-        wait_until(lambda: answers(f"{self.url}/health"), 60)
+        local = int(self.url.rpartition(":")[2])
+        self.forward.enter_context(forward_port(self.platform, "mlflow", 5000, local))
 
     def register(self, folder: Path, fault: str = "", **options) -> str:
         """A version that passed its gate; `fault` is one of faulty_version.py."""
@@ -296,6 +304,18 @@ class Staging:
         )
 
 
+@contextlib.contextmanager
+def install_staging(component: str = "", secrets: Mapping[str, Mapping[str, str]] = NO_SECRETS):
+    """The platform with an open MLflow, which MLFLOW_TRACKING_URI names. Skips without a part."""
+    if reason := find_missing_part():
+        pytest.skip(reason)
+    with contextlib.ExitStack() as stack, pytest.MonkeyPatch.context() as environment:
+        installed = Staging(f"fbt-test-{uuid.uuid4().hex[:6]}", stack, component, secrets)
+        installed.install()
+        environment.setenv("MLFLOW_TRACKING_URI", installed.open_mlflow())
+        yield installed
+
+
 @dataclass(frozen=True)
 class Shop:
     namespace: str
@@ -355,44 +375,3 @@ def judge_sooner(one: dict) -> str:
     for written, sooner in SOONER.items():
         text = text.replace(written, sooner)
     return text
-
-
-def config_map(namespace: str, name: str, file: Path) -> dict:
-    return {
-        "apiVersion": "v1",
-        "kind": "ConfigMap",
-        "metadata": {"name": name, "namespace": namespace},
-        "data": {file.name: file.read_text()},
-    }
-
-
-def create(one: dict) -> None:
-    run("create", "-f", "-", stdin=json.dumps({"apiVersion": "v1", **one}))
-
-
-def find_missing_images(namespace: str) -> set[str]:
-    pods = json.loads(run("-n", namespace, "get", "pods", "-o", "json"))["items"]
-    statuses = [
-        one
-        for pod in pods
-        for kind in ("initContainerStatuses", "containerStatuses")
-        for one in pod["status"].get(kind, [])
-    ]
-    waiting = ((one["image"], one["state"].get("waiting", {}).get("reason")) for one in statuses)
-    return {image for image, reason in waiting if reason in UNPULLABLE}
-
-
-def answers(url: str) -> bool:
-    try:
-        return urllib.request.urlopen(url, timeout=5).status == 200
-    except OSError:
-        return False
-
-
-def wait_until(condition, within_s: float, every_s: float = 0.5):
-    """What the condition is once it holds."""
-    until = time.monotonic() + within_s
-    while not (found := condition()):
-        assert time.monotonic() < until, f"not within {within_s:.0f} s"
-        time.sleep(every_s)
-    return found

@@ -12,7 +12,6 @@ import random
 import signal
 import subprocess
 import time
-import uuid
 from collections import Counter
 
 import pytest
@@ -21,7 +20,8 @@ from mlflow.exceptions import MlflowException
 from components.promoter.cluster import ClusterError
 from components.promoter.workload import POD_HASH_LABEL, VERSION_LABEL
 from components.registry.registry import FAILED_TAG, RegistryError
-from tests.cluster.staging import REPLICAS, Staging, find_missing_part, run, wait_until
+from tests.cluster.kube import run, wait_until
+from tests.cluster.staging import REPLICAS, install_staging
 
 MINUTES = float(os.environ.get("FBT_CHAOS_MINUTES", "15"))
 API_SERVER = int(os.environ.get("FBT_CHAOS_API_SERVER", "0"))
@@ -187,12 +187,7 @@ class Chaos:
 
 @pytest.fixture
 def staging():
-    if reason := find_missing_part():
-        pytest.skip(reason)
-    with contextlib.ExitStack() as stack, pytest.MonkeyPatch.context() as environment:
-        installed = Staging(f"fbt-chaos-{uuid.uuid4().hex[:6]}", stack)
-        installed.install()
-        environment.setenv("MLFLOW_TRACKING_URI", installed.open_mlflow())
+    with install_staging() as installed:
         yield installed
 
 

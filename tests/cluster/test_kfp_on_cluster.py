@@ -9,15 +9,20 @@ import os
 import random
 import subprocess
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
 from components.model.bundle import read_manifest
 from components.registry.registry import KFP_RUN_TAG, fetch_artifact, list_versions
-from pipelines.kfp_server import KfpError, kfp_client
-from pipelines.parameters import TrainingParameters
+from pipelines.compile import compile_pipeline
+from pipelines.kfp_server import KfpError, ensure_experiment, kfp_client
+from pipelines.parameters import FeedbackParameters, TrainingParameters
+from pipelines.placement import ARCHIVE_PATH
+from pipelines.run_wait import wait_for_end
 from pipelines.schedule import schedule, unschedule
-from pipelines.submit import Target, submit, upload_version, version_name
+from pipelines.submit import EXPERIMENT, Target, arguments, submit, upload_version, version_name
+from tests.cluster.kube import config_map, wait_until
 
 pytestmark = [
     pytest.mark.skipif(
@@ -28,6 +33,7 @@ pytestmark = [
 ]
 
 KFP, SHOP, PORT, CLAIM = "kubeflow", "fbt-test-shop", 8000, "fbt-test-spark"
+EVENTS = "fbt-test-events"
 IMAGE = os.environ.get("FBT_STEPS_IMAGE", "fbt-steps")
 MLFLOW = os.environ.get("MLFLOW_TRACKING_URI", "")
 """Of the cluster, as seen from here."""
@@ -70,42 +76,53 @@ def as_csv(lines):
 @pytest.fixture(scope="module")
 def shop(target):
     """URL of the folder with the orders, as pods see it."""
-    image = f"{IMAGE}:0.1.0" if ":" not in IMAGE else IMAGE
-    container = {
-        "name": "web",
-        "image": image,
-        "command": ["python", "-m", "http.server", str(PORT), "--directory", "/orders"],
-        "volumeMounts": [{"name": "orders", "mountPath": "/orders"}],
-        "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
-    }
     meta = {"name": SHOP, "labels": {"app": SHOP}}
+    command = ["python", "-m", "http.server", str(PORT), "--directory", "/orders"]
+    orders = {"name": "orders", "configMap": {"name": SHOP}}
     made = [
         {
             "apiVersion": "v1", "kind": "ConfigMap", "metadata": meta,
             "data": {"pairs.csv": as_csv(pairs()), "noise.csv": as_csv(noise())},
         },
-        {
-            "apiVersion": "v1", "kind": "Pod", "metadata": meta,
-            "spec": {
-                "containers": [container],
-                "securityContext": {
-                    "runAsNonRoot": True, "runAsUser": 10001,
-                    "seccompProfile": {"type": "RuntimeDefault"},
-                },
-                "volumes": [{"name": "orders", "configMap": {"name": SHOP}}],
-            },
-        },
+        describe_pod(meta, command, {"/orders": orders}),
         {
             "apiVersion": "v1", "kind": "Service", "metadata": meta,
             "spec": {"selector": {"app": SHOP}, "ports": [{"port": PORT}]},
         },
     ]  # fmt: skip
-    kubectl("apply", "-f", "-", stdin="---\n".join(json.dumps(one) + "\n" for one in made))
+    apply(*made)
     try:
         kubectl("wait", "--for=condition=Ready", f"pod/{SHOP}", "--timeout=300s")
         yield f"http://{SHOP}.{KFP}:{PORT}"
     finally:
         kubectl("delete", "pod,service,configmap", SHOP, "--wait=false", "--ignore-not-found")
+
+
+def describe_pod(meta, command, volumes, **spec):
+    """A pod of the steps' image; `volumes` by the path where it sees them."""
+    container = {
+        "name": "main",
+        "image": f"{IMAGE}:0.1.0" if ":" not in IMAGE else IMAGE,
+        "command": command,
+        "volumeMounts": [{"name": one["name"], "mountPath": path} for path, one in volumes.items()],
+        "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
+    }
+    secure = {
+        "runAsNonRoot": True, "runAsUser": 10001, "seccompProfile": {"type": "RuntimeDefault"},
+    }  # fmt: skip
+    spec |= {"containers": [container], "securityContext": secure, "volumes": [*volumes.values()]}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": spec}
+
+
+def describe_claim(name):
+    return {
+        "apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": name},
+        "spec": {"accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": "1Gi"}}},
+    }  # fmt: skip
+
+
+def apply(*objects):
+    kubectl("apply", "-f", "-", stdin="---\n".join(json.dumps(one) + "\n" for one in objects))
 
 
 @pytest.fixture(scope="module")
@@ -152,15 +169,25 @@ def test_the_steps_run_as_pods_and_shards_fan_out(first_run, client):
 
 
 @pytest.fixture
-def hashes(monkeypatch, tmp_path):
-    """Of the files of the bundle that a run made."""
+def version_of(monkeypatch):
+    """The version that a run registered."""
     if not MLFLOW.startswith("http"):
         pytest.skip("no MLflow server: MLFLOW_TRACKING_URI is unset")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", MLFLOW)
 
     def of(run):
-        (version,) = [one.version for one in list_versions() if one.tags.get(KFP_RUN_TAG) == run]
-        assert fetch_artifact(version, "bundle", tmp_path / run)
+        (version,) = [one for one in list_versions() if one.tags.get(KFP_RUN_TAG) == run]
+        return version
+
+    return of
+
+
+@pytest.fixture
+def hashes(version_of, tmp_path):
+    """Of the files of the bundle that a run made."""
+
+    def of(run):
+        assert fetch_artifact(version_of(run).version, "bundle", tmp_path / run)
         return read_manifest(tmp_path / run).files
 
     return of
@@ -173,11 +200,7 @@ def test_the_version_knows_its_run(first_run, hashes):
 @pytest.fixture(scope="module")
 def spark_run(shop):
     """The same as `first_run`, but for two executors in pods of their own."""
-    claim = {
-        "apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": CLAIM},
-        "spec": {"accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": "1Gi"}}},
-    }  # fmt: skip
-    kubectl("apply", "-f", "-", stdin=json.dumps(claim))
+    apply(describe_claim(CLAIM))
     try:
         yield submit(small(f"{shop}/pairs.csv"), with_executors(CLAIM), wait_s=RUN_S)
     finally:
@@ -230,3 +253,77 @@ def test_a_schedule_is_there_once_and_goes_away(target, client):
         unschedule("fbt test", "training", target)
     listed = client.list_recurring_runs(page_size=100).recurring_runs or []
     assert "fbt test" not in [one.display_name for one in listed]
+
+
+def test_a_schedule_starts_runs_with_its_parameters(shop, target, client):
+    name = "fbt test of every minute"
+    parameters = small(f"{shop}/pairs.csv")
+    made = schedule(name, "* * * * *", parameters, target)
+    try:
+        run = wait_until(lambda: find_run_of(client, made), 180)
+    finally:
+        unschedule(name, "training", target)
+    client.terminate_run(run.run_id)
+    given = {key: run.runtime_config.parameters[key] for key in ("orders", "trials")}
+    assert given == {"orders": parameters.orders, "trials": 2}
+
+
+def find_run_of(client, schedule):
+    listed = client.list_runs(page_size=100, sort_by="created_at desc").runs or []
+    return next((one for one in listed if one.recurring_run_id == schedule), None)
+
+
+def test_applied_objects_are_a_version_that_runs(shop, target, client, tmp_path):
+    if "--pipelinesStoreKubernetes=true" not in kubectl("get", "deployment/ml-pipeline", "-o=json"):
+        pytest.skip("this KFP does not keep pipelines as Kubernetes objects")
+    _, objects = compile_pipeline(tmp_path, version_name(target), target)
+    kubectl("apply", "-f", str(objects))
+    ids = wait_until(lambda: find_version(client, version_name(target)), 60)
+    assert upload_version(client, "training", target) == ids
+    parameters = arguments(small(f"{shop}/pairs.csv"), target)
+    run = client.run_pipeline(
+        ensure_experiment(client, EXPERIMENT, ""), "applied", pipeline_id=ids[0], version_id=ids[1],
+        params=parameters,
+    )  # fmt: skip
+    wait_for_end(client, run.run_id, RUN_S, 10, print)
+
+
+def find_version(client, name):
+    """Ids of pipeline and version."""
+    if pipeline := client.get_pipeline_id("fbt-training"):
+        listed = client.list_pipeline_versions(pipeline, page_size=100).pipeline_versions or []
+        for one in listed:
+            if one.display_name == name:
+                return pipeline, one.pipeline_version_id
+    return None
+
+
+@pytest.fixture
+def archive(first_run, version_of):
+    """A claim whose sink knows what shoppers did with the lists of the first run's version."""
+    url = f"sqlite:///{ARCHIVE_PATH}/events.db"
+    shoppers = config_map(KFP, EVENTS, Path(__file__).parents[1] / "shoppers.py")
+    secret = {"kind": "Secret", "metadata": {"name": EVENTS}, "stringData": {"FBT_EVENTS_URL": url}}
+    written = f"""
+import sys; sys.path.append("/scripts")
+from components.events.open import open_sink
+from shoppers import shop, write
+write(open_sink({url!r}), shop({version_of(first_run).version!r}, 400, 0.5))
+"""
+    volumes = {
+        "/scripts": {"name": "scripts", "configMap": {"name": EVENTS}},
+        ARCHIVE_PATH: {"name": "archive", "persistentVolumeClaim": {"claimName": EVENTS}},
+    }
+    pod = describe_pod({"name": EVENTS}, ["python", "-c", written], volumes, restartPolicy="Never")
+    apply(describe_claim(EVENTS), shoppers, {"apiVersion": "v1", **secret}, pod)
+    try:
+        done = "--for=jsonpath={.status.phase}=Succeeded"
+        kubectl("wait", done, f"pod/{EVENTS}", "--timeout=300s")
+        yield Target(image=IMAGE, events_claim=EVENTS, events_secret=EVENTS)
+    finally:
+        kubectl("delete", "pod,configmap,secret,pvc", EVENTS, "--wait=false", "--ignore-not-found")
+
+
+def test_what_shoppers_did_comes_back_to_the_version(first_run, archive, version_of):
+    submit(FeedbackParameters(archive=ARCHIVE_PATH), archive, wait_s=RUN_S)
+    assert float(version_of(first_run).tags["fbt.online_click_through"].split()[0]) > 0.1

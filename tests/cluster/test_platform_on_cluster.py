@@ -8,9 +8,6 @@ import json
 import os
 import re
 import secrets
-import socket
-import subprocess
-import time
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
@@ -20,8 +17,16 @@ import pytest
 from components.model.bundle import compute_sha256
 from components.registry.registry import BUNDLE_HASH_TAG, VERDICT_TAG, register
 from pipelines import cluster as fbt_cluster
+from tests.cluster.kube import (
+    create,
+    find_missing_images,
+    forward_port,
+    list_pods,
+    run,
+    wait_until,
+)
 from tests.factories import make_bundle
-from tests.manifests.conftest import K8S, build, combine, kubectl
+from tests.manifests.conftest import K8S, build, combine
 
 pytestmark = [
     pytest.mark.skipif(not os.environ.get("KUBECONFIG"), reason="no cluster: KUBECONFIG is unset"),
@@ -31,7 +36,6 @@ pytestmark = [
 MAX_MB = 2500
 """What the idle platform may take, without KFP."""
 
-UNPULLABLE = ("ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName")
 COMPLAINT = re.compile(r"Traceback|\b(ERROR|CRITICAL|FATAL|panic)\b")
 EVENTS = [
     {"event": "view_item_list", "event_id": "1", "session_id": "s", "request_id": "r",
@@ -39,15 +43,6 @@ EVENTS = [
     {"event": "select_item", "event_id": "2", "session_id": "s", "request_id": "r",
      "items": [{"item_id": "milk", "index": 0}]},
 ]  # fmt: skip
-
-
-def run(*words, stdin=""):
-    """What kubectl says."""
-    done = subprocess.run(
-        [kubectl(), *words], input=stdin, capture_output=True, text=True, timeout=120
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 @dataclass(frozen=True)
@@ -62,11 +57,11 @@ class Platform:
     def install(self):
         for name in (self.app, self.platform):
             labels = {"pod-security.kubernetes.io/enforce": "restricted", "fbt/client": "true"}
-            self.create({"kind": "Namespace", "metadata": {"name": name, "labels": labels}})
+            create({"kind": "Namespace", "metadata": {"name": name, "labels": labels}})
             self.stack.callback(run, "delete", "namespace", name, "--wait=false")
         for (namespace, name), values in make_secrets(self.rename).items():
             metadata = {"name": name, "namespace": self.rename(namespace)}
-            self.create({"kind": "Secret", "metadata": metadata, "stringData": values})
+            create({"kind": "Secret", "metadata": metadata, "stringData": values})
         wanted = [*build(K8S / "overlays/local/platform"), *combine(["overlays/local"], OPEN)]
         kept = [one for one in wanted if one["kind"] != "Namespace" and not is_of_kfp(one)]
         run("apply", "-f", "-", stdin=self.rename("\n---\n".join(map(json.dumps, kept))))
@@ -75,18 +70,13 @@ class Platform:
         text = text.replace("fbt-platform", self.platform)
         return re.sub(r'^fbt$|(?<="namespace": ")fbt(?=")', self.app, text)
 
-    def create(self, one):
-        run("create", "-f", "-", stdin=json.dumps({"apiVersion": "v1", **one}))
-
     def pods(self):
         """Of both namespaces, without those of jobs."""
-        found = []
-        for namespace in (self.app, self.platform):
-            found += json.loads(run("-n", namespace, "get", "pods", "-o", "json"))["items"]
+        found = [*list_pods(self.app), *list_pods(self.platform)]
         return [one for one in found if "job-name" not in one["metadata"]["labels"]]
 
     def wait_until_ready(self, *except_for, within_s=600):
-        wait_until(lambda: not self.find_waiting(except_for), within_s, self.find_waiting)
+        wait_until(lambda: not self.find_waiting(except_for), within_s, 1, self.find_waiting)
 
     def find_waiting(self, except_for=()):
         pods = self.pods()
@@ -98,16 +88,7 @@ class Platform:
 
     def open(self, namespace, service, port):
         """Address of a Service from here, for as long as the tests last."""
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            local = free.getsockname()[1]
-        forward = subprocess.Popen(
-            [kubectl(), "-n", namespace, "port-forward", f"svc/{service}", f"{local}:{port}"],
-            stdout=subprocess.DEVNULL,
-        )
-        self.stack.callback(forward.wait, 10)
-        self.stack.callback(forward.terminate)
-        wait_until(lambda: is_open(local), 60)
-        return f"http://127.0.0.1:{local}"
+        return self.stack.enter_context(forward_port(namespace, service, port))
 
 
 @pytest.fixture(scope="module")
@@ -178,26 +159,6 @@ def is_ready(pod):
 
 def name_of(pod):
     return f"{pod['metadata']['namespace']}/{pod['metadata']['name']}"
-
-
-def find_missing_images(pods):
-    kinds = ("initContainerStatuses", "containerStatuses")
-    statuses = [one for pod in pods for kind in kinds for one in pod["status"].get(kind, [])]
-    waiting = ((one["image"], one["state"].get("waiting", {}).get("reason")) for one in statuses)
-    return {image for image, reason in waiting if reason in UNPULLABLE}
-
-
-def is_open(port):
-    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-        return True
-    return False
-
-
-def wait_until(condition, within_s, describe=lambda: ""):
-    until = time.monotonic() + within_s
-    while not condition():
-        assert time.monotonic() < until, f"not within {within_s} s: {describe()}"
-        time.sleep(1)
 
 
 def ask(url, body=None):

@@ -5,23 +5,21 @@ with the images `fbt-*:0.1.0` and those of platform/stores on its nodes. The tes
 other, in namespaces of their own that are deleted afterwards, and take about 15 minutes.
 """
 
-import contextlib
+import base64
 import json
+import re
 import time
 import uuid
 from collections import Counter
 from itertools import pairwise
 
+import httpx
 import pytest
 
+from components.promoter.webhook import ID_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER, signature
 from components.registry.registry import FAILED_TAG, ROLLOUT_TAG
-from tests.cluster.staging import (
-    Staging,
-    count,
-    find_missing_part,
-    run,
-    wait_until,
-)
+from tests.cluster.kube import forward_port, run, wait_until
+from tests.cluster.staging import count, install_staging
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -32,13 +30,8 @@ UNKNOWN_PRODUCTS = (("lamp", "bulb"), ("pen", "ink"))
 
 
 @pytest.fixture(scope="module")
-def staging(tmp_path_factory):
-    if reason := find_missing_part():
-        pytest.skip(reason)
-    with contextlib.ExitStack() as stack, pytest.MonkeyPatch.context() as environment:
-        installed = Staging(f"fbt-test-{uuid.uuid4().hex[:6]}", stack)
-        installed.install()
-        environment.setenv("MLFLOW_TRACKING_URI", installed.open_mlflow())
+def staging():
+    with install_staging() as installed:
         yield installed
 
 
@@ -162,6 +155,24 @@ def test_without_a_webhook_the_alias_acts_within_15_s_and_an_abort_by_hand_gives
     wait_until(lambda: staging.champion == live and staging.pinned == live, 30)
     wait_until(lambda: staging.is_live(live), 120)
     assert staging.tags(version)[ROLLOUT_TAG] == "aborted by hand"
+
+
+@pytest.mark.parametrize(("away_s", "status"), [(-120, 202), (120, 202), (-400, 400), (400, 400)])
+def test_mlflows_clock_may_be_two_minutes_off(staging, away_s, status):
+    """As MLflow's pod would send it, for pods of one node have one clock."""
+    encoded = run(
+        "-n", staging.name, "get", "secret", "fbt-webhook", "-o", "jsonpath={.data.secret}"
+    )
+    body, delivery = b'{"entity": "model_version_alias"}', uuid.uuid4().hex
+    sent_at = str(round(time.time() + away_s))
+    signed = signature(base64.b64decode(encoded).decode(), delivery, sent_at, body)
+    headers = {ID_HEADER: delivery, TIMESTAMP_HEADER: sent_at, SIGNATURE_HEADER: signed}
+    with forward_port(staging.name, "fbt-promoter", 80) as url:
+        answer = httpx.post(f"{url}/webhook", content=body, headers=headers)
+    assert answer.status_code == status
+    if status == 400:
+        way = "behind" if away_s < 0 else "ahead of"
+        assert re.search(rf"(399|400|401) s {way} this pod's", answer.text)
 
 
 def test_of_two_promotions_within_a_second_the_last_one_arrives(staging, live, tmp_path):
