@@ -24,7 +24,7 @@ from pipelines.images import ImagesError, find_builder
 from pipelines.kubectl import ClusterError, Kubectl
 from pipelines.obstacles import event_time, is_ready
 from pipelines.secret_keys import list_secret_keys
-from pipelines.workload_health import PATHS, Health, Namespace, check_workload
+from pipelines.workload_health import PATHS, Health, Namespace, check_workload, find_failure
 
 KUBERNETES = (1, 34)
 """The oldest, as in k8s/README.md."""
@@ -236,6 +236,22 @@ def _check_own_workloads(
             name = f"{kind.lower()}/{one['metadata']['name']}"
             check = partial(_check_own_workload, namespaces[where], name, install)
             yield _guard(f"{where}/{name}", check)
+        if kind == "CronJob" and where in namespaces:
+            title = f"{where}/cronjob/{one['metadata']['name']}"
+            check = partial(_check_cron_job, namespaces[where], one, title, install)
+            yield _guard(title, check)
+
+
+def _check_cron_job(namespace: Namespace, one: dict[str, Any], title: str, install: str) -> Finding:
+    name = one["metadata"]["name"]
+    if name not in namespace.cron_jobs:
+        return Finding(title, State.FAILED, "missing", install)
+    failure = find_failure(namespace, name)
+    if failure is None:
+        return Finding(title, State.OK)
+    again = f"kubectl -n {namespace.name} create job {name}-again --from cronjob/{name}"
+    text = f"its last run failed: {failure.text}"
+    return Finding(title, State.FAILED, text, again, namespace.read_log(failure))
 
 
 def _check_own_workload(namespace: Namespace, name: str, install: str) -> Finding:

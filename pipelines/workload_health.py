@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
+from components.promoter.workload import find_condition
 from pipelines.kubectl import ClusterError, Kubectl
 from pipelines.obstacles import (
     Kind,
@@ -21,6 +22,7 @@ PATHS = {
     "StatefulSet": "/apis/apps/v1/namespaces/{}/statefulsets",
     "Rollout": "/apis/argoproj.io/v1alpha1/namespaces/{}/rollouts",
 }
+BATCH = "/apis/batch/v1/namespaces/{}"
 NO_LOG = "unable to retrieve container logs"
 """The kubelet answers so for a container that it has removed."""
 
@@ -52,6 +54,15 @@ class Namespace:
     @cached_property
     def claims(self) -> list[Object]:
         return self._list("persistentvolumeclaims")
+
+    @cached_property
+    def cron_jobs(self) -> set[str]:
+        found = self.kubectl.list_objects(f"{BATCH.format(self.name)}/cronjobs")
+        return {one["metadata"]["name"] for one in found}
+
+    @cached_property
+    def jobs(self) -> list[Object]:
+        return self.kubectl.list_objects(f"{BATCH.format(self.name)}/jobs")
 
     def _list(self, plural: str) -> list[Object]:
         return self.kubectl.list_objects(f"/api/v1/namespaces/{self.name}/{plural}")
@@ -110,6 +121,24 @@ def check_workload(namespace: Namespace, name: str) -> Health:
     if _is_current(workload) and n_ready >= n_wanted:
         return health
     return replace(health, obstacles=tuple(_find_obstacles(namespace, workload)))
+
+
+def find_failure(namespace: Namespace, cron_job: str) -> Obstacle | None:
+    """Why its last Job failed; None if it did not. Raises ClusterError."""
+    own = [
+        job
+        for job in namespace.jobs
+        for owner in job["metadata"].get("ownerReferences") or []
+        if (owner["kind"], owner["name"]) == ("CronJob", cron_job)
+    ]
+    last = max(own, key=_created_at, default={})
+    failed = find_condition(last, "Failed")
+    if failed.get("status") != "True":
+        return None
+    pods = [one for one in namespace.pods if _selects(last, one)]
+    for pod in sorted(pods, key=_created_at, reverse=True):
+        return find_obstacle(pod, namespace.events)
+    return Obstacle(Kind.CRASH, failed.get("message", "its Job failed"))
 
 
 def _find_obstacles(namespace: Namespace, workload: Object) -> list[Obstacle]:

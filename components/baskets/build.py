@@ -63,13 +63,20 @@ def build_baskets(order_lines: Path, baskets: Path, settings: BasketSettings) ->
             }
         )
         with atomic_write(baskets) as aside:
-            kept.select(*BASKETS.names).write.parquet(str(aside))
+            _shuffle(kept).select(*BASKETS.names).write.parquet(str(aside))
     counts = _count_baskets(lines.count_rows(), summary, baskets)
     _check_splits(counts)
     log_progress(
         "{orders} orders, {baskets} baskets of up to {size_cap} products".format_map(counts)
     )
     return counts
+
+
+def _shuffle(orders: "DataFrame") -> "DataFrame":
+    """One order of the baskets, whatever the number of cores: it decides what training makes."""
+    from pyspark.sql import functions as F
+
+    return orders.orderBy(F.xxhash64("order_id"), "order_id")
 
 
 def _group_orders(lines: "DataFrame", has_positions: bool) -> "DataFrame":

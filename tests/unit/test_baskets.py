@@ -74,6 +74,18 @@ def test_one_moment_for_all_orders_is_no_time_to_split_by(build):
     assert min(counts["baskets_validation"], counts["baskets_test"]) > 0
 
 
+def test_the_order_of_baskets_is_the_same_on_any_number_of_cores(build, tmp_path, monkeypatch):
+    found = []
+    for cores in (1, 5):
+        monkeypatch.setattr("os.cpu_count", lambda cores=cores: cores)
+        monkeypatch.setenv("FBT_SPARK_MASTER", f"local[{cores}]")
+        build(lines_of([["a", "b"]] * 300))
+        found.append(read_table(tmp_path / "baskets", BASKETS)["order_id"].to_pylist())
+    one, five = found
+    assert one == five
+    assert one != sorted(one)
+
+
 def test_age_halves_the_weight(build):
     _, rows = build(lines_of([["a", "b"]] * 21), half_life_days=10)
     assert rows[-1]["weight"] == 1

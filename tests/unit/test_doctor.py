@@ -56,6 +56,8 @@ class Cluster(FakeKubernetes):
         for one in manifests:
             if one["kind"] in PATHS:
                 self.put(one["metadata"]["namespace"], f"{one['kind'].lower()}s", **ready(one))
+            if one["kind"] == "CronJob":
+                self.put(one["metadata"]["namespace"], "cronjobs", one["metadata"]["name"])
         keys = list_secret_keys(manifests)
         for namespace, name in {*keys, *list_secrets(overlay)}:
             data = dict.fromkeys(keys.get((namespace, name), ()), "eA==")
@@ -243,6 +245,39 @@ def test_what_is_missing_is_said_with_its_command(cluster):
     assert "FAILED   Argo Rollouts 1.9.1, which moves traffic to a canary: not installed" in text
     assert "kubectl apply --namespace argo-rollouts -f https://github.com/argoproj" in text
     assert "ok       a cluster that answers: Kubernetes 1.36.3" in text
+
+
+def test_a_nightly_job_that_failed_is_named_with_its_log(cluster):
+    cluster.install("local")
+    owner = {"kind": "CronJob", "name": "fbt-events-compact"}
+    for number, (hour, kind) in enumerate([("01", "Failed"), ("02", "Complete")]):
+        cluster.put(
+            "fbt", "jobs", f"compact-{number}",
+            metadata={
+                "ownerReferences": [owner], "creationTimestamp": f"2026-11-30T{hour}:00:00Z",
+            },
+            spec={"selector": {"matchLabels": {"job-name": f"compact-{number}"}}},
+            status={"conditions": [{"type": kind, "status": "True"}]},
+        )  # fmt: skip
+    name = "fbt/cronjob/fbt-events-compact"
+    assert checks()[name].state is State.OK
+    del cluster.objects["fbt", "jobs", "compact-1"]
+    status = {"name": "compact", "image": "fbt-serve:0.1.0", "ready": False, "restartCount": 0,
+              "state": ended(1)}  # fmt: skip
+    cluster.put(
+        "fbt", "pods", "compact-0-x", metadata={"labels": {"job-name": "compact-0"}},
+        spec={"containers": []}, status={"phase": "Failed", "containerStatuses": [status]},
+    )  # fmt: skip
+    cluster.pages["/api/v1/namespaces/fbt/pods/compact-0-x/log"] = b"fbt: no such bucket\n"
+    found = checks()[name]
+    assert found.state is State.FAILED
+    assert "its last run failed: pod compact-0-x, container compact ended with code 1" in found.text
+    assert found.log == ("fbt: no such bucket",)
+    assert found.remedy == (
+        "kubectl -n fbt create job fbt-events-compact-again --from cronjob/fbt-events-compact"
+    )
+    del cluster.objects["fbt", "cronjobs", "fbt-events-compact"]
+    assert checks()[name].text == "missing"
 
 
 def test_the_prometheus_that_judges_canaries_is_asked(cluster):
