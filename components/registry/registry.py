@@ -51,11 +51,14 @@ JUDGED_AT_TAG = "fbt.judged_at"
 MLFLOW_DEFAULTS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD": "false",
+    "MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD": "false",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "60",
     "GIT_PYTHON_REFRESH": "quiet",
 }
-"""No telemetry, and errors after seconds."""
+"""No telemetry, errors after seconds, and files through the server: MLflow would send us to its
+object store instead, which from outside of the cluster has no name."""
 
 
 class RegistryError(RuntimeError):

@@ -1,4 +1,4 @@
-"""The init container that makes MLflow's bucket, against an S3 server and against none."""
+"""MLflow's bucket: the init container that makes it, and that only MLflow needs to reach it."""
 
 import contextlib
 import os
@@ -8,6 +8,9 @@ from pathlib import Path
 
 import httpx
 import pytest
+
+from components.package.server import find_free_port, run_server
+from components.registry.registry import MLFLOW_DEFAULTS, fetch_artifact, register
 
 SCRIPT = Path(__file__).parents[2] / "k8s" / "platform" / "stores" / "bucket.py"
 
@@ -40,14 +43,19 @@ def let_requests_pass(store, number):
     httpx.post(f"{store}/moto-api/reset-auth", **asked).raise_for_status()
 
 
-def run(endpoint):
-    env = {
+def environment(endpoint):
+    """Of MLflow's pod."""
+    return {
         **os.environ,
         "MLFLOW_ARTIFACTS_DESTINATION": "s3://fbt-mlflow",
         "MLFLOW_S3_ENDPOINT_URL": endpoint,
         **{"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret"},
         **{"AWS_DEFAULT_REGION": "us-east-1", "AWS_MAX_ATTEMPTS": "1"},
     }
+
+
+def run(endpoint):
+    env = environment(endpoint)
     done = subprocess.run([sys.executable, SCRIPT], env=env, capture_output=True, text=True)
     return done.returncode, done.stdout + done.stderr
 
@@ -68,3 +76,36 @@ def test_keys_that_the_store_refuses_are_named_with_their_secret(store):
     with checked_signatures(store):
         code, said = run(store)
     assert (code, "refuses the keys of the Secret fbt-object-store" in said) == (1, True), said
+
+
+@pytest.fixture
+def server(store, tmp_path):
+    """MLflow before its bucket, as the image starts it."""
+    assert run(store)[0] == 0
+    port = find_free_port()
+    url = f"http://127.0.0.1:{port}"
+    command = [sys.executable, "-m", "mlflow", "server", "--port", str(port), "--workers", "1"]
+    command += ["--backend-store-uri", f"sqlite:///{tmp_path}/mlflow.db"]
+    with run_server(
+        command, url, ready="/health", env=environment(store), log=tmp_path / "log", cwd=tmp_path,
+        timeout_s=120,
+    ) as server:  # fmt: skip
+        yield server
+
+
+def test_files_come_and_go_through_mlflow(server, tmp_path, own_environment, monkeypatch):
+    """From a desk the store, to which MLflow would send its clients, has no name."""
+    for name in MLFLOW_DEFAULTS:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server.url)
+    able = httpx.get(f"{server.url}/api/3.0/mlflow/server-info").json()
+    assert able["multipart_downloads_enabled"] is True
+    bundle = tmp_path / "bundle"
+    bundle.mkdir()
+    (bundle / "bundle.json").write_text("{}")
+    version = register({"bundle": bundle}, {}, {}, {})
+    assert fetch_artifact(version, "bundle", tmp_path / "fetched")
+    assert (tmp_path / "fetched" / "bundle.json").read_text() == "{}"
+    asked = server.log.read_text()
+    assert "mlflow-artifacts/artifacts/" in asked
+    assert "presigned" not in asked
