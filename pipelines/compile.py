@@ -37,7 +37,8 @@ def compile_pipeline(
 def _manifest_options(compiler: Any, version: str, name: str) -> Any:
     return compiler.compiler_utils.KubernetesManifestOptions(
         pipeline_name=f"fbt-{name}",
-        pipeline_display_name=f"fbt {name}",
+        # As an upload calls it: `fbt submit` finds an applied pipeline by this name.
+        pipeline_display_name=f"fbt-{name}",
         pipeline_version_name=f"fbt-{name}-{version}",
         pipeline_version_display_name=version,
         include_pipeline_manifest=True,

@@ -389,6 +389,7 @@ def compiled_feedback(tmp_path_factory):
     )
     pipeline, _ = yaml.safe_load_all(objects.read_text())
     assert pipeline["metadata"]["name"] == "fbt-feedback"
+    assert pipeline["spec"]["displayName"] == "fbt-feedback"  # by which `fbt submit` finds it
     return tuple(yaml.safe_load_all(plain.read_text()))
 
 
