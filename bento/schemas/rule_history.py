@@ -17,6 +17,7 @@ class RuleHistoryRequest(BaseModel):
     before: int | None = Field(
         default=None,
         ge=1,
+        le=2**63 - 1,  # the database's largest
         description="Only changes before this revision. The `revision` of a page's last change "
         "asks for the next page.",
     )

@@ -131,6 +131,7 @@ def test_what_is_refused_is_a_problem_of_that_status(client):
     assert status_of("GET", "/rules", headers={"Authorization": "Bearer x"}) == 401
     assert status_of("GET", "/rules/history", headers={"Authorization": "Bearer x"}) == 401
     assert status_of("GET", "/rules/history?limit=0&before=soon") == 400
+    assert status_of("GET", f"/rules/history?before={2**63}") == 400
     assert status_of("GET", "/rules/none") == 404
     assert status_of("GET", "/no/such/path") == 404
     assert status_of("GET", "/recommend") == 405
