@@ -231,19 +231,19 @@ def _check_own_workloads(
     namespaces = {name: Namespace(kubectl, name) for name in (PLATFORM, APP)}
     install = f"fbt cluster up --overlay {overlay}"
     for one in manifests:
-        where, kind = one["metadata"].get("namespace", ""), one["kind"]
-        if kind in PATHS and where in namespaces:
-            name = f"{kind.lower()}/{one['metadata']['name']}"
-            check = partial(_check_own_workload, namespaces[where], name, install)
-            yield _guard(f"{where}/{name}", check)
-        if kind == "CronJob" and where in namespaces:
-            title = f"{where}/cronjob/{one['metadata']['name']}"
-            check = partial(_check_cron_job, namespaces[where], one, title, install)
-            yield _guard(title, check)
+        where, kind = one["metadata"].get("namespace", ""), one["kind"].lower()
+        if where not in namespaces:
+            continue
+        look, name = namespaces[where], one["metadata"]["name"]
+        if one["kind"] in PATHS:
+            check = partial(_check_own_workload, look, f"{kind}/{name}", install)
+            yield _guard(f"{where}/{kind}/{name}", check)
+        elif one["kind"] == "CronJob":
+            yield _guard(f"{where}/{kind}/{name}", partial(_check_cron_job, look, name, install))
 
 
-def _check_cron_job(namespace: Namespace, one: dict[str, Any], title: str, install: str) -> Finding:
-    name = one["metadata"]["name"]
+def _check_cron_job(namespace: Namespace, name: str, install: str) -> Finding:
+    title = f"{namespace.name}/cronjob/{name}"
     if name not in namespace.cron_jobs:
         return Finding(title, State.FAILED, "missing", install)
     failure = find_failure(namespace, name)

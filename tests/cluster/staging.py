@@ -11,6 +11,7 @@ import os
 import secrets
 import subprocess
 import time
+import urllib.request
 import uuid
 from collections import Counter
 from collections.abc import Mapping
@@ -22,6 +23,7 @@ from types import MappingProxyType
 import pytest
 
 from components.model.bundle import compute_sha256
+from components.package.server import find_free_port
 from components.promoter.cluster import Cluster, connect
 from components.promoter.workload import POD_HASH_LABEL, VERSION_LABEL, read_pinned_version
 from components.registry.registry import BUNDLE_HASH_TAG, MODEL, VERDICT_TAG, register
@@ -90,9 +92,9 @@ def find_missing_part() -> str:
 class Staging:
     name: str
     stack: contextlib.ExitStack
-    component: str = ""
-    """Of k8s/components, added to the overlay."""
-    secrets: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    component: str
+    """Of k8s/components, added to the overlay; may be empty."""
+    secrets: Mapping[str, Mapping[str, str]]
     """Of the service's namespace, which the component needs."""
     cluster: Cluster = field(init=False)
     url: str = ""
@@ -182,7 +184,8 @@ class Staging:
     def open_mlflow(self) -> str:
         """Its address from here, for as long as the tests last."""
         self.forward = self.stack.enter_context(contextlib.ExitStack())
-        self.url = self.forward.enter_context(forward_port(self.platform, "mlflow", 5000))
+        self.url = f"http://127.0.0.1:{find_free_port()}"
+        self.reopen_mlflow()
         return self.url
 
     def reopen_mlflow(self) -> None:
@@ -190,6 +193,7 @@ class Staging:
         self.forward.close()
         local = int(self.url.rpartition(":")[2])
         self.forward.enter_context(forward_port(self.platform, "mlflow", 5000, local))
+        wait_until(lambda: answers(f"{self.url}/health"), 60)
 
     def register(self, folder: Path, fault: str = "", **options) -> str:
         """A version that passed its gate; `fault` is one of faulty_version.py."""
@@ -375,3 +379,10 @@ def judge_sooner(one: dict) -> str:
     for written, sooner in SOONER.items():
         text = text.replace(written, sooner)
     return text
+
+
+def answers(url: str) -> bool:
+    try:
+        return urllib.request.urlopen(url, timeout=5).status == 200
+    except OSError:
+        return False

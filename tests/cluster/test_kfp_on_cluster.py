@@ -9,7 +9,6 @@ import gzip
 import json
 import os
 import random
-import subprocess
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -24,7 +23,7 @@ from pipelines.placement import ARCHIVE_PATH
 from pipelines.run_wait import wait_for_end
 from pipelines.schedule import schedule, unschedule
 from pipelines.submit import EXPERIMENT, Target, arguments, submit, upload_version, version_name
-from tests.cluster.kube import config_map, wait_until
+from tests.cluster.kube import config_map, run, wait_until
 
 pytestmark = [
     pytest.mark.skipif(
@@ -43,12 +42,8 @@ RUN_S = 5400
 N_PAIRS = 20
 
 
-def kubectl(*words, stdin=None):
-    done = subprocess.run(
-        ["kubectl", "--namespace", KFP, *words], input=stdin, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+def kubectl(*words, stdin=""):
+    return run("--namespace", KFP, *words, stdin=stdin, timeout_s=600)
 
 
 def pairs():
